@@ -1,0 +1,237 @@
+//! The one public error.
+//!
+//! Owns: [`Error`], [`Result`]. Must not know: who raises what. Invariant: a variant carries facts (numbers, names, paths);
+//! the sentence a person reads is made only in `Display`, and says what, where, and what to do.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What every fallible call of the crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong, as facts.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Two shapes that do not fit together, or a shape that an operation cannot take.
+    #[error("{op}: shape {found:?} does not fit: {wanted}")]
+    Shape {
+        /// The operation, as the caller wrote it.
+        op: &'static str,
+        /// The offending shape.
+        found: Vec<usize>,
+        /// What would have been right.
+        wanted: String,
+    },
+    /// A dtype that an operation or a file cannot serve.
+    #[error("{what}: dtype {found} cannot be used here: {wanted}")]
+    DType {
+        /// What was looked at, for example `file.h5:/A`.
+        what: String,
+        /// The dtype found there.
+        found: String,
+        /// What would have been right.
+        wanted: String,
+    },
+    /// An argument outside its range.
+    #[error("{what} = {value}: {wanted}")]
+    Argument {
+        /// The argument's name, for example `--chunk`.
+        what: String,
+        /// The value given.
+        value: String,
+        /// The accepted range, and what to do.
+        wanted: String,
+    },
+    /// The work cannot fit the memory limit; found before anything ran.
+    #[error(
+        "{what} needs {} at once, more than the {} of {space} memory allowed{}",
+        Bytes(*requested_bytes), Bytes(*available_bytes), hint(try_this)
+    )]
+    OutOfMemory {
+        /// The task or array that sets the peak.
+        what: String,
+        /// Bytes needed at the peak.
+        requested_bytes: u64,
+        /// Bytes that the limit leaves.
+        available_bytes: u64,
+        /// The memory space, for example `host`.
+        space: String,
+        /// A chunk or a limit that would do; empty when none would.
+        try_this: String,
+    },
+    /// Cholesky met a pivot that is not positive (or is NaN): the matrix is not positive definite.
+    #[error("matrix is not positive definite: pivot {pivot:e} at row {row} (counted from 0)")]
+    NotPositiveDefinite {
+        /// Global row of the first bad pivot.
+        row: u64,
+        /// Its value.
+        pivot: f64,
+    },
+    /// A task failed for a reason of its own.
+    #[error("task {task} failed: {message}")]
+    Task {
+        /// Kernel and chunk, for example `gemm (12, 7, 3)`.
+        task: String,
+        /// Why.
+        message: String,
+    },
+    /// A kernel or closure panicked. The session stays usable.
+    #[error("task {task} panicked: {message}")]
+    Panicked {
+        /// Kernel and chunk.
+        task: String,
+        /// The panic's message.
+        message: String,
+    },
+    /// A task did not end in many times its predicted time, and nothing was left to rerun it on.
+    #[error(
+        "task {task} has not ended after {waited_s:.1} s on {device} (predicted {predicted_s:.3} s); no other worker is left to rerun it"
+    )]
+    Stalled {
+        /// Kernel and chunk.
+        task: String,
+        /// Where it ran.
+        device: String,
+        /// Seconds since its launch.
+        waited_s: f64,
+        /// Seconds it was expected to take.
+        predicted_s: f64,
+    },
+    /// No device of the wanted kind.
+    #[error("no {wanted} device: {found}")]
+    NoDevice {
+        /// What was asked for.
+        wanted: String,
+        /// What there is, and what to try.
+        found: String,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb: `read`, `write`, `create`.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The system's reason.
+        source: Arc<std::io::Error>,
+    },
+    /// A file whose content is not what was asked for.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
+    /// Arrays or handles of two sessions met in one call.
+    #[error("arrays of two sessions in one call to {op}; build both with the same Session")]
+    SessionMismatch {
+        /// The operation.
+        op: &'static str,
+    },
+    /// The computation was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    /// An [`Error::Io`] about `path`.
+    pub fn io(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::Io { action, path: path.into(), source: Arc::new(source) }
+    }
+
+    /// An [`Error::File`] about `path`.
+    pub fn file(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
+        Self::File { path: path.into(), problem: problem.into() }
+    }
+
+    /// An [`Error::Argument`].
+    pub fn argument(what: impl Into<String>, value: impl fmt::Display, wanted: impl Into<String>) -> Self {
+        Self::Argument { what: what.into(), value: value.to_string(), wanted: wanted.into() }
+    }
+}
+
+fn hint(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("; try {text}") }
+}
+
+/// Bytes as people read them: `805 MB`, decimal units, three digits.
+///
+/// ```
+/// use chunkwise::Bytes;
+/// assert_eq!(Bytes(805_306_368).to_string(), "805 MB");
+/// assert_eq!(Bytes(16).to_string(), "16 B");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut value = self.0 as f64;
+        let mut unit = "B";
+        for next in ["kB", "MB", "GB", "TB", "PB", "EB"] {
+            if value < 999.5 {
+                break;
+            }
+            value /= 1000.0;
+            unit = next;
+        }
+        let digits = if unit == "B" || value >= 99.95 {
+            0
+        } else if value >= 9.995 {
+            1
+        } else {
+            2
+        };
+        f.pad(&format!("{value:.digits$} {unit}"))
+    }
+}
+
+impl std::str::FromStr for Bytes {
+    type Err = Error;
+
+    /// Reads `1GB`, `512 MiB`, `1.5e9`, `300k`; a bare number is bytes.
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || Error::argument("size", text, "write a number and a unit, such as 800MB, 1.5GB or 4GiB");
+        let text = text.trim();
+        let split = text.find(|c: char| c.is_ascii_alphabetic() && !matches!(c, 'e' | 'E')).unwrap_or(text.len());
+        let (number, unit) = text.split_at(split);
+        let number: f64 = number.trim().parse().map_err(|_| bad())?;
+        let scale: f64 = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1.0,
+            "k" | "kb" => 1e3,
+            "m" | "mb" => 1e6,
+            "g" | "gb" => 1e9,
+            "t" | "tb" => 1e12,
+            "kib" => 1024.0,
+            "mib" => 1024f64.powi(2),
+            "gib" => 1024f64.powi(3),
+            "tib" => 1024f64.powi(4),
+            _ => return Err(bad()),
+        };
+        let bytes = number * scale;
+        if !bytes.is_finite() || bytes < 0.0 || bytes > u64::MAX as f64 {
+            return Err(bad());
+        }
+        Ok(Self(bytes.round() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_read_what_they_write_and_refuse_nonsense() {
+        for (text, bytes) in [("1GB", 1_000_000_000), ("512 MiB", 536_870_912), ("1.5e3", 1500), ("300k", 300_000), ("0", 0)] {
+            assert_eq!(text.parse::<Bytes>().ok(), Some(Bytes(bytes)), "{text}");
+        }
+        for text in ["", "GB", "-1", "1 parsec", "nan", "1e300GB"] {
+            assert!(text.parse::<Bytes>().is_err(), "{text}");
+        }
+        assert_eq!(Bytes(999_600).to_string(), "1.00 MB");
+        assert_eq!(Bytes(80_000_000_000).to_string(), "80.0 GB");
+    }
+}

@@ -1,0 +1,163 @@
+//! Kernels: the routines that chunk tasks run.
+//!
+//! Owns: the [`Kernel`] contract and every routine, one file each. Must not know: devices, tasks, who calls.
+//!
+//! # The contract
+//!
+//! A kernel sees strided chunk views, parameter bytes and scratch, never a device. It is sequential: parallelism is between
+//! tasks. It is pure: the same parameters and inputs give the same bits, whatever the thread, the time, or what scratch held
+//! before; so a task can be run again after a fault. Its operands are in the order of the task: inputs (read), then outputs.
+//! An output is either written in full, or updated: then it arrives holding the old value. The CPU body defines the result.
+//!
+//! Adding a kernel: one file here, with its parameters (a `#[repr(C)]` Pod struct), its [`Work`], its scratch, its body.
+
+use crate::error::Error;
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
+
+/// Floating-point operations and bytes that a task needs: what a roofline wants to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Arithmetic operations, a multiply-add counted as two.
+    pub flops: f64,
+    /// Bytes that must come from and go to memory (or a file), each counted once.
+    pub bytes: f64,
+}
+
+/// Which kind of device executes a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// A device that computes.
+    Compute,
+    /// The I/O lane: calls that wait for files or for a library's lock.
+    Io,
+}
+
+/// How the bytes of an operand must lie. A value can be resident in several forms of one memory space; making one from
+/// another is a copy that the scheduler orders once and accounts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Form {
+    /// Strided or contiguous, wherever it lies: a window of a user's or result array, or a pooled buffer.
+    Plain,
+    /// Rearranged by the kernel that wants it ([`Kernel::pack`]); the number tells that kernel's layouts apart.
+    Packed(u8),
+}
+
+/// Why a kernel gave up: something about the data, never about the device.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Fault {
+    /// A pivot that is not positive (or NaN), with its global row.
+    NotPositive {
+        /// Global row, counted from 0.
+        row: u64,
+        /// The pivot.
+        pivot: f64,
+    },
+    /// Reading or writing failed.
+    Failed(Error),
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::NotPositive { row, pivot } => Error::NotPositiveDefinite { row, pivot },
+            Fault::Failed(error) => error,
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Fault::Failed(error)
+    }
+}
+
+/// Working memory of one task: 64-byte aligned, contents arbitrary.
+pub struct Scratch<'a> {
+    bytes: &'a mut [u8],
+}
+
+impl<'a> Scratch<'a> {
+    /// Scratch over these bytes; their start should be 64-byte aligned.
+    pub fn new(bytes: &'a mut [u8]) -> Self {
+        Self { bytes }
+    }
+
+    /// The next `len` numbers of scratch, 64-byte aligned, holding anything.
+    ///
+    /// # Panics
+    /// If the kernel asked for more than its `scratch_bytes` (64 bytes for alignment counted per call).
+    pub fn take<T: bytemuck::Pod>(&mut self, len: usize) -> &'a mut [T] {
+        let bytes = std::mem::take(&mut self.bytes);
+        let skip = bytes.as_ptr().align_offset(64);
+        let size = len * size_of::<T>();
+        assert!(
+            skip + size <= bytes.len(),
+            "kernel takes {size} B of scratch, {} B are left",
+            bytes.len().saturating_sub(skip)
+        );
+        let (taken, rest) = bytes[skip..].split_at_mut(size);
+        self.bytes = rest;
+        bytemuck::cast_slice_mut(taken)
+    }
+}
+
+/// One routine. See the module's text for the contract.
+pub trait Kernel: Send + Sync + 'static {
+    /// Its name, as in traces, cost tables and `explain()`: `gemm`.
+    fn name(&self) -> &'static str;
+
+    /// Raised whenever results or speed change, so that old measurements are not believed.
+    fn version(&self) -> u32 {
+        1
+    }
+
+    /// Which kind of device executes it.
+    fn lane(&self) -> Lane {
+        Lane::Compute
+    }
+
+    /// Flops and bytes of one task; `operands` are the inputs, then the outputs. May sample the data.
+    fn work(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Work;
+
+    /// Bytes of scratch that one run needs (64 per `take` included).
+    fn scratch_bytes(&self, _params: &[u8], _operands: &[ChunkMeta<'_>]) -> u64 {
+        0
+    }
+
+    /// The form in which it takes input `index`.
+    fn input_form(&self, _params: &[u8], _index: usize) -> Form {
+        Form::Plain
+    }
+
+    /// Dtype and number of elements of `form` of an operand like `operand`.
+    fn packed_len(&self, _form: u8, operand: ChunkMeta<'_>) -> (DType, usize) {
+        (operand.dtype, operand.shape.iter().product())
+    }
+
+    /// Rearranges a plain operand into `form`; `to` is contiguous, of [`Kernel::packed_len`].
+    fn pack(&self, form: u8, _from: ChunkView<'_>, _to: &mut ChunkViewMut<'_>) {
+        unreachable!("kernel {} has no packed form {form}", self.name())
+    }
+
+    /// Computes the outputs.
+    ///
+    /// # Errors
+    /// A [`Fault`] when the data (or a file) do not allow a result.
+    fn run_cpu(
+        &self,
+        params: &[u8],
+        inputs: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        scratch: &mut Scratch<'_>,
+    ) -> Result<(), Fault>;
+}
+
+/// Reads a kernel's parameters.
+///
+/// # Panics
+/// If the bytes are not those of a `P`: the graph was built by another kernel.
+#[must_use]
+pub fn params<P: bytemuck::AnyBitPattern>(bytes: &[u8]) -> P {
+    bytemuck::pod_read_unaligned(bytes)
+}

@@ -1,0 +1,12 @@
+//! Lazy, chunked n-dimensional arrays whose chunk tasks run on the CPU or any GPU.
+#![deny(missing_docs, unsafe_code)]
+#![warn(clippy::unwrap_used)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod error;
+pub mod id;
+pub mod kernel;
+pub mod shape;
+pub mod task;
+
+pub use error::{Bytes, Error, Result};

@@ -1,0 +1,35 @@
+//! Shapes, dtypes, chunk grids, regions, and views of chunk bytes.
+//!
+//! Owns: what an element is ([`DType`], [`Element`]), how an axis is cut ([`ChunkGrid`]), a box of an array
+//! ([`Region`]), and typed access to the bytes of one chunk ([`ChunkView`], [`ChunkViewMut`]).
+//! Must not know: kernels, devices, tasks. Invariant: all sizes are checked; a shape whose bytes overflow `usize` cannot be
+//! made into a grid.
+
+mod dtype;
+mod grid;
+mod region;
+mod view;
+
+pub use dtype::{DType, Element, Float, Real};
+pub use grid::ChunkGrid;
+pub use region::{AxisRange, Region};
+pub use view::{ChunkMeta, ChunkView, ChunkViewMut, Layout, Opaque};
+
+use crate::error::{Error, Result};
+
+/// Number of elements of `shape`, or an error if that (times 8 bytes) does not fit in memory addresses.
+///
+/// # Errors
+/// [`Error::Shape`] when the element count times 8 overflows `isize`.
+pub fn checked_len(op: &'static str, shape: &[usize]) -> Result<usize> {
+    let mut len = 1usize;
+    let mut nonzero = 1usize;
+    for &n in shape {
+        len = len.saturating_mul(n);
+        nonzero = nonzero.saturating_mul(n.max(1));
+    }
+    if nonzero > isize::MAX as usize / 16 {
+        return Err(Error::Shape { op, found: shape.to_vec(), wanted: "fewer than 2^59 elements".into() });
+    }
+    Ok(len)
+}

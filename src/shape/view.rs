@@ -1,0 +1,396 @@
+//! Typed access to the bytes of one chunk, wherever they lie: a window of a user's array, of a result, or a pooled buffer.
+//!
+//! Owns: [`ChunkView`], [`ChunkViewMut`], [`Layout`]. Must not know: who owns the bytes. Invariant: a view that exists is
+//! valid (its maker in `device/buffer.rs` proved bounds and exclusiveness), so everything here is safe to call; asking for
+//! the wrong dtype or for a contiguous slice of a strided chunk panics, which the runtime turns into an error.
+#![allow(unsafe_code)] // the one place where chunk bytes become slices
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::{DType, Element};
+
+/// A chunk value that is not an array: any Rust value, with the bytes it is said to hold.
+#[derive(Clone)]
+pub struct Opaque {
+    /// The value.
+    pub value: Arc<dyn Any + Send + Sync>,
+    /// Bytes it counts for in the memory limit.
+    pub bytes: u64,
+}
+
+/// Dtype, shape and strides (in elements) of a chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Element type.
+    pub dtype: DType,
+    /// Extent of each axis.
+    pub shape: Vec<usize>,
+    /// Distance in elements between neighbours along each axis.
+    pub strides: Vec<isize>,
+}
+
+impl Layout {
+    /// C order without gaps.
+    #[must_use]
+    pub fn contiguous(dtype: DType, shape: &[usize]) -> Self {
+        let mut strides = vec![0isize; shape.len()];
+        let mut step = 1isize;
+        for (stride, &n) in strides.iter_mut().zip(shape).rev() {
+            *stride = step;
+            step *= n.max(1) as isize;
+        }
+        Self { dtype, shape: shape.to_vec(), strides }
+    }
+
+    /// Number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there is no element.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the elements (gaps between rows not counted).
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        (self.len() * self.dtype.bytes()) as u64
+    }
+
+    /// Whether it is C order without gaps.
+    #[must_use]
+    pub fn is_contiguous(&self) -> bool {
+        let mut step = 1isize;
+        for (&stride, &n) in self.strides.iter().zip(&self.shape).rev() {
+            if n > 1 && stride != step {
+                return false;
+            }
+            step *= n as isize;
+        }
+        true
+    }
+
+    /// Elements from the first to the last reachable one, inclusive; strides are non-negative in chunk views.
+    #[must_use]
+    pub fn span(&self) -> usize {
+        if self.is_empty() {
+            return 0;
+        }
+        1 + self.strides.iter().zip(&self.shape).map(|(&s, &n)| s.unsigned_abs() * (n - 1)).sum::<usize>()
+    }
+
+    /// Rows along the last axis: their count, their length, and the element offset of row `r`.
+    fn row_offset(&self, mut r: usize) -> usize {
+        let rank = self.shape.len();
+        let mut offset = 0;
+        for axis in (0..rank.saturating_sub(1)).rev() {
+            offset += (r % self.shape[axis]) * self.strides[axis] as usize;
+            r /= self.shape[axis];
+        }
+        offset
+    }
+
+    fn rows(&self) -> (usize, usize) {
+        match self.shape.split_last() {
+            None => (1, 1),
+            Some((&len, outer)) => (outer.iter().product(), len),
+        }
+    }
+
+    fn assert_rows_are_slices(&self) {
+        let last = self.strides.last().copied().unwrap_or(1);
+        assert!(last == 1 || self.shape.last().is_none_or(|&n| n <= 1), "last axis has stride {last}: rows are not slices");
+    }
+}
+
+/// What a kernel may know of an operand before it runs.
+#[derive(Clone, Copy)]
+pub struct ChunkMeta<'a> {
+    /// Element type.
+    pub dtype: DType,
+    /// Extent of each axis.
+    pub shape: &'a [usize],
+    /// The data, where they exist before the run (caller's arrays).
+    pub data: Option<ChunkView<'a>>,
+}
+
+/// Shared access to one chunk.
+#[derive(Clone, Copy)]
+pub struct ChunkView<'a> {
+    layout: &'a Layout,
+    data: *const u8,
+    opaque: Option<&'a Opaque>,
+    lifetime: PhantomData<&'a u8>,
+}
+
+// SAFETY: a ChunkView is a shared borrow of plain numbers (`Element`), readable from any thread.
+unsafe impl Send for ChunkView<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for ChunkView<'_> {}
+
+impl<'a> ChunkView<'a> {
+    /// A view of the bytes at `data`.
+    ///
+    /// # Safety
+    /// For `'a`: `data` is aligned for the dtype, every element reachable through `layout` is initialised memory of that
+    /// dtype, and nothing writes it.
+    pub(crate) unsafe fn new(data: *const u8, layout: &'a Layout) -> Self {
+        Self { layout, data, opaque: None, lifetime: PhantomData }
+    }
+
+    /// A view of an opaque value.
+    pub(crate) fn of_opaque(opaque: &'a Opaque, layout: &'a Layout) -> Self {
+        Self { layout, data: std::ptr::dangling(), opaque: Some(opaque), lifetime: PhantomData }
+    }
+
+    /// A view of a contiguous slice, C order; for tests and for callers that hold plain slices.
+    ///
+    /// # Panics
+    /// If `slice` is shorter than `layout` reaches, or of another dtype.
+    pub fn from_slice<T: Element>(slice: &'a [T], layout: &'a Layout) -> Self {
+        assert!(
+            layout.dtype == T::DTYPE && layout.span() <= slice.len(),
+            "layout {layout:?} over {} {}",
+            slice.len(),
+            T::DTYPE
+        );
+        // SAFETY: the slice is borrowed for 'a and covers every reachable element.
+        unsafe { Self::new(slice.as_ptr().cast(), layout) }
+    }
+
+    /// Dtype, shape, strides.
+    #[must_use]
+    pub fn layout(&self) -> &'a Layout {
+        self.layout
+    }
+
+    /// Extent of each axis.
+    #[must_use]
+    pub fn shape(&self) -> &'a [usize] {
+        &self.layout.shape
+    }
+
+    /// The opaque value, if this is one.
+    #[must_use]
+    pub fn opaque(&self) -> Option<&'a (dyn Any + Send + Sync)> {
+        self.opaque.map(|o| &*o.value)
+    }
+
+    fn pointer<T: Element>(&self) -> *const T {
+        assert!(self.opaque.is_none() && self.layout.dtype == T::DTYPE, "chunk holds {}, not {}", self.layout.dtype, T::DTYPE);
+        self.data.cast()
+    }
+
+    /// All elements of a contiguous chunk.
+    ///
+    /// # Panics
+    /// If the chunk is strided or of another dtype.
+    #[must_use]
+    pub fn slice<T: Element>(&self) -> &'a [T] {
+        self.try_slice().expect("chunk is strided")
+    }
+
+    /// All elements, if the chunk is contiguous.
+    ///
+    /// # Panics
+    /// If it is of another dtype.
+    #[must_use]
+    pub fn try_slice<T: Element>(&self) -> Option<&'a [T]> {
+        let pointer = self.pointer::<T>();
+        // SAFETY: contiguous, so `len` elements from `pointer` are exactly those reachable through the layout.
+        self.layout.is_contiguous().then(|| unsafe { std::slice::from_raw_parts(pointer, self.layout.len()) })
+    }
+
+    /// The rows along the last axis, in C order.
+    ///
+    /// # Panics
+    /// If the last axis is strided, or the dtype another.
+    pub fn rows<T: Element>(&self) -> impl ExactSizeIterator<Item = &'a [T]> + use<'a, T> {
+        let view = *self;
+        (0..self.layout.rows().0).map(move |r| view.row(r))
+    }
+
+    /// Row `r` (C order over all axes but the last).
+    ///
+    /// # Panics
+    /// If there is no such row, the last axis is strided, or the dtype another.
+    #[must_use]
+    pub fn row<T: Element>(&self, r: usize) -> &'a [T] {
+        let (rows, len) = self.layout.rows();
+        assert!(r < rows, "row {r} of {rows}");
+        self.layout.assert_rows_are_slices();
+        // SAFETY: r < rows, so the row lies inside the layout, which the maker proved to be readable.
+        unsafe { std::slice::from_raw_parts(self.pointer::<T>().add(self.layout.row_offset(r)), len) }
+    }
+}
+
+/// Exclusive access to one chunk. Its memory may be uninitialised until written: a kernel writes every element of an
+/// output, and never reads one it has not written (an Update operand comes initialised).
+pub struct ChunkViewMut<'a> {
+    layout: &'a Layout,
+    data: *mut u8,
+    opaque: Option<&'a mut Option<Opaque>>,
+    lifetime: PhantomData<&'a mut u8>,
+}
+
+// SAFETY: a ChunkViewMut is an exclusive borrow of plain numbers.
+unsafe impl Send for ChunkViewMut<'_> {}
+
+impl<'a> ChunkViewMut<'a> {
+    /// An exclusive view of the bytes at `data`.
+    ///
+    /// # Safety
+    /// As [`ChunkView::new`], and for `'a` nothing else reads or writes the reachable elements. (Other views may interleave
+    /// with them in one array.) Fresh memory must hold valid values of the dtype; the allocators see to it.
+    pub(crate) unsafe fn new(data: *mut u8, layout: &'a Layout) -> Self {
+        Self { layout, data, opaque: None, lifetime: PhantomData }
+    }
+
+    /// A place for an opaque value.
+    pub(crate) fn of_opaque(place: &'a mut Option<Opaque>, layout: &'a Layout) -> Self {
+        Self { layout, data: std::ptr::dangling_mut(), opaque: Some(place), lifetime: PhantomData }
+    }
+
+    /// An exclusive view of a slice; for tests and for callers that hold plain slices.
+    ///
+    /// # Panics
+    /// If `slice` is shorter than `layout` reaches, or of another dtype.
+    pub fn from_slice<T: Element>(slice: &'a mut [T], layout: &'a Layout) -> Self {
+        assert!(
+            layout.dtype == T::DTYPE && layout.span() <= slice.len(),
+            "layout {layout:?} over {} {}",
+            slice.len(),
+            T::DTYPE
+        );
+        // SAFETY: the slice is borrowed exclusively for 'a and covers every reachable element.
+        unsafe { Self::new(slice.as_mut_ptr().cast(), layout) }
+    }
+
+    /// Dtype, shape, strides.
+    #[must_use]
+    pub fn layout(&self) -> &'a Layout {
+        self.layout
+    }
+
+    /// Extent of each axis.
+    #[must_use]
+    pub fn shape(&self) -> &'a [usize] {
+        &self.layout.shape
+    }
+
+    /// Sets the opaque value of this output.
+    ///
+    /// # Panics
+    /// If the output is an array chunk.
+    pub fn set_opaque(&mut self, value: Opaque) {
+        **self.opaque.as_mut().expect("output is an array chunk, not an opaque value") = Some(value);
+    }
+
+    /// The same chunk, read only, for as long as `self` is not written.
+    #[must_use]
+    pub fn as_view(&self) -> ChunkView<'_> {
+        assert!(self.opaque.is_none(), "output is an opaque value");
+        ChunkView { layout: self.layout, data: self.data, opaque: None, lifetime: PhantomData }
+    }
+
+    fn pointer<T: Element>(&mut self) -> *mut T {
+        assert!(self.opaque.is_none() && self.layout.dtype == T::DTYPE, "chunk holds {}, not {}", self.layout.dtype, T::DTYPE);
+        self.data.cast()
+    }
+
+    /// All elements of a contiguous chunk.
+    ///
+    /// # Panics
+    /// If the chunk is strided or of another dtype.
+    pub fn slice_mut<T: Element>(&mut self) -> &mut [T] {
+        self.try_slice_mut().expect("chunk is strided")
+    }
+
+    /// All elements, if the chunk is contiguous.
+    ///
+    /// # Panics
+    /// If it is of another dtype.
+    pub fn try_slice_mut<T: Element>(&mut self) -> Option<&mut [T]> {
+        let pointer = self.pointer::<T>();
+        // SAFETY: contiguous, so `len` elements from `pointer` are exactly those reachable through the layout; `&mut self`.
+        self.layout.is_contiguous().then(|| unsafe { std::slice::from_raw_parts_mut(pointer, self.layout.len()) })
+    }
+
+    /// Row `r` (C order over all axes but the last).
+    ///
+    /// # Panics
+    /// If there is no such row, the last axis is strided, or the dtype another.
+    pub fn row_mut<T: Element>(&mut self, r: usize) -> &mut [T] {
+        let (rows, len) = self.layout.rows();
+        assert!(r < rows, "row {r} of {rows}");
+        self.layout.assert_rows_are_slices();
+        let offset = self.layout.row_offset(r);
+        // SAFETY: r < rows, so the row lies inside the layout, exclusively borrowed through `&mut self`.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer::<T>().add(offset), len) }
+    }
+
+    /// Number of rows along the last axis.
+    #[must_use]
+    pub fn row_count(&self) -> usize {
+        self.layout.rows().0
+    }
+
+    /// Copies `from` here, element by element in C order.
+    ///
+    /// # Panics
+    /// If shapes or dtypes differ.
+    pub fn copy_from(&mut self, from: ChunkView<'_>) {
+        assert!(self.layout.shape == from.layout.shape && self.layout.dtype == from.layout.dtype, "copy between unlike chunks");
+        let size = self.layout.dtype.bytes();
+        let (rows, len) = self.layout.rows();
+        let (to_step, from_step) = (last(self.layout), last(from.layout));
+        for r in 0..rows {
+            // SAFETY: row r of both layouts is in bounds; `self` is exclusive, so the two do not overlap.
+            unsafe {
+                let to = self.data.add(self.layout.row_offset(r) * size);
+                let source = from.data.add(from.layout.row_offset(r) * size);
+                if to_step == 1 && from_step == 1 {
+                    std::ptr::copy_nonoverlapping(source, to, len * size);
+                } else {
+                    for i in 0..len {
+                        std::ptr::copy_nonoverlapping(source.add(i * from_step * size), to.add(i * to_step * size), size);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn last(layout: &Layout) -> usize {
+    layout.strides.last().copied().unwrap_or(1) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_a_window() {
+        let data: Vec<i32> = (0..12).collect();
+        let layout = Layout { dtype: DType::I32, shape: vec![2, 2], strides: vec![4, 1] };
+        let view = ChunkView::from_slice(&data[5..], &layout);
+        assert_eq!(view.rows::<i32>().collect::<Vec<_>>(), [[5, 6], [9, 10]]);
+        assert!(view.try_slice::<i32>().is_none());
+        let mut out = vec![0; 4];
+        let flat = Layout::contiguous(DType::I32, &[2, 2]);
+        ChunkViewMut::from_slice(&mut out, &flat).copy_from(view);
+        assert_eq!(out, [5, 6, 9, 10]);
+    }
+
+    #[test]
+    #[should_panic(expected = "chunk holds i32, not f32")]
+    fn another_dtype_panics() {
+        let layout = Layout::contiguous(DType::I32, &[1]);
+        let _ = ChunkView::from_slice(&[1], &layout).slice::<f32>();
+    }
+}

@@ -1,0 +1,64 @@
+//! Where chunks come from and go to when they are not computed: the traits that file formats implement.
+//!
+//! Owns: [`ChunkSource`], [`ChunkSink`]. Must not know: any format. Invariant: a source is read by region only, from many
+//! threads at once, and its data do not change while a graph uses it (it checks, and errs if they did).
+
+use crate::error::Result;
+use crate::kernel::Lane;
+use crate::shape::{ChunkView, ChunkViewMut, DType, Region};
+
+/// An array that is read piece by piece: a dataset in a file, a generator, a remote store.
+pub trait ChunkSource: Send + Sync + 'static {
+    /// Shape of the array.
+    fn shape(&self) -> &[usize];
+
+    /// Dtype as stored.
+    fn dtype(&self) -> DType;
+
+    /// Extent of the storage's own chunks, if it has any; reads should cover whole ones.
+    fn storage_chunks(&self) -> Option<&[usize]> {
+        None
+    }
+
+    /// Who it is, for messages and traces: `data.h5:/A`.
+    fn name(&self) -> String;
+
+    /// What identifies the content: path, size, modification time. Equal tokens mean equal data.
+    fn version_token(&self) -> String;
+
+    /// How `region` will be read, for `explain()`: `positioned reads`, `libhdf5 (deflate)`.
+    fn access(&self) -> String;
+
+    /// [`Lane::Compute`] if any thread may read at once; [`Lane::Io`] if reads wait for a lock or for slow media.
+    fn lane(&self) -> Lane;
+
+    /// The value of every element of `region`, if they are known to be equal without reading (unwritten chunks).
+    fn constant(&self, _region: &Region) -> Option<f64> {
+        None
+    }
+
+    /// Reads `region` into `out`, whose shape is the region's and whose dtype is the stored one, or `f64`/`f32` into which
+    /// stored numbers are converted.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] when the system refuses, [`crate::Error::File`] when the file is not what it was.
+    fn read(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()>;
+}
+
+/// An array that is written piece by piece.
+pub trait ChunkSink: Send + Sync + 'static {
+    /// Who it is, for messages and traces.
+    fn name(&self) -> String;
+
+    /// Writes one region. Regions come in any order, from any thread, each once.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] when the system refuses.
+    fn write(&self, region: &Region, chunk: ChunkView<'_>) -> Result<()>;
+
+    /// Makes the whole durable under its final name. A sink dropped without it leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] when the system refuses; nothing is left under the final name then.
+    fn finish(&self) -> Result<()>;
+}
