@@ -3,9 +3,11 @@
 #![warn(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod device;
 pub mod error;
 pub mod id;
 pub mod kernel;
+pub mod schedule;
 pub mod shape;
 pub mod task;
 

@@ -1,3 +1,15 @@
 //! Task graphs as data, and the traits of what feeds them and what they feed.
+//!
+//! Owns: [`TaskGraph`], [`ChunkSource`], [`ChunkSink`]. Must not know: devices, costs, time. Invariant: a graph is data; two
+//! runs of it differ in timing and placement only.
+//!
+//! A *value* is one chunk, written once. A *task* runs one kernel: it reads values and writes values; a written value may be
+//! an *update* of an old one (the tile C of `C - A Bᵀ`), which the runtime donates when nobody else needs it, and copies in
+//! otherwise. A value's *home* is a window of a caller's or result array, or the pool. A *group* is one array operation over
+//! a chunk grid: a range of tasks.
+
+mod graph;
 mod source;
+
+pub use graph::{GraphBuilder, Group, Home, HostArray, Operand, TaskGraph};
 pub use source::{ChunkSink, ChunkSource};

@@ -1,0 +1,134 @@
+//! A pool of CPU threads as a device.
+//!
+//! Owns: its rayon pool and one scratch buffer per thread. Must not know: other devices. Invariant: a kernel runs on one
+//! thread from start to end, and never calls rayon itself.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Data, Device, DeviceKind, DeviceSpec, Launch, LinkSpec, Move, Report, execute, system};
+use crate::error::{Error, Result};
+use crate::id::SpaceId;
+use crate::kernel::simd;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// CPU threads that execute tasks.
+pub struct Cpu {
+    spec: DeviceSpec,
+    pool: Arc<rayon::ThreadPool>,
+    /// For a pool in a memory space of its own: the thread that moves bytes at the link's speed.
+    link: Option<crossing::Sender>,
+}
+
+impl Cpu {
+    /// A pool of `threads` threads that works in host memory.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the system refuses that many threads.
+    pub fn new(threads: usize) -> Result<Self> {
+        Self::build("cpu", threads, super::HOST, None)
+    }
+
+    /// A pool that works in a memory space of its own behind a link of this speed (up, down). The space is host memory too;
+    /// moves take the time they would take on such a link. For trying out placement on a machine without a GPU.
+    ///
+    /// # Errors
+    /// As [`Cpu::new`].
+    pub fn behind_link(name: &str, threads: usize, space: SpaceId, link: [LinkSpec; 2]) -> Result<Self> {
+        Self::build(name, threads, space, Some(link))
+    }
+
+    fn build(name: &str, threads: usize, space: SpaceId, link: Option<[LinkSpec; 2]>) -> Result<Self> {
+        let label = name.to_owned();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(move |i| format!("chunkwise-{label}-{i}"))
+            .build()
+            .map_err(|e| Error::argument("threads", threads, format!("the system refused: {e}")))?;
+        let spec = DeviceSpec {
+            name: name.to_owned(),
+            model: format!("{}, {threads} threads, {}", system::cpu_model(), simd::simd_name()),
+            kind: DeviceKind::Cpu,
+            workers: threads as u32,
+            queue: threads as u32,
+            space,
+            link,
+        };
+        Ok(Self { spec, pool: Arc::new(pool), link: link.map(crossing::start) })
+    }
+
+    /// The pool, for calibration.
+    #[must_use]
+    pub fn pool(&self) -> &Arc<rayon::ThreadPool> {
+        &self.pool
+    }
+}
+
+impl Device for Cpu {
+    fn spec(&self) -> &DeviceSpec {
+        &self.spec
+    }
+
+    fn launch(&self, launch: Launch) {
+        self.pool.spawn(move || {
+            let worker = rayon::current_thread_index().unwrap_or(0) as u32;
+            let Launch { kernel, body, done } = launch;
+            let start = Instant::now();
+            // Taken, not borrowed: a task that computes another array comes back here on the same thread.
+            let mut scratch = SCRATCH.take();
+            let (outcome, opaque) = execute(&*kernel, body, &mut scratch);
+            SCRATCH.set(scratch);
+            done(Report { elapsed_ns: start.elapsed().as_nanos() as u64, worker, opaque, outcome });
+        });
+    }
+
+    fn transfer(&self, mv: Move) {
+        match &self.link {
+            Some(link) => link.send(mv),
+            None => unreachable!("{} works in host memory", self.spec.name),
+        }
+    }
+
+    fn on_worker(&self) -> bool {
+        self.pool.current_thread_index().is_some()
+    }
+}
+
+/// A link between two parts of host memory that takes the time of a slower one.
+mod crossing {
+    use super::{Data, Duration, Instant, LinkSpec, Move, Report};
+    use crate::device::{host_view_mut, input_view};
+
+    pub(super) struct Sender([std::sync::mpsc::Sender<Move>; 2]);
+
+    impl Sender {
+        pub(super) fn send(&self, mv: Move) {
+            // The threads live as long as the sender; a failed send can only mean that the process is ending.
+            let _ = self.0[usize::from(!mv.upload)].send(mv);
+        }
+    }
+
+    /// One thread per direction: up and down do not wait for each other.
+    pub(super) fn start(link: [LinkSpec; 2]) -> Sender {
+        Sender(link.map(|direction| {
+            let (sender, receiver) = std::sync::mpsc::channel::<Move>();
+            std::thread::spawn(move || receiver.into_iter().for_each(|mv| cross(&direction, mv)));
+            sender
+        }))
+    }
+
+    fn cross(link: &LinkSpec, mv: Move) {
+        let start = Instant::now();
+        if let (Data::Host(from), Data::Host(to)) = (&mv.from, &mv.to) {
+            host_view_mut(to).copy_from(input_view(&Data::Host(from.clone())));
+            let wanted = Duration::from_nanos(link.transfer_ns(from.layout().bytes()));
+            std::thread::sleep(wanted.saturating_sub(start.elapsed()));
+        }
+        let elapsed_ns = start.elapsed().as_nanos() as u64;
+        (mv.done)(Report { elapsed_ns, worker: 0, opaque: Vec::new(), outcome: Ok(()) });
+    }
+}

@@ -1,0 +1,118 @@
+//! A device that fails on purpose.
+//!
+//! Owns: [`Faulty`], which wraps a real device and injects faults at chosen launches. Must not know: what the tasks are.
+//! Invariant: a launch that is not chosen reaches the real device unchanged.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::{Body, Device, DeviceSpec, Failure, Launch, Move, Report};
+use crate::error::Error;
+use crate::kernel::{Fault, Kernel, Scratch, Work};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut};
+
+/// What happens to the chosen launch.
+#[derive(Clone, Debug)]
+pub enum Injection {
+    /// Its kernel panics.
+    Panic,
+    /// Its kernel reports an I/O error.
+    IoError,
+    /// The device reports that it failed; the outputs were not (all) written.
+    DeviceError,
+    /// It never reports.
+    Hang,
+    /// It starts so much later than it should.
+    Delay(Duration),
+}
+
+/// A device with faults.
+pub struct Faulty {
+    inner: Arc<dyn Device>,
+    injection: Injection,
+    at: u64,
+    launches: AtomicU64,
+}
+
+impl Faulty {
+    /// `inner`, but launch number `at` (counted from 0, packing included) suffers `injection`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Device>, injection: Injection, at: u64) -> Self {
+        Self { inner, injection, at, launches: AtomicU64::new(0) }
+    }
+
+    /// Launches seen so far.
+    #[must_use]
+    pub fn launches(&self) -> u64 {
+        self.launches.load(Ordering::Relaxed)
+    }
+}
+
+impl Device for Faulty {
+    fn spec(&self) -> &DeviceSpec {
+        self.inner.spec()
+    }
+
+    fn launch(&self, launch: Launch) {
+        if self.launches.fetch_add(1, Ordering::Relaxed) != self.at {
+            return self.inner.launch(launch);
+        }
+        match &self.injection {
+            Injection::Panic | Injection::IoError => {
+                let body = match launch.body {
+                    Body::Run { .. } => launch.body,
+                    Body::Pack { .. } => Body::Run { params: vec![], inputs: vec![], outputs: vec![], scratch_bytes: 0 },
+                };
+                let kernel = Arc::new(Broken { panics: matches!(self.injection, Injection::Panic) });
+                self.inner.launch(Launch { kernel, body, done: launch.done });
+            }
+            Injection::DeviceError => {
+                let error = Error::Task { task: "injected".into(), message: "device error".into() };
+                let outcome = Err(Failure::Device(error));
+                let done = launch.done;
+                std::thread::spawn(move || done(Report { elapsed_ns: 1, worker: 0, opaque: Vec::new(), outcome }));
+            }
+            // Kept for ever, as a wedged driver would: its memory stays alive and is never reused.
+            Injection::Hang => std::mem::forget(launch),
+            Injection::Delay(time) => {
+                let (inner, time) = (self.inner.clone(), *time);
+                std::thread::spawn(move || {
+                    std::thread::sleep(time);
+                    inner.launch(launch);
+                });
+            }
+        }
+    }
+
+    fn transfer(&self, mv: Move) {
+        self.inner.transfer(mv);
+    }
+
+    fn on_worker(&self) -> bool {
+        self.inner.on_worker()
+    }
+}
+
+struct Broken {
+    panics: bool,
+}
+
+impl Kernel for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+    fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
+        Work::default()
+    }
+    fn run_cpu(
+        &self,
+        _: &[u8],
+        _: &[ChunkView<'_>],
+        _: &mut [ChunkViewMut<'_>],
+        _: &mut Scratch<'_>,
+    ) -> Result<(), Fault> {
+        assert!(!self.panics, "injected panic");
+        Err(Error::io("read", "injected", std::io::Error::other("injected I/O error")).into())
+    }
+}

@@ -1,0 +1,280 @@
+//! Devices: what executes, and the memory it executes in.
+//!
+//! Owns: the [`Device`] contract, the devices (`cpu`, `io`, and `faulty` which wraps one and injects faults), host buffers,
+//! facts about this machine. Must not know: graphs, costs, decisions.
+//!
+//! # The contract
+//!
+//! A device obeys and reports; it never places, retries or chooses. [`Device::launch`] returns at once; `done` is called
+//! exactly once for each launch, from any thread, unless the device is wedged (then never: the scheduler's stall rule sees to
+//! it). A panic in a kernel is a report like any other. A device's launches may overlap up to [`DeviceSpec::queue`].
+
+mod buffer;
+mod cpu;
+mod faulty;
+#[cfg(feature = "gpu")]
+pub mod gpu;
+mod io;
+pub mod system;
+
+use std::sync::Arc;
+
+pub use buffer::{ALIGN, HostBuffer, TakenResult, Window};
+pub use cpu::Cpu;
+pub use faulty::{Faulty, Injection};
+pub use io::IoLane;
+
+use crate::error::Error;
+use crate::id::SpaceId;
+use crate::kernel::{Fault, Kernel, Lane, Scratch};
+use crate::shape::{ChunkView, ChunkViewMut, Layout, Opaque};
+
+/// The host's memory, where caller's arrays and results live.
+pub const HOST: SpaceId = SpaceId(0);
+
+/// What kind of hardware a device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// A pool of CPU threads.
+    Cpu,
+    /// A graphics processor.
+    Gpu,
+    /// The I/O lane.
+    Io,
+}
+
+/// Speed of one direction of a link between the host and another memory space.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct LinkSpec {
+    /// Time before the first byte.
+    pub latency_ns: u64,
+    /// Data per second.
+    pub bytes_per_s: f64,
+}
+
+impl LinkSpec {
+    /// Time to move `bytes`.
+    #[must_use]
+    pub fn transfer_ns(&self, bytes: u64) -> u64 {
+        self.latency_ns.saturating_add((bytes as f64 / self.bytes_per_s * 1e9) as u64)
+    }
+}
+
+/// What the scheduler knows of a device.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct DeviceSpec {
+    /// Short name in tables and traces: `cpu`, `io`, `gpu0`.
+    pub name: String,
+    /// Hardware model and what else costs depend on (threads, SIMD, driver): the key of its measured costs.
+    pub model: String,
+    /// Kind of hardware.
+    pub kind: DeviceKind,
+    /// Tasks that make progress at the same time.
+    pub workers: u32,
+    /// Launches it takes before it has reported the first (at least `workers`).
+    pub queue: u32,
+    /// Where its operands must be.
+    pub space: SpaceId,
+    /// Link from the host to its space and back; `None` if that is the host's own memory.
+    pub link: Option<[LinkSpec; 2]>,
+}
+
+impl DeviceSpec {
+    /// Whether the device is of the kind that executes this lane.
+    #[must_use]
+    pub fn serves(&self, lane: Lane) -> bool {
+        (self.kind == DeviceKind::Io) == (lane == Lane::Io)
+    }
+}
+
+/// An operand of a launch: bytes, or a Rust value.
+#[derive(Clone)]
+pub enum Data {
+    /// A chunk of numbers in host memory.
+    Host(Window),
+    /// An opaque value: present for inputs, `None` for outputs.
+    Opaque(Option<Opaque>),
+}
+
+/// A written operand.
+#[derive(Clone)]
+pub struct Output {
+    /// Where the new value goes.
+    pub to: Data,
+    /// For an update whose old value lies elsewhere: copied in before the kernel runs.
+    pub copy_in: Option<Data>,
+}
+
+/// What a launch does.
+pub enum Body {
+    /// Runs a kernel.
+    Run {
+        /// Its parameters.
+        params: Vec<u8>,
+        /// What it reads.
+        inputs: Vec<Data>,
+        /// What it writes.
+        outputs: Vec<Output>,
+        /// Scratch it declared.
+        scratch_bytes: u64,
+    },
+    /// Rearranges a value into a packed form.
+    Pack {
+        /// The form.
+        form: u8,
+        /// The plain value.
+        from: Data,
+        /// Where the packed one goes.
+        to: Data,
+    },
+}
+
+/// One piece of work for a device.
+pub struct Launch {
+    /// The kernel to run, or whose form to make.
+    pub kernel: Arc<dyn Kernel>,
+    /// What to do with it.
+    pub body: Body,
+    /// Called once, when it is over.
+    pub done: Done,
+}
+
+/// A move between the host and the device's own memory space.
+pub struct Move {
+    /// From here.
+    pub from: Data,
+    /// To there.
+    pub to: Data,
+    /// Into the device's space (else out of it).
+    pub upload: bool,
+    /// Called once, when it is over.
+    pub done: Done,
+}
+
+/// The report of a launch or move.
+pub type Done = Box<dyn FnOnce(Report) + Send>;
+
+/// How a launch or move ended.
+pub struct Report {
+    /// Time it took, queueing excluded.
+    pub elapsed_ns: u64,
+    /// Which worker of the device did it, for traces.
+    pub worker: u32,
+    /// Opaque outputs, by output index.
+    pub opaque: Vec<(usize, Opaque)>,
+    /// What went wrong.
+    pub outcome: Result<(), Failure>,
+}
+
+/// Why a launch did not produce its outputs.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// The kernel says that the data (or a file) are bad.
+    Fault(Fault),
+    /// The kernel or closure panicked.
+    Panic(String),
+    /// The device failed; the task can be rerun elsewhere.
+    Device(Error),
+}
+
+/// See the module's text for the contract.
+pub trait Device: Send + Sync + 'static {
+    /// What it is.
+    fn spec(&self) -> &DeviceSpec;
+
+    /// Starts a launch.
+    fn launch(&self, launch: Launch);
+
+    /// Starts a move between the host and its memory space. Devices in host memory are never asked.
+    fn transfer(&self, mv: Move);
+
+    /// Whether this thread is one of its workers: then a wait for other tasks must not block it.
+    fn on_worker(&self) -> bool {
+        false
+    }
+}
+
+/// Runs a launch's body on this thread, with panics caught: what the CPU and the I/O lane share.
+pub(crate) fn execute(kernel: &dyn Kernel, body: Body, scratch: &mut Vec<u64>) -> (Result<(), Failure>, Vec<(usize, Opaque)>) {
+    let mut opaque = Vec::new();
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match body {
+        Body::Run { params, inputs, outputs, scratch_bytes } => {
+            let words = (scratch_bytes as usize + ALIGN).div_ceil(8);
+            if scratch.len() < words {
+                scratch.resize(words, 0);
+            }
+            run_kernel(kernel, &params, &inputs, &outputs, scratch, &mut opaque)
+        }
+        Body::Pack { form, from, to } => {
+            let (from, to) = (input_view(&from), to);
+            let Data::Host(window) = &to else { panic!("an opaque value has no packed form") };
+            kernel.pack(form, from, &mut host_view_mut(window));
+            Ok(())
+        }
+    }));
+    let outcome = match caught {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(fault)) => Err(Failure::Fault(fault)),
+        Err(payload) => Err(Failure::Panic(panic_message(&*payload))),
+    };
+    (outcome, opaque)
+}
+
+fn run_kernel(
+    kernel: &dyn Kernel,
+    params: &[u8],
+    inputs: &[Data],
+    outputs: &[Output],
+    scratch: &mut [u64],
+    opaque: &mut Vec<(usize, Opaque)>,
+) -> Result<(), Fault> {
+    let inputs: Vec<ChunkView<'_>> = inputs.iter().map(input_view).collect();
+    let mut places: Vec<Option<Opaque>> = outputs.iter().map(|_| None).collect();
+    {
+        let mut views: Vec<ChunkViewMut<'_>> = Vec::with_capacity(outputs.len());
+        for (output, place) in outputs.iter().zip(&mut places) {
+            views.push(match &output.to {
+                Data::Host(window) => host_view_mut(window),
+                Data::Opaque(_) => ChunkViewMut::of_opaque(place, opaque_layout()),
+            });
+        }
+        for (output, view) in outputs.iter().zip(&mut views) {
+            if let Some(old) = &output.copy_in {
+                view.copy_from(input_view(old));
+            }
+        }
+        kernel.run_cpu(params, &inputs, &mut views, &mut Scratch::new(bytemuck::cast_slice_mut(scratch)))?;
+    }
+    opaque.extend(places.into_iter().enumerate().filter_map(|(i, p)| p.map(|p| (i, p))));
+    Ok(())
+}
+
+fn opaque_layout() -> &'static Layout {
+    static LAYOUT: std::sync::LazyLock<Layout> = std::sync::LazyLock::new(|| Layout::contiguous(crate::shape::DType::U8, &[]));
+    &LAYOUT
+}
+
+fn input_view(bytes: &Data) -> ChunkView<'_> {
+    match bytes {
+        #[allow(unsafe_code)] // the one reader of windows
+        // SAFETY: the scheduler launches a task only when its inputs are written, and lets nobody write them until its readers
+        // have reported (tests/schedule: no launch writes a place that another launch uses).
+        Data::Host(window) => unsafe { window.view() },
+        Data::Opaque(Some(value)) => ChunkView::of_opaque(value, opaque_layout()),
+        Data::Opaque(None) => panic!("opaque input without a value"),
+    }
+}
+
+fn host_view_mut(window: &Window) -> ChunkViewMut<'_> {
+    #[allow(unsafe_code)] // the one writer of windows
+    // SAFETY: the scheduler gives each written place to one launch at a time, and to no reader before its report.
+    unsafe {
+        window.view_mut()
+    }
+}
+
+fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic without a message".into())
+}

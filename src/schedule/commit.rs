@@ -1,0 +1,338 @@
+//! From a free worker to a launch: places for inputs, outputs and packed forms, moves over links, pins.
+//!
+//! Owns: making replicas. Must not know: who is chosen (place.rs). Invariant: a commit takes all the memory that the task
+//! needs, or is not made; so a task that has begun can always end.
+
+use super::event::{Operands, Place};
+use super::job::{Arrival, Replica, State};
+use super::lane::Crossing;
+use super::memory::class;
+use super::{Action, Flight, Item, Scheduler};
+use crate::device::HOST;
+use crate::id::{CopyId, DeviceId, GraphId, SpaceId, TaskId, ValueId};
+use crate::kernel::Form;
+
+impl Scheduler {
+    /// Pooled bytes that committing a task to a device of `space` takes: in host memory, and in that space.
+    pub(super) fn need(&self, id: GraphId, task: TaskId, space: SpaceId) -> (u64, u64) {
+        let job = &self.jobs[&id];
+        let graph = &job.graph;
+        let (mut host, mut there) = (0, 0);
+        let mut add = |s: SpaceId, bytes: u64| *(if s == HOST { &mut host } else { &mut there }) += bytes;
+        for (value, form) in self.wanted_inputs(id, task) {
+            if job.find(value, space, form).is_none() {
+                add(space, job.replica_bytes(value, form, task));
+            }
+            let plain_there = job.find(value, space, Form::Plain).is_some();
+            if form != Form::Plain && !plain_there {
+                add(space, job.replica_bytes(value, Form::Plain, task));
+            }
+            if space != HOST && !plain_there && job.find(value, HOST, Form::Plain).is_none() {
+                add(HOST, job.replica_bytes(value, Form::Plain, task));
+            }
+        }
+        for output in graph.outputs(task) {
+            if self.output_is_pooled(id, output, space) {
+                add(space, class(graph.bytes(output.value)));
+            }
+        }
+        (host, there)
+    }
+
+    fn wanted_inputs(&self, id: GraphId, task: TaskId) -> impl Iterator<Item = (ValueId, Form)> + '_ {
+        let graph = &self.jobs[&id].graph;
+        let inputs = graph.inputs(task).iter().enumerate().map(move |(i, o)| (o.value, graph.input_form(task, i)));
+        inputs.chain(graph.outputs(task).iter().filter_map(|o| o.updates).map(|old| (old, Form::Plain)))
+    }
+
+    fn output_is_pooled(&self, id: GraphId, output: &crate::task::Operand, space: SpaceId) -> bool {
+        let job = &self.jobs[&id];
+        if job.graph.is_opaque(output.value) || self.donation(id, output, space).is_some() {
+            return false;
+        }
+        !(space == HOST && self.window_is_free(id, output.value, output.updates))
+    }
+
+    /// The replica of the old value whose bytes an update takes over.
+    fn donation(&self, id: GraphId, output: &crate::task::Operand, space: SpaceId) -> Option<u32> {
+        let (job, old) = (&self.jobs[&id], output.updates?);
+        let at = job.find(old, space, Form::Plain)?;
+        job.donates(old, output.value, job.replica(at)).then_some(at)
+    }
+
+    fn window_is_free(&self, id: GraphId, value: ValueId, updates: Option<ValueId>) -> bool {
+        let job = &self.jobs[&id];
+        let Some(window) = job.graph.window_id(value) else { return false };
+        let occupant = job.occupant[window];
+        let by_old = updates.is_some_and(|old| occupant == old.0 + 1 && job.uses[old.index()] == 1);
+        !job.poisoned[window] && (occupant == 0 || by_old)
+    }
+
+    /// Commits a task to a device: every replica it needs has a place from here on.
+    pub(super) fn commit(&mut self, id: GraphId, task: TaskId, at: DeviceId, actions: &mut Vec<Action>) {
+        let space = self.devices[at.index()].spec.space;
+        let (host_bytes, _) = self.need(id, task, space);
+        let job = self.jobs.get_mut(&id).expect("a queued task belongs to a job");
+        job.state[task.index()] = State::Staged;
+        job.device[task.index()] = at;
+        if job.frontier != task.index() {
+            job.charged[task.index()] += host_bytes;
+            job.extra += host_bytes;
+        }
+        let graph = job.graph.clone();
+        for (value, form) in self.wanted_inputs(id, task).collect::<Vec<_>>() {
+            let replica = self.want(id, value, space, form, (at, task), actions);
+            self.jobs.get_mut(&id).expect("still there").replica_mut(replica).pins += 1;
+        }
+        for output in graph.outputs(task) {
+            if self.donation(id, output, space).is_some() {
+                continue;
+            }
+            let place = if graph.is_opaque(output.value) {
+                Place::Opaque
+            } else if space == HOST && self.window_is_free(id, output.value, output.updates) {
+                Place::Home
+            } else {
+                Place::Buffer(self.memory.take(space, graph.bytes(output.value), actions))
+            };
+            self.add_output(id, output.value, space, place, (at, task));
+        }
+        self.devices[at.index()].staged.push((id, task));
+        self.promote(at);
+    }
+
+    fn add_output(&mut self, id: GraphId, value: ValueId, space: SpaceId, place: Place, by: (DeviceId, TaskId)) {
+        let mut replica = Replica::new(space, Form::Plain, place, Arrival::Coming, by);
+        replica.pins = 1;
+        self.jobs.get_mut(&id).expect("a queued task belongs to a job").add(value, replica);
+    }
+
+    /// Makes sure that a replica of the value in this space and form is there or will be; returns it.
+    pub(super) fn want(
+        &mut self,
+        id: GraphId,
+        value: ValueId,
+        space: SpaceId,
+        form: Form,
+        by: (DeviceId, TaskId),
+        actions: &mut Vec<Action>,
+    ) -> u32 {
+        let job = &self.jobs[&id];
+        if let Some(at) = job.find(value, space, form) {
+            return at;
+        }
+        let place = if form == Form::Plain && space == HOST && job.graph.is_final(value) && self.window_is_free(id, value, None) {
+            Place::Home
+        } else {
+            let bytes = job.replica_bytes(value, form, by.1);
+            Place::Buffer(self.memory.take(space, bytes, actions))
+        };
+        let job = self.jobs.get_mut(&id).expect("a queued task belongs to a job");
+        let at = job.add(value, Replica::new(space, form, place, Arrival::Wanted, by));
+        match form {
+            Form::Packed(_) => {
+                self.want(id, value, space, Form::Plain, by, actions);
+            }
+            Form::Plain if space != HOST => {
+                self.want(id, value, HOST, Form::Plain, by, actions);
+            }
+            Form::Plain => {}
+        }
+        self.issue(id, value, actions);
+        at
+    }
+
+    /// Starts what can be started of the replicas of a value that are wanted.
+    fn issue(&mut self, id: GraphId, value: ValueId, actions: &mut Vec<Action>) {
+        let job = &self.jobs[&id];
+        let wanted: Vec<u32> = job.of(value).filter(|&at| job.replica(at).arrival == Arrival::Wanted).collect();
+        for to in wanted {
+            let job = self.jobs.get_mut(&id).expect("still there");
+            let Replica { space, form, wanted: (device, _), .. } = *job.replica(to);
+            let ready = |at: &u32| job.replica(*at).arrival == Arrival::Ready && job.replica(*at).form == Form::Plain;
+            let from = match (form, space) {
+                (Form::Packed(_), _) => job.of(value).filter(ready).find(|&at| job.replica(at).space == space),
+                (Form::Plain, HOST) => job.of(value).filter(ready).find(|&at| job.replica(at).space != HOST),
+                (Form::Plain, _) => job.of(value).filter(ready).find(|&at| job.replica(at).space == HOST),
+            };
+            let Some(from) = from else { continue };
+            job.replica_mut(from).pins += 1;
+            job.replica_mut(to).pins += 1;
+            job.replica_mut(to).arrival = Arrival::Coming;
+            if form != Form::Plain {
+                self.devices[device.index()].launchable.push_front(Item::Pack(id, value, to));
+                continue;
+            }
+            let far = if space == HOST { job.replica(from).space } else { space };
+            let bytes = job.graph.bytes(value);
+            let upload = space != HOST;
+            let Some(link_of) = self.devices.iter().position(|d| d.spec.space == far && d.spec.link.is_some()) else { continue };
+            let device = &mut self.devices[link_of];
+            let ns = device.spec.link.map_or(0, |link| link[usize::from(!upload)].transfer_ns(bytes));
+            let link = &mut device.links[usize::from(!upload)];
+            link.queue.push_back(Crossing { graph: id, value, from, to, ns });
+            link.queued_ns += ns;
+            self.jobs.get_mut(&id).expect("still there").flying += 1;
+            self.next_crossing(DeviceId::at(link_of), upload, actions);
+        }
+    }
+
+    /// Starts the next move of a link, if it is free.
+    fn next_crossing(&mut self, at: DeviceId, upload: bool, actions: &mut Vec<Action>) {
+        let link = &mut self.devices[at.index()].links[usize::from(!upload)];
+        if link.current.is_some() {
+            return;
+        }
+        let Some(crossing) = link.queue.pop_front() else { return };
+        let copy = self.new_copy();
+        let link = &mut self.devices[at.index()].links[usize::from(!upload)];
+        link.queued_ns -= crossing.ns;
+        link.busy_until = self.now + crossing.ns;
+        link.current = Some((copy, crossing));
+        let job = &self.jobs[&crossing.graph];
+        let (from, to) = (job.replica(crossing.from).place, job.replica(crossing.to).place);
+        actions.push(Action::Move { copy, graph: crossing.graph, value: crossing.value, device: at, upload, from, to });
+    }
+
+    /// A move ended.
+    pub(super) fn moved(&mut self, copy: CopyId, arrived: bool, actions: &mut Vec<Action>) {
+        let is_it = |l: &super::lane::Link| l.current.as_ref().is_some_and(|c| c.0 == copy);
+        let found = self.devices.iter().enumerate().find_map(|(d, dev)| Some((d, dev.links.iter().position(is_it)?)));
+        let Some((device, direction)) = found else { return };
+        let Some((_, crossing)) = self.devices[device].links[direction].current.take() else { return };
+        let Crossing { graph: id, value, from, to, .. } = crossing;
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.flying -= 1;
+            job.replica_mut(from).pins -= 1;
+            job.replica_mut(to).pins -= 1;
+            job.replica_mut(to).arrival = if arrived { Arrival::Ready } else { Arrival::Wanted };
+            if arrived && job.graph.is_final(value) && job.replica(to).space == HOST {
+                job.homeless -= 1;
+            }
+            self.arrived(id, value, actions);
+            self.drop_if_unused(id, value, actions);
+            self.finish_if_over(id, actions);
+        }
+        self.next_crossing(DeviceId::at(device), direction == 0, actions);
+    }
+
+    /// A replica of the value has become ready: others can be made from it, tasks may have all they need.
+    pub(super) fn arrived(&mut self, id: GraphId, value: ValueId, actions: &mut Vec<Action>) {
+        self.issue(id, value, actions);
+        for index in 0..self.devices.len() {
+            if !self.devices[index].staged.is_empty() {
+                self.promote(DeviceId::at(index));
+            }
+        }
+    }
+
+    /// Moves staged tasks whose inputs are all ready to the launchable ones.
+    fn promote(&mut self, at: DeviceId) {
+        let space = self.devices[at.index()].spec.space;
+        let staged = std::mem::take(&mut self.devices[at.index()].staged);
+        for (id, task) in staged {
+            let job = &self.jobs[&id];
+            let here = |(value, form)| job.find(value, space, form).is_some_and(|r| job.replica(r).arrival == Arrival::Ready);
+            let all = self.wanted_inputs(id, task).all(here);
+            let device = &mut self.devices[at.index()];
+            if all { device.launchable.push_back(Item::Task(id, task)) } else { device.staged.push((id, task)) }
+        }
+    }
+
+    pub(super) fn launch_task(&mut self, at: DeviceId, id: GraphId, task: TaskId, actions: &mut Vec<Action>) {
+        let space = self.devices[at.index()].spec.space;
+        let graph = self.jobs[&id].graph.clone();
+        let mut operands = Operands::default();
+        for (index, input) in graph.inputs(task).iter().enumerate() {
+            let job = &self.jobs[&id];
+            let replica = job.find(input.value, space, graph.input_form(task, index)).expect("committed inputs stay");
+            operands.inputs.push(job.replica(replica).place);
+        }
+        for output in graph.outputs(task) {
+            operands.outputs.push(self.open_output(id, task, at, output));
+        }
+        let job = self.jobs.get_mut(&id).expect("a staged task belongs to a job");
+        job.state[task.index()] = State::Running;
+        let estimate_ns = job.estimate(task, at).unwrap_or(0);
+        let launch = self.take_off(at, id, Item::Task(id, task), estimate_ns, operands);
+        actions.push(Action::Run { launch, graph: id, task, device: at });
+    }
+
+    /// The place of an output, and from where its old value is copied in, if it is not there already.
+    fn open_output(&mut self, id: GraphId, task: TaskId, at: DeviceId, output: &crate::task::Operand) -> (Place, Option<Place>) {
+        let space = self.devices[at.index()].spec.space;
+        let job = self.jobs.get_mut(&id).expect("a staged task belongs to a job");
+        let old = output.updates.and_then(|old| Some((old, job.find(old, space, Form::Plain)?)));
+        if let Some(new) = job.find(output.value, space, Form::Plain) {
+            let place = job.replica(new).place;
+            return (place, old.map(|(_, at)| job.replica(at).place));
+        }
+        let (old, replica) = old.expect("an output without a place takes over its old value's");
+        let place = job.remove(old, replica);
+        self.add_output(id, output.value, space, place, (at, task));
+        (place, None)
+    }
+
+    pub(super) fn launch_pack(&mut self, at: DeviceId, id: GraphId, value: ValueId, to: u32, actions: &mut Vec<Action>) {
+        let job = &self.jobs[&id];
+        let Replica { space, form, place, wanted: (_, task), .. } = *job.replica(to);
+        let Form::Packed(number) = form else { return };
+        let from = job.find(value, space, Form::Plain).expect("pinned since the packing was issued");
+        let (from, bytes) = (job.replica(from).place, job.graph.bytes(value));
+        let estimate_ns = bytes / 4; // 4 GB/s: a rearranging copy
+        let launch = self.take_off(at, id, Item::Pack(id, value, to), estimate_ns, Operands::default());
+        actions.push(Action::Pack { launch, graph: id, value, task, form: number, from, to: place, device: at });
+    }
+
+    fn take_off(
+        &mut self,
+        at: DeviceId,
+        graph: GraphId,
+        item: Item,
+        estimate_ns: u64,
+        operands: Operands,
+    ) -> crate::id::LaunchId {
+        let launch = self.new_launch();
+        self.devices[at.index()].started(self.now, estimate_ns);
+        self.jobs.get_mut(&graph).expect("a launch belongs to a job").flying += 1;
+        let flight = Flight { graph, device: at, item, start_ns: self.now, estimate_ns, operands, abandoned: false };
+        self.launches.insert(launch, flight);
+        launch
+    }
+
+    /// Unpins what a task used.
+    pub(super) fn unpin_operands(&mut self, id: GraphId, task: TaskId, space: SpaceId, actions: &mut Vec<Action>) {
+        for (value, form) in self.wanted_inputs(id, task).collect::<Vec<_>>() {
+            self.unpin(id, value, space, form, actions);
+        }
+    }
+
+    pub(super) fn unpin(&mut self, id: GraphId, value: ValueId, space: SpaceId, form: Form, actions: &mut Vec<Action>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        // A donated old value has no replica any more.
+        if let Some(at) = job.find(value, space, form) {
+            job.replica_mut(at).pins -= 1;
+            self.drop_if_unused(id, value, actions);
+        }
+    }
+
+    /// Frees `bytes` of a device's space by dropping replicas of this graph that nobody uses now and that exist elsewhere.
+    pub(super) fn make_room(&mut self, id: GraphId, space: SpaceId, bytes: u64) -> bool {
+        let values = self.jobs[&id].graph.value_count();
+        for value in (0..values).map(ValueId::at) {
+            if self.memory.fits(space, bytes) {
+                break;
+            }
+            let job = self.jobs.get_mut(&id).expect("a queued task belongs to a job");
+            let ready_at_home = job.find(value, HOST, Form::Plain).is_some_and(|h| job.replica(h).arrival == Arrival::Ready);
+            let idle = |at: &u32| job.replica(*at).space == space && job.replica(*at).pins == 0;
+            let old: Vec<u32> = if ready_at_home { job.of(value).filter(idle).collect() } else { Vec::new() };
+            for at in old {
+                if let Place::Buffer(buffer) = job.remove(value, at) {
+                    self.memory.give(buffer);
+                }
+            }
+        }
+        self.memory.fits(space, bytes)
+    }
+}

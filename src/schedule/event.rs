@@ -1,0 +1,217 @@
+//! What the scheduler is told, and what it answers.
+//!
+//! Owns: [`Event`], [`Action`], [`Place`]. Must not know: clocks, threads, buffers' addresses. Invariant: events carry everything that a
+//! decision depends on, so that a recorded sequence replays to the same actions.
+
+use std::sync::Arc;
+
+use crate::device::DeviceSpec;
+use crate::id::{BufferId, CopyId, DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
+use crate::task::TaskGraph;
+
+/// Predicted time of each task of a graph on one device, in ns; [`CANNOT`] where the device cannot run it.
+#[derive(Clone, Debug)]
+pub struct Estimates {
+    /// The device.
+    pub device: DeviceId,
+    /// One entry per task.
+    pub task_ns: Arc<[u64]>,
+}
+
+/// The estimate of a task that a device cannot run.
+pub const CANNOT: u64 = u64::MAX;
+
+/// Something that happened.
+#[derive(Clone)]
+pub enum Event {
+    /// A device can be used from now on.
+    DeviceJoined {
+        /// Its id, new.
+        device: DeviceId,
+        /// What it is.
+        spec: DeviceSpec,
+    },
+    /// A device is gone, with everything in its memory space (unless that is the host's).
+    DeviceLost {
+        /// The device.
+        device: DeviceId,
+    },
+    /// The limit of a memory space.
+    MemoryLimit {
+        /// The space.
+        space: SpaceId,
+        /// The new limit.
+        bytes: u64,
+    },
+    /// A graph to run.
+    Submit {
+        /// Its id, new.
+        graph: GraphId,
+        /// Its tasks.
+        tasks: Arc<TaskGraph>,
+        /// Costs on the devices known now.
+        estimates: Vec<Estimates>,
+        /// Scratch of the neediest task.
+        scratch_bytes: u64,
+    },
+    /// Costs of a graph on a device that joined later.
+    Priced {
+        /// The graph.
+        graph: GraphId,
+        /// Costs on one device.
+        estimates: Estimates,
+    },
+    /// A launch ended well.
+    Done {
+        /// Which.
+        launch: LaunchId,
+        /// Time it took.
+        elapsed_ns: u64,
+    },
+    /// A launch failed because of its device: its outputs are not there.
+    LaunchLost {
+        /// Which.
+        launch: LaunchId,
+    },
+    /// A launch failed because of its data: the graph stops.
+    LaunchFailed {
+        /// Which.
+        launch: LaunchId,
+    },
+    /// A move ended.
+    Moved {
+        /// Which.
+        copy: CopyId,
+        /// Whether the bytes are there.
+        arrived: bool,
+    },
+    /// Workers of a device wait inside a task (`+`), or no longer do (`-`): others may take their place.
+    Waiting {
+        /// The device.
+        device: DeviceId,
+        /// Change in the number of such workers.
+        workers: i32,
+    },
+    /// The graph's result has been taken, or nobody wants it any more.
+    Retire {
+        /// The graph.
+        graph: GraphId,
+    },
+    /// Nothing, but time has passed: look for stalled tasks.
+    Tick,
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Create a buffer.
+    Allocate {
+        /// Its id, free until now.
+        buffer: BufferId,
+        /// Where.
+        space: SpaceId,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Give a buffer back to the system.
+    Release {
+        /// The buffer.
+        buffer: BufferId,
+    },
+    /// Run a task; [`super::Scheduler::operands`] says on which bytes.
+    Run {
+        /// The launch to report.
+        launch: LaunchId,
+        /// The graph.
+        graph: GraphId,
+        /// The task.
+        task: TaskId,
+        /// Where.
+        device: DeviceId,
+    },
+    /// Make a packed form of a value, for `task`'s kernel.
+    Pack {
+        /// The launch to report.
+        launch: LaunchId,
+        /// The graph.
+        graph: GraphId,
+        /// The value.
+        value: ValueId,
+        /// The task whose kernel wants it.
+        task: TaskId,
+        /// The form's number.
+        form: u8,
+        /// From here.
+        from: Place,
+        /// To there.
+        to: Place,
+        /// Where.
+        device: DeviceId,
+    },
+    /// Move a value between the host and a device's space.
+    Move {
+        /// The move to report.
+        copy: CopyId,
+        /// The graph.
+        graph: GraphId,
+        /// The value.
+        value: ValueId,
+        /// Whose link.
+        device: DeviceId,
+        /// Host to device (else back).
+        upload: bool,
+        /// From here.
+        from: Place,
+        /// To there.
+        to: Place,
+    },
+    /// The graph cannot run within the host's memory limit.
+    Refused {
+        /// The graph.
+        graph: GraphId,
+        /// The task at which the peak is reached; `None` if the arrays alone are too large.
+        task: Option<TaskId>,
+        /// The proven peak.
+        peak_bytes: u64,
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// No worker is left for a task: the graph stops.
+    Stalled {
+        /// The graph.
+        graph: GraphId,
+        /// The task.
+        task: TaskId,
+        /// Where it hangs; `None` if no device can run it at all.
+        device: Option<DeviceId>,
+        /// Since when.
+        waited_ns: u64,
+        /// Its predicted time.
+        predicted_ns: u64,
+    },
+    /// Everything is over: results are in place if nothing failed.
+    Finished {
+        /// The graph.
+        graph: GraphId,
+    },
+}
+
+/// Where the bytes of a value are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In its home window.
+    Home,
+    /// In a pooled buffer, from its start, C order.
+    Buffer(BufferId),
+    /// It is an opaque value.
+    Opaque,
+}
+
+/// On which bytes a launch works.
+#[derive(Clone, Debug, Default)]
+pub struct Operands {
+    /// Place of each input.
+    pub inputs: Vec<Place>,
+    /// Place of each output, and of the old value to be copied in first.
+    pub outputs: Vec<(Place, Option<Place>)>,
+}

@@ -1,0 +1,334 @@
+//! The state of one submitted graph.
+//!
+//! Owns: task states, remaining uses, and which copies (replicas) of each value exist where. Must not know: devices' queues,
+//! time. Invariant: a value that somebody still needs has a replica, or its producer has yet to run (again).
+
+use std::sync::Arc;
+
+use super::event::{CANNOT, Estimates, Place};
+use super::memory::class;
+use crate::device::HOST;
+use crate::id::{DeviceId, SpaceId, TaskId, ValueId};
+use crate::kernel::Form;
+use crate::task::{Home, TaskGraph};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Predecessors have yet to run.
+    Waiting,
+    /// In a device's queue.
+    Ready,
+    /// Taken by a device; inputs are on their way.
+    Staged,
+    Running,
+    Done,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// Has its place; what it is made from is not there yet.
+    Wanted,
+    /// Being written, moved or packed.
+    Coming,
+    Ready,
+}
+
+/// One copy of a value: (space, form) and where its bytes are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Replica {
+    pub(super) space: SpaceId,
+    pub(super) form: Form,
+    pub(super) place: Place,
+    pub(super) arrival: Arrival,
+    /// Users that must not lose it: staged and running tasks, moves.
+    pub(super) pins: u32,
+    /// Who wants it: whose workers pack it, and by which task's kernel.
+    pub(super) wanted: (DeviceId, TaskId),
+    next: u32,
+}
+
+const END: u32 = u32::MAX;
+
+pub(super) struct Job {
+    pub(super) graph: Arc<TaskGraph>,
+    /// By device.
+    estimates: Vec<Option<Arc<[u64]>>>,
+    pub(super) state: Vec<State>,
+    /// Unfinished predecessors.
+    pub(super) waiting: Vec<u32>,
+    /// Bottom level: time of the longest path from the task's start to the end, on each task's best device.
+    pub(super) priority: Vec<u64>,
+    /// Tasks that still need each value.
+    pub(super) uses: Vec<u32>,
+    pub(super) device: Vec<DeviceId>,
+    heads: Vec<u32>,
+    replicas: Vec<Replica>,
+    free: Vec<u32>,
+    /// Value (index + 1) that occupies each result window; 0 = none.
+    pub(super) occupant: Vec<u32>,
+    /// Result windows that an abandoned task may still write.
+    pub(super) poisoned: Vec<bool>,
+    /// The first task in sequential order that is not done.
+    pub(super) frontier: usize,
+    /// Bytes charged by tasks beyond the frontier, in all and each.
+    pub(super) extra: u64,
+    pub(super) charged: Vec<u64>,
+    /// Proven peak of pooled host memory in sequential order.
+    pub(super) peak: u64,
+    pub(super) peak_task: Option<TaskId>,
+    /// Arrays and scratch.
+    pub(super) base: u64,
+    pub(super) remaining: usize,
+    /// Final values that are not in host memory yet.
+    pub(super) homeless: usize,
+    /// Launches and moves under way.
+    pub(super) flying: usize,
+    pub(super) failed: bool,
+    pub(super) finished: bool,
+    /// Nobody waits for it any more.
+    pub(super) retired: bool,
+    /// Something was lost: count missing inputs instead of trusting `waiting`.
+    pub(super) disturbed: bool,
+}
+
+impl Job {
+    pub(super) fn new(graph: Arc<TaskGraph>, estimates: &[Estimates], base: u64) -> Self {
+        let (n, v) = (graph.len(), graph.value_count());
+        let finals = (0..v).filter(|&i| graph.is_final(ValueId::at(i)) && graph.producer(ValueId::at(i)).is_some()).count();
+        let mut job = Self {
+            estimates: Vec::new(),
+            state: vec![State::Waiting; n],
+            waiting: graph.tasks().map(|t| graph.predecessor_count(t)).collect(),
+            priority: vec![0; n],
+            uses: (0..v).map(|i| graph.use_count(ValueId::at(i))).collect(),
+            device: vec![DeviceId(0); n],
+            heads: vec![END; v],
+            replicas: Vec::new(),
+            free: Vec::new(),
+            occupant: vec![0; graph.window_count()],
+            poisoned: vec![false; graph.window_count()],
+            frontier: 0,
+            extra: 0,
+            charged: vec![0; n],
+            peak: 0,
+            peak_task: None,
+            base,
+            remaining: n,
+            homeless: finals,
+            flying: 0,
+            failed: false,
+            finished: false,
+            retired: false,
+            disturbed: false,
+            graph,
+        };
+        for column in estimates {
+            job.price(column);
+        }
+        job.rank();
+        job.adopt_callers_arrays();
+        (job.peak, job.peak_task) = sequential_peak(&job.graph);
+        job
+    }
+
+    pub(super) fn price(&mut self, column: &Estimates) {
+        let at = column.device.index();
+        if self.estimates.len() <= at {
+            self.estimates.resize(at + 1, None);
+        }
+        self.estimates[at] = Some(column.task_ns.clone());
+    }
+
+    /// The estimate of a task on a device, if it can run there.
+    pub(super) fn estimate(&self, task: TaskId, device: DeviceId) -> Option<u64> {
+        let ns = *self.estimates.get(device.index())?.as_ref()?.get(task.index())?;
+        (ns != CANNOT).then_some(ns)
+    }
+
+    fn rank(&mut self) {
+        for task in self.graph.clone().tasks().rev() {
+            let all = self.estimates.iter().flatten().map(|column| column[task.index()]);
+            let own = all.filter(|&ns| ns != CANNOT).min().unwrap_or(0);
+            let below = self.graph.successors(task).iter().map(|s| self.priority[s.index()]).max().unwrap_or(0);
+            self.priority[task.index()] = own.saturating_add(below);
+        }
+    }
+
+    fn adopt_callers_arrays(&mut self) {
+        let graph = self.graph.clone();
+        for value in (0..graph.value_count()).map(ValueId::at) {
+            if graph.producer(value).is_none() && matches!(graph.home(value), Home::Window { .. }) {
+                let wanted = (DeviceId(0), TaskId(0));
+                self.add(value, Replica::new(HOST, Form::Plain, Place::Home, Arrival::Ready, wanted));
+            }
+        }
+    }
+
+    pub(super) fn add(&mut self, value: ValueId, mut replica: Replica) -> u32 {
+        replica.next = self.heads[value.index()];
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.replicas.push(replica);
+            self.replicas.len() as u32 - 1
+        });
+        self.replicas[at as usize] = replica;
+        self.heads[value.index()] = at;
+        if replica.place == Place::Home {
+            if let Some(window) = self.graph.window_id(value) {
+                self.occupant[window] = value.0 + 1;
+            }
+        }
+        at
+    }
+
+    /// Removes a replica and says where it was.
+    pub(super) fn remove(&mut self, value: ValueId, at: u32) -> Place {
+        let mut link = self.heads[value.index()];
+        if link == at {
+            self.heads[value.index()] = self.replicas[at as usize].next;
+        } else {
+            while self.replicas[link as usize].next != at {
+                link = self.replicas[link as usize].next;
+            }
+            self.replicas[link as usize].next = self.replicas[at as usize].next;
+        }
+        self.free.push(at);
+        let place = self.replicas[at as usize].place;
+        if place == Place::Home {
+            if let Some(window) = self.graph.window_id(value) {
+                if self.occupant[window] == value.0 + 1 {
+                    self.occupant[window] = 0;
+                }
+            }
+        }
+        place
+    }
+
+    pub(super) fn replica(&self, at: u32) -> &Replica {
+        &self.replicas[at as usize]
+    }
+
+    pub(super) fn replica_mut(&mut self, at: u32) -> &mut Replica {
+        &mut self.replicas[at as usize]
+    }
+
+    /// The replicas of a value, by slab index.
+    pub(super) fn of(&self, value: ValueId) -> impl Iterator<Item = u32> + '_ {
+        let first = self.heads[value.index()];
+        std::iter::successors((first != END).then_some(first), |&at| {
+            let next = self.replicas[at as usize].next;
+            (next != END).then_some(next)
+        })
+    }
+
+    pub(super) fn find(&self, value: ValueId, space: SpaceId, form: Form) -> Option<u32> {
+        self.of(value).find(|&at| self.replica(at).space == space && self.replica(at).form == form)
+    }
+
+    /// Inputs of a task that exist nowhere (opaque and plain ones alike).
+    pub(super) fn missing(&self, task: TaskId) -> usize {
+        let there = |at| self.replica(at).arrival == Arrival::Ready && self.replica(at).form == Form::Plain;
+        self.graph.reads(task).filter(|&value| !self.of(value).any(there)).count()
+    }
+
+    /// A done task must run again: its inputs are needed once more, its outputs are not there.
+    pub(super) fn undo(&mut self, task: TaskId) {
+        let graph = self.graph.clone();
+        self.state[task.index()] = State::Waiting;
+        self.remaining += 1;
+        self.frontier = self.frontier.min(task.index());
+        for value in graph.reads(task) {
+            self.uses[value.index()] += 1;
+        }
+        for output in graph.outputs(task).iter().filter(|o| graph.is_final(o.value)) {
+            if let Some(at) = self.find(output.value, HOST, Form::Plain) {
+                if self.replica(at).arrival == Arrival::Ready {
+                    self.remove(output.value, at);
+                    self.homeless += 1;
+                }
+            }
+        }
+    }
+
+    /// Bytes that a replica of this form takes in a pool.
+    pub(super) fn replica_bytes(&self, value: ValueId, form: Form, task: TaskId) -> u64 {
+        replica_bytes(&self.graph, value, form, task)
+    }
+
+    /// Whether `new`, written as an update of `old` by the only task that still needs `old`, may take over `old`'s bytes.
+    pub(super) fn donates(&self, old: ValueId, new: ValueId, replica: &Replica) -> bool {
+        let same_window = || self.graph.window_id(old).is_some() && self.graph.window_id(old) == self.graph.window_id(new);
+        self.uses[old.index()] == 1
+            && match replica.place {
+                Place::Buffer(_) => self.graph.window_id(new).is_none_or(|w| replica.space != HOST || self.poisoned[w]),
+                Place::Home => same_window(),
+                Place::Opaque => false,
+            }
+    }
+}
+
+impl Replica {
+    pub(super) fn new(space: SpaceId, form: Form, place: Place, arrival: Arrival, wanted: (DeviceId, TaskId)) -> Self {
+        Self { space, form, place, arrival, pins: 0, wanted, next: END }
+    }
+}
+
+fn replica_bytes(graph: &TaskGraph, value: ValueId, form: Form, task: TaskId) -> u64 {
+    let bytes = match form {
+        Form::Plain => graph.bytes(value),
+        Form::Packed(number) => {
+            let meta = crate::shape::ChunkMeta { dtype: graph.dtype(value), shape: graph.shape(value), data: None };
+            let (dtype, len) = graph.kernel(task).packed_len(number, meta);
+            (len * dtype.bytes()) as u64
+        }
+    };
+    class(bytes)
+}
+
+/// Peak of pooled host bytes when the tasks run one after the other in order, and the task at which it is reached.
+/// O(operands).
+pub(super) fn sequential_peak(graph: &TaskGraph) -> (u64, Option<TaskId>) {
+    let mut uses: Vec<u32> = (0..graph.value_count()).map(|i| graph.use_count(ValueId::at(i))).collect();
+    let mut held = vec![0u64; graph.value_count()];
+    let mut packed: Vec<u16> = vec![0; graph.value_count()];
+    let (mut live, mut peak, mut at) = (0u64, 0, None);
+    for task in graph.tasks() {
+        let mut donated = 0;
+        for (index, input) in graph.inputs(task).iter().enumerate() {
+            if let form @ Form::Packed(number) = graph.input_form(task, index) {
+                let bit = 1 << (number % 16);
+                if packed[input.value.index()] & bit == 0 {
+                    packed[input.value.index()] |= bit;
+                    let bytes = replica_bytes(graph, input.value, form, task);
+                    held[input.value.index()] += bytes;
+                    live += bytes;
+                }
+            }
+        }
+        for output in graph.outputs(task) {
+            if matches!(graph.home(output.value), Home::Window { .. }) {
+                continue;
+            }
+            let bytes = class(graph.bytes(output.value));
+            held[output.value.index()] = bytes;
+            live += bytes;
+            let old = output.updates.filter(|old| uses[old.index()] == 1 && held[old.index()] > 0);
+            donated += old.map_or(0, |_| bytes);
+        }
+        if live - donated > peak {
+            (peak, at) = (live - donated, Some(task));
+        }
+        for value in graph.reads(task) {
+            let left = &mut uses[value.index()];
+            *left -= 1;
+            if *left == 0 {
+                live -= std::mem::take(&mut held[value.index()]);
+            }
+        }
+        for output in graph.outputs(task) {
+            if uses[output.value.index()] == 0 {
+                live -= std::mem::take(&mut held[output.value.index()]);
+            }
+        }
+    }
+    (peak, at)
+}

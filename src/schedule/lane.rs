@@ -1,0 +1,121 @@
+//! What the scheduler keeps of one device: its queue, its launches, its link.
+//!
+//! Owns: counters from which a finish time is predicted in O(1). Must not know: values. Invariant: `queued_ns`, `planned_ns` and
+//! `running_until` are the sums over what is queued and running; nothing is counted twice or left behind.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::device::DeviceSpec;
+use crate::id::{CopyId, GraphId, TaskId, ValueId};
+
+/// Order of a device's queue: highest bottom level first, then submission order.
+pub(super) type Key = (Reverse<u64>, GraphId, TaskId);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Item {
+    Task(GraphId, TaskId),
+    /// Make this replica (a packed form of the value).
+    Pack(GraphId, ValueId, u32),
+}
+
+/// A move that waits for the link.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Crossing {
+    pub(super) graph: GraphId,
+    pub(super) value: ValueId,
+    pub(super) from: u32,
+    pub(super) to: u32,
+    pub(super) ns: u64,
+}
+
+/// One direction of a link: moves one value at a time.
+#[derive(Default)]
+pub(super) struct Link {
+    pub(super) current: Option<(CopyId, Crossing)>,
+    pub(super) busy_until: u64,
+    pub(super) queue: VecDeque<Crossing>,
+    pub(super) queued_ns: u64,
+    /// Moves that queued tasks will ask for.
+    pub(super) planned_ns: u64,
+}
+
+impl Link {
+    /// Time until a new move could start.
+    pub(super) fn backlog(&self, now: u64) -> u64 {
+        let current = if self.current.is_some() { self.busy_until.saturating_sub(now) } else { 0 };
+        current + self.queued_ns + self.planned_ns
+    }
+}
+
+pub(super) struct Device {
+    pub(super) spec: DeviceSpec,
+    pub(super) alive: bool,
+    /// Launches it takes at once now: the spec's queue, plus waiting workers, minus wedged ones.
+    pub(super) room: i64,
+    pub(super) ready: BTreeSet<Key>,
+    pub(super) queued_ns: u64,
+    /// Link time planned for queued tasks (in, out).
+    pub(super) planned: BTreeMap<(GraphId, TaskId), [u64; 2]>,
+    pub(super) staged: Vec<(GraphId, TaskId)>,
+    pub(super) launchable: VecDeque<Item>,
+    pub(super) running: i64,
+    running_until: u128,
+    /// Host to device, and back.
+    pub(super) links: [Link; 2],
+}
+
+impl Device {
+    pub(super) fn new(spec: DeviceSpec) -> Self {
+        Self {
+            room: i64::from(spec.queue),
+            spec,
+            alive: true,
+            ready: BTreeSet::new(),
+            queued_ns: 0,
+            planned: BTreeMap::new(),
+            staged: Vec::new(),
+            launchable: VecDeque::new(),
+            running: 0,
+            running_until: 0,
+            links: [Link::default(), Link::default()],
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.alive && self.running < self.room
+    }
+
+    /// Whether another task may be taken from the queue: a worker is free for it, or its inputs can travel meanwhile.
+    pub(super) fn may_commit(&self) -> bool {
+        let ahead = 2 * self.room + 2;
+        self.alive && self.running + (self.launchable.len() as i64) < self.room && (self.staged.len() as i64) < ahead
+    }
+
+    pub(super) fn started(&mut self, now: u64, estimate: u64) {
+        self.running += 1;
+        self.running_until += u128::from(now.saturating_add(estimate));
+    }
+
+    pub(super) fn ended(&mut self, started: u64, estimate: u64) {
+        self.running -= 1;
+        self.running_until -= u128::from(started.saturating_add(estimate));
+    }
+
+    /// Predicted time until everything queued here is done.
+    pub(super) fn drain(&self, now: u64) -> u64 {
+        let running = self.running_until.saturating_sub(self.running as u128 * u128::from(now));
+        let compute = (u64::try_from(running).unwrap_or(u64::MAX).saturating_add(self.queued_ns)) / u64::from(self.spec.workers.max(1));
+        compute.max(self.links[0].backlog(now)).max(self.links[1].backlog(now))
+    }
+
+    /// Predicted time until a worker can start one more task.
+    pub(super) fn start_in(&self, now: u64) -> u64 {
+        let idle = self.running < i64::from(self.spec.workers) && self.ready.is_empty() && self.launchable.is_empty();
+        if idle {
+            return 0;
+        }
+        let running = self.running_until.saturating_sub(self.running as u128 * u128::from(now));
+        (u64::try_from(running).unwrap_or(u64::MAX).saturating_add(self.queued_ns)) / u64::from(self.spec.workers.max(1))
+    }
+}

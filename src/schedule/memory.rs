@@ -1,0 +1,166 @@
+//! Buffers of each memory space: which exist, which are free, and how much the limit leaves.
+//!
+//! Owns: size classes, free lists, byte counts. Must not know: values. Invariant: in use + cached <= limit, except for what
+//! the sequentially next task takes when nothing else runs.
+
+use std::collections::BTreeMap;
+
+use super::Action;
+use crate::id::{BufferId, SpaceId};
+
+/// Bytes that a buffer for `bytes` takes: rounded up to an eighth of a power of two, at least a cache line.
+pub(super) fn class(bytes: u64) -> u64 {
+    let bytes = bytes.max(64);
+    let step = (bytes.next_power_of_two() / 16).max(64);
+    bytes.div_ceil(step) * step
+}
+
+struct Pool {
+    limit: u64,
+    used: u64,
+    cached: u64,
+    free: BTreeMap<u64, Vec<BufferId>>,
+}
+
+#[derive(Clone, Copy)]
+struct Buffer {
+    space: SpaceId,
+    bytes: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Memory {
+    pools: Vec<Pool>,
+    buffers: Vec<Buffer>,
+    free_ids: Vec<BufferId>,
+}
+
+impl Memory {
+    fn pool(&mut self, space: SpaceId) -> &mut Pool {
+        while self.pools.len() <= space.index() {
+            self.pools.push(Pool { limit: u64::MAX, used: 0, cached: 0, free: BTreeMap::new() });
+        }
+        &mut self.pools[space.index()]
+    }
+
+    pub(super) fn set_limit(&mut self, space: SpaceId, bytes: u64) {
+        self.pool(space).limit = bytes;
+    }
+
+    pub(super) fn limit(&mut self, space: SpaceId) -> u64 {
+        self.pool(space).limit
+    }
+
+    /// Bytes in use (buffers that hold values, and reservations).
+    pub(super) fn used(&mut self, space: SpaceId) -> u64 {
+        self.pool(space).used
+    }
+
+    /// Whether `bytes` more stay within the limit.
+    pub(super) fn fits(&mut self, space: SpaceId, bytes: u64) -> bool {
+        let pool = self.pool(space);
+        pool.used.saturating_add(bytes) <= pool.limit
+    }
+
+    /// Counts memory that is not in buffers: arrays, scratch.
+    pub(super) fn reserve(&mut self, space: SpaceId, bytes: u64) {
+        self.pool(space).used += bytes;
+    }
+
+    /// Takes back a [`Memory::reserve`].
+    pub(super) fn unreserve(&mut self, space: SpaceId, bytes: u64) {
+        self.pool(space).used -= bytes;
+    }
+
+    /// A buffer of at least `bytes`: a free one of the class, else a new one (then cached ones make room).
+    pub(super) fn take(&mut self, space: SpaceId, bytes: u64, actions: &mut Vec<Action>) -> BufferId {
+        let bytes = class(bytes);
+        let pool = self.pool(space);
+        pool.used += bytes;
+        if let Some(buffer) = pool.free.get_mut(&bytes).and_then(Vec::pop) {
+            pool.cached -= bytes;
+            return buffer;
+        }
+        self.trim(space, actions);
+        let buffer = self.free_ids.pop().unwrap_or_else(|| {
+            self.buffers.push(Buffer { space, bytes });
+            BufferId::at(self.buffers.len() - 1)
+        });
+        self.buffers[buffer.index()] = Buffer { space, bytes };
+        actions.push(Action::Allocate { buffer, space, bytes });
+        buffer
+    }
+
+    /// Gives a buffer back to the free list.
+    pub(super) fn give(&mut self, buffer: BufferId) {
+        let Buffer { space, bytes } = self.buffers[buffer.index()];
+        let pool = self.pool(space);
+        pool.used -= bytes;
+        pool.cached += bytes;
+        pool.free.entry(bytes).or_default().push(buffer);
+    }
+
+    /// Releases cached buffers, largest first, until the limit holds.
+    fn trim(&mut self, space: SpaceId, actions: &mut Vec<Action>) {
+        while self.pools[space.index()].used + self.pools[space.index()].cached > self.pools[space.index()].limit {
+            if !self.release_one(space, actions) {
+                return;
+            }
+        }
+    }
+
+    /// Releases every cached buffer of a space.
+    pub(super) fn release_cached(&mut self, space: SpaceId, actions: &mut Vec<Action>) {
+        self.pool(space);
+        while self.release_one(space, actions) {}
+    }
+
+    fn release_one(&mut self, space: SpaceId, actions: &mut Vec<Action>) -> bool {
+        let pool = &mut self.pools[space.index()];
+        let Some((&bytes, buffers)) = pool.free.iter_mut().next_back() else { return false };
+        if let Some(buffer) = buffers.pop() {
+            pool.cached -= bytes;
+            self.free_ids.push(buffer);
+            actions.push(Action::Release { buffer });
+        }
+        if self.pools[space.index()].free.get(&bytes).is_some_and(Vec::is_empty) {
+            self.pools[space.index()].free.remove(&bytes);
+        }
+        true
+    }
+
+    /// Forgets a buffer whose device is gone, or that an abandoned task may still write.
+    pub(super) fn forget(&mut self, buffer: BufferId, actions: &mut Vec<Action>) {
+        let Buffer { space, bytes } = self.buffers[buffer.index()];
+        self.pool(space).used -= bytes;
+        self.free_ids.push(buffer);
+        actions.push(Action::Release { buffer });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_waste_at_most_an_eighth() {
+        for bytes in (1..5000u64).chain([1 << 20, (1 << 20) + 1, 16_000_000]) {
+            let class = class(bytes);
+            assert!(class >= bytes && class <= (bytes + bytes / 8).max(bytes + 64), "{bytes} -> {class}");
+        }
+    }
+
+    #[test]
+    fn a_free_buffer_is_used_again_and_others_make_room() {
+        let (mut memory, mut actions) = (Memory::default(), Vec::new());
+        memory.set_limit(SpaceId(0), 1000);
+        let a = memory.take(SpaceId(0), 512, &mut actions);
+        memory.give(a);
+        assert_eq!(memory.take(SpaceId(0), 512, &mut actions), a);
+        memory.give(a);
+        let b = memory.take(SpaceId(0), 960, &mut actions);
+        assert!(actions.contains(&Action::Release { buffer: a }), "{actions:?}");
+        assert_eq!(b, a, "ids are reused after release");
+        assert!(!memory.fits(SpaceId(0), 64) && memory.fits(SpaceId(0), 40));
+    }
+}

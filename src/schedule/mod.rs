@@ -1,0 +1,368 @@
+//! Every decision: placement, order, residency, admission, release, transfers.
+//!
+//! Owns: [`Scheduler`], [`Policy`], the simulator. Must not know: clocks, threads, addresses, live devices. Invariant:
+//! deterministic; the same events at the same times give the same actions (no unordered maps, no randomness).
+//!
+//! [`Scheduler::step`] is driven by real devices (`runtime/`) and by the virtual clock of [`simulate`], with the same code.
+//! README.md in this folder explains how a task comes to its place, and why memory stays within the limit.
+
+mod commit;
+mod event;
+mod job;
+mod lane;
+mod memory;
+mod place;
+mod policy;
+mod recover;
+pub mod simulate;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+pub use event::{Action, CANNOT, Estimates, Event, Operands, Place};
+pub use policy::{Auto, Candidate, Only, OnlyDevice, Placement, Policy};
+
+use crate::device::HOST;
+use crate::id::{CopyId, DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
+use crate::kernel::Form;
+use crate::task::TaskGraph;
+use job::{Job, State};
+use lane::{Crossing, Device, Item};
+use memory::Memory;
+
+/// A launch whose report has not come.
+struct Flight {
+    graph: GraphId,
+    device: DeviceId,
+    item: Item,
+    start_ns: u64,
+    estimate_ns: u64,
+    operands: Operands,
+    /// Given up: its report will be ignored, its buffers are lost until then.
+    abandoned: bool,
+}
+
+/// The state machine. See the module's text.
+pub struct Scheduler {
+    now: u64,
+    policy: Box<dyn Policy>,
+    memory: Memory,
+    devices: Vec<Device>,
+    jobs: BTreeMap<GraphId, Job>,
+    /// Graphs that wait until others have finished, because both do not fit.
+    pending: VecDeque<GraphId>,
+    launches: BTreeMap<LaunchId, Flight>,
+    next_launch: u64,
+    next_copy: u64,
+    stall_factor: u64,
+    stall_floor_ns: u64,
+}
+
+impl Scheduler {
+    /// A scheduler without devices.
+    #[must_use]
+    pub fn new(policy: Box<dyn Policy>) -> Self {
+        Self {
+            now: 0,
+            policy,
+            memory: Memory::default(),
+            devices: Vec::new(),
+            jobs: BTreeMap::new(),
+            pending: VecDeque::new(),
+            launches: BTreeMap::new(),
+            next_launch: 0,
+            next_copy: 0,
+            stall_factor: 10,
+            stall_floor_ns: 5_000_000_000,
+        }
+    }
+
+    /// A task is stalled when it takes longer than `factor` times its prediction plus `floor_ns`.
+    pub fn set_stall_rule(&mut self, factor: u64, floor_ns: u64) {
+        (self.stall_factor, self.stall_floor_ns) = (factor, floor_ns);
+    }
+
+    /// The policy's name.
+    #[must_use]
+    pub fn policy_name(&self) -> String {
+        self.policy.name()
+    }
+
+    /// Takes in `event`, which happened at `now_ns`, and appends what is to be done to `actions`, in order.
+    pub fn step(&mut self, now_ns: u64, event: Event, actions: &mut Vec<Action>) {
+        self.now = self.now.max(now_ns);
+        match event {
+            Event::DeviceJoined { device, spec } => self.join(device, spec),
+            Event::DeviceLost { device } => self.device_lost(device, actions),
+            Event::MemoryLimit { space, bytes } => self.memory.set_limit(space, bytes),
+            Event::Submit { graph, tasks, estimates, scratch_bytes } => {
+                self.submit(graph, tasks, &estimates, scratch_bytes, actions);
+            }
+            Event::Priced { graph, estimates } => self.price(graph, &estimates),
+            Event::Done { launch, elapsed_ns: _ } => self.done(launch, actions),
+            Event::LaunchLost { launch } => self.launch_lost(launch, actions),
+            Event::LaunchFailed { launch } => self.launch_failed(launch, actions),
+            Event::Moved { copy, arrived } => self.moved(copy, arrived, actions),
+            Event::Waiting { device, workers } => self.devices[device.index()].room += i64::from(workers),
+            Event::Retire { graph } => self.retire(graph, actions),
+            Event::Tick => self.look_for_stalls(actions),
+        }
+        self.dispatch(actions);
+    }
+
+    /// On which bytes a launch works; asked between its `Run` action and its report.
+    #[must_use]
+    pub fn operands(&self, launch: LaunchId) -> Option<&Operands> {
+        self.launches.get(&launch).map(|flight| &flight.operands)
+    }
+
+    /// Where in host memory a value is, in plain form, if it is there.
+    #[must_use]
+    pub fn host_place(&self, graph: GraphId, value: ValueId) -> Option<Place> {
+        let job = self.jobs.get(&graph)?;
+        let at = job.find(value, HOST, Form::Plain)?;
+        (job.replica(at).arrival == job::Arrival::Ready).then(|| job.replica(at).place)
+    }
+
+    /// Bytes in use in a memory space: buffers, arrays, scratch.
+    #[must_use]
+    pub fn used_bytes(&mut self, space: SpaceId) -> u64 {
+        self.memory.used(space)
+    }
+
+    /// The prediction for a launch that runs now: (its start, its estimate), in ns.
+    #[must_use]
+    pub fn prediction(&self, launch: LaunchId) -> Option<(u64, u64)> {
+        self.launches.get(&launch).map(|f| (f.start_ns, f.estimate_ns))
+    }
+
+    /// The proven peak of host memory for a graph: arrays and scratch, and pooled chunks in sequential order.
+    #[must_use]
+    pub fn peak_bytes(graph: &TaskGraph, scratch_bytes: u64, workers: u32) -> u64 {
+        base_bytes(graph, scratch_bytes, workers) + job::sequential_peak(graph).0
+    }
+
+    fn join(&mut self, device: DeviceId, spec: crate::device::DeviceSpec) {
+        assert_eq!(device.index(), self.devices.len(), "devices join in the order of their ids");
+        self.devices.push(Device::new(spec));
+    }
+
+    fn host_workers(&self) -> u32 {
+        self.devices.iter().filter(|d| d.alive && d.spec.space == HOST).map(|d| d.spec.workers).sum()
+    }
+
+    fn submit(&mut self, id: GraphId, tasks: Arc<TaskGraph>, estimates: &[Estimates], scratch: u64, actions: &mut Vec<Action>) {
+        let base = base_bytes(&tasks, scratch, self.host_workers());
+        let job = Job::new(tasks, estimates, base);
+        let (peak, limit) = (job.base + job.peak, self.memory.limit(HOST));
+        if peak > limit {
+            let task = job.peak_task.filter(|_| job.base <= limit);
+            actions.push(Action::Refused { graph: id, task, peak_bytes: peak, limit_bytes: limit });
+            return;
+        }
+        self.jobs.insert(id, job);
+        self.pending.push_back(id);
+        self.admit_pending(actions);
+    }
+
+    /// Starts graphs, in order of submission, while their peaks fit together.
+    fn admit_pending(&mut self, actions: &mut Vec<Action>) {
+        while let Some(&id) = self.pending.front() {
+            let Some(job) = self.jobs.get(&id) else {
+                self.pending.pop_front();
+                continue;
+            };
+            let waiting = |other: &GraphId| self.pending.contains(other);
+            let taken: u64 = self.jobs.iter().filter(|(g, _)| !waiting(g)).map(|(_, j)| j.base + j.peak).sum();
+            if taken > 0 && taken.saturating_add(job.base + job.peak) > self.memory.limit(HOST) {
+                return;
+            }
+            self.pending.pop_front();
+            self.memory.reserve(HOST, job.base);
+            let ready: Vec<TaskId> = job.graph.tasks().filter(|t| job.waiting[t.index()] == 0).collect();
+            for task in ready {
+                self.on_ready(id, task, actions);
+            }
+            self.finish_if_over(id, actions);
+        }
+    }
+
+    fn price(&mut self, graph: GraphId, estimates: &Estimates) {
+        if let Some(job) = self.jobs.get_mut(&graph) {
+            job.price(estimates);
+        }
+    }
+
+    /// A task (or packing) ended well: its outputs exist, its inputs are needed once less.
+    fn done(&mut self, launch: LaunchId, actions: &mut Vec<Action>) {
+        let Some(flight) = self.end_flight(launch, actions) else { return };
+        let id = flight.graph;
+        match flight.item {
+            Item::Pack(_, value, at) => {
+                let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
+                let space = job.replica(at).space;
+                job.replica_mut(at).arrival = job::Arrival::Ready;
+                job.replica_mut(at).pins -= 1;
+                self.unpin(id, value, space, Form::Plain, actions);
+                self.arrived(id, value, actions);
+            }
+            Item::Task(_, task) => self.task_done(id, task, flight.device, actions),
+        }
+        self.finish_if_over(id, actions);
+    }
+
+    fn task_done(&mut self, id: GraphId, task: TaskId, device: DeviceId, actions: &mut Vec<Action>) {
+        let space = self.devices[device.index()].spec.space;
+        let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
+        let graph = job.graph.clone();
+        job.state[task.index()] = State::Done;
+        job.remaining -= 1;
+        self.unpin_operands(id, task, space, actions);
+        for value in graph.reads(task) {
+            self.used_once(id, value, actions);
+        }
+        for output in graph.outputs(task) {
+            self.written(id, output.value, space, (device, task), actions);
+        }
+        let job = self.jobs.get_mut(&id).expect("still there");
+        while job.frontier < job.state.len() && job.state[job.frontier] == State::Done {
+            job.extra -= std::mem::take(&mut job.charged[job.frontier]);
+            job.frontier += 1;
+        }
+        if job.failed {
+            return;
+        }
+        for &successor in graph.successors(task) {
+            let job = self.jobs.get_mut(&id).expect("still there");
+            // After a fault, a successor may be done already: the value was remade for others.
+            if job.state[successor.index()] != State::Waiting {
+                continue;
+            }
+            job.waiting[successor.index()] = job.waiting[successor.index()].saturating_sub(1);
+            let left = if job.disturbed { job.missing(successor) } else { job.waiting[successor.index()] as usize };
+            if left == 0 {
+                self.on_ready(id, successor, actions);
+            }
+        }
+    }
+
+    /// An output is there: count it home, send it home, or drop it if nobody wants it.
+    fn written(&mut self, id: GraphId, value: ValueId, space: SpaceId, by: (DeviceId, TaskId), actions: &mut Vec<Action>) {
+        let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
+        if let Some(at) = job.find(value, space, Form::Plain) {
+            job.replica_mut(at).arrival = job::Arrival::Ready;
+            job.replica_mut(at).pins -= 1;
+        }
+        if job.graph.is_final(value) {
+            if space == HOST {
+                job.homeless -= 1;
+            } else {
+                self.want(id, value, HOST, Form::Plain, by, actions);
+            }
+        }
+        self.arrived(id, value, actions);
+        self.drop_if_unused(id, value, actions);
+    }
+
+    fn used_once(&mut self, id: GraphId, value: ValueId, actions: &mut Vec<Action>) {
+        let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
+        job.uses[value.index()] -= 1;
+        self.drop_if_unused(id, value, actions);
+    }
+
+    /// Frees the replicas of a value that nobody needs any more, except those in use and results.
+    fn drop_if_unused(&mut self, id: GraphId, value: ValueId, actions: &mut Vec<Action>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if job.uses[value.index()] > 0 {
+            return;
+        }
+        let keep_home = job.graph.is_final(value);
+        let needed_for_home = keep_home && !job.find(value, HOST, Form::Plain).is_some_and(|at| job.replica(at).arrival == job::Arrival::Ready);
+        if needed_for_home {
+            return;
+        }
+        let old: Vec<u32> = job.of(value).filter(|&at| {
+            let r = job.replica(at);
+            r.pins == 0 && !(keep_home && r.space == HOST && r.form == Form::Plain)
+        }).collect();
+        for at in old {
+            if let Place::Buffer(buffer) = job.remove(value, at) {
+                self.memory.give(buffer);
+            }
+        }
+    }
+
+    /// Ends the bookkeeping of a flight; `None` if it was given up before, or its graph is gone.
+    fn end_flight(&mut self, launch: LaunchId, actions: &mut Vec<Action>) -> Option<Flight> {
+        let flight = self.launches.remove(&launch)?;
+        let device = &mut self.devices[flight.device.index()];
+        if flight.abandoned {
+            device.room += 1;
+            self.bury(&flight, actions);
+            return None;
+        }
+        device.ended(flight.start_ns, flight.estimate_ns);
+        self.jobs.get_mut(&flight.graph)?.flying -= 1;
+        Some(flight)
+    }
+
+    fn finish_if_over(&mut self, id: GraphId, actions: &mut Vec<Action>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let complete = job.remaining == 0 && job.homeless == 0;
+        if !job.finished && job.flying == 0 && (complete || job.failed) {
+            job.finished = true;
+            actions.push(Action::Finished { graph: id });
+        }
+        if self.jobs.get(&id).is_some_and(|job| job.retired && job.flying == 0) {
+            self.bury_job(id, actions);
+            self.admit_pending(actions);
+        }
+    }
+
+    /// Forgets a graph: its buffers are free, its arrays the caller's.
+    fn retire(&mut self, id: GraphId, actions: &mut Vec<Action>) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            (job.failed, job.retired) = (true, true);
+            self.withdraw(id, actions);
+            self.finish_if_over(id, actions);
+        }
+        if self.jobs.is_empty() {
+            self.memory.release_cached(HOST, actions);
+        }
+    }
+
+    fn bury_job(&mut self, id: GraphId, actions: &mut Vec<Action>) {
+        let Some(mut job) = self.jobs.remove(&id) else { return };
+        let admitted = !self.pending.contains(&id);
+        self.pending.retain(|&g| g != id);
+        for value in (0..job.graph.value_count()).map(ValueId::at) {
+            for at in job.of(value).collect::<Vec<_>>() {
+                let pinned = job.replica(at).pins > 0; // by an abandoned task, which may still read it
+                match job.remove(value, at) {
+                    Place::Buffer(buffer) if pinned => self.memory.forget(buffer, actions),
+                    Place::Buffer(buffer) => self.memory.give(buffer),
+                    Place::Home | Place::Opaque => {}
+                }
+            }
+        }
+        if admitted {
+            self.memory.unreserve(HOST, job.base);
+        }
+    }
+
+    fn new_launch(&mut self) -> LaunchId {
+        self.next_launch += 1;
+        LaunchId(self.next_launch)
+    }
+
+    fn new_copy(&mut self) -> CopyId {
+        self.next_copy += 1;
+        CopyId(self.next_copy)
+    }
+}
+
+/// Host bytes that a graph holds from start to end: caller's arrays, results, scratch of every worker.
+fn base_bytes(graph: &TaskGraph, scratch_bytes: u64, workers: u32) -> u64 {
+    let arrays: u64 = graph.arrays().iter().map(crate::task::HostArray::bytes).sum();
+    arrays.saturating_add(scratch_bytes.saturating_mul(u64::from(workers)))
+}

@@ -1,0 +1,229 @@
+//! The only virtual clock: the real [`Scheduler`] driven by an event heap instead of devices.
+//!
+//! Owns: a model of devices (each worker runs one launch at a time) and links (one move at a time in each direction), whose
+//! true times may differ from what the scheduler is told. Must not know: real time. Invariant: decisions are the scheduler's
+//! own; nothing here chooses.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use super::{Action, Estimates, Event, Policy, Scheduler};
+use crate::device::{DeviceSpec, HOST};
+use crate::error::{Bytes, Error, Result};
+use crate::id::{CopyId, DeviceId, GraphId, LaunchId, TaskId};
+use crate::task::TaskGraph;
+
+/// What is simulated.
+pub struct Simulation {
+    /// The devices, by id.
+    pub devices: Vec<DeviceSpec>,
+    /// What the scheduler believes each task takes.
+    pub beliefs: Vec<Estimates>,
+    /// What it takes in truth; the same as the beliefs if empty.
+    pub truth: Vec<Estimates>,
+    /// Limit of host memory.
+    pub memory_limit: u64,
+    /// Scratch of the neediest task.
+    pub scratch_bytes: u64,
+    /// Faults to inject: at this time, this event.
+    pub faults: Vec<(u64, Event)>,
+    /// Tasks whose first launch never reports (task numbers).
+    pub hangs: Vec<u32>,
+}
+
+impl Simulation {
+    /// These devices and costs, no limit, no faults.
+    #[must_use]
+    pub fn new(devices: Vec<DeviceSpec>, beliefs: Vec<Estimates>) -> Self {
+        Self { devices, beliefs, truth: Vec::new(), memory_limit: u64::MAX, scratch_bytes: 0, faults: Vec::new(), hangs: Vec::new() }
+    }
+}
+
+/// One span of the simulated timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The device.
+    pub device: DeviceId,
+    /// Which of its workers.
+    pub worker: u32,
+    /// The task.
+    pub task: TaskId,
+    /// From, in ns.
+    pub start_ns: u64,
+    /// To, in ns.
+    pub end_ns: u64,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Time until every result was in host memory.
+    pub makespan_ns: u64,
+    /// Every task run, in order of completion.
+    pub spans: Vec<Span>,
+    /// Bytes over links.
+    pub bytes_moved: u64,
+    /// Largest use of host memory, arrays and scratch included.
+    pub peak_bytes: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Launch(LaunchId, TaskId, u16, u32, u64),
+    Pack(LaunchId),
+    Move(CopyId),
+    Fault(usize),
+    Tick,
+}
+
+struct World<'a> {
+    sim: &'a Simulation,
+    graph: &'a TaskGraph,
+    now: u64,
+    heap: BinaryHeap<Reverse<(u64, u64, Due)>>,
+    sequence: u64,
+    /// When each worker of each device is free.
+    free: Vec<Vec<u64>>,
+    hung: Vec<u32>,
+    out: Outcome,
+    finished: bool,
+}
+
+/// Runs `graph` in virtual time. O(tasks log tasks).
+///
+/// # Errors
+/// [`Error::OutOfMemory`] if the limit refuses the graph, [`Error::Stalled`] if a task finds no device.
+pub fn simulate(graph: &Arc<TaskGraph>, sim: &Simulation, policy: Box<dyn Policy>) -> Result<Outcome> {
+    let mut scheduler = Scheduler::new(policy);
+    let mut actions = Vec::new();
+    for (index, spec) in sim.devices.iter().enumerate() {
+        let joined = Event::DeviceJoined { device: DeviceId::at(index), spec: spec.clone() };
+        scheduler.step(0, joined, &mut actions);
+    }
+    scheduler.step(0, Event::MemoryLimit { space: HOST, bytes: sim.memory_limit }, &mut actions);
+    let mut world = World {
+        sim,
+        graph,
+        now: 0,
+        heap: BinaryHeap::new(),
+        sequence: 0,
+        free: sim.devices.iter().map(|d| vec![0; d.workers as usize]).collect(),
+        hung: sim.hangs.clone(),
+        out: Outcome::default(),
+        finished: false,
+    };
+    for (index, &(at, _)) in sim.faults.iter().enumerate() {
+        world.due(at, Due::Fault(index));
+    }
+    if !sim.hangs.is_empty() {
+        world.due(1_000_000_000, Due::Tick);
+    }
+    let submit = Event::Submit {
+        graph: GraphId(0),
+        tasks: graph.clone(),
+        estimates: sim.beliefs.clone(),
+        scratch_bytes: sim.scratch_bytes,
+    };
+    scheduler.step(0, submit, &mut actions);
+    world.run(&mut scheduler, actions)
+}
+
+impl World<'_> {
+    fn due(&mut self, at: u64, what: Due) {
+        self.sequence += 1;
+        self.heap.push(Reverse((at, self.sequence, what)));
+    }
+
+    fn run(mut self, scheduler: &mut Scheduler, mut actions: Vec<Action>) -> Result<Outcome> {
+        loop {
+            for action in actions.drain(..) {
+                self.obey(&action)?;
+            }
+            self.out.peak_bytes = self.out.peak_bytes.max(scheduler.used_bytes(HOST));
+            if self.finished {
+                self.out.makespan_ns = self.now;
+                return Ok(self.out);
+            }
+            let Some(Reverse((at, _, what))) = self.heap.pop() else {
+                return Err(Error::Stalled {
+                    task: "none".into(),
+                    device: "the simulated platform (a bug of the scheduler)".into(),
+                    waited_s: 0.0,
+                    predicted_s: 0.0,
+                });
+            };
+            self.now = at;
+            let event = match what {
+                Due::Launch(launch, task, device, worker, start_ns) => {
+                    self.out.spans.push(Span { device: DeviceId(device), worker, task, start_ns, end_ns: at });
+                    Event::Done { launch, elapsed_ns: at - start_ns }
+                }
+                Due::Pack(launch) => Event::Done { launch, elapsed_ns: 0 },
+                Due::Move(copy) => Event::Moved { copy, arrived: true },
+                Due::Fault(index) => self.sim.faults[index].1.clone(),
+                Due::Tick => {
+                    if !self.heap.is_empty() || !self.hung.is_empty() || at < 1_000_000_000_000 {
+                        self.due(at + 1_000_000_000, Due::Tick);
+                    }
+                    Event::Tick
+                }
+            };
+            scheduler.step(at, event, &mut actions);
+        }
+    }
+
+    fn obey(&mut self, action: &Action) -> Result<()> {
+        match *action {
+            Action::Run { launch, task, device, .. } => {
+                let truth = if self.sim.truth.is_empty() { &self.sim.beliefs } else { &self.sim.truth };
+                let cost = truth.iter().find(|c| c.device == device).map_or(0, |c| c.task_ns[task.index()]);
+                if let Some(at) = self.hung.iter().position(|&t| t == task.0) {
+                    self.hung.swap_remove(at);
+                    return Ok(());
+                }
+                let (worker, start, end) = self.occupy(device, cost);
+                self.due(end, Due::Launch(launch, task, device.0, worker, start));
+            }
+            Action::Pack { launch, value, device, .. } => {
+                let (_, _, end) = self.occupy(device, self.graph.bytes(value) / 4);
+                self.due(end, Due::Pack(launch));
+            }
+            Action::Move { copy, value, device, upload, .. } => {
+                let bytes = self.graph.bytes(value);
+                let link = self.sim.devices[device.index()].link.map_or(0, |l| l[usize::from(!upload)].transfer_ns(bytes));
+                self.out.bytes_moved += bytes;
+                self.due(self.now + link, Due::Move(copy));
+            }
+            Action::Refused { task, peak_bytes, limit_bytes, .. } => {
+                return Err(Error::OutOfMemory {
+                    what: task.map_or_else(|| "the arrays alone".to_owned(), |t| self.graph.task_name(t)),
+                    requested_bytes: peak_bytes,
+                    available_bytes: limit_bytes,
+                    space: "host".into(),
+                    try_this: format!("a limit of {}", Bytes(peak_bytes)),
+                });
+            }
+            Action::Stalled { task, waited_ns, predicted_ns, .. } => {
+                return Err(Error::Stalled {
+                    task: self.graph.task_name(task),
+                    device: "a simulated device".into(),
+                    waited_s: waited_ns as f64 * 1e-9,
+                    predicted_s: predicted_ns as f64 * 1e-9,
+                });
+            }
+            Action::Finished { .. } => self.finished = true,
+            Action::Allocate { .. } | Action::Release { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// The worker that is free first takes `cost` ns.
+    fn occupy(&mut self, device: DeviceId, cost: u64) -> (u32, u64, u64) {
+        let workers = &mut self.free[device.index()];
+        let worker = (0..workers.len()).min_by_key(|&w| workers[w]).unwrap_or(0);
+        let start = workers[worker].max(self.now);
+        workers[worker] = start + cost;
+        (worker as u32, start, start + cost)
+    }
+}
