@@ -3,6 +3,8 @@
 #![warn(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod cost;
+pub mod device;
 pub mod error;
 pub mod id;
 pub mod kernel;
