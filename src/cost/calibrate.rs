@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Rates;
 use super::rates::rounded;
+use crate::device::system;
 
 /// Repeats of a measurement, whose median counts, and the time after which no further repeat starts.
 const REPEATS: usize = 7;
@@ -90,7 +91,7 @@ pub fn calibrate(pool: &ThreadPool, most_bytes: u64) -> Calibration {
     let f32_body = || dispatch!(level, simd => multiply_add_f32(simd));
     let f64_body = || dispatch!(level, simd => multiply_add_f64(simd));
     let one = |body: &(dyn Fn() -> f64 + Sync)| median(FLOPS_SLOT, || pool.install(|| per_second(body)));
-    let all = |body: &(dyn Fn() -> f64 + Sync)| median(FLOPS_SLOT, || pool.broadcast(|_| per_second(body)).iter().sum());
+    let all = |body: &(dyn Fn() -> f64 + Sync)| median(FLOPS_SLOT, || together(pool, |_| body()));
     let (f32_flops_one, f32_flops_all) = (one(&f32_body), all(&f32_body));
     let (f64_flops_one, f64_flops_all) = (one(&f64_body), all(&f64_body));
     let spawn_ns = median(FLOPS_SLOT, || 1e9 / spawns_per_second(pool));
@@ -117,6 +118,14 @@ fn per_second(body: impl FnOnce() -> f64) -> f64 {
     let start = Instant::now();
     let done = body();
     done / start.elapsed().as_secs_f64().max(1e-9)
+}
+
+/// The work per second of all threads of the pool at once: their own rates, added. Threads do not wait for each other (a
+/// pool at work could not), so of more threads than cores each would be timed while it has a core: their sum is scaled.
+fn together(pool: &ThreadPool, body: impl Fn(usize) -> f64 + Sync) -> f64 {
+    let rates = pool.broadcast(|thread| per_second(|| body(thread.index())));
+    let cores = (system::threads() as f64 / rates.len() as f64).min(1.0);
+    rates.iter().sum::<f64>() * cores
 }
 
 /// The median of repeats until the slot is over.
@@ -228,10 +237,7 @@ impl<'p> Memory<'p> {
 
     /// The rates of all threads at once, each on its own buffers, added.
     fn all(&self, body: impl Fn(&mut Pair) -> f64 + Sync) -> f64 {
-        median(MEMORY_SLOT, || {
-            let rates = self.pool.broadcast(|thread| per_second(|| body(&mut lock(&self.pairs[thread.index()]))));
-            rates.iter().sum()
-        })
+        median(MEMORY_SLOT, || together(self.pool, |thread| body(&mut lock(&self.pairs[thread]))))
     }
 
     fn len(&self) -> usize {

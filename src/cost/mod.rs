@@ -122,7 +122,8 @@ pub struct Estimate {
     pub source: Source,
 }
 
-/// `name@version`: under this a kernel's times are kept.
+/// `name@version`: under this a kernel's times are kept. A kernel whose parameters change its speed beyond what
+/// [`Kernel::work`] says (a generated program) should add them: `map#5f3a@1`.
 #[must_use]
 pub fn kernel_key(kernel: &dyn Kernel) -> String {
     format!("{}@{}", kernel.name(), kernel.version())
@@ -288,7 +289,7 @@ impl CostModel {
         self.entries[id.0 as usize].history.summary()
     }
 
-    /// Writes what was learned since the last time, added to what other processes have written meanwhile; whole or not at
+    /// Writes what was learned since the last time (milliseconds; call it when nobody waits), added to what other processes have written meanwhile; whole or not at
     /// all. If that is impossible, the text says why, once, and nothing is written from then on.
     pub fn save(&mut self) -> Option<String> {
         let path = self.path.clone()?;
