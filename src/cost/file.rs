@@ -1,0 +1,228 @@
+//! The file in which costs survive: JSON, one per version of the crate.
+//!
+//! Owns: the stored form, reading, merging, writing. Must not know: how estimates are made. Invariant: the file is replaced
+//! whole (written beside, then renamed), so that a reader sees one process's file or another's, never a mixture.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::history::{History, KEPT, LAST_CLASS, Samples};
+use super::{Calibration, Rates};
+use crate::shape::DType;
+
+/// Raised when the meaning of the file changes (classes, units, fields).
+const SCHEMA: u32 = 1;
+/// Bounds on what is kept; the least recently used goes first.
+const DEVICES_KEPT: usize = 64;
+const KERNELS_KEPT: usize = 1024;
+const CLASSES_KEPT: usize = 128;
+/// A larger file is not ours.
+const LARGEST_FILE_BYTES: u64 = 64 << 20;
+
+/// Everything kept, as it is written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Stored {
+    schema: u32,
+    #[serde(rename = "chunkwise")]
+    version: String,
+    /// Counts the writes; tells what was used last.
+    run: u64,
+    pub devices: BTreeMap<String, Device>,
+}
+
+/// What is kept about a device or link.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Device {
+    pub rates: Option<Rates>,
+    pub calibration: Option<Calibration>,
+    /// By `gemm@1/f64`.
+    pub kernels: BTreeMap<String, Kernel>,
+}
+
+/// What is kept about one kernel on one device.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Kernel {
+    /// The last write that added to it.
+    pub run: u64,
+    pub samples: Samples,
+}
+
+/// The name under which a kernel of a device is stored.
+pub(super) fn kernel_name(kernel: &str, dtype: DType) -> String {
+    format!("{kernel}/{dtype}")
+}
+
+/// Where the costs of this version of the crate are in a cache directory.
+pub(super) fn path_in(dir: &Path) -> PathBuf {
+    dir.join(concat!("costs-", env!("CARGO_PKG_VERSION"), ".json"))
+}
+
+impl Default for Stored {
+    fn default() -> Self {
+        Self { schema: SCHEMA, version: env!("CARGO_PKG_VERSION").to_owned(), run: 0, devices: BTreeMap::new() }
+    }
+}
+
+impl Stored {
+    /// What is kept about a kernel ([`kernel_name`]) on a device.
+    pub fn kernel(&self, device: &str, kernel: &str) -> Option<&Samples> {
+        Some(&self.devices.get(device)?.kernels.get(kernel)?.samples)
+    }
+
+    /// Whether every number is one that this crate could have written.
+    fn plausible(&self) -> bool {
+        let kernel = |kernel: &Kernel| {
+            let Samples { classes, cold } = &kernel.samples;
+            let lists = classes.values().chain([cold]);
+            classes.keys().all(|&class| class <= LAST_CLASS)
+                && lists.into_iter().all(|list| list.len() <= KEPT && list.iter().all(|&ns| ns > 0))
+        };
+        let device = |device: &Device| device.rates.is_none_or(|rates| rates.usable()) && device.kernels.values().all(kernel);
+        self.devices.values().all(device)
+    }
+
+    /// Adds what a process has learned, as if it had been recorded here.
+    fn add(&mut self, news: Self) {
+        self.run += 1;
+        for (name, fresh) in news.devices {
+            let device = self.devices.entry(name).or_default();
+            if fresh.rates.is_some() {
+                (device.rates, device.calibration) = (fresh.rates, fresh.calibration);
+            }
+            for (name, fresh) in fresh.kernels {
+                let kernel = device.kernels.entry(name).or_default();
+                let mut history = History::from_samples(&kernel.samples, 0.0);
+                history.append(&fresh.samples, 0.0);
+                *kernel = Kernel { run: self.run, samples: history.samples(false) };
+            }
+        }
+        self.bound();
+    }
+
+    /// Forgets the least recently used beyond the bounds.
+    fn bound(&mut self) {
+        for device in self.devices.values_mut() {
+            for kernel in device.kernels.values_mut() {
+                // The smallest sizes go: their time matters least.
+                while kernel.samples.classes.len() > CLASSES_KEPT {
+                    kernel.samples.classes.pop_first();
+                }
+            }
+            keep(&mut device.kernels, KERNELS_KEPT, |kernel| kernel.run);
+        }
+        keep(&mut self.devices, DEVICES_KEPT, |device| device.kernels.values().map(|k| k.run).max().unwrap_or(0));
+    }
+}
+
+/// Drops entries with the least `age` until at most `most` are left.
+fn keep<T>(map: &mut BTreeMap<String, T>, most: usize, age: impl Fn(&T) -> u64) {
+    let excess = map.len().saturating_sub(most);
+    if excess > 0 {
+        let mut ages: Vec<(u64, String)> = map.iter().map(|(name, value)| (age(value), name.clone())).collect();
+        ages.sort_unstable();
+        ages.iter().take(excess).for_each(|(_, name)| drop(map.remove(name)));
+    }
+}
+
+/// Why costs could not be read or written; its `Display` is the warning a user gets.
+#[derive(Debug)]
+pub(super) enum Problem {
+    Unreadable(PathBuf, io::Error),
+    Corrupt(PathBuf, String),
+    OtherVersion(PathBuf),
+    Unwritable(PathBuf, io::Error),
+}
+
+impl Problem {
+    /// Whether the file is to be left as it is: not what we wrote, or not ours to touch.
+    pub fn keep_off(&self) -> bool {
+        matches!(self, Self::Unreadable(..))
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(path, error) => {
+                write!(f, "cannot read measured speeds from {}: {error}; going on without, saving none", path.display())
+            }
+            Self::Corrupt(path, error) => {
+                write!(f, "measured speeds in {} are corrupt ({error}); starting afresh", path.display())
+            }
+            Self::OtherVersion(path) => {
+                write!(f, "measured speeds in {} are of another version; starting afresh", path.display())
+            }
+            Self::Unwritable(path, error) => {
+                write!(f, "cannot save measured speeds to {}: {error}; going on without", path.display())
+            }
+        }
+    }
+}
+
+/// Reads the file; one that does not exist is empty.
+pub(super) fn read(path: &Path) -> Result<Stored, Problem> {
+    let unreadable = |error| Problem::Unreadable(path.to_owned(), error);
+    let corrupt = |why: String| Problem::Corrupt(path.to_owned(), why);
+    let bytes = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::default()),
+        Err(error) => return Err(unreadable(error)),
+        Ok(data) if data.len() > LARGEST_FILE_BYTES => return Err(corrupt(format!("{} bytes", data.len()))),
+        Ok(_) => fs::read(path).map_err(unreadable)?,
+    };
+    /// The part that every schema has.
+    #[derive(Deserialize)]
+    struct Head {
+        schema: u32,
+        chunkwise: String,
+    }
+    let head: Head = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
+    if head.schema != SCHEMA || head.chunkwise != env!("CARGO_PKG_VERSION") {
+        return Err(Problem::OtherVersion(path.to_owned()));
+    }
+    let stored: Stored = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
+    if stored.plausible() { Ok(stored) } else { Err(corrupt("impossible numbers".to_owned())) }
+}
+
+/// Adds `news` to the file. Two processes at once take turns where the file system has locks; elsewhere the later one's
+/// file stands.
+pub(super) fn merge(path: &Path, news: Stored) -> Result<(), Problem> {
+    let unwritable = |error| Problem::Unwritable(path.to_owned(), error);
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).map_err(unwritable)?;
+    }
+    let _turn = lock(&path.with_extension("lock"));
+    let mut stored = match read(path) {
+        Ok(stored) => stored,
+        Err(Problem::Unreadable(path, error)) => return Err(Problem::Unwritable(path, error)),
+        Err(_) => Stored::default(),
+    };
+    stored.add(news);
+    let text = serde_json::to_vec(&stored).map_err(|error| unwritable(error.into()))?;
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let beside = format!("{}-{}.tmp", std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed));
+    let beside = path.with_extension(beside);
+    fs::write(&beside, text).and_then(|()| fs::rename(&beside, path)).map_err(|error| {
+        let _ = fs::remove_file(&beside); // It may not exist; the first error is the one to tell.
+        unwritable(error)
+    })
+}
+
+/// A turn at the file, given back when dropped. Waits at most 100 ms: a lost sample is better than a wait.
+fn lock(path: &Path) -> Option<File> {
+    let file = File::create(path).ok()?;
+    for _ in 0..50 {
+        match file.try_lock() {
+            Ok(()) => return Some(file),
+            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(2)),
+            Err(fs::TryLockError::Error(_)) => return None,
+        }
+    }
+    None
+}

@@ -1,0 +1,319 @@
+//! Cost: the time of (task, device) and of (bytes, link).
+//!
+//! Owns: rates, measured history, their file. Must not know: schedules, who asks, what time it is. Invariant: an estimate
+//! is a function of what was loaded and recorded before it, so the same events give the same schedule.
+//!
+//! # The rule
+//!
+//! An estimate is the first of these that knows enough:
+//! 1. **Measured**: the median of at least 3 of the last 32 times of (kernel@version, dtype, device) in the task's size
+//!    class, a quarter of an octave of `max(flops, 8 bytes)`; scaled with work inside the class, except for tiny tasks.
+//! 2. **Fitted**: a line `start + slope size` through the medians of all classes, fitted in relative error.
+//! 3. **Prior**: the roofline `launch + max(flops / F, bytes / B)` of the device's [`Rates`], calibrated or built in.
+//!
+//! The first time of a kernel in a process is set aside (cold caches, compilation); it counts only for kernels that never
+//! ran twice in one process. A time more than 2x off the median is an outlier; when outliers are as many as the others,
+//! the others are forgotten, because the machine, the driver or the data have changed.
+//!
+//! A link is priced as a device that runs the one kernel `transfer`: the same history, the same file.
+//!
+//! # Use
+//!
+//! Names are resolved once, then everything is arithmetic on a handle:
+//! ```
+//! use chunkwise::cost::{CostModel, DeviceKey, Rates, Source};
+//! use chunkwise::{kernel::Work, shape::DType};
+//! let (mut costs, warning) = CostModel::load(None);
+//! let cpu = costs.device(&DeviceKey::cpu(2), Rates::CPU);
+//! let gemm = costs.resolve(cpu, "gemm@1", DType::F64);
+//! let work = Work { flops: 2e9, bytes: 24e6 };
+//! assert_eq!(costs.estimate(gemm, work).source, Source::Prior);
+//! for _ in 0..4 {
+//!     costs.record(gemm, work, 50_000_000);
+//! }
+//! assert_eq!(costs.estimate(gemm, work).ns, 50_000_000);
+//! # assert!(warning.is_none());
+//! ```
+
+mod calibrate;
+mod file;
+mod fit;
+mod history;
+mod rates;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::device::system;
+use crate::kernel::{Kernel, Work};
+use crate::shape::DType;
+
+pub use calibrate::{Calibration, calibrate};
+pub use history::ClassSummary;
+pub use rates::{LinkRate, Rates};
+
+use file::Stored;
+use history::History;
+use rates::whole_ns;
+
+/// The name under which a device's costs are kept. It must change with whatever changes speed (model, threads, driver) and
+/// be the same from run to run.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceKey(String);
+
+impl DeviceKey {
+    /// A key of that name, for example `gpu:NVIDIA H100:vulkan:550.90`.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// This machine's CPU with a pool of so many threads: `cpu:AMD EPYC:2 threads:AVX2`.
+    #[must_use]
+    pub fn cpu(threads: usize) -> Self {
+        let plural = if threads == 1 { "" } else { "s" };
+        Self(format!("cpu:{}:{threads} thread{plural}:{}", system::cpu_model(), calibrate::simd_name()))
+    }
+
+    /// The link from one memory space to another, for example `link:host>gpu:NVIDIA H100:vulkan:550.90`.
+    #[must_use]
+    pub fn link(from: &str, to: &str) -> Self {
+        Self(format!("link:{from}>{to}"))
+    }
+}
+
+impl fmt::Display for DeviceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A device or link of one [`CostModel`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PricedId(u32);
+
+/// A (kernel, dtype, device) of one [`CostModel`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CostId(u32);
+
+/// What an estimate rests on, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// The median of this many times of such tasks.
+    Measured {
+        /// How many.
+        samples: u32,
+    },
+    /// A line through times of this kernel at other sizes.
+    Fitted,
+    /// The device's roofline: this kernel was not seen yet.
+    Prior,
+}
+
+/// How long a task is expected to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Estimate {
+    /// Nanoseconds, at least 1.
+    pub ns: u64,
+    /// How this is known.
+    pub source: Source,
+}
+
+/// `name@version`: under this a kernel's times are kept. A kernel whose parameters change its speed beyond what
+/// [`Kernel::work`] says (a generated program) should add them: `map#5f3a@1`.
+#[must_use]
+pub fn kernel_key(kernel: &dyn Kernel) -> String {
+    format!("{}@{}", kernel.name(), kernel.version())
+}
+
+#[derive(Clone, Debug)]
+struct Device {
+    key: DeviceKey,
+    rates: Rates,
+    calibrated: bool,
+    /// Whether the rates are to be written.
+    fresh: bool,
+    calibration: Option<Calibration>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    device: PricedId,
+    kernel: String,
+    dtype: DType,
+    history: History,
+}
+
+/// All that is known about speed. See the module's text for the rule.
+#[derive(Clone, Debug)]
+pub struct CostModel {
+    /// Where it is kept; `None` when nothing is to be saved.
+    path: Option<PathBuf>,
+    stored: Stored,
+    devices: Vec<Device>,
+    entries: Vec<Entry>,
+    by_name: BTreeMap<(PricedId, String, DType), CostId>,
+}
+
+impl CostModel {
+    /// The costs kept in `dir` (usually [`system::cache_dir`]) by this version of the crate; `None` keeps them in memory.
+    ///
+    /// Never fails. The text says, for the user, why earlier measurements are not used: a file that is corrupt or of
+    /// another version is forgotten and later replaced; one that cannot be read is left alone and nothing is saved.
+    #[must_use]
+    pub fn load(dir: Option<&Path>) -> (Self, Option<String>) {
+        let mut path = dir.map(file::path_in);
+        let (stored, warning) = match path.as_deref().map(file::read) {
+            None => (Stored::default(), None),
+            Some(Ok(stored)) => (stored, None),
+            Some(Err(problem)) => {
+                let warning = problem.to_string();
+                if problem.keep_off() {
+                    path = None;
+                }
+                (Stored::default(), Some(warning))
+            }
+        };
+        (Self { path, stored, devices: Vec::new(), entries: Vec::new(), by_name: BTreeMap::new() }, warning)
+    }
+
+    /// The handle of a device, whose rates are those measured earlier, else `fallback`.
+    pub fn device(&mut self, key: &DeviceKey, fallback: Rates) -> PricedId {
+        if let Some(at) = self.devices.iter().position(|device| device.key == *key) {
+            return PricedId(at as u32);
+        }
+        let stored = self.stored.devices.get(&key.0);
+        let rates = stored.and_then(|device| device.rates);
+        self.devices.push(Device {
+            key: key.clone(),
+            rates: rates.unwrap_or(fallback),
+            calibrated: rates.is_some(),
+            fresh: false,
+            calibration: stored.and_then(|device| device.calibration.clone()),
+        });
+        PricedId((self.devices.len() - 1) as u32)
+    }
+
+    /// The handle of the link between two memory spaces: a device whose one kernel is `transfer`; price it with
+    /// [`CostModel::transfer_ns`], teach it with [`CostModel::record_transfer`].
+    pub fn link(&mut self, from: &str, to: &str, fallback: LinkRate) -> CostId {
+        let link = self.device(&DeviceKey::link(from, to), fallback.into());
+        self.resolve(link, "transfer@1", DType::U8)
+    }
+
+    /// The handle under which a kernel ([`kernel_key`]) is priced on a device. Costs a search by name: resolve once.
+    pub fn resolve(&mut self, device: PricedId, kernel: &str, dtype: DType) -> CostId {
+        let name = (device, kernel.to_owned(), dtype);
+        if let Some(&id) = self.by_name.get(&name) {
+            return id;
+        }
+        let Device { key, rates, .. } = &self.devices[device.0 as usize];
+        let stored = self.stored.kernel(&key.0, &file::kernel_name(kernel, dtype));
+        let history = stored.map(|samples| History::from_samples(samples, rates.launch_ns)).unwrap_or_default();
+        let id = CostId(self.entries.len() as u32);
+        self.entries.push(Entry { device, kernel: kernel.to_owned(), dtype, history });
+        self.by_name.insert(name, id);
+        id
+    }
+
+    /// The time that `work` is expected to take, by the rule above.
+    #[must_use]
+    pub fn estimate(&self, id: CostId, work: Work) -> Estimate {
+        let entry = &self.entries[id.0 as usize];
+        entry.history.estimate(work).unwrap_or_else(|| Estimate {
+            ns: self.devices[entry.device.0 as usize].rates.prior_ns(entry.dtype, work),
+            source: Source::Prior,
+        })
+    }
+
+    /// Learns that `work` took `measured_ns`, alone on its lane, without waiting.
+    pub fn record(&mut self, id: CostId, work: Work, measured_ns: u64) {
+        let entry = &mut self.entries[id.0 as usize];
+        entry.history.record(work, measured_ns, self.devices[entry.device.0 as usize].rates.launch_ns);
+    }
+
+    /// Nanoseconds that `bytes` are expected to take over a link.
+    #[must_use]
+    pub fn transfer_ns(&self, link: CostId, bytes: u64) -> u64 {
+        self.estimate(link, Work { flops: 0.0, bytes: bytes as f64 }).ns
+    }
+
+    /// Learns that `bytes` took `measured_ns` over a link, without waiting for others.
+    pub fn record_transfer(&mut self, link: CostId, bytes: u64, measured_ns: u64) {
+        self.record(link, Work { flops: 0.0, bytes: bytes as f64 }, measured_ns);
+    }
+
+    /// Whether a device's rates were measured, now or in an earlier run.
+    #[must_use]
+    pub fn calibrated(&self, device: PricedId) -> bool {
+        self.devices[device.0 as usize].calibrated
+    }
+
+    /// A device's rates: measured, or the fallback.
+    #[must_use]
+    pub fn rates(&self, device: PricedId) -> Rates {
+        self.devices[device.0 as usize].rates
+    }
+
+    /// What was measured on a CPU, now or in an earlier run.
+    #[must_use]
+    pub fn calibration(&self, device: PricedId) -> Option<&Calibration> {
+        self.devices[device.0 as usize].calibration.as_ref()
+    }
+
+    /// The device of a handle; of a link's handle, the link.
+    #[must_use]
+    pub fn device_of(&self, id: CostId) -> PricedId {
+        self.entries[id.0 as usize].device
+    }
+
+    /// Takes rates that were measured, to four digits: `device` is calibrated from now on. Rates that make no sense are ignored.
+    pub fn set_rates(&mut self, device: PricedId, rates: Rates) {
+        if rates.usable() {
+            let device = &mut self.devices[device.0 as usize];
+            (device.rates, device.calibrated, device.fresh) = (rates.rounded(), true, true);
+        }
+    }
+
+    /// Takes the calibration of a CPU: [`CostModel::set_rates`], and kept beside them for reports.
+    pub fn set_calibration(&mut self, device: PricedId, calibration: Calibration) {
+        self.set_rates(device, Rates::from(&calibration));
+        self.devices[device.0 as usize].calibration = Some(calibration);
+    }
+
+    /// What is known about a kernel, by rising size: for reports.
+    pub fn summary(&self, id: CostId) -> impl Iterator<Item = ClassSummary> {
+        self.entries[id.0 as usize].history.summary()
+    }
+
+    /// Writes what was learned since the last time (milliseconds; call it when nobody waits), added to what other processes have written meanwhile; whole or not at
+    /// all. If that is impossible, the text says why, once, and nothing is written from then on.
+    pub fn save(&mut self) -> Option<String> {
+        let path = self.path.clone()?;
+        let mut news = Stored::default();
+        for device in self.devices.iter_mut().filter(|device| device.fresh) {
+            let stored = news.devices.entry(device.key.0.clone()).or_default();
+            (stored.rates, stored.calibration) = (Some(device.rates), device.calibration.clone());
+            device.fresh = false;
+        }
+        for entry in &mut self.entries {
+            let samples = entry.history.samples(true);
+            if samples.classes.is_empty() && samples.cold.is_empty() {
+                continue;
+            }
+            let stored = news.devices.entry(self.devices[entry.device.0 as usize].key.0.clone()).or_default();
+            let name = file::kernel_name(&entry.kernel, entry.dtype);
+            stored.kernels.insert(name, file::Kernel { samples, run: 0 });
+            entry.history.mark_saved();
+        }
+        if news.devices.is_empty() {
+            return None;
+        }
+        let problem = file::merge(&path, news).err()?;
+        self.path = None;
+        Some(problem.to_string())
+    }
+}
