@@ -3,6 +3,7 @@
 #![warn(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod device;
 pub mod error;
 pub mod id;
 pub mod kernel;
