@@ -1,0 +1,113 @@
+//! How a program ends.
+//!
+//! Owns: exit codes and what stderr says of an error. Must not know: what was tried. Invariant: see the module above: no backtrace
+//! unless `RUST_BACKTRACE` asks for one.
+
+use std::error::Error;
+use std::fmt;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+
+/// What a program's body returns; `?` takes the library's errors and all others.
+pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// Flags that parse one by one but make no sense together: exit code 2.
+#[derive(Debug)]
+pub struct UsageError(pub String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for UsageError {}
+
+/// The body of `main`: reads the flags, runs `body`, and turns whatever happens into an exit code and a message.
+pub fn run<A: clap::Parser>(body: impl FnOnce(A) -> Outcome) -> ExitCode {
+    let args = A::parse(); // prints help or what is wrong with the flags, and exits with 0 or 2
+    super::process::prepare();
+    let panicked: &'static Mutex<String> = Box::leak(Box::default());
+    let backtrace = std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0");
+    let usual = std::panic::take_hook();
+    // Panics of chunk tasks become errors of the library; what they would print here is said again there.
+    std::panic::set_hook(Box::new(move |info| {
+        *panicked.lock().unwrap_or_else(PoisonError::into_inner) = info.to_string();
+        if backtrace {
+            usual(info);
+        }
+    }));
+    let ended = catch_unwind(AssertUnwindSafe(|| body(args)));
+    match ended {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            complain(&describe(&*error));
+            ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+        }
+        Err(_) => {
+            let what = panicked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            complain(&format!(
+                "error: this is a bug in the program: {what}\n  try     RUST_BACKTRACE=1, and report what it prints"
+            ));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `error: ...`, then one line per cause that says something new.
+fn describe(error: &(dyn Error + 'static)) -> String {
+    let mut text = format!("error: {error}");
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let line = next.to_string();
+        // Many errors quote their cause.
+        if !text.contains(&line) {
+            text.push_str(&format!("\n  cause   {line}"));
+        }
+        cause = next.source();
+    }
+    text
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}"); // nobody is left to tell
+}
+
+/// Prints a line on stdout. Ends the program quietly if nobody reads any more (`| head`).
+pub fn line(text: impl fmt::Display) -> Outcome {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(e) => Err(format!("cannot write to stdout: {e}").into()),
+        Ok(()) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Outer(&'static str, UsageError);
+
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Error for Outer {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.1)
+        }
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let cause = || UsageError("disk full".into());
+        assert_eq!(describe(&Outer("cannot write x", cause())), "error: cannot write x\n  cause   disk full");
+        assert_eq!(describe(&Outer("cannot write x: disk full", cause())), "error: cannot write x: disk full");
+    }
+}

@@ -1,0 +1,117 @@
+//! Files that are whole or absent.
+//!
+//! Owns: temporary names and their removal. Must not know: formats. Invariant: under the final name there is the old content or
+//! all of the new one; the temporary file goes away on errors and on Ctrl-C.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use chunkwise::Error;
+
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Writes `path` through `content`: into a temporary file beside it, which then takes its name. What is not a regular file
+/// (`/dev/null`, a pipe) is written directly.
+///
+/// # Errors
+/// [`Error::Io`] if the system refuses; no new file is left then.
+pub fn write_whole(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
+    let fill = |file: &File| {
+        let mut buffered = BufWriter::new(file);
+        content(&mut buffered)?;
+        buffered.flush()
+    };
+    if path.metadata().is_ok_and(|m| !m.is_file()) {
+        let open = fs::OpenOptions::new().write(true).open(path);
+        return open.and_then(|file| fill(&file)).map_err(|e| Error::io("write", path, e));
+    }
+    let (temporary, file) = TemporaryFile::create(path)?;
+    fill(&file).and_then(|()| file.sync_all()).map_err(|e| Error::io("write", path, e))?;
+    drop(file);
+    temporary.take_name()
+}
+
+/// A file under a temporary name, removed unless it takes its final one.
+pub struct TemporaryFile {
+    temporary: PathBuf,
+    target: PathBuf,
+}
+
+impl TemporaryFile {
+    /// Creates it beside `target`, so that renaming stays within one file system.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the folder does not exist or cannot be written.
+    pub fn create(target: &Path) -> Result<(Self, File), Error> {
+        let name = target.file_name().ok_or_else(|| Error::file(target, "is no file name"))?;
+        let temporary = target.with_file_name(format!(".{}.{}.part", name.to_string_lossy(), std::process::id()));
+        unfinished(|list| list.push(temporary.clone()));
+        let guard = Self { temporary, target: target.to_owned() };
+        let file = File::create(&guard.temporary).map_err(|e| Error::io("create", target, e))?;
+        Ok((guard, file))
+    }
+
+    /// The file's name until it is finished.
+    pub fn path(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Gives the file its final name, over what was there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system refuses; the file is removed then.
+    pub fn take_name(self) -> Result<(), Error> {
+        fs::rename(&self.temporary, &self.target).map_err(|e| Error::io("create", &self.target, e))
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.temporary); // renamed or never created: nothing to remove
+        unfinished(|list| list.retain(|p| *p != self.temporary));
+    }
+}
+
+/// Removes the files that are being written; for the end by Ctrl-C.
+pub(super) fn remove_unfinished() {
+    unfinished(|list| list.drain(..).for_each(|path| drop(fs::remove_file(path))));
+}
+
+fn unfinished<R>(with: impl FnOnce(&mut Vec<PathBuf>) -> R) -> R {
+    with(&mut UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+        let folder = std::env::temp_dir().join(format!("chunkwise-files-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("x.txt");
+        write_whole(&path, |w| w.write_all(b"old")).unwrap();
+        let failed = write_whole(&path, |w| {
+            w.write_all(&[b'n'; 100_000])?;
+            Err(io::Error::other("no space"))
+        });
+        assert!(failed.unwrap_err().to_string().contains("no space"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        write_whole(&path, |w| w.write_all(b"new")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        assert!(write_whole(&folder.join("absent/x"), |_| Ok(())).is_err());
+        assert!(write_whole(&folder, |_| Ok(())).is_err());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_full_device_is_an_error() {
+        let error = write_whole(Path::new("/dev/full"), |w| w.write_all(&[0; 100_000])).unwrap_err().to_string();
+        assert!(error.starts_with("cannot write /dev/full"), "{error}");
+        assert!(Path::new("/dev/full").exists());
+    }
+}

@@ -1,0 +1,39 @@
+//! What all example programs share: flags, the summary, errors, progress, pictures, whole files, Ctrl-C.
+//!
+//! Owns: how an example talks to a person or a script. Must not know: arrays, sessions, tasks (it takes plain numbers). Invariant:
+//! a program that goes through [`run`] ends with exit code 0, 1 (it failed; `error: ...` on stderr says why) or 2 (it was called
+//! wrongly), or 130 after Ctrl-C; never with a panic's backtrace, and never leaving half a file under its final name.
+//!
+//! ```ignore
+//! mod common;
+//! use common::CommonArgs;
+//!
+//! /// One line that says what the program does.
+//! #[derive(clap::Parser)]
+//! #[command(after_help = common::usage(&[("square --n 10", "the ten first squares")]))]
+//! struct Args {
+//!     #[command(flatten)]
+//!     common: CommonArgs,
+//! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     common::run(|args: Args| { ...; Ok(()) })
+//! }
+//! ```
+#![allow(dead_code, unused_imports)] // each program uses its part
+
+mod args;
+mod failure;
+mod files;
+mod picture;
+mod process;
+mod progress;
+mod report;
+
+pub use args::{CommonArgs, DeviceChoice, Precision, usage};
+pub use failure::{Outcome, UsageError, line, run};
+pub use files::{TemporaryFile, write_whole};
+pub use picture::{Counts, Picture};
+pub use process::on_interrupt;
+pub use progress::Progress;
+pub use report::{Placed, Report, rate, seconds};

@@ -1,0 +1,247 @@
+//! Escape counts as a picture.
+//!
+//! Owns: the colour map, downscaling, PNG. Must not know: how counts were computed. Invariant: points that never escaped are
+//! black, and nothing else is; averaging is done in linear light, so that a downscaled picture is as bright as the original.
+
+use std::path::Path;
+
+use image::ImageEncoder;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+
+use chunkwise::Error;
+
+use super::write_whole;
+
+/// Pictures are at most this many pixels wide and high; larger counts are averaged down to it.
+pub const LONGEST_SIDE: usize = 4000;
+
+/// Counts below this have a colour each; above, 64 share an octave, which no eye can tell.
+const EXACT: usize = 4096;
+const PER_OCTAVE: f64 = 64.0;
+
+/// The colour map, from points that leave at once to points that almost stay: `#rrggbb` at each position.
+const STOPS: [(f64, u32); 7] = [
+    (0.00, 0x0a1033),
+    (0.22, 0x1d3f8f),
+    (0.45, 0x3fa0d0),
+    (0.62, 0xd8ecd8),
+    (0.76, 0xf6c85f),
+    (0.90, 0xd9622b),
+    (1.00, 0x6e1423),
+];
+
+/// Escape counts in C order, `height` x `width`, with the number of iterations: that count means "never escaped".
+#[derive(Clone, Copy)]
+pub struct Counts<'a> {
+    /// The counts, row by row; row 0 is drawn at the top.
+    pub data: &'a [i32],
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Iterations after which a point counts as staying.
+    pub iterations: u32,
+}
+
+/// An RGB picture.
+pub struct Picture {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Three bytes per pixel, sRGB, row by row.
+    pub rgb: Vec<u8>,
+}
+
+impl Picture {
+    /// Colours `counts`, averaging squares of pixels down until no side exceeds `longest` (see [`LONGEST_SIDE`]).
+    ///
+    /// # Panics
+    /// If the counts are fewer than their shape says.
+    pub fn of_counts(counts: &Counts<'_>, longest: usize) -> Self {
+        let factor = counts.height.max(counts.width).div_ceil(longest.max(1)).max(1);
+        let palette = palette(counts);
+        let (height, width) = (counts.height.div_ceil(factor), counts.width.div_ceil(factor));
+        let mut rgb = Vec::with_capacity(height * width * 3);
+        let mut sums = vec![[0f32; 3]; width];
+        for y in 0..height {
+            let rows = y * factor..((y + 1) * factor).min(counts.height);
+            let row_count = rows.len();
+            sums.fill([0.0; 3]);
+            for row in rows {
+                let row = &counts.data[row * counts.width..][..counts.width];
+                for (square, sum) in row.chunks(factor).zip(&mut sums) {
+                    for &count in square {
+                        let colour = palette.linear[palette.index(count)];
+                        (0..3).for_each(|c| sum[c] += colour[c]);
+                    }
+                }
+            }
+            for (x, sum) in sums.iter().enumerate() {
+                let columns = factor.min(counts.width - x * factor);
+                rgb.extend(sum.map(|s| to_srgb(s / (row_count * columns) as f32)));
+            }
+        }
+        Self { height, width, rgb }
+    }
+
+    /// Writes it as PNG; whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system refuses.
+    pub fn write_png(&self, path: &Path) -> Result<(), Error> {
+        write_whole(path, |to| {
+            let encoder = PngEncoder::new_with_quality(to, CompressionType::Fast, FilterType::Adaptive);
+            let kind = image::ExtendedColorType::Rgb8;
+            encoder.write_image(&self.rgb, self.width as u32, self.height as u32, kind).map_err(|e| match e {
+                image::ImageError::IoError(e) => e,
+                other => std::io::Error::other(other),
+            })
+        })
+    }
+}
+
+/// Linear-light colour of each class of counts.
+struct Palette {
+    linear: Vec<[f32; 3]>,
+    iterations: i64,
+}
+
+impl Palette {
+    /// The class of a count; the last one is that of points that stay.
+    fn index(&self, count: i32) -> usize {
+        if i64::from(count) >= self.iterations { self.linear.len() - 1 } else { class(count) }
+    }
+}
+
+fn class(count: i32) -> usize {
+    let count = count.max(0) as usize;
+    if count < EXACT { count } else { EXACT + (PER_OCTAVE * (count as f64 / EXACT as f64).log2()) as usize }
+}
+
+/// Half by the logarithm of the count, half by the share of escaping pixels below it: so that 20 iterations and 20 000 both use
+/// the whole map, and neighbouring bands stay apart.
+fn palette(counts: &Counts<'_>) -> Palette {
+    let last = i32::try_from(counts.iterations).unwrap_or(i32::MAX);
+    let classes = class(last.saturating_sub(1).max(0)) + 1;
+    let mut histogram = vec![0u64; classes];
+    let pixels = &counts.data[..counts.height * counts.width];
+    pixels.iter().filter(|&&c| c < last).for_each(|&c| histogram[class(c)] += 1);
+    let escaped = histogram.iter().sum::<u64>().max(1) as f64;
+    let first = histogram.iter().position(|&n| n > 0).unwrap_or(0);
+    let highest = histogram.iter().rposition(|&n| n > 0).unwrap_or(0);
+    let span = ((highest - first) as f64).ln_1p().max(f64::MIN_POSITIVE);
+    let mut below = 0u64;
+    let mut linear: Vec<[f32; 3]> = Vec::with_capacity(classes + 1);
+    for (class, &here) in histogram.iter().enumerate() {
+        let by_count = (class.saturating_sub(first) as f64).ln_1p() / span;
+        let by_share = (below as f64 + 0.5 * here as f64) / escaped;
+        linear.push(colour((0.5 * by_count + 0.5 * by_share).clamp(0.0, 1.0)));
+        below += here;
+    }
+    linear.push([0.0; 3]);
+    Palette { linear, iterations: i64::from(last) }
+}
+
+/// The map at `t` in 0..=1, interpolated in Oklab (equal steps look equal), as linear sRGB.
+fn colour(t: f64) -> [f32; 3] {
+    let upper = STOPS.iter().position(|(at, _)| *at >= t).unwrap_or(STOPS.len() - 1).max(1);
+    let ((from_at, from), (to_at, to)) = (STOPS[upper - 1], STOPS[upper]);
+    let share = ((t - from_at) / (to_at - from_at)).clamp(0.0, 1.0);
+    let (from, to) = (to_oklab(from_hex(from)), to_oklab(from_hex(to)));
+    from_oklab(std::array::from_fn(|c| from[c] + share * (to[c] - from[c]))).map(|v| v.clamp(0.0, 1.0) as f32)
+}
+
+fn from_hex(rgb: u32) -> [f64; 3] {
+    [rgb >> 16, rgb >> 8, rgb].map(|byte| {
+        let v = f64::from(byte & 255) / 255.0;
+        if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
+    })
+}
+
+fn to_srgb(linear: f32) -> u8 {
+    let v = if linear <= 0.003_130_8 { 12.92 * linear } else { 1.055 * linear.powf(1.0 / 2.4) - 0.055 };
+    (v * 255.0).round() as u8 // saturates
+}
+
+/// Linear sRGB to Oklab (B. Ottosson, "A perceptual color space for image processing", 2020).
+fn to_oklab([r, g, b]: [f64; 3]) -> [f64; 3] {
+    let l = (0.412_221_470_8 * r + 0.536_332_536_3 * g + 0.051_445_992_9 * b).cbrt();
+    let m = (0.211_903_498_2 * r + 0.680_699_545_1 * g + 0.107_396_956_6 * b).cbrt();
+    let s = (0.088_302_461_9 * r + 0.281_718_837_6 * g + 0.629_978_700_5 * b).cbrt();
+    [
+        0.210_454_255_3 * l + 0.793_617_785_0 * m - 0.004_072_046_8 * s,
+        1.977_998_495_1 * l - 2.428_592_205_0 * m + 0.450_593_709_9 * s,
+        0.025_904_037_1 * l + 0.782_771_766_2 * m - 0.808_675_766_0 * s,
+    ]
+}
+
+fn from_oklab([l, a, b]: [f64; 3]) -> [f64; 3] {
+    let long = (l + 0.396_337_777_4 * a + 0.215_803_757_3 * b).powi(3);
+    let mid = (l - 0.105_561_345_8 * a - 0.063_854_172_8 * b).powi(3);
+    let short = (l - 0.089_484_177_5 * a - 1.291_485_548_0 * b).powi(3);
+    [
+        4.076_741_662_1 * long - 3.307_711_591_3 * mid + 0.230_969_929_2 * short,
+        -1.268_438_004_6 * long + 2.609_757_401_1 * mid - 0.341_319_396_5 * short,
+        -0.004_196_086_3 * long - 0.703_418_614_7 * mid + 1.707_614_701_0 * short,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pixel(picture: &Picture, y: usize, x: usize) -> [u8; 3] {
+        picture.rgb[(y * picture.width + x) * 3..][..3].try_into().unwrap()
+    }
+
+    #[test]
+    fn only_points_that_stay_are_black() {
+        for iterations in [1, 20, 5000, 3_000_000] {
+            let data: Vec<i32> = (0..100).map(|i| (f64::from(iterations) * f64::from(i) / 99.0) as i32).collect();
+            let picture =
+                Picture::of_counts(&Counts { data: &data, height: 10, width: 10, iterations: iterations as u32 }, 100);
+            for i in 0..100 {
+                assert_eq!(pixel(&picture, i / 10, i % 10) == [0, 0, 0], data[i] == iterations, "{} of {iterations}", data[i]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_map_passes_through_its_stops_and_has_no_jump() {
+        for (at, hex) in STOPS {
+            let wanted = [hex >> 16, hex >> 8, hex].map(|v| v as u8);
+            assert_eq!(colour(at).map(to_srgb), wanted, "{at}");
+        }
+        let mut before = to_oklab(colour(0.0).map(f64::from));
+        for i in 1..=1000 {
+            let now = to_oklab(colour(f64::from(i) / 1000.0).map(f64::from));
+            let step: f64 = before.iter().zip(now).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+            assert!(step < 0.01, "{i}: {step}");
+            before = now;
+        }
+    }
+
+    #[test]
+    fn downscaling_averages_light_and_keeps_ragged_edges() {
+        // A checkerboard of black and one colour: half its light, wherever the picture is cut.
+        let data: Vec<i32> = (0..7 * 9).map(|i| if (i / 9 + i % 9) % 2 == 0 { 5 } else { 1 }).collect();
+        let counts = Counts { data: &data, height: 7, width: 9, iterations: 5 };
+        let (full, half) = (Picture::of_counts(&counts, 9), Picture::of_counts(&counts, 5));
+        assert_eq!((full.height, full.width, half.height, half.width), (7, 9, 4, 5));
+        assert_eq!(full.rgb.len(), 7 * 9 * 3);
+        let bright = colour(0.25); // by count 0, by share half
+        assert_eq!(pixel(&half, 0, 0), bright.map(|v| to_srgb(v / 2.0)));
+        assert_eq!(pixel(&half, 3, 4), [0, 0, 0], "the corner is one black pixel");
+    }
+
+    #[test]
+    fn a_png_comes_back_as_it_was() {
+        let path = std::env::temp_dir().join(format!("chunkwise-picture-{}.png", std::process::id()));
+        let picture = Picture { height: 2, width: 3, rgb: (0..18).collect() };
+        picture.write_png(&path).unwrap();
+        let read = image::open(&path).unwrap().to_rgb8();
+        assert_eq!((read.width(), read.height(), read.into_raw()), (3, 2, picture.rgb));
+        std::fs::remove_file(path).unwrap();
+    }
+}

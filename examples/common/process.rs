@@ -1,0 +1,90 @@
+//! The process: its environment, Ctrl-C and SIGTERM.
+//!
+//! Owns: the thread that waits for signals and cleans up. Must not know: what is computed. Invariant: a second signal ends the
+//! program at once, even if cleaning up hangs; a signal that was ignored from outside (`nohup`) stays ignored.
+#![allow(unsafe_code)] // a few calls of libc: std has no signals
+
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+
+type Cleanup = Box<dyn FnOnce() + Send>;
+
+static CLEANUPS: Mutex<Vec<Cleanup>> = Mutex::new(Vec::new());
+
+/// Has `cleanup` run (latest first) if the program is ended by Ctrl-C or SIGTERM. It runs on a thread of its own while the work
+/// goes on, so it must not wait for locks of the work.
+pub fn on_interrupt(cleanup: impl FnOnce() + Send + 'static) {
+    CLEANUPS.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(cleanup));
+}
+
+fn clean_up() {
+    let cleanups = std::mem::take(&mut *CLEANUPS.lock().unwrap_or_else(PoisonError::into_inner));
+    cleanups.into_iter().rev().for_each(|cleanup| cleanup());
+    super::files::remove_unfinished();
+}
+
+/// Makes the process ready for work. Called first in `main`, when there is no other thread.
+pub(super) fn prepare() {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // Without a desktop, a Vulkan layer of Mesa that looks for one prints "error: XDG_RUNTIME_DIR is invalid" whenever GPUs
+        // are listed. This switches that layer off; its only job is to reorder GPUs by the desktop's choice.
+        // SAFETY: no other thread exists yet that could read the environment meanwhile.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
+    watch();
+}
+
+/// Starts to wait for signals; before other threads exist, because they would take the signals for themselves.
+#[cfg(unix)]
+fn watch() {
+    let signals: Vec<libc::c_int> = [libc::SIGINT, libc::SIGTERM].into_iter().filter(|&s| !is_ignored(s)).collect();
+    if signals.is_empty() {
+        return;
+    }
+    let set = set_of(&signals);
+    // SAFETY: `set` is an initialised signal set; the old mask is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
+    let wait = move || {
+        let mut signal = 0;
+        // SAFETY: both pointers are to live locals; the signals are blocked, as sigwait requires.
+        if unsafe { libc::sigwait(&set, &mut signal) } != 0 {
+            return; // cannot happen for a valid set; the program then simply cannot be interrupted softly
+        }
+        // SAFETY: as above. Unblocked here, a second signal has its default effect: the end.
+        unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut()) };
+        clean_up();
+        let _ = writeln!(std::io::stderr(), "\ninterrupted");
+        // SAFETY: _exit ends the process without the exit handlers of C libraries that other threads still use.
+        unsafe { libc::_exit(128 + signal) }
+    };
+    if std::thread::Builder::new().name("signals".into()).spawn(wait).is_err() {
+        // SAFETY: as above. Without the thread, signals get their default effect back.
+        unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut()) };
+    }
+}
+
+/// Elsewhere Ctrl-C ends the program as the system does; temporary files then stay, under their temporary names.
+#[cfg(not(unix))]
+fn watch() {}
+
+#[cfg(unix)]
+fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: sigaction is plain old data, for which zeroes are valid; with no new action the call only fills `old`.
+    unsafe {
+        let mut old: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &mut old) == 0 && old.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+#[cfg(unix)]
+fn set_of(signals: &[libc::c_int]) -> libc::sigset_t {
+    // SAFETY: sigemptyset initialises the set before it is read; the signals are valid numbers.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for &signal in signals {
+            libc::sigaddset(&mut set, signal);
+        }
+        set
+    }
+}

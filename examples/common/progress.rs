@@ -1,0 +1,65 @@
+//! A progress bar for people, and only for people.
+//!
+//! Owns: whether and how progress is shown. Must not know: what progresses. Invariant: nothing is drawn on a stderr that is not a
+//! terminal, with `--json` or `--quiet`, or for work that ends within half a second.
+
+use std::io::IsTerminal;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::CommonArgs;
+
+/// Work shorter than this shows nothing: a bar that flashes is noise.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Progress of one piece of work. May be fed from any thread; dropping it takes the bar off the screen.
+pub struct Progress {
+    label: String,
+    shown: bool,
+    colour: bool,
+    started: Instant,
+    bar: OnceLock<ProgressBar>,
+}
+
+impl Progress {
+    /// Progress of `label` (a word or two).
+    pub fn start(args: &CommonArgs, label: &str) -> Self {
+        let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb");
+        let colour = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        let shown = terminal && !args.json && !args.quiet;
+        Self { label: label.to_owned(), shown, colour, started: Instant::now(), bar: OnceLock::new() }
+    }
+
+    /// `done` of `total` steps are finished.
+    pub fn set(&self, done: u64, total: u64) {
+        if !self.shown || self.started.elapsed() < PATIENCE {
+            return;
+        }
+        let bar = self.bar.get_or_init(|| self.draw(total));
+        bar.set_length(total);
+        bar.set_position(done);
+    }
+
+    fn draw(&self, total: u64) -> ProgressBar {
+        let template = if self.colour {
+            "{prefix} {bar:30.cyan/white} {percent:>3} %  {human_pos}/{human_len} tasks  {elapsed} gone, {eta} to go"
+        } else {
+            "{prefix} [{bar:30}] {percent:>3} %  {human_pos}/{human_len} tasks  {elapsed} gone, {eta} to go"
+        };
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = if self.colour { style } else { style.progress_chars("=> ") };
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10)).with_style(style);
+        bar.set_prefix(self.label.clone());
+        bar.with_elapsed(self.started.elapsed())
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.get() {
+            bar.finish_and_clear();
+        }
+    }
+}

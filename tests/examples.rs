@@ -1,0 +1,36 @@
+//! The example programs, run as a user runs them: their output, exit codes and bad input.
+//!
+//! Owns: [`example`], the harness, and the unit tests of `examples/common`, which run as part of this file. Must not know: how an
+//! example computes. Invariant: a program that hangs fails the test instead of blocking it.
+
+#[path = "../examples/common/mod.rs"]
+mod common;
+
+#[path = "harness/mod.rs"]
+mod harness;
+
+use harness::example;
+
+#[test]
+fn devices_lists_the_cpu_and_speaks_json() {
+    let text = example("devices").run().success().stdout;
+    assert!(text.starts_with("0  cpu"), "{text}");
+    let json = example("devices").args("--json --allow-software").run().success().json();
+    assert!(json["cpu"]["threads"].as_u64().is_some_and(|n| n >= 1), "{json}");
+    if std::env::var("REQUIRE_GPU").is_ok_and(|v| v == "1") {
+        assert_eq!(json["gpus"][0]["computes"], true, "{json}");
+    }
+    assert_eq!(example("devices").args("--quiet").run().success().stdout, "");
+}
+
+#[test]
+fn wrong_flags_are_usage_errors_and_help_is_help() {
+    for flags in ["--nonsense", "--chunk 0", "--device tpu", "--memory-limit none"] {
+        let output = example("devices").args(flags).run();
+        assert!(output.code == 2 && output.stderr.starts_with("error: "), "{output:#?}");
+    }
+    let help = example("devices").args("--help").run().success().stdout;
+    for word in ["--memory-limit <SIZE>", "Examples", "cargo run --release --example", "[default: auto]"] {
+        assert!(help.contains(word), "no `{word}` in\n{help}");
+    }
+}

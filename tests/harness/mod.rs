@@ -1,0 +1,205 @@
+//! Runs example programs with small input.
+//!
+//! Owns: finding and running them. Must not know: any program. Invariant: each run has an empty folder of its own, an environment
+//! without surprises, and a time limit.
+#![allow(dead_code)] // not every test file uses all of it
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// An example program about to be run.
+pub struct Example {
+    name: String,
+    command: Command,
+    folder: PathBuf,
+    limit: Duration,
+    keeps_folder: bool,
+}
+
+/// What a program left behind.
+#[derive(Debug)]
+pub struct Output {
+    /// All of stdout.
+    pub stdout: String,
+    /// All of stderr.
+    pub stderr: String,
+    /// The exit code; 128 + the signal's number if a signal ended it.
+    pub code: i32,
+    /// The command line, for messages.
+    pub command: String,
+}
+
+/// The example `name`, as `cargo test` built it, in an empty folder and with no arguments yet.
+#[track_caller]
+pub fn example(name: &str) -> Example {
+    let program = folder_of_examples().join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    assert!(program.exists(), "{} is not built: run `cargo test`, or `cargo build --examples` first", program.display());
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("chunkwise-{name}-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder for the program");
+    let mut command = Command::new(program);
+    // What a person's shell may have set must not change what is tested; measured history must not either.
+    for variable in ["RUST_BACKTRACE", "NO_COLOR", "CLICOLOR_FORCE"] {
+        command.env_remove(variable);
+    }
+    command.env("XDG_CACHE_HOME", folder.join("cache")).current_dir(&folder);
+    Example { name: name.to_owned(), command, folder, limit: Duration::from_secs(120), keeps_folder: false }
+}
+
+/// `target/PROFILE/examples`: beside the `deps` folder that this test program lies in.
+fn folder_of_examples() -> PathBuf {
+    let this = std::env::current_exe().expect("path of this test");
+    let profile = this.parent().and_then(Path::parent).expect("target/PROFILE/deps/test");
+    profile.join("examples")
+}
+
+impl Example {
+    /// Adds arguments, separated by blanks in `line`.
+    pub fn args(mut self, line: &str) -> Self {
+        self.command.args(line.split_whitespace());
+        self
+    }
+
+    /// Adds one argument, blanks and all.
+    pub fn arg(mut self, arg: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Runs it in `folder`, which stays, instead of in one that is removed.
+    pub fn within(mut self, folder: &Path) -> Self {
+        let _ = std::fs::remove_dir_all(&self.folder);
+        self.command.current_dir(folder);
+        self.folder = folder.to_owned();
+        self.keeps_folder = true;
+        self
+    }
+
+    /// Gives it up after `limit`; two minutes unless told.
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn run(self) -> Output {
+        let limit = self.limit;
+        self.start().wait(limit)
+    }
+
+    /// Starts it, for tests that do something meanwhile.
+    #[track_caller]
+    pub fn start(mut self) -> Running {
+        let spawned = self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = spawned.unwrap_or_else(|e| panic!("cannot start {:?}: {e}", self.command));
+        let stdout = read_all(child.stdout.take().expect("piped"));
+        let stderr = read_all(child.stderr.take().expect("piped"));
+        Running { child, example: self, stdout, stderr }
+    }
+}
+
+type Reader = std::thread::JoinHandle<String>;
+
+/// A thread that reads a pipe to its end, so that the program never blocks on it.
+fn read_all(mut pipe: impl Read + Send + 'static) -> Reader {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.read_to_end(&mut bytes); // what came before an error is still shown
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// A program that runs.
+pub struct Running {
+    child: Child,
+    example: Example,
+    stdout: Reader,
+    stderr: Reader,
+}
+
+impl Running {
+    /// Its process id, for signals.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The folder that it runs in.
+    pub fn folder(&self) -> &Path {
+        &self.example.folder
+    }
+
+    /// Waits for its end, at most `limit`.
+    #[track_caller]
+    pub fn wait(mut self, limit: Duration) -> Output {
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("waits") {
+                break status;
+            }
+            if started.elapsed() > limit {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                panic!("{:?} did not end within {limit:?}", self.example.command);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let text = |reader: Reader| reader.join().expect("reader does not panic");
+        let (stdout, stderr) = (text(self.stdout), text(self.stderr));
+        if !self.example.keeps_folder {
+            let _ = std::fs::remove_dir_all(&self.example.folder);
+        }
+        Output { stdout, stderr, code: code(status), command: format!("{:?}", self.example.command) }
+    }
+}
+
+#[cfg(unix)]
+fn code(status: std::process::ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status.code().or(status.signal().map(|s| 128 + s)).unwrap_or(-1)
+}
+
+#[cfg(not(unix))]
+fn code(status: std::process::ExitStatus) -> i32 {
+    status.code().unwrap_or(-1)
+}
+
+impl Output {
+    /// Fails the test unless the program succeeded without a word on stderr about trouble.
+    #[track_caller]
+    pub fn success(self) -> Self {
+        assert!(self.code == 0 && !self.stderr.contains("error:"), "{self:#?}");
+        self
+    }
+
+    /// Fails the test unless the program failed cleanly: exit code 1, and `error: ...` that contains all of `words`, without a
+    /// panic or a backtrace.
+    #[track_caller]
+    pub fn failure(self, words: &[&str]) -> Self {
+        assert!(self.code == 1 && self.stderr.contains("error: "), "{self:#?}");
+        for noise in ["panicked at", "stack backtrace", "RUST_BACKTRACE"] {
+            assert!(!self.stderr.contains(noise), "{self:#?}");
+        }
+        for word in words {
+            assert!(self.stderr.contains(word), "no `{word}` in {self:#?}");
+        }
+        self
+    }
+
+    /// The one JSON object on the one line of stdout.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        assert_eq!(self.stdout.trim_end().lines().count(), 1, "not one line: {self:#?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("not JSON ({e}): {self:#?}"))
+    }
+}

@@ -1,0 +1,387 @@
+//! Keeps the house in order: which room may name which, file sizes and headers, where `unsafe` and wgpu may stand.
+//!
+//! Owns: the order of the rooms (see ARCHITECTURE.md). Must not know: what any room does. Invariant: each check is also run on
+//! bad input made here, so that a check that sees nothing cannot pass.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Lower rooms first. A room may name the rooms of earlier lines only; two rooms of one line do not name each other.
+const ROOMS: &[&[&str]] = &[
+    &["id"],
+    &["error"],
+    &["shape"],
+    &["kernel"],
+    &["device"],
+    &["task"],
+    &["cost"],
+    &["schedule"],
+    &["runtime"],
+    &["store"],
+    &["array"],
+    &["delayed", "report"],
+];
+
+/// What lib.rs re-exports that every room may use by its short name, and the room it belongs to.
+const SHORT_NAMES: &[(&str, &str)] = &[("Error", "error"), ("Result", "error"), ("Bytes", "error")];
+
+/// The only files that may contain `unsafe`, and what for.
+const UNSAFE: &[(&str, &str)] = &[
+    ("src/shape/view.rs", "chunk bytes become slices here and nowhere else"),
+    ("examples/common/process.rs", "signals, which std does not have"),
+];
+
+const LONGEST_FILE: usize = 500;
+
+/// One source file: its path from the repository root with `/`, and its text.
+struct Source {
+    path: String,
+    text: String,
+}
+
+fn sources(folders: &[&str]) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for folder in folders {
+        collect(&root.join(folder), &mut files);
+    }
+    files.sort();
+    let read = |file: PathBuf| {
+        let path = file.strip_prefix(root).expect("below root").to_string_lossy().replace('\\', "/");
+        Source { path, text: fs::read_to_string(&file).expect("source is UTF-8") }
+    };
+    files.into_iter().map(read).collect()
+}
+
+fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.expect("readable folder").path();
+        if path.is_dir() {
+            collect(&path, into);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+/// The code with comments and the contents of strings and chars replaced by blanks; lines keep their numbers.
+fn code_only(text: &str) -> String {
+    let s: Vec<char> = text.chars().collect();
+    let mut out = String::with_capacity(text.len());
+    let mut i = 0;
+    while i < s.len() {
+        let end = end_of_literal_or_comment(&s, i);
+        if end > i {
+            out.extend(s[i..end].iter().map(|&c| if c == '\n' { '\n' } else { ' ' }));
+            i = end;
+        } else {
+            out.push(s[i]);
+            i += 1;
+        }
+    }
+    out
+}
+
+/// Where the comment, string or char that starts at `i` ends; `i` if none starts there.
+fn end_of_literal_or_comment(s: &[char], i: usize) -> usize {
+    let at = |k: usize| s.get(k).copied().unwrap_or('\0');
+    let starts_word = i == 0 || !is_word(s[i - 1]);
+    match s[i] {
+        '/' if at(i + 1) == '/' => (i..s.len()).find(|&k| s[k] == '\n').unwrap_or(s.len()),
+        '/' if at(i + 1) == '*' => end_of_block_comment(s, i),
+        '"' => end_of_string(s, i + 1),
+        'r' if starts_word || at(i.wrapping_sub(1)) == 'b' => {
+            let hashes = s[i + 1..].iter().take_while(|&&c| c == '#').count();
+            if at(i + 1 + hashes) != '"' {
+                return i; // an identifier, or r#raw one
+            }
+            let close: Vec<char> = std::iter::once('"').chain(std::iter::repeat_n('#', hashes)).collect();
+            let body = i + 2 + hashes;
+            (body..s.len()).find(|&k| s[k..].starts_with(&close)).map_or(s.len(), |k| k + close.len())
+        }
+        '\'' if at(i + 1) == '\\' => (i + 3..s.len()).find(|&k| s[k] == '\'').map_or(s.len(), |k| k + 1),
+        '\'' if at(i + 2) == '\'' => i + 3, // a char; anything else is a lifetime
+        _ => i,
+    }
+}
+
+fn end_of_block_comment(s: &[char], start: usize) -> usize {
+    let (mut depth, mut i) = (0, start);
+    while i < s.len() {
+        match (s[i], s.get(i + 1)) {
+            ('/', Some('*')) => (depth, i) = (depth + 1, i + 2),
+            ('*', Some('/')) => (depth, i) = (depth - 1, i + 2),
+            _ => i += 1,
+        }
+        if depth == 0 {
+            return i;
+        }
+    }
+    i
+}
+
+fn end_of_string(s: &[char], mut i: usize) -> usize {
+    while i < s.len() {
+        match s[i] {
+            '\\' => i += 2,
+            '"' => return i + 1,
+            _ => i += 1,
+        }
+    }
+    s.len()
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// `code` (already `code_only`) with each item under a `#[cfg(test)]` or `#[cfg(all(test, ..))]` replaced by blanks.
+fn without_tests(code: &str) -> String {
+    let s: Vec<char> = code.chars().collect();
+    let mut out = s.clone();
+    let mut i = 0;
+    while i < s.len() {
+        let rest: String = s[i..].iter().take(24).filter(|c| !c.is_whitespace()).collect();
+        if rest.starts_with("#[cfg(test)]") || rest.starts_with("#[cfg(all(test,") {
+            let end = end_of_item(&s, i);
+            out[i..end].iter_mut().filter(|c| **c != '\n').for_each(|c| *c = ' ');
+            i = end;
+        } else {
+            i += 1;
+        }
+    }
+    out.into_iter().collect()
+}
+
+/// The end of the item at `start`, attributes included: its `;` or the brace that closes it.
+fn end_of_item(s: &[char], start: usize) -> usize {
+    let (mut braces, mut brackets) = (0, 0);
+    for (i, &c) in s.iter().enumerate().skip(start) {
+        match c {
+            '[' | '(' => brackets += 1,
+            ']' | ')' => brackets -= 1,
+            '{' => braces += 1,
+            '}' => braces -= 1,
+            _ => {}
+        }
+        if brackets == 0 && braces == 0 && (c == ';' || c == '}') {
+            return i + 1;
+        }
+    }
+    s.len()
+}
+
+/// The room of a file of `src/`; lib.rs has none.
+fn room(path: &str) -> Option<&str> {
+    let inside = path.strip_prefix("src/")?;
+    let first = inside.split('/').next()?;
+    let name = first.strip_suffix(".rs").unwrap_or(first);
+    (name != "lib").then_some(name)
+}
+
+fn rank(room: &str) -> Option<usize> {
+    ROOMS.iter().position(|line| line.contains(&room))
+}
+
+/// Names of the crate's root that this code reaches, with their lines: `a` and `b` of `crate::a`, `crate::{a::X, b}`, and the
+/// same through `super`, when it climbs out of the room.
+fn root_names(path: &str, code: &str) -> Vec<(usize, String)> {
+    let depth = path.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod").split('/').count();
+    let mut names = Vec::new();
+    let mut from = 0;
+    while let Some((start, after)) = next_root(code, from, depth) {
+        let line = 1 + code[..start].matches('\n').count();
+        names.extend(first_segments(&code[after..]).into_iter().map(|name| (line, name)));
+        from = after;
+    }
+    names
+}
+
+/// The next `crate::` (or `super::` repeated `depth` times) from byte `from`: where it starts and where it ends.
+fn next_root(code: &str, from: usize, depth: usize) -> Option<(usize, usize)> {
+    let climb = "super::".repeat(depth);
+    let find = |pattern: &str| {
+        let starts = code[from..].match_indices(pattern).map(|(k, _)| from + k);
+        starts.into_iter().find(|&k| !code[..k].ends_with(is_word)).map(|k| (k, k + pattern.len()))
+    };
+    [find("crate::"), find(&climb)].into_iter().flatten().min()
+}
+
+/// First segments of the path or `{}` group that `rest` starts with.
+fn first_segments(rest: &str) -> Vec<String> {
+    let word = |text: &str| text.trim_start().chars().take_while(|&c| is_word(c)).collect::<String>();
+    let Some(group) = rest.trim_start().strip_prefix('{') else {
+        return vec![word(rest)];
+    };
+    let mut names = vec![word(group)];
+    let mut depth = 0;
+    for (i, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => names.push(word(&group[i + 1..])),
+            _ => {}
+        }
+    }
+    names.retain(|n| !n.is_empty());
+    names
+}
+
+fn wrong_rooms(file: &Source) -> Vec<String> {
+    let Some(own) = room(&file.path) else { return Vec::new() };
+    let Some(own_rank) = rank(own) else {
+        return vec![format!("{}: room `{own}` has no place in the order of tests/layers.rs", file.path)];
+    };
+    let code = without_tests(&code_only(&file.text));
+    let mut wrong = Vec::new();
+    for (line, name) in root_names(&file.path, &code) {
+        let target = SHORT_NAMES.iter().find(|(short, _)| *short == name).map_or(name.as_str(), |(_, room)| room);
+        let problem = match rank(target) {
+            _ if target == own => continue,
+            Some(rank) if rank < own_rank => continue,
+            Some(_) => format!("`{own}` must not know `{target}`"),
+            None => format!("`crate::{name}` hides which room it belongs to: write crate::ROOM::{name}"),
+        };
+        wrong.push(format!("{}:{line}: {problem}", file.path));
+    }
+    wrong
+}
+
+fn wrong_shape(file: &Source) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let lines = file.text.lines().count();
+    if lines > LONGEST_FILE {
+        wrong.push(format!("{}: {lines} lines, more than {LONGEST_FILE}", file.path));
+    }
+    if !file.text.starts_with("//! ") {
+        wrong.push(format!("{}: does not open with `//! ` and what the file is for", file.path));
+    }
+    wrong
+}
+
+/// The lines of `code` on which `word` stands as a whole word.
+fn lines_with(code: &str, word: &str) -> Vec<usize> {
+    let has = |line: &str| line.split(|c| !is_word(c)).any(|w| w == word);
+    code.lines().enumerate().filter(|(_, line)| has(line)).map(|(i, _)| i + 1).collect()
+}
+
+fn wrong_words(file: &Source) -> Vec<String> {
+    let code = code_only(&file.text);
+    let mut wrong = Vec::new();
+    if !UNSAFE.iter().any(|(path, _)| *path == file.path) {
+        let lines = lines_with(&code, "unsafe").into_iter();
+        wrong.extend(lines.map(|n| format!("{}:{n}: `unsafe`, but the file is not in the list of tests/layers.rs", file.path)));
+    }
+    if !file.path.starts_with("src/device/gpu/") {
+        for word in ["wgpu", "pollster"] {
+            let lines = lines_with(&code, word).into_iter();
+            wrong.extend(lines.map(|n| format!("{}:{n}: `{word}` belongs in src/device/gpu only", file.path)));
+        }
+    }
+    wrong
+}
+
+#[track_caller]
+fn assert_none(wrong: Vec<String>) {
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn no_room_names_a_higher_one() {
+    let files = sources(&["src"]);
+    assert!(files.len() > 5, "found only {} files: looked in the wrong place", files.len());
+    assert_none(files.iter().flat_map(wrong_rooms).collect());
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are_for() {
+    assert_none(sources(&["src", "tests", "examples", "benches"]).iter().flat_map(wrong_shape).collect());
+}
+
+#[test]
+fn unsafe_and_wgpu_stay_where_they_belong() {
+    assert_none(sources(&["src", "examples", "benches"]).iter().flat_map(wrong_words).collect());
+    for (path, _) in UNSAFE {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_default();
+        assert!(!lines_with(&code_only(&text), "unsafe").is_empty(), "{path} has no `unsafe`: take it off the list");
+    }
+}
+
+mod the_checks_can_fail {
+    use super::*;
+
+    fn source(path: &str, text: &str) -> Source {
+        Source { path: path.into(), text: text.into() }
+    }
+
+    #[test]
+    fn upward_names_are_found_in_every_spelling() {
+        for text in [
+            "use crate::runtime::Session;",
+            "use crate::{error::Result, runtime};",
+            "use crate::{\n    shape::{DType, Region},\n    schedule::Scheduler,\n};",
+            "fn f() { crate::device::Cpu::new(); }",
+            "use super::super::device;",
+            "#[cfg(test)]\nmod tests { fn f() {} }\nuse crate::array::Array;",
+            "const A: char = '\"'; use crate::task::TaskGraph; const B: char = '\"';",
+            "fn f<'a>(x: &'a str) { crate::cost::price(x) }",
+            "const S: &str = r#\"a \" b\"#; use crate::store::hdf5;",
+            "/* outer /* inner */ */ use crate::report::draw;",
+            "macro_rules! m { () => { $crate::delayed::f() } }",
+        ] {
+            assert_eq!(wrong_rooms(&source("src/kernel/x.rs", text)).len(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn downward_names_comments_strings_and_tests_are_left_alone() {
+        for text in [
+            "use crate::shape::DType; use crate::kernel::Work; use crate::{Error, id::TaskId};",
+            "use super::Kernel; use super::super::shape;",
+            "// use crate::runtime::Session;\n//! crate::runtime\n/* crate::array */",
+            "const S: &str = \"crate::runtime\"; const R: &str = r\"crate::array\"; const B: &[u8] = b\"crate::task\";",
+            "#[cfg(test)]\nmod tests {\n    use crate::runtime::Session;\n}\n",
+            "#[cfg(test)]\n#[path = \"x.rs\"]\nuse crate::runtime::Session;",
+            "fn mycrate() { mycrate::runtime() }",
+        ] {
+            assert_none(wrong_rooms(&source("src/kernel/x.rs", text)));
+        }
+    }
+
+    #[test]
+    fn rooms_without_a_place_and_names_through_the_root_are_found() {
+        assert_eq!(wrong_rooms(&source("src/attic/x.rs", "")).len(), 1);
+        assert_eq!(wrong_rooms(&source("src/attic.rs", "")).len(), 1);
+        assert_eq!(wrong_rooms(&source("src/array/x.rs", "use crate::Session;")).len(), 1);
+        assert_eq!(wrong_rooms(&source("src/report/x.rs", "use crate::delayed::f;")).len(), 1);
+        assert_none(wrong_rooms(&source("src/lib.rs", "pub use crate::array::Array;")));
+    }
+
+    #[test]
+    fn line_numbers_are_those_of_the_file() {
+        let wrong = wrong_rooms(&source("src/id.rs", "/* a\nb */\nconst S: &str = \"\n\";\nuse crate::error::Error;"));
+        assert!(wrong[0].starts_with("src/id.rs:5:"), "{wrong:?}");
+    }
+
+    #[test]
+    fn long_files_and_missing_headers_are_found() {
+        assert_eq!(wrong_shape(&source("src/x.rs", &format!("//! x\n{}", "\n".repeat(LONGEST_FILE)))).len(), 1);
+        assert_none(wrong_shape(&source("src/x.rs", &format!("//! x\n{}", "\n".repeat(LONGEST_FILE - 1)))));
+        for text in ["", "// x", "fn main() {}", "\n//! late"] {
+            assert_eq!(wrong_shape(&source("src/x.rs", text)).len(), 1, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn strange_unsafe_and_wgpu_are_found() {
+        for text in ["fn f() { unsafe { g() } }", "use wgpu::Device;", "#[cfg(test)] mod t { unsafe fn f() {} }"] {
+            assert_eq!(wrong_words(&source("src/task/x.rs", text)).len(), 1, "{text}");
+        }
+        for text in ["#![deny(unsafe_code)]", "// unsafe wgpu", "const S: &str = \"wgpu\";", "let my_wgpu = 1;"] {
+            assert_none(wrong_words(&source("src/task/x.rs", text)));
+        }
+        assert_none(wrong_words(&source("src/device/gpu/x.rs", "use wgpu::Device;")));
+        assert_none(wrong_words(&source("src/shape/view.rs", "unsafe fn f() {}")));
+    }
+}
