@@ -121,7 +121,8 @@ impl Scheduler {
         if let Some(at) = job.find(value, space, form) {
             return at;
         }
-        let place = if form == Form::Plain && space == HOST && job.graph.is_final(value) && self.window_is_free(id, value, None) {
+        let place = if form == Form::Plain && space == HOST && job.graph.is_final(value) && self.window_is_free(id, value, None)
+        {
             Place::Home
         } else {
             let bytes = job.replica_bytes(value, form, by.1);
@@ -166,7 +167,9 @@ impl Scheduler {
             let far = if space == HOST { job.replica(from).space } else { space };
             let bytes = job.graph.bytes(value);
             let upload = space != HOST;
-            let Some(link_of) = self.devices.iter().position(|d| d.spec.space == far && d.spec.link.is_some()) else { continue };
+            let Some(link_of) = self.devices.iter().position(|d| d.spec.space == far && d.spec.link.is_some()) else {
+                continue;
+            };
             let device = &mut self.devices[link_of];
             let ns = device.spec.link.map_or(0, |link| link[usize::from(!upload)].transfer_ns(bytes));
             let link = &mut device.links[usize::from(!upload)];
@@ -210,7 +213,7 @@ impl Scheduler {
                 job.homeless -= 1;
             }
             self.arrived(id, value, actions);
-            self.drop_if_unused(id, value, actions);
+            self.drop_if_unused(id, value);
             self.finish_if_over(id, actions);
         }
         self.next_crossing(DeviceId::at(device), direction == 0, actions);
@@ -259,7 +262,13 @@ impl Scheduler {
     }
 
     /// The place of an output, and from where its old value is copied in, if it is not there already.
-    fn open_output(&mut self, id: GraphId, task: TaskId, at: DeviceId, output: &crate::task::Operand) -> (Place, Option<Place>) {
+    fn open_output(
+        &mut self,
+        id: GraphId,
+        task: TaskId,
+        at: DeviceId,
+        output: &crate::task::Operand,
+    ) -> (Place, Option<Place>) {
         let space = self.devices[at.index()].spec.space;
         let job = self.jobs.get_mut(&id).expect("a staged task belongs to a job");
         let old = output.updates.and_then(|old| Some((old, job.find(old, space, Form::Plain)?)));
@@ -301,18 +310,18 @@ impl Scheduler {
     }
 
     /// Unpins what a task used.
-    pub(super) fn unpin_operands(&mut self, id: GraphId, task: TaskId, space: SpaceId, actions: &mut Vec<Action>) {
+    pub(super) fn unpin_operands(&mut self, id: GraphId, task: TaskId, space: SpaceId) {
         for (value, form) in self.wanted_inputs(id, task).collect::<Vec<_>>() {
-            self.unpin(id, value, space, form, actions);
+            self.unpin(id, value, space, form);
         }
     }
 
-    pub(super) fn unpin(&mut self, id: GraphId, value: ValueId, space: SpaceId, form: Form, actions: &mut Vec<Action>) {
+    pub(super) fn unpin(&mut self, id: GraphId, value: ValueId, space: SpaceId, form: Form) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         // A donated old value has no replica any more.
         if let Some(at) = job.find(value, space, form) {
             job.replica_mut(at).pins -= 1;
-            self.drop_if_unused(id, value, actions);
+            self.drop_if_unused(id, value);
         }
     }
 
