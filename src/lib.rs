@@ -8,8 +8,11 @@ pub mod device;
 pub mod error;
 pub mod id;
 pub mod kernel;
+pub mod runtime;
 pub mod schedule;
 pub mod shape;
 pub mod task;
 
 pub use error::{Bytes, Error, Result};
+pub use runtime::{Session, SessionBuilder};
+pub use schedule::Placement;

@@ -96,6 +96,10 @@ impl Device for Cpu {
     fn on_worker(&self) -> bool {
         self.pool.current_thread_index().is_some()
     }
+
+    fn help(&self) -> bool {
+        matches!(rayon::yield_now(), Some(rayon::Yield::Executed))
+    }
 }
 
 /// A link between two parts of host memory that takes the time of a slower one.

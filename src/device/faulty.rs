@@ -92,6 +92,10 @@ impl Device for Faulty {
     fn on_worker(&self) -> bool {
         self.inner.on_worker()
     }
+
+    fn help(&self) -> bool {
+        self.inner.help()
+    }
 }
 
 struct Broken {

@@ -193,6 +193,11 @@ pub trait Device: Send + Sync + 'static {
     fn on_worker(&self) -> bool {
         false
     }
+
+    /// Called on one of its workers that waits: executes one queued launch here, if there is one.
+    fn help(&self) -> bool {
+        false
+    }
 }
 
 /// Runs a launch's body on this thread, with panics caught: what the CPU and the I/O lane share.
@@ -255,7 +260,7 @@ fn opaque_layout() -> &'static Layout {
     &LAYOUT
 }
 
-fn input_view(bytes: &Data) -> ChunkView<'_> {
+pub(crate) fn input_view(bytes: &Data) -> ChunkView<'_> {
     match bytes {
         #[allow(unsafe_code)] // the one reader of windows
         // SAFETY: the scheduler launches a task only when its inputs are written, and lets nobody write them until its readers
@@ -264,6 +269,11 @@ fn input_view(bytes: &Data) -> ChunkView<'_> {
         Data::Opaque(Some(value)) => ChunkView::of_opaque(value, opaque_layout()),
         Data::Opaque(None) => panic!("opaque input without a value"),
     }
+}
+
+/// Copies one chunk of host memory to another, on this thread. Both must be at rest.
+pub(crate) fn copy(from: &Data, to: &Window) {
+    host_view_mut(to).copy_from(input_view(from));
 }
 
 fn host_view_mut(window: &Window) -> ChunkViewMut<'_> {
