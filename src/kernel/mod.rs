@@ -11,7 +11,15 @@
 //!
 //! Adding a kernel: one file here, with its parameters (a `#[repr(C)]` Pod struct), its [`Work`], its scratch, its body.
 
+pub mod block_sum;
+pub mod gemv;
+pub mod mandelbrot;
+pub mod random;
+mod rows;
 pub mod simd;
+pub mod sums;
+#[cfg(test)]
+mod testing;
 
 use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};

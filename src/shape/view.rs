@@ -102,9 +102,12 @@ impl Layout {
         }
     }
 
+    fn has_row_slices(&self) -> bool {
+        last(self) == 1 || self.shape.last().is_none_or(|&n| n <= 1)
+    }
+
     fn assert_rows_are_slices(&self) {
-        let last = self.strides.last().copied().unwrap_or(1);
-        assert!(last == 1 || self.shape.last().is_none_or(|&n| n <= 1), "last axis has stride {last}: rows are not slices");
+        assert!(self.has_row_slices(), "last axis has stride {}: rows are not slices", last(self));
     }
 }
 
@@ -227,6 +230,24 @@ impl<'a> ChunkView<'a> {
         // SAFETY: r < rows, so the row lies inside the layout, which the maker proved to be readable.
         unsafe { std::slice::from_raw_parts(self.pointer::<T>().add(self.layout.row_offset(r)), len) }
     }
+
+    /// Element `i` of row `r`, whatever the strides.
+    ///
+    /// # Panics
+    /// If there is no such element, or the dtype is another.
+    #[must_use]
+    pub fn at<T: Element>(&self, r: usize, i: usize) -> T {
+        let (rows, len) = self.layout.rows();
+        assert!(r < rows && i < len, "element ({r}, {i}) of {rows} rows of {len}");
+        // SAFETY: (r, i) is reachable through the layout, which the maker proved to be readable.
+        unsafe { *self.pointer::<T>().add(self.layout.row_offset(r) + i * last(self.layout)) }
+    }
+
+    /// Whether the rows along the last axis are slices.
+    #[must_use]
+    pub fn has_row_slices(&self) -> bool {
+        self.layout.has_row_slices()
+    }
 }
 
 /// Exclusive access to one chunk. Its memory may be uninitialised until written: a kernel writes every element of an
@@ -338,6 +359,24 @@ impl<'a> ChunkViewMut<'a> {
     #[must_use]
     pub fn row_count(&self) -> usize {
         self.layout.rows().0
+    }
+
+    /// Whether the rows along the last axis are slices.
+    #[must_use]
+    pub fn has_row_slices(&self) -> bool {
+        self.layout.has_row_slices()
+    }
+
+    /// Sets element `i` of row `r`, whatever the strides.
+    ///
+    /// # Panics
+    /// If there is no such element, or the dtype is another.
+    pub fn set<T: Element>(&mut self, r: usize, i: usize, value: T) {
+        let (rows, len) = self.layout.rows();
+        assert!(r < rows && i < len, "element ({r}, {i}) of {rows} rows of {len}");
+        let offset = self.layout.row_offset(r) + i * last(self.layout);
+        // SAFETY: (r, i) is reachable through the layout, exclusively borrowed through `&mut self`.
+        unsafe { *self.pointer::<T>().add(offset) = value }
     }
 
     /// Copies `from` here, element by element in C order.

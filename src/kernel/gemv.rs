@@ -1,0 +1,231 @@
+//! `gemv`: matrix times vector.
+//!
+//! Owns: the row kernel. Must not know: how the matrix is cut. Invariant: an element of the result depends only on its row,
+//! on `x` and on `k`: not on the chunk's other rows, the strides, the SIMD level.
+//!
+//! `y = A x` with `A` `(m, k)`, `x` `(k,)`, `y` `(m,)`. A row is cut into blocks of 2048; a block's products (rounded, not
+//! fused) go to 16 lanes of the element type, which are added pairwise in `f64`; block sums are added pairwise in `f64`; the
+//! row is rounded once at the end. So `|y - A x| <= (2048/16 + 1) u sum |a| |x|` plus terms of 2^-53, with `u` = 2^-24 for `f32`
+//! and 2^-53 for `f64` (then with 4 + log2 of the number of blocks more additions). NaN and infinity propagate.
+//!
+//! The matrix is read once, so speed is that of memory; four rows at once reuse `x` from registers.
+
+use fearless_simd::{Level, Simd, SimdFloatElement, dispatch, prelude::*};
+
+use super::block_sum::{Tree, fold};
+use super::rows::gather;
+use super::{Fault, Kernel, Scratch, Work, simd};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float};
+
+/// The kernel. Inputs: `A` `(m, k)` and `x` `(k,)` of one float dtype; output `y` `(m,)` of the same.
+pub struct Gemv;
+
+/// Elements of a row per block.
+const BLOCK: usize = 2048;
+/// Partial sums of a block.
+const LANES: usize = 16;
+/// Rows at once.
+const ROWS: usize = 4;
+
+impl Kernel for Gemv {
+    fn name(&self) -> &'static str {
+        "gemv"
+    }
+
+    fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        let [a, x, ..] = operands else { return Work::default() };
+        let len = |m: &ChunkMeta<'_>| m.shape.iter().product::<usize>() as f64;
+        let rows = a.shape.first().map_or(0.0, |&m| m as f64);
+        Work { flops: 2.0 * len(a), bytes: (len(a) + len(x) + rows) * a.dtype.bytes() as f64 }
+    }
+
+    fn run_cpu(
+        &self,
+        _params: &[u8],
+        inputs: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        _scratch: &mut Scratch<'_>,
+    ) -> Result<(), Fault> {
+        match inputs[0].layout().dtype {
+            DType::F32 => gemv::<f32>(simd::level(), inputs[0], inputs[1], &mut outputs[0]),
+            _ => gemv::<f64>(simd::level(), inputs[0], inputs[1], &mut outputs[0]),
+        }
+        Ok(())
+    }
+}
+
+/// An element with vectors.
+trait Lane: Float + SimdFloatElement {}
+impl Lane for f32 {}
+impl Lane for f64 {}
+
+fn gemv<T: Lane>(level: Level, a: ChunkView<'_>, x: ChunkView<'_>, y: &mut ChunkViewMut<'_>) {
+    let (m, k) = (a.shape()[0], a.shape()[1]);
+    assert!(x.shape() == [k] && y.shape() == [m], "gemv: A {:?}, x {:?}, y {:?}", a.shape(), x.shape(), y.shape());
+    let whole = m - m % ROWS;
+    for r in (0..whole).step_by(ROWS) {
+        let sums: [f64; ROWS] = dispatch!(level, simd => rows::<_, T, ROWS>(simd, a, x, r));
+        sums.iter().enumerate().for_each(|(i, &sum)| y.set(0, r + i, T::from_f64(sum)));
+    }
+    for r in whole..m {
+        let [sum] = dispatch!(level, simd => rows::<_, T, 1>(simd, a, x, r));
+        y.set(0, r, T::from_f64(sum));
+    }
+}
+
+/// The sums of `R` rows from row `r`.
+#[inline(always)]
+fn rows<S: Simd, T: Lane, const R: usize>(simd: S, a: ChunkView<'_>, x: ChunkView<'_>, r: usize) -> [f64; R] {
+    let k = x.shape()[0];
+    if a.has_row_slices() && x.has_row_slices() {
+        let (rows, x): ([&[T]; R], &[T]) = (std::array::from_fn(|i| a.row(r + i)), x.row(0));
+        if k <= BLOCK {
+            return block::<S, T, R>(simd, rows, x);
+        }
+        return blocks(k, |from, to| block::<S, T, R>(simd, rows.map(|row| &row[from..to]), &x[from..to]));
+    }
+    let mut x_block = [T::default(); BLOCK];
+    let mut a_block = [T::default(); BLOCK];
+    blocks(k, |from, to| {
+        let x = gather(x, 0, from, &mut x_block[..to - from]);
+        std::array::from_fn(|i| block::<S, T, 1>(simd, [gather(a, r + i, from, &mut a_block[..to - from])], x)[0])
+    })
+}
+
+/// Joins the sums of the blocks of `0..k`.
+#[inline(always)]
+fn blocks<const R: usize>(k: usize, mut block: impl FnMut(usize, usize) -> [f64; R]) -> [f64; R] {
+    let mut trees = [Tree::new(); R];
+    for from in (0..k).step_by(BLOCK) {
+        let sums = block(from, k.min(from + BLOCK));
+        trees.iter_mut().zip(sums).for_each(|(tree, sum)| tree.push(sum));
+    }
+    trees.map(|tree| tree.finish(None))
+}
+
+/// Vectors that make up the lanes, at most (of 128 bits, `f64`).
+const PARTS: usize = 8;
+
+/// The sums of one block of `R` rows.
+#[inline(always)]
+fn block<S: Simd, T: Lane, const R: usize>(simd: S, rows: [&[T]; R], x: &[T]) -> [f64; R] {
+    let lanes = T::Native::<S>::LEN;
+    let parts = LANES / lanes;
+    let zero = T::Native::<S>::splat(simd, T::default());
+    let mut sums = [[zero; PARTS]; R];
+    let rows = rows.map(|row| &row[..x.len()]);
+    let (groups, tail) = x.as_chunks::<LANES>();
+    let row_groups = rows.map(|row| &row.as_chunks::<LANES>().0[..groups.len()]);
+    for (g, group) in groups.iter().enumerate() {
+        accumulate::<S, T, R>(simd, row_groups.map(|row| &row[g]), group, &mut sums);
+    }
+    if !tail.is_empty() {
+        let pad = |part: &[T]| {
+            let mut padded = [T::default(); LANES];
+            padded[..part.len()].copy_from_slice(part);
+            padded
+        };
+        let ends = rows.map(|row| pad(&row[x.len() - tail.len()..]));
+        accumulate::<S, T, R>(simd, ends.each_ref(), &pad(tail), &mut sums);
+    }
+    sums.map(|sums| {
+        let mut all = [0.0; LANES];
+        for (lane, value) in all.iter_mut().zip(sums[..parts].iter().flat_map(|v| v.as_slice())) {
+            *lane = value.to_f64();
+        }
+        fold(all)
+    })
+}
+
+#[inline(always)]
+fn accumulate<S: Simd, T: Lane, const R: usize>(
+    simd: S,
+    rows: [&[T; LANES]; R],
+    x: &[T; LANES],
+    sums: &mut [[T::Native<S>; PARTS]; R],
+) {
+    let lanes = T::Native::<S>::LEN;
+    for p in 0..LANES / lanes {
+        let x = T::Native::<S>::from_slice(simd, &x[p * lanes..][..lanes]);
+        for r in 0..R {
+            sums[r][p] += T::Native::<S>::from_slice(simd, &rows[r][p * lanes..][..lanes]) * x;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::testing::{Chunk, numbers};
+
+    /// `A x` in f64 and, beside it, sum |a| |x|.
+    fn naive(a: &[f64], x: &[f64], k: usize) -> Vec<(f64, f64)> {
+        let row = |row: &[f64]| row.iter().zip(x).fold((0.0, 0.0), |(s, t), (a, x)| (s + a * x, t + (a * x).abs()));
+        if k == 0 { Vec::new() } else { a.chunks(k).map(row).collect() }
+    }
+
+    fn run<T: Lane>(level: Level, a: &Chunk<T>, x: &Chunk<T>) -> Vec<T> {
+        let mut y = Chunk::filled(&[a.layout.shape[0]], T::from_f64(f64::NAN));
+        gemv::<T>(level, a.view(), x.view(), &mut ChunkViewMut::from_slice(&mut y.data, &y.layout));
+        y.data
+    }
+
+    fn chunk<T: Lane>(shape: &[usize], data: &[f64]) -> Chunk<T> {
+        Chunk::new(shape, data.iter().map(|&v| T::from_f64(v)).collect())
+    }
+
+    fn within_bound<T: Lane>(unit: f64) {
+        for (m, k) in [(1, 1), (4, 16), (5, 17), (9, 2047), (3, 2048), (6, 5000), (2, 30_001)] {
+            let (a, x) = (chunk::<T>(&[m, k], &numbers(m * k, 4.0)), chunk::<T>(&[k], &numbers(k, 4.0)));
+            let wide = |c: &Chunk<T>| c.data.iter().map(|v| v.to_f64()).collect::<Vec<_>>();
+            let all: Vec<_> = simd::levels().into_iter().map(|level| run(level, &a, &x)).collect();
+            assert!(all.windows(2).all(|w| w[0] == w[1]), "levels agree");
+            for (y, (sum, size)) in all[0].iter().zip(naive(&wide(&a), &wide(&x), k)) {
+                let bound = (131.0 * unit + k as f64 * 2f64.powi(-53)) * size;
+                assert!((y.to_f64() - sum).abs() <= bound, "{m} x {k}: {y} not {sum} +- {bound:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_dtypes_are_within_the_stated_bound() {
+        within_bound::<f64>(2f64.powi(-53));
+        within_bound::<f32>(2f64.powi(-24));
+    }
+
+    #[test]
+    fn a_row_does_not_know_its_neighbours_or_strides() {
+        let (m, k) = (11, 4500);
+        let (a, x) = (chunk::<f64>(&[m, k], &numbers(m * k, 9.0)), chunk::<f64>(&[k], &numbers(k, 9.0)));
+        let whole = run(simd::level(), &a, &x);
+        for from in 0..m {
+            let part = Chunk::new(&[m - from, k], a.data[from * k..].to_vec());
+            assert_eq!(run(simd::level(), &part, &x), whole[from..]);
+        }
+        for (gap, step) in [(7, 1), (0, 2)] {
+            let mut window = Chunk::window([m, k], gap, step, f64::NAN);
+            a.data.iter().enumerate().for_each(|(i, &v)| window.data[i / k * (k * step + gap) + i % k * step] = v);
+            let mut y = Chunk::window([1, m], 0, 3, 0.0);
+            (y.layout.shape, y.layout.strides) = (vec![m], vec![3]);
+            y.compute(&Gemv, &[], &[window.view(), x.view()]);
+            assert_eq!(y.values(), whole, "gap {gap}, step {step}");
+        }
+    }
+
+    #[test]
+    fn empty_and_special() {
+        assert_eq!(run(simd::level(), &chunk::<f64>(&[3, 0], &[]), &chunk(&[0], &[])), [0.0; 3]);
+        assert!(run(simd::level(), &chunk::<f32>(&[0, 3], &[]), &chunk(&[3], &[1.0; 3])).is_empty());
+        let mut a = chunk::<f64>(&[4, 19], &[1.0; 76]);
+        (a.data[18], a.data[20], a.data[40], a.data[41]) = (f64::NAN, f64::INFINITY, f64::INFINITY, f64::NEG_INFINITY);
+        let y = run(simd::level(), &a, &chunk(&[19], &[1.0; 19]));
+        assert!(y[0].is_nan() && y[1] == f64::INFINITY && y[2].is_nan() && y[3] == 19.0, "{y:?}");
+    }
+
+    #[test]
+    fn work_counts_the_matrix_once() {
+        let meta = |shape| ChunkMeta { dtype: DType::F32, shape, data: None };
+        let work = Gemv.work(&[], &[meta(&[10, 20]), meta(&[20]), meta(&[10])]);
+        assert_eq!(work, Work { flops: 400.0, bytes: 920.0 });
+    }
+}

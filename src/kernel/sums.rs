@@ -1,0 +1,329 @@
+//! Kernels that sum: chunks to (sum, count), pairs to one pair, partial results to one.
+//!
+//! Owns: `block_sum`, `weighted_sum`, `merge_sums`, `divide_sums`, `add`. Must not know: means, arrays. Invariant: the order of
+//! additions depends only on the number and shapes of the inputs. Sums are `f64` pairs `(2,)`: the sum of `x` and the number
+//! of elements, or the sum of `w * x` and the sum of `w`; so a mean is `divide_sums` of either.
+
+use super::block_sum::{BlockSum, Tree, WeightedSum};
+use super::rows::{fill, for_each_pair, for_each_slice, gather};
+use super::{Fault, Kernel, Scratch, Work};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Real};
+
+/// `block_sum`: a chunk of any shape and dtype; output `(2,)` of `f64`: sum and count. See [`BlockSum`].
+pub struct SumChunk;
+
+/// `weighted_sum`: chunks `x` and `w` of one shape and dtype; output `(2,)` of `f64`: sum of `w * x`, sum of `w`.
+pub struct WeightedSumChunk;
+
+/// `merge_sums`: any number of `(2,)` of `f64`; output `(2,)`: their sums, added pairwise in input order (0 for no input).
+pub struct MergeSums;
+
+/// `divide_sums`: `(2,)` of `f64`; output rank 0 of `f64` or `f32`: the first divided by the second, NaN for 0 / 0.
+pub struct DivideSums;
+
+/// `add`: inputs of one shape and dtype; output of the same: `((a + b) + c) + ...`. Integers wrap around.
+pub struct Add;
+
+type Outcome = Result<(), Fault>;
+
+/// Evaluates an expression with `T` being the type of a dtype.
+macro_rules! with_number {
+    ($dtype:expr, $t:ident => $body:expr) => {
+        match $dtype {
+            DType::U8 | DType::Bool => {
+                type $t = u8;
+                $body
+            }
+            DType::I32 => {
+                type $t = i32;
+                $body
+            }
+            DType::U32 => {
+                type $t = u32;
+                $body
+            }
+            DType::I64 => {
+                type $t = i64;
+                $body
+            }
+            DType::U64 => {
+                type $t = u64;
+                $body
+            }
+            DType::F32 => {
+                type $t = f32;
+                $body
+            }
+            DType::F64 => {
+                type $t = f64;
+                $body
+            }
+        }
+    };
+}
+
+/// One flop per element and input; all operands pass memory once.
+fn streaming(operands: &[ChunkMeta<'_>], flops_per_element: f64) -> Work {
+    let len = |m: &ChunkMeta<'_>| m.shape.iter().product::<usize>() as f64;
+    Work {
+        flops: operands.first().map_or(0.0, len) * flops_per_element,
+        bytes: operands.iter().map(|m| len(m) * m.dtype.bytes() as f64).sum(),
+    }
+}
+
+impl Kernel for SumChunk {
+    fn name(&self) -> &'static str {
+        "block_sum"
+    }
+
+    fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        streaming(operands, 1.0)
+    }
+
+    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Outcome {
+        let layout = inputs[0].layout();
+        let mut sum = BlockSum::new();
+        if layout.dtype == DType::Bool {
+            for_each_slice(inputs[0], |x: &[bool]| {
+                let mut ones = [0u8; 512];
+                for x in x.chunks(ones.len()) {
+                    ones.iter_mut().zip(x).for_each(|(one, &x)| *one = u8::from(x));
+                    sum.push(&ones[..x.len()]);
+                }
+            });
+        } else {
+            with_number!(layout.dtype, T => for_each_slice(inputs[0], |x: &[T]| sum.push(x)));
+        }
+        set_pair(&mut outputs[0], (sum.finish(), layout.len() as f64));
+        Ok(())
+    }
+}
+
+impl Kernel for WeightedSumChunk {
+    fn name(&self) -> &'static str {
+        "weighted_sum"
+    }
+
+    fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        streaming(operands, 3.0)
+    }
+
+    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Outcome {
+        let mut sum = WeightedSum::new();
+        with_number!(inputs[0].layout().dtype, T => for_each_pair(inputs[0], inputs[1], |x: &[T], w: &[T]| sum.push(x, w)));
+        set_pair(&mut outputs[0], sum.finish());
+        Ok(())
+    }
+}
+
+impl Kernel for MergeSums {
+    fn name(&self) -> &'static str {
+        "merge_sums"
+    }
+
+    fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        streaming(operands, operands.len() as f64)
+    }
+
+    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Outcome {
+        let (mut first, mut second) = (Tree::new(), Tree::new());
+        for input in inputs {
+            let (a, b) = pair(*input);
+            first.push(a);
+            second.push(b);
+        }
+        set_pair(&mut outputs[0], (first.finish(None), second.finish(None)));
+        Ok(())
+    }
+}
+
+impl Kernel for DivideSums {
+    fn name(&self) -> &'static str {
+        "divide_sums"
+    }
+
+    fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        streaming(operands, 0.5)
+    }
+
+    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Outcome {
+        let (sum, count) = pair(inputs[0]);
+        let out = &mut outputs[0];
+        match out.layout().dtype {
+            DType::F32 => out.set(0, 0, (sum / count) as f32),
+            _ => out.set(0, 0, sum / count),
+        }
+        Ok(())
+    }
+}
+
+fn pair(view: ChunkView<'_>) -> (f64, f64) {
+    (view.at(0, 0), view.at(0, 1))
+}
+
+fn set_pair(out: &mut ChunkViewMut<'_>, pair: (f64, f64)) {
+    out.set(0, 0, pair.0);
+    out.set(0, 1, pair.1);
+}
+
+impl Kernel for Add {
+    fn name(&self) -> &'static str {
+        "add"
+    }
+
+    fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        streaming(operands, operands.len().saturating_sub(2) as f64)
+    }
+
+    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Outcome {
+        let dtype = outputs[0].layout().dtype;
+        with_number!(dtype, T => add::<T>(inputs, &mut outputs[0]));
+        Ok(())
+    }
+}
+
+/// Addition that wraps around for integers.
+trait Plus: Real {
+    fn plus(self, other: Self) -> Self;
+}
+macro_rules! plus {
+    ($(($t:ty, $plus:expr)),*) => {$(
+        impl Plus for $t {
+            #[inline(always)]
+            fn plus(self, other: Self) -> Self { $plus(self, other) }
+        }
+    )*};
+}
+plus!(
+    (u8, u8::wrapping_add),
+    (i32, i32::wrapping_add),
+    (u32, u32::wrapping_add),
+    (i64, i64::wrapping_add),
+    (u64, u64::wrapping_add),
+    (f32, std::ops::Add::add),
+    (f64, std::ops::Add::add)
+);
+
+/// Elements added at once, so that partial sums stay in L1.
+const STRIP: usize = 1024;
+
+fn add<T: Plus>(inputs: &[ChunkView<'_>], out: &mut ChunkViewMut<'_>) {
+    let Some((&first, others)) = inputs.split_first() else {
+        return fill(out, |_, _, piece: &mut [T]| piece.fill(T::default()));
+    };
+    assert!(inputs.iter().all(|i| i.shape() == out.shape()), "add: inputs and output of one shape");
+    if out.layout().len() == 1 {
+        let sum = others.iter().fold(first.at::<T>(0, 0), |sum, x| sum.plus(x.at(0, 0)));
+        return out.set(0, 0, sum);
+    }
+    if inputs.iter().all(|i| i.layout().is_contiguous())
+        && let Some(all) = out.try_slice_mut()
+    {
+        for (s, piece) in all.chunks_mut(STRIP).enumerate() {
+            piece.copy_from_slice(&first.slice::<T>()[s * STRIP..][..piece.len()]);
+            others.iter().for_each(|x| accumulate(piece, &x.slice::<T>()[s * STRIP..]));
+        }
+        return;
+    }
+    let mut buffer = [T::default(); STRIP];
+    fill(out, |r, start, row: &mut [T]| {
+        for (s, piece) in row.chunks_mut(STRIP).enumerate() {
+            let (start, buffer) = (start + s * STRIP, &mut buffer[..piece.len()]);
+            piece.copy_from_slice(gather(first, r, start, buffer));
+            others.iter().for_each(|x| accumulate(piece, gather(*x, r, start, buffer)));
+        }
+    });
+}
+
+fn accumulate<T: Plus>(sum: &mut [T], x: &[T]) {
+    sum.iter_mut().zip(x).for_each(|(sum, &x)| *sum = sum.plus(x));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::testing::{Chunk, numbers};
+    use crate::shape::Element;
+
+    fn sum_of<T: Element>(chunk: &Chunk<T>) -> Vec<f64> {
+        let mut out = Chunk::filled(&[2], f64::NAN);
+        out.compute(&SumChunk, &[], &[chunk.view()]);
+        out.data
+    }
+
+    #[test]
+    fn block_sum_of_every_dtype_and_layout() {
+        let n = 10_000;
+        assert_eq!(sum_of(&Chunk::new(&[n], (0..n).map(|i| i % 3 == 0).collect())), [3334.0, 1e4]);
+        assert_eq!(sum_of(&Chunk::new(&[n], (0..n).map(|i| i as u8).collect())), [1_272_120.0, 1e4]);
+        assert_eq!(sum_of(&Chunk::new(&[100, 100], (0..n).map(|i| -(i as i32)).collect())), [-49_995_000.0, 1e4]);
+        assert_eq!(sum_of(&Chunk::filled(&[7], u32::MAX)), [7.0 * 4_294_967_295.0, 7.0]);
+        assert_eq!(sum_of(&Chunk::filled(&[3, 2], i64::MIN)), [-6.0 * 2f64.powi(63), 6.0]);
+        assert_eq!(sum_of(&Chunk::filled(&[2], u64::MAX)), [2f64.powi(65), 2.0]);
+        assert_eq!(sum_of(&Chunk::<f32>::filled(&[0, 5], 1.0)), [0.0, 0.0]);
+        assert_eq!(sum_of(&Chunk::filled(&[], 2.5f32)), [2.5, 1.0]);
+        let x = numbers(9000, 20.0);
+        let contiguous = sum_of(&Chunk::new(&[90, 100], x.clone()));
+        for (gap, step) in [(3, 1), (0, 2), (5, 3)] {
+            let mut window = Chunk::window([90, 100], gap, step, f64::NAN);
+            let row = 100 * step + gap;
+            x.iter().enumerate().for_each(|(i, &v)| window.data[i / 100 * row + i % 100 * step] = v);
+            assert_eq!(sum_of(&window), contiguous, "gap {gap}, step {step}");
+        }
+    }
+
+    #[test]
+    fn weighted_mean_of_pieces() {
+        let (x, w) = (numbers(5000, 3.0), numbers(5000, 1.0));
+        let mut whole = Chunk::filled(&[2], 0.0);
+        let view = |v: &[f64]| Chunk::new(&[v.len()], v.to_vec());
+        whole.compute(&WeightedSumChunk, &[], &[view(&x).view(), view(&w).view()]);
+        let wanted: f64 = x.iter().zip(&w).map(|(x, w)| x * w).sum();
+        assert!((whole.data[0] - wanted).abs() < 1e-11 && (whole.data[1] - w.iter().sum::<f64>()).abs() < 1e-11);
+        let f32s = |v: &[f64]| Chunk::new(&[v.len()], v.iter().map(|&v| v as f32).collect::<Vec<_>>());
+        let mut narrow = Chunk::filled(&[2], 0.0);
+        narrow.compute(&WeightedSumChunk, &[], &[f32s(&x).view(), f32s(&w).view()]);
+        let wanted: f64 = x.iter().zip(&w).map(|(&x, &w)| f64::from(x as f32) * f64::from(w as f32)).sum();
+        assert!((narrow.data[0] - wanted).abs() < 1e-11);
+    }
+
+    #[test]
+    fn merge_adds_pairwise_and_divide_divides() {
+        let parts: Vec<_> = [1e16, 1.0, 1.0, -1e16, 0.25].iter().map(|&v| Chunk::new(&[2], vec![v, 1.0])).collect();
+        let views: Vec<_> = parts.iter().map(Chunk::view).collect();
+        let mut merged = Chunk::filled(&[2], f64::NAN);
+        merged.compute(&MergeSums, &[], &views);
+        assert_eq!(merged.data, [((1e16 + 1.0) + (1.0 - 1e16)) + 0.25, 5.0]);
+        let mut mean = Chunk::filled(&[], 0f32);
+        mean.compute(&DivideSums, &[], &[Chunk::new(&[2], vec![3.0, 4.0]).view()]);
+        assert_eq!(mean.data, [0.75f32]);
+        merged.compute(&MergeSums, &[], &[]);
+        assert_eq!(merged.data, [0.0, 0.0]);
+        let mut mean = Chunk::filled(&[], 0f64);
+        mean.compute(&DivideSums, &[], &[merged.view()]);
+        assert!(mean.data[0].is_nan(), "the mean of nothing");
+    }
+
+    #[test]
+    fn add_in_input_order_for_every_layout() {
+        let shapes: [&[usize]; 5] = [&[], &[1, 1], &[3000], &[40, 70], &[0, 3]];
+        for shape in shapes {
+            let n = shape.iter().product();
+            let parts: Vec<_> = (0..4).map(|k| Chunk::new(shape, numbers(n + k, 40.0)[k..].to_vec())).collect();
+            let views: Vec<_> = parts.iter().map(Chunk::view).collect();
+            let wanted: Vec<f64> = (0..n).map(|i| parts[1..].iter().fold(parts[0].data[i], |s, p| s + p.data[i])).collect();
+            let mut out = Chunk::filled(shape, f64::NAN);
+            out.compute(&Add, &[], &views);
+            assert_eq!(out.data, wanted, "{shape:?}");
+            if let [rows, columns] = *shape {
+                let mut window = Chunk::window([rows, columns], 1, 2, f64::NAN);
+                window.compute(&Add, &[], &views);
+                assert_eq!(window.values(), wanted);
+            }
+        }
+        let mut out = Chunk::filled(&[2], 0i32);
+        let (a, b) = (Chunk::new(&[2], vec![i32::MAX, 1]), Chunk::new(&[2], vec![1, 2]));
+        out.compute(&Add, &[], &[a.view(), b.view()]);
+        assert_eq!(out.data, [i32::MIN, 3], "integers wrap around");
+    }
+}
