@@ -7,6 +7,7 @@ pub mod error;
 pub mod id;
 pub mod kernel;
 pub mod shape;
+pub mod store;
 pub mod task;
 
 pub use error::{Bytes, Error, Result};

@@ -1,3 +1,6 @@
 //! Task graphs as data, and the traits of what feeds them and what they feed.
+mod scan;
 mod source;
-pub use source::{ChunkSink, ChunkSource};
+pub use scan::SCAN_BLOCK_BYTES;
+pub(crate) use scan::{Pieces, pieces, scan_by_pieces, storage_parts};
+pub use source::{Block, ChunkSink, ChunkSource};
