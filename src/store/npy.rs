@@ -111,7 +111,11 @@ fn parse(text: &str) -> Option<Header> {
         _ => return None,
     };
     let fortran = value("fortran_order")?;
-    let fortran = fortran.starts_with("True") || !fortran.starts_with("False").then_some(false)?;
+    let fortran = match () {
+        () if fortran.starts_with("True") => true,
+        () if fortran.starts_with("False") => false,
+        () => return None,
+    };
     let shape = value("shape")?.strip_prefix('(')?.split_once(')')?.0;
     let extents = shape.split(',').map(str::trim).filter(|s| !s.is_empty());
     let shape = extents.map(|s| s.strip_suffix('L').unwrap_or(s).parse().ok()).collect::<Option<Vec<usize>>>()?;

@@ -156,3 +156,63 @@ impl ChunkSink for RawSink {
         self.file.finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shape::{AxisRange, Layout};
+
+    /// Element `(r, c)` of the arrays below, 17 x 23, is `(23 r + c) / 4 - 3`.
+    fn check_steps(source: &dyn ChunkSource) {
+        for (rows, cols) in
+            [((0, 17, 1), (1, 8, 3)), ((2, 5, 3), (0, 23, 1)), ((16, 1, 9), (22, 1, 1)), ((1, 4, 5), (0, 2, 22))]
+        {
+            let axis = |(start, len, step)| AxisRange { start, len, step };
+            let region = Region::from_axes(vec![axis(rows), axis(cols)]);
+            let wanted: Vec<f64> = (0..rows.1)
+                .flat_map(|r| (0..cols.1).map(move |c| ((rows.0 + r * rows.2) * 23 + cols.0 + c * cols.2) as f64 / 4.0 - 3.0))
+                .collect();
+            let mut out = vec![0.0; region.len()];
+            let layout = Layout::contiguous(DType::F64, &region.shape());
+            source.read(&region, &mut ChunkViewMut::from_slice(&mut out, &layout)).unwrap();
+            assert_eq!(out, wanted, "{} {region:?}", source.access());
+            let mut sum = 0.0;
+            let add = |block: Block<'_>| match block {
+                Block::Values(values) => sum += values.slice::<f64>().iter().sum::<f64>(),
+                Block::Constant { value, count } => sum += value * count as f64,
+            };
+            source.scan(&region, &mut [0; 200], &mut { add }).unwrap();
+            assert_eq!(sum, wanted.iter().sum::<f64>());
+        }
+        let outside = Region::all(&[17, 24]);
+        let layout = Layout::contiguous(DType::F64, &[17, 24]);
+        let mut out = vec![0.0; 17 * 24];
+        assert!(source.read(&outside, &mut ChunkViewMut::from_slice(&mut out, &layout)).is_err());
+        assert!(source.read(&Region::all(&[17, 23]), &mut ChunkViewMut::from_slice(&mut out, &layout)).is_err());
+        let layout = Layout::contiguous(DType::I32, &[17, 23]);
+        let mut out = vec![0i32; 17 * 23];
+        let error = source.read(&Region::all(&[17, 23]), &mut ChunkViewMut::from_slice(&mut out, &layout)).unwrap_err();
+        assert!(matches!(error, Error::DType { .. }), "{error}");
+    }
+
+    #[test]
+    fn steps_and_what_does_not_fit() {
+        let path = std::env::temp_dir().join(format!("chunkwise-steps-{}.npy", std::process::id()));
+        let sink = crate::store::create(&path.display().to_string(), &[17, 23], DType::F64, None).unwrap();
+        let values: Vec<f64> = (0..17 * 23).map(|i| f64::from(i) / 4.0 - 3.0).collect();
+        let layout = Layout::contiguous(DType::F64, &[17, 23]);
+        sink.write(&Region::all(&[17, 23]), ChunkView::from_slice(&values, &layout)).unwrap();
+        sink.finish().unwrap();
+        check_steps(&*crate::store::open(&path.display().to_string()).unwrap());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[cfg(feature = "hdf5")]
+    #[test]
+    fn steps_over_storage_chunks() {
+        for (file, name) in [("chunked", "edge"), ("chunked", "gzip"), ("chunked", "big"), ("latest", "single")] {
+            let spec = format!("{}/tests/data/{file}.h5:/{name}", env!("CARGO_MANIFEST_DIR"));
+            check_steps(&*crate::store::open(&spec).unwrap());
+        }
+    }
+}
