@@ -116,7 +116,7 @@ fn what_is_written_is_read_back() {
 #[test]
 fn libhdf5_reads_what_is_written() {
     if !forced() {
-        let child = again(&["what_is_written"], "CHUNKWISE_IO", "library");
+        let child = again(&["written_is_read_back"], "CHUNKWISE_IO", "library");
         let text = String::from_utf8_lossy(&child.stdout);
         assert!(child.status.success() && text.contains("1 passed"), "{text}");
     }
