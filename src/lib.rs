@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod runtime;
 pub mod schedule;
 pub mod shape;
+pub mod store;
 pub mod task;
 
 pub use error::{Bytes, Error, Result};

@@ -9,7 +9,10 @@
 //! a chunk grid: a range of tasks.
 
 mod graph;
+mod scan;
 mod source;
 
 pub use graph::{GraphBuilder, Group, Home, HostArray, Operand, TaskGraph};
-pub use source::{ChunkSink, ChunkSource};
+pub use scan::SCAN_BLOCK_BYTES;
+pub(crate) use scan::{Pieces, pieces, scan_by_pieces, storage_parts};
+pub use source::{Block, ChunkSink, ChunkSource};

@@ -3,16 +3,30 @@
 //! Owns: [`ChunkSource`], [`ChunkSink`]. Must not know: any format. Invariant: a source is read by region only, from many
 //! threads at once, and its data do not change while a graph uses it (it checks, and errs if they did).
 
+use super::scan::{Pieces, scan_by_pieces};
 use crate::error::Result;
 use crate::kernel::Lane;
 use crate::shape::{ChunkView, ChunkViewMut, DType, Region};
+
+/// What a scan hands on: see [`ChunkSource::scan`].
+pub enum Block<'a> {
+    /// The next elements: a contiguous one-dimensional view in the source's dtype.
+    Values(ChunkView<'a>),
+    /// The next `count` elements are all `value`, and nothing was read (unwritten chunks).
+    Constant {
+        /// The value of each.
+        value: f64,
+        /// How many there are.
+        count: u64,
+    },
+}
 
 /// An array that is read piece by piece: a dataset in a file, a generator, a remote store.
 pub trait ChunkSource: Send + Sync + 'static {
     /// Shape of the array.
     fn shape(&self) -> &[usize];
 
-    /// Dtype as stored.
+    /// Dtype of the elements delivered: the stored one, or for what has no [`DType`] the next wider one (`i16`: `i32`).
     fn dtype(&self) -> DType;
 
     /// Extent of the storage's own chunks, if it has any; reads should cover whole ones.
@@ -43,6 +57,31 @@ pub trait ChunkSource: Send + Sync + 'static {
     /// # Errors
     /// [`crate::Error::Io`] when the system refuses, [`crate::Error::File`] when the file is not what it was.
     fn read(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()>;
+
+    /// Hands every element of `region` to `each`, in blocks no larger than `scratch`
+    /// (best: [`super::SCAN_BLOCK_BYTES`] + 64 for alignment), so that one pass over data needs no memory for them.
+    ///
+    /// The order depends on the region and the storage only: without storage chunks, C order of the region; with them,
+    /// storage chunk by storage chunk (C order of the chunks), in C order within each. So two sources of equal shape and
+    /// equal [`ChunkSource::storage_chunks`] scan in the same order. Where blocks begin and end is not part of the promise.
+    ///
+    /// # Errors
+    /// As [`ChunkSource::read`]; `each` may have seen some blocks by then.
+    ///
+    /// # Panics
+    /// If `scratch` cannot hold one aligned element.
+    fn scan(&self, region: &Region, scratch: &mut [u8], each: &mut dyn FnMut(Block<'_>)) -> Result<()> {
+        struct Whole<'a, S: ?Sized>(&'a S);
+        impl<S: ChunkSource + ?Sized> Pieces for Whole<'_, S> {
+            fn constant(&self, region: &Region) -> Option<f64> {
+                self.0.constant(region)
+            }
+            fn read(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()> {
+                self.0.read(region, out)
+            }
+        }
+        scan_by_pieces(&Whole(self), (self.dtype(), self.storage_chunks()), region, scratch, each)
+    }
 }
 
 /// An array that is written piece by piece.

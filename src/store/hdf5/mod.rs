@@ -1,0 +1,78 @@
+//! HDF5: what an array in a file is and where its bytes lie.
+//!
+//! Owns: everything that calls libhdf5. Must not know: npy, lazy arrays. Invariant: libhdf5 is called under its own lock
+//! only, with its error printing off, and rayon is never entered while the lock is held.
+//!
+//! `open.rs` finds a dataset and chooses how it is read, `create.rs` lays one out, `library.rs` reads through libhdf5 what
+//! cannot be read by position, `raw.rs` holds the calls that the safe wrapper lacks.
+
+mod create;
+mod library;
+mod open;
+mod raw;
+
+pub(super) use create::create;
+pub(super) use open::open;
+
+use std::path::Path;
+
+use crate::error::Error;
+
+/// One sentence about what libhdf5 said.
+fn failed(path: &Path, doing: &str, error: &hdf5::Error) -> Error {
+    let text = error.to_string();
+    let text: Vec<&str> = text.split_whitespace().collect();
+    Error::file(path, format!("{doing}: libhdf5 says: {}", text.join(" ")))
+}
+
+/// Opens a file for reading, without taking its lock: many readers, also on file systems that have no locks.
+fn open_file(path: &Path, chunk_cache: Option<usize>) -> hdf5::Result<hdf5::File> {
+    hdf5::silence_errors(true);
+    let mut options = hdf5::File::with_options();
+    options.with_fapl(|list| {
+        list.file_locking(false);
+        if let Some(bytes) = chunk_cache {
+            list.chunk_cache(521, bytes, 0.75);
+        }
+        list
+    });
+    options.open(path)
+}
+
+/// Names of datasets in `group` and below, at most `limit`, as absolute paths.
+fn datasets(group: &hdf5::Group, limit: usize) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut visited = 0;
+    walk(group, group.name().trim_end_matches('/'), (0, limit), &mut visited, &mut names);
+    names
+}
+
+fn walk(group: &hdf5::Group, at: &str, (depth, limit): (usize, usize), visited: &mut usize, names: &mut Vec<String>) {
+    // Groups may contain themselves, and millions of things.
+    for name in group.member_names().unwrap_or_default() {
+        *visited += 1;
+        if names.len() >= limit || *visited > 10_000 || depth > 16 {
+            return;
+        }
+        match group.loc_type_by_name(&name) {
+            Ok(hdf5::LocationType::Dataset) => names.push(format!("{at}/{name}")),
+            Ok(hdf5::LocationType::Group) => {
+                if let Ok(inner) = group.group(&name) {
+                    walk(&inner, &format!("{at}/{name}"), (depth + 1, limit), visited, names);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// `it holds /A, /B and more`.
+fn listing(group: &hdf5::Group) -> String {
+    const SHOWN: usize = 8;
+    let names = datasets(group, SHOWN + 1);
+    match names.len() {
+        0 => "it holds no dataset".into(),
+        n if n > SHOWN => format!("it holds {} and more", names[..SHOWN].join(", ")),
+        _ => format!("it holds {}", names.join(", ")),
+    }
+}

@@ -1,0 +1,85 @@
+//! Arrays in files: sources that are read chunk by chunk, sinks that are written so.
+//!
+//! Owns: the formats (HDF5, npy), how a user names an array in a file, and files that appear whole or not at all. Must not
+//! know: lazy arrays, schedules. Invariant: whatever a file holds, reading it gives the numbers that its own library gives,
+//! or an error; a file under its final name is complete.
+//!
+//! # How data are read
+//!
+//! A format's library is asked once, at [`open`], what the array is and where its bytes lie. Uncompressed bytes are then
+//! read by position, from any thread at once, straight into their destination. What that cannot serve (filters, virtual or
+//! external data) goes through the library, under its lock, on the I/O lane. [`ChunkSource::access`] says which. The
+//! environment variable `CHUNKWISE_IO=library` sends all HDF5 data through the library, to compare the two.
+//!
+//! # How data are written
+//!
+//! A sink writes `NAME.tmp-PID` beside the file and gives it its name when it is finished and durable. Dropping an
+//! unfinished sink removes it; so does [`remove_temporaries`] for a program that was told to stop.
+
+mod block_sum_standin;
+mod direct;
+mod npy;
+mod preferred;
+mod raw_source;
+mod runs;
+mod spec;
+mod stored;
+mod table;
+mod tasks;
+mod whole;
+
+#[cfg(feature = "hdf5")]
+mod hdf5;
+
+pub use preferred::preferred_chunks;
+pub use tasks::{ReadChunk, SumChunk, WeightedSumChunk, WriteChunk};
+pub use whole::remove_temporaries;
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::shape::DType;
+use crate::task::{ChunkSink, ChunkSource};
+use spec::Spec;
+
+/// Opens the array that `spec` names: `file.h5:/dataset` or `file.npy`.
+///
+/// Delivered dtypes are those of [`DType`]; `i8`, `i16`, `u16` come as `i32`, half floats as `f32`.
+///
+/// # Errors
+/// [`crate::Error::Argument`] when `spec` is not of that form; [`crate::Error::Io`] when the system refuses;
+/// [`crate::Error::File`] when the file is not what its name says, is damaged, or has no such dataset (then it says which it
+/// has); [`crate::Error::DType`] for strings, compounds and other element types that are not numbers.
+pub fn open(spec: &str) -> Result<Arc<dyn ChunkSource>> {
+    match Spec::parse(spec)? {
+        Spec::Npy(path) => npy::open(&path),
+        #[cfg(feature = "hdf5")]
+        Spec::Hdf5 { path, dataset } => hdf5::open(&path, &dataset),
+        #[cfg(not(feature = "hdf5"))]
+        Spec::Hdf5 { path, .. } => Err(no_hdf5(path)),
+    }
+}
+
+/// Creates the array that `spec` names; its file appears when the sink is finished. `chunks` sets the storage chunks of an
+/// HDF5 dataset; without, it is contiguous. A `.npy` file is always contiguous. What is never written reads as zero.
+///
+/// # Errors
+/// As [`open`]; also [`crate::Error::File`] when the file exists and holds anything but that dataset, which would be lost,
+/// and [`crate::Error::Shape`] when `shape` or `chunks` cannot be stored.
+pub fn create(spec: &str, shape: &[usize], dtype: DType, chunks: Option<&[usize]>) -> Result<Arc<dyn ChunkSink>> {
+    match Spec::parse(spec)? {
+        Spec::Npy(path) => npy::create(&path, shape, dtype),
+        #[cfg(feature = "hdf5")]
+        Spec::Hdf5 { path, dataset } => hdf5::create(&path, &dataset, (shape, dtype), chunks),
+        #[cfg(not(feature = "hdf5"))]
+        Spec::Hdf5 { path, .. } => {
+            let _ = chunks;
+            Err(no_hdf5(path))
+        }
+    }
+}
+
+#[cfg(not(feature = "hdf5"))]
+fn no_hdf5(path: std::path::PathBuf) -> crate::error::Error {
+    crate::error::Error::file(path, "is HDF5, and this program was built without it: enable the feature `hdf5` of chunkwise")
+}

@@ -1,0 +1,206 @@
+//! NumPy's `.npy`: a text header, then the elements.
+//!
+//! Owns: the header. Must not know: HDF5. Invariant: any bytes give a source or an error, never a panic; a header that we
+//! write is the one that NumPy writes for the same array (format version 1.0, or 2.0 when long).
+//!
+//! Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::direct::{DataFile, Fill, Place, RawArray};
+use super::raw_source::{RawSink, RawSource};
+use super::stored::{Number, Stored};
+use super::whole::WholeFile;
+use crate::error::{Error, Result};
+use crate::shape::{DType, checked_len};
+use crate::task::{ChunkSink, ChunkSource};
+
+const MAGIC: &[u8; 6] = b"\x93NUMPY";
+/// Longer headers are not headers.
+const HEADER_LIMIT: u64 = 1 << 20;
+
+/// Opens the array in `path`.
+///
+/// # Errors
+/// [`Error::Io`] when the system refuses; [`Error::File`] for what is not a `.npy` file, is truncated, or is in Fortran
+/// order; [`Error::DType`] for element types that the crate does not have.
+pub(crate) fn open(path: &Path) -> Result<Arc<dyn ChunkSource>> {
+    let file = DataFile::open(path)?;
+    let bad = |problem: String| Error::file(path, problem);
+    let mut start = [0u8; 12];
+    let known = file.bytes().min(12) as usize;
+    file.read(&mut start[..known], 0)?;
+    if known < 10 || &start[..6] != MAGIC {
+        return Err(bad("is not a .npy file: it does not begin as one; write it with numpy.save".into()));
+    }
+    let (text_at, length) = match start[6] {
+        1 => (10, u64::from(u16::from_le_bytes([start[8], start[9]]))),
+        2 | 3 if known == 12 => (12, u64::from(u32::from_le_bytes([start[8], start[9], start[10], start[11]]))),
+        version => return Err(bad(format!("is of .npy version {version}; versions 1 to 3 are read"))),
+    };
+    if length > HEADER_LIMIT {
+        return Err(bad(format!("is damaged: its header claims {length} bytes")));
+    }
+    let mut text = vec![0u8; length as usize];
+    file.read(&mut text, text_at)?;
+    let text = String::from_utf8_lossy(&text);
+    let Some(header) = parse(&text) else {
+        return Err(bad(format!(
+            "is damaged: its header cannot be read: {}",
+            text.chars().take(80).collect::<String>().trim()
+        )));
+    };
+    let stored = stored_type(path, &header.descr)?;
+    if header.fortran && header.shape.iter().filter(|&&n| n > 1).count() > 1 {
+        let problem = "is in Fortran order, which is not read; write it with numpy.save(path, numpy.ascontiguousarray(a))";
+        return Err(bad(problem.into()));
+    }
+    let elements =
+        checked_len("npy", &header.shape).map_err(|_| bad(format!("is damaged: its shape is {:?}", header.shape)))?;
+    let data_at = text_at + length;
+    let end = data_at + elements as u64 * stored.bytes() as u64;
+    if end > file.bytes() {
+        let problem = format!(
+            "is truncated: {:?} of {} end at byte {end}, the file at byte {}",
+            header.shape,
+            header.descr,
+            file.bytes()
+        );
+        return Err(bad(problem));
+    }
+    let name = path.display().to_string();
+    let array = RawArray { shape: header.shape, stored, place: Place::Contiguous(data_at), fill: Fill::default() };
+    Ok(Arc::new(RawSource { name, file, array }))
+}
+
+/// Creates an array in `path`, which appears when the sink is finished. What is never written reads as zero.
+///
+/// # Errors
+/// [`Error::Io`] when the system refuses, [`Error::File`] when `path` cannot be replaced by a file.
+pub(crate) fn create(path: &Path, shape: &[usize], dtype: DType) -> Result<Arc<dyn ChunkSink>> {
+    let elements = checked_len("npy", shape)?;
+    let header = header(shape, dtype);
+    let bytes = header.len() as u64 + elements as u64 * dtype.bytes() as u64;
+    let file = WholeFile::claim(path, bytes)?;
+    file.open(true)?;
+    file.write(&header, 0)?;
+    file.set_len(bytes)?;
+    let place = Place::Contiguous(header.len() as u64);
+    Ok(Arc::new(RawSink { name: path.display().to_string(), file, shape: shape.to_vec(), dtype, place }))
+}
+
+#[derive(Debug, PartialEq)]
+struct Header {
+    descr: String,
+    fortran: bool,
+    shape: Vec<usize>,
+}
+
+/// Reads `{'descr': '<f8', 'fortran_order': False, 'shape': (3, 4), }`.
+fn parse(text: &str) -> Option<Header> {
+    let value = |key: &str| {
+        let found =
+            [format!("'{key}'"), format!("\"{key}\"")].iter().find_map(|k| text.find(k.as_str()).map(|at| at + k.len()))?;
+        Some(text[found..].trim_start().strip_prefix(':')?.trim_start())
+    };
+    let descr = value("descr")?;
+    let descr = match descr.chars().next()? {
+        quote @ ('\'' | '"') => descr[1..].split(quote).next()?,
+        '[' => "a structured type",
+        _ => return None,
+    };
+    let fortran = value("fortran_order")?;
+    let fortran = match () {
+        () if fortran.starts_with("True") => true,
+        () if fortran.starts_with("False") => false,
+        () => return None,
+    };
+    let shape = value("shape")?.strip_prefix('(')?.split_once(')')?.0;
+    let extents = shape.split(',').map(str::trim).filter(|s| !s.is_empty());
+    let shape = extents.map(|s| s.strip_suffix('L').unwrap_or(s).parse().ok()).collect::<Option<Vec<usize>>>()?;
+    Some(Header { descr: descr.to_owned(), fortran, shape })
+}
+
+fn stored_type(path: &Path, descr: &str) -> Result<Stored> {
+    let refuse = || Error::DType {
+        what: path.display().to_string(),
+        found: descr.to_owned(),
+        wanted: "store booleans, integers of 8 to 64 bits, float32 or float64 (a.astype(\"float64\"))".into(),
+    };
+    let (order, kind) = descr.split_at_checked(1).ok_or_else(refuse)?;
+    let number = match kind {
+        "b1" => Number::Bool,
+        "i1" => Number::I8,
+        "u1" => Number::U8,
+        "i2" => Number::I16,
+        "u2" => Number::U16,
+        "i4" => Number::I32,
+        "u4" => Number::U32,
+        "i8" => Number::I64,
+        "u8" => Number::U64,
+        "f4" => Number::F32,
+        "f8" => Number::F64,
+        _ => return Err(refuse()),
+    };
+    match order {
+        "<" | "|" | "=" => Ok(Stored { number, big_endian: false }),
+        ">" => Ok(Stored { number, big_endian: true }),
+        _ => Err(refuse()),
+    }
+}
+
+fn header(shape: &[usize], dtype: DType) -> Vec<u8> {
+    let descr = match dtype {
+        DType::Bool => "|b1",
+        DType::U8 => "|u1",
+        DType::I32 => "<i4",
+        DType::U32 => "<u4",
+        DType::I64 => "<i8",
+        DType::U64 => "<u8",
+        DType::F32 => "<f4",
+        DType::F64 => "<f8",
+    };
+    let extents: Vec<String> = shape.iter().map(usize::to_string).collect();
+    let comma = if shape.len() == 1 { "," } else { "" };
+    let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}{comma}), }}", extents.join(", "));
+    let long = text.len() > 60_000;
+    let before = if long { 12 } else { 10 };
+    // Padded with spaces and ended by a newline, so that the elements begin at a multiple of 64 bytes.
+    let total = (before + text.len() + 1).next_multiple_of(64);
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend([if long { 2 } else { 1 }, 0]);
+    let length = (total - before) as u32;
+    bytes.extend(&length.to_le_bytes()[..if long { 4 } else { 2 }]);
+    bytes.extend(text.as_bytes());
+    bytes.resize(total - 1, b' ');
+    bytes.push(b'\n');
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_its_own_headers_and_numpys_variants() {
+        for shape in [vec![], vec![0], vec![5], vec![3, 4], vec![1, 2, 3, 4]] {
+            let bytes = header(&shape, DType::F64);
+            assert_eq!(bytes.len() % 64, 0);
+            assert_eq!(parse(std::str::from_utf8(&bytes[10..]).unwrap()).unwrap().shape, shape);
+        }
+        let old = "{\"shape\": (3L, 4L), \"fortran_order\" : True , \"descr\": \">i2\"}";
+        assert_eq!(parse(old), Some(Header { descr: ">i2".into(), fortran: true, shape: vec![3, 4] }));
+        assert_eq!(parse("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': ()}").unwrap().descr, "a structured type");
+        for bad in [
+            "",
+            "{}",
+            "'descr'",
+            "'descr': '<f8', 'fortran_order': 1, 'shape': (2,)",
+            "'descr': '<f8', 'fortran_order': False, 'shape': (-1,)",
+            "'descr': '<f8', 'fortran_order': False, 'shape': (1",
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}

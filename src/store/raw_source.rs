@@ -1,0 +1,218 @@
+//! The source and the sink of an uncompressed array in a file, whatever its format.
+//!
+//! Owns: [`RawSource`], [`RawSink`]. Must not know: how the place of the array was found. Invariant: no lock is held while
+//! bytes are read or written.
+
+use std::path::PathBuf;
+
+use super::direct::{DataFile, Place, RawArray, write_region};
+use super::whole::WholeFile;
+use crate::error::{Error, Result};
+use crate::kernel::Lane;
+use crate::shape::{ChunkView, ChunkViewMut, DType, Region};
+use crate::task::{Block, ChunkSink, ChunkSource, Pieces, scan_by_pieces};
+
+/// Reads by position.
+pub(crate) struct RawSource {
+    pub(crate) name: String,
+    pub(crate) file: DataFile,
+    pub(crate) array: RawArray,
+}
+
+impl RawSource {
+    fn table_chunk(&self) -> Option<&[usize]> {
+        match &self.array.place {
+            Place::Chunked(table) => Some(table.chunk()),
+            _ => None,
+        }
+    }
+}
+
+/// Errs unless `out` can take `region` of an array of this dtype.
+pub(crate) fn check_output(name: &str, dtype: DType, region: &Region, out: &ChunkViewMut<'_>) -> Result<()> {
+    if out.shape() != region.shape() {
+        return Err(Error::Shape {
+            op: "read",
+            found: out.shape().to_vec(),
+            wanted: format!("{:?}, the region's", region.shape()),
+        });
+    }
+    let wanted = out.layout().dtype;
+    if wanted == dtype || matches!(wanted, DType::F32 | DType::F64) {
+        return Ok(());
+    }
+    let wanted = format!("read it as {dtype}, f32 or f64, and convert after");
+    Err(Error::DType { what: name.to_owned(), found: out.layout().dtype.to_string(), wanted })
+}
+
+/// Errs unless `region` lies inside an array of this shape: regions may come from another array.
+pub(crate) fn check_region(shape: &[usize], region: &Region) -> Result<()> {
+    let axes = region.axes();
+    let fits =
+        axes.len() == shape.len() && axes.iter().zip(shape).all(|(a, &n)| a.len == 0 || a.start + (a.len - 1) * a.step < n);
+    if fits {
+        return Ok(());
+    }
+    Err(Error::Shape { op: "region", found: shape.to_vec(), wanted: format!("{axes:?} inside it") })
+}
+
+impl ChunkSource for RawSource {
+    fn shape(&self) -> &[usize] {
+        &self.array.shape
+    }
+
+    fn dtype(&self) -> DType {
+        self.array.stored.dtype()
+    }
+
+    fn storage_chunks(&self) -> Option<&[usize]> {
+        self.table_chunk()
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn version_token(&self) -> String {
+        format!("{}@{}", self.name, self.file.token())
+    }
+
+    fn access(&self) -> String {
+        let chunks = match &self.array.place {
+            Place::Chunked(table) => format!(" ({} chunks written)", table.len()),
+            Place::Contiguous(_) => String::new(),
+            Place::Absent => " (nothing written)".into(),
+        };
+        let order = if self.array.stored.big_endian && self.array.stored.bytes() > 1 { ", bytes swapped" } else { "" };
+        format!("positioned reads{order}{chunks}")
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::Compute
+    }
+
+    fn constant(&self, region: &Region) -> Option<f64> {
+        self.array.constant(region)
+    }
+
+    fn read(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()> {
+        check_output(&self.name, self.dtype(), region, out)?;
+        check_region(&self.array.shape, region)?;
+        self.file.check()?;
+        self.array.read(&self.file, region, out)
+    }
+
+    fn scan(&self, region: &Region, scratch: &mut [u8], each: &mut dyn FnMut(Block<'_>)) -> Result<()> {
+        check_region(&self.array.shape, region)?;
+        self.file.check()?; // once, not for every block
+        scan_by_pieces(self, (self.dtype(), self.table_chunk()), region, scratch, each)
+    }
+}
+
+impl Pieces for RawSource {
+    fn constant(&self, region: &Region) -> Option<f64> {
+        self.array.constant(region)
+    }
+    fn read(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()> {
+        self.array.read(&self.file, region, out)
+    }
+}
+
+/// Writes by position into a file that appears whole.
+pub(crate) struct RawSink {
+    pub(crate) name: String,
+    pub(crate) file: WholeFile,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) dtype: DType,
+    pub(crate) place: Place,
+}
+
+impl RawSink {
+    /// Path of the final file.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.file.target().to_owned()
+    }
+}
+
+impl ChunkSink for RawSink {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn write(&self, region: &Region, chunk: ChunkView<'_>) -> Result<()> {
+        check_region(&self.shape, region)?;
+        if chunk.shape() != region.shape() {
+            let wanted = format!("{:?}, the region's", region.shape());
+            return Err(Error::Shape { op: "write", found: chunk.shape().to_vec(), wanted });
+        }
+        if chunk.layout().dtype != self.dtype {
+            let wanted = format!("convert it to {}, which {} was created with", self.dtype, self.path().display());
+            return Err(Error::DType { what: self.name.clone(), found: chunk.layout().dtype.to_string(), wanted });
+        }
+        write_region((&self.shape, &self.place), region, chunk, &mut |bytes, at| self.file.write(bytes, at))
+    }
+
+    fn finish(&self) -> Result<()> {
+        self.file.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shape::{AxisRange, Layout};
+
+    /// Element `(r, c)` of the arrays below, 17 x 23, is `(23 r + c) / 4 - 3`.
+    fn check_steps(source: &dyn ChunkSource) {
+        for (rows, cols) in
+            [((0, 17, 1), (1, 8, 3)), ((2, 5, 3), (0, 23, 1)), ((16, 1, 9), (22, 1, 1)), ((1, 4, 5), (0, 2, 22))]
+        {
+            let axis = |(start, len, step)| AxisRange { start, len, step };
+            let region = Region::from_axes(vec![axis(rows), axis(cols)]);
+            let wanted: Vec<f64> = (0..rows.1)
+                .flat_map(|r| (0..cols.1).map(move |c| ((rows.0 + r * rows.2) * 23 + cols.0 + c * cols.2) as f64 / 4.0 - 3.0))
+                .collect();
+            let mut out = vec![0.0; region.len()];
+            let layout = Layout::contiguous(DType::F64, &region.shape());
+            source.read(&region, &mut ChunkViewMut::from_slice(&mut out, &layout)).unwrap();
+            assert_eq!(out, wanted, "{} {region:?}", source.access());
+            let mut sum = 0.0;
+            let add = |block: Block<'_>| match block {
+                Block::Values(values) => sum += values.slice::<f64>().iter().sum::<f64>(),
+                Block::Constant { value, count } => sum += value * count as f64,
+            };
+            source.scan(&region, &mut [0; 200], &mut { add }).unwrap();
+            assert_eq!(sum, wanted.iter().sum::<f64>());
+        }
+        let outside = Region::all(&[17, 24]);
+        let layout = Layout::contiguous(DType::F64, &[17, 24]);
+        let mut out = vec![0.0; 17 * 24];
+        assert!(source.read(&outside, &mut ChunkViewMut::from_slice(&mut out, &layout)).is_err());
+        assert!(source.read(&Region::all(&[17, 23]), &mut ChunkViewMut::from_slice(&mut out, &layout)).is_err());
+        let layout = Layout::contiguous(DType::I32, &[17, 23]);
+        let mut out = vec![0i32; 17 * 23];
+        let error = source.read(&Region::all(&[17, 23]), &mut ChunkViewMut::from_slice(&mut out, &layout)).unwrap_err();
+        assert!(matches!(error, Error::DType { .. }), "{error}");
+    }
+
+    #[test]
+    fn steps_and_what_does_not_fit() {
+        let path = std::env::temp_dir().join(format!("chunkwise-steps-{}.npy", std::process::id()));
+        let sink = crate::store::create(&path.display().to_string(), &[17, 23], DType::F64, None).unwrap();
+        let values: Vec<f64> = (0..17 * 23).map(|i| f64::from(i) / 4.0 - 3.0).collect();
+        let layout = Layout::contiguous(DType::F64, &[17, 23]);
+        sink.write(&Region::all(&[17, 23]), ChunkView::from_slice(&values, &layout)).unwrap();
+        sink.finish().unwrap();
+        check_steps(&*crate::store::open(&path.display().to_string()).unwrap());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[cfg(feature = "hdf5")]
+    #[test]
+    fn steps_over_storage_chunks() {
+        for (file, name) in [("chunked", "edge"), ("chunked", "gzip"), ("chunked", "big"), ("latest", "single")] {
+            let spec = format!("{}/tests/data/{file}.h5:/{name}", env!("CARGO_MANIFEST_DIR"));
+            check_steps(&*crate::store::open(&spec).unwrap());
+        }
+    }
+}

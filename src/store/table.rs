@@ -1,0 +1,97 @@
+//! Where the chunks of a chunked dataset lie.
+//!
+//! Owns: [`ChunkTable`]. Must not know: HDF5. Invariant: it holds allocated chunks only, sorted, so that a dataset of any
+//! extent that was hardly written costs next to nothing.
+
+use crate::shape::{AxisRange, Region};
+
+/// The allocated chunks of a dataset and their addresses.
+pub(crate) struct ChunkTable {
+    chunk: Vec<usize>,
+    /// Chunks along each axis.
+    counts: Vec<u64>,
+    /// C-order number of the chunk, address of its first byte; sorted by number.
+    entries: Vec<(u64, u64)>,
+}
+
+impl ChunkTable {
+    /// The table of an array of `shape` in chunks of extent `chunk`; `found` holds index per axis and address.
+    pub(crate) fn new(shape: &[usize], chunk: &[usize], found: Vec<(Vec<u64>, u64)>) -> Self {
+        let counts: Vec<u64> = shape.iter().zip(chunk).map(|(n, c)| n.div_ceil(*c) as u64).collect();
+        let mut entries: Vec<(u64, u64)> =
+            found.into_iter().map(|(index, address)| (number(&counts, index.into_iter()), address)).collect();
+        entries.sort_unstable();
+        Self { chunk: chunk.to_vec(), counts, entries }
+    }
+
+    /// Extent of each chunk, also of those at the array's edge.
+    pub(crate) fn chunk(&self) -> &[usize] {
+        &self.chunk
+    }
+
+    /// Number of allocated chunks.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Address of the chunk in which `part` (a region within one chunk) lies; `None` if it was never written.
+    pub(crate) fn address_of(&self, part: &Region) -> Option<u64> {
+        let index = part.axes().iter().zip(&self.chunk).map(|(a, c)| (a.start / c) as u64);
+        let at = self.entries.binary_search_by_key(&number(&self.counts, index), |e| e.0).ok()?;
+        Some(self.entries[at].1)
+    }
+
+    /// `part` relative to its chunk.
+    pub(crate) fn inside(&self, part: &Region) -> Vec<AxisRange> {
+        part.axes().iter().zip(&self.chunk).map(|(a, c)| AxisRange { start: a.start % c, ..*a }).collect()
+    }
+
+    /// Whether no chunk that `region` touches was ever written. (A chunk that a step jumps over counts as touched.)
+    pub(crate) fn none_in(&self, region: &Region) -> bool {
+        if self.entries.is_empty() || region.is_empty() {
+            return true;
+        }
+        let span: Vec<(u64, u64)> = region
+            .axes()
+            .iter()
+            .zip(&self.chunk)
+            .map(|(a, c)| ((a.start / c) as u64, ((a.start + (a.len - 1) * a.step) / c) as u64))
+            .collect();
+        // The numbers of the box's chunks lie between those of its corners.
+        let first = number(&self.counts, span.iter().map(|s| s.0));
+        let last = number(&self.counts, span.iter().map(|s| s.1));
+        let from = self.entries.partition_point(|e| e.0 < first);
+        let upto = self.entries.partition_point(|e| e.0 <= last);
+        !self.entries[from..upto].iter().any(|&(mut rest, _)| {
+            self.counts.iter().zip(&span).rev().all(|(&n, &(low, high))| {
+                let index = rest % n;
+                rest /= n;
+                (low..=high).contains(&index)
+            })
+        })
+    }
+}
+
+fn number(counts: &[u64], index: impl Iterator<Item = u64>) -> u64 {
+    counts.iter().zip(index).fold(0, |number, (n, i)| number * n + i)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_is_there_and_only_that() {
+        let table = ChunkTable::new(&[10, 10], &[4, 5], vec![(vec![2, 1], 900), (vec![0, 1], 100)]);
+        assert_eq!(table.len(), 2);
+        let at = |r: [(usize, usize); 2]| Region::new(&[10, 10], &r).unwrap();
+        assert_eq!(table.address_of(&at([(0, 2), (5, 6)])), Some(100));
+        assert_eq!(table.address_of(&at([(8, 10), (6, 10)])), Some(900));
+        assert_eq!(table.address_of(&at([(4, 8), (0, 5)])), None);
+        assert!(table.none_in(&at([(0, 10), (0, 5)])));
+        assert!(table.none_in(&at([(4, 8), (0, 10)])));
+        assert!(!table.none_in(&at([(0, 10), (4, 6)])));
+        assert!(!table.none_in(&at([(9, 10), (9, 10)])));
+        assert_eq!(table.inside(&at([(9, 10), (6, 8)]))[1], AxisRange { start: 1, len: 2, step: 1 });
+    }
+}

@@ -1,0 +1,228 @@
+//! The kernels that read, write and sum chunks of files.
+//!
+//! Owns: [`ReadChunk`], [`WriteChunk`], [`SumChunk`], [`WeightedSumChunk`]. Must not know: formats. Invariant: a task's only
+//! parameter is the number of its region (`u32`), so that a graph of a million chunks holds the regions once.
+
+use std::sync::Arc;
+
+use super::block_sum_standin::BlockSum;
+use crate::error::Error;
+use crate::kernel::{Fault, Kernel, Lane, Scratch, Work, params};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout, Region};
+use crate::task::{Block, ChunkSink, ChunkSource, SCAN_BLOCK_BYTES, pieces, storage_parts};
+
+/// Scratch for one scanned block, with what aligning it may cost.
+const BLOCK_SCRATCH: usize = SCAN_BLOCK_BYTES + 64;
+
+fn region<'a>(regions: &'a [Region], bytes: &[u8]) -> &'a Region {
+    &regions[params::<u32>(bytes) as usize]
+}
+
+/// Bytes of the operands.
+fn moved(operands: &[ChunkMeta<'_>]) -> f64 {
+    operands.iter().map(|o| o.shape.iter().product::<usize>() as f64 * o.dtype.bytes() as f64).sum()
+}
+
+/// Reads region `i` of a source into its output, in the output's dtype (the source's, or `f32`, `f64`).
+///
+/// Parameters: `i` as `u32`. Inputs: none. Output: the region's shape. Work: the output's bytes.
+pub struct ReadChunk {
+    /// What is read.
+    pub source: Arc<dyn ChunkSource>,
+    /// Which regions of it.
+    pub regions: Vec<Region>,
+}
+
+impl Kernel for ReadChunk {
+    fn name(&self) -> &'static str {
+        "read_chunk"
+    }
+
+    fn lane(&self) -> Lane {
+        self.source.lane()
+    }
+
+    fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        Work { flops: 0.0, bytes: moved(operands) }
+    }
+
+    fn run_cpu(
+        &self,
+        params: &[u8],
+        _inputs: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        _scratch: &mut Scratch<'_>,
+    ) -> Result<(), Fault> {
+        Ok(self.source.read(region(&self.regions, params), &mut outputs[0])?)
+    }
+}
+
+/// Writes its input to region `i` of a sink, whose dtype it has.
+///
+/// Parameters: `i` as `u32`. Inputs: the region's chunk. Outputs: none. Work: the input's bytes.
+pub struct WriteChunk {
+    /// What is written.
+    pub sink: Arc<dyn ChunkSink>,
+    /// Which regions of it.
+    pub regions: Vec<Region>,
+}
+
+impl Kernel for WriteChunk {
+    fn name(&self) -> &'static str {
+        "write_chunk"
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::Io
+    }
+
+    fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        Work { flops: 0.0, bytes: moved(operands) }
+    }
+
+    fn run_cpu(
+        &self,
+        params: &[u8],
+        inputs: &[ChunkView<'_>],
+        _outputs: &mut [ChunkViewMut<'_>],
+        _scratch: &mut Scratch<'_>,
+    ) -> Result<(), Fault> {
+        Ok(self.sink.write(region(&self.regions, params), inputs[0])?)
+    }
+}
+
+/// Sum and count of region `i` of a source, without its elements ever being in memory at once: `out = [sum a, n]`.
+///
+/// Parameters: `i` as `u32`. Inputs: none. Output: `(2,)` of `f64`. The sum is that of the elements in scan order by
+/// [`crate::kernel`]'s block sum, plus value x count for runs that were never written; booleans count as 0 and 1.
+/// Work: one addition per element, the region's bytes.
+pub struct SumChunk {
+    /// What is summed.
+    pub source: Arc<dyn ChunkSource>,
+    /// Which regions of it.
+    pub regions: Vec<Region>,
+}
+
+impl Kernel for SumChunk {
+    fn name(&self) -> &'static str {
+        "sum_chunk"
+    }
+
+    fn lane(&self) -> Lane {
+        self.source.lane()
+    }
+
+    fn work(&self, params: &[u8], _operands: &[ChunkMeta<'_>]) -> Work {
+        let elements = region(&self.regions, params).len() as f64;
+        Work { flops: elements, bytes: elements * self.source.dtype().bytes() as f64 }
+    }
+
+    fn scratch_bytes(&self, _params: &[u8], _operands: &[ChunkMeta<'_>]) -> u64 {
+        (BLOCK_SCRATCH + 64) as u64
+    }
+
+    fn run_cpu(
+        &self,
+        params: &[u8],
+        _inputs: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        scratch: &mut Scratch<'_>,
+    ) -> Result<(), Fault> {
+        let region = region(&self.regions, params);
+        let mut sum = BlockSum::new();
+        let mut constant = 0.0;
+        self.source.scan(region, scratch.take::<u8>(BLOCK_SCRATCH), &mut |block| match block {
+            Block::Values(values) => push(&mut sum, values),
+            Block::Constant { value, count } => constant += value * count as f64,
+        })?;
+        outputs[0].slice_mut::<f64>().copy_from_slice(&[sum.finish() + constant, region.len() as f64]);
+        Ok(())
+    }
+}
+
+fn push(sum: &mut BlockSum, values: ChunkView<'_>) {
+    match values.layout().dtype {
+        DType::Bool => sum.push(bytemuck::cast_slice::<bool, u8>(values.slice::<bool>())),
+        DType::U8 => sum.push(values.slice::<u8>()),
+        DType::I32 => sum.push(values.slice::<i32>()),
+        DType::U32 => sum.push(values.slice::<u32>()),
+        DType::I64 => sum.push(values.slice::<i64>()),
+        DType::U64 => sum.push(values.slice::<u64>()),
+        DType::F32 => sum.push(values.slice::<f32>()),
+        DType::F64 => sum.push(values.slice::<f64>()),
+    }
+}
+
+/// Weighted sum and sum of weights of region `i` of two sources of one shape: `out = [sum w x, sum w]`, in `f64`.
+///
+/// Parameters: `i` as `u32`. Inputs: none. Output: `(2,)` of `f64`. Elements are taken in the scan order of `x`; the product
+/// of two `f32` is exact. Work: three operations per element, the bytes of both regions.
+pub struct WeightedSumChunk {
+    x: Arc<dyn ChunkSource>,
+    w: Arc<dyn ChunkSource>,
+    regions: Vec<Region>,
+}
+
+impl WeightedSumChunk {
+    /// Of values `x` and weights `w`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if their shapes differ.
+    pub fn new(x: Arc<dyn ChunkSource>, w: Arc<dyn ChunkSource>, regions: Vec<Region>) -> Result<Self, Error> {
+        if x.shape() == w.shape() {
+            return Ok(Self { x, w, regions });
+        }
+        let wanted = format!("weights of shape {:?}, as the values have", x.shape());
+        Err(Error::Shape { op: "weighted sum", found: w.shape().to_vec(), wanted })
+    }
+}
+
+impl Kernel for WeightedSumChunk {
+    fn name(&self) -> &'static str {
+        "weighted_sum_chunk"
+    }
+
+    fn lane(&self) -> Lane {
+        if self.x.lane() == Lane::Io { Lane::Io } else { self.w.lane() }
+    }
+
+    fn work(&self, params: &[u8], _operands: &[ChunkMeta<'_>]) -> Work {
+        let elements = region(&self.regions, params).len() as f64;
+        let bytes = self.x.dtype().bytes() + self.w.dtype().bytes();
+        Work { flops: 3.0 * elements, bytes: elements * bytes as f64 }
+    }
+
+    fn scratch_bytes(&self, _params: &[u8], _operands: &[ChunkMeta<'_>]) -> u64 {
+        2 * (SCAN_BLOCK_BYTES / 2 + 64) as u64
+    }
+
+    fn run_cpu(
+        &self,
+        params: &[u8],
+        _inputs: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        scratch: &mut Scratch<'_>,
+    ) -> Result<(), Fault> {
+        let region = region(&self.regions, params);
+        // Both blocks together are as large as one scanned block, to stay in the core's cache.
+        let max = SCAN_BLOCK_BYTES / 2 / size_of::<f64>();
+        let (x, w) = (scratch.take::<f64>(max), scratch.take::<f64>(max));
+        let (mut products, mut weights) = (BlockSum::new(), BlockSum::new());
+        let mut add = |piece: &Region| {
+            let (x, w) = (&mut x[..piece.len()], &mut w[..piece.len()]);
+            let layout = Layout::contiguous(DType::F64, &piece.shape());
+            self.x.read(piece, &mut ChunkViewMut::from_slice(x, &layout))?;
+            self.w.read(piece, &mut ChunkViewMut::from_slice(w, &layout))?;
+            x.iter_mut().zip(&*w).for_each(|(x, w)| *x *= w);
+            products.push(x);
+            weights.push(w);
+            Ok(())
+        };
+        match self.x.storage_chunks() {
+            Some(chunk) => storage_parts(region, chunk, &mut |_, part| pieces(part, max, &mut |_, p| add(p))),
+            None => pieces(region, max, &mut |_, p| add(p)),
+        }?;
+        outputs[0].slice_mut::<f64>().copy_from_slice(&[products.finish(), weights.finish()]);
+        Ok(())
+    }
+}

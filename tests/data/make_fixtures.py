@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""Makes tests/data/*.h5 and *.npy. Run once by hand: the files are committed.
+
+Made with h5py 3.16.0 (HDF5 2.0.0), NumPy 2.5.5, Python 3.12. Usage: python make_fixtures.py FOLDER
+
+Golden values: element i (C order, counted from 0) of every dataset is a formula of i that tests/store.rs repeats:
+  float64, float32   i / 4 - 3        (exact in both)
+  integers           (7 * i) % 101 - 50 for signed, (7 * i) % 101 for unsigned
+  bool               i % 3 == 0
+"""
+import os
+import sys
+
+import h5py
+import numpy as np
+
+folder = sys.argv[1]
+
+
+def floats(shape, dtype="<f8"):
+    return (np.arange(np.prod(shape, dtype=int)) / 4 - 3).reshape(shape).astype(dtype)
+
+
+def ints(shape, dtype):
+    dtype = np.dtype(dtype)
+    i = (7 * np.arange(np.prod(shape, dtype=int))) % 101
+    return (i - (50 if dtype.kind == "i" else 0)).reshape(shape).astype(dtype)
+
+
+def bools(shape):
+    return (np.arange(np.prod(shape, dtype=int)) % 3 == 0).reshape(shape)
+
+
+def path(name):
+    return os.path.join(folder, name)
+
+
+with h5py.File(path("plain.h5"), "w") as f:
+    f["contiguous"] = floats((20, 30))
+    f["f32"] = floats((20, 30), "<f4")
+    f["big_f64"] = floats((6, 7), ">f8")
+    f["big_f32"] = floats((6, 7), ">f4")
+    f["big_i64"] = ints((6, 7), ">i8")
+    f["f16"] = (np.arange(40) / 4 - 3).astype("<f2")
+    for name in ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"]:
+        f[name] = ints((5, 9), "<" + name)
+    f["big_i2"] = ints((5, 9), ">i2")
+    f["bool"] = bools((5, 9))
+    f["three"] = floats((4, 5, 6))
+    f["scalar"] = np.float64(2.5)
+    f["empty"] = np.zeros((0, 7))
+    f["null"] = h5py.Empty("f8")
+    f["text"] = np.array([b"ab", b"cd"])
+    f["words"] = "a variable-length string"
+    f["complex"] = np.array([1 + 2j])
+    f["long"] = np.arange(3, dtype=np.longdouble)
+    f["group/inner/deep"] = floats((3, 4))
+    f["soft"] = h5py.SoftLink("/group/inner/deep")
+    f["dangling"] = h5py.SoftLink("/nowhere")
+    # Allocated only when written, and never written.
+    f.create_dataset("unwritten", shape=(1000, 1000), dtype="f8", fillvalue=1.5)
+    # Compact storage: in the object header.
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_layout(h5py.h5d.COMPACT)
+    space = h5py.h5s.create_simple((4, 5))
+    raw = h5py.h5d.create(f.id, b"in_header", h5py.h5t.IEEE_F64LE, space, plist)
+    raw.write(h5py.h5s.ALL, h5py.h5s.ALL, floats((4, 5)))
+    # A 12-bit integer in two bytes: a number, but not a standard one.
+    odd = h5py.h5t.STD_I16LE.copy()
+    odd.set_precision(12)
+    raw = h5py.h5d.create(f.id, b"twelve_bits", odd, h5py.h5s.create_simple((5, 9)))
+    raw.write(h5py.h5s.ALL, h5py.h5s.ALL, ints((5, 9), "<i2"))
+
+with h5py.File(path("chunked.h5"), "w") as f:
+    f.create_dataset("even", data=floats((16, 24)), chunks=(4, 8))
+    f.create_dataset("edge", data=floats((17, 23)), chunks=(4, 8))
+    f.create_dataset("edge_f32", data=floats((17, 23), "<f4"), chunks=(4, 8))
+    f.create_dataset("big", data=floats((17, 23), ">f8"), chunks=(5, 5))
+    f.create_dataset("i16", data=ints((17, 23), "<i2"), chunks=(5, 5))
+    f.create_dataset("bool", data=bools((17, 23)), chunks=(5, 5))
+    f.create_dataset("three", data=floats((5, 6, 7)), chunks=(2, 3, 4))
+    f.create_dataset("four", data=floats((3, 4, 5, 6)), chunks=(2, 3, 2, 4))
+    f.create_dataset("one", data=floats((100,)), chunks=(16,))
+    f.create_dataset("gzip", data=floats((17, 23)), chunks=(4, 8), compression="gzip", shuffle=True)
+    f.create_dataset("gzip_bool", data=bools((17, 23)), chunks=(4, 8), compression="gzip")
+    f.create_dataset("shuffle", data=floats((17, 23)), chunks=(4, 8), shuffle=True)
+    f.create_dataset("fletcher", data=floats((17, 23)), chunks=(4, 8), fletcher32=True)
+    f.create_dataset("lzf", data=floats((17, 23)), chunks=(4, 8), compression="lzf")
+    f.create_dataset("growing", data=floats((17, 23)), chunks=(4, 8), maxshape=(None, 23))
+    # Two of its chunks are written, the rest is the fill value.
+    d = f.create_dataset("sparse", shape=(100, 100), chunks=(10, 10), dtype="f8", fillvalue=-7.25)
+    d[10:20, 30:40] = 1.0
+    d[95, 99] = 2.0
+    d = f.create_dataset("sparse_gzip", shape=(100, 100), chunks=(10, 10), dtype="i4", fillvalue=9, compression="gzip")
+    d[10:20, 30:40] = 1
+    # 8 TB, never written.
+    f.create_dataset("huge", shape=(1_000_000, 1_000_000), chunks=(1000, 1000), dtype="f8", fillvalue=0.5)
+    f.create_dataset("huge_int", shape=(1 << 20, 1 << 20), chunks=(1024, 1024), dtype="i8", fillvalue=(1 << 60) + 1)
+    f.create_dataset("nothing", shape=(0, 7), chunks=(4, 7), maxshape=(None, 7), dtype="f8")
+
+with h5py.File(path("latest.h5"), "w", libver="latest") as f:
+    f["contiguous"] = floats((20, 30))
+    f.create_dataset("edge", data=floats((17, 23)), chunks=(4, 8))
+    f.create_dataset("single", data=floats((17, 23)), chunks=(17, 23))
+    f.create_dataset("growing", data=floats((17, 23)), chunks=(4, 8), maxshape=(None, 23))
+    layout = h5py.VirtualLayout(shape=(20, 30), dtype="f8")
+    layout[:, :] = h5py.VirtualSource(f["contiguous"])
+    f.create_virtual_dataset("virtual", layout)
+
+with h5py.File(path("userblock.h5"), "w", userblock_size=1024) as f:
+    f["contiguous"] = floats((20, 30))
+    f.create_dataset("edge", data=floats((17, 23)), chunks=(4, 8))
+
+np.save(path("c.npy"), floats((6, 7)))
+np.save(path("one.npy"), ints((50,), "<i2"))
+np.save(path("big.npy"), floats((6, 7), ">f4"))
+np.save(path("bool.npy"), bools((5, 9)))
+np.save(path("scalar.npy"), np.array(2.5))
+np.save(path("empty.npy"), np.zeros((0, 7), "f4"))
+np.save(path("fortran.npy"), np.asfortranarray(floats((6, 7))))
+np.save(path("text.npy"), np.array(["ab", "cd"]))
+np.save(path("records.npy"), np.zeros(3, dtype=[("a", "f8"), ("b", "i4")]))

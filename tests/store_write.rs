@@ -1,0 +1,303 @@
+//! Files that we write: read back by both ways, whole or not at all, nothing else lost. Also the kernels that read, write
+//! and sum chunks. Needs no device.
+#![cfg(feature = "hdf5")]
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use chunkwise::kernel::{Kernel, Lane, Scratch};
+use chunkwise::shape::{ChunkGrid, ChunkView, ChunkViewMut, DType, Element, Layout, Real, Region};
+use chunkwise::store::{self, ReadChunk, SumChunk, WeightedSumChunk, WriteChunk};
+use chunkwise::task::{ChunkSink, ChunkSource};
+
+/// A folder of its own, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("chunkwise-write-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn forced() -> bool {
+    std::env::var_os("CHUNKWISE_IO").is_some()
+}
+
+/// This test binary again, in the environment given, running the tests named.
+fn again(tests: &[&str], name: &str, value: &str) -> Output {
+    Command::new(std::env::current_exe().unwrap()).args(tests).env(name, value).output().unwrap()
+}
+
+fn values<T: Real>(n: usize) -> Vec<T> {
+    (0..n).map(|i| T::from_f64((i * 37 % 1013) as f64)).collect()
+}
+
+/// Writes `all` through the chunks of `grid`, last first, two threads at a time, and finishes.
+fn write<T: Element>(sink: &Arc<dyn ChunkSink>, grid: &ChunkGrid, all: &[T]) {
+    let regions: Vec<Region> = (0..grid.len()).rev().map(|i| grid.region(i)).collect();
+    std::thread::scope(|scope| {
+        for half in 0..2 {
+            let mine = regions.iter().skip(half).step_by(2);
+            scope.spawn(move || {
+                for region in mine {
+                    // A window of the whole array: rows with gaps between them.
+                    let strides = Layout::contiguous(T::DTYPE, grid.shape()).strides;
+                    let start: usize = region.start().iter().zip(&strides).map(|(&i, &s)| i * s as usize).sum();
+                    let layout = Layout { dtype: T::DTYPE, shape: region.shape(), strides };
+                    sink.write(region, ChunkView::from_slice(&all[start..], &layout)).unwrap();
+                }
+            });
+        }
+    });
+    sink.finish().unwrap();
+}
+
+fn read_all<T: Element>(source: &dyn ChunkSource) -> Vec<T> {
+    let region = Region::all(source.shape());
+    let mut out = vec![T::default(); region.len()];
+    let layout = Layout::contiguous(T::DTYPE, &region.shape());
+    source.read(&region, &mut ChunkViewMut::from_slice(&mut out, &layout)).unwrap();
+    out
+}
+
+fn round_trip<T: Element>(dir: &Folder, all: impl Fn(usize) -> Vec<T>) {
+    let shapes: [(&[usize], &[usize]); 5] =
+        [(&[], &[]), (&[50], &[16]), (&[17, 23], &[5, 7]), (&[5, 6, 7], &[2, 4, 3]), (&[0, 4], &[1, 2])];
+    for (shape, chunk) in shapes {
+        let grid = ChunkGrid::regular(shape, chunk).unwrap();
+        let all = all(shape.iter().product());
+        for (spec, storage) in
+            [("a.h5:/x", None), ("c.h5:/deep/down/x", Some(chunk)), ("a.npy", None)].map(|(s, c)| (dir.path(s), c))
+        {
+            let sink = store::create(&spec, shape, T::DTYPE, storage.filter(|_| !shape.contains(&0))).unwrap();
+            write(&sink, &grid, &all);
+            drop(sink);
+            let source = store::open(&spec).unwrap();
+            assert_eq!((source.shape(), source.dtype()), (shape, T::DTYPE), "{spec}");
+            assert_eq!(source.access().starts_with("positioned"), !forced() || spec.ends_with("npy"), "{}", source.access());
+            assert_eq!(read_all::<T>(&*source), all, "{spec} {shape:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let dir = Folder::new(if forced() { "library" } else { "round" });
+    round_trip::<bool>(&dir, |n| (0..n).map(|i| i % 3 == 1).collect());
+    round_trip::<u8>(&dir, |n| (0..n).map(|i| i as u8).collect());
+    round_trip::<i32>(&dir, values);
+    round_trip::<u32>(&dir, values);
+    round_trip::<i64>(&dir, values);
+    round_trip::<u64>(&dir, values);
+    round_trip::<f32>(&dir, values);
+    round_trip::<f64>(&dir, values);
+    assert_eq!(dir.names(), ["a.h5", "a.npy", "c.h5"]);
+}
+
+#[test]
+fn libhdf5_reads_what_is_written() {
+    if !forced() {
+        let child = again(&["written_is_read_back"], "CHUNKWISE_IO", "library");
+        let text = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && text.contains("1 passed"), "{text}");
+    }
+}
+
+#[test]
+fn unfinished_files_leave_nothing() {
+    let dir = Folder::new("drop");
+    for name in ["a.h5:/x", "a.npy"] {
+        let sink = store::create(&dir.path(name), &[100], DType::F64, None).unwrap();
+        assert!(dir.names().iter().all(|n| n.contains(".tmp-")), "{:?}", dir.names());
+        let error = store::create(&dir.path(name), &[100], DType::F64, None).err().unwrap().to_string();
+        assert!(error.contains("already being written"), "{error}");
+        drop(sink);
+        assert_eq!(dir.names(), [""; 0]);
+    }
+    // What is never written reads as zero.
+    store::create(&dir.path("zero.h5:/x"), &[5, 5], DType::F64, Some(&[2, 2])).unwrap().finish().unwrap();
+    assert_eq!(read_all::<f64>(&*store::open(&dir.path("zero.h5:/x")).unwrap()), [0.0; 25]);
+}
+
+#[test]
+fn other_data_are_never_lost() {
+    let dir = Folder::new("exists");
+    let create = |spec: &str| store::create(&dir.path(spec), &[2], DType::F64, None);
+    create("one.h5:/x").unwrap().finish().unwrap();
+    let before = std::fs::read(dir.path("one.h5")).unwrap();
+    let error = create("one.h5:/y").err().unwrap().to_string();
+    assert!(error.contains("also holds /x") && error.contains("write to another file"), "{error}");
+    std::fs::write(dir.path("text.h5"), "not HDF5").unwrap();
+    let error = create("text.h5:/y").err().unwrap().to_string();
+    assert!(error.contains("not overwritten"), "{error}");
+    assert_eq!(std::fs::read(dir.path("one.h5")).unwrap(), before);
+    // The same dataset is replaced, when the new one is whole.
+    let sink = create("one.h5:/x").unwrap();
+    assert_eq!(std::fs::read(dir.path("one.h5")).unwrap(), before);
+    let layout = Layout::contiguous(DType::F64, &[2]);
+    sink.write(&Region::all(&[2]), ChunkView::from_slice(&[1.0, 2.0], &layout)).unwrap();
+    sink.finish().unwrap();
+    assert_eq!(read_all::<f64>(&*store::open(&dir.path("one.h5:/x")).unwrap()), [1.0, 2.0]);
+}
+
+#[test]
+fn what_cannot_be_written_is_refused_at_once() {
+    let dir = Folder::new("refused");
+    let refused = |spec: &str, shape: &[usize], chunk: Option<&[usize]>, says: &str| {
+        let error = match store::create(spec, shape, DType::F64, chunk) {
+            Ok(_) => panic!("{spec} was created"),
+            Err(error) => error.to_string(),
+        };
+        assert!(error.contains(says) && error.lines().count() == 1, "{error}");
+    };
+    refused("/dev/full:/x", &[2], None, "not a regular file");
+    refused(&dir.path("no/such/folder.h5:/x"), &[2], None, "cannot create");
+    refused(&dir.path("no/such/folder.npy"), &[2], None, "cannot create");
+    refused(&format!("{}:/x", dir.path("")), &[2], None, "is a directory");
+    refused(&dir.path("a.h5:/x"), &[4, 4], Some(&[4]), "rank 2");
+    refused(&dir.path("a.h5:/x"), &[4, 4], Some(&[4, 0]), "rank 2");
+    refused(&dir.path("a.h5:/x"), &[4, 4], Some(&[8, 4]), "within [4, 4]");
+    refused(&dir.path("a.h5:/x"), &[usize::MAX, 4], None, "elements");
+    let sink = store::create(&dir.path("a.npy"), &[2], DType::F64, None).unwrap();
+    let layout = Layout::contiguous(DType::F32, &[2]);
+    let wrong = sink.write(&Region::all(&[2]), ChunkView::from_slice(&[1f32, 2.0], &layout)).unwrap_err().to_string();
+    assert!(wrong.contains("f32") && wrong.contains("convert it to f64"), "{wrong}");
+    let layout = Layout::contiguous(DType::F64, &[3]);
+    assert!(sink.write(&Region::all(&[3]), ChunkView::from_slice(&[0.0; 3], &layout)).is_err());
+    drop(sink);
+    assert_eq!(dir.names(), [""; 0]);
+}
+
+/// Runs in a child: the limit would end this process.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_size_limit_is_an_error_and_not_a_signal() {
+    const KEY: &str = "CHUNKWISE_TEST_LIMIT";
+    if let Ok(folder) = std::env::var(KEY) {
+        for name in ["a.h5:/x", "a.npy"] {
+            let error = store::create(&format!("{folder}/{name}"), &[1_000_000], DType::F64, None).err().unwrap().to_string();
+            assert!(error.contains("needs 8.00 MB") && error.contains("ulimit -f"), "{error}");
+        }
+        return;
+    }
+    let dir = Folder::new("limit");
+    let line = "ulimit -f 64 && exec \"$0\" --exact a_file_size_limit_is_an_error_and_not_a_signal";
+    let mut child = Command::new("sh");
+    let child = child.args(["-c", line]).arg(std::env::current_exe().unwrap()).env(KEY, &dir.0).output().unwrap();
+    let text = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && text.contains("1 passed"), "{text}");
+    assert_eq!(dir.names(), [""; 0]);
+}
+
+/// Runs in a child: it would remove the files of the tests beside it.
+#[test]
+fn an_interrupted_program_removes_its_temporaries() {
+    const KEY: &str = "CHUNKWISE_TEST_INTERRUPT";
+    if let Ok(folder) = std::env::var(KEY) {
+        let list = || std::fs::read_dir(&folder).unwrap().count();
+        let a = store::create(&format!("{folder}/a.h5:/x"), &[100], DType::F64, None).unwrap();
+        let _b = store::create(&format!("{folder}/b.npy"), &[100], DType::F64, None).unwrap();
+        assert_eq!(list(), 2);
+        store::remove_temporaries();
+        assert_eq!(list(), 0);
+        let error = a.finish().unwrap_err().to_string();
+        assert!(error.contains("cannot create") && error.contains("a.h5"), "{error}");
+        return;
+    }
+    let dir = Folder::new("interrupt");
+    let child = again(&["an_interrupted_program"], KEY, &dir.path(""));
+    let text = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[test]
+fn a_file_that_changes_under_the_graph_is_an_error() {
+    let dir = Folder::new("change");
+    for name in ["a.h5:/x", "a.npy"] {
+        let spec = dir.path(name);
+        store::create(&spec, &[64], DType::F64, None).unwrap().finish().unwrap();
+        let source = store::open(&spec).unwrap();
+        let token = source.version_token();
+        assert_eq!(token, store::open(&spec).unwrap().version_token());
+        let file = std::fs::OpenOptions::new().write(true).open(spec.split(":/x").next().unwrap()).unwrap();
+        file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(7)).unwrap();
+        let layout = Layout::contiguous(DType::F64, &[64]);
+        let mut out = [0.0; 64];
+        let error = source.read(&Region::all(&[64]), &mut ChunkViewMut::from_slice(&mut out, &layout)).unwrap_err();
+        assert!(error.to_string().contains("file changed under the graph"), "{error}");
+        assert!(source.scan(&Region::all(&[64]), &mut [0; 200], &mut |_| ()).is_err());
+        assert_ne!(token, store::open(&spec).unwrap().version_token());
+    }
+}
+
+fn run(kernel: &dyn Kernel, region: u32, inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>]) {
+    let params = region.to_ne_bytes();
+    let mut scratch = vec![0xff; kernel.scratch_bytes(&params, &[]) as usize];
+    kernel.run_cpu(&params, inputs, outputs, &mut Scratch::new(&mut scratch)).unwrap();
+}
+
+#[test]
+fn kernels_write_read_and_sum() {
+    let dir = Folder::new("kernels");
+    let (shape, n) = ([300, 400], 120_000);
+    let x: Vec<f32> = (0..n).map(|i| (i % 1000) as f32 - 300.0).collect();
+    let w: Vec<f64> = (0..n).map(|i| f64::from(i as u32 % 7)).collect();
+    let grid = ChunkGrid::regular(&shape, &[130, 400]).unwrap();
+    let regions: Vec<Region> = (0..grid.len()).map(|i| grid.region(i)).collect();
+    let (xs, ws) = (dir.path("x.h5:/x"), dir.path("w.npy"));
+    write(&store::create(&ws, &shape, DType::F64, None).unwrap(), &grid, &w);
+    let sink = store::create(&xs, &shape, DType::F32, Some(&[64, 64])).unwrap();
+    let writer = WriteChunk { sink: Arc::clone(&sink), regions: regions.clone() };
+    assert_eq!(writer.lane(), Lane::Io);
+    for (i, region) in regions.iter().enumerate() {
+        let layout = Layout::contiguous(DType::F32, &region.shape());
+        run(&writer, i as u32, &[ChunkView::from_slice(&x[region.start()[0] * 400..], &layout)], &mut []);
+    }
+    sink.finish().unwrap();
+
+    let (x_source, w_source) = (store::open(&xs).unwrap(), store::open(&ws).unwrap());
+    let reader = ReadChunk { source: Arc::clone(&x_source), regions: regions.clone() };
+    let sum = SumChunk { source: Arc::clone(&x_source), regions: regions.clone() };
+    let weighted = WeightedSumChunk::new(Arc::clone(&x_source), w_source, regions.clone()).unwrap();
+    assert_eq!(reader.lane(), if forced() { Lane::Io } else { Lane::Compute });
+    for (i, region) in regions.iter().enumerate() {
+        let elements = region.start()[0] * 400..region.start()[0] * 400 + region.len();
+        let (x, w) = (&x[elements.clone()], &w[elements]);
+        let mut out = vec![0f32; region.len()];
+        let layout = Layout::contiguous(DType::F32, &region.shape());
+        run(&reader, i as u32, &[], &mut [ChunkViewMut::from_slice(&mut out, &layout)]);
+        assert_eq!(out, x);
+        let pair = Layout::contiguous(DType::F64, &[2]);
+        let mut out = [0f64; 2];
+        run(&sum, i as u32, &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)]);
+        assert_eq!(out, [x.iter().map(|&v| f64::from(v)).sum(), x.len() as f64]);
+        run(&weighted, i as u32, &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)]);
+        assert_eq!(out, [x.iter().zip(w).map(|(&x, w)| f64::from(x) * w).sum(), w.iter().sum()]);
+    }
+    // Never written: nothing is read.
+    let huge = store::open(&format!("{}/tests/data/chunked.h5:/huge", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let all = Region::all(huge.shape());
+    let mut out = [0f64; 2];
+    let pair = Layout::contiguous(DType::F64, &[2]);
+    run(&SumChunk { source: huge, regions: vec![all] }, 0, &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)]);
+    assert_eq!(out, [0.5e12, 1e12]);
+}
