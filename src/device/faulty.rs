@@ -105,13 +105,7 @@ impl Kernel for Broken {
     fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
         Work::default()
     }
-    fn run_cpu(
-        &self,
-        _: &[u8],
-        _: &[ChunkView<'_>],
-        _: &mut [ChunkViewMut<'_>],
-        _: &mut Scratch<'_>,
-    ) -> Result<(), Fault> {
+    fn run_cpu(&self, _: &[u8], _: &[ChunkView<'_>], _: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Result<(), Fault> {
         assert!(!self.panics, "injected panic");
         Err(Error::io("read", "injected", std::io::Error::other("injected I/O error")).into())
     }

@@ -121,7 +121,8 @@ impl Scheduler {
         if let Some(at) = job.find(value, space, form) {
             return at;
         }
-        let place = if form == Form::Plain && space == HOST && job.graph.is_final(value) && self.window_is_free(id, value, None) {
+        let place = if form == Form::Plain && space == HOST && job.graph.is_final(value) && self.window_is_free(id, value, None)
+        {
             Place::Home
         } else {
             let bytes = job.replica_bytes(value, form, by.1);
@@ -166,7 +167,9 @@ impl Scheduler {
             let far = if space == HOST { job.replica(from).space } else { space };
             let bytes = job.graph.bytes(value);
             let upload = space != HOST;
-            let Some(link_of) = self.devices.iter().position(|d| d.spec.space == far && d.spec.link.is_some()) else { continue };
+            let Some(link_of) = self.devices.iter().position(|d| d.spec.space == far && d.spec.link.is_some()) else {
+                continue;
+            };
             let device = &mut self.devices[link_of];
             let ns = device.spec.link.map_or(0, |link| link[usize::from(!upload)].transfer_ns(bytes));
             let link = &mut device.links[usize::from(!upload)];
@@ -259,7 +262,13 @@ impl Scheduler {
     }
 
     /// The place of an output, and from where its old value is copied in, if it is not there already.
-    fn open_output(&mut self, id: GraphId, task: TaskId, at: DeviceId, output: &crate::task::Operand) -> (Place, Option<Place>) {
+    fn open_output(
+        &mut self,
+        id: GraphId,
+        task: TaskId,
+        at: DeviceId,
+        output: &crate::task::Operand,
+    ) -> (Place, Option<Place>) {
         let space = self.devices[at.index()].spec.space;
         let job = self.jobs.get_mut(&id).expect("a staged task belongs to a job");
         let old = output.updates.and_then(|old| Some((old, job.find(old, space, Form::Plain)?)));

@@ -105,7 +105,8 @@ impl Device {
     /// Predicted time until everything queued here is done.
     pub(super) fn drain(&self, now: u64) -> u64 {
         let running = self.running_until.saturating_sub(self.running as u128 * u128::from(now));
-        let compute = (u64::try_from(running).unwrap_or(u64::MAX).saturating_add(self.queued_ns)) / u64::from(self.spec.workers.max(1));
+        let compute =
+            (u64::try_from(running).unwrap_or(u64::MAX).saturating_add(self.queued_ns)) / u64::from(self.spec.workers.max(1));
         compute.max(self.links[0].backlog(now)).max(self.links[1].backlog(now))
     }
 

@@ -277,14 +277,18 @@ impl Scheduler {
             return;
         }
         let keep_home = job.graph.is_final(value);
-        let needed_for_home = keep_home && !job.find(value, HOST, Form::Plain).is_some_and(|at| job.replica(at).arrival == job::Arrival::Ready);
+        let needed_for_home =
+            keep_home && !job.find(value, HOST, Form::Plain).is_some_and(|at| job.replica(at).arrival == job::Arrival::Ready);
         if needed_for_home {
             return;
         }
-        let old: Vec<u32> = job.of(value).filter(|&at| {
-            let r = job.replica(at);
-            r.pins == 0 && !(keep_home && r.space == HOST && r.form == Form::Plain)
-        }).collect();
+        let old: Vec<u32> = job
+            .of(value)
+            .filter(|&at| {
+                let r = job.replica(at);
+                r.pins == 0 && !(keep_home && r.space == HOST && r.form == Form::Plain)
+            })
+            .collect();
         for at in old {
             if let Place::Buffer(buffer) = job.remove(value, at) {
                 self.memory.give(buffer);

@@ -223,7 +223,8 @@ impl Scheduler {
         for launch in stalled {
             let Some(flight) = self.launches.get_mut(&launch) else { continue };
             flight.abandoned = true;
-            let (id, at, item, start, estimate) = (flight.graph, flight.device, flight.item, flight.start_ns, flight.estimate_ns);
+            let (id, at, item, start, estimate) =
+                (flight.graph, flight.device, flight.item, flight.start_ns, flight.estimate_ns);
             let device = &mut self.devices[at.index()];
             device.ended(start, estimate);
             device.room -= 1;

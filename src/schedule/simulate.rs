@@ -36,7 +36,15 @@ impl Simulation {
     /// These devices and costs, no limit, no faults.
     #[must_use]
     pub fn new(devices: Vec<DeviceSpec>, beliefs: Vec<Estimates>) -> Self {
-        Self { devices, beliefs, truth: Vec::new(), memory_limit: u64::MAX, scratch_bytes: 0, faults: Vec::new(), hangs: Vec::new() }
+        Self {
+            devices,
+            beliefs,
+            truth: Vec::new(),
+            memory_limit: u64::MAX,
+            scratch_bytes: 0,
+            faults: Vec::new(),
+            hangs: Vec::new(),
+        }
     }
 }
 
