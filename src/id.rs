@@ -6,7 +6,7 @@
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident($int:ty), $prefix:literal;)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         pub struct $name(pub $int);
 
         impl $name {

@@ -213,7 +213,7 @@ impl Scheduler {
                 job.homeless -= 1;
             }
             self.arrived(id, value, actions);
-            self.drop_if_unused(id, value, actions);
+            self.drop_if_unused(id, value);
             self.finish_if_over(id, actions);
         }
         self.next_crossing(DeviceId::at(device), direction == 0, actions);
@@ -310,18 +310,18 @@ impl Scheduler {
     }
 
     /// Unpins what a task used.
-    pub(super) fn unpin_operands(&mut self, id: GraphId, task: TaskId, space: SpaceId, actions: &mut Vec<Action>) {
+    pub(super) fn unpin_operands(&mut self, id: GraphId, task: TaskId, space: SpaceId) {
         for (value, form) in self.wanted_inputs(id, task).collect::<Vec<_>>() {
-            self.unpin(id, value, space, form, actions);
+            self.unpin(id, value, space, form);
         }
     }
 
-    pub(super) fn unpin(&mut self, id: GraphId, value: ValueId, space: SpaceId, form: Form, actions: &mut Vec<Action>) {
+    pub(super) fn unpin(&mut self, id: GraphId, value: ValueId, space: SpaceId, form: Form) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         // A donated old value has no replica any more.
         if let Some(at) = job.find(value, space, form) {
             job.replica_mut(at).pins -= 1;
-            self.drop_if_unused(id, value, actions);
+            self.drop_if_unused(id, value);
         }
     }
 

@@ -27,7 +27,7 @@ use crate::id::{CopyId, DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
 use crate::kernel::Form;
 use crate::task::TaskGraph;
 use job::{Job, State};
-use lane::{Crossing, Device, Item};
+use lane::{Device, Item};
 use memory::Memory;
 
 /// A launch whose report has not come.
@@ -195,7 +195,7 @@ impl Scheduler {
 
     /// A task (or packing) ended well: its outputs exist, its inputs are needed once less.
     fn done(&mut self, launch: LaunchId, actions: &mut Vec<Action>) {
-        let Some(flight) = self.end_flight(launch, actions) else { return };
+        let Some(flight) = self.end_flight(launch) else { return };
         let id = flight.graph;
         match flight.item {
             Item::Pack(_, value, at) => {
@@ -203,7 +203,7 @@ impl Scheduler {
                 let space = job.replica(at).space;
                 job.replica_mut(at).arrival = job::Arrival::Ready;
                 job.replica_mut(at).pins -= 1;
-                self.unpin(id, value, space, Form::Plain, actions);
+                self.unpin(id, value, space, Form::Plain);
                 self.arrived(id, value, actions);
             }
             Item::Task(_, task) => self.task_done(id, task, flight.device, actions),
@@ -217,9 +217,9 @@ impl Scheduler {
         let graph = job.graph.clone();
         job.state[task.index()] = State::Done;
         job.remaining -= 1;
-        self.unpin_operands(id, task, space, actions);
+        self.unpin_operands(id, task, space);
         for value in graph.reads(task) {
-            self.used_once(id, value, actions);
+            self.used_once(id, value);
         }
         for output in graph.outputs(task) {
             self.written(id, output.value, space, (device, task), actions);
@@ -261,17 +261,17 @@ impl Scheduler {
             }
         }
         self.arrived(id, value, actions);
-        self.drop_if_unused(id, value, actions);
+        self.drop_if_unused(id, value);
     }
 
-    fn used_once(&mut self, id: GraphId, value: ValueId, actions: &mut Vec<Action>) {
+    fn used_once(&mut self, id: GraphId, value: ValueId) {
         let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
         job.uses[value.index()] -= 1;
-        self.drop_if_unused(id, value, actions);
+        self.drop_if_unused(id, value);
     }
 
     /// Frees the replicas of a value that nobody needs any more, except those in use and results.
-    fn drop_if_unused(&mut self, id: GraphId, value: ValueId, actions: &mut Vec<Action>) {
+    fn drop_if_unused(&mut self, id: GraphId, value: ValueId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if job.uses[value.index()] > 0 {
             return;
@@ -297,12 +297,12 @@ impl Scheduler {
     }
 
     /// Ends the bookkeeping of a flight; `None` if it was given up before, or its graph is gone.
-    fn end_flight(&mut self, launch: LaunchId, actions: &mut Vec<Action>) -> Option<Flight> {
+    fn end_flight(&mut self, launch: LaunchId) -> Option<Flight> {
         let flight = self.launches.remove(&launch)?;
         let device = &mut self.devices[flight.device.index()];
         if flight.abandoned {
             device.room += 1;
-            self.bury(&flight, actions);
+            self.bury(&flight);
             return None;
         }
         device.ended(flight.start_ns, flight.estimate_ns);
@@ -327,7 +327,7 @@ impl Scheduler {
     fn retire(&mut self, id: GraphId, actions: &mut Vec<Action>) {
         if let Some(job) = self.jobs.get_mut(&id) {
             (job.failed, job.retired) = (true, true);
-            self.withdraw(id, actions);
+            self.withdraw(id);
             self.finish_if_over(id, actions);
         }
         if self.jobs.is_empty() {

@@ -27,7 +27,7 @@ impl Scheduler {
                 actions.push(stalled);
             }
             job.failed = true;
-            self.withdraw(id, actions);
+            self.withdraw(id);
             return;
         }
         let plain: Vec<Candidate> = candidates.iter().map(|(c, _)| *c).collect();

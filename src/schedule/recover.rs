@@ -14,7 +14,7 @@ use crate::kernel::Form;
 impl Scheduler {
     /// A launch failed because of its data: nothing more of the graph is started.
     pub(super) fn launch_failed(&mut self, launch: crate::id::LaunchId, actions: &mut Vec<Action>) {
-        let Some(flight) = self.end_flight(launch, actions) else { return };
+        let Some(flight) = self.end_flight(launch) else { return };
         self.stop(flight.graph, actions);
     }
 
@@ -22,12 +22,12 @@ impl Scheduler {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.failed = true;
         }
-        self.withdraw(id, actions);
+        self.withdraw(id);
         self.finish_if_over(id, actions);
     }
 
     /// Takes a graph's tasks out of all queues; what runs goes on.
-    pub(super) fn withdraw(&mut self, id: GraphId, _actions: &mut [Action]) {
+    pub(super) fn withdraw(&mut self, id: GraphId) {
         let queued: Vec<TaskId> = {
             let job = &self.jobs[&id];
             job.graph.tasks().filter(|t| job.state[t.index()] == State::Ready).collect()
@@ -53,12 +53,12 @@ impl Scheduler {
 
     /// A launch failed because of its device: its task runs again.
     pub(super) fn launch_lost(&mut self, launch: crate::id::LaunchId, actions: &mut Vec<Action>) {
-        let Some(flight) = self.end_flight(launch, actions) else { return };
+        let Some(flight) = self.end_flight(launch) else { return };
         let id = flight.graph;
         match flight.item {
             Item::Pack(_, value, at) => self.repack(id, value, at, actions),
             Item::Task(_, task) => {
-                self.uncommit(id, task, flight.device, actions);
+                self.uncommit(id, task, flight.device);
                 self.revive(id, task, actions);
             }
         }
@@ -71,14 +71,14 @@ impl Scheduler {
         job.replica_mut(at).pins -= 1;
         job.replica_mut(at).arrival = Arrival::Wanted;
         let space = job.replica(at).space;
-        self.unpin(id, value, space, Form::Plain, actions);
+        self.unpin(id, value, space, Form::Plain);
         self.arrived(id, value, actions);
     }
 
     /// Takes back what a commit did: pins and output places.
-    fn uncommit(&mut self, id: GraphId, task: TaskId, at: DeviceId, actions: &mut Vec<Action>) {
+    fn uncommit(&mut self, id: GraphId, task: TaskId, at: DeviceId) {
         let space = self.devices[at.index()].spec.space;
-        self.unpin_operands(id, task, space, actions);
+        self.unpin_operands(id, task, space);
         let job = self.jobs.get_mut(&id).expect("a committed task belongs to a job");
         job.state[task.index()] = State::Waiting;
         job.disturbed = true;
@@ -123,7 +123,7 @@ impl Scheduler {
         let gone: Vec<_> = self.launches.iter().filter(|(_, f)| f.device == at).map(|(&l, _)| l).collect();
         let mut unplaced: Vec<(GraphId, TaskId)> = Vec::new();
         for launch in gone {
-            let Some(flight) = self.end_flight(launch, actions) else { continue };
+            let Some(flight) = self.end_flight(launch) else { continue };
             match flight.item {
                 Item::Task(id, task) => unplaced.push((id, task)),
                 Item::Pack(id, value, replica) => self.repack(id, value, replica, actions),
@@ -134,7 +134,7 @@ impl Scheduler {
         let items = std::mem::take(&mut device.launchable);
         unplaced.extend(items.iter().filter_map(|i| if let Item::Task(id, task) = i { Some((*id, *task)) } else { None }));
         for &(id, task) in &unplaced {
-            self.uncommit(id, task, at, actions);
+            self.uncommit(id, task, at);
         }
         self.drop_crossings(at, actions);
         let queued: Vec<_> = self.devices[at.index()].ready.iter().copied().collect();
@@ -280,15 +280,15 @@ impl Scheduler {
     }
 
     /// An abandoned launch has reported after all: what it read may be dropped now.
-    pub(super) fn bury(&mut self, flight: &Flight, actions: &mut Vec<Action>) {
+    pub(super) fn bury(&mut self, flight: &Flight) {
         let space = self.devices[flight.device.index()].spec.space;
         match flight.item {
             Item::Task(id, task) => {
                 if self.jobs.contains_key(&id) {
-                    self.unpin_operands(id, task, space, actions);
+                    self.unpin_operands(id, task, space);
                 }
             }
-            Item::Pack(id, value, _) => self.unpin(id, value, space, Form::Plain, actions),
+            Item::Pack(id, value, _) => self.unpin(id, value, space, Form::Plain),
         }
     }
 }
