@@ -3,6 +3,7 @@
 mod common;
 
 use chunkwise::Bytes;
+use chunkwise::device::system;
 use common::{CommonArgs, Outcome, line, seconds};
 use serde_json::{Value, json};
 
@@ -26,16 +27,18 @@ fn main() -> std::process::ExitCode {
 }
 
 fn devices(args: Args) -> Outcome {
-    let threads = args.common.threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
+    let threads = args.common.threads.unwrap_or_else(system::threads);
+    let (model, memory) = (system::cpu_model(), system::available_memory());
     let gpus = gpus(args.allow_software);
     if args.common.json {
+        let cpu = json!({ "name": model, "threads": threads, "available_memory_bytes": memory });
         let gpus: Vec<Value> = gpus.into_iter().map(|g| g.json).collect();
-        return line(json!({ "workload": "devices", "cpu": { "threads": threads }, "gpus": gpus }));
+        return line(json!({ "workload": "devices", "cpu": cpu, "gpus": gpus }));
     }
     if args.common.quiet {
         return Ok(());
     }
-    line(format!("0  cpu    {threads} threads"))?;
+    line(format!("0  cpu    {model}, {threads} threads, {} available", Bytes(memory)))?;
     if gpus.is_empty() {
         line("   gpu    none: no Vulkan, Metal or DX12 adapter found; everything runs on the CPU")?;
     }

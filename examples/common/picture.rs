@@ -201,8 +201,8 @@ mod tests {
             let data: Vec<i32> = (0..100).map(|i| (f64::from(iterations) * f64::from(i) / 99.0) as i32).collect();
             let picture =
                 Picture::of_counts(&Counts { data: &data, height: 10, width: 10, iterations: iterations as u32 }, 100);
-            for i in 0..100 {
-                assert_eq!(pixel(&picture, i / 10, i % 10) == [0, 0, 0], data[i] == iterations, "{} of {iterations}", data[i]);
+            for (i, &count) in data.iter().enumerate() {
+                assert_eq!(pixel(&picture, i / 10, i % 10) == [0, 0, 0], count == iterations, "{count} of {iterations}");
             }
         }
     }

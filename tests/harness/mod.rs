@@ -46,7 +46,7 @@ pub fn example(name: &str) -> Example {
     for variable in ["RUST_BACKTRACE", "NO_COLOR", "CLICOLOR_FORCE"] {
         command.env_remove(variable);
     }
-    command.env("XDG_CACHE_HOME", folder.join("cache")).current_dir(&folder);
+    command.env("CHUNKWISE_CACHE_DIR", folder.join("cache")).current_dir(&folder);
     Example { name: name.to_owned(), command, folder, limit: Duration::from_secs(120), keeps_folder: false }
 }
 
