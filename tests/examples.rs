@@ -34,3 +34,18 @@ fn wrong_flags_are_usage_errors_and_help_is_help() {
         assert!(help.contains(word), "no `{word}` in\n{help}");
     }
 }
+
+#[test]
+fn the_readme_names_exactly_the_common_flags() {
+    let help = example("devices").args("--help").run().success().stdout;
+    let common = help.split("Common options:").nth(1).expect("heading").split("Examples").next().expect("examples follow");
+    let flag = |line: &str| {
+        let start = line.find("--").filter(|&at| line[..at].chars().all(|c| " -q,|`".contains(c)))?;
+        Some(line[start..].split([' ', '`']).next().expect("first word").to_owned())
+    };
+    let told: Vec<String> = common.lines().filter_map(flag).collect();
+    let readme = include_str!("../README.md");
+    let written: Vec<String> = readme.lines().filter(|line| line.starts_with("| `--")).filter_map(flag).collect();
+    assert_eq!(told, written);
+    assert!(told.len() >= 10, "{told:?}");
+}

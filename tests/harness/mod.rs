@@ -139,6 +139,28 @@ impl Running {
         &self.example.folder
     }
 
+    /// Sends it a signal, `INT` or `TERM`, as a shell would.
+    #[cfg(unix)]
+    #[track_caller]
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "cannot send {name}");
+    }
+
+    /// Waits, at most 30 seconds, until its folder holds a file whose name contains `part`.
+    #[track_caller]
+    pub fn wait_for_file(&self, part: &str) {
+        let started = Instant::now();
+        let has = |folder: &Path| {
+            let mut names = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.file_name());
+            names.any(|name| name.to_string_lossy().contains(part))
+        };
+        while !has(self.folder()) {
+            assert!(started.elapsed() < Duration::from_secs(30), "no file `{part}` came in {:?}", self.example.command);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Waits for its end, at most `limit`.
     #[track_caller]
     pub fn wait(mut self, limit: Duration) -> Output {
