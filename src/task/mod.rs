@@ -2,5 +2,5 @@
 mod scan;
 mod source;
 pub use scan::SCAN_BLOCK_BYTES;
-pub(crate) use scan::{Pieces, pieces, scan_by_pieces, storage_parts};
+pub(crate) use scan::{Pending, Pieces, pieces, scan_by_pieces, storage_parts};
 pub use source::{Block, ChunkSink, ChunkSource};

@@ -91,7 +91,7 @@ fn lay_out(path: &Path, dataset: &str, (shape, dtype): (&[usize], DType), chunks
         Some(chunk) => builder.chunk(chunk.to_vec()),
         None => builder.no_chunk(),
     };
-    let made = builder.empty_as(&descriptor(dtype)).shape(shape.to_vec()).create(dataset)?;
+    let made = builder.empty_as(descriptor(dtype)).shape(shape.to_vec()).create(dataset)?;
     file.flush()?;
     let place = match chunks {
         None => made.offset().map_or(Place::Absent, Place::Contiguous),

@@ -55,12 +55,12 @@ pub(in crate::store) fn open(path: &Path, dataset: &str) -> Result<Arc<dyn Chunk
         (_, why) => (None, why.unwrap_or_else(|| "an unusual number format".into())),
     };
     let table = if let Place::Chunked(table) = place { Some(table) } else { None };
-    let chunk_bytes = chunk.iter().flatten().product::<usize>().saturating_mul(stored.map_or(8, Stored::bytes));
-    let found = if chunk.is_some() && 2 * chunk_bytes > CACHE_BYTES.0 {
+    let chunk_bytes = chunk.iter().flatten().fold(stored.map_or(8, Stored::bytes), |b, &n| b.saturating_mul(n));
+    let two_chunks = chunk_bytes.saturating_mul(2);
+    let found = if chunk.is_some() && two_chunks > CACHE_BYTES.0 {
         // Only a chunk that fits the cache is unpacked once when it is read in pieces. The cache is the file handle's.
         drop((found, handle));
-        let handle =
-            open_file(path, Some((2 * chunk_bytes).min(CACHE_BYTES.1))).map_err(|e| failed(path, "cannot be opened", &e))?;
+        let handle = open_file(path, Some(two_chunks.min(CACHE_BYTES.1))).map_err(|e| failed(path, "cannot be opened", &e))?;
         find(path, &handle, dataset)?
     } else {
         found
