@@ -240,12 +240,12 @@ fn the_same_through_libhdf5() {
         return;
     }
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["every_fixture", "scans_hand_on", "random_regions", "unwritten", "files_are_refused"])
+        .args(["every_fixture", "scans_hand_on", "random_regions", "unwritten", "files_are_refused", "many_threads"])
         .env("CHUNKWISE_IO", "library")
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&child.stdout);
-    assert!(child.status.success() && text.contains("5 passed"), "{text}{}", String::from_utf8_lossy(&child.stderr));
+    assert!(child.status.success() && text.contains("6 passed"), "{text}{}", String::from_utf8_lossy(&child.stderr));
     assert!(!String::from_utf8_lossy(&child.stderr).contains("HDF5-DIAG"), "libhdf5 printed");
 }
 
@@ -361,6 +361,26 @@ fn files_are_refused_in_one_clear_sentence() {
         std::fs::write(dir.path("cut.npy"), &npy[..keep]).unwrap();
         refused(&dir.path("cut.npy"), &["cut.npy"]);
     }
+}
+
+/// Both ways at once, from threads that have never called libhdf5 before; opening and closing beside reading.
+#[test]
+fn many_threads_read_at_once() {
+    let names = ["chunked.h5:/gzip", "chunked.h5:/edge", "chunked.h5:/lzf", "latest.h5:/edge"];
+    let shared: Vec<_> = names.iter().map(|n| open(n)).collect();
+    let wanted: Vec<f64> = (0..17 * 23).map(|i| Float.at(i)).collect();
+    std::thread::scope(|scope| {
+        for thread in 0..6 {
+            let (shared, wanted) = (&shared, &wanted);
+            scope.spawn(move || {
+                for round in 0..50 {
+                    let which = (thread + round) % names.len();
+                    let own = if round % 5 == 0 { open(names[which]) } else { Arc::clone(&shared[which]) };
+                    assert_eq!(read_as::<f64>(&*own, &Region::all(&[17, 23])), *wanted);
+                }
+            });
+        }
+    });
 }
 
 /// Whatever bytes are wrong: numbers or an error, and never a panic. (Plain data have no checksum, so numbers may be wrong.)

@@ -163,20 +163,21 @@ impl About<'_> {
     /// The allocated chunks, and whether each is exactly as long as its elements.
     fn chunks(&self, path: &Path, chunk: &[usize], bytes: u64) -> Result<(ChunkTable, bool)> {
         let wanted = chunk.iter().fold(bytes, |b, &n| b.saturating_mul(n as u64));
-        let mut found = Vec::new();
         let mut plain = true;
-        let visited = self.dataset.chunks_visit(|info| {
-            plain &= info.size == wanted;
-            let index = info.offset.iter().zip(chunk).map(|(o, c)| o / *c as u64);
-            found.push((index.collect::<Vec<u64>>(), info.addr, info.size));
-            0
+        let mut furthest = (0, 0);
+        let (table, visited) = ChunkTable::new(self.shape, chunk, |add| {
+            self.dataset.chunks_visit(|info| {
+                plain &= info.size == wanted;
+                if info.addr.saturating_add(info.size) > furthest.0 + furthest.1 {
+                    furthest = (info.addr, info.size.min(u64::MAX - info.addr));
+                }
+                add(info.offset, info.addr);
+                0
+            })
         });
         visited.map_err(|e| failed(path, "cannot read the chunk table", &e))?;
-        for (_, at, size) in &found {
-            self.inside(path, *at, *size)?;
-        }
-        let found = found.into_iter().map(|(index, at, _)| (index, at)).collect();
-        Ok((ChunkTable::new(self.shape, chunk, found), plain))
+        self.inside(path, furthest.0, furthest.1)?;
+        Ok((table, plain))
     }
 
     /// Errs if the file ends before `bytes` at `at` do.
