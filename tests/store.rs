@@ -54,7 +54,7 @@ impl Formula {
             Float => i as f64 / 4.0 - 3.0,
             Signed => (7 * i % 101) as f64 - 50.0,
             Unsigned => (7 * i % 101) as f64,
-            Bool => f64::from(u8::from(i % 3 == 0)),
+            Bool => f64::from(u8::from(i.is_multiple_of(3))),
             Always(value) => value,
         }
     }
@@ -240,12 +240,12 @@ fn the_same_through_libhdf5() {
         return;
     }
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["every_fixture", "scans_hand_on", "random_regions", "unwritten", "files_are_refused"])
+        .args(["every_fixture", "scans_hand_on", "random_regions", "unwritten", "files_are_refused", "many_threads"])
         .env("CHUNKWISE_IO", "library")
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&child.stdout);
-    assert!(child.status.success() && text.contains("5 passed"), "{text}{}", String::from_utf8_lossy(&child.stderr));
+    assert!(child.status.success() && text.contains("6 passed"), "{text}{}", String::from_utf8_lossy(&child.stderr));
     assert!(!String::from_utf8_lossy(&child.stderr).contains("HDF5-DIAG"), "libhdf5 printed");
 }
 
@@ -295,7 +295,10 @@ proptest! {
         let wanted: Vec<f64> = indices(shape, &region).into_iter().map(|i| formula.at(i)).collect();
         prop_assert_eq!(read(&*source, &region), wanted.clone());
         let order = scan_order(shape, source.storage_chunks(), &region);
-        prop_assert_eq!(scan(&*source, &region, 64), order.into_iter().map(|i| formula.at(i)).collect::<Vec<_>>());
+        let wanted_scan: Vec<f64> = order.into_iter().map(|i| formula.at(i)).collect();
+        for scratch in [64, 700, SCAN_BLOCK_BYTES] {
+            prop_assert_eq!(&scan(&*source, &region, scratch), &wanted_scan);
+        }
         // Into a window of a wider array: rows with gaps between them.
         if let Some((&row, outer)) = region.shape().split_last() && !region.is_empty() && !shape.is_empty() {
             let rows: usize = outer.iter().product();
@@ -358,4 +361,62 @@ fn files_are_refused_in_one_clear_sentence() {
         std::fs::write(dir.path("cut.npy"), &npy[..keep]).unwrap();
         refused(&dir.path("cut.npy"), &["cut.npy"]);
     }
+}
+
+/// Both ways at once, from threads that have never called libhdf5 before; opening and closing beside reading.
+#[test]
+fn many_threads_read_at_once() {
+    let names = ["chunked.h5:/gzip", "chunked.h5:/edge", "chunked.h5:/lzf", "latest.h5:/edge"];
+    let shared: Vec<_> = names.iter().map(|n| open(n)).collect();
+    let wanted: Vec<f64> = (0..17 * 23).map(|i| Float.at(i)).collect();
+    std::thread::scope(|scope| {
+        for thread in 0..6 {
+            let (shared, wanted) = (&shared, &wanted);
+            scope.spawn(move || {
+                for round in 0..50 {
+                    let which = (thread + round) % names.len();
+                    let own = if round % 5 == 0 { open(names[which]) } else { Arc::clone(&shared[which]) };
+                    assert_eq!(read_as::<f64>(&*own, &Region::all(&[17, 23])), *wanted);
+                }
+            });
+        }
+    });
+}
+
+/// Whatever bytes are wrong: numbers or an error, and never a panic. (Plain data have no checksum, so numbers may be wrong.)
+#[test]
+fn damaged_files_are_survived() {
+    let dir = Folder::new("damaged");
+    let mut state = 7u64;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let mut opened = 0;
+    for (file, ending) in [("plain.h5", "h5"), ("chunked.h5", "h5"), ("latest.h5", "h5"), ("c.npy", "npy")] {
+        let good = std::fs::read(data(file)).unwrap();
+        let specs: Vec<&str> = FIXTURES.iter().map(|f| f.0).filter(|s| s.starts_with(file)).collect();
+        for _ in 0..150 {
+            let mut bytes = good.clone();
+            for _ in 0..=random(8) {
+                let head = if random(2) == 0 { bytes.len().min(4096) } else { bytes.len() };
+                bytes[random(head)] = [0, 1, 0x7f, 0xff, random(256) as u8][random(5)];
+            }
+            let path = dir.path(&format!("damaged.{ending}"));
+            std::fs::write(&path, &bytes).unwrap();
+            let spec = specs[random(specs.len())];
+            let dataset = spec.strip_prefix(file).unwrap();
+            let Ok(source) = store::open(&format!("{path}{dataset}")) else { continue };
+            let region = Region::all(source.shape());
+            if region.len() > 2_000_000 {
+                continue;
+            }
+            let mut out = vec![0.0; region.len()];
+            let layout = Layout::contiguous(DType::F64, &region.shape());
+            let _ = source.read(&region, &mut ChunkViewMut::from_slice(&mut out, &layout));
+            let _ = source.scan(&region, &mut vec![0; 10_000], &mut |_| ());
+            opened += 1;
+        }
+    }
+    assert!(opened > 100, "only {opened} damaged files could be opened, so reading was hardly tried");
 }

@@ -17,6 +17,8 @@
 //! unfinished sink removes it; so does [`remove_temporaries`] for a program that was told to stop.
 
 mod block_sum_standin;
+mod coalesce;
+#[cfg_attr(not(feature = "hdf5"), allow(dead_code))] // chunked and unwritten data: HDF5 only
 mod direct;
 mod npy;
 mod preferred;
@@ -24,8 +26,10 @@ mod raw_source;
 mod runs;
 mod spec;
 mod stored;
+#[cfg_attr(not(feature = "hdf5"), allow(dead_code))] // chunked and unwritten data: HDF5 only
 mod table;
 mod tasks;
+#[cfg_attr(not(feature = "hdf5"), allow(dead_code))] // chunked and unwritten data: HDF5 only
 mod whole;
 
 #[cfg(feature = "hdf5")]

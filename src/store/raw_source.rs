@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use super::coalesce::{scan_chunks, worthwhile};
 use super::direct::{DataFile, Place, RawArray, write_region};
 use super::whole::WholeFile;
 use crate::error::{Error, Result};
@@ -105,6 +106,14 @@ impl ChunkSource for RawSource {
     fn scan(&self, region: &Region, scratch: &mut [u8], each: &mut dyn FnMut(Block<'_>)) -> Result<()> {
         check_region(&self.array.shape, region)?;
         self.file.check()?; // once, not for every block
+        if !region.is_empty() && worthwhile(&self.array, scratch.len().saturating_sub(64)) {
+            // Nothing is asked of chunks one by one where there are none: the array may be far larger than its file.
+            if let Some(value) = self.array.constant(region) {
+                each(Block::Constant { value, count: region.len() as u64 });
+                return Ok(());
+            }
+            return scan_chunks(self, region, scratch, each);
+        }
         scan_by_pieces(self, (self.dtype(), self.table_chunk()), region, scratch, each)
     }
 }

@@ -15,13 +15,18 @@ pub(crate) struct ChunkTable {
 }
 
 impl ChunkTable {
-    /// The table of an array of `shape` in chunks of extent `chunk`; `found` holds index per axis and address.
-    pub(crate) fn new(shape: &[usize], chunk: &[usize], found: Vec<(Vec<u64>, u64)>) -> Self {
+    /// The table of an array of `shape` in chunks of extent `chunk`. `list` calls its argument for every allocated chunk
+    /// with the index of the chunk's first element (per axis) and its address, and returns what it likes.
+    pub(crate) fn new<R>(shape: &[usize], chunk: &[usize], list: impl FnOnce(&mut dyn FnMut(&[u64], u64)) -> R) -> (Self, R) {
         let counts: Vec<u64> = shape.iter().zip(chunk).map(|(n, c)| n.div_ceil(*c) as u64).collect();
-        let mut entries: Vec<(u64, u64)> =
-            found.into_iter().map(|(index, address)| (number(&counts, index.into_iter()), address)).collect();
+        let mut entries = Vec::new();
+        let result = list(&mut |first, address| {
+            let index = first.iter().zip(chunk).map(|(o, c)| o / *c as u64);
+            entries.push((number(&counts, index), address));
+        });
         entries.sort_unstable();
-        Self { chunk: chunk.to_vec(), counts, entries }
+        entries.shrink_to_fit();
+        (Self { chunk: chunk.to_vec(), counts, entries }, result)
     }
 
     /// Extent of each chunk, also of those at the array's edge.
@@ -73,7 +78,8 @@ impl ChunkTable {
 }
 
 fn number(counts: &[u64], index: impl Iterator<Item = u64>) -> u64 {
-    counts.iter().zip(index).fold(0, |number, (n, i)| number * n + i)
+    // Wrapping: a damaged file may list chunks far outside.
+    counts.iter().zip(index).fold(0, |number: u64, (&n, i)| number.wrapping_mul(n).wrapping_add(i))
 }
 
 #[cfg(test)]
@@ -82,7 +88,11 @@ mod tests {
 
     #[test]
     fn finds_what_is_there_and_only_that() {
-        let table = ChunkTable::new(&[10, 10], &[4, 5], vec![(vec![2, 1], 900), (vec![0, 1], 100)]);
+        let table = ChunkTable::new(&[10, 10], &[4, 5], |add| {
+            add(&[8, 5], 900);
+            add(&[0, 5], 100);
+        })
+        .0;
         assert_eq!(table.len(), 2);
         let at = |r: [(usize, usize); 2]| Region::new(&[10, 10], &r).unwrap();
         assert_eq!(table.address_of(&at([(0, 2), (5, 6)])), Some(100));

@@ -14,5 +14,5 @@ mod source;
 
 pub use graph::{GraphBuilder, Group, Home, HostArray, Operand, TaskGraph};
 pub use scan::SCAN_BLOCK_BYTES;
-pub(crate) use scan::{Pieces, pieces, scan_by_pieces, storage_parts};
+pub(crate) use scan::{Pending, Pieces, pieces, scan_by_pieces, storage_parts};
 pub use source::{Block, ChunkSink, ChunkSource};

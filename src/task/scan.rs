@@ -10,7 +10,7 @@ use crate::shape::{AxisRange, ChunkView, ChunkViewMut, DType, Element, Layout, R
 
 /// Bytes of one scanned block: large enough that a positioned read costs nothing beside its copy, small enough that the
 /// block is still in the core's own cache when it is summed.
-pub const SCAN_BLOCK_BYTES: usize = 256 * 1024;
+pub const SCAN_BLOCK_BYTES: usize = 512 * 1024;
 
 /// What [`scan_by_pieces`] asks of a source.
 pub(crate) trait Pieces {
@@ -86,13 +86,15 @@ pub(crate) fn pieces(region: &Region, max: usize, each: &mut dyn FnMut(&[usize],
 }
 
 /// Equal values seen so far, not yet handed on.
-struct Pending {
+#[derive(Default)]
+pub(crate) struct Pending {
     value: f64,
     count: u64,
 }
 
 impl Pending {
-    fn add(&mut self, value: f64, count: usize, each: &mut dyn FnMut(Block<'_>)) {
+    /// Notes `count` more elements of `value`; hands earlier ones on if they differ.
+    pub(crate) fn add(&mut self, value: f64, count: usize, each: &mut dyn FnMut(Block<'_>)) {
         if self.count > 0 && self.value.to_bits() != value.to_bits() {
             self.flush(each);
         }
@@ -100,7 +102,8 @@ impl Pending {
         self.count += count as u64;
     }
 
-    fn flush(&mut self, each: &mut dyn FnMut(Block<'_>)) {
+    /// Hands on what was noted.
+    pub(crate) fn flush(&mut self, each: &mut dyn FnMut(Block<'_>)) {
         if self.count > 0 {
             each(Block::Constant { value: self.value, count: self.count });
         }
@@ -123,7 +126,7 @@ pub(crate) fn scan_by_pieces(
     let block = &mut scratch[skip..];
     let max = block.len() / dtype.bytes();
     assert!(max > 0, "scan needs scratch: SCAN_BLOCK_BYTES + 64 is a good size");
-    let mut pending = Pending { value: 0.0, count: 0 };
+    let mut pending = Pending::default();
     if let Some(value) = source.constant(region) {
         pending.add(value, region.len(), each);
         pending.flush(each);

@@ -91,18 +91,20 @@ fn lay_out(path: &Path, dataset: &str, (shape, dtype): (&[usize], DType), chunks
         Some(chunk) => builder.chunk(chunk.to_vec()),
         None => builder.no_chunk(),
     };
-    let made = builder.empty_as(&descriptor(dtype)).shape(shape.to_vec()).create(dataset)?;
+    let made = builder.empty_as(descriptor(dtype)).shape(shape.to_vec()).create(dataset)?;
     file.flush()?;
     let place = match chunks {
         None => made.offset().map_or(Place::Absent, Place::Contiguous),
         Some(chunk) => {
-            let mut found = Vec::new();
-            made.chunks_visit(|info| {
-                found.push((info.offset.iter().zip(chunk).map(|(o, c)| o / *c as u64).collect(), info.addr));
-                0
-            })?;
+            let (table, visited) = ChunkTable::new(shape, chunk, |add| {
+                made.chunks_visit(|info| {
+                    add(info.offset, info.addr);
+                    0
+                })
+            });
+            visited?;
             let all = shape.iter().zip(chunk).map(|(n, c)| n.div_ceil(*c)).product::<usize>();
-            if found.len() == all { Place::Chunked(ChunkTable::new(shape, chunk, found)) } else { Place::Absent }
+            if table.len() == all { Place::Chunked(table) } else { Place::Absent }
         }
     };
     drop(made);

@@ -55,12 +55,12 @@ pub(in crate::store) fn open(path: &Path, dataset: &str) -> Result<Arc<dyn Chunk
         (_, why) => (None, why.unwrap_or_else(|| "an unusual number format".into())),
     };
     let table = if let Place::Chunked(table) = place { Some(table) } else { None };
-    let chunk_bytes = chunk.iter().flatten().product::<usize>().saturating_mul(stored.map_or(8, Stored::bytes));
-    let found = if chunk.is_some() && 2 * chunk_bytes > CACHE_BYTES.0 {
+    let chunk_bytes = chunk.iter().flatten().fold(stored.map_or(8, Stored::bytes), |b, &n| b.saturating_mul(n));
+    let two_chunks = chunk_bytes.saturating_mul(2);
+    let found = if chunk.is_some() && two_chunks > CACHE_BYTES.0 {
         // Only a chunk that fits the cache is unpacked once when it is read in pieces. The cache is the file handle's.
         drop((found, handle));
-        let handle =
-            open_file(path, Some((2 * chunk_bytes).min(CACHE_BYTES.1))).map_err(|e| failed(path, "cannot be opened", &e))?;
+        let handle = open_file(path, Some(two_chunks.min(CACHE_BYTES.1))).map_err(|e| failed(path, "cannot be opened", &e))?;
         find(path, &handle, dataset)?
     } else {
         found
@@ -163,20 +163,21 @@ impl About<'_> {
     /// The allocated chunks, and whether each is exactly as long as its elements.
     fn chunks(&self, path: &Path, chunk: &[usize], bytes: u64) -> Result<(ChunkTable, bool)> {
         let wanted = chunk.iter().fold(bytes, |b, &n| b.saturating_mul(n as u64));
-        let mut found = Vec::new();
         let mut plain = true;
-        let visited = self.dataset.chunks_visit(|info| {
-            plain &= info.size == wanted;
-            let index = info.offset.iter().zip(chunk).map(|(o, c)| o / *c as u64);
-            found.push((index.collect::<Vec<u64>>(), info.addr, info.size));
-            0
+        let mut furthest = (0, 0);
+        let (table, visited) = ChunkTable::new(self.shape, chunk, |add| {
+            self.dataset.chunks_visit(|info| {
+                plain &= info.size == wanted;
+                if info.addr.saturating_add(info.size) > furthest.0 + furthest.1 {
+                    furthest = (info.addr, info.size.min(u64::MAX - info.addr));
+                }
+                add(info.offset, info.addr);
+                0
+            })
         });
         visited.map_err(|e| failed(path, "cannot read the chunk table", &e))?;
-        for (_, at, size) in &found {
-            self.inside(path, *at, *size)?;
-        }
-        let found = found.into_iter().map(|(index, at, _)| (index, at)).collect();
-        Ok((ChunkTable::new(self.shape, chunk, found), plain))
+        self.inside(path, furthest.0, furthest.1)?;
+        Ok((table, plain))
     }
 
     /// Errs if the file ends before `bytes` at `at` do.

@@ -79,15 +79,15 @@ unsafe fn unusual(id: hid_t) -> ElementType {
     match class {
         // SAFETY: by the caller.
         H5T_class_t::H5T_INTEGER => match (unsafe { H5Tget_sign(id) } == H5T_sign_t::H5T_SGN_2, bytes) {
-            (true, ..=4) | (false, ..=2) => ElementType::Converted(DType::I32),
-            (false, ..=4) => ElementType::Converted(DType::U32),
-            (true, ..=8) => ElementType::Converted(DType::I64),
-            (false, ..=8) => ElementType::Converted(DType::U64),
+            (true, 0..=4) | (false, 0..=2) => ElementType::Converted(DType::I32),
+            (false, 3..=4) => ElementType::Converted(DType::U32),
+            (true, 5..=8) => ElementType::Converted(DType::I64),
+            (false, 5..=8) => ElementType::Converted(DType::U64),
             _ => ElementType::Other("an integer of more than 64 bits"),
         },
         H5T_class_t::H5T_FLOAT => match bytes {
-            ..=2 => ElementType::Converted(DType::F32),
-            ..=8 => ElementType::Converted(DType::F64),
+            0..=2 => ElementType::Converted(DType::F32),
+            3..=8 => ElementType::Converted(DType::F64),
             _ => ElementType::Other("a float of more than 64 bits (long double)"),
         },
         H5T_class_t::H5T_STRING => ElementType::Other("a string"),
