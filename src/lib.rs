@@ -3,6 +3,7 @@
 #![warn(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod array;
 pub mod cost;
 pub mod device;
 pub mod error;
@@ -14,6 +15,15 @@ pub mod shape;
 pub mod store;
 pub mod task;
 
+pub use array::{Array, IntoChunks, Mandelbrot, Pending};
 pub use error::{Bytes, Error, Result};
 pub use runtime::{Session, SessionBuilder};
 pub use schedule::Placement;
+
+pub use ndarray;
+
+/// What most programs need: `use chunkwise::prelude::*;`.
+pub mod prelude {
+    pub use crate::{Array, Bytes, Error, IntoChunks, Mandelbrot, Pending, Placement, Result, Session};
+    pub use ndarray;
+}

@@ -20,6 +20,7 @@ pub mod simd;
 pub mod sums;
 #[cfg(test)]
 mod testing;
+pub mod zeros;
 
 use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};

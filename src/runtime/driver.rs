@@ -37,6 +37,8 @@ pub(super) struct Inner {
     pub(super) start: Instant,
     pub(super) memory_limit: u64,
     pub(super) settings: super::Settings,
+    pub(super) streams: std::sync::atomic::AtomicU64,
+    pub(super) saved: Mutex<Option<Instant>>,
 }
 
 /// Work to hand to devices after the lock is released.

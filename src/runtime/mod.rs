@@ -20,7 +20,7 @@ use crate::device::{Cpu, Device, DeviceKind, DeviceSpec, HOST, HostBuffer, IoLan
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, GraphId, ValueId};
 use crate::schedule::simulate::{Outcome, Simulation, simulate};
-use crate::schedule::{Event, Place, Placement, Policy, Scheduler};
+use crate::schedule::{Event, Explanation, Place, Placement, Policy, Scheduler};
 use crate::shape::DType;
 use crate::task::Home;
 use driver::{Inner, State};
@@ -199,6 +199,8 @@ impl SessionBuilder {
             start: Instant::now(),
             memory_limit,
             settings: self.settings,
+            streams: std::sync::atomic::AtomicU64::new(0),
+            saved: Mutex::new(None),
         });
         inner.apply(Event::MemoryLimit { space: HOST, bytes: memory_limit }, |_| {});
         for (index, (spec, _)) in inner.specs.iter().enumerate() {
@@ -303,9 +305,19 @@ impl Session {
         self.save_costs();
     }
 
+    /// The number of the next random stream.
+    pub(crate) fn next_stream(&self) -> u64 {
+        self.0.streams.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Writes what was learned, at most once per second (and when the session ends).
     fn save_costs(&self) {
-        // A cache that cannot be written costs accuracy of predictions, never results; the first load has warned.
-        let _ = self.with_costs(CostModel::save);
+        let mut saved = self.0.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        if saved.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
+            *saved = Some(Instant::now());
+            // A cache that cannot be written costs accuracy of predictions, never results.
+            let _ = self.with_costs(CostModel::save);
+        }
     }
 
     /// What the plan would do: simulated with this session's devices, costs and policy.
@@ -317,6 +329,28 @@ impl Session {
         sim.memory_limit = self.0.memory_limit;
         sim.scratch_bytes = priced.scratch_bytes;
         simulate(&plan.graph, &sim, placement.map_or_else(|| self.policy(), Placement::policy))
+    }
+
+    /// What the plan would do, and why.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if the limit refuses it.
+    pub fn explain(&self, plan: &Plan) -> Result<Explanation> {
+        let priced = self.price(plan);
+        let mut sim = Simulation::new(self.devices(), priced.estimates.clone());
+        sim.memory_limit = self.0.memory_limit;
+        sim.scratch_bytes = priced.scratch_bytes;
+        let outcome = simulate(&plan.graph, &sim, self.policy())?;
+        let mut totals = vec![(self.policy().name(), outcome.makespan_ns as f64 * 1e-9)];
+        let kinds = [(DeviceKind::Cpu, Placement::Cpu), (DeviceKind::Gpu, Placement::Gpu)];
+        let has = |kind| sim.devices.iter().any(|d| d.kind == kind);
+        for (_, placement) in kinds.into_iter().filter(|k| has(DeviceKind::Gpu) && has(k.0)) {
+            let alone = simulate(&plan.graph, &sim, placement.policy())?;
+            totals.push((format!("{placement} only"), alone.makespan_ns as f64 * 1e-9));
+        }
+        let workers = sim.devices.iter().filter(|d| d.space == HOST).map(|d| d.workers).sum();
+        let bound = Scheduler::peak_bytes(&plan.graph, priced.scratch_bytes, workers);
+        Ok(Explanation::new(&plan.graph, &sim, &outcome, totals, bound))
     }
 
     fn policy(&self) -> Box<dyn Policy> {
@@ -403,6 +437,12 @@ impl Session {
 
     fn calibrated(&self) -> bool {
         self.with_costs(|costs| self.0.specs.iter().filter(|s| s.0.kind == DeviceKind::Cpu).all(|s| costs.calibrated(s.1)))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let _ = self.costs.get_mut().unwrap_or_else(PoisonError::into_inner).save();
     }
 }
 

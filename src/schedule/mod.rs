@@ -8,6 +8,7 @@
 
 mod commit;
 mod event;
+mod explain;
 mod job;
 mod lane;
 mod memory;
@@ -20,6 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 pub use event::{Action, CANNOT, Estimates, Event, Operands, Place};
+pub use explain::{Explanation, GroupRow};
 pub use policy::{Auto, Candidate, Only, OnlyDevice, Placement, Policy};
 
 use crate::device::HOST;
@@ -140,6 +142,12 @@ impl Scheduler {
     #[must_use]
     pub fn peak_bytes(graph: &TaskGraph, scratch_bytes: u64, workers: u32) -> u64 {
         base_bytes(graph, scratch_bytes, workers) + job::sequential_peak(graph).0
+    }
+
+    /// The task at which a graph's pooled chunks take most memory.
+    #[must_use]
+    pub fn peak_task(graph: &TaskGraph) -> Option<TaskId> {
+        job::sequential_peak(graph).1
     }
 
     fn join(&mut self, device: DeviceId, spec: crate::device::DeviceSpec) {

@@ -16,7 +16,6 @@
 //! A sink writes `NAME.tmp-PID` beside the file and gives it its name when it is finished and durable. Dropping an
 //! unfinished sink removes it; so does [`remove_temporaries`] for a program that was told to stop.
 
-mod block_sum_standin;
 mod coalesce;
 #[cfg_attr(not(feature = "hdf5"), allow(dead_code))] // chunked and unwritten data: HDF5 only
 mod direct;

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use super::block_sum_standin::BlockSum;
 use crate::error::Error;
+use crate::kernel::block_sum::BlockSum;
 use crate::kernel::{Fault, Kernel, Lane, Scratch, Work, params};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout, Region};
 use crate::task::{Block, ChunkSink, ChunkSource, SCAN_BLOCK_BYTES, pieces, storage_parts};

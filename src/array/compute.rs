@@ -1,0 +1,208 @@
+//! From an array to its elements.
+//!
+//! Owns: `compute`, `run`, `start`, `store`, `explain`; [`Pending`]. Must not know: scheduling. Invariant: a result is handed over without a
+//! copy, or not at all.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ndarray::{ArrayD, IxDyn, s};
+
+use super::lower::{Lowering, Target};
+use super::{Array, Node};
+use crate::device::HOST;
+use crate::error::{Bytes, Error, Result};
+use crate::runtime::{Handle, Plan, RunReport, Session};
+use crate::schedule::{Explanation, Scheduler};
+use crate::shape::{Element, Region};
+use crate::store::{self, WriteChunk};
+use crate::task::ChunkSink;
+
+impl<T: Element> Array<T> {
+    /// Computes the array and returns its elements.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] before anything runs, if the memory limit cannot hold it; what the data, files or devices report.
+    pub fn compute(&self) -> Result<ArrayD<T>> {
+        Ok(self.run()?.0)
+    }
+
+    /// The only element of an array that has one, computed.
+    ///
+    /// # Errors
+    /// As [`Array::compute`]; [`Error::Shape`] if there is not exactly one element.
+    pub fn compute_scalar(&self) -> Result<T> {
+        if self.len() != 1 {
+            return Err(Error::Shape { op: "compute_scalar", found: self.shape().to_vec(), wanted: "one element".into() });
+        }
+        let all = self.compute()?;
+        Ok(all.first().copied().unwrap_or_default())
+    }
+
+    /// [`Array::compute`], with what was measured.
+    ///
+    /// # Errors
+    /// As [`Array::compute`].
+    pub fn run(&self) -> Result<(ArrayD<T>, RunReport)> {
+        self.start()?.wait()
+    }
+
+    /// Starts computing and returns at once (after planning).
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if the memory limit cannot hold it.
+    pub fn start(&self) -> Result<Pending<T>> {
+        let asked = Instant::now();
+        let plan = Lowering::default().finish(&self.node)?;
+        let session = self.session();
+        self.check_memory(&session, &plan)?;
+        let handle = session.submit(plan, asked)?;
+        Ok(Pending { handle, shape: self.shape().to_vec(), element: PhantomData })
+    }
+
+    /// What computing this array would do, and why: predicted times on each device, placement, memory.
+    ///
+    /// # Errors
+    /// As [`Array::start`].
+    pub fn explain(&self) -> Result<Explanation> {
+        let session = self.session();
+        let plan = Lowering::default().finish(&self.node)?;
+        self.check_memory(&session, &plan)?;
+        let mut explanation = session.explain(&plan)?;
+        explanation.notes.extend(sources(&self.node));
+        Ok(explanation)
+    }
+
+    /// Computes the array and writes it, chunk by chunk as they are done, to `data.h5:/name` or `data.npy`. The file appears
+    /// when it is complete; nothing is left of it otherwise.
+    ///
+    /// # Errors
+    /// As [`Array::compute`] and [`crate::store::create`].
+    pub fn store(&self, spec: &str) -> Result<RunReport> {
+        self.store_into(&store::create(spec, self.shape(), T::DTYPE, None)?)
+    }
+
+    /// [`Array::store`], into any sink.
+    ///
+    /// # Errors
+    /// As [`Array::compute`]; what the sink reports.
+    pub fn store_into(&self, sink: &Arc<dyn ChunkSink>) -> Result<RunReport> {
+        let asked = Instant::now();
+        let plan = self.plan_of_store(sink)?;
+        let session = self.session();
+        self.check_memory(&session, &plan)?;
+        let (_, mut report) = session.submit(plan, asked)?.wait()?;
+        sink.finish()?;
+        report.total_s = asked.elapsed().as_secs_f64();
+        Ok(report)
+    }
+
+    fn plan_of_store(&self, sink: &Arc<dyn ChunkSink>) -> Result<Plan> {
+        let mut lw = Lowering::default();
+        let grid = lw.grid_of(&self.node)?;
+        let values = self.node.op.lower(&self.node, &grid, Target::Pool, &mut lw)?;
+        let regions: Vec<Region> = (0..grid.len()).map(|i| grid.region(i)).collect();
+        let kernel = lw.graph.kernel(Arc::new(WriteChunk { sink: sink.clone(), regions }));
+        lw.expect_tasks(values.len())?;
+        lw.graph.group(format!("write {}", sink.name()));
+        for (number, value) in values.into_iter().enumerate() {
+            lw.graph.task(kernel, &(number as u32).to_ne_bytes(), &[value], &[])?;
+        }
+        Ok(lw.plan())
+    }
+
+    /// Refuses a plan that cannot fit, and looks for chunks that would.
+    fn check_memory(&self, session: &Session, plan: &Plan) -> Result<()> {
+        let (limit, peak) = (session.memory_limit(), peak_bytes(session, plan));
+        if peak <= limit {
+            return Ok(());
+        }
+        let arrays: u64 = plan.graph.arrays().iter().map(crate::task::HostArray::bytes).sum();
+        let bigger = format!("--memory-limit {} (Session::builder().memory_limit)", Bytes(peak.saturating_add(peak / 50)));
+        if arrays > limit {
+            let what = format!("{} of shape {:?} with its inputs", self.node.op.name(), self.shape());
+            return Err(out_of_memory(what, arrays, limit, format!("{bigger}, or a result in a file (--out, Array::store)")));
+        }
+        let what =
+            Scheduler::peak_task(&plan.graph).map_or_else(|| "the run".into(), |t| format!("task {}", plan.graph.task_name(t)));
+        let widest = self.node.grid().largest().into_iter().max().unwrap_or(1);
+        let sides = std::iter::successors(Some(widest / 2), |s| Some(s / 2)).take_while(|&s| s >= 16);
+        let fits = |side: usize| {
+            let lw = Lowering::with_side(side);
+            let peak = peak_bytes(session, &lw.finish(&self.node).ok()?);
+            (peak <= limit).then_some((side, peak))
+        };
+        let smaller = sides.take(6).find_map(fits);
+        let hint =
+            smaller.map(|(side, bytes)| format!("--chunk {side} (or .chunks({side})), which needs {}, or ", Bytes(bytes)));
+        Err(out_of_memory(what, peak, limit, format!("{}{bigger}", hint.unwrap_or_default())))
+    }
+}
+
+fn out_of_memory(what: String, requested_bytes: u64, available_bytes: u64, try_this: String) -> Error {
+    Error::OutOfMemory { what, requested_bytes, available_bytes, space: "host".into(), try_this }
+}
+
+fn peak_bytes(session: &Session, plan: &Plan) -> u64 {
+    let workers = session.devices().iter().filter(|d| d.space == HOST).map(|d| d.workers).sum();
+    Scheduler::peak_bytes(&plan.graph, session.price(plan).scratch_bytes, workers)
+}
+
+/// How the files that an array depends on will be read.
+fn sources(node: &Arc<Node>) -> Vec<String> {
+    let own = node.op.source().map(|s| format!("{}: {}", s.name(), s.access()));
+    own.into_iter().chain(node.op.inputs().iter().flat_map(sources)).collect()
+}
+
+/// An array being computed. Dropping it cancels what has not begun.
+#[must_use = "a computation that nobody waits for is cancelled"]
+pub struct Pending<T: Element> {
+    handle: Handle,
+    shape: Vec<usize>,
+    element: PhantomData<T>,
+}
+
+impl<T: Element> Pending<T> {
+    /// Whether it is over.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.handle.is_done()
+    }
+
+    /// Tasks done, and tasks in all.
+    #[must_use]
+    pub fn progress(&self) -> (usize, usize) {
+        self.handle.progress()
+    }
+
+    /// Predicted seconds of the run.
+    #[must_use]
+    pub fn predicted_s(&self) -> f64 {
+        self.handle.predicted_s()
+    }
+
+    /// Waits at most this long; true if it is over.
+    #[must_use]
+    pub fn wait_timeout(&self, time: Duration) -> bool {
+        self.handle.wait_timeout(time)
+    }
+
+    /// Waits for the elements, and gives what was measured with them.
+    ///
+    /// # Errors
+    /// As [`Array::compute`].
+    pub fn wait(self) -> Result<(ArrayD<T>, RunReport)> {
+        let (results, report) = self.handle.wait()?;
+        let len: usize = self.shape.iter().product();
+        let taken = results.into_iter().flatten().next().and_then(crate::device::HostBuffer::take_result::<T>);
+        let Some(taken) = taken else {
+            let message = "an abandoned task still holds the result; compute it again".into();
+            return Err(Error::Task { task: "result".into(), message });
+        };
+        let flat = ndarray::Array1::from_vec(taken.vec).slice_move(s![taken.start..taken.start + len]);
+        let shaped = flat.into_shape_with_order(IxDyn(&self.shape));
+        let array = shaped.map_err(|e| Error::Task { task: "result".into(), message: e.to_string() })?;
+        Ok((array, report))
+    }
+}

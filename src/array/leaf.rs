@@ -1,0 +1,264 @@
+//! Arrays that need no other: the caller's, a file's, random ones.
+//!
+//! Owns: their operations and constructors. Must not know: what is done with them. Invariant: a leaf can be cut by any grid, and no cut changes its
+//! elements.
+
+use std::sync::Arc;
+
+use super::lower::{Lowering, Op, Target, window_of};
+use super::{Array, Node, checked_shape, chunks};
+use crate::device::HostBuffer;
+use crate::error::{Error, Result};
+use crate::id::ValueId;
+use crate::kernel::Kernel;
+use crate::kernel::random::{Spd, SpdParams, Uniform, UniformParams};
+use crate::kernel::sums::Add;
+use crate::runtime::Session;
+use crate::shape::{ChunkGrid, DType, Element, Float, Layout, Region};
+use crate::store::{self, ReadChunk};
+use crate::task::ChunkSource;
+
+/// The caller's array.
+#[derive(Clone)]
+struct Memory {
+    bytes: Arc<HostBuffer>,
+    offset: usize,
+    layout: Layout,
+}
+
+impl Op for Memory {
+    fn name(&self) -> &'static str {
+        "from_ndarray"
+    }
+    fn default_grid(&self, node: &Node) -> ChunkGrid {
+        chunks::slabs(&node.shape, node.dtype, None)
+    }
+    fn regrid(&self, _: &ChunkGrid) -> Result<Box<dyn Op>> {
+        Ok(Box::new(self.clone()))
+    }
+    fn task_count(&self, _: &Node) -> usize {
+        0
+    }
+    fn is_leaf(&self) -> bool {
+        true
+    }
+
+    /// Windows of the caller's memory. As a result, it is copied (one `add` of one input per chunk).
+    fn lower(&self, node: &Node, grid: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>> {
+        let array = lw.caller(&self.layout, self.bytes.clone());
+        lw.expect_tasks(grid.len())?;
+        let kernel = lw.graph.kernel(Arc::new(Add));
+        if target != Target::Pool {
+            lw.graph.group(format!("copy {}", extents(grid)));
+        }
+        let mut values = Vec::with_capacity(grid.len());
+        for number in 0..grid.len() {
+            let region = grid.region(number);
+            let (offset, layout) = window_of(&self.layout, &region);
+            let value = lw.graph.window(array, self.offset + offset, &layout);
+            values.push(match target {
+                Target::Pool => value,
+                Target::Result(_) => {
+                    let out = lw.output(node, &region, target);
+                    lw.graph.write(kernel, &[], &[value], out)?;
+                    out
+                }
+            });
+        }
+        Ok(values)
+    }
+}
+
+/// A file's array.
+#[derive(Clone)]
+struct Source {
+    source: Arc<dyn ChunkSource>,
+}
+
+impl Op for Source {
+    fn name(&self) -> &'static str {
+        "from_source"
+    }
+    fn default_grid(&self, node: &Node) -> ChunkGrid {
+        chunks::slabs(&node.shape, node.dtype, self.source.storage_chunks())
+    }
+    fn regrid(&self, _: &ChunkGrid) -> Result<Box<dyn Op>> {
+        Ok(Box::new(self.clone()))
+    }
+    fn is_leaf(&self) -> bool {
+        true
+    }
+    fn source(&self) -> Option<&Arc<dyn ChunkSource>> {
+        Some(&self.source)
+    }
+
+    fn lower(&self, node: &Node, grid: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>> {
+        let regions: Vec<Region> = (0..grid.len()).map(|i| grid.region(i)).collect();
+        let kernel = ReadChunk { source: self.source.clone(), regions: regions.clone() };
+        each_chunk(node, grid, target, lw, (format!("read {}", extents(grid)), Arc::new(kernel)), |number, _| {
+            Ok((number as u32).to_ne_bytes().to_vec())
+        })
+    }
+}
+
+/// Uniform random numbers.
+#[derive(Clone, Copy)]
+struct RandomUniform {
+    seed: u64,
+    stream: u64,
+}
+
+impl Op for RandomUniform {
+    fn name(&self) -> &'static str {
+        "random_uniform"
+    }
+    fn default_grid(&self, node: &Node) -> ChunkGrid {
+        chunks::slabs(&node.shape, node.dtype, None)
+    }
+    fn regrid(&self, _: &ChunkGrid) -> Result<Box<dyn Op>> {
+        Ok(Box::new(*self))
+    }
+    fn is_leaf(&self) -> bool {
+        true
+    }
+    fn lower(&self, node: &Node, grid: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>> {
+        let (seed, stream, shape) = (self.seed, self.stream, node.shape.clone());
+        each_chunk(node, grid, target, lw, (format!("uniform {}", extents(grid)), Arc::new(Uniform)), |_, region| {
+            let params = UniformParams::new(seed, stream, &shape, &region.start(), &region.shape())?;
+            Ok(bytemuck::bytes_of(&params).to_vec())
+        })
+    }
+}
+
+/// A symmetric positive definite test matrix.
+#[derive(Clone, Copy)]
+struct RandomSpd {
+    seed: u64,
+    stream: u64,
+}
+
+impl Op for RandomSpd {
+    fn name(&self) -> &'static str {
+        "random_spd"
+    }
+    fn default_grid(&self, node: &Node) -> ChunkGrid {
+        chunks::slabs(&node.shape, node.dtype, None)
+    }
+    fn regrid(&self, _: &ChunkGrid) -> Result<Box<dyn Op>> {
+        Ok(Box::new(*self))
+    }
+    fn is_leaf(&self) -> bool {
+        true
+    }
+    fn lower(&self, node: &Node, grid: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>> {
+        let (seed, stream, order) = (self.seed, self.stream, node.shape[0] as u64);
+        each_chunk(node, grid, target, lw, (format!("spd {}", extents(grid)), Arc::new(Spd)), |_, region| {
+            let start = region.start();
+            let params = SpdParams { seed, stream, row: start[0] as u64, column: start[1] as u64, order };
+            Ok(bytemuck::bytes_of(&params).to_vec())
+        })
+    }
+}
+
+/// One task without inputs per chunk.
+fn each_chunk(
+    node: &Node,
+    grid: &ChunkGrid,
+    target: Target,
+    lw: &mut Lowering,
+    (label, kernel): (String, Arc<dyn Kernel>),
+    params: impl Fn(usize, &Region) -> Result<Vec<u8>>,
+) -> Result<Vec<ValueId>> {
+    lw.expect_tasks(grid.len())?;
+    let kernel = lw.graph.kernel(kernel);
+    lw.graph.group(label);
+    let mut values = Vec::with_capacity(grid.len());
+    for number in 0..grid.len() {
+        let region = grid.region(number);
+        let out = lw.output(node, &region, target);
+        lw.graph.write(kernel, &params(number, &region)?, &[], out)?;
+        values.push(out);
+    }
+    Ok(values)
+}
+
+/// `1000x1000`, for group labels.
+pub(super) fn extents(grid: &ChunkGrid) -> String {
+    let parts: Vec<String> = grid.largest().iter().map(ToString::to_string).collect();
+    if parts.is_empty() { "scalar".into() } else { parts.join("x") }
+}
+
+impl<T: Element, D: ndarray::Dimension> From<ndarray::Array<T, D>> for Array<T> {
+    /// The array's memory is used where it lies, in whatever order; only negative strides are copied away.
+    fn from(array: ndarray::Array<T, D>) -> Self {
+        let array = array.into_dyn();
+        let array = if array.strides().iter().any(|&s| s < 0) { array.as_standard_layout().into_owned() } else { array };
+        let layout = Layout { dtype: T::DTYPE, shape: array.shape().to_vec(), strides: array.strides().to_vec() };
+        let shape = layout.shape.clone();
+        let (vec, offset) = array.into_raw_vec_and_offset();
+        let owner = Arc::new(vec);
+        let bytes = HostBuffer::caller(&owner, owner.clone());
+        Self::new(Memory { bytes, offset: offset.unwrap_or(0), layout }, shape, None)
+    }
+}
+
+impl<T: Element> Array<T> {
+    /// A copy of a view.
+    pub fn from_view<D: ndarray::Dimension>(view: ndarray::ArrayView<'_, T, D>) -> Self {
+        view.to_owned().into()
+    }
+
+    /// The array that a source gives, as stored; integers can be read as `f64` or `f32`.
+    ///
+    /// # Errors
+    /// [`Error::DType`] if the stored elements are not `T`s and `T` is not a float.
+    pub fn from_source(source: Arc<dyn ChunkSource>) -> Result<Self> {
+        let float = matches!(T::DTYPE, DType::F32 | DType::F64);
+        if source.dtype() != T::DTYPE && !float {
+            let wanted = format!("read it as Array<{}>, or as Array<f64>", source.dtype());
+            return Err(Error::DType { what: source.name(), found: source.dtype().to_string(), wanted });
+        }
+        let shape = checked_shape("from_source", source.shape())?;
+        Ok(Self::new(Source { source }, shape, None))
+    }
+
+    /// The array in a file: `data.h5:/path/in/file`, `data.npy`. Reads metadata only.
+    ///
+    /// # Errors
+    /// As [`crate::store::open`] and [`Array::from_source`].
+    pub fn open(spec: &str) -> Result<Self> {
+        Self::from_source(store::open(spec)?)
+    }
+}
+
+impl<T: Float> Array<T> {
+    /// Uniform random numbers in [0, 1), from the global session's seed. Their values depend on the seed and on how many random arrays
+    /// were made before, never on chunks.
+    ///
+    /// # Panics
+    /// If the shape overflows memory addresses.
+    #[track_caller]
+    pub fn random_uniform(shape: impl AsRef<[usize]>) -> Self {
+        Session::global().random_uniform(shape).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+impl Session {
+    /// Uniform random numbers in [0, 1), from this session's seed. Two arrays of one session differ.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the shape overflows memory addresses.
+    pub fn random_uniform<T: Float>(&self, shape: impl AsRef<[usize]>) -> Result<Array<T>> {
+        let shape = checked_shape("random_uniform", shape.as_ref())?;
+        Ok(Array::new(RandomUniform { seed: self.seed(), stream: self.next_stream() }, shape, Some(self.clone())))
+    }
+
+    /// A symmetric positive definite matrix of order `n`: uniform numbers in [-0.5, 0.5) off the diagonal, `n` on it.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the shape overflows memory addresses.
+    pub fn random_spd<T: Float>(&self, n: usize) -> Result<Array<T>> {
+        let shape = checked_shape("random_spd", &[n, n])?;
+        Ok(Array::new(RandomSpd { seed: self.seed(), stream: self.next_stream() }, shape, Some(self.clone())))
+    }
+}

@@ -1,0 +1,156 @@
+//! Lazy arrays: what is to be computed, cut into chunks.
+//!
+//! Owns: [`Array`], its operations (one file per family, each lowers itself to chunk tasks), the automatic chunk grid. Must not know:
+//! devices, schedules. Invariant: building an array reads no data and runs nothing; `compute` and `start` do.
+
+mod chunks;
+mod compute;
+mod leaf;
+mod lower;
+mod mandelbrot;
+mod matvec;
+mod mean;
+mod overhead;
+mod show;
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+pub use chunks::IntoChunks;
+pub use compute::Pending;
+pub use mandelbrot::Mandelbrot;
+pub use overhead::random_dag;
+
+use crate::error::{Error, Result};
+use crate::runtime::Session;
+use crate::shape::{ChunkGrid, DType, Element, checked_len};
+use lower::Op;
+
+/// A lazy, chunked, n-dimensional array of `T`. Cheap to clone; the clones are one array.
+///
+/// ```
+/// use chunkwise::prelude::*;
+/// let a = Array::from(ndarray::arr2(&[[4.0, 2.0], [2.0, 5.0]]));
+/// let l = a.cholesky();                          // nothing has run yet
+/// assert_eq!(l.compute()?, ndarray::arr2(&[[2.0, 0.0], [1.0, 2.0]]).into_dyn());
+/// # Ok::<(), chunkwise::Error>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "arrays are lazy: call compute(), start() or store()"]
+pub struct Array<T: Element> {
+    node: Arc<Node>,
+    session: Option<Session>,
+    element: PhantomData<T>,
+}
+
+/// One operation and its result's shape.
+pub(crate) struct Node {
+    op: Box<dyn Op>,
+    shape: Vec<usize>,
+    dtype: DType,
+    /// As the user wants it cut; else the operation decides.
+    grid: Option<ChunkGrid>,
+}
+
+impl<T: Element> Array<T> {
+    fn new(op: impl Op + 'static, shape: Vec<usize>, session: Option<Session>) -> Self {
+        let node = Node { op: Box::new(op), shape, dtype: T::DTYPE, grid: None };
+        Self { node: Arc::new(node), session, element: PhantomData }
+    }
+
+    /// Extent of each axis.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        &self.node.shape
+    }
+
+    /// Number of axes.
+    #[must_use]
+    pub fn ndim(&self) -> usize {
+        self.node.shape.len()
+    }
+
+    /// Number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.node.shape.iter().product()
+    }
+
+    /// Whether there is no element.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Element type.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        T::DTYPE
+    }
+
+    /// Bytes of all elements.
+    #[must_use]
+    pub fn nbytes(&self) -> u64 {
+        self.len() as u64 * T::DTYPE.bytes() as u64
+    }
+
+    /// How the array is cut into chunks.
+    #[must_use]
+    pub fn grid(&self) -> ChunkGrid {
+        self.node.grid()
+    }
+
+    /// The array cut otherwise: `1000` (that extent along every axis), `(100, 2000)`, `[100, 2000]`, or lists of extents.
+    /// A chunk longer than its axis is cut to it.
+    ///
+    /// # Panics
+    /// If an extent is 0, or there is not one for each axis. [`Array::try_chunks`] returns that as an error.
+    #[track_caller]
+    pub fn chunks(self, chunks: impl IntoChunks) -> Self {
+        self.try_chunks(chunks).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// [`Array::chunks`], with an error instead of a panic.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if an extent is 0 or there is not one for each axis; [`Error::Argument`] if this operation fixes its
+    /// own chunks.
+    pub fn try_chunks(self, chunks: impl IntoChunks) -> Result<Self> {
+        let grid = chunks.into_grid(self.shape())?;
+        let op = self.node.op.regrid(&grid)?;
+        let node = Node { op, shape: self.node.shape.clone(), dtype: T::DTYPE, grid: Some(grid) };
+        Ok(Self { node: Arc::new(node), ..self })
+    }
+
+    /// The array, computed in this session.
+    pub fn in_session(mut self, session: &Session) -> Self {
+        self.session = Some(session.clone());
+        self
+    }
+
+    /// The session it will be computed in: its own, else the global one.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        self.session.clone().unwrap_or_else(Session::global)
+    }
+
+    /// The session of an operation on two arrays.
+    fn common_session<U: Element>(&self, other: &Array<U>, op: &'static str) -> Result<Option<Session>> {
+        match (&self.session, &other.session) {
+            (Some(a), Some(b)) if a != b => Err(Error::SessionMismatch { op }),
+            (a, b) => Ok(a.clone().or_else(|| b.clone())),
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn grid(&self) -> ChunkGrid {
+        self.grid.clone().unwrap_or_else(|| self.op.default_grid(self))
+    }
+}
+
+/// Checks a shape that a user gave.
+fn checked_shape(op: &'static str, shape: &[usize]) -> Result<Vec<usize>> {
+    checked_len(op, shape)?;
+    Ok(shape.to_vec())
+}

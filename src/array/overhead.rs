@@ -1,0 +1,90 @@
+//! A graph of trivial tasks: what the runtime itself costs.
+//!
+//! Owns: [`random_dag`]. Must not know: time. Invariant: the checksum is computed twice, by the tasks and by a loop.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::lower::Lowering;
+use crate::device::HostBuffer;
+use crate::error::{Error, Result};
+use crate::id::ValueId;
+use crate::kernel::sums::Add;
+use crate::runtime::{RunReport, Session};
+use crate::shape::{DType, Layout};
+
+/// Values that tasks may read at the start.
+const ROOTS: usize = 16;
+/// How far back a task looks for its inputs: wide enough for parallelism, near enough for memory.
+const REACH: usize = 4096;
+
+/// Runs a random graph of about `tasks` tasks, each of which adds 1 to 3 earlier values (64-bit integers that wrap around),
+/// and returns the sum of all values that no task read, with the run's record.
+///
+/// # Errors
+/// [`Error::Task`] if the sum is not that of a sequential loop; whatever a run can report.
+pub fn random_dag(session: &Session, tasks: usize) -> Result<(u64, RunReport)> {
+    let asked = Instant::now();
+    let mut lw = Lowering::default();
+    lw.expect_tasks(tasks)?;
+    let mut numbers: Vec<u64> = (1..=ROOTS as u64).collect();
+    let roots = Arc::new(numbers.clone());
+    let scalar = Layout::contiguous(DType::U64, &[]);
+    let array = lw.caller(&scalar, HostBuffer::caller(&roots, roots.clone()));
+    let mut values: Vec<ValueId> = (0..ROOTS).map(|i| lw.graph.window(array, i, &scalar)).collect();
+    let mut unread = vec![true; ROOTS];
+    let add = lw.graph.kernel(Arc::new(Add));
+    lw.graph.group("random additions");
+    let mut state = session.seed() ^ 0x9e37_79b9_7f4a_7c15;
+    for _ in 0..tasks {
+        let count = 1 + (next(&mut state) % 3) as usize;
+        let near = values.len().min(REACH);
+        let picks: Vec<usize> = (0..count).map(|_| values.len() - 1 - (next(&mut state) % near as u64) as usize).collect();
+        let inputs: Vec<ValueId> = picks.iter().map(|&p| values[p]).collect();
+        let out = lw.graph.value(DType::U64, &[]);
+        lw.graph.write(add, &[], &inputs, out)?;
+        numbers.push(picks.iter().fold(0u64, |sum, &p| sum.wrapping_add(numbers[p])));
+        picks.iter().for_each(|&p| unread[p] = false);
+        values.push(out);
+        unread.push(true);
+    }
+    let left: Vec<usize> = (0..values.len()).filter(|&i| unread[i]).collect();
+    let expected = left.iter().fold(0u64, |sum, &i| sum.wrapping_add(numbers[i]));
+    let sum = total(&mut lw, left.iter().map(|&i| values[i]).collect())?;
+    let (results, report) = session.submit(sum, asked)?.wait()?;
+    let taken = results.into_iter().flatten().next().and_then(HostBuffer::take_result::<u64>);
+    let got = taken.map(|t| t.vec[t.start]);
+    if got != Some(expected) {
+        let message = format!("checksum {got:?}, a sequential loop gives {expected}");
+        return Err(Error::Task { task: "random additions".into(), message });
+    }
+    Ok((expected, report))
+}
+
+/// Adds the values by a tree into a result of rank 0.
+fn total(lw: &mut Lowering, mut level: Vec<ValueId>) -> Result<crate::runtime::Plan> {
+    let add = lw.graph.kernel(Arc::new(Add));
+    lw.graph.group("checksum");
+    while level.len() > 32 {
+        let mut next = Vec::with_capacity(level.len() / 32 + 1);
+        for part in level.chunks(32) {
+            let out = lw.graph.value(DType::U64, &[]);
+            lw.graph.write(add, &[], part, out)?;
+            next.push(out);
+        }
+        level = next;
+    }
+    let result = lw.result(DType::U64, 1);
+    let out = lw.graph.window(result, 0, &Layout::contiguous(DType::U64, &[]));
+    lw.graph.write(add, &[], &level, out)?;
+    Ok(std::mem::take(lw).plan())
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

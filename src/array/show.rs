@@ -1,0 +1,41 @@
+//! The table that Dask users know.
+//!
+//! Owns: `Debug` of [`Array`]. Must not know: terminals. Invariant: printing runs nothing.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Array, Node};
+use crate::error::Bytes;
+use crate::shape::Element;
+
+impl<T: Element> fmt::Debug for Array<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let grid = self.grid();
+        let chunk = grid.largest();
+        let chunk_bytes = chunk.iter().product::<usize>() as u64 * T::DTYPE.bytes() as u64;
+        let mut seen = BTreeSet::new();
+        let tasks = tasks(&self.node, &mut seen);
+        writeln!(f, "{:<8}{:>16}{:>16}", self.node.op.name(), "array", "chunk")?;
+        writeln!(f, "{:<8}{:>16}{:>16}", "bytes", Bytes(self.nbytes()).to_string(), Bytes(chunk_bytes).to_string())?;
+        writeln!(f, "{:<8}{:>16}{:>16}", "shape", tuple(self.shape()), tuple(&chunk))?;
+        writeln!(f, "{:<8}{:>16}{:>16}", "count", format!("{tasks} tasks"), format!("{} chunks", grid.len()))?;
+        write!(f, "{:<8}{:>16}", "dtype", T::DTYPE.to_string())
+    }
+}
+
+fn tuple(shape: &[usize]) -> String {
+    let parts: Vec<String> = shape.iter().map(ToString::to_string).collect();
+    match parts.as_slice() {
+        [one] => format!("({one},)"),
+        _ => format!("({})", parts.join(", ")),
+    }
+}
+
+fn tasks(node: &Arc<Node>, seen: &mut BTreeSet<usize>) -> usize {
+    if !seen.insert(Arc::as_ptr(node) as usize) {
+        return 0;
+    }
+    node.op.task_count(node) + node.op.inputs().iter().map(|n| tasks(n, seen)).sum::<usize>()
+}

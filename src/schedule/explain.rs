@@ -1,0 +1,149 @@
+//! What would be done, and why, in words and seconds.
+//!
+//! Owns: [`Explanation`] and its `Display`. Must not know: terminals, devices' insides. Invariant: its totals are those of a simulated run by
+//! the same scheduler.
+
+use std::fmt;
+
+use super::CANNOT;
+use super::simulate::{Outcome, Simulation};
+use crate::error::Bytes;
+use crate::id::DeviceId;
+use crate::task::TaskGraph;
+
+/// One group of tasks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupRow {
+    /// What it does: `gemv 1000x1000`.
+    pub label: String,
+    /// Number of tasks.
+    pub tasks: usize,
+    /// Mean predicted seconds of one task on each device; `None` where it cannot run.
+    pub each_s: Vec<Option<f64>>,
+    /// Tasks placed on each device.
+    pub placed: Vec<usize>,
+    /// Why there.
+    pub why: String,
+}
+
+/// What a computation would do. Print it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explanation {
+    /// Device names, by id.
+    pub devices: Vec<String>,
+    /// The groups, in order.
+    pub groups: Vec<GroupRow>,
+    /// Predicted seconds, by policy name: those of the session's own policy first.
+    pub totals: Vec<(String, f64)>,
+    /// Host memory: caller's arrays and results.
+    pub array_bytes: u64,
+    /// Host memory: proven peak of all, arrays included.
+    pub bound_bytes: u64,
+    /// Host memory: peak of the simulated run.
+    pub expected_bytes: u64,
+    /// The limit.
+    pub limit_bytes: u64,
+    /// More that a user should know: how files are read.
+    pub notes: Vec<String>,
+}
+
+impl Explanation {
+    /// Summarises a simulated run.
+    #[must_use]
+    pub fn new(graph: &TaskGraph, sim: &Simulation, outcome: &Outcome, totals: Vec<(String, f64)>, bound_bytes: u64) -> Self {
+        let mut device_of = vec![DeviceId(0); graph.len()];
+        for span in &outcome.spans {
+            device_of[span.task.index()] = span.device;
+        }
+        let n = sim.devices.len();
+        let rows = graph.groups().iter().filter(|g| !g.tasks.is_empty()).map(|group| {
+            let range = group.tasks.start as usize..group.tasks.end as usize;
+            let mut placed = vec![0; n];
+            device_of[range.clone()].iter().for_each(|d| placed[d.index()] += 1);
+            let mean = |d: usize| {
+                let column = sim.beliefs.iter().find(|c| c.device.index() == d)?;
+                let times = &column.task_ns[range.clone()];
+                let sum: f64 = times.iter().map(|&ns| ns as f64).sum();
+                (!times.contains(&CANNOT)).then(|| sum * 1e-9 / times.len() as f64)
+            };
+            let each_s: Vec<Option<f64>> = (0..n).map(mean).collect();
+            let why = why(&each_s, &placed, sim);
+            GroupRow { label: group.label.clone(), tasks: range.len(), each_s, placed, why }
+        });
+        Self {
+            devices: sim.devices.iter().map(|d| d.name.clone()).collect(),
+            groups: rows.collect(),
+            totals,
+            array_bytes: graph.arrays().iter().map(crate::task::HostArray::bytes).sum(),
+            bound_bytes,
+            expected_bytes: outcome.peak_bytes,
+            limit_bytes: sim.memory_limit,
+            notes: Vec::new(),
+        }
+    }
+}
+
+fn why(each_s: &[Option<f64>], placed: &[usize], sim: &Simulation) -> String {
+    let able: Vec<usize> = (0..each_s.len()).filter(|&d| each_s[d].is_some()).collect();
+    let used: Vec<usize> = (0..placed.len()).filter(|&d| placed[d] > 0).collect();
+    match (able.as_slice(), used.as_slice()) {
+        ([only], _)
+            if sim.devices.len() > 1 && sim.devices.iter().filter(|d| d.kind == sim.devices[*only].kind).count() == 1 =>
+        {
+            format!("only {} runs it", sim.devices[*only].name)
+        }
+        ([_], _) => "the only device".into(),
+        (_, [one]) => {
+            let faster = able.iter().all(|&d| each_s[*one] <= each_s[d]);
+            let name = &sim.devices[*one].name;
+            if faster {
+                format!("{name} is faster")
+            } else {
+                format!("{name} is sooner: moving the data costs more than computing there")
+            }
+        }
+        _ => "several finish sooner than one".into(),
+    }
+}
+
+/// Seconds with a unit that people read.
+fn time(seconds: f64) -> String {
+    match seconds {
+        s if s >= 1.0 => format!("{s:.2} s"),
+        s if s >= 1e-3 => format!("{:.2} ms", s * 1e3),
+        s => format!("{:.2} us", s * 1e6),
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let used = |d: &usize| self.groups.iter().any(|g| g.each_s[*d].is_some());
+        let shown: Vec<usize> = (0..self.devices.len()).filter(used).collect();
+        let wide = self.groups.iter().map(|g| g.label.len()).max().unwrap_or(0).max(10);
+        write!(f, "{:<wide$}  {:>7}", "task group", "tasks")?;
+        for &d in &shown {
+            write!(f, "  {:>11}", format!("{} each", self.devices[d]))?;
+        }
+        writeln!(f, "  {:<14}  why", "placed")?;
+        for group in &self.groups {
+            write!(f, "{:<wide$}  {:>7}", group.label, group.tasks)?;
+            for &d in &shown {
+                write!(f, "  {:>11}", group.each_s[d].map_or("-".into(), time))?;
+            }
+            let on = shown.iter().filter(|&&d| group.placed[d] > 0);
+            let placed: Vec<String> = on.map(|&d| format!("{} {}", self.devices[d], group.placed[d])).collect();
+            writeln!(f, "  {:<14}  {}", placed.join(", "), group.why)?;
+        }
+        let totals: Vec<String> = self.totals.iter().map(|(name, s)| format!("{name} {}", time(*s))).collect();
+        writeln!(f, "predicted: {}", totals.join("   "))?;
+        write!(
+            f,
+            "memory: {} in arrays, at most {} in all (proved), {} expected, limit {}",
+            Bytes(self.array_bytes),
+            Bytes(self.bound_bytes),
+            Bytes(self.expected_bytes),
+            Bytes(self.limit_bytes)
+        )?;
+        self.notes.iter().try_for_each(|note| write!(f, "\n{note}"))
+    }
+}
