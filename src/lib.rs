@@ -9,6 +9,7 @@ pub mod device;
 pub mod error;
 pub mod id;
 pub mod kernel;
+pub mod report;
 pub mod runtime;
 pub mod schedule;
 pub mod shape;

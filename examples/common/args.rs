@@ -3,12 +3,10 @@
 //! Owns: [`CommonArgs`] and how its values are written. Must not know: what a program does with them. Invariant: a value that
 //! parses is usable: counts are at least 1, sizes are in range.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use chunkwise::Bytes;
 use chunkwise::shape::DType;
+use chunkwise::{Bytes, Placement};
 
 /// Flags of all example programs; put them into a program's own with `#[command(flatten)]`.
 #[derive(Clone, Debug, clap::Args)]
@@ -18,7 +16,7 @@ pub struct CommonArgs {
     /// allow one kind, a number allows one device of the list that the example `devices`
     /// prints.
     #[arg(verbatim_doc_comment, long, value_name = "auto|cpu|gpu|INDEX", default_value = "auto")]
-    pub device: DeviceChoice,
+    pub device: Placement,
 
     /// Precision of floating-point work. f64 is never computed in f32; a device without f64
     /// stays idle then.
@@ -60,44 +58,6 @@ pub struct CommonArgs {
     /// No progress bar and no summary: only errors (and the JSON line, if asked for).
     #[arg(verbatim_doc_comment, long, short)]
     pub quiet: bool,
-}
-
-/// Which devices may run tasks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DeviceChoice {
-    /// Any; the scheduler places each task.
-    #[default]
-    Auto,
-    /// CPU devices only.
-    Cpu,
-    /// GPUs only; an error where there is none.
-    Gpu,
-    /// The device with this number.
-    Index(usize),
-}
-
-impl fmt::Display for DeviceChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.pad("auto"),
-            Self::Cpu => f.pad("cpu"),
-            Self::Gpu => f.pad("gpu"),
-            Self::Index(index) => f.pad(&index.to_string()),
-        }
-    }
-}
-
-impl FromStr for DeviceChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "gpu" => Ok(Self::Gpu),
-            _ => text.parse().map(Self::Index).map_err(|_| "write auto, cpu, gpu, or the number that `devices` prints".into()),
-        }
-    }
 }
 
 /// `f32` or `f64`.
@@ -160,13 +120,13 @@ mod tests {
     fn values_are_read_and_nonsense_is_refused() {
         let line = "x --device 2 --dtype f32 --chunk 512 --threads 3 --memory-limit 1.5GB --seed 7 --json --trace t.json -q";
         let args = Args::try_parse_from(line.split(' ')).unwrap().common;
-        assert_eq!((args.device, args.dtype.dtype()), (DeviceChoice::Index(2), DType::F32));
+        assert_eq!((args.device, args.dtype.dtype()), (Placement::Device(2), DType::F32));
         assert_eq!((args.chunk, args.threads, args.memory_limit), (Some(512), Some(3), Some(Bytes(1_500_000_000))));
         assert!(args.seed == 7 && args.json && args.quiet && !args.explain && args.trace.is_some());
         for wrong in ["--device tpu", "--dtype f16", "--chunk 0", "--threads 0", "--memory-limit 0", "--memory-limit big"] {
             assert!(Args::try_parse_from(format!("x {wrong}").split(' ')).is_err(), "{wrong}");
         }
         let none = Args::try_parse_from(["x"]).unwrap().common;
-        assert_eq!((none.device, none.dtype, none.chunk), (DeviceChoice::Auto, Precision::F64, None));
+        assert_eq!((none.device, none.dtype, none.chunk), (Placement::Auto, Precision::F64, None));
     }
 }

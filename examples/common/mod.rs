@@ -1,6 +1,6 @@
 //! What all example programs share: flags, the summary, errors, progress, pictures, whole files, Ctrl-C.
 //!
-//! Owns: how an example talks to a person or a script. Must not know: arrays, sessions, tasks (it takes plain numbers). Invariant:
+//! Owns: how an example talks to a person or a script. Must not know: what a program computes. Invariant:
 //! a program that goes through [`run`] ends with exit code 0, 1 (it failed; `error: ...` on stderr says why) or 2 (it was called
 //! wrongly), or 130 after Ctrl-C; never with a panic's backtrace, and never leaving half a file under its final name.
 //!
@@ -29,11 +29,13 @@ mod picture;
 mod process;
 mod progress;
 mod report;
+mod session;
 
-pub use args::{CommonArgs, DeviceChoice, Precision, usage};
+pub use args::{CommonArgs, Precision, usage};
 pub use failure::{Outcome, UsageError, line, run};
 pub use files::{TemporaryFile, write_whole};
-pub use picture::{Counts, Picture};
+pub use picture::{Counts, LONGEST_SIDE, Picture};
 pub use process::on_interrupt;
 pub use progress::Progress;
 pub use report::{Placed, Report, rate, seconds};
+pub use session::{finish, open_session, store};

@@ -64,10 +64,13 @@ pub(super) fn slabs(shape: &[usize], dtype: DType, storage: Option<&[usize]>) ->
     grid_or_single(shape, &chunk)
 }
 
-/// Square-ish chunks of about 16 MiB: whole rows are not favoured.
+/// Bytes of an automatic chunk where an element is worth much work.
+const BUSY_CHUNK_BYTES: usize = 1 << 20;
+
+/// Square-ish chunks of about 1 MiB: whole rows are not favoured.
 pub(super) fn squares(shape: &[usize], dtype: DType) -> ChunkGrid {
     let rank = shape.len().max(1) as f64;
-    let side = ((CHUNK_BYTES / dtype.bytes()) as f64).powf(1.0 / rank) as usize;
+    let side = ((BUSY_CHUNK_BYTES / dtype.bytes()) as f64).powf(1.0 / rank) as usize;
     let chunk: Vec<usize> = shape.iter().map(|&n| even(n, side.max(1))).collect();
     grid_or_single(shape, &chunk)
 }
@@ -97,9 +100,9 @@ mod tests {
     }
 
     #[test]
-    fn automatic_squares_hold_16_mib() {
+    fn automatic_squares_hold_1_mib() {
         let grid = squares(&[8000, 12000], DType::I32);
         let largest = grid.largest();
-        assert!(largest[0] * largest[1] * 4 <= CHUNK_BYTES && largest[0] * largest[1] * 8 > CHUNK_BYTES, "{largest:?}");
+        assert!(largest[0] * largest[1] * 4 <= BUSY_CHUNK_BYTES && largest[0] * largest[1] * 8 > BUSY_CHUNK_BYTES, "{largest:?}");
     }
 }

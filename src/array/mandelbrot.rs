@@ -12,7 +12,7 @@ use crate::device::HostBuffer;
 use crate::error::{Error, Result};
 use crate::id::ValueId;
 use crate::kernel::mandelbrot::{Mandelbrot as Kernel, MandelbrotParams, axis};
-use crate::shape::{ChunkGrid, DType, Float, Layout};
+use crate::shape::{ChunkGrid, Float, Layout};
 
 /// A picture of the Mandelbrot iteration `z <- z^2 + c`, to be made into an array of counts.
 ///
@@ -108,9 +108,9 @@ impl Op for Counts {
         "mandelbrot"
     }
 
-    /// Chunks of about a million points: counts differ between regions, so that work is spread by many chunks.
+    /// Chunks of 1 MiB of counts, not 16: a point is worth hundreds of flops, and regions differ in work.
     fn default_grid(&self, node: &Node) -> ChunkGrid {
-        chunks::squares(&node.shape, DType::F64)
+        chunks::squares(&node.shape, node.dtype)
     }
 
     fn regrid(&self, _: &ChunkGrid) -> Result<Box<dyn Op>> {
