@@ -73,34 +73,48 @@ impl Lane for f64 {
 fn gemv<T: Lane>(level: Level, a: ChunkView<'_>, x: ChunkView<'_>, y: &mut ChunkViewMut<'_>) {
     let (m, k) = (a.shape()[0], a.shape()[1]);
     assert!(x.shape() == [k] && y.shape() == [m], "gemv: A {:?}, x {:?}, y {:?}", a.shape(), x.shape(), y.shape());
-    let whole = m - m % ROWS;
-    for r in (0..whole).step_by(ROWS) {
-        let sums: [f64; ROWS] = dispatch!(level, simd => rows::<_, T, ROWS>(simd, a, x, r));
-        sums.iter().enumerate().for_each(|(i, &sum)| y.set(0, r + i, T::from_f64(sum)));
+    if a.has_row_slices() && x.has_row_slices() && m > 0 {
+        return dispatch!(level, simd => of_slices::<_, T>(simd, a, x.row(0), y));
     }
-    for r in whole..m {
-        let [sum] = dispatch!(level, simd => rows::<_, T, 1>(simd, a, x, r));
+    for r in 0..m {
+        let sum = dispatch!(level, simd => gathered::<_, T>(simd, a, x, r));
         y.set(0, r, T::from_f64(sum));
     }
 }
 
-/// The sums of `R` rows from row `r`.
+/// All rows, four at a time.
 #[inline(always)]
-fn rows<S: Simd, T: Lane, const R: usize>(simd: S, a: ChunkView<'_>, x: ChunkView<'_>, r: usize) -> [f64; R] {
-    let k = x.shape()[0];
-    if a.has_row_slices() && x.has_row_slices() {
-        let (rows, x): ([&[T]; R], &[T]) = (std::array::from_fn(|i| a.row(r + i)), x.row(0));
-        if k <= BLOCK {
-            return T::block::<S, R>(simd, rows, x);
-        }
-        return blocks(k, |from, to| T::block::<S, R>(simd, rows.map(|row| &row[from..to]), &x[from..to]));
+fn of_slices<S: Simd, T: Lane>(simd: S, a: ChunkView<'_>, x: &[T], y: &mut ChunkViewMut<'_>) {
+    let m = a.shape()[0];
+    let whole = m - m % ROWS;
+    for r in (0..whole).step_by(ROWS) {
+        let sums: [f64; ROWS] = rows(simd, std::array::from_fn(|i| a.row(r + i)), x);
+        sums.iter().enumerate().for_each(|(i, &sum)| y.set(0, r + i, T::from_f64(sum)));
     }
-    let mut x_block = [T::default(); BLOCK];
-    let mut a_block = [T::default(); BLOCK];
-    blocks(k, |from, to| {
+    for r in whole..m {
+        let [sum] = rows(simd, [a.row(r)], x);
+        y.set(0, r, T::from_f64(sum));
+    }
+}
+
+/// The sums of `R` rows.
+#[inline(always)]
+fn rows<S: Simd, T: Lane, const R: usize>(simd: S, rows: [&[T]; R], x: &[T]) -> [f64; R] {
+    if x.len() <= BLOCK {
+        return T::block::<S, R>(simd, rows, x);
+    }
+    blocks(x.len(), |from, to| T::block::<S, R>(simd, rows.map(|row| &row[from..to]), &x[from..to]))
+}
+
+/// The sum of row `r` where elements must be gathered.
+#[inline(always)]
+fn gathered<S: Simd, T: Lane>(simd: S, a: ChunkView<'_>, x: ChunkView<'_>, r: usize) -> f64 {
+    let (mut x_block, mut a_block) = ([T::default(); BLOCK], [T::default(); BLOCK]);
+    let [sum] = blocks(x.shape()[0], |from, to| {
         let x = gather(x, 0, from, &mut x_block[..to - from]);
-        std::array::from_fn(|i| T::block::<S, 1>(simd, [gather(a, r + i, from, &mut a_block[..to - from])], x)[0])
-    })
+        T::block::<S, 1>(simd, [gather(a, r, from, &mut a_block[..to - from])], x)
+    });
+    sum
 }
 
 /// Joins the sums of the blocks of `0..k`.
