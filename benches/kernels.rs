@@ -64,8 +64,8 @@ fn read<S: Simd, const STREAMS: usize>(simd: S, x: &[u64]) -> u64 {
     let streams: [&[u64]; STREAMS] = std::array::from_fn(|s| &x[s * (x.len() / STREAMS)..][..x.len() / STREAMS]);
     for i in (0..streams[0].len()).step_by(2 * lanes) {
         for (all, stream) in all.iter_mut().zip(streams) {
-            all[0] = all[0] | S::u64s::from_slice(simd, &stream[i..i + lanes]);
-            all[1] = all[1] | S::u64s::from_slice(simd, &stream[i + lanes..i + 2 * lanes]);
+            all[0] |= S::u64s::from_slice(simd, &stream[i..i + lanes]);
+            all[1] |= S::u64s::from_slice(simd, &stream[i + lanes..i + 2 * lanes]);
         }
     }
     all.iter().flatten().flat_map(|v| v.as_slice()).fold(0, |a, b| a | b)
