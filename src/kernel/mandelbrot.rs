@@ -18,7 +18,8 @@
 
 use fearless_simd::{Level, Simd, SimdFloatElement, dispatch, prelude::*};
 
-use super::{Fault, Kernel, Scratch, Work, params, simd};
+use super::simd::{self, Aligned};
+use super::{Fault, Kernel, Scratch, Work, params};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float};
 
 /// The kernel. Inputs: x axis `(n,)` and y axis `(m,)` of one float dtype; output `(m, n)` of `i32`.
@@ -33,7 +34,7 @@ pub struct MandelbrotParams {
 }
 
 /// Vectors iterated together.
-const VECTORS: usize = 4;
+const VECTORS: usize = 6;
 /// Steps between tests.
 const STEPS: u32 = 4;
 /// Most points of the sample that `work` iterates.
@@ -125,6 +126,7 @@ fn points<T: Point>(level: Level, x: &[T], y: &[T], out: &mut [i32], iterations:
 #[inline(always)]
 fn rows<S: Simd, T: Point>(simd: S, x: &[T], y: &[T], out: &mut ChunkViewMut<'_>, iterations: u32) {
     let width = VECTORS * T::Native::<S>::LEN;
+    let (mut cr, mut ci, mut counts) = buffers::<T>();
     let whole = x.len() - x.len() % width;
     for (r, &ci) in y.iter().enumerate() {
         let ci = [T::Native::<S>::splat(simd, ci); VECTORS];
@@ -137,8 +139,7 @@ fn rows<S: Simd, T: Point>(simd: S, x: &[T], y: &[T], out: &mut ChunkViewMut<'_>
     if ends.is_empty() {
         return;
     }
-    let (mut cr, mut ci, mut counts) = ([T::default(); WIDEST], [T::default(); WIDEST], [0; WIDEST]);
-    let (cr, ci, counts) = (&mut cr[..width], &mut ci[..width], &mut counts[..width]);
+    let (cr, ci, counts) = (&mut cr.0[..width], &mut ci.0[..width], &mut counts.0[..width]);
     let total = ends.len() * y.len();
     for start in (0..total).step_by(width) {
         for k in 0..width {
@@ -156,12 +157,21 @@ fn rows<S: Simd, T: Point>(simd: S, x: &[T], y: &[T], out: &mut ChunkViewMut<'_>
 /// More lanes than any group has.
 const WIDEST: usize = 16 * VECTORS;
 
+/// A group's coordinates and counts, where they are gathered.
+type Buffers<T> = (Aligned<T, WIDEST>, Aligned<T, WIDEST>, Aligned<i32, WIDEST>);
+
+#[inline(always)]
+fn buffers<T: Point>() -> Buffers<T> {
+    (Aligned([T::default(); WIDEST]), Aligned([T::default(); WIDEST]), Aligned([0; WIDEST]))
+}
+
 /// As [`points`], inside a SIMD context.
 #[inline(always)]
 fn points_at<S: Simd, T: Point>(simd: S, x: &[T], y: &[T], out: &mut [i32], iterations: u32) {
     let lanes = T::Native::<S>::LEN;
     let width = VECTORS * lanes;
-    let (mut cr, mut ci, mut counts) = ([T::default(); WIDEST], [T::default(); WIDEST], [0; WIDEST]);
+    let (mut cr, mut ci, mut counts) = buffers::<T>();
+    let (cr, ci, counts) = (&mut cr.0, &mut ci.0, &mut counts.0);
     for ((x, y), out) in x.chunks(width).zip(y.chunks(width)).zip(out.chunks_mut(width)) {
         for k in 0..width {
             let last = k.min(x.len() - 1);
@@ -212,8 +222,7 @@ type Ints<S, T> = <Mask<S, T> as SimdMask<S>>::Ints;
 #[inline(always)]
 fn step<S: Simd, T: Point>(re: &mut Vector<S, T>, im: &mut Vector<S, T>, cr: Vector<S, T>, ci: Vector<S, T>) {
     let square = re.mul_sub_precise(*re, *im * *im);
-    let product = *re * *im;
-    *im = product + product + ci;
+    *im = (*re + *re) * *im + ci; // doubling is exact, so rounded as NumPy's
     *re = square + cr;
 }
 
@@ -229,7 +238,7 @@ fn group<S: Simd, T: Point>(simd: S, x: &[T], ci: [Vector<S, T>; VECTORS], out: 
     let lanes = Vector::<S, T>::LEN;
     let cr: [Vector<S, T>; VECTORS] = std::array::from_fn(|k| Vector::<S, T>::from_slice(simd, &x[k * lanes..][..lanes]));
     let (mut re, mut im) = (cr, ci);
-    let mut active = u64::MAX >> (64 - lanes * VECTORS);
+    let mut active = u128::MAX >> (128 - lanes * VECTORS);
     let mut counts = [Ints::<S, T>::splat(simd, Count::from_steps(0)); VECTORS];
     let mut done = 0;
     while done < iterations && active != 0 {
@@ -276,10 +285,10 @@ fn advance<S: Simd, T: Point>(simd: S, counts: Ints<S, T>, mask: Mask<S, T>, ste
 
 /// One bit per lane of the group: still inside.
 #[inline(always)]
-fn bits<S: Simd, T: Point>(simd: S, re: &[Vector<S, T>; VECTORS], im: &[Vector<S, T>; VECTORS]) -> u64 {
+fn bits<S: Simd, T: Point>(simd: S, re: &[Vector<S, T>; VECTORS], im: &[Vector<S, T>; VECTORS]) -> u128 {
     let mut bits = 0;
     for k in 0..VECTORS {
-        bits |= inside::<S, T>(simd, re[k], im[k]).to_bitmask() << (k * Vector::<S, T>::LEN);
+        bits |= u128::from(inside::<S, T>(simd, re[k], im[k]).to_bitmask()) << (k * Vector::<S, T>::LEN);
     }
     bits
 }

@@ -280,9 +280,10 @@ impl Philox {
             let [words] = self.words(simd, [S::u64s::from_fn(simd, |l| start / T::PER + l as u64)]);
             T::store(simd, words, buffer);
             let ready = &buffer[(start % T::PER) as usize..];
-            let (now, rest) = std::mem::take(&mut out).split_at_mut(ready.len().min(out.len()));
-            now.copy_from_slice(&ready[..now.len()]);
-            start += now.len() as u64;
+            let n = ready.len().min(out.len());
+            let (now, rest) = out.split_at_mut(n);
+            now.copy_from_slice(&ready[..n]);
+            start += n as u64;
             out = rest;
         }
     }
