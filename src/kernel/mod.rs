@@ -11,6 +11,8 @@
 //!
 //! Adding a kernel: one file here, with its parameters (a `#[repr(C)]` Pod struct), its [`Work`], its scratch, its body.
 
+pub mod dense;
+
 use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
