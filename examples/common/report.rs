@@ -191,7 +191,7 @@ impl Report {
             lines.push(format!("  result {result}"));
         }
         if let Some(residual) = self.residual {
-            lines.push(format!("  residual {residual:.3}"));
+            lines.push(format!("  residual {residual:.1e}"));
         }
         lines.extend(self.notes.iter().map(|note| format!("  {note}")));
         lines.extend(self.wrote.iter().map(|path| format!("wrote {}", path.display())));

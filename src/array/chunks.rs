@@ -103,6 +103,9 @@ mod tests {
     fn automatic_squares_hold_1_mib() {
         let grid = squares(&[8000, 12000], DType::I32);
         let largest = grid.largest();
-        assert!(largest[0] * largest[1] * 4 <= BUSY_CHUNK_BYTES && largest[0] * largest[1] * 8 > BUSY_CHUNK_BYTES, "{largest:?}");
+        assert!(
+            largest[0] * largest[1] * 4 <= BUSY_CHUNK_BYTES && largest[0] * largest[1] * 8 > BUSY_CHUNK_BYTES,
+            "{largest:?}"
+        );
     }
 }

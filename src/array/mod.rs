@@ -3,6 +3,7 @@
 //! Owns: [`Array`], its operations (one file per family, each lowers itself to chunk tasks), the automatic chunk grid. Must not know:
 //! devices, schedules. Invariant: building an array reads no data and runs nothing; `compute` and `start` do.
 
+mod cholesky;
 mod chunks;
 mod compute;
 mod leaf;

@@ -12,6 +12,7 @@
 //! Adding a kernel: one file here, with its parameters (a `#[repr(C)]` Pod struct), its [`Work`], its scratch, its body.
 
 pub mod block_sum;
+pub mod dense;
 pub mod gemv;
 pub mod mandelbrot;
 pub mod random;

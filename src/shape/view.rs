@@ -106,6 +106,15 @@ impl Layout {
         last(self) == 1 || self.shape.last().is_none_or(|&n| n <= 1)
     }
 
+    /// Distance between the rows of a matrix, which are slices that do not overlap.
+    fn row_step(&self) -> usize {
+        self.assert_rows_are_slices();
+        let [rows, len] = self.shape[..] else { panic!("chunk {:?} is not a matrix", self.shape) };
+        let step = self.strides[0] as usize;
+        assert!(step >= len || rows <= 1, "rows of {len} elements overlap: they are {step} apart");
+        step
+    }
+
     fn assert_rows_are_slices(&self) {
         assert!(self.has_row_slices(), "last axis has stride {}: rows are not slices", last(self));
     }
@@ -353,6 +362,19 @@ impl<'a> ChunkViewMut<'a> {
         let offset = self.layout.row_offset(r);
         // SAFETY: r < rows, so the row lies inside the layout, exclusively borrowed through `&mut self`.
         unsafe { std::slice::from_raw_parts_mut(self.pointer::<T>().add(offset), len) }
+    }
+
+    /// All rows of a matrix `(m, n)` at once, each a slice.
+    ///
+    /// # Panics
+    /// If the chunk is not 2-d, its rows overlap, the last axis is strided, or the dtype another.
+    pub fn rows_mut<T: Element>(&mut self) -> impl ExactSizeIterator<Item = &mut [T]> {
+        let (rows, len) = self.layout.rows();
+        let step = self.layout.row_step();
+        let data = self.pointer::<T>();
+        // SAFETY: row r < rows lies inside the layout, exclusively borrowed through `&mut self`; `row_step` proved that the rows
+        // do not overlap, and each is handed out once.
+        (0..rows).map(move |r| unsafe { std::slice::from_raw_parts_mut(data.add(r * step), len) })
     }
 
     /// Number of rows along the last axis.

@@ -1,0 +1,102 @@
+//! Tile kernels of blocked Cholesky, `A = L L^T`: potrf, trsm, syrk, gemm.
+//!
+//! Owns: dense products and factors of one tile. Must not know: the order of tiles, threads. Invariant: the same inputs give
+//! the same bits on one SIMD level; between levels the last bits differ, because levels without fused multiply-add round
+//! twice, and widths of blocks decide the order of a few sums.
+//!
+//! All tiles are row-major. Vectors run along the columns of C, so the right operand's panels are three vectors wide and the
+//! left operand is broadcast. [`LEFT`] and [`RIGHT`] are the packed forms, the same for [`Gemm`] and [`Syrk`]: a tile of L is
+//! packed once per form and read by every task of its row and column. A packed value is one contiguous 1-d run of numbers.
+//!
+//! After Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34(3), 2008.
+
+mod block;
+mod gemm;
+mod micro;
+mod pack;
+mod packing;
+mod potrf;
+mod syrk;
+#[cfg(test)]
+mod tests;
+mod trsm;
+
+pub use gemm::{Gemm, ProductParams};
+pub use potrf::{Potrf, PotrfParams};
+pub use syrk::Syrk;
+pub use trsm::Trsm;
+
+use crate::kernel::Scratch;
+use crate::kernel::simd::level;
+use crate::shape::{ChunkViewMut, DType};
+use block::DIAGONAL;
+use micro::Num;
+
+/// Packed form of a left operand: panels as high as the register tile.
+pub const LEFT: u8 = 0;
+/// Packed form of a right operand: panels as wide as the register tile.
+pub const RIGHT: u8 = 1;
+
+/// Runs the body with `T` = the float type that a dtype names.
+macro_rules! with_type {
+    ($dtype:expr, $t:ident => $body:expr) => {
+        match $dtype {
+            $crate::shape::DType::F32 => {
+                type $t = f32;
+                $body
+            }
+            $crate::shape::DType::F64 => {
+                type $t = f64;
+                $body
+            }
+            other => panic!("dense kernels take f32 and f64, not {other}"),
+        }
+    };
+}
+use with_type;
+
+/// Runs the body with the constant `MR` = rows of the register tile.
+macro_rules! with_height {
+    ($s:ty, $t:ty, $mr:ident => $body:expr) => {
+        if $crate::kernel::dense::micro::tall::<$s, $t>() {
+            const $mr: usize = 8;
+            $body
+        } else {
+            const $mr: usize = 4;
+            $body
+        }
+    };
+}
+use with_height;
+
+/// The rows of a tile.
+fn rows_of<'a, T: Num>(tile: &'a mut ChunkViewMut<'_>) -> Vec<&'a mut [T]> {
+    tile.rows_mut::<T>().collect()
+}
+
+/// Scratch of the kernels that solve: packed left and right operands, a diagonal block, its inverse.
+struct Space<'a, T> {
+    left: &'a mut [T],
+    right: &'a mut [T],
+    diagonal: &'a mut [T],
+    inverse: &'a mut [T],
+}
+
+impl<'a, T: Num> Space<'a, T> {
+    fn take(scratch: &mut Scratch<'a>, m: usize, n: usize) -> Self {
+        let [left, right, diagonal, inverse] = lengths(m, n).map(|len| scratch.take(len));
+        Self { left, right, diagonal, inverse }
+    }
+}
+
+impl Space<'_, f64> {
+    /// Bytes that `take` needs for a tile `(m, n)`.
+    fn bytes(m: usize, n: usize, dtype: DType) -> u64 {
+        lengths(m, n).iter().map(|len| (len * dtype.bytes() + 64) as u64).sum()
+    }
+}
+
+/// Elements of the four parts; 8 = the highest register tile.
+fn lengths(m: usize, n: usize) -> [usize; 4] {
+    [m.next_multiple_of(8) * n, DIAGONAL * n, DIAGONAL * DIAGONAL, DIAGONAL * DIAGONAL]
+}

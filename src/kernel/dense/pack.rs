@@ -1,0 +1,81 @@
+//! Packed operands: panels of as many rows as the register tile wants.
+//!
+//! Owns: the panel layout. Must not know: what is computed. Invariant: rows that pad the last panel are zero.
+//!
+//! A matrix `(m, k)` in panels of `w` rows is `ceil(m / w)` panels after another, each `(k, w)` in C order: element `(i, p)`
+//! lies at `(i / w * k + p) * w + i % w`. A range of k of a panel is therefore contiguous. `w` depends on the SIMD level.
+
+use std::ops::Range;
+
+use super::micro::Num;
+
+/// Panels of a packed matrix, or a part of them.
+#[derive(Clone)]
+pub(super) struct Panels<'a, T> {
+    /// All panels.
+    pub data: &'a [T],
+    /// Columns of the whole packed matrix.
+    pub depth: usize,
+    /// First panel of the part.
+    pub first: usize,
+    /// Columns of the part.
+    pub range: Range<usize>,
+}
+
+impl<'a, T> Panels<'a, T> {
+    /// A whole packed matrix.
+    pub fn whole(data: &'a [T], depth: usize) -> Self {
+        Self { data, depth, first: 0, range: 0..depth }
+    }
+
+    /// Columns `range` of panel `index` of the part, in panels of `width` rows.
+    #[inline(always)]
+    pub fn panel(&self, index: usize, width: usize, range: Range<usize>) -> &'a [T] {
+        let start = (self.first + index) * self.depth;
+        &self.data[(start + range.start) * width..(start + range.end) * width]
+    }
+}
+
+/// Where to pack: panels of `width` rows and `depth` columns, of which `range` is filled, from panel `first` on.
+#[derive(Clone)]
+pub(super) struct Place {
+    /// Rows per panel.
+    pub width: usize,
+    /// Columns of the whole packed matrix.
+    pub depth: usize,
+    /// First panel to fill.
+    pub first: usize,
+    /// Columns to fill.
+    pub range: Range<usize>,
+}
+
+/// Packs `rows` rows, each as long as `place.range`; `row(i)` is row i.
+#[inline(always)]
+pub(super) fn pack<'r, T: Num>(to: &mut [T], place: &Place, rows: usize, row: impl Fn(usize) -> &'r [T]) {
+    let Place { width, depth, first, ref range } = *place;
+    let len = range.len();
+    for panel in 0..rows.div_ceil(width) {
+        let start = ((first + panel) * depth + range.start) * width;
+        let to = &mut to[start..start + len * width];
+        let base = panel * width;
+        let present = width.min(rows - base);
+        let mut r = 0;
+        // Four rows at a time: the compiler turns this into loads and shuffles.
+        while r + 4 <= present {
+            let [a, b, c, d] = std::array::from_fn(|i| &row(base + r + i)[..len]);
+            for (p, to) in to.chunks_exact_mut(width).enumerate() {
+                to[r..r + 4].copy_from_slice(&[a[p], b[p], c[p], d[p]]);
+            }
+            r += 4;
+        }
+        for r in r..present {
+            let from = &row(base + r)[..len];
+            for (to, &x) in to.chunks_exact_mut(width).zip(from) {
+                to[r] = x;
+            }
+        }
+        if present < width {
+            to.chunks_exact_mut(width).for_each(|to| to[present..].fill(T::default()));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! `trsm`: `B <- B L^-T` on one tile.
+//!
+//! Owns: the kernel that turns a column tile into a tile of L. Must not know: the factorisation around it. Invariant: only the
+//! lower triangle of L is read.
+
+use fearless_simd::{Level, Simd, dispatch};
+
+use super::block::{Block, DIAGONAL, invert, solve, subtract_product};
+use super::micro::{self, Num};
+use super::pack::{Panels, Place, pack};
+use super::{Space, level, rows_of, with_height, with_type};
+use crate::kernel::{Fault, Kernel, Scratch, Work};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut};
+
+/// `B <- B L^-T` with L `(n, n)` lower triangular, B `(m, n)`; `f32` or `f64`.
+///
+/// Input: L, as [`Potrf`](super::Potrf) left it. Update: B. Work: `m n^2`. Diagonal blocks of 48 are inverted and applied as
+/// products (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., 14.2), the rest is products: stable as long as
+/// those blocks are not nearly singular, which a Cholesky factor's are not unless the matrix itself is.
+pub struct Trsm {
+    level: Level,
+}
+
+impl Trsm {
+    /// The kernel for this machine.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { level: level() }
+    }
+
+    /// The kernel for one SIMD level.
+    #[must_use]
+    pub fn at(level: Level) -> Self {
+        Self { level }
+    }
+}
+
+impl Default for Trsm {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Kernel for Trsm {
+    fn name(&self) -> &'static str {
+        "trsm"
+    }
+
+    fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        let b = operands[operands.len() - 1];
+        let (m, n) = (b.shape[0] as f64, b.shape[1] as f64);
+        Work { flops: m * n * n, bytes: (n * n + 2.0 * m * n) * b.dtype.bytes() as f64 }
+    }
+
+    fn scratch_bytes(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> u64 {
+        let b = operands[operands.len() - 1];
+        Space::bytes(b.shape[0], b.shape[1], b.dtype)
+    }
+
+    fn run_cpu(
+        &self,
+        _params: &[u8],
+        inputs: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        scratch: &mut Scratch<'_>,
+    ) -> Result<(), Fault> {
+        let b = &mut outputs[0];
+        let (m, n) = (b.layout().shape[0], b.layout().shape[1]);
+        with_type!(b.layout().dtype, T => {
+            let mut space = Space::<T>::take(scratch, m, n);
+            let mut rows = rows_of::<T>(b);
+            dispatch!(self.level, simd => run(simd, inputs[0], &mut rows, &mut space));
+        });
+        Ok(())
+    }
+}
+
+#[inline(always)]
+fn run<S: Simd, T: Num>(simd: S, l: ChunkView<'_>, b: &mut [&mut [T]], space: &mut Space<'_, T>) {
+    with_height!(S, T, MR => columns::<S, T, MR>(simd, l, b, space));
+}
+
+/// Left-looking: one block of columns after another, each updated by all before it.
+#[inline(always)]
+fn columns<S: Simd, T: Num, const MR: usize>(simd: S, l: ChunkView<'_>, b: &mut [&mut [T]], space: &mut Space<'_, T>) {
+    let n = l.shape()[1];
+    for j in (0..n).step_by(DIAGONAL) {
+        let width = DIAGONAL.min(n - j);
+        let mut c = Block { rows: b, column: j, columns: width };
+        let place = Place { width: micro::nr::<S, T>(), depth: j, first: 0, range: 0..j };
+        pack(space.right, &place, width, |i| &l.row::<T>(j + i)[..j]);
+        let left = Panels { data: space.left, depth: n, first: 0, range: 0..j };
+        subtract_product::<S, T, MR, false>(simd, &left, &Panels::whole(space.right, j), &mut c);
+        space.diagonal.fill(T::default());
+        for i in 0..width {
+            for (p, &x) in l.row::<T>(j + i)[j..=j + i].iter().enumerate() {
+                space.diagonal[p * DIAGONAL + i] = x;
+            }
+        }
+        invert(simd, space.diagonal, width, space.inverse);
+        let place = Place { width: MR, depth: n, first: 0, range: j..j + width };
+        solve::<S, T, MR>(simd, space.inverse, &mut c, space.left, &place);
+    }
+}
