@@ -291,7 +291,7 @@ fn kernels_write_read_and_sum() {
         run(&sum, i as u32, &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)]);
         assert_eq!(out, [x.iter().map(|&v| f64::from(v)).sum(), x.len() as f64]);
         run(&weighted, i as u32, &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)]);
-        assert_eq!(out, [x.iter().zip(w).map(|(&x, w)| f64::from(x) * w).sum(), w.iter().sum()]);
+        assert_eq!(out, [x.iter().zip(w).map(|(&x, w)| f64::from(x) * w).sum::<f64>(), w.iter().sum::<f64>()]);
     }
     // Never written: nothing is read.
     let huge = store::open(&format!("{}/tests/data/chunked.h5:/huge", env!("CARGO_MANIFEST_DIR"))).unwrap();
