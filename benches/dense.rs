@@ -49,7 +49,15 @@ fn definite(n: usize) -> impl Fn(usize, usize) -> f64 {
 
 /// A well-conditioned lower triangle: repeated solves neither grow nor vanish.
 fn unit_lower(n: usize) -> impl Fn(usize, usize) -> f64 {
-    move |i, j| if i == j { 1.0 } else if j < i { noise(i, j) / (n * n) as f64 } else { 0.0 }
+    move |i, j| {
+        if i == j {
+            1.0
+        } else if j < i {
+            noise(i, j) / (n * n) as f64
+        } else {
+            0.0
+        }
+    }
 }
 
 struct Tile<T> {
@@ -160,7 +168,17 @@ fn theirs<T: Number>(n: usize) -> Vec<Case> {
             Box::new(move || {
                 let (a, at) = (again.as_ref(), again.transpose());
                 timed(|| {
-                    triangular::matmul(d.as_mut(), TriangularLower, Accum::Add, a, Rectangular, at, Rectangular, minus, Par::Seq);
+                    triangular::matmul(
+                        d.as_mut(),
+                        TriangularLower,
+                        Accum::Add,
+                        a,
+                        Rectangular,
+                        at,
+                        Rectangular,
+                        minus,
+                        Par::Seq,
+                    );
                 })
             }),
         ),
@@ -216,7 +234,8 @@ fn whole<T: Number>(n: usize, size: usize) -> Vec<Case> {
     let source: Vec<Vec<Tile<T>>> = (0..tiles)
         .map(|i| (0..=i).map(|j| Tile::new(size, size, |p, q| matrix(i * size + p, j * size + q))).collect())
         .collect();
-    let mut work: Vec<Vec<Tile<T>>> = (0..tiles).map(|i| (0..=i).map(|_| Tile::new(size, size, |_, _| 0.0)).collect()).collect();
+    let mut work: Vec<Vec<Tile<T>>> =
+        (0..tiles).map(|i| (0..=i).map(|_| Tile::new(size, size, |_, _| 0.0)).collect()).collect();
     let mut scratch = scratch_for::<T>(&Potrf::new(), size).max(scratch_for::<T>(&Trsm::new(), size));
     let ours = Box::new(move || {
         for (to, from) in work.iter_mut().flatten().zip(source.iter().flatten()) {

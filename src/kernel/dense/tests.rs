@@ -48,7 +48,8 @@ impl<T: Num> Window<T> {
 
 fn random(seed: u64) -> impl Fn(usize, usize) -> f64 {
     move |i, j| {
-        let mut z = seed.wrapping_mul(0x9e37_79b9).wrapping_add(((i as u64) << 32) | j as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut z =
+            seed.wrapping_mul(0x9e37_79b9).wrapping_add(((i as u64) << 32) | j as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
@@ -237,9 +238,8 @@ fn tiled_cholesky<T: Num>(level: Level, sizes: &[usize], matrix: &dyn Fn(usize, 
     let starts: Vec<usize> = sizes.iter().scan(0, |at, &s| Some(std::mem::replace(at, *at + s))).collect();
     let t = sizes.len();
     let n: usize = sizes.iter().sum();
-    let tile = |i: usize, j: usize| {
-        Window::<T>::new(sizes[i], sizes[j], sizes[j] + 2, |p, q| matrix(starts[i] + p, starts[j] + q))
-    };
+    let tile =
+        |i: usize, j: usize| Window::<T>::new(sizes[i], sizes[j], sizes[j] + 2, |p, q| matrix(starts[i] + p, starts[j] + q));
     let mut tiles: Vec<Vec<Window<T>>> = (0..t).map(|i| (0..=i).map(|j| tile(i, j)).collect()).collect();
     for k in 0..t {
         let mut l = tiles[k][k].clone();
@@ -288,8 +288,11 @@ fn empty_k_changes_nothing() {
 /// Work counts, and forms shared by the two products.
 #[test]
 fn declarations() {
-    let (a, b, c) =
-        (Window::<f64>::new(10, 30, 30, random(1)), Window::<f64>::new(20, 30, 30, random(2)), Window::<f64>::new(10, 20, 20, random(3)));
+    let (a, b, c) = (
+        Window::<f64>::new(10, 30, 30, random(1)),
+        Window::<f64>::new(20, 30, 30, random(2)),
+        Window::<f64>::new(10, 20, 20, random(3)),
+    );
     let gemm = Gemm::new();
     let work = gemm.work(&product(30), &[a.meta(), b.meta(), c.meta()]);
     assert_eq!((work.flops, work.bytes), (12000.0, 8.0 * 1300.0));
