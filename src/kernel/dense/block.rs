@@ -130,7 +130,7 @@ fn combine<S: Simd, T: Num, const NV: usize>(
     let [mut total, rest @ ..] = sums;
     for sums in &rest {
         for (total, &sum) in total.iter_mut().zip(sums) {
-            *total = *total + sum;
+            *total += sum;
         }
     }
     total

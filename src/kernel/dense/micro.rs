@@ -54,7 +54,7 @@ pub(super) fn load<S: Simd, T: Num, const NV: usize>(simd: S, from: &[T]) -> [T:
 #[inline(always)]
 pub(super) fn minus<S: Simd, T: Num, const NV: usize>(mut x: [T::Native<S>; NV], y: &[T::Native<S>; NV]) -> [T::Native<S>; NV] {
     for (x, &y) in x.iter_mut().zip(y) {
-        *x = *x - y;
+        *x -= y;
     }
     x
 }
