@@ -1,6 +1,6 @@
 //! The tile kernels of Cholesky, faer's counterparts beside them, and the machine's multiply-add peak, on one thread.
 //!
-//! `cargo bench --bench dense` measures each by itself; `cargo bench --bench dense -- --ratios` runs all of one size in turns
+//! `cargo bench --bench dense` measures each by itself; `cargo bench --bench dense -- --ratios [GROUP]` runs all of one size in turns
 //! and prints medians, shares of the peak and ratios to faer: the numbers to believe on a shared machine. faer gets
 //! column-major matrices of its own; `/4096` means tiles that are windows of a matrix with 4096 columns. The products take
 //! operands that are packed already, as in a factorisation, where one packing serves a whole row of tiles.
@@ -291,9 +291,9 @@ fn groups() -> Vec<(String, Vec<Case>)> {
     all
 }
 
-/// Interleaved rounds; medians.
-fn ratios() {
-    for (group, mut cases) in groups() {
+/// Interleaved rounds of the groups whose names contain `wanted`; medians.
+fn ratios(wanted: &str) {
+    for (group, mut cases) in groups().into_iter().filter(|(group, _)| group.contains(wanted)) {
         let mut times = vec![Vec::new(); cases.len()];
         let rounds = if cases.len() > 2 { 41 } else { 9 };
         for _ in 0..rounds {
@@ -318,8 +318,10 @@ fn ratios() {
 }
 
 fn main() {
-    if std::env::args().any(|a| a == "--ratios") {
-        return ratios();
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|a| a == "--ratios") {
+        let wanted = arguments.get(at + 1).filter(|a| !a.starts_with('-'));
+        return ratios(wanted.map_or("", String::as_str));
     }
     let mut criterion = Criterion::default().sample_size(20).configure_from_args();
     for (name, cases) in groups() {

@@ -11,28 +11,35 @@ use super::{Action, Flight, Item, Scheduler};
 use crate::device::HOST;
 use crate::id::{CopyId, DeviceId, GraphId, SpaceId, TaskId, ValueId};
 use crate::kernel::Form;
+use crate::task::Operand;
 
 impl Scheduler {
-    /// Pooled bytes that committing a task to a device of `space` takes: in host memory, and in that space.
+    /// Bytes that committing a task to a device of `space` takes at most: in host memory, and in that space.
     pub(super) fn need(&self, id: GraphId, task: TaskId, space: SpaceId) -> (u64, u64) {
         let job = &self.jobs[&id];
         let graph = &job.graph;
         let (mut host, mut there) = (0, 0);
         let mut add = |s: SpaceId, bytes: u64| *(if s == HOST { &mut host } else { &mut there }) += bytes;
-        for (value, form) in self.wanted_inputs(id, task) {
-            if job.find(value, space, form).is_none() {
-                add(space, job.replica_bytes(value, form, task));
+        let pooled = |value: ValueId| !(job.graph.window_id(value).is_some() && job.has_free_window(value));
+        for (index, (value, form)) in self.wanted_inputs(id, task).enumerate() {
+            if job.find(value, space, form).is_some() || self.wanted_inputs(id, task).take(index).any(|o| o == (value, form)) {
+                continue;
             }
-            let plain_there = job.find(value, space, Form::Plain).is_some();
-            if form != Form::Plain && !plain_there {
+            if form != Form::Plain {
+                add(space, job.replica_bytes(value, form, task));
+                if job.find(value, space, Form::Plain).is_some() || self.wanted_inputs(id, task).any(|o| o == (value, Form::Plain)) {
+                    continue;
+                }
+            }
+            if space != HOST || pooled(value) {
                 add(space, job.replica_bytes(value, Form::Plain, task));
             }
-            if space != HOST && !plain_there && job.find(value, HOST, Form::Plain).is_none() {
+            if space != HOST && job.find(value, HOST, Form::Plain).is_none() && pooled(value) {
                 add(HOST, job.replica_bytes(value, Form::Plain, task));
             }
         }
         for output in graph.outputs(task) {
-            if self.output_is_pooled(id, output, space) {
+            if !self.output_has_place(id, output, space) {
                 add(space, class(graph.bytes(output.value)));
             }
         }
@@ -45,27 +52,26 @@ impl Scheduler {
         inputs.chain(graph.outputs(task).iter().filter_map(|o| o.updates).map(|old| (old, Form::Plain)))
     }
 
-    fn output_is_pooled(&self, id: GraphId, output: &crate::task::Operand, space: SpaceId) -> bool {
+    /// Before a commit: whether an output will need no new bytes, because it goes to its window or takes over an old value's place.
+    fn output_has_place(&self, id: GraphId, output: &Operand, space: SpaceId) -> bool {
         let job = &self.jobs[&id];
-        if job.graph.is_opaque(output.value) || self.donation(id, output, space).is_some() {
+        if job.graph.is_opaque(output.value) || job.find(output.value, space, Form::Plain).is_some() {
             return false;
         }
-        !(space == HOST && self.window_is_free(id, output.value, output.updates))
+        if space == HOST && job.has_free_window(output.value) {
+            return true;
+        }
+        output.updates.is_some_and(|old| match job.find(old, space, Form::Plain) {
+            Some(at) => job.donates(old, output.value, job.replica(at), 0),
+            None => job.uses[old.index()] == 1 && !(space == HOST && job.has_free_window(old)),
+        })
     }
 
-    /// The replica of the old value whose bytes an update takes over.
-    fn donation(&self, id: GraphId, output: &crate::task::Operand, space: SpaceId) -> Option<u32> {
+    /// The replica of the old value whose bytes an update takes over; the updating task has pinned it once.
+    fn donation(&self, id: GraphId, output: &Operand, space: SpaceId) -> Option<u32> {
         let (job, old) = (&self.jobs[&id], output.updates?);
         let at = job.find(old, space, Form::Plain)?;
-        job.donates(old, output.value, job.replica(at)).then_some(at)
-    }
-
-    fn window_is_free(&self, id: GraphId, value: ValueId, updates: Option<ValueId>) -> bool {
-        let job = &self.jobs[&id];
-        let Some(window) = job.graph.window_id(value) else { return false };
-        let occupant = job.occupant[window];
-        let by_old = updates.is_some_and(|old| occupant == old.0 + 1 && job.uses[old.index()] == 1);
-        !job.poisoned[window] && (occupant == 0 || by_old)
+        job.donates(old, output.value, job.replica(at), 1).then_some(at)
     }
 
     /// Commits a task to a device: every replica it needs has a place from here on.
@@ -78,6 +84,7 @@ impl Scheduler {
         if job.frontier != task.index() {
             job.charged[task.index()] += host_bytes;
             job.extra += host_bytes;
+            self.extra += host_bytes;
         }
         let graph = job.graph.clone();
         for (value, form) in self.wanted_inputs(id, task).collect::<Vec<_>>() {
@@ -85,25 +92,31 @@ impl Scheduler {
             self.jobs.get_mut(&id).expect("still there").replica_mut(replica).pins += 1;
         }
         for output in graph.outputs(task) {
+            let spare = self.jobs[&id].find(output.value, space, Form::Plain).is_some();
+            let free_window = space == HOST && !spare && self.jobs[&id].has_free_window(output.value);
             if self.donation(id, output, space).is_some() {
                 continue;
             }
             let place = if graph.is_opaque(output.value) {
+                self.memory.reserve(HOST, class(graph.bytes(output.value)), actions);
                 Place::Opaque
-            } else if space == HOST && self.window_is_free(id, output.value, output.updates) {
+            } else if free_window {
                 Place::Home
             } else {
                 Place::Buffer(self.memory.take(space, graph.bytes(output.value), actions))
             };
-            self.add_output(id, output.value, space, place, (at, task));
+            self.add_output(id, output.value, (space, place, spare), (at, task));
         }
-        self.devices[at.index()].staged.push((id, task));
+        let estimate = self.jobs[&id].estimate(task, at).unwrap_or(0);
+        let device = &mut self.devices[at.index()];
+        device.committed_ns = device.committed_ns.saturating_add(estimate);
+        device.staged.push((id, task));
         self.promote(at);
     }
 
-    fn add_output(&mut self, id: GraphId, value: ValueId, space: SpaceId, place: Place, by: (DeviceId, TaskId)) {
+    fn add_output(&mut self, id: GraphId, value: ValueId, (space, place, spare): (SpaceId, Place, bool), by: (DeviceId, TaskId)) {
         let mut replica = Replica::new(space, Form::Plain, place, Arrival::Coming, by);
-        replica.pins = 1;
+        (replica.pins, replica.spare) = (1, spare);
         self.jobs.get_mut(&id).expect("a queued task belongs to a job").add(value, replica);
     }
 
@@ -121,8 +134,7 @@ impl Scheduler {
         if let Some(at) = job.find(value, space, form) {
             return at;
         }
-        let place = if form == Form::Plain && space == HOST && job.graph.is_final(value) && self.window_is_free(id, value, None)
-        {
+        let place = if form == Form::Plain && space == HOST && job.has_free_window(value) {
             Place::Home
         } else {
             let bytes = job.replica_bytes(value, form, by.1);
@@ -160,22 +172,21 @@ impl Scheduler {
             job.replica_mut(from).pins += 1;
             job.replica_mut(to).pins += 1;
             job.replica_mut(to).arrival = Arrival::Coming;
+            let far = if space == HOST { job.replica(from).space } else { space };
+            let bytes = job.graph.bytes(value);
             if form != Form::Plain {
                 self.devices[device.index()].launchable.push_front(Item::Pack(id, value, to));
                 continue;
             }
-            let far = if space == HOST { job.replica(from).space } else { space };
-            let bytes = job.graph.bytes(value);
             let upload = space != HOST;
-            let Some(link_of) = self.devices.iter().position(|d| d.spec.space == far && d.spec.link.is_some()) else {
-                continue;
-            };
+            let link_of = self.devices.iter().position(|d| d.alive && d.spec.space == far && d.spec.link.is_some());
+            let link_of = link_of.expect("a space other than the host's has a living device with a link");
             let device = &mut self.devices[link_of];
             let ns = device.spec.link.map_or(0, |link| link[usize::from(!upload)].transfer_ns(bytes));
             let link = &mut device.links[usize::from(!upload)];
             link.queue.push_back(Crossing { graph: id, value, from, to, ns });
             link.queued_ns += ns;
-            self.jobs.get_mut(&id).expect("still there").flying += 1;
+            self.took_off(id);
             self.next_crossing(DeviceId::at(link_of), upload, actions);
         }
     }
@@ -204,14 +215,12 @@ impl Scheduler {
         let Some((device, direction)) = found else { return };
         let Some((_, crossing)) = self.devices[device].links[direction].current.take() else { return };
         let Crossing { graph: id, value, from, to, .. } = crossing;
+        self.landed(id);
         if let Some(job) = self.jobs.get_mut(&id) {
-            job.flying -= 1;
             job.replica_mut(from).pins -= 1;
             job.replica_mut(to).pins -= 1;
             job.replica_mut(to).arrival = if arrived { Arrival::Ready } else { Arrival::Wanted };
-            if arrived && job.graph.is_final(value) && job.replica(to).space == HOST {
-                job.homeless -= 1;
-            }
+            job.count_home(value);
             self.arrived(id, value, actions);
             self.drop_if_unused(id, value);
             self.finish_if_over(id, actions);
@@ -257,28 +266,23 @@ impl Scheduler {
         let job = self.jobs.get_mut(&id).expect("a staged task belongs to a job");
         job.state[task.index()] = State::Running;
         let estimate_ns = job.estimate(task, at).unwrap_or(0);
+        self.devices[at.index()].committed_ns -= estimate_ns;
         let launch = self.take_off(at, id, Item::Task(id, task), estimate_ns, operands);
         actions.push(Action::Run { launch, graph: id, task, device: at });
     }
 
     /// The place of an output, and from where its old value is copied in, if it is not there already.
-    fn open_output(
-        &mut self,
-        id: GraphId,
-        task: TaskId,
-        at: DeviceId,
-        output: &crate::task::Operand,
-    ) -> (Place, Option<Place>) {
+    fn open_output(&mut self, id: GraphId, task: TaskId, at: DeviceId, output: &Operand) -> (Place, Option<Place>) {
         let space = self.devices[at.index()].spec.space;
         let job = self.jobs.get_mut(&id).expect("a staged task belongs to a job");
         let old = output.updates.and_then(|old| Some((old, job.find(old, space, Form::Plain)?)));
-        if let Some(new) = job.find(output.value, space, Form::Plain) {
-            let place = job.replica(new).place;
-            return (place, old.map(|(_, at)| job.replica(at).place));
+        let made = job.find_spare(output.value, space).or_else(|| job.find(output.value, space, Form::Plain));
+        if let Some(new) = made {
+            return (job.replica(new).place, old.map(|(_, at)| job.replica(at).place));
         }
         let (old, replica) = old.expect("an output without a place takes over its old value's");
         let place = job.remove(old, replica);
-        self.add_output(id, output.value, space, place, (at, task));
+        self.add_output(id, output.value, (space, place, false), (at, task));
         (place, None)
     }
 
@@ -303,45 +307,9 @@ impl Scheduler {
     ) -> crate::id::LaunchId {
         let launch = self.new_launch();
         self.devices[at.index()].started(self.now, estimate_ns);
-        self.jobs.get_mut(&graph).expect("a launch belongs to a job").flying += 1;
-        let flight = Flight { graph, device: at, item, start_ns: self.now, estimate_ns, operands, abandoned: false };
+        self.took_off(graph);
+        let flight = Flight { graph, device: at, item, start_ns: self.now, estimate_ns, operands, abandoned: None };
         self.launches.insert(launch, flight);
         launch
-    }
-
-    /// Unpins what a task used.
-    pub(super) fn unpin_operands(&mut self, id: GraphId, task: TaskId, space: SpaceId) {
-        for (value, form) in self.wanted_inputs(id, task).collect::<Vec<_>>() {
-            self.unpin(id, value, space, form);
-        }
-    }
-
-    pub(super) fn unpin(&mut self, id: GraphId, value: ValueId, space: SpaceId, form: Form) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        // A donated old value has no replica any more.
-        if let Some(at) = job.find(value, space, form) {
-            job.replica_mut(at).pins -= 1;
-            self.drop_if_unused(id, value);
-        }
-    }
-
-    /// Frees `bytes` of a device's space by dropping replicas of this graph that nobody uses now and that exist elsewhere.
-    pub(super) fn make_room(&mut self, id: GraphId, space: SpaceId, bytes: u64) -> bool {
-        let values = self.jobs[&id].graph.value_count();
-        for value in (0..values).map(ValueId::at) {
-            if self.memory.fits(space, bytes) {
-                break;
-            }
-            let job = self.jobs.get_mut(&id).expect("a queued task belongs to a job");
-            let ready_at_home = job.find(value, HOST, Form::Plain).is_some_and(|h| job.replica(h).arrival == Arrival::Ready);
-            let idle = |at: &u32| job.replica(*at).space == space && job.replica(*at).pins == 0;
-            let old: Vec<u32> = if ready_at_home { job.of(value).filter(idle).collect() } else { Vec::new() };
-            for at in old {
-                if let Place::Buffer(buffer) = job.remove(value, at) {
-                    self.memory.give(buffer);
-                }
-            }
-        }
-        self.memory.fits(space, bytes)
     }
 }

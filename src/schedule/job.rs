@@ -40,8 +40,12 @@ pub(super) struct Replica {
     pub(super) form: Form,
     pub(super) place: Place,
     pub(super) arrival: Arrival,
-    /// Users that must not lose it: staged and running tasks, moves.
+    /// Users that must not lose it: staged and running tasks, moves, packings.
     pub(super) pins: u32,
+    /// Written by a task that runs again, while this space has a replica already: dropped when written.
+    pub(super) spare: bool,
+    /// Tells it from earlier replicas of the same slab entry.
+    pub(super) serial: u64,
     /// Who wants it: whose workers pack it, and by which task's kernel.
     pub(super) wanted: (DeviceId, TaskId),
     next: u32,
@@ -64,6 +68,7 @@ pub(super) struct Job {
     heads: Vec<u32>,
     replicas: Vec<Replica>,
     free: Vec<u32>,
+    next_serial: u64,
     /// Value (index + 1) that occupies each result window; 0 = none.
     pub(super) occupant: Vec<u32>,
     /// Result windows that an abandoned task may still write.
@@ -79,9 +84,10 @@ pub(super) struct Job {
     /// Arrays and scratch.
     pub(super) base: u64,
     pub(super) remaining: usize,
-    /// Final values that are not in host memory yet.
+    /// Final values that are not in host memory yet, and which ones are.
     pub(super) homeless: usize,
-    /// Launches and moves under way.
+    at_home: Vec<bool>,
+    /// Launches and moves under way, given-up ones not counted.
     pub(super) flying: usize,
     pub(super) failed: bool,
     pub(super) finished: bool,
@@ -105,6 +111,7 @@ impl Job {
             heads: vec![END; v],
             replicas: Vec::new(),
             free: Vec::new(),
+            next_serial: 0,
             occupant: vec![0; graph.window_count()],
             poisoned: vec![false; graph.window_count()],
             frontier: 0,
@@ -115,6 +122,7 @@ impl Job {
             base,
             remaining: n,
             homeless: finals,
+            at_home: vec![false; v],
             flying: 0,
             failed: false,
             finished: false,
@@ -166,6 +174,8 @@ impl Job {
 
     pub(super) fn add(&mut self, value: ValueId, mut replica: Replica) -> u32 {
         replica.next = self.heads[value.index()];
+        self.next_serial += 1;
+        replica.serial = self.next_serial;
         let at = self.free.pop().unwrap_or_else(|| {
             self.replicas.push(replica);
             self.replicas.len() as u32 - 1
@@ -192,6 +202,7 @@ impl Job {
             self.replicas[link as usize].next = self.replicas[at as usize].next;
         }
         self.free.push(at);
+        self.count_home(value);
         let place = self.replicas[at as usize].place;
         if place == Place::Home {
             if let Some(window) = self.graph.window_id(value) {
@@ -221,16 +232,54 @@ impl Job {
     }
 
     pub(super) fn find(&self, value: ValueId, space: SpaceId, form: Form) -> Option<u32> {
-        self.of(value).find(|&at| self.replica(at).space == space && self.replica(at).form == form)
+        let is_it = |r: &Replica| r.space == space && r.form == form && !r.spare;
+        self.of(value).find(|&at| is_it(self.replica(at)))
     }
 
-    /// Inputs of a task that exist nowhere (opaque and plain ones alike).
-    pub(super) fn missing(&self, task: TaskId) -> usize {
-        let there = |at| self.replica(at).arrival == Arrival::Ready && self.replica(at).form == Form::Plain;
-        self.graph.reads(task).filter(|&value| !self.of(value).any(there)).count()
+    /// Whether a plain replica of the value is in this space, or will be.
+    pub(super) fn is_in(&self, value: ValueId, space: SpaceId) -> bool {
+        self.find(value, space, Form::Plain).is_some()
     }
 
-    /// A done task must run again: its inputs are needed once more, its outputs are not there.
+    /// Whether an operand of the task is a Rust value, which stays in host memory.
+    pub(super) fn touches_opaque(&self, task: TaskId) -> bool {
+        let outputs = self.graph.outputs(task).iter().map(|o| o.value);
+        self.graph.reads(task).chain(outputs).any(|value| self.graph.is_opaque(value))
+    }
+
+    /// The place that a rerun task writes although this space has the value.
+    pub(super) fn find_spare(&self, value: ValueId, space: SpaceId) -> Option<u32> {
+        self.of(value).find(|&at| self.replica(at).space == space && self.replica(at).spare)
+    }
+
+    /// Whether a value can be had, now or from a move that is under way.
+    pub(super) fn exists(&self, value: ValueId) -> bool {
+        let there = |r: &Replica| r.form == Form::Plain && !r.spare && r.arrival != Arrival::Wanted;
+        self.of(value).any(|at| there(self.replica(at)))
+    }
+
+    /// After a fault: whether all inputs of a task are there, and nobody else still needs what it overwrites. (Without faults
+    /// counting finished predecessors says the same.)
+    pub(super) fn may_run(&self, task: TaskId) -> bool {
+        let graph = &self.graph;
+        let there = |r: &Replica| r.form == Form::Plain && !r.spare && r.arrival == Arrival::Ready;
+        let inputs = graph.reads(task).all(|value| self.of(value).any(|at| there(self.replica(at))));
+        let last = |old: ValueId| self.uses[old.index()] as usize == graph.reads(task).filter(|&v| v == old).count();
+        let overwrites = |old: ValueId, new: ValueId| graph.window_id(old).is_some() && graph.window_id(old) == graph.window_id(new);
+        inputs && graph.outputs(task).iter().all(|o| o.updates.is_none_or(|old| !overwrites(old, o.value) || last(old)))
+    }
+
+    /// Keeps count of the final values that are in host memory.
+    pub(super) fn count_home(&mut self, value: ValueId) {
+        if !self.graph.is_final(value) {
+            return;
+        }
+        let home = self.find(value, HOST, Form::Plain).is_some_and(|at| self.replica(at).arrival == Arrival::Ready);
+        let before = std::mem::replace(&mut self.at_home[value.index()], home);
+        self.homeless = self.homeless + usize::from(before) - usize::from(home);
+    }
+
+    /// A done task must run again, because one of its outputs is gone: its inputs are needed once more.
     pub(super) fn undo(&mut self, task: TaskId) {
         let graph = self.graph.clone();
         self.state[task.index()] = State::Waiting;
@@ -239,14 +288,6 @@ impl Job {
         for value in graph.reads(task) {
             self.uses[value.index()] += 1;
         }
-        for output in graph.outputs(task).iter().filter(|o| graph.is_final(o.value)) {
-            if let Some(at) = self.find(output.value, HOST, Form::Plain) {
-                if self.replica(at).arrival == Arrival::Ready {
-                    self.remove(output.value, at);
-                    self.homeless += 1;
-                }
-            }
-        }
     }
 
     /// Bytes that a replica of this form takes in a pool.
@@ -254,21 +295,29 @@ impl Job {
         replica_bytes(&self.graph, value, form, task)
     }
 
-    /// Whether `new`, written as an update of `old` by the only task that still needs `old`, may take over `old`'s bytes.
-    pub(super) fn donates(&self, old: ValueId, new: ValueId, replica: &Replica) -> bool {
+    /// Whether `new`, written as an update of `old` by the only task that still needs `old`, may take over `old`'s bytes,
+    /// which nobody but that task has pinned (`own_pins` times).
+    pub(super) fn donates(&self, old: ValueId, new: ValueId, replica: &Replica, own_pins: u32) -> bool {
         let same_window = || self.graph.window_id(old).is_some() && self.graph.window_id(old) == self.graph.window_id(new);
         self.uses[old.index()] == 1
+            && replica.pins == own_pins
+            && self.find(new, replica.space, Form::Plain).is_none()
             && match replica.place {
-                Place::Buffer(_) => self.graph.window_id(new).is_none_or(|w| replica.space != HOST || self.poisoned[w]),
+                Place::Buffer(_) => replica.space != HOST || !self.has_free_window(new),
                 Place::Home => same_window(),
                 Place::Opaque => false,
             }
+    }
+
+    /// Whether the value's home window can be written: nothing is there, and no given-up task may still write it.
+    pub(super) fn has_free_window(&self, value: ValueId) -> bool {
+        self.graph.window_id(value).is_some_and(|w| self.occupant[w] == 0 && !self.poisoned[w])
     }
 }
 
 impl Replica {
     pub(super) fn new(space: SpaceId, form: Form, place: Place, arrival: Arrival, wanted: (DeviceId, TaskId)) -> Self {
-        Self { space, form, place, arrival, pins: 0, wanted, next: END }
+        Self { space, form, place, arrival, pins: 0, spare: false, serial: 0, wanted, next: END }
     }
 }
 
@@ -284,20 +333,18 @@ fn replica_bytes(graph: &TaskGraph, value: ValueId, form: Form, task: TaskId) ->
     class(bytes)
 }
 
-/// Peak of pooled host bytes when the tasks run one after the other in order, and the task at which it is reached.
-/// O(operands).
+/// Peak of pooled host bytes when the tasks run one after the other in order, and the task at which it is reached: what a
+/// task's commit takes (see `Scheduler::need`), minus what its end gives back. O(operands).
 pub(super) fn sequential_peak(graph: &TaskGraph) -> (u64, Option<TaskId>) {
     let mut uses: Vec<u32> = (0..graph.value_count()).map(|i| graph.use_count(ValueId::at(i))).collect();
     let mut held = vec![0u64; graph.value_count()];
-    let mut packed: Vec<u16> = vec![0; graph.value_count()];
+    let mut packed = std::collections::BTreeSet::new();
     let (mut live, mut peak, mut at) = (0u64, 0, None);
     for task in graph.tasks() {
         let mut donated = 0;
         for (index, input) in graph.inputs(task).iter().enumerate() {
             if let form @ Form::Packed(number) = graph.input_form(task, index) {
-                let bit = 1 << (number % 16);
-                if packed[input.value.index()] & bit == 0 {
-                    packed[input.value.index()] |= bit;
+                if packed.insert((input.value, number)) {
                     let bytes = replica_bytes(graph, input.value, form, task);
                     held[input.value.index()] += bytes;
                     live += bytes;
@@ -305,14 +352,21 @@ pub(super) fn sequential_peak(graph: &TaskGraph) -> (u64, Option<TaskId>) {
             }
         }
         for output in graph.outputs(task) {
-            if matches!(graph.home(output.value), Home::Window { .. }) {
-                continue;
+            let old = output.updates;
+            let last = old.is_some_and(|old| uses[old.index()] == 1);
+            if let Some(window) = graph.window_id(output.value) {
+                // A task that reads what it also overwrites needs a second place.
+                if old.is_none_or(|old| last || graph.window_id(old) != Some(window)) {
+                    continue;
+                }
             }
             let bytes = class(graph.bytes(output.value));
-            held[output.value.index()] = bytes;
+            held[output.value.index()] += bytes;
             live += bytes;
-            let old = output.updates.filter(|old| uses[old.index()] == 1 && held[old.index()] > 0);
-            donated += old.map_or(0, |_| bytes);
+            let in_buffer = |old: ValueId| graph.home(old) == Home::Pool && !graph.is_opaque(output.value);
+            if last && old.is_some_and(in_buffer) {
+                donated += bytes;
+            }
         }
         if live - donated > peak {
             (peak, at) = (live - donated, Some(task));
@@ -325,7 +379,7 @@ pub(super) fn sequential_peak(graph: &TaskGraph) -> (u64, Option<TaskId>) {
             }
         }
         for output in graph.outputs(task) {
-            if uses[output.value.index()] == 0 {
+            if uses[output.value.index()] == 0 && graph.window_id(output.value).is_none() {
                 live -= std::mem::take(&mut held[output.value.index()]);
             }
         }

@@ -1,7 +1,8 @@
 //! What the scheduler keeps of one device: its queue, its launches, its link.
 //!
-//! Owns: counters from which a finish time is predicted in O(1). Must not know: values. Invariant: `queued_ns`, `planned_ns` and
-//! `running_until` are the sums over what is queued and running; nothing is counted twice or left behind.
+//! Owns: counters from which a finish time is predicted in O(1). Must not know: what values hold. Invariant: `queued_ns`,
+//! `committed_ns`, `planned_ns` and `running_until` are sums over what is queued, staged, planned and running; a datum that
+//! several queued tasks want is planned once, and nothing is left behind.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -55,10 +56,12 @@ pub(super) struct Device {
     pub(super) room: i64,
     pub(super) ready: BTreeSet<Key>,
     pub(super) queued_ns: u64,
-    /// Link time planned for queued tasks (in, out).
-    pub(super) planned: BTreeMap<(GraphId, TaskId), [u64; 2]>,
+    /// Uploads that queued tasks will ask for: by how many tasks, and how long each takes.
+    planned: BTreeMap<(GraphId, ValueId), (u32, u64)>,
     pub(super) staged: Vec<(GraphId, TaskId)>,
     pub(super) launchable: VecDeque<Item>,
+    /// Estimates of the tasks in `staged` and `launchable`.
+    pub(super) committed_ns: u64,
     pub(super) running: i64,
     running_until: u128,
     /// Host to device, and back.
@@ -76,9 +79,35 @@ impl Device {
             planned: BTreeMap::new(),
             staged: Vec::new(),
             launchable: VecDeque::new(),
+            committed_ns: 0,
             running: 0,
             running_until: 0,
             links: [Link::default(), Link::default()],
+        }
+    }
+
+    /// Whether an upload of this value is planned already.
+    pub(super) fn plans(&self, id: GraphId, value: ValueId) -> bool {
+        self.planned.contains_key(&(id, value))
+    }
+
+    /// A queued task will ask for this upload.
+    pub(super) fn plan(&mut self, id: GraphId, value: ValueId, ns: u64) {
+        let entry = self.planned.entry((id, value)).or_insert((0, ns));
+        entry.0 += 1;
+        if entry.0 == 1 {
+            self.links[0].planned_ns += ns;
+        }
+    }
+
+    /// A task that wanted this value has left the queue.
+    pub(super) fn unplan(&mut self, id: GraphId, value: ValueId) {
+        if let Some(entry) = self.planned.get_mut(&(id, value)) {
+            entry.0 -= 1;
+            if entry.0 == 0 {
+                self.links[0].planned_ns -= entry.1;
+                self.planned.remove(&(id, value));
+            }
         }
     }
 
@@ -92,6 +121,11 @@ impl Device {
         self.alive && self.running + (self.launchable.len() as i64) < self.room && (self.staged.len() as i64) < ahead
     }
 
+    /// Whether it has nothing to do and nothing on its way.
+    pub(super) fn is_free(&self) -> bool {
+        self.running == 0 && self.staged.is_empty() && self.launchable.is_empty() && self.ready.is_empty()
+    }
+
     pub(super) fn started(&mut self, now: u64, estimate: u64) {
         self.running += 1;
         self.running_until += u128::from(now.saturating_add(estimate));
@@ -102,21 +136,30 @@ impl Device {
         self.running_until -= u128::from(started.saturating_add(estimate));
     }
 
+    /// Predicted time of compute that is running, staged or queued, shared out to the workers.
+    fn compute(&self, now: u64) -> u64 {
+        let running = self.running_until.saturating_sub(self.running.max(0) as u128 * u128::from(now));
+        let running = u64::try_from(running).unwrap_or(u64::MAX);
+        let all = running.saturating_add(self.committed_ns).saturating_add(self.queued_ns);
+        all / u64::from(self.spec.workers.max(1))
+    }
+
     /// Predicted time until everything queued here is done.
     pub(super) fn drain(&self, now: u64) -> u64 {
-        let running = self.running_until.saturating_sub(self.running as u128 * u128::from(now));
-        let compute =
-            (u64::try_from(running).unwrap_or(u64::MAX).saturating_add(self.queued_ns)) / u64::from(self.spec.workers.max(1));
-        compute.max(self.links[0].backlog(now)).max(self.links[1].backlog(now))
+        self.compute(now).max(self.links[0].backlog(now)).max(self.links[1].backlog(now))
     }
 
     /// Predicted time until a worker can start one more task.
     pub(super) fn start_in(&self, now: u64) -> u64 {
-        let idle = self.running < i64::from(self.spec.workers) && self.ready.is_empty() && self.launchable.is_empty();
-        if idle {
-            return 0;
-        }
-        let running = self.running_until.saturating_sub(self.running as u128 * u128::from(now));
-        (u64::try_from(running).unwrap_or(u64::MAX).saturating_add(self.queued_ns)) / u64::from(self.spec.workers.max(1))
+        let idle = self.running + ((self.staged.len() + self.launchable.len()) as i64) < i64::from(self.spec.workers);
+        if idle && self.ready.is_empty() { 0 } else { self.compute(now) }
+    }
+
+    /// Whether nothing is queued, staged, running or on its way, and nothing is left in the sums.
+    pub(super) fn is_idle(&self) -> bool {
+        let sums = self.queued_ns | self.committed_ns | self.links[0].planned_ns | self.links[1].planned_ns;
+        let links = self.links.iter().all(|l| l.current.is_none() && l.queue.is_empty() && l.queued_ns == 0);
+        let tasks = self.ready.len() + self.staged.len() + self.launchable.len() + self.planned.len();
+        tasks == 0 && self.running == 0 && self.running_until == 0 && sums == 0 && links
     }
 }

@@ -43,8 +43,9 @@ impl Memory {
         &mut self.pools[space.index()]
     }
 
-    pub(super) fn set_limit(&mut self, space: SpaceId, bytes: u64) {
+    pub(super) fn set_limit(&mut self, space: SpaceId, bytes: u64, actions: &mut Vec<Action>) {
         self.pool(space).limit = bytes;
+        self.trim(space, actions);
     }
 
     pub(super) fn limit(&mut self, space: SpaceId) -> u64 {
@@ -62,9 +63,10 @@ impl Memory {
         pool.used.saturating_add(bytes) <= pool.limit
     }
 
-    /// Counts memory that is not in buffers: arrays, scratch.
-    pub(super) fn reserve(&mut self, space: SpaceId, bytes: u64) {
+    /// Counts memory that is not in buffers: arrays, scratch, opaque values. Cached buffers make room for it.
+    pub(super) fn reserve(&mut self, space: SpaceId, bytes: u64, actions: &mut Vec<Action>) {
         self.pool(space).used += bytes;
+        self.trim(space, actions);
     }
 
     /// Takes back a [`Memory::reserve`].
@@ -153,7 +155,7 @@ mod tests {
     #[test]
     fn a_free_buffer_is_used_again_and_others_make_room() {
         let (mut memory, mut actions) = (Memory::default(), Vec::new());
-        memory.set_limit(SpaceId(0), 1000);
+        memory.set_limit(SpaceId(0), 1000, &mut actions);
         let a = memory.take(SpaceId(0), 512, &mut actions);
         memory.give(a);
         assert_eq!(memory.take(SpaceId(0), 512, &mut actions), a);

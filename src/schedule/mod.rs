@@ -15,6 +15,7 @@ mod memory;
 mod place;
 mod policy;
 mod recover;
+mod residency;
 pub mod simulate;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -40,8 +41,8 @@ struct Flight {
     start_ns: u64,
     estimate_ns: u64,
     operands: Operands,
-    /// Given up: its report will be ignored, its buffers are lost until then.
-    abandoned: bool,
+    /// Given up: its report will be ignored, and what it may still read (value, replica, serial) stays pinned until then.
+    abandoned: Option<Vec<(ValueId, u32, u64)>>,
 }
 
 /// The state machine. See the module's text.
@@ -50,10 +51,20 @@ pub struct Scheduler {
     policy: Box<dyn Policy>,
     memory: Memory,
     devices: Vec<Device>,
+    /// Whether any device has memory of its own.
+    has_links: bool,
+    /// Working memory of `on_ready`.
+    candidates: Vec<Candidate>,
     jobs: BTreeMap<GraphId, Job>,
     /// Graphs that wait until others have finished, because both do not fit.
     pending: VecDeque<GraphId>,
     launches: BTreeMap<LaunchId, Flight>,
+    /// Launches and moves under way, of all graphs.
+    flying: usize,
+    /// Host bytes promised to the graphs that run: the sum of their `base + peak`.
+    promised: u64,
+    /// Host bytes taken out of sequential order: the sum of the graphs' `extra`.
+    extra: u64,
     next_launch: u64,
     next_copy: u64,
     stall_factor: u64,
@@ -69,9 +80,14 @@ impl Scheduler {
             policy,
             memory: Memory::default(),
             devices: Vec::new(),
+            has_links: false,
+            candidates: Vec::new(),
             jobs: BTreeMap::new(),
             pending: VecDeque::new(),
             launches: BTreeMap::new(),
+            flying: 0,
+            promised: 0,
+            extra: 0,
             next_launch: 0,
             next_copy: 0,
             stall_factor: 10,
@@ -96,7 +112,10 @@ impl Scheduler {
         match event {
             Event::DeviceJoined { device, spec } => self.join(device, spec),
             Event::DeviceLost { device } => self.device_lost(device, actions),
-            Event::MemoryLimit { space, bytes } => self.memory.set_limit(space, bytes),
+            Event::MemoryLimit { space, bytes } => {
+                self.memory.set_limit(space, bytes, actions);
+                self.admit_pending(actions);
+            }
             Event::Submit { graph, tasks, estimates, scratch_bytes } => {
                 self.submit(graph, tasks, &estimates, scratch_bytes, actions);
             }
@@ -112,10 +131,10 @@ impl Scheduler {
         self.dispatch(actions);
     }
 
-    /// On which bytes a launch works; asked between its `Run` action and its report.
+    /// On which bytes a launch works; asked between its `Run` action and its report. `None` if it is over or given up.
     #[must_use]
     pub fn operands(&self, launch: LaunchId) -> Option<&Operands> {
-        self.launches.get(&launch).map(|flight| &flight.operands)
+        self.launches.get(&launch).filter(|flight| flight.abandoned.is_none()).map(|flight| &flight.operands)
     }
 
     /// Where in host memory a value is, in plain form, if it is there.
@@ -150,8 +169,18 @@ impl Scheduler {
         job::sequential_peak(graph).1
     }
 
+    /// Whether nothing is queued, running, moving or held, and every device has all its workers: true once all graphs are
+    /// retired and all launches have reported.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let devices = self.devices.iter().all(|d| d.is_idle() && (!d.alive || d.room == i64::from(d.spec.queue)));
+        let sums = self.flying == 0 && self.promised == 0 && self.extra == 0;
+        devices && sums && self.jobs.is_empty() && self.pending.is_empty() && self.launches.is_empty()
+    }
+
     fn join(&mut self, device: DeviceId, spec: crate::device::DeviceSpec) {
         assert_eq!(device.index(), self.devices.len(), "devices join in the order of their ids");
+        self.has_links |= spec.link.is_some();
         self.devices.push(Device::new(spec));
     }
 
@@ -180,13 +209,14 @@ impl Scheduler {
                 self.pending.pop_front();
                 continue;
             };
-            let waiting = |other: &GraphId| self.pending.contains(other);
-            let taken: u64 = self.jobs.iter().filter(|(g, _)| !waiting(g)).map(|(_, j)| j.base + j.peak).sum();
-            if taken > 0 && taken.saturating_add(job.base + job.peak) > self.memory.limit(HOST) {
+            let wanted = job.base + job.peak;
+            if self.promised > 0 && self.promised.saturating_add(wanted) > self.memory.limit(HOST) {
                 return;
             }
             self.pending.pop_front();
-            self.memory.reserve(HOST, job.base);
+            self.promised += wanted;
+            self.memory.reserve(HOST, job.base, actions);
+            let job = &self.jobs[&id];
             let ready: Vec<TaskId> = job.graph.tasks().filter(|t| job.waiting[t.index()] == 0).collect();
             for task in ready {
                 self.on_ready(id, task, actions);
@@ -234,7 +264,9 @@ impl Scheduler {
         }
         let job = self.jobs.get_mut(&id).expect("still there");
         while job.frontier < job.state.len() && job.state[job.frontier] == State::Done {
-            job.extra -= std::mem::take(&mut job.charged[job.frontier]);
+            let charged = std::mem::take(&mut job.charged[job.frontier]);
+            job.extra -= charged;
+            self.extra -= charged;
             job.frontier += 1;
         }
         if job.failed {
@@ -247,59 +279,9 @@ impl Scheduler {
                 continue;
             }
             job.waiting[successor.index()] = job.waiting[successor.index()].saturating_sub(1);
-            let left = if job.disturbed { job.missing(successor) } else { job.waiting[successor.index()] as usize };
-            if left == 0 {
+            let ready = if job.disturbed { job.may_run(successor) } else { job.waiting[successor.index()] == 0 };
+            if ready {
                 self.on_ready(id, successor, actions);
-            }
-        }
-    }
-
-    /// An output is there: count it home, send it home, or drop it if nobody wants it.
-    fn written(&mut self, id: GraphId, value: ValueId, space: SpaceId, by: (DeviceId, TaskId), actions: &mut Vec<Action>) {
-        let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
-        if let Some(at) = job.find(value, space, Form::Plain) {
-            job.replica_mut(at).arrival = job::Arrival::Ready;
-            job.replica_mut(at).pins -= 1;
-        }
-        if job.graph.is_final(value) {
-            if space == HOST {
-                job.homeless -= 1;
-            } else {
-                self.want(id, value, HOST, Form::Plain, by, actions);
-            }
-        }
-        self.arrived(id, value, actions);
-        self.drop_if_unused(id, value);
-    }
-
-    fn used_once(&mut self, id: GraphId, value: ValueId) {
-        let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
-        job.uses[value.index()] -= 1;
-        self.drop_if_unused(id, value);
-    }
-
-    /// Frees the replicas of a value that nobody needs any more, except those in use and results.
-    fn drop_if_unused(&mut self, id: GraphId, value: ValueId) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        if job.uses[value.index()] > 0 {
-            return;
-        }
-        let keep_home = job.graph.is_final(value);
-        let needed_for_home =
-            keep_home && !job.find(value, HOST, Form::Plain).is_some_and(|at| job.replica(at).arrival == job::Arrival::Ready);
-        if needed_for_home {
-            return;
-        }
-        let old: Vec<u32> = job
-            .of(value)
-            .filter(|&at| {
-                let r = job.replica(at);
-                r.pins == 0 && !(keep_home && r.space == HOST && r.form == Form::Plain)
-            })
-            .collect();
-        for at in old {
-            if let Place::Buffer(buffer) = job.remove(value, at) {
-                self.memory.give(buffer);
             }
         }
     }
@@ -308,27 +290,53 @@ impl Scheduler {
     fn end_flight(&mut self, launch: LaunchId) -> Option<Flight> {
         let flight = self.launches.remove(&launch)?;
         let device = &mut self.devices[flight.device.index()];
-        if flight.abandoned {
+        if let Some(held) = &flight.abandoned {
             device.room += 1;
-            self.bury(&flight);
+            self.bury(flight.graph, held);
             return None;
         }
         device.ended(flight.start_ns, flight.estimate_ns);
-        self.jobs.get_mut(&flight.graph)?.flying -= 1;
+        self.landed(flight.graph);
         Some(flight)
+    }
+
+    /// A launch or move has begun.
+    fn took_off(&mut self, id: GraphId) {
+        self.jobs.get_mut(&id).expect("a launch belongs to a job").flying += 1;
+        self.flying += 1;
+    }
+
+    /// A launch or move is over, or given up.
+    fn landed(&mut self, id: GraphId) {
+        self.jobs.get_mut(&id).expect("a graph stays while something of it flies").flying -= 1;
+        self.flying -= 1;
     }
 
     fn finish_if_over(&mut self, id: GraphId, actions: &mut Vec<Action>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let complete = job.remaining == 0 && job.homeless == 0;
-        if !job.finished && job.flying == 0 && (complete || job.failed) {
+        let (quiet, failed, retired) = (job.flying == 0, job.failed, job.retired);
+        if !job.finished && quiet && (complete || failed) {
             job.finished = true;
             actions.push(Action::Finished { graph: id });
+            if !self.pending.contains(&id) {
+                self.sweep(id, !failed, actions);
+                self.give_promise_back(id);
+            }
+            self.admit_pending(actions);
         }
-        if self.jobs.get(&id).is_some_and(|job| job.retired && job.flying == 0) {
+        if retired && quiet {
             self.bury_job(id, actions);
             self.admit_pending(actions);
         }
+    }
+
+    /// A graph that is over needs no more than its arrays and results.
+    fn give_promise_back(&mut self, id: GraphId) {
+        let job = self.jobs.get_mut(&id).expect("only asked for graphs that are there");
+        self.promised -= std::mem::take(&mut job.peak);
+        self.extra -= std::mem::take(&mut job.extra);
+        job.charged.fill(0);
     }
 
     /// Forgets a graph: its buffers are free, its arrays the caller's.
@@ -344,22 +352,19 @@ impl Scheduler {
     }
 
     fn bury_job(&mut self, id: GraphId, actions: &mut Vec<Action>) {
-        let Some(mut job) = self.jobs.remove(&id) else { return };
-        let admitted = !self.pending.contains(&id);
-        self.pending.retain(|&g| g != id);
-        for value in (0..job.graph.value_count()).map(ValueId::at) {
-            for at in job.of(value).collect::<Vec<_>>() {
-                let pinned = job.replica(at).pins > 0; // by an abandoned task, which may still read it
-                match job.remove(value, at) {
-                    Place::Buffer(buffer) if pinned => self.memory.forget(buffer, actions),
-                    Place::Buffer(buffer) => self.memory.give(buffer),
-                    Place::Home | Place::Opaque => {}
-                }
-            }
+        if let Some(at) = self.pending.iter().position(|&g| g == id) {
+            self.pending.remove(at);
+        } else {
+            self.sweep(id, false, actions);
+            self.give_promise_back(id);
+            let base = self.jobs[&id].base;
+            self.promised -= base;
+            self.memory.unreserve(HOST, base);
         }
-        if admitted {
-            self.memory.unreserve(HOST, job.base);
-        }
+        self.jobs.remove(&id);
+        // A device that is gone reports no more.
+        let devices = &self.devices;
+        self.launches.retain(|_, f| f.graph != id || devices[f.device.index()].alive);
     }
 
     fn new_launch(&mut self) -> LaunchId {

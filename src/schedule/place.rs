@@ -5,11 +5,11 @@
 
 use std::cmp::Reverse;
 
-use super::job::State;
+use super::job::{Job, State};
+use super::lane::Link;
 use super::{Action, Candidate, Item, Scheduler};
-use crate::device::HOST;
-use crate::id::{DeviceId, GraphId, TaskId};
-use crate::kernel::Form;
+use crate::device::{HOST, LinkSpec};
+use crate::id::{DeviceId, GraphId, TaskId, ValueId};
 
 /// Queue entries looked at when the first does not fit memory, or when stealing.
 const LOOK: usize = 8;
@@ -17,34 +17,42 @@ const LOOK: usize = 8;
 impl Scheduler {
     /// Chooses a device for a task whose predecessors are done.
     pub(super) fn on_ready(&mut self, id: GraphId, task: TaskId, actions: &mut Vec<Action>) {
-        let candidates: Vec<(Candidate, [u64; 2])> =
-            (0..self.devices.len()).map(DeviceId::at).filter_map(|d| self.candidate(id, task, d)).collect();
-        let job = self.jobs.get_mut(&id).expect("a ready task belongs to a job");
-        job.state[task.index()] = State::Ready;
-        if candidates.is_empty() {
-            let stalled = Action::Stalled { graph: id, task, device: None, waited_ns: 0, predicted_ns: 0 };
-            if !job.failed {
-                actions.push(stalled);
-            }
-            job.failed = true;
-            self.withdraw(id);
+        if self.jobs[&id].failed {
             return;
         }
-        let plain: Vec<Candidate> = candidates.iter().map(|(c, _)| *c).collect();
-        let choice = if plain.len() == 1 { 0 } else { self.policy.choose(&plain).min(plain.len() - 1) };
-        self.enqueue(id, task, plain[choice], candidates[choice].1);
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.clear();
+        candidates.extend((0..self.devices.len()).map(DeviceId::at).filter_map(|d| self.candidate(id, task, d)));
+        let choice = match candidates.len() {
+            0 => {
+                let job = self.jobs.get_mut(&id).expect("a ready task belongs to a job");
+                job.failed = true;
+                actions.push(Action::Stalled { graph: id, task, device: None, waited_ns: 0, predicted_ns: 0 });
+                self.withdraw(id);
+                None
+            }
+            1 => Some(candidates[0]),
+            n => Some(candidates[self.policy.choose(&candidates).min(n - 1)]),
+        };
+        self.candidates = candidates;
+        if let Some(at) = choice {
+            self.enqueue(id, task, at.device, at.estimate_ns);
+        }
     }
 
-    fn enqueue(&mut self, id: GraphId, task: TaskId, at: Candidate, planned: [u64; 2]) {
+    fn enqueue(&mut self, id: GraphId, task: TaskId, at: DeviceId, estimate_ns: u64) {
         let job = self.jobs.get_mut(&id).expect("a ready task belongs to a job");
-        job.device[task.index()] = at.device;
-        let device = &mut self.devices[at.device.index()];
+        job.state[task.index()] = State::Ready;
+        job.device[task.index()] = at;
+        let device = &mut self.devices[at.index()];
         device.ready.insert((Reverse(job.priority[task.index()]), id, task));
-        device.queued_ns = device.queued_ns.saturating_add(at.estimate_ns);
-        if planned != [0, 0] {
-            device.planned.insert((id, task), planned);
-            device.links[0].planned_ns += planned[0];
-            device.links[1].planned_ns += planned[1];
+        device.queued_ns = device.queued_ns.saturating_add(estimate_ns);
+        let Some(link) = device.spec.link else { return };
+        device.links[1].planned_ns += results_ns(job, task, link[1]);
+        for value in job.graph.reads(task) {
+            if !job.is_in(value, device.spec.space) {
+                device.plan(id, value, link[0].transfer_ns(job.graph.bytes(value)));
+            }
         }
     }
 
@@ -54,60 +62,56 @@ impl Scheduler {
         let at = job.device[task.index()];
         let estimate = job.estimate(task, at).unwrap_or(0);
         let device = &mut self.devices[at.index()];
-        if device.ready.remove(&(Reverse(job.priority[task.index()]), id, task)) {
-            device.queued_ns = device.queued_ns.saturating_sub(estimate);
-            if let Some([inward, outward]) = device.planned.remove(&(id, task)) {
-                device.links[0].planned_ns -= inward;
-                device.links[1].planned_ns -= outward;
-            }
+        if !device.ready.remove(&(Reverse(job.priority[task.index()]), id, task)) {
+            return;
+        }
+        device.queued_ns = device.queued_ns.saturating_sub(estimate);
+        let Some(link) = device.spec.link else { return };
+        device.links[1].planned_ns -= results_ns(job, task, link[1]);
+        for value in job.graph.reads(task) {
+            device.unplan(id, value);
         }
     }
 
-    /// What running the task on the device would take, if it can: the candidate, and its link time in and out.
-    fn candidate(&self, id: GraphId, task: TaskId, at: DeviceId) -> Option<(Candidate, [u64; 2])> {
+    /// What running the task on the device would take, if it can.
+    fn candidate(&self, id: GraphId, task: TaskId, at: DeviceId) -> Option<Candidate> {
         let job = &self.jobs[&id];
         let device = &self.devices[at.index()];
         let estimate_ns = job.estimate(task, at).filter(|_| device.alive && device.room > 0)?;
-        let space = device.spec.space;
         let (mut inward, mut backlog, mut out) = (0u64, 0u64, 0u64);
         let mut waits = device.start_in(self.now);
-        if self.devices.iter().any(|d| d.spec.link.is_some()) {
+        if self.has_links {
+            if device.spec.space != HOST && job.touches_opaque(task) {
+                return None;
+            }
             for value in job.graph.reads(task) {
-                if job.of(value).any(|r| job.replica(r).space == space && job.replica(r).form == Form::Plain) {
+                if job.is_in(value, device.spec.space) || device.plans(id, value) {
                     continue;
                 }
-                let (link, direction) = match device.spec.link {
-                    Some(link) => (Some((&device.links[0], link[0])), 0),
-                    None => (self.link_back(id, value), 1),
+                let (queue, link) = match device.spec.link {
+                    Some(link) => (&device.links[0], link[0]),
+                    None => self.link_back(id, value)?,
                 };
-                if let Some((queue, spec)) = link {
-                    inward += spec.transfer_ns(job.graph.bytes(value));
-                    backlog = backlog.max(queue.backlog(self.now));
-                    debug_assert!(direction < 2);
-                }
+                inward += link.transfer_ns(job.graph.bytes(value));
+                backlog = backlog.max(queue.backlog(self.now));
             }
             if inward > 0 {
-                waits = waits.max(backlog + inward);
+                waits = waits.max(backlog.saturating_add(inward));
             }
-            if let Some(link) = device.spec.link {
-                let finals = job.graph.outputs(task).iter().filter(|o| job.graph.is_final(o.value));
-                out = finals.map(|o| link[1].transfer_ns(job.graph.bytes(o.value))).sum();
-            }
+            out = device.spec.link.map_or(0, |link| results_ns(job, task, link[1]));
         }
         let mut finish_ns = waits.saturating_add(estimate_ns);
         if out > 0 {
-            finish_ns = finish_ns.max(device.links[1].backlog(self.now)) + out;
+            finish_ns = finish_ns.max(device.links[1].backlog(self.now)).saturating_add(out);
         }
-        let candidate = Candidate { device: at, kind: device.spec.kind, estimate_ns, transfer_ns: inward + out, finish_ns };
-        let planned = if device.spec.link.is_some() { [inward, out] } else { [0, 0] };
-        Some((candidate, planned))
+        Some(Candidate { device: at, kind: device.spec.kind, estimate_ns, transfer_ns: inward + out, finish_ns })
     }
 
     /// The link by which a value that is only elsewhere comes back to the host.
-    fn link_back(&self, id: GraphId, value: crate::id::ValueId) -> Option<(&super::lane::Link, crate::device::LinkSpec)> {
+    fn link_back(&self, id: GraphId, value: ValueId) -> Option<(&Link, LinkSpec)> {
         let job = &self.jobs[&id];
         let space = job.of(value).map(|r| job.replica(r).space).find(|&s| s != HOST)?;
-        let device = self.devices.iter().find(|d| d.spec.space == space && d.spec.link.is_some())?;
+        let device = self.devices.iter().find(|d| d.alive && d.spec.space == space && d.spec.link.is_some())?;
         device.spec.link.map(|link| (&device.links[1], link[1]))
     }
 
@@ -115,6 +119,31 @@ impl Scheduler {
     pub(super) fn dispatch(&mut self, actions: &mut Vec<Action>) {
         for index in 0..self.devices.len() {
             self.pump(DeviceId::at(index), actions);
+        }
+        if self.flying == 0 && !self.jobs.is_empty() {
+            self.force_next(actions);
+        }
+    }
+
+    /// Nothing runs: then the sequentially next task of each graph goes to any device whose memory takes it, even if it was placed
+    /// elsewhere.
+    fn force_next(&mut self, actions: &mut Vec<Action>) {
+        for id in self.jobs.keys().copied().collect::<Vec<_>>() {
+            let job = &self.jobs[&id];
+            let task = TaskId::at(job.frontier);
+            if job.failed || job.state.get(job.frontier) != Some(&State::Ready) {
+                continue;
+            }
+            let able = |d: &DeviceId| self.candidate(id, task, *d).is_some();
+            let able: Vec<DeviceId> = (0..self.devices.len()).map(DeviceId::at).filter(able).collect();
+            if let Some(at) = able.into_iter().find(|&at| self.admits(id, task, at)) {
+                self.dequeue(id, task);
+                self.commit(id, task, at, actions);
+                self.pump(at, actions);
+            } else {
+                actions.push(Action::Stalled { graph: id, task, device: None, waited_ns: 0, predicted_ns: 0 });
+                self.stop(id, actions);
+            }
         }
     }
 
@@ -145,42 +174,47 @@ impl Scheduler {
                 return Some((id, task));
             }
         }
-        let next = |job: &super::Job| TaskId::at(job.frontier.min(job.state.len().saturating_sub(1)));
-        let frontiers: Vec<(GraphId, TaskId)> = self.jobs.iter().map(|(&id, job)| (id, next(job))).collect();
-        frontiers.into_iter().find(|&(id, task)| {
+        let mut after = None;
+        while let Some((id, task)) = self.next_graph(after) {
             let job = &self.jobs[&id];
-            let queued = !job.state.is_empty() && job.state[task.index()] == State::Ready && job.device[task.index()] == at;
-            queued && self.admits(id, task, at)
-        })
+            let queued = job.state.get(task.index()) == Some(&State::Ready) && job.device[task.index()] == at;
+            if queued && self.admits(id, task, at) {
+                return Some((id, task));
+            }
+            after = Some(id);
+        }
+        None
+    }
+
+    /// The graph after `after`, and its sequentially next task.
+    fn next_graph(&self, after: Option<GraphId>) -> Option<(GraphId, TaskId)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let (&id, job) = self.jobs.range((after.map_or(Unbounded, Excluded), Unbounded)).next()?;
+        Some((id, TaskId::at(job.frontier)))
     }
 
     /// Whether a task may take its memory now.
     fn admits(&mut self, id: GraphId, task: TaskId, at: DeviceId) -> bool {
         let space = self.devices[at.index()].spec.space;
         let (host, there) = self.need(id, task, space);
-        let job = &self.jobs[&id];
-        let (extra, frontier) = (job.extra, job.frontier == task.index());
-        let idle = self.launches.values().all(|f| f.abandoned);
-        if space != HOST && !self.memory.fits(space, there) && !self.make_room(id, space, there) {
+        if there > 0 && !self.memory.fits(space, there) && !self.make_room(id, space, there) {
             return false;
         }
         if host == 0 {
             return true;
         }
-        if frontier {
-            // P is proved, so this fits; after a fault it may not, and then waits for what is running.
-            return self.memory.fits(HOST, host) || idle;
+        let next = self.jobs[&id].frontier == task.index();
+        if !self.memory.fits(HOST, host) {
+            // P is proved, so the next task fits; after a fault it may not, and then waits for what is running.
+            return next && self.flying == 0;
         }
-        let reserved: u64 = self.jobs.iter().filter(|(g, _)| !self.pending.contains(g)).map(|(_, j)| j.base + j.peak).sum();
-        let all_extra: u64 = self.jobs.values().map(|j| j.extra).sum();
-        debug_assert!(all_extra >= extra);
-        let limit = self.memory.limit(HOST);
-        all_extra.saturating_add(host).saturating_add(reserved) <= limit && self.memory.fits(HOST, host)
+        let out_of_order = self.extra.saturating_add(host).saturating_add(self.promised);
+        next || out_of_order <= self.memory.limit(HOST)
     }
 
     /// A task queued for another device that this idle one would finish before the other gets through its queue.
     fn steal(&mut self, at: DeviceId) -> Option<(GraphId, TaskId)> {
-        if !self.policy.steals() || self.devices[at.index()].running > 0 && self.devices[at.index()].spec.link.is_some() {
+        if !self.policy.steals() || self.devices[at.index()].spec.link.is_some() && !self.devices[at.index()].is_free() {
             return None;
         }
         for victim in 0..self.devices.len() {
@@ -196,7 +230,7 @@ impl Scheduler {
                 ready.iter().take(LOOK).copied().collect()
             };
             for (_, id, task) in keys {
-                let sooner = self.candidate(id, task, at).is_some_and(|(c, _)| c.finish_ns < drain);
+                let sooner = self.candidate(id, task, at).is_some_and(|c| c.finish_ns < drain);
                 if sooner && self.admits(id, task, at) {
                     return Some((id, task));
                 }
@@ -212,4 +246,10 @@ impl Scheduler {
             Item::Pack(id, value, replica) => self.launch_pack(at, id, value, replica, actions),
         }
     }
+}
+
+/// Time on the link for a task's final values.
+fn results_ns(job: &Job, task: TaskId, link: LinkSpec) -> u64 {
+    let finals = job.graph.outputs(task).iter().filter(|o| job.graph.is_final(o.value));
+    finals.map(|o| link.transfer_ns(job.graph.bytes(o.value))).sum()
 }

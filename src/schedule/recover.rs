@@ -4,16 +4,15 @@
 //! are never given away. Must not know: why a device failed. Invariant: memory that an abandoned task may still write is never
 //! handed out again.
 
-use super::event::Place;
 use super::job::{Arrival, State};
 use super::{Action, Flight, Item, Scheduler};
 use crate::device::HOST;
-use crate::id::{DeviceId, GraphId, TaskId, ValueId};
+use crate::id::{DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
 use crate::kernel::Form;
 
 impl Scheduler {
     /// A launch failed because of its data: nothing more of the graph is started.
-    pub(super) fn launch_failed(&mut self, launch: crate::id::LaunchId, actions: &mut Vec<Action>) {
+    pub(super) fn launch_failed(&mut self, launch: LaunchId, actions: &mut Vec<Action>) {
         let Some(flight) = self.end_flight(launch) else { return };
         self.stop(flight.graph, actions);
     }
@@ -35,24 +34,36 @@ impl Scheduler {
         for task in queued {
             self.dequeue(id, task);
         }
-        for device in &mut self.devices {
-            device.staged.retain(|&(g, _)| g != id);
-            device.launchable.retain(|item| match item {
-                Item::Task(g, _) | Item::Pack(g, ..) => *g != id,
-            });
-            for link in &mut device.links {
-                let (gone, stay): (Vec<_>, Vec<_>) = link.queue.drain(..).partition(|c| c.graph == id);
-                link.queue.extend(stay);
-                link.queued_ns -= gone.iter().map(|c| c.ns).sum::<u64>();
-                if let Some(job) = self.jobs.get_mut(&id) {
-                    job.flying -= gone.len();
-                }
+        for at in (0..self.devices.len()).map(DeviceId::at) {
+            self.withdraw_staged(at, id);
+            let mut gone = 0;
+            for link in &mut self.devices[at.index()].links {
+                let (mine, others): (Vec<_>, Vec<_>) = link.queue.drain(..).partition(|c| c.graph == id);
+                link.queue.extend(others);
+                link.queued_ns -= mine.iter().map(|c| c.ns).sum::<u64>();
+                gone += mine.len();
+            }
+            for _ in 0..gone {
+                self.landed(id);
             }
         }
     }
 
+    fn withdraw_staged(&mut self, at: DeviceId, id: GraphId) {
+        let job = &self.jobs[&id];
+        let device = &mut self.devices[at.index()];
+        let mut committed_ns = 0;
+        let mut count = |task: TaskId| committed_ns += job.estimate(task, at).unwrap_or(0);
+        device.staged.retain(|&(g, task)| g != id || { count(task); false });
+        device.launchable.retain(|item| match *item {
+            Item::Task(g, task) => g != id || { count(task); false },
+            Item::Pack(g, ..) => g != id,
+        });
+        device.committed_ns -= committed_ns;
+    }
+
     /// A launch failed because of its device: its task runs again.
-    pub(super) fn launch_lost(&mut self, launch: crate::id::LaunchId, actions: &mut Vec<Action>) {
+    pub(super) fn launch_lost(&mut self, launch: LaunchId, actions: &mut Vec<Action>) {
         let Some(flight) = self.end_flight(launch) else { return };
         let id = flight.graph;
         match flight.item {
@@ -67,12 +78,17 @@ impl Scheduler {
 
     /// A packing did not happen: it is wanted still.
     fn repack(&mut self, id: GraphId, value: ValueId, at: u32, actions: &mut Vec<Action>) {
-        let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
+        self.unpack(id, value, at);
+        self.arrived(id, value, actions);
+    }
+
+    /// Takes back what the start of a packing did.
+    fn unpack(&mut self, id: GraphId, value: ValueId, at: u32) {
+        let job = self.jobs.get_mut(&id).expect("a packing belongs to a job");
         job.replica_mut(at).pins -= 1;
         job.replica_mut(at).arrival = Arrival::Wanted;
         let space = job.replica(at).space;
         self.unpin(id, value, space, Form::Plain);
-        self.arrived(id, value, actions);
     }
 
     /// Takes back what a commit did: pins and output places.
@@ -83,12 +99,16 @@ impl Scheduler {
         job.state[task.index()] = State::Waiting;
         job.disturbed = true;
         for output in job.graph.clone().outputs(task) {
-            if let Some(replica) = job.find(output.value, space, Form::Plain) {
-                if let Place::Buffer(buffer) = job.remove(output.value, replica) {
-                    self.memory.give(buffer);
-                }
+            if let Some(at) = self.own_output(id, output.value, space) {
+                self.discard(id, output.value, at);
             }
         }
+    }
+
+    /// The replica that a committed task writes, if it has one yet (a donated one comes with the launch).
+    fn own_output(&self, id: GraphId, value: ValueId, space: SpaceId) -> Option<u32> {
+        let job = &self.jobs[&id];
+        job.find_spare(value, space).or_else(|| job.find(value, space, Form::Plain))
     }
 
     /// Makes a waiting task able to run: remakes the inputs that are gone. It becomes ready when all are there.
@@ -98,7 +118,7 @@ impl Scheduler {
         while let Some(task) = stack.pop() {
             let job = self.jobs.get_mut(&id).expect("a task belongs to a job");
             for value in job.graph.clone().reads(task) {
-                let gone = job.of(value).next().is_none();
+                let gone = !job.exists(value);
                 let Some(producer) = job.graph.producer(value).filter(|p| gone && job.state[p.index()] == State::Done) else {
                     continue;
                 };
@@ -109,7 +129,7 @@ impl Scheduler {
         }
         for task in touched.into_iter().rev() {
             let job = &self.jobs[&id];
-            if job.state[task.index()] == State::Waiting && job.missing(task) == 0 && !job.failed {
+            if job.state[task.index()] == State::Waiting && job.may_run(task) {
                 self.on_ready(id, task, actions);
             }
         }
@@ -117,35 +137,111 @@ impl Scheduler {
 
     /// A device is gone.
     pub(super) fn device_lost(&mut self, at: DeviceId, actions: &mut Vec<Action>) {
-        let space = self.devices[at.index()].spec.space;
-        self.devices[at.index()].alive = false;
-        let space_lost = space != HOST && !self.devices.iter().any(|d| d.alive && d.spec.space == space);
-        let gone: Vec<_> = self.launches.iter().filter(|(_, f)| f.device == at).map(|(&l, _)| l).collect();
-        let mut unplaced: Vec<(GraphId, TaskId)> = Vec::new();
-        for launch in gone {
-            let Some(flight) = self.end_flight(launch) else { continue };
-            match flight.item {
-                Item::Task(id, task) => unplaced.push((id, task)),
-                Item::Pack(id, value, replica) => self.repack(id, value, replica, actions),
-            }
+        if !std::mem::replace(&mut self.devices[at.index()].alive, false) {
+            return;
         }
-        let device = &mut self.devices[at.index()];
-        unplaced.append(&mut device.staged);
-        let items = std::mem::take(&mut device.launchable);
-        unplaced.extend(items.iter().filter_map(|i| if let Item::Task(id, task) = i { Some((*id, *task)) } else { None }));
-        for &(id, task) in &unplaced {
-            self.uncommit(id, task, at);
-        }
+        let on_it = self.launches.iter().filter(|(_, f)| f.device == at && f.abandoned.is_none());
+        let lost: Vec<LaunchId> = on_it.map(|(&launch, _)| launch).collect();
+        self.give_up(&lost, actions);
         self.drop_crossings(at, actions);
-        let queued: Vec<_> = self.devices[at.index()].ready.iter().copied().collect();
-        for (_, id, task) in queued {
-            self.dequeue(id, task);
-            self.jobs.get_mut(&id).expect("queued").state[task.index()] = State::Waiting;
-        }
-        if space_lost {
+        let space = self.devices[at.index()].spec.space;
+        if space != HOST && !self.devices.iter().any(|d| d.alive && d.spec.space == space) {
             self.drop_space(space, actions);
         }
         self.settle(actions);
+    }
+
+    /// Gives up launches that take far longer than predicted, and runs their tasks elsewhere, into new memory.
+    pub(super) fn look_for_stalls(&mut self, actions: &mut Vec<Action>) {
+        let late = |f: &Flight| {
+            let allowed = f.estimate_ns.saturating_mul(self.stall_factor).saturating_add(self.stall_floor_ns);
+            f.abandoned.is_none() && self.now.saturating_sub(f.start_ns) > allowed
+        };
+        let stalled: Vec<LaunchId> = self.launches.iter().filter(|(_, f)| late(f)).map(|(&launch, _)| launch).collect();
+        if stalled.is_empty() {
+            return;
+        }
+        self.give_up(&stalled, actions);
+        for launch in stalled {
+            let flight = &self.launches[&launch];
+            let (id, at) = (flight.graph, flight.device);
+            let (waited_ns, predicted_ns) = (self.now - flight.start_ns, flight.estimate_ns);
+            let Item::Task(_, task) = flight.item else { continue };
+            let job = self.jobs.get_mut(&id).expect("a graph stays while something of it flies");
+            let can = |(i, d): (usize, &super::Device)| d.alive && d.room > 0 && job.estimate(task, DeviceId::at(i)).is_some();
+            if !job.failed && !self.devices.iter().enumerate().any(can) {
+                job.failed = true;
+                actions.push(Action::Stalled { graph: id, task, device: Some(at), waited_ns, predicted_ns });
+                self.withdraw(id);
+            }
+        }
+        self.settle(actions);
+    }
+
+    /// Counts launches as over, though they may still run: what they write is lost, what they read stays pinned until they
+    /// report. Takes back all commits that have not been launched, because they may count on what is lost.
+    fn give_up(&mut self, lost: &[LaunchId], actions: &mut Vec<Action>) {
+        for launch in lost {
+            let flight = self.launches.get_mut(launch).expect("listed by the caller");
+            flight.abandoned = Some(Vec::new());
+            let (id, at) = (flight.graph, flight.device);
+            let device = &mut self.devices[at.index()];
+            device.ended(flight.start_ns, flight.estimate_ns);
+            device.room -= 1;
+            self.landed(id);
+        }
+        for at in (0..self.devices.len()).map(DeviceId::at) {
+            self.unstage(at);
+        }
+        for launch in lost {
+            let flight = &self.launches[launch];
+            let space = self.devices[flight.device.index()].spec.space;
+            let held = match flight.item {
+                Item::Task(id, task) => self.abandon_task(id, task, space, actions),
+                Item::Pack(id, value, to) => {
+                    self.lose(id, value, to, actions);
+                    self.holds(id, [(value, Form::Plain)].into_iter(), space)
+                }
+            };
+            self.launches.get_mut(launch).expect("still there").abandoned = Some(held);
+        }
+    }
+
+    fn abandon_task(&mut self, id: GraphId, task: TaskId, space: SpaceId, actions: &mut Vec<Action>) -> Vec<(ValueId, u32, u64)> {
+        let graph = self.jobs[&id].graph.clone();
+        for output in graph.outputs(task) {
+            if let Some(at) = self.own_output(id, output.value, space) {
+                self.lose(id, output.value, at, actions);
+            }
+        }
+        let job = self.jobs.get_mut(&id).expect("a graph stays while something of it flies");
+        job.state[task.index()] = State::Waiting;
+        let inputs = graph.inputs(task).iter().enumerate().map(|(i, o)| (o.value, graph.input_form(task, i)));
+        let old = graph.outputs(task).iter().filter_map(|o| o.updates).map(|old| (old, Form::Plain));
+        self.holds(id, inputs.chain(old), space)
+    }
+
+    /// The replicas of these operands, as (value, replica, serial).
+    fn holds(&self, id: GraphId, what: impl Iterator<Item = (ValueId, Form)>, space: SpaceId) -> Vec<(ValueId, u32, u64)> {
+        let job = &self.jobs[&id];
+        what.filter_map(|(value, form)| job.find(value, space, form).map(|at| (value, at, job.replica(at).serial))).collect()
+    }
+
+    /// Takes back the commits of a device that have not been launched.
+    fn unstage(&mut self, at: DeviceId) {
+        let device = &mut self.devices[at.index()];
+        let mut tasks = std::mem::take(&mut device.staged);
+        let items = std::mem::take(&mut device.launchable);
+        device.committed_ns = 0;
+        for item in items {
+            match item {
+                Item::Task(id, task) => tasks.push((id, task)),
+                Item::Pack(id, value, to) => self.unpack(id, value, to),
+            }
+        }
+        for (id, task) in tasks {
+            self.uncommit(id, task, at);
+        }
     }
 
     fn drop_crossings(&mut self, at: DeviceId, actions: &mut Vec<Action>) {
@@ -155,140 +251,93 @@ impl Scheduler {
             crossings.extend(link.current.take().map(|c| c.1));
             link.queued_ns = 0;
             for c in crossings {
-                if let Some(job) = self.jobs.get_mut(&c.graph) {
-                    job.flying -= 1;
-                    job.replica_mut(c.from).pins -= 1;
-                    job.replica_mut(c.to).pins -= 1;
-                    // The bytes may still be under way: their place is not handed out again.
-                    if let Place::Buffer(buffer) = job.remove(c.value, c.to) {
-                        self.memory.forget(buffer, actions);
-                    }
-                }
+                self.landed(c.graph);
+                let job = self.jobs.get_mut(&c.graph).expect("a graph stays while something of it flies");
+                job.replica_mut(c.from).pins -= 1;
+                // The bytes may still be under way: their place is not handed out again.
+                self.lose(c.graph, c.value, c.to, actions);
             }
         }
     }
 
     /// Every replica in a lost space is gone.
-    fn drop_space(&mut self, space: crate::id::SpaceId, actions: &mut Vec<Action>) {
-        for job in self.jobs.values_mut() {
-            job.disturbed = true;
-            for value in (0..job.graph.value_count()).map(ValueId::at) {
+    fn drop_space(&mut self, space: SpaceId, actions: &mut Vec<Action>) {
+        for id in self.jobs.keys().copied().collect::<Vec<_>>() {
+            for value in (0..self.jobs[&id].graph.value_count()).map(ValueId::at) {
+                let job = &self.jobs[&id];
                 let gone: Vec<u32> = job.of(value).filter(|&r| job.replica(r).space == space).collect();
-                for replica in gone {
-                    if let Place::Buffer(buffer) = job.remove(value, replica) {
-                        self.memory.forget(buffer, actions);
-                    }
+                for at in gone {
+                    self.lose(id, value, at, actions);
                 }
             }
         }
         self.memory.release_cached(space, actions);
     }
 
-    /// After a loss: queued tasks whose inputs are gone wait again; lost values that are needed are remade.
+    /// After a loss: what was wanted is wanted no more, tasks whose inputs or devices are gone wait again, lost values that are
+    /// needed are remade.
     fn settle(&mut self, actions: &mut Vec<Action>) {
         for id in self.jobs.keys().copied().collect::<Vec<_>>() {
-            if self.pending.contains(&id) {
+            let job = &self.jobs[&id];
+            if self.pending.contains(&id) || job.finished {
                 continue;
             }
-            let job = self.jobs.get_mut(&id).expect("just listed");
-            job.disturbed = true;
-            let graph = job.graph.clone();
-            for value in (0..graph.value_count()).map(ValueId::at) {
-                let producer = graph.producer(value).filter(|p| job.state[p.index()] == State::Done);
-                if let Some(producer) = producer.filter(|_| graph.is_final(value) && job.of(value).next().is_none()) {
-                    job.undo(producer);
-                }
-            }
-            for task in graph.tasks() {
-                let job = self.jobs.get_mut(&id).expect("just listed");
-                if job.state[task.index()] == State::Ready && job.missing(task) > 0 {
-                    self.dequeue(id, task);
-                    self.jobs.get_mut(&id).expect("just listed").state[task.index()] = State::Waiting;
-                }
-                if self.jobs[&id].state[task.index()] == State::Waiting {
-                    self.revive(id, task, actions);
-                }
+            if !job.failed {
+                self.settle_values(id);
+                self.settle_tasks(id, actions);
             }
             self.finish_if_over(id, actions);
         }
     }
 
-    /// Gives up launches that take far longer than predicted, and runs their tasks elsewhere, into new memory.
-    pub(super) fn look_for_stalls(&mut self, actions: &mut Vec<Action>) {
-        let late = |f: &Flight| {
-            let allowed = f.estimate_ns.saturating_mul(self.stall_factor).saturating_add(self.stall_floor_ns);
-            !f.abandoned && self.now.saturating_sub(f.start_ns) > allowed
-        };
-        let stalled: Vec<_> = self.launches.iter().filter(|(_, f)| late(f)).map(|(&l, _)| l).collect();
-        for launch in stalled {
-            let Some(flight) = self.launches.get_mut(&launch) else { continue };
-            flight.abandoned = true;
-            let (id, at, item, start, estimate) =
-                (flight.graph, flight.device, flight.item, flight.start_ns, flight.estimate_ns);
-            let device = &mut self.devices[at.index()];
-            device.ended(start, estimate);
-            device.room -= 1;
-            let Some(job) = self.jobs.get_mut(&id) else { continue };
-            job.flying -= 1;
-            job.disturbed = true;
-            match item {
-                Item::Pack(_, value, replica) => self.pack_elsewhere(id, value, replica, actions),
-                Item::Task(_, task) => self.abandon(id, task, at, (start, estimate), actions),
+    fn settle_values(&mut self, id: GraphId) {
+        let graph = self.jobs[&id].graph.clone();
+        self.jobs.get_mut(&id).expect("just listed").disturbed = true;
+        for value in (0..graph.value_count()).map(ValueId::at) {
+            let job = &self.jobs[&id];
+            let wanted: Vec<u32> = job.of(value).filter(|&at| job.replica(at).arrival == Arrival::Wanted).collect();
+            for at in wanted {
+                self.discard(id, value, at);
+            }
+            let job = self.jobs.get_mut(&id).expect("just listed");
+            let producer = graph.producer(value).filter(|p| job.state[p.index()] == State::Done);
+            if let Some(producer) = producer.filter(|_| graph.is_final(value) && !job.exists(value)) {
+                job.undo(producer);
             }
         }
     }
 
-    /// Gives a stalled packing a new buffer. The old one, and the source it reads, stay untouched.
-    fn pack_elsewhere(&mut self, id: GraphId, value: ValueId, at: u32, actions: &mut Vec<Action>) {
-        let job = &self.jobs[&id];
-        let old = *job.replica(at);
-        let bytes = job.replica_bytes(value, old.form, old.wanted.1);
-        if let Place::Buffer(buffer) = old.place {
-            self.memory.forget(buffer, actions);
-        }
-        let buffer = self.memory.take(old.space, bytes, actions);
-        let replica = self.jobs.get_mut(&id).expect("checked").replica_mut(at);
-        (replica.place, replica.arrival) = (Place::Buffer(buffer), Arrival::Wanted);
-        replica.pins -= 1;
-        self.arrived(id, value, actions);
-    }
-
-    fn abandon(&mut self, id: GraphId, task: TaskId, at: DeviceId, times: (u64, u64), actions: &mut Vec<Action>) {
-        let space = self.devices[at.index()].spec.space;
-        let job = self.jobs.get_mut(&id).expect("checked by the caller");
-        for output in job.graph.clone().outputs(task) {
-            let Some(replica) = job.find(output.value, space, Form::Plain) else { continue };
-            match job.remove(output.value, replica) {
-                Place::Buffer(buffer) => self.memory.forget(buffer, actions),
-                Place::Home => {
-                    if let Some(window) = job.graph.window_id(output.value) {
-                        job.poisoned[window] = true;
-                    }
-                }
-                Place::Opaque => {}
+    fn settle_tasks(&mut self, id: GraphId, actions: &mut Vec<Action>) {
+        for task in self.jobs[&id].graph.tasks() {
+            let job = &self.jobs[&id];
+            let device = &self.devices[job.device[task.index()].index()];
+            if job.state[task.index()] == State::Ready && (!device.alive || device.room <= 0 || !job.may_run(task)) {
+                self.dequeue(id, task);
+                self.jobs.get_mut(&id).expect("just listed").state[task.index()] = State::Waiting;
+            }
+            if self.jobs[&id].state[task.index()] == State::Waiting {
+                self.revive(id, task, actions);
             }
         }
-        job.state[task.index()] = State::Waiting;
-        let can_run = |d: &super::Device, i: usize| d.alive && d.room > 0 && job.estimate(task, DeviceId::at(i)).is_some();
-        if !self.devices.iter().enumerate().any(|(i, d)| can_run(d, i)) {
-            let (waited_ns, predicted_ns) = (self.now - times.0, times.1);
-            actions.push(Action::Stalled { graph: id, task, device: Some(at), waited_ns, predicted_ns });
-            self.stop(id, actions);
-            return;
+        for value in (0..self.jobs[&id].graph.value_count()).map(ValueId::at) {
+            let job = &self.jobs[&id];
+            let away = |at| job.replica(at).space != HOST && job.replica(at).arrival == Arrival::Ready;
+            let homeless = !job.failed && job.graph.is_final(value) && !job.is_in(value, HOST) && job.of(value).any(away);
+            if homeless {
+                let task = job.graph.producer(value).expect("a final value has a producer");
+                self.want(id, value, HOST, Form::Plain, (job.device[task.index()], task), actions);
+            }
         }
-        self.revive(id, task, actions);
     }
 
     /// An abandoned launch has reported after all: what it read may be dropped now.
-    pub(super) fn bury(&mut self, flight: &Flight) {
-        let space = self.devices[flight.device.index()].spec.space;
-        match flight.item {
-            Item::Task(id, task) => {
-                if self.jobs.contains_key(&id) {
-                    self.unpin_operands(id, task, space);
-                }
+    pub(super) fn bury(&mut self, id: GraphId, held: &[(ValueId, u32, u64)]) {
+        for &(value, at, serial) in held {
+            let Some(job) = self.jobs.get_mut(&id) else { return };
+            if job.of(value).any(|r| r == at) && job.replica(at).serial == serial {
+                job.replica_mut(at).pins -= 1;
+                self.drop_if_unused(id, value);
             }
-            Item::Pack(id, value, _) => self.unpin(id, value, space, Form::Plain),
         }
     }
 }

@@ -8,7 +8,7 @@ use fearless_simd::{Level, Simd, dispatch};
 use super::block::{Block, subtract_product};
 use super::micro::Num;
 use super::pack::Panels;
-use super::{LEFT, RIGHT, level, packing, rows_of, with_height, with_type};
+use super::{LEFT, RIGHT, level, packing, rows_of, with_tile, with_type};
 use crate::kernel::{Fault, Form, Kernel, Scratch, Work, params};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
@@ -98,5 +98,5 @@ pub(super) fn update<const LOWER: bool>(level: Level, k: usize, inputs: &[ChunkV
 
 #[inline(always)]
 fn run<S: Simd, T: Num, const LOWER: bool>(simd: S, a: &Panels<'_, T>, b: &Panels<'_, T>, c: &mut Block<'_, '_, T>) {
-    with_height!(S, T, MR => subtract_product::<S, T, MR, LOWER>(simd, a, b, c));
+    with_tile!(S, T, MR, NV => subtract_product::<S, T, MR, NV, LOWER>(simd, a, b, c));
 }

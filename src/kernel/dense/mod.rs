@@ -4,7 +4,7 @@
 //! the same bits on one SIMD level; between levels the last bits differ, because levels without fused multiply-add round
 //! twice, and widths of blocks decide the order of a few sums.
 //!
-//! All tiles are row-major. Vectors run along the columns of C, so the right operand's panels are three vectors wide and the
+//! All tiles are row-major. Vectors run along the columns of C, so the right operand's panels are a few vectors wide and the
 //! left operand is broadcast. [`LEFT`] and [`RIGHT`] are the packed forms, the same for [`Gemm`] and [`Syrk`]: a tile of L is
 //! packed once per form and read by every task of its row and column. A packed value is one contiguous 1-d run of numbers.
 //!
@@ -55,19 +55,21 @@ macro_rules! with_type {
 }
 use with_type;
 
-/// Runs the body with the constant `MR` = rows of the register tile.
-macro_rules! with_height {
-    ($s:ty, $t:ty, $mr:ident => $body:expr) => {
+/// Runs the body with the constants `MR`, `NV` = rows of the register tile, vectors per row.
+macro_rules! with_tile {
+    ($s:ty, $t:ty, $mr:ident, $nv:ident => $body:expr) => {
         if $crate::kernel::dense::micro::tall::<$s, $t>() {
             const $mr: usize = 8;
+            const $nv: usize = 3;
             $body
         } else {
-            const $mr: usize = 4;
+            const $mr: usize = 6;
+            const $nv: usize = 2;
             $body
         }
     };
 }
-use with_height;
+use with_tile;
 
 /// The rows of a tile.
 fn rows_of<'a, T: Num>(tile: &'a mut ChunkViewMut<'_>) -> Vec<&'a mut [T]> {
@@ -96,7 +98,7 @@ impl Space<'_, f64> {
     }
 }
 
-/// Elements of the four parts; 8 = the highest register tile.
+/// Elements of the four parts; up to 8 rows in the register tile.
 fn lengths(m: usize, n: usize) -> [usize; 4] {
-    [m.next_multiple_of(8) * n, DIAGONAL * n, DIAGONAL * DIAGONAL, DIAGONAL * DIAGONAL]
+    [(m + 7) * n, DIAGONAL * n, DIAGONAL * DIAGONAL, DIAGONAL * DIAGONAL]
 }

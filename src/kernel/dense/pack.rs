@@ -54,19 +54,23 @@ pub(super) struct Place {
 pub(super) fn pack<'r, T: Num>(to: &mut [T], place: &Place, rows: usize, row: impl Fn(usize) -> &'r [T]) {
     let Place { width, depth, first, ref range } = *place;
     let len = range.len();
+    if len == 0 {
+        return;
+    }
     for panel in 0..rows.div_ceil(width) {
         let start = ((first + panel) * depth + range.start) * width;
         let to = &mut to[start..start + len * width];
         let base = panel * width;
         let present = width.min(rows - base);
         let mut r = 0;
-        // Four rows at a time: the compiler turns this into loads and shuffles.
-        while r + 4 <= present {
-            let [a, b, c, d] = std::array::from_fn(|i| &row(base + r + i)[..len]);
-            for (p, to) in to.chunks_exact_mut(width).enumerate() {
-                to[r..r + 4].copy_from_slice(&[a[p], b[p], c[p], d[p]]);
-            }
-            r += 4;
+        // Whole groups of rows (8 divides every right panel, 6 or 8 is every left one): one run of stores per column.
+        while r + 8 <= present {
+            group::<T, 8>(&mut to[r..], width, std::array::from_fn(|i| &row(base + r + i)[..len]));
+            r += 8;
+        }
+        if r + 6 <= present {
+            group::<T, 6>(&mut to[r..], width, std::array::from_fn(|i| &row(base + r + i)[..len]));
+            r += 6;
         }
         for r in r..present {
             let from = &row(base + r)[..len];
@@ -76,6 +80,19 @@ pub(super) fn pack<'r, T: Num>(to: &mut [T], place: &Place, rows: usize, row: im
         }
         if present < width {
             to.chunks_exact_mut(width).for_each(|to| to[present..].fill(T::default()));
+        }
+    }
+}
+
+/// Interleaves `G` rows of equal length: column p goes to `to[p * width..]`.
+#[inline(always)]
+fn group<T: Num, const G: usize>(to: &mut [T], width: usize, rows: [&[T]; G]) {
+    let len = rows[0].len();
+    let rows = rows.map(|row| &row[..len]);
+    for p in 0..len {
+        let to = &mut to[p * width..][..G];
+        for i in 0..G {
+            to[i] = rows[i][p];
         }
     }
 }

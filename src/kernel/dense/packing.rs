@@ -7,18 +7,12 @@ use fearless_simd::{Level, Simd, dispatch};
 
 use super::micro::{self, Num};
 use super::pack::{self as panels, Place};
-use super::{LEFT, with_type};
+use super::{LEFT, with_tile, with_type};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
 #[inline(always)]
 fn width_of<S: Simd, T: Num>(_simd: S, form: u8) -> usize {
-    if form != LEFT {
-        micro::nr::<S, T>()
-    } else if micro::tall::<S, T>() {
-        8
-    } else {
-        4
-    }
+    with_tile!(S, T, MR, NV => if form == LEFT { MR } else { micro::nr::<S, T, NV>() })
 }
 
 fn width(level: Level, form: u8, dtype: DType) -> usize {

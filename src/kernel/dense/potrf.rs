@@ -8,7 +8,7 @@ use fearless_simd::{Level, Simd, dispatch};
 use super::block::{Block, DIAGONAL, factor, invert, solve, subtract_product};
 use super::micro::{self, Num};
 use super::pack::{Panels, Place, pack};
-use super::{Space, level, rows_of, with_height, with_type};
+use super::{Space, level, rows_of, with_tile, with_type};
 use crate::kernel::{Fault, Kernel, Scratch, Work, params};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut};
 
@@ -88,12 +88,12 @@ impl Kernel for Potrf {
 
 #[inline(always)]
 fn run<S: Simd, T: Num>(simd: S, a: &mut [&mut [T]], space: &mut Space<'_, T>) -> Result<(), (usize, f64)> {
-    with_height!(S, T, MR => columns::<S, T, MR>(simd, a, space))
+    with_tile!(S, T, MR, NV => columns::<S, T, MR, NV>(simd, a, space))
 }
 
 /// Left-looking: one block of columns after another, each updated by all before it.
 #[inline(always)]
-fn columns<S: Simd, T: Num, const MR: usize>(
+fn columns<S: Simd, T: Num, const MR: usize, const NV: usize>(
     simd: S,
     a: &mut [&mut [T]],
     space: &mut Space<'_, T>,
@@ -101,18 +101,18 @@ fn columns<S: Simd, T: Num, const MR: usize>(
     let n = a.len();
     for j in (0..n).step_by(DIAGONAL) {
         let width = DIAGONAL.min(n - j);
-        let place = Place { width: micro::nr::<S, T>(), depth: j, first: 0, range: 0..j };
+        let place = Place { width: micro::nr::<S, T, NV>(), depth: j, first: 0, range: 0..j };
         pack(space.right, &place, width, |i| &a[j + i][..j]);
         let left = Panels { data: space.left, depth: n, first: j / MR, range: 0..j };
         let mut c = Block { rows: &mut a[j..], column: j, columns: width };
-        subtract_product::<S, T, MR, true>(simd, &left, &Panels::whole(space.right, j), &mut c);
-        diagonal(simd, &mut a[j..j + width], j, space).map_err(|(row, pivot)| (j + row, pivot))?;
+        subtract_product::<S, T, MR, NV, true>(simd, &left, &Panels::whole(space.right, j), &mut c);
+        diagonal::<S, T, NV>(simd, &mut a[j..j + width], j, space).map_err(|(row, pivot)| (j + row, pivot))?;
         if j + width < n {
-            invert(simd, space.diagonal, width, space.inverse);
+            invert::<S, T, NV>(simd, space.diagonal, width, space.inverse);
             let mut c = Block { rows: &mut a[j + width..], column: j, columns: width };
             let place = Place { width: MR, depth: n, first: (j + width) / MR, range: j..j + width };
             // The rows of this block itself are needed no more as a left operand.
-            solve::<S, T, MR>(simd, space.inverse, &mut c, space.left, &place);
+            solve::<S, T, MR, NV>(simd, space.inverse, &mut c, space.left, &place);
         }
     }
     Ok(())
@@ -120,7 +120,12 @@ fn columns<S: Simd, T: Num, const MR: usize>(
 
 /// Factors the diagonal block in rows `a`, columns from `j`.
 #[inline(always)]
-fn diagonal<S: Simd, T: Num>(simd: S, a: &mut [&mut [T]], j: usize, space: &mut Space<'_, T>) -> Result<(), (usize, f64)> {
+fn diagonal<S: Simd, T: Num, const NV: usize>(
+    simd: S,
+    a: &mut [&mut [T]],
+    j: usize,
+    space: &mut Space<'_, T>,
+) -> Result<(), (usize, f64)> {
     let u = &mut *space.diagonal;
     u.fill(T::default());
     for (i, row) in a.iter().enumerate() {
@@ -128,7 +133,7 @@ fn diagonal<S: Simd, T: Num>(simd: S, a: &mut [&mut [T]], j: usize, space: &mut 
             u[p * DIAGONAL + i] = x;
         }
     }
-    factor(simd, u, a.len())?;
+    factor::<S, T, NV>(simd, u, a.len())?;
     for (i, row) in a.iter_mut().enumerate() {
         for (p, x) in row[j..=j + i].iter_mut().enumerate() {
             *x = u[p * DIAGONAL + i];

@@ -8,7 +8,7 @@ use fearless_simd::{Level, Simd, dispatch};
 use super::block::{Block, DIAGONAL, invert, solve, subtract_product};
 use super::micro::{self, Num};
 use super::pack::{Panels, Place, pack};
-use super::{Space, level, rows_of, with_height, with_type};
+use super::{Space, level, rows_of, with_tile, with_type};
 use crate::kernel::{Fault, Kernel, Scratch, Work};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut};
 
@@ -77,28 +77,33 @@ impl Kernel for Trsm {
 
 #[inline(always)]
 fn run<S: Simd, T: Num>(simd: S, l: ChunkView<'_>, b: &mut [&mut [T]], space: &mut Space<'_, T>) {
-    with_height!(S, T, MR => columns::<S, T, MR>(simd, l, b, space));
+    with_tile!(S, T, MR, NV => columns::<S, T, MR, NV>(simd, l, b, space));
 }
 
 /// Left-looking: one block of columns after another, each updated by all before it.
 #[inline(always)]
-fn columns<S: Simd, T: Num, const MR: usize>(simd: S, l: ChunkView<'_>, b: &mut [&mut [T]], space: &mut Space<'_, T>) {
+fn columns<S: Simd, T: Num, const MR: usize, const NV: usize>(
+    simd: S,
+    l: ChunkView<'_>,
+    b: &mut [&mut [T]],
+    space: &mut Space<'_, T>,
+) {
     let n = l.shape()[1];
     for j in (0..n).step_by(DIAGONAL) {
         let width = DIAGONAL.min(n - j);
         let mut c = Block { rows: b, column: j, columns: width };
-        let place = Place { width: micro::nr::<S, T>(), depth: j, first: 0, range: 0..j };
+        let place = Place { width: micro::nr::<S, T, NV>(), depth: j, first: 0, range: 0..j };
         pack(space.right, &place, width, |i| &l.row::<T>(j + i)[..j]);
         let left = Panels { data: space.left, depth: n, first: 0, range: 0..j };
-        subtract_product::<S, T, MR, false>(simd, &left, &Panels::whole(space.right, j), &mut c);
+        subtract_product::<S, T, MR, NV, false>(simd, &left, &Panels::whole(space.right, j), &mut c);
         space.diagonal.fill(T::default());
         for i in 0..width {
             for (p, &x) in l.row::<T>(j + i)[j..=j + i].iter().enumerate() {
                 space.diagonal[p * DIAGONAL + i] = x;
             }
         }
-        invert(simd, space.diagonal, width, space.inverse);
+        invert::<S, T, NV>(simd, space.diagonal, width, space.inverse);
         let place = Place { width: MR, depth: n, first: 0, range: j..j + width };
-        solve::<S, T, MR>(simd, space.inverse, &mut c, space.left, &place);
+        solve::<S, T, MR, NV>(simd, space.inverse, &mut c, space.left, &place);
     }
 }

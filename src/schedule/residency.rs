@@ -1,0 +1,156 @@
+//! From a written value to free memory: arrivals, last uses, what is kept and what is given back.
+//!
+//! Owns: the end of every replica. Must not know: why a value is wanted. Invariant: the bytes of a replica are given back
+//! exactly once, and never while a launch, a move or a packing uses them.
+
+use super::event::Place;
+use super::job::{Arrival, Replica};
+use super::memory::class;
+use super::{Action, Scheduler};
+use crate::device::HOST;
+use crate::id::{DeviceId, GraphId, SpaceId, TaskId, ValueId};
+use crate::kernel::Form;
+
+impl Scheduler {
+    /// An output is there: keep it, send it home, or drop it if nobody wants it.
+    pub(super) fn written(
+        &mut self,
+        id: GraphId,
+        value: ValueId,
+        space: SpaceId,
+        by: (DeviceId, TaskId),
+        actions: &mut Vec<Action>,
+    ) {
+        let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
+        if let Some(spare) = job.find_spare(value, space) {
+            self.keep_or_drop_spare(id, value, spare);
+        } else if let Some(at) = job.find(value, space, Form::Plain) {
+            job.replica_mut(at).arrival = Arrival::Ready;
+            job.replica_mut(at).pins -= 1;
+        }
+        let job = self.jobs.get_mut(&id).expect("still there");
+        job.count_home(value);
+        if job.graph.is_final(value) && space != HOST && !job.failed {
+            self.want(id, value, HOST, Form::Plain, by, actions);
+        }
+        self.arrived(id, value, actions);
+        self.drop_if_unused(id, value);
+    }
+
+    /// A rerun task has written a value that this space had, or was to get by a move that may have failed meanwhile.
+    fn keep_or_drop_spare(&mut self, id: GraphId, value: ValueId, spare: u32) {
+        let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
+        let space = job.replica(spare).space;
+        let other = job.find(value, space, Form::Plain);
+        (job.replica_mut(spare).arrival, job.replica_mut(spare).pins) = (Arrival::Ready, 0);
+        match other {
+            None => job.replica_mut(spare).spare = false,
+            Some(other) if job.replica(other).arrival == Arrival::Wanted => {
+                let pins = job.replica(other).pins;
+                (job.replica_mut(spare).spare, job.replica_mut(spare).pins) = (false, pins);
+                self.discard(id, value, other);
+            }
+            Some(_) => self.discard(id, value, spare),
+        }
+    }
+
+    /// A task that needed the value has ended.
+    pub(super) fn used_once(&mut self, id: GraphId, value: ValueId) {
+        let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
+        job.uses[value.index()] -= 1;
+        self.drop_if_unused(id, value);
+    }
+
+    /// Frees the replicas of a value that nobody needs any more, except those in use, results and the caller's arrays.
+    pub(super) fn drop_if_unused(&mut self, id: GraphId, value: ValueId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if job.uses[value.index()] > 0 {
+            return;
+        }
+        let keep_home = job.graph.is_final(value) || job.graph.producer(value).is_none();
+        let ready_at_home = |at| job.replica(at).arrival == Arrival::Ready;
+        if keep_home && !job.find(value, HOST, Form::Plain).is_some_and(ready_at_home) {
+            return;
+        }
+        let unused = |r: &Replica| r.pins == 0 && !(keep_home && r.space == HOST && r.form == Form::Plain && !r.spare);
+        while let Some(at) = { self.jobs[&id].of(value).find(|&at| unused(self.jobs[&id].replica(at))) } {
+            self.discard(id, value, at);
+        }
+    }
+
+    /// Removes a replica and gives its bytes back.
+    pub(super) fn discard(&mut self, id: GraphId, value: ValueId, at: u32) {
+        let job = self.jobs.get_mut(&id).expect("a replica belongs to a job");
+        match job.remove(value, at) {
+            Place::Buffer(buffer) => self.memory.give(buffer),
+            Place::Opaque => self.memory.unreserve(HOST, class(job.graph.bytes(value))),
+            Place::Home => {}
+        }
+    }
+
+    /// Removes a replica whose bytes somebody may still write or read: they are never handed out again.
+    pub(super) fn lose(&mut self, id: GraphId, value: ValueId, at: u32, actions: &mut Vec<Action>) {
+        let job = self.jobs.get_mut(&id).expect("a replica belongs to a job");
+        match job.remove(value, at) {
+            Place::Buffer(buffer) => self.memory.forget(buffer, actions),
+            Place::Opaque => self.memory.unreserve(HOST, class(job.graph.bytes(value))),
+            Place::Home => {
+                if let Some(window) = job.graph.window_id(value) {
+                    job.poisoned[window] = true;
+                }
+            }
+        }
+    }
+
+    /// Unpins what a task used.
+    pub(super) fn unpin_operands(&mut self, id: GraphId, task: TaskId, space: SpaceId) {
+        let graph = self.jobs[&id].graph.clone();
+        for (index, input) in graph.inputs(task).iter().enumerate() {
+            self.unpin(id, input.value, space, graph.input_form(task, index));
+        }
+        for old in graph.outputs(task).iter().filter_map(|o| o.updates) {
+            self.unpin(id, old, space, Form::Plain);
+        }
+    }
+
+    pub(super) fn unpin(&mut self, id: GraphId, value: ValueId, space: SpaceId, form: Form) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        // A donated old value has no replica any more.
+        if let Some(at) = job.find(value, space, form) {
+            job.replica_mut(at).pins -= 1;
+            self.drop_if_unused(id, value);
+        }
+    }
+
+    /// Frees `bytes` of a device's space by dropping replicas of this graph that nobody uses now and that exist elsewhere.
+    pub(super) fn make_room(&mut self, id: GraphId, space: SpaceId, bytes: u64) -> bool {
+        let values = self.jobs[&id].graph.value_count();
+        for value in (0..values).map(ValueId::at) {
+            if self.memory.fits(space, bytes) {
+                return true;
+            }
+            let job = &self.jobs[&id];
+            let ready_at_home = job.find(value, HOST, Form::Plain).is_some_and(|h| job.replica(h).arrival == Arrival::Ready);
+            let idle = |r: &Replica| r.space == space && r.pins == 0;
+            let old: Vec<u32> = if ready_at_home { job.of(value).filter(|&at| idle(job.replica(at))).collect() } else { Vec::new() };
+            for at in old {
+                self.discard(id, value, at);
+            }
+        }
+        self.memory.fits(space, bytes)
+    }
+
+    /// After the end of a graph: gives back everything but results, which the caller is to take.
+    pub(super) fn sweep(&mut self, id: GraphId, keep_results: bool, actions: &mut Vec<Action>) {
+        let values = self.jobs[&id].graph.value_count();
+        for value in (0..values).map(ValueId::at) {
+            let job = &self.jobs[&id];
+            let result = |r: &Replica| r.space == HOST && r.form == Form::Plain && !r.spare && job.graph.is_final(value);
+            let old: Vec<u32> = job.of(value).filter(|&at| !(keep_results && result(job.replica(at)))).collect();
+            for at in old {
+                // Pinned now means: by a task that was given up, and may still read it.
+                if self.jobs[&id].replica(at).pins > 0 { self.lose(id, value, at, actions) } else { self.discard(id, value, at) }
+            }
+        }
+    }
+}
