@@ -68,30 +68,34 @@ impl Mandelbrot {
         }
         let shape = checked_shape("mandelbrot", &[self.rows, self.columns])?;
         let [x0, x1, y0, y1] = self.window;
-        let points = |a, b, n| Axis::new(axis(a, b, n).into_iter().map(T::from_f64).collect::<Vec<T>>());
+        let points = |from, to, count| Axis { from, to, count, make: points::<T> };
         let op = Counts { x: points(x0, x1, self.columns), y: points(y0, y1, self.rows), iterations: self.iterations };
         Ok(Array::new(op, shape, None))
     }
 }
 
-#[derive(Clone)]
+/// The points along one side. They are made when a run is planned: a refused picture of 10^11 rows costs nothing.
+#[derive(Clone, Copy)]
 struct Axis {
-    bytes: Arc<HostBuffer>,
-    layout: Layout,
+    from: f64,
+    to: f64,
+    count: usize,
+    make: fn(f64, f64, usize) -> (Layout, Arc<HostBuffer>),
+}
+
+/// The points in `f64`, rounded once to `T`.
+fn points<T: Float>(from: f64, to: f64, count: usize) -> (Layout, Arc<HostBuffer>) {
+    let points: Arc<Vec<T>> = Arc::new(axis(from, to, count).into_iter().map(T::from_f64).collect());
+    (Layout::contiguous(T::DTYPE, &[count]), HostBuffer::caller(&points, points.clone()))
 }
 
 impl Axis {
-    fn new<T: Float>(points: Vec<T>) -> Self {
-        let layout = Layout::contiguous(T::DTYPE, &[points.len()]);
-        let points = Arc::new(points);
-        Self { bytes: HostBuffer::caller(&points, points.clone()), layout }
-    }
-
     /// The points of each chunk along one axis of the picture's grid.
     fn chunks(&self, grid: &ChunkGrid, axis: usize, lw: &mut Lowering) -> Vec<ValueId> {
-        let array = lw.caller(&self.layout, self.bytes.clone());
+        let (layout, bytes) = (self.make)(self.from, self.to, self.count);
+        let array = lw.caller(&layout, bytes);
         let range = |i| grid.axis_range(axis, i);
-        let window = |(start, len)| (start, Layout::contiguous(self.layout.dtype, &[len]));
+        let window = |(start, len)| (start, Layout::contiguous(layout.dtype, &[len]));
         (0..grid.counts()[axis]).map(|i| window(range(i))).map(|(start, l)| lw.graph.window(array, start, &l)).collect()
     }
 }
