@@ -268,7 +268,7 @@ impl<T: Element> Pending<T> {
         let len: usize = self.shape.iter().product();
         let taken = results.into_iter().flatten().next().and_then(crate::device::HostBuffer::take_result::<T>);
         let Some(taken) = taken else {
-            let message = "an abandoned task still holds the result; compute it again".into();
+            let message = "the result has another dtype than the array (a bug)".into();
             return Err(Error::Task { task: "result".into(), message });
         };
         let flat = ndarray::Array1::from_vec(taken.vec).slice_move(s![taken.start..taken.start + len]);
