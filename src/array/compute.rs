@@ -139,14 +139,25 @@ impl<T: Element> Array<T> {
 
     fn lower_into(&self, sink: &Arc<dyn ChunkSink>, mut lw: Lowering) -> Result<Plan> {
         let grid = lw.grid_of(&self.node)?;
-        let values = self.node.op.lower(&self.node, &grid, Target::Pool, &mut lw)?;
         let regions: Vec<Region> = (0..grid.len()).map(|i| grid.region(i)).collect();
         let kernel = lw.graph.kernel(Arc::new(WriteChunk { sink: sink.clone(), regions }));
-        lw.expect_tasks(values.len())?;
-        lw.graph.group(format!("write {}", sink.name()));
-        for (number, value) in values.into_iter().enumerate() {
-            lw.graph.task(kernel, &(number as u32).to_ne_bytes(), &[value], &[])?;
+        lw.expect_tasks(grid.len())?;
+        let label = format!("write {}", sink.name());
+        let write = |lw: &mut Lowering, number: usize, value| {
+            lw.graph.task(kernel, &(number as u32).to_ne_bytes(), &[value], &[]).map(drop)
+        };
+        if self.node.op.is_leaf() {
+            // Each chunk is written next to being made: the proven peak is that of one.
+            for number in 0..grid.len() {
+                let values = lw.piece(&self.node, &grid, number..number + 1)?;
+                lw.graph.group(label.as_str());
+                values.into_iter().try_for_each(|value| write(&mut lw, number, value))?;
+            }
+            return Ok(lw.plan());
         }
+        let values = self.node.op.lower(&self.node, &grid, Target::Pool, &mut lw)?;
+        lw.graph.group(label);
+        values.into_iter().enumerate().try_for_each(|(number, value)| write(&mut lw, number, value))?;
         Ok(lw.plan())
     }
 

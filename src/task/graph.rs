@@ -81,13 +81,16 @@ struct TaskRow {
 
 const NONE: u32 = u32::MAX;
 
-/// One array operation over a chunk grid: a range of tasks.
+/// One array operation over a chunk grid: a range of tasks. An operation that is added piece by piece, between others, is
+/// several groups of one label.
 #[derive(Clone, Debug)]
 pub struct Group {
     /// What it is called in `explain()` and traces, for example `gemv 1000x1000`.
     pub label: String,
     /// Its tasks.
     pub tasks: Range<u32>,
+    /// How many tasks of that label came before.
+    pub first: u32,
 }
 
 /// A graph of chunk tasks. See the module's text.
@@ -275,7 +278,7 @@ impl TaskGraph {
     #[must_use]
     pub fn task_name(&self, task: TaskId) -> String {
         let group = &self.groups[self.group(task).index()];
-        format!("{} #{} of {}", self.kernel(task).name(), task.0 - group.tasks.start, group.label)
+        format!("{} #{} of {}", self.kernel(task).name(), group.first + task.0 - group.tasks.start, group.label)
     }
     /// Bytes of the tables, for planning-cost figures.
     #[must_use]

@@ -40,10 +40,16 @@ impl GraphBuilder {
         }))
     }
 
-    /// Starts a group; tasks added from now on belong to it.
+    /// Starts a group, or goes on with the last one if it has that label; tasks added from now on belong to it.
     pub fn group(&mut self, label: impl Into<String>) -> GroupId {
-        let at = self.tasks.len() as u32;
-        self.groups.push(Group { label: label.into(), tasks: at..at });
+        let (at, label) = (self.tasks.len() as u32, label.into());
+        if self.groups.last().is_some_and(|last| last.label == label) {
+            return GroupId::at(self.groups.len() - 1);
+        }
+        // Operations that take turns are few.
+        let before = self.groups.iter().rev().take(8).find(|g| g.label == label);
+        let first = before.map_or(0, |g| g.first + (g.tasks.end - g.tasks.start));
+        self.groups.push(Group { label, tasks: at..at, first });
         GroupId::at(self.groups.len() - 1)
     }
 
