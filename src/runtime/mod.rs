@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub use plan::{Plan, Priced};
 pub use run::{MoveSpan, RunReport, TaskSpan};
 
-use crate::cost::{CostModel, DeviceKey, Rates, calibrate};
+use crate::cost::{Calibration, CostModel, DeviceKey, Rates, calibrate};
 use crate::device::{Cpu, Device, DeviceKind, DeviceSpec, HOST, HostBuffer, IoLane, Window, system};
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, GraphId, ValueId};
@@ -222,8 +222,8 @@ fn check_placement(placement: Placement, devices: &[Arc<dyn Device>]) -> Result<
         }),
         Placement::Device(index) if devices.get(index as usize).is_none_or(|d| d.spec().kind == DeviceKind::Io) => {
             Err(Error::NoDevice {
-                wanted: format!("compute device {index}"),
-                found: format!("this session has {}", names.join(", ")),
+                wanted: format!("number {index}"),
+                found: format!("this session has {} (io serves files and does not compute)", names.join(", ")),
             })
         }
         _ => Ok(()),
@@ -303,6 +303,14 @@ impl Session {
             }
         }
         self.save_costs();
+    }
+
+    /// A device's rates, as estimates use them for work never measured, and what was measured of it by [`Session::calibrate`], now or in
+    /// an earlier run. `None` for an id that the session does not have.
+    #[must_use]
+    pub fn rates(&self, device: DeviceId) -> Option<(Rates, Option<Calibration>)> {
+        let (_, priced) = self.0.specs.get(device.index())?;
+        Some(self.with_costs(|costs| (costs.rates(*priced), costs.calibration(*priced).cloned())))
     }
 
     /// The number of the next random stream.
@@ -510,6 +518,10 @@ impl Handle {
         while state.runs.get(&self.id).is_some_and(|run| !run.over) {
             let now = Instant::now();
             if now >= end {
+                drop(state);
+                if !time.is_zero() {
+                    inner.apply(Event::Tick, |_| {}); // whoever waits also looks for stalled tasks
+                }
                 return false;
             }
             state = inner.changed.wait_timeout(state, end - now).unwrap_or_else(PoisonError::into_inner).0;
@@ -574,9 +586,7 @@ impl Handle {
             inner.apply(Event::Waiting { device: DeviceId::at(device), workers: -1 }, |_| {});
             return;
         }
-        while !self.wait_timeout(Duration::from_secs(1)) {
-            inner.apply(Event::Tick, |_| {});
-        }
+        while !self.wait_timeout(Duration::from_secs(1)) {}
     }
 
     /// Teaches the cost model what the run measured: an even sample of its tasks.
