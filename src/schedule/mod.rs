@@ -210,7 +210,7 @@ impl Scheduler {
                 continue;
             };
             let wanted = job.base + job.peak;
-            if self.promised > 0 && self.promised.saturating_add(wanted) > self.memory.limit(HOST) {
+            if self.promised > 0 && self.promised.saturating_add(self.extra).saturating_add(wanted) > self.memory.limit(HOST) {
                 return;
             }
             self.pending.pop_front();
