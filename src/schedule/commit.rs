@@ -27,7 +27,9 @@ impl Scheduler {
             }
             if form != Form::Plain {
                 add(space, job.replica_bytes(value, form, task));
-                if job.find(value, space, Form::Plain).is_some() || self.wanted_inputs(id, task).any(|o| o == (value, Form::Plain)) {
+                if job.find(value, space, Form::Plain).is_some()
+                    || self.wanted_inputs(id, task).any(|o| o == (value, Form::Plain))
+                {
                     continue;
                 }
             }
@@ -114,7 +116,13 @@ impl Scheduler {
         self.promote(at);
     }
 
-    fn add_output(&mut self, id: GraphId, value: ValueId, (space, place, spare): (SpaceId, Place, bool), by: (DeviceId, TaskId)) {
+    fn add_output(
+        &mut self,
+        id: GraphId,
+        value: ValueId,
+        (space, place, spare): (SpaceId, Place, bool),
+        by: (DeviceId, TaskId),
+    ) {
         let mut replica = Replica::new(space, Form::Plain, place, Arrival::Coming, by);
         (replica.pins, replica.spare) = (1, spare);
         self.jobs.get_mut(&id).expect("a queued task belongs to a job").add(value, replica);

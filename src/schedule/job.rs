@@ -265,7 +265,8 @@ impl Job {
         let there = |r: &Replica| r.form == Form::Plain && !r.spare && r.arrival == Arrival::Ready;
         let inputs = graph.reads(task).all(|value| self.of(value).any(|at| there(self.replica(at))));
         let last = |old: ValueId| self.uses[old.index()] as usize == graph.reads(task).filter(|&v| v == old).count();
-        let overwrites = |old: ValueId, new: ValueId| graph.window_id(old).is_some() && graph.window_id(old) == graph.window_id(new);
+        let overwrites =
+            |old: ValueId, new: ValueId| graph.window_id(old).is_some() && graph.window_id(old) == graph.window_id(new);
         inputs && graph.outputs(task).iter().all(|o| o.updates.is_none_or(|old| !overwrites(old, o.value) || last(old)))
     }
 

@@ -54,9 +54,19 @@ impl Scheduler {
         let device = &mut self.devices[at.index()];
         let mut committed_ns = 0;
         let mut count = |task: TaskId| committed_ns += job.estimate(task, at).unwrap_or(0);
-        device.staged.retain(|&(g, task)| g != id || { count(task); false });
+        device.staged.retain(|&(g, task)| {
+            g != id || {
+                count(task);
+                false
+            }
+        });
         device.launchable.retain(|item| match *item {
-            Item::Task(g, task) => g != id || { count(task); false },
+            Item::Task(g, task) => {
+                g != id || {
+                    count(task);
+                    false
+                }
+            }
             Item::Pack(g, ..) => g != id,
         });
         device.committed_ns -= committed_ns;
@@ -207,7 +217,13 @@ impl Scheduler {
         }
     }
 
-    fn abandon_task(&mut self, id: GraphId, task: TaskId, space: SpaceId, actions: &mut Vec<Action>) -> Vec<(ValueId, u32, u64)> {
+    fn abandon_task(
+        &mut self,
+        id: GraphId,
+        task: TaskId,
+        space: SpaceId,
+        actions: &mut Vec<Action>,
+    ) -> Vec<(ValueId, u32, u64)> {
         let graph = self.jobs[&id].graph.clone();
         for output in graph.outputs(task) {
             if let Some(at) = self.own_output(id, output.value, space) {

@@ -132,7 +132,8 @@ impl Scheduler {
             let job = &self.jobs[&id];
             let ready_at_home = job.find(value, HOST, Form::Plain).is_some_and(|h| job.replica(h).arrival == Arrival::Ready);
             let idle = |r: &Replica| r.space == space && r.pins == 0;
-            let old: Vec<u32> = if ready_at_home { job.of(value).filter(|&at| idle(job.replica(at))).collect() } else { Vec::new() };
+            let old: Vec<u32> =
+                if ready_at_home { job.of(value).filter(|&at| idle(job.replica(at))).collect() } else { Vec::new() };
             for at in old {
                 self.discard(id, value, at);
             }
@@ -149,7 +150,11 @@ impl Scheduler {
             let old: Vec<u32> = job.of(value).filter(|&at| !(keep_results && result(job.replica(at)))).collect();
             for at in old {
                 // Pinned now means: by a task that was given up, and may still read it.
-                if self.jobs[&id].replica(at).pins > 0 { self.lose(id, value, at, actions) } else { self.discard(id, value, at) }
+                if self.jobs[&id].replica(at).pins > 0 {
+                    self.lose(id, value, at, actions)
+                } else {
+                    self.discard(id, value, at)
+                }
             }
         }
     }
