@@ -43,6 +43,9 @@ impl Cpu {
     }
 
     fn build(name: &str, threads: usize, space: SpaceId, link: Option<[LinkSpec; 2]>) -> Result<Self> {
+        if threads == 0 {
+            return Err(Error::argument("threads", threads, "at least 1"));
+        }
         let label = name.to_owned();
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -58,7 +61,10 @@ impl Cpu {
             space,
             link,
         };
-        Ok(Self { spec, pool: Arc::new(pool), link: link.map(crossing::start) })
+        let link = link.map(crossing::start).transpose();
+        let link =
+            link.map_err(|e| Error::argument("threads", threads, format!("the system refused one for the link: {e}")))?;
+        Ok(Self { spec, pool: Arc::new(pool), link })
     }
 
     /// The pool, for calibration.
@@ -82,6 +88,7 @@ impl Device for Cpu {
             let mut scratch = SCRATCH.take();
             let (outcome, opaque) = execute(&*kernel, body, &mut scratch);
             SCRATCH.set(scratch);
+            drop(kernel); // before the report: it may hold a file that the waiter wants to be closed
             done(Report { elapsed_ns: start.elapsed().as_nanos() as u64, worker, opaque, outcome });
         });
     }
@@ -104,35 +111,44 @@ impl Device for Cpu {
 
 /// A link between two parts of host memory that takes the time of a slower one.
 mod crossing {
-    use super::{Data, Duration, Instant, LinkSpec, Move, Report};
-    use crate::device::{host_view_mut, input_view};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::mpsc;
 
-    pub(super) struct Sender([std::sync::mpsc::Sender<Move>; 2]);
+    use super::{Data, Duration, Instant, LinkSpec, Move, Report};
+    use crate::device::{Failure, host_view_mut, input_view, panic_message};
+
+    pub(super) struct Sender([mpsc::Sender<Move>; 2]);
 
     impl Sender {
         pub(super) fn send(&self, mv: Move) {
-            // The threads live as long as the sender; a failed send can only mean that the process is ending.
+            // The threads end only with the sender, and no move makes them panic: a move is not lost here.
             let _ = self.0[usize::from(!mv.upload)].send(mv);
         }
     }
 
     /// One thread per direction: up and down do not wait for each other.
-    pub(super) fn start(link: [LinkSpec; 2]) -> Sender {
-        Sender(link.map(|direction| {
-            let (sender, receiver) = std::sync::mpsc::channel::<Move>();
-            std::thread::spawn(move || receiver.into_iter().for_each(|mv| cross(&direction, mv)));
-            sender
-        }))
+    pub(super) fn start([up, down]: [LinkSpec; 2]) -> std::io::Result<Sender> {
+        let one = |link: LinkSpec| {
+            let (sender, receiver) = mpsc::channel::<Move>();
+            let named = std::thread::Builder::new().name("chunkwise-link".into());
+            named.spawn(move || receiver.into_iter().for_each(|mv| cross(&link, mv)))?;
+            Ok::<_, std::io::Error>(sender)
+        };
+        Ok(Sender([one(up)?, one(down)?]))
     }
 
     fn cross(link: &LinkSpec, mv: Move) {
         let start = Instant::now();
-        if let (Data::Host(from), Data::Host(to)) = (&mv.from, &mv.to) {
-            host_view_mut(to).copy_from(input_view(&Data::Host(from.clone())));
-            let wanted = Duration::from_nanos(link.transfer_ns(from.layout().bytes()));
+        let Move { from, to, done, .. } = mv;
+        let copied = catch_unwind(AssertUnwindSafe(|| {
+            let (Data::Host(source), Data::Host(to)) = (&from, &to) else { return };
+            host_view_mut(to).copy_from(input_view(&from));
+            let wanted = Duration::from_nanos(link.transfer_ns(source.layout().bytes()));
             std::thread::sleep(wanted.saturating_sub(start.elapsed()));
-        }
-        let elapsed_ns = start.elapsed().as_nanos() as u64;
-        (mv.done)(Report { elapsed_ns, worker: 0, opaque: Vec::new(), outcome: Ok(()) });
+        }));
+        // Given back before the report: whoever is told that the move is over may take the memory.
+        drop((from, to));
+        let outcome = copied.map_err(|payload| Failure::Panic(panic_message(&*payload)));
+        done(Report { elapsed_ns: start.elapsed().as_nanos() as u64, worker: 0, opaque: Vec::new(), outcome });
     }
 }

@@ -31,7 +31,7 @@ pub enum Injection {
 pub struct Faulty {
     inner: Arc<dyn Device>,
     injection: Injection,
-    at: u64,
+    chosen: std::ops::RangeInclusive<u64>,
     launches: AtomicU64,
 }
 
@@ -39,7 +39,13 @@ impl Faulty {
     /// `inner`, but launch number `at` (counted from 0, packing included) suffers `injection`.
     #[must_use]
     pub fn new(inner: Arc<dyn Device>, injection: Injection, at: u64) -> Self {
-        Self { inner, injection, at, launches: AtomicU64::new(0) }
+        Self { inner, injection, chosen: at..=at, launches: AtomicU64::new(0) }
+    }
+
+    /// `inner`, but every launch from number `at` on suffers `injection`.
+    #[must_use]
+    pub fn from_then_on(inner: Arc<dyn Device>, injection: Injection, at: u64) -> Self {
+        Self { inner, injection, chosen: at..=u64::MAX, launches: AtomicU64::new(0) }
     }
 
     /// Launches seen so far.
@@ -55,7 +61,7 @@ impl Device for Faulty {
     }
 
     fn launch(&self, launch: Launch) {
-        if self.launches.fetch_add(1, Ordering::Relaxed) != self.at {
+        if !self.chosen.contains(&self.launches.fetch_add(1, Ordering::Relaxed)) {
             return self.inner.launch(launch);
         }
         match &self.injection {

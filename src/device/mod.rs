@@ -207,6 +207,8 @@ pub(crate) fn execute(kernel: &dyn Kernel, body: Body, scratch: &mut Vec<u64>) -
         Body::Run { params, inputs, outputs, scratch_bytes } => {
             let words = (scratch_bytes as usize + ALIGN).div_ceil(8);
             if scratch.len() < words {
+                let more = words - scratch.len();
+                scratch.try_reserve_exact(more).map_err(|_| no_scratch(scratch_bytes))?;
                 scratch.resize(words, 0);
             }
             run_kernel(kernel, &params, &inputs, &outputs, scratch, &mut opaque)
@@ -224,6 +226,16 @@ pub(crate) fn execute(kernel: &dyn Kernel, body: Body, scratch: &mut Vec<u64>) -
         Err(payload) => Err(Failure::Panic(panic_message(&*payload))),
     };
     (outcome, opaque)
+}
+
+fn no_scratch(requested_bytes: u64) -> Fault {
+    Fault::Failed(Error::OutOfMemory {
+        what: "scratch of a task".into(),
+        requested_bytes,
+        available_bytes: 0,
+        space: "system".into(),
+        try_this: "smaller chunks or fewer threads".into(),
+    })
 }
 
 fn run_kernel(
@@ -284,7 +296,7 @@ fn host_view_mut(window: &Window) -> ChunkViewMut<'_> {
     }
 }
 
-fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic without a message".into())
 }

@@ -2,30 +2,65 @@
 //!
 //! Owns: the session's state behind one lock. Must not know: how decisions are made. Invariant: there is no loop thread.
 //! Whoever finishes a task (a worker, an I/O thread, a link) takes the lock, tells the scheduler, and passes on the actions
-//! that come back; so the lock is held for microseconds, and never while a kernel runs.
+//! that come back; so the lock is held for microseconds, and never while a kernel, a destructor or a device runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::run::{Run, TaskSpan};
 use super::transfer::{self, Wanted};
 use crate::cost::{CostModel, PricedId};
-use crate::device::{Body, Device, DeviceSpec, Failure, HostBuffer, Launch, Output, Report};
+use crate::device::{Body, Device, DeviceSpec, Failure, HostBuffer, Launch, Output, Report, panic_message};
 use crate::error::{Bytes, Error};
 use crate::id::{DeviceId, GraphId, LaunchId, TaskId};
 use crate::schedule::{Action, Event, Place, Scheduler};
-use crate::shape::ChunkMeta;
 
 /// Times that a task is tried on devices that fail before the graph gives up.
-const ATTEMPTS: u32 = 3;
+pub(super) const ATTEMPTS: u32 = 3;
+/// Failures of a device in a row after which it counts as lost, if others can do its work.
+const STRIKES: u32 = 3;
+
+/// An event as the scheduler saw it, and what it answered.
+#[derive(Clone)]
+pub struct Recorded {
+    /// When, in ns from the session's start.
+    pub at_ns: u64,
+    /// What happened.
+    pub event: Event,
+    /// What the scheduler said is to be done.
+    pub actions: Vec<Action>,
+}
 
 pub(super) struct State {
     pub(super) scheduler: Scheduler,
     pub(super) runs: BTreeMap<GraphId, Run>,
     pub(super) buffers: Vec<Option<Arc<HostBuffer>>>,
     pub(super) next_graph: u32,
-    pub(super) log: Option<Vec<(u64, Event)>>,
+    pub(super) log: Option<Vec<Recorded>>,
+    /// Failures of each device since its last success.
+    strikes: Vec<u32>,
+    /// Events so far, but for ticks: whether anything happens at all.
+    pub(super) happened: u64,
+    /// The message of a panic of the scheduler or of the user's policy: nothing is decided any more.
+    broken: Option<String>,
+}
+
+impl State {
+    pub(super) fn new(scheduler: Scheduler, devices: usize, record: bool) -> Self {
+        Self {
+            scheduler,
+            runs: BTreeMap::new(),
+            buffers: Vec::new(),
+            next_graph: 0,
+            log: record.then(Vec::new),
+            strikes: vec![0; devices],
+            happened: 0,
+            broken: None,
+        }
+    }
 }
 
 pub(super) struct Inner {
@@ -36,15 +71,37 @@ pub(super) struct Inner {
     pub(super) costs: Mutex<CostModel>,
     pub(super) start: Instant,
     pub(super) memory_limit: u64,
-    pub(super) settings: super::Settings,
-    pub(super) streams: std::sync::atomic::AtomicU64,
+    pub(super) settings: super::builder::Settings,
+    pub(super) streams: AtomicU64,
     pub(super) saved: Mutex<Option<Instant>>,
+    pub(super) warn: Box<dyn Fn(&str) + Send + Sync>,
+    pub(super) stall_floor: Duration,
+    /// When somebody who waits last looked for stalled tasks.
+    pub(super) ticked_ns: AtomicU64,
+    /// Workers that wait inside a task.
+    pub(super) waiting: AtomicUsize,
 }
 
-/// Work to hand to devices after the lock is released.
-enum Outgoing {
-    Launch(Arc<dyn Device>, Launch),
-    Move(transfer::Ready),
+/// What is done after the lock is released.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    launches: Vec<(Arc<dyn Device>, Launch)>,
+    moves: Vec<transfer::Ready>,
+    /// Freed here, because giving large memory back takes time and a user's value may run code when it is dropped.
+    buffers: Vec<Arc<HostBuffer>>,
+    runs: Vec<Run>,
+}
+
+impl Outgoing {
+    fn go(self) {
+        drop((self.buffers, self.runs));
+        for (device, launch) in self.launches {
+            device.launch(launch);
+        }
+        for ready in self.moves {
+            ready.device.transfer(ready.mv);
+        }
+    }
 }
 
 impl Inner {
@@ -56,42 +113,81 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the scheduler of an event, after `first` has seen to the state, and carries its answer out.
-    pub(super) fn apply(self: &Arc<Self>, event: Event, first: impl FnOnce(&mut State)) {
-        let mut outgoing = Vec::new();
-        {
+    /// How long a waiting thread sleeps between two looks for stalled tasks.
+    pub(super) fn tick(&self) -> Duration {
+        (self.stall_floor / 4).clamp(Duration::from_millis(1), Duration::from_secs(1))
+    }
+
+    /// Looks for stalled tasks, if nobody has for a while.
+    pub(super) fn tick_if_due(self: &Arc<Self>) {
+        let (now, last) = (self.now_ns(), self.ticked_ns.load(Ordering::Relaxed));
+        let due = now.saturating_sub(last) >= self.tick().as_nanos() as u64;
+        if due && self.ticked_ns.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.apply(Event::Tick, |_| {});
+        }
+    }
+
+    /// Tells the scheduler of an event, after `first` has seen to the state, and carries its answer out. What `first` returns
+    /// is dropped outside the lock.
+    pub(super) fn apply<R>(self: &Arc<Self>, event: Event, first: impl FnOnce(&mut State) -> R) {
+        self.with_events(|state, events| {
+            events.push_back(event);
+            first(state)
+        });
+    }
+
+    pub(super) fn with_events<R>(self: &Arc<Self>, first: impl FnOnce(&mut State, &mut VecDeque<Event>) -> R) {
+        let mut out = Outgoing::default();
+        let held = {
             let mut state = self.lock();
-            first(&mut state);
-            self.step(&mut state, event, &mut outgoing);
-        }
-        for work in outgoing {
-            match work {
-                Outgoing::Launch(device, launch) => device.launch(launch),
-                Outgoing::Move(ready) => ready.device.transfer(ready.mv),
-            }
-        }
-    }
-
-    fn step(self: &Arc<Self>, state: &mut State, event: Event, outgoing: &mut Vec<Outgoing>) {
-        let mut actions = Vec::new();
-        let now = self.now_ns();
-        if let Some(log) = &mut state.log {
-            log.push((now, event.clone()));
-        }
-        state.scheduler.step(now, event, &mut actions);
-        for action in actions {
-            if let Err((graph, error)) = self.obey(state, action, outgoing) {
-                if let Some(run) = state.runs.get_mut(&graph) {
-                    run.fail(error);
-                    run.over = true;
+            let mut events = VecDeque::new();
+            let held = first(&mut state, &mut events);
+            if state.broken.is_none() {
+                let all = AssertUnwindSafe(|| self.steps(&mut state, events, &mut out));
+                // A policy is the user's code; and a bug of ours must stop one session, not the process.
+                if let Err(payload) = catch_unwind(all) {
+                    state.broken = Some(panic_message(&*payload));
+                    out.launches.clear();
                 }
-                self.step(state, Event::Retire { graph }, outgoing);
-                self.changed.notify_all();
+            }
+            if state.broken.is_some() {
+                self.stop_all(&mut state);
+            }
+            held
+        };
+        drop(held);
+        out.go();
+    }
+
+    /// Ends every run of a broken session.
+    fn stop_all(&self, state: &mut State) {
+        let message = state.broken.clone().unwrap_or_default();
+        for run in state.runs.values_mut() {
+            run.fail(Error::Panicked { task: "of the scheduler (make a new session)".into(), message: message.clone() });
+            run.over = true;
+        }
+        self.changed.notify_all();
+    }
+
+    /// Events in order; those that follow from what could not be carried out come after all actions of the one before.
+    fn steps(self: &Arc<Self>, state: &mut State, mut events: VecDeque<Event>, out: &mut Outgoing) {
+        let mut actions = Vec::new();
+        while let Some(event) = events.pop_front() {
+            let at_ns = self.now_ns();
+            state.happened += u64::from(!matches!(event, Event::Tick));
+            let kept = state.log.is_some().then(|| event.clone());
+            state.scheduler.step(at_ns, event, &mut actions);
+            if let (Some(log), Some(event)) = (&mut state.log, kept) {
+                log.push(Recorded { at_ns, event, actions: actions.clone() });
+            }
+            for action in actions.drain(..) {
+                events.extend(self.obey(state, action, out));
             }
         }
     }
 
-    fn obey(self: &Arc<Self>, state: &mut State, action: Action, out: &mut Vec<Outgoing>) -> Result<(), (GraphId, Error)> {
+    /// Carries an action out; what cannot be is answered with an event.
+    fn obey(self: &Arc<Self>, state: &mut State, action: Action, out: &mut Outgoing) -> Option<Event> {
         match action {
             Action::Allocate { buffer, bytes, .. } => {
                 if state.buffers.len() <= buffer.index() {
@@ -100,38 +196,34 @@ impl Inner {
                 // If the system refuses, the launch that was to use the buffer reports it.
                 state.buffers[buffer.index()] = HostBuffer::pooled(bytes as usize).ok();
             }
-            Action::Release { buffer } => state.buffers[buffer.index()] = None,
-            Action::Run { launch, graph, task, device } => {
-                let work = self.prepare_task(state, (launch, graph, task, device)).map_err(|e| (graph, e))?;
-                out.push(Outgoing::Launch(self.devices[device.index()].clone(), work));
-            }
-            Action::Pack { launch, graph, value, task, form, from, to, device } => {
-                let Some(run) = state.runs.get(&graph) else { return Ok(()) };
-                let Place::Buffer(to) = to else { return Ok(()) };
-                let from = run.data(&state.buffers, value, from);
-                let to = run.packed(&state.buffers, task, value, form, to);
-                let kernel = run.graph.kernel(task).clone();
-                let done = self.report_to(launch, graph, None, device);
-                let body = Body::Pack { form, from, to };
-                out.push(Outgoing::Launch(self.devices[device.index()].clone(), Launch { kernel, body, done }));
-            }
+            Action::Release { buffer } => out.buffers.extend(state.buffers[buffer.index()].take()),
+            Action::Run { launch, graph, task, device } => match self.prepare_task(state, (launch, graph, task, device)) {
+                Ok(work) => out.launches.push((self.devices[device.index()].clone(), work)),
+                Err(error) => {
+                    if let Some(run) = state.runs.get_mut(&graph) {
+                        run.fail(error);
+                    }
+                    return Some(Event::LaunchFailed { launch });
+                }
+            },
+            Action::Pack { launch, .. } => match self.prepare_pack(state, &action) {
+                Some(ready) => out.launches.push(ready),
+                None => return Some(Event::LaunchFailed { launch }),
+            },
             Action::Move { copy, graph, value, device, upload, from, to } => {
                 let wanted = Wanted { copy, graph, value, device, upload, from, to };
-                out.extend(transfer::prepare(self, state, wanted).map(Outgoing::Move));
+                match transfer::prepare(self, state, wanted) {
+                    Some(ready) => out.moves.push(ready),
+                    // The graph has failed by now, so nobody looks at what has arrived.
+                    None => return Some(Event::Moved { copy, arrived: true }),
+                }
             }
             Action::Refused { graph, task, peak_bytes, limit_bytes } => {
-                let Some(run) = state.runs.get(&graph) else { return Ok(()) };
-                let what = task.map_or_else(
-                    || "the arrays of this computation".to_owned(),
-                    |t| format!("task {}", run.graph.task_name(t)),
-                );
-                let try_this =
-                    format!("--memory-limit {} (Session::builder().memory_limit)", Bytes(peak_bytes + peak_bytes / 50));
-                let (requested_bytes, available_bytes) = (peak_bytes, limit_bytes);
-                return Err((
-                    graph,
-                    Error::OutOfMemory { what, requested_bytes, available_bytes, space: "host".into(), try_this },
-                ));
+                if let Some(run) = state.runs.get_mut(&graph) {
+                    run.fail(refused(run, task, (peak_bytes, limit_bytes)));
+                    run.over = true;
+                    self.changed.notify_all();
+                }
             }
             Action::Stalled { graph, task, device, waited_ns, predicted_ns } => {
                 let error = self.stalled(state, graph, task, device, (waited_ns, predicted_ns));
@@ -143,11 +235,31 @@ impl Inner {
                 if let Some(run) = state.runs.get_mut(&graph) {
                     run.over = true;
                     run.over_ns = self.now_ns();
+                    if run.unwanted {
+                        out.runs.extend(state.runs.remove(&graph));
+                    }
                 }
                 self.changed.notify_all();
             }
         }
-        Ok(())
+        None
+    }
+
+    fn prepare_pack(self: &Arc<Self>, state: &mut State, action: &Action) -> Option<(Arc<dyn Device>, Launch)> {
+        let Action::Pack { launch, graph, value, task, form, from, to: Place::Buffer(to), device } = *action else {
+            return None;
+        };
+        let run = state.runs.get_mut(&graph)?;
+        let missing = |place| matches!(place, Place::Buffer(b) if state.buffers[b.index()].is_none());
+        if missing(from) || missing(Place::Buffer(to)) {
+            run.fail(no_memory(format!("a packed operand of task {}", run.graph.task_name(task)), run.graph.bytes(value)));
+            return None;
+        }
+        let from = run.data(&state.buffers, value, from);
+        let to = run.packed(&state.buffers, task, value, form, to);
+        let kernel = run.graph.kernel(task).clone();
+        let done = self.report_to(launch, graph, None, device);
+        Some((self.devices[device.index()].clone(), Launch { kernel, body: Body::Pack { form, from, to }, done }))
     }
 
     fn stalled(&self, state: &State, graph: GraphId, task: TaskId, device: Option<DeviceId>, ns: (u64, u64)) -> Error {
@@ -168,19 +280,14 @@ impl Inner {
 
     fn prepare_task(self: &Arc<Self>, state: &mut State, what: (LaunchId, GraphId, TaskId, DeviceId)) -> Result<Launch, Error> {
         let (launch, graph, task, device) = what;
-        let gone = || Error::Cancelled;
-        let run = state.runs.get(&graph).ok_or_else(gone)?;
-        let operands = state.scheduler.operands(launch).ok_or_else(gone)?;
-        let places = operands.inputs.iter().copied().chain(operands.outputs.iter().map(|o| o.0));
+        let run = state.runs.get(&graph).ok_or(Error::Cancelled)?;
+        let operands = state.scheduler.operands(launch).ok_or(Error::Cancelled)?;
+        let old = operands.outputs.iter().filter_map(|o| o.1);
+        let places = operands.inputs.iter().copied().chain(operands.outputs.iter().map(|o| o.0)).chain(old);
         for place in places {
-            if let Place::Buffer(buffer) = place {
-                state.buffers[buffer.index()].as_ref().ok_or_else(|| Error::OutOfMemory {
-                    what: format!("a buffer of task {}", run.graph.task_name(task)),
-                    requested_bytes: run.graph.outputs(task).iter().map(|o| run.graph.bytes(o.value)).sum(),
-                    available_bytes: 0,
-                    space: "system".into(),
-                    try_this: "a lower --memory-limit or smaller chunks".into(),
-                })?;
+            if matches!(place, Place::Buffer(buffer) if state.buffers[buffer.index()].is_none()) {
+                let bytes = run.graph.outputs(task).iter().map(|o| run.graph.bytes(o.value)).sum();
+                return Err(no_memory(format!("a buffer of task {}", run.graph.task_name(task)), bytes));
             }
         }
         let inputs = operands.inputs.iter().enumerate();
@@ -192,20 +299,15 @@ impl Inner {
         });
         let outputs = outputs.collect();
         let params = run.graph.params(task).to_vec();
-        let metas: Vec<ChunkMeta<'_>> = run
-            .graph
-            .inputs(task)
-            .iter()
-            .chain(run.graph.outputs(task))
-            .map(|o| ChunkMeta { dtype: run.graph.dtype(o.value), shape: run.graph.shape(o.value), data: None })
-            .collect();
         let kernel = run.graph.kernel(task).clone();
-        let scratch_bytes = kernel.scratch_bytes(&params, &metas);
+        // That of the neediest task: asking each kernel would run user's code under the lock, and a thread keeps its scratch.
+        let scratch_bytes = run.priced.scratch_bytes;
         let predicted = state.scheduler.prediction(launch).map_or(0, |p| p.1);
         let done = self.report_to(launch, graph, Some((task, predicted)), device);
         Ok(Launch { kernel, body: Body::Run { params, inputs, outputs, scratch_bytes }, done })
     }
 
+    /// The report of a launch. It does not keep the session alive: a wedged launch must not.
     fn report_to(
         self: &Arc<Self>,
         launch: LaunchId,
@@ -213,64 +315,96 @@ impl Inner {
         task: Option<(TaskId, u64)>,
         device: DeviceId,
     ) -> crate::device::Done {
-        let inner = self.clone();
-        Box::new(move |report| inner.reported(launch, graph, task, device, report))
+        let session = Arc::downgrade(self);
+        Box::new(move |report| {
+            if let Some(inner) = session.upgrade() {
+                inner.reported((launch, graph, device), task, report);
+            }
+        })
     }
 
-    fn reported(
-        self: &Arc<Self>,
-        launch: LaunchId,
-        graph: GraphId,
-        task: Option<(TaskId, u64)>,
-        device: DeviceId,
-        report: Report,
-    ) {
+    fn reported(self: &Arc<Self>, what: (LaunchId, GraphId, DeviceId), task: Option<(TaskId, u64)>, report: Report) {
+        let (launch, graph, device) = what;
         let end_ns = self.now_ns();
-        let elapsed_ns = report.elapsed_ns;
-        let mut event = Event::Done { launch, elapsed_ns };
-        let mut outgoing = Vec::new();
-        {
-            let mut state = self.lock();
+        let Report { elapsed_ns, worker, opaque, outcome } = report;
+        self.with_events(|state, events| {
+            // Reports of launches that were given up only free what they held.
             let live = state.scheduler.operands(launch).is_some();
-            if let Some(run) = state.runs.get_mut(&graph).filter(|_| live) {
-                match report.outcome {
+            let mut event = Event::Done { launch, elapsed_ns };
+            if live {
+                event = match outcome {
                     Ok(()) => {
-                        if let Some((task, predicted_ns)) = task {
-                            let start_ns = end_ns.saturating_sub(elapsed_ns);
-                            run.spans.push(TaskSpan { task, device, worker: report.worker, start_ns, end_ns, predicted_ns });
-                            let outputs = run.graph.outputs(task);
-                            let named = report.opaque.into_iter().map(|(i, o)| (outputs[i].value, o));
-                            run.opaque.extend(named.collect::<Vec<_>>());
-                        }
+                        state.strikes[device.index()] = 0;
+                        event
                     }
-                    Err(failure) => event = failed(run, launch, task.map(|t| t.0), failure),
+                    Err(failure) => self.failed(state, (launch, graph, device), task.map(|t| t.0), failure),
+                };
+            }
+            let mut unused = Vec::new();
+            match (state.runs.get_mut(&graph), task) {
+                (Some(run), Some((task, predicted_ns))) if live && matches!(event, Event::Done { .. }) => {
+                    let start_ns = end_ns.saturating_sub(elapsed_ns);
+                    run.spans.push(TaskSpan { task, device, worker, start_ns, end_ns, predicted_ns });
+                    let graph = run.graph.clone();
+                    for (index, value) in opaque {
+                        unused.extend(run.opaque.insert(graph.outputs(task)[index].value, value));
+                    }
                 }
+                _ => unused.extend(opaque.into_iter().map(|o| o.1)),
             }
-            self.step(&mut state, event, &mut outgoing);
-        }
-        for work in outgoing {
-            match work {
-                Outgoing::Launch(device, launch) => device.launch(launch),
-                Outgoing::Move(ready) => ready.device.transfer(ready.mv),
+            events.push_back(event);
+            if state.strikes[device.index()] >= STRIKES && self.replaceable(device) {
+                events.push_back(Event::DeviceLost { device });
+            }
+            unused
+        });
+    }
+
+    /// Whether another device does the work of this one.
+    fn replaceable(&self, device: DeviceId) -> bool {
+        let kind = self.specs[device.index()].0.kind;
+        let io = |k| k == crate::device::DeviceKind::Io;
+        self.specs.iter().enumerate().any(|(other, (spec, _))| other != device.index() && io(spec.kind) == io(kind))
+    }
+
+    /// What a failed launch means for its run.
+    fn failed(
+        &self,
+        state: &mut State,
+        (launch, graph, device): (LaunchId, GraphId, DeviceId),
+        task: Option<TaskId>,
+        failure: Failure,
+    ) -> Event {
+        let Some(run) = state.runs.get_mut(&graph) else { return Event::LaunchFailed { launch } };
+        let name = task.map_or_else(|| "pack".to_owned(), |t| run.graph.task_name(t));
+        match failure {
+            Failure::Fault(fault) => run.fail(fault.into()),
+            Failure::Panic(message) => run.fail(Error::Panicked { task: name, message }),
+            Failure::Device(error) => {
+                let strikes = &mut state.strikes[device.index()];
+                *strikes += 1;
+                let attempts = run.attempts.entry(task.unwrap_or(TaskId(u32::MAX))).or_default();
+                *attempts += 1;
+                let lost = *strikes >= STRIKES && self.replaceable(device);
+                if *attempts < ATTEMPTS || (lost && *attempts < 2 * ATTEMPTS) {
+                    return Event::LaunchLost { launch };
+                }
+                run.fail(error);
             }
         }
+        Event::LaunchFailed { launch }
     }
 }
 
-/// What a failed launch means for its run.
-fn failed(run: &mut Run, launch: LaunchId, task: Option<TaskId>, failure: Failure) -> Event {
-    let name = task.map_or_else(|| "pack".to_owned(), |t| run.graph.task_name(t));
-    match failure {
-        Failure::Fault(fault) => run.fail(fault.into()),
-        Failure::Panic(message) => run.fail(Error::Panicked { task: name, message }),
-        Failure::Device(error) => {
-            let attempts = run.attempts.entry(task.unwrap_or(TaskId(u32::MAX))).or_default();
-            *attempts += 1;
-            if *attempts < ATTEMPTS {
-                return Event::LaunchLost { launch };
-            }
-            run.fail(error);
-        }
-    }
-    Event::LaunchFailed { launch }
+pub(super) fn no_memory(what: String, requested_bytes: u64) -> Error {
+    let try_this = "a lower --memory-limit or smaller chunks".into();
+    Error::OutOfMemory { what, requested_bytes, available_bytes: 0, space: "system".into(), try_this }
+}
+
+fn refused(run: &Run, task: Option<TaskId>, (requested_bytes, available_bytes): (u64, u64)) -> Error {
+    let name = |t| format!("task {}", run.graph.task_name(t));
+    let what = task.map_or_else(|| "the arrays of this computation".to_owned(), name);
+    let limit = Bytes(requested_bytes.saturating_add(requested_bytes / 50));
+    let try_this = format!("--memory-limit {limit} (Session::builder().memory_limit)");
+    Error::OutOfMemory { what, requested_bytes, available_bytes, space: "host".into(), try_this }
 }

@@ -27,6 +27,9 @@ pub(super) struct Run {
     pub(super) attempts: BTreeMap<TaskId, u32>,
     pub(super) error: Option<Error>,
     pub(super) over: bool,
+    /// Its handle is gone: it is forgotten when the last of it is over.
+    pub(super) unwanted: bool,
+    pub(super) failed_moves: u32,
     pub(super) submitted_ns: u64,
     pub(super) over_ns: u64,
 }
@@ -35,6 +38,7 @@ impl Run {
     /// The bytes of a value at a place, in plain form.
     pub(super) fn data(&self, buffers: &[Option<Arc<HostBuffer>>], value: ValueId, place: Place) -> Data {
         match (place, self.graph.home(value)) {
+            _ if self.graph.is_opaque(value) => Data::Opaque(self.opaque.get(&value).cloned()),
             (Place::Opaque, _) => Data::Opaque(self.opaque.get(&value).cloned()),
             (Place::Buffer(buffer), _) => {
                 let layout = Layout::contiguous(self.graph.dtype(value), self.graph.shape(value));

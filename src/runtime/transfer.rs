@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
-use super::driver::{Inner, State};
-use crate::device::{Data, Device, Move, Report};
+use super::driver::{ATTEMPTS, Inner, State};
+use super::run::MoveSpan;
+use crate::device::{Data, Device, Failure, Move, Report};
+use crate::error::Error;
 use crate::id::{CopyId, DeviceId, GraphId, ValueId};
 use crate::schedule::{Event, Place};
 
@@ -29,26 +31,55 @@ pub(super) struct Wanted {
 pub(super) fn prepare(inner: &Arc<Inner>, state: &mut State, wanted: Wanted) -> Option<Ready> {
     let Wanted { copy, graph, value, device, upload, from, to } = wanted;
     let run = state.runs.get_mut(&graph)?;
-    run.bytes_moved += run.graph.bytes(value);
-    let run = state.runs.get(&graph)?;
+    let bytes = run.graph.bytes(value);
+    for place in [from, to] {
+        if matches!(place, Place::Buffer(b) if state.buffers[b.index()].is_none()) {
+            run.fail(super::driver::no_memory("a buffer to move a chunk to".into(), bytes));
+            return None;
+        }
+    }
+    run.bytes_moved += bytes;
     let data = |place| -> Data { run.data(&state.buffers, value, place) };
     let (from, to) = (data(from), data(to));
-    let session = inner.clone();
-    let bytes = run.graph.bytes(value);
-    let done = Box::new(move |report: Report| session.moved(copy, graph, value, (device, upload, bytes), &report));
+    let session = Arc::downgrade(inner);
+    let done = Box::new(move |report: Report| {
+        if let Some(session) = session.upgrade() {
+            session.moved((copy, graph, value), (device, upload, bytes), report);
+        }
+    });
     Some(Ready { device: inner.devices[device.index()].clone(), mv: Move { from, to, upload, done } })
 }
 
 impl Inner {
-    fn moved(self: &Arc<Self>, copy: CopyId, graph: GraphId, value: ValueId, link: (DeviceId, bool, u64), report: &Report) {
-        let (device, upload, bytes) = link;
+    fn moved(self: &Arc<Self>, what: (CopyId, GraphId, ValueId), link: (DeviceId, bool, u64), report: Report) {
+        let ((copy, graph, value), (device, upload, bytes)) = (what, link);
         let end_ns = self.now_ns();
-        let span =
-            super::run::MoveSpan { value, device, upload, bytes, start_ns: end_ns.saturating_sub(report.elapsed_ns), end_ns };
-        self.apply(Event::Moved { copy, arrived: report.outcome.is_ok() }, |state| {
+        let start_ns = end_ns.saturating_sub(report.elapsed_ns);
+        self.with_events(|state, events| {
+            let mut arrived = report.outcome.is_ok();
             if let Some(run) = state.runs.get_mut(&graph) {
-                run.moves.push(span);
+                match report.outcome {
+                    Ok(()) => run.moves.push(MoveSpan { value, device, upload, bytes, start_ns, end_ns }),
+                    Err(failure) => {
+                        run.failed_moves += 1;
+                        if run.failed_moves >= ATTEMPTS {
+                            run.fail(as_error(failure));
+                            // Nobody will look at what has not arrived.
+                            arrived = true;
+                            events.push_back(Event::Retire { graph });
+                        }
+                    }
+                }
             }
+            events.push_back(Event::Moved { copy, arrived });
         });
+    }
+}
+
+fn as_error(failure: Failure) -> Error {
+    match failure {
+        Failure::Device(error) => error,
+        Failure::Fault(fault) => fault.into(),
+        Failure::Panic(message) => Error::Panicked { task: "move".into(), message },
     }
 }

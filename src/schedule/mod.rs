@@ -169,6 +169,18 @@ impl Scheduler {
         job::sequential_peak(graph).1
     }
 
+    /// Whether a graph waits until others have given memory back.
+    #[must_use]
+    pub fn is_pending(&self, graph: GraphId) -> bool {
+        self.pending.contains(&graph)
+    }
+
+    /// Launches and moves under way, those that were given up not counted.
+    #[must_use]
+    pub fn flying(&self) -> usize {
+        self.flying
+    }
+
     /// Whether nothing is queued, running, moving or held, and every device has all its workers: true once all graphs are
     /// retired and all launches have reported.
     #[must_use]

@@ -285,14 +285,12 @@ impl World {
                 let (dtype, len) = self.graphs[&graph].kernel(task).packed_len(form, meta);
                 let from = self.expect(graph, value, from, space, Content::Plain(graph, value));
                 let to = self.key(graph, value, to, space, (len * dtype.bytes()) as u64);
-                self.launch(now, launch, Flying {
-                    graph,
-                    device,
-                    job: Job::Pack(value, form),
-                    reads: vec![from],
-                    writes: vec![to],
-                    wedged: false,
-                }, 50);
+                self.launch(
+                    now,
+                    launch,
+                    Flying { graph, device, job: Job::Pack(value, form), reads: vec![from], writes: vec![to], wedged: false },
+                    50,
+                );
             }
             Action::Move { copy, graph, value, device, upload, from, to } => {
                 assert!(!self.dead.contains(&device), "move on a dead link");
@@ -476,7 +474,8 @@ impl World {
         let bytes = if matches!(content, Content::Plain(..)) { self.graphs[&graph].bytes(value) } else { 0 };
         let key = self.key(graph, value, place, space, bytes);
         let callers = matches!(key, Key::Caller(..)) && self.graphs[&graph].producer(value).is_none();
-        let found = if callers { Content::Plain(graph, value) } else { self.contents.get(&key).copied().unwrap_or(Content::Junk) };
+        let found =
+            if callers { Content::Plain(graph, value) } else { self.contents.get(&key).copied().unwrap_or(Content::Junk) };
         assert_eq!(found, content, "{value} at {place:?}");
         key
     }

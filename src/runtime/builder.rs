@@ -1,0 +1,212 @@
+//! Settings of a session, and its making.
+//!
+//! Owns: [`SessionBuilder`]. Must not know: graphs. Invariant: a session that was built can run at least an empty graph; what is out of
+//! range is refused here.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use super::Session;
+use super::driver::{Inner, State};
+use crate::cost::{CostModel, DeviceKey, PricedId, Rates};
+use crate::device::{Cpu, Device, DeviceKind, DeviceSpec, HOST, IoLane, system};
+use crate::error::{Error, Result};
+use crate::id::DeviceId;
+use crate::schedule::{Event, Placement, Policy, Scheduler};
+
+/// When a task counts as stalled unless the user says otherwise: the scheduler's own default.
+const STALL_FLOOR: Duration = Duration::from_secs(5);
+
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(super) placement: Placement,
+    pub(super) policy: Option<fn() -> Box<dyn Policy>>,
+    pub(super) seed: u64,
+    pub(super) calibrate: bool,
+}
+
+/// Settings of a [`Session`]. All have defaults.
+pub struct SessionBuilder {
+    threads: Option<usize>,
+    memory_limit: Option<Result<u64>>,
+    cache_dir: Option<PathBuf>,
+    devices: Option<Vec<Arc<dyn Device>>>,
+    stall: Option<(u64, Duration)>,
+    record_events: bool,
+    warnings: Box<dyn Fn(&str) + Send + Sync>,
+    settings: Settings,
+}
+
+impl SessionBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            threads: None,
+            memory_limit: None,
+            cache_dir: None,
+            devices: None,
+            stall: None,
+            record_events: false,
+            warnings: Box::new(|text| eprintln!("chunkwise: warning: {text}")),
+            settings: Settings { placement: Placement::Auto, policy: None, seed: 0, calibrate: true },
+        }
+    }
+
+    /// CPU threads; default: all that the process may use.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Most host memory that chunks, scratch, caller's arrays and results may take together, as text (`"1GB"`); default: 70 %
+    /// of what is available (cgroup limits counted).
+    #[must_use]
+    pub fn memory_limit(mut self, limit: &str) -> Self {
+        self.memory_limit = Some(limit.parse::<crate::Bytes>().map(|b| b.0));
+        self
+    }
+
+    /// Where tasks run; default: wherever they finish first.
+    #[must_use]
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.settings.placement = placement;
+        self
+    }
+
+    /// A policy of your own instead of [`SessionBuilder::placement`]; it is made anew for each simulation.
+    #[must_use]
+    pub fn policy(mut self, policy: fn() -> Box<dyn Policy>) -> Self {
+        self.settings.policy = Some(policy);
+        self
+    }
+
+    /// Seed of random arrays; default 0.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.settings.seed = seed;
+        self
+    }
+
+    /// Where measured costs are kept; default: the user's cache directory. An empty path keeps them in memory only.
+    #[must_use]
+    pub fn cache_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.cache_dir = Some(dir.into());
+        self
+    }
+
+    /// Devices instead of the discovered ones (the first two are `cpu` and `io` by default).
+    #[must_use]
+    pub fn devices(mut self, devices: Vec<Arc<dyn Device>>) -> Self {
+        self.devices = Some(devices);
+        self
+    }
+
+    /// When a task counts as stalled and is run again elsewhere: after `factor` times its predicted time plus `floor`.
+    /// Default: 10, 5 s.
+    #[must_use]
+    pub fn stall_after(mut self, factor: u64, floor: Duration) -> Self {
+        self.stall = Some((factor, floor));
+        self
+    }
+
+    /// Keeps every event that the scheduler sees and what it answers, for [`Session::events`].
+    #[must_use]
+    pub fn record_events(mut self) -> Self {
+        self.record_events = true;
+        self
+    }
+
+    /// Called with each warning (an unreadable cost cache, for example), at most a few times; default: standard error.
+    #[must_use]
+    pub fn warnings(mut self, warn: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.warnings = Box::new(warn);
+        self
+    }
+
+    /// The session.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for settings out of range, [`Error::NoDevice`] if the placement asks for a device that is not there.
+    pub fn build(self) -> Result<Session> {
+        let threads = self.threads.unwrap_or_else(system::threads);
+        if threads == 0 || threads > 4096 {
+            return Err(Error::argument("threads", threads, "between 1 and 4096"));
+        }
+        let memory_limit = self.memory_limit.transpose()?.unwrap_or_else(system::default_memory_limit);
+        let devices = match self.devices {
+            Some(devices) => devices,
+            None => vec![Arc::new(Cpu::new(threads)?) as Arc<dyn Device>, Arc::new(IoLane::new())],
+        };
+        check_placement(self.settings.placement, &devices)?;
+        let dir = self.cache_dir.or_else(system::cache_dir).filter(|d| !d.as_os_str().is_empty());
+        let (mut costs, warning) = CostModel::load(dir.as_deref());
+        if let Some(warning) = warning {
+            (self.warnings)(&warning);
+        }
+        let specs = price_devices(&devices, &mut costs);
+        let policy = self.settings.policy.map_or_else(|| self.settings.placement.policy(), |make| make());
+        let mut scheduler = Scheduler::new(policy);
+        if let Some((factor, floor)) = self.stall {
+            scheduler.set_stall_rule(factor, floor.as_nanos() as u64);
+        }
+        let floor = self.stall.map_or(STALL_FLOOR, |s| s.1);
+        let inner = Arc::new(Inner {
+            state: Mutex::new(State::new(scheduler, devices.len(), self.record_events)),
+            devices,
+            specs,
+            changed: Condvar::new(),
+            costs: Mutex::new(costs),
+            start: Instant::now(),
+            memory_limit,
+            settings: self.settings,
+            streams: AtomicU64::new(0),
+            saved: Mutex::new(None),
+            warn: self.warnings,
+            stall_floor: floor,
+            ticked_ns: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+        });
+        inner.apply(Event::MemoryLimit { space: HOST, bytes: memory_limit }, |_| ());
+        for (index, (spec, _)) in inner.specs.iter().enumerate() {
+            inner.apply(Event::DeviceJoined { device: DeviceId::at(index), spec: spec.clone() }, |_| ());
+        }
+        Ok(Session(inner))
+    }
+}
+
+/// Each device with the handle of its costs.
+fn price_devices(devices: &[Arc<dyn Device>], costs: &mut CostModel) -> Vec<(DeviceSpec, PricedId)> {
+    let priced = devices.iter().map(|device| {
+        let spec = device.spec().clone();
+        let rates = match spec.kind {
+            DeviceKind::Cpu => Rates::CPU,
+            DeviceKind::Gpu => Rates::GPU,
+            DeviceKind::Io => Rates::IO,
+        };
+        let priced = costs.device(&DeviceKey::new(format!("{}: {}", spec.name, spec.model)), rates);
+        (spec, priced)
+    });
+    priced.collect()
+}
+
+fn check_placement(placement: Placement, devices: &[Arc<dyn Device>]) -> Result<()> {
+    let names: Vec<String> = devices.iter().enumerate().map(|(i, d)| format!("{i} = {}", d.spec().name)).collect();
+    match placement {
+        Placement::Gpu if !devices.iter().any(|d| d.spec().kind == DeviceKind::Gpu) => Err(Error::NoDevice {
+            wanted: "gpu".into(),
+            found: format!(
+                "this session has {}; use --device cpu or auto (this version computes on CPUs only)",
+                names.join(", ")
+            ),
+        }),
+        Placement::Device(index) if devices.get(index as usize).is_none_or(|d| d.spec().kind == DeviceKind::Io) => {
+            Err(Error::NoDevice {
+                wanted: format!("number {index}"),
+                found: format!("this session has {} (io serves files and does not compute)", names.join(", ")),
+            })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,222 @@
+//! Waiting for a run.
+//!
+//! Owns: [`Handle`]. Must not know: decisions. Invariant: whoever waits also looks for stalled tasks, and a worker that waits works
+//! meanwhile; so no wait is for ever.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::driver::Inner;
+use super::results::{displaced, move_home};
+use super::run::Run;
+use super::{Results, RunReport, Session};
+use crate::device::HOST;
+use crate::error::{Error, Result};
+use crate::id::{DeviceId, GraphId};
+use crate::schedule::Event;
+
+/// Most tasks of one run whose times are learned from.
+const LEARN: usize = 4096;
+/// How long a worker that has nothing to do sleeps, at most, while it waits.
+const NAP: Duration = Duration::from_millis(1);
+
+/// A computation under way. Dropping it cancels what has not begun.
+#[must_use = "a computation that nobody waits for is cancelled"]
+pub struct Handle {
+    pub(super) session: Session,
+    pub(super) id: GraphId,
+    pub(super) asked: Instant,
+    pub(super) plan_s: f64,
+    pub(super) predicted_s: f64,
+    pub(super) peak_bound_bytes: u64,
+    pub(super) taken: bool,
+}
+
+impl Handle {
+    /// Whether it is over.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.session.0.tick_if_due();
+        self.doze(Duration::ZERO)
+    }
+
+    /// Tasks done, and tasks in all.
+    #[must_use]
+    pub fn progress(&self) -> (usize, usize) {
+        self.session.0.lock().runs.get(&self.id).map_or((0, 0), |run| (run.spans.len().min(run.graph.len()), run.graph.len()))
+    }
+
+    /// Predicted seconds of the run.
+    #[must_use]
+    pub fn predicted_s(&self) -> f64 {
+        self.predicted_s
+    }
+
+    /// Waits at most this long; true if it is over. On a worker, which works meanwhile, it may take as long as one task longer.
+    #[must_use]
+    pub fn wait_timeout(&self, time: Duration) -> bool {
+        self.wait_until(Instant::now().checked_add(time))
+    }
+
+    /// Waits for the end, and gives the results and what was measured.
+    ///
+    /// # Errors
+    /// What a task reported; [`Error::OutOfMemory`] if the run was refused, or waits for memory that nothing will free;
+    /// [`Error::Stalled`].
+    pub fn wait(mut self) -> Result<(Results, RunReport)> {
+        self.wait_until(None);
+        let inner = self.session.0.clone();
+        self.taken = true;
+        let (mut run, elsewhere) = {
+            let mut state = inner.lock();
+            let Some(run) = state.runs.remove(&self.id) else { return Err(Error::Cancelled) };
+            let elsewhere = displaced(&state, &run, self.id);
+            (run, elsewhere)
+        };
+        let total_s = self.asked.elapsed().as_secs_f64();
+        self.learn(&run);
+        let results = run.error.clone().map_or_else(|| move_home(&mut run, &elsewhere), Err);
+        drop(elsewhere);
+        inner.apply(Event::Retire { graph: self.id }, |_| ());
+        self.session.save_costs();
+        let report = RunReport {
+            graph: run.graph,
+            devices: inner.specs.iter().map(|s| s.0.name.clone()).collect(),
+            plan_s: self.plan_s,
+            predicted_s: self.predicted_s,
+            total_s,
+            peak_bound_bytes: self.peak_bound_bytes,
+            bytes_moved: run.bytes_moved,
+            spans: run.spans,
+            moves: run.moves,
+            submitted_ns: run.submitted_ns,
+        };
+        Ok((results?, report))
+    }
+
+    /// Sleeps at most this long; true if the run is over.
+    fn doze(&self, time: Duration) -> bool {
+        let inner = &self.session.0;
+        let state = inner.lock();
+        let over = |state: &super::driver::State| state.runs.get(&self.id).is_none_or(|run| run.over);
+        if over(&state) || time.is_zero() {
+            return over(&state);
+        }
+        let state = inner.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0;
+        over(&state)
+    }
+
+    fn wait_until(&self, end: Option<Instant>) -> bool {
+        if self.doze(Duration::ZERO) {
+            return true;
+        }
+        let inner = &self.session.0;
+        let own = (0..inner.devices.len()).find(|&d| inner.devices[d].on_worker());
+        let _place = own.map(|d| Waiting::new(inner, DeviceId::at(d)));
+        let mut quiet = Quiet { since: Instant::now(), happened: 0 };
+        loop {
+            let helped = own.is_some_and(|d| inner.devices[d].help());
+            let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+            let longest = if own.is_some() { NAP } else { inner.tick() };
+            if self.doze(if helped { Duration::ZERO } else { left.min(longest) }) {
+                return true;
+            }
+            if end.is_some_and(|end| Instant::now() >= end) {
+                return false;
+            }
+            inner.tick_if_due();
+            self.refuse_if_hopeless(&mut quiet);
+        }
+    }
+
+    /// Ends a run that waits for memory which only the waiting threads themselves could free: those of results that nobody
+    /// takes, or of tasks that wait for this run.
+    fn refuse_if_hopeless(&self, quiet: &mut Quiet) {
+        let inner = &self.session.0;
+        let mut state = inner.lock();
+        let stuck = state.scheduler.is_pending(self.id) && state.scheduler.flying() <= inner.waiting.load(Ordering::Relaxed);
+        if !stuck || state.happened != quiet.happened {
+            *quiet = Quiet { since: Instant::now(), happened: state.happened };
+            return;
+        }
+        if quiet.since.elapsed() < inner.stall_floor {
+            return;
+        }
+        let available_bytes = inner.memory_limit.saturating_sub(state.scheduler.used_bytes(HOST));
+        if let Some(run) = state.runs.get_mut(&self.id) {
+            run.fail(Error::OutOfMemory {
+                what: "a computation that waits for others to give memory back".into(),
+                requested_bytes: self.peak_bound_bytes,
+                available_bytes,
+                space: "host".into(),
+                try_this: "taking the results of earlier computations first, or a higher --memory-limit".into(),
+            });
+        }
+        drop(state);
+        inner.apply(Event::Retire { graph: self.id }, |state| {
+            if let Some(run) = state.runs.get_mut(&self.id) {
+                run.over = true;
+            }
+        });
+    }
+
+    /// Teaches the cost model what the run measured. The model keeps the last samples of a kernel, so an even sample is told
+    /// in an order that is even too: every stretch of it covers the whole run.
+    fn learn(&self, run: &Run) {
+        let n = run.spans.len();
+        // About the golden section of n, and coprime to it: the multiples of it mod n visit all, evenly.
+        let coprime =
+            |a: &usize| std::iter::successors(Some((*a, n)), |&(x, y)| (x > 0).then(|| (y % x, x))).last() == Some((0, 1));
+        let stride = (n * 618 / 1000..n).find(coprime).unwrap_or(1);
+        self.session.with_costs(|costs| {
+            for span in (0..n.min(LEARN)).map(|i| &run.spans[i * stride % n]) {
+                if let Some(id) = run.priced.cost_id(&run.graph, span.task, span.device) {
+                    costs.record(id, run.priced.work[span.task.index()], span.end_ns - span.start_ns);
+                }
+            }
+        });
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if !self.taken {
+            self.session.0.apply(Event::Retire { graph: self.id }, |state| match state.runs.get_mut(&self.id) {
+                // What is under way is still carried to its end; the run goes with the last of it.
+                Some(run) if !run.over => {
+                    run.unwanted = true;
+                    None
+                }
+                _ => state.runs.remove(&self.id),
+            });
+        }
+    }
+}
+
+/// Since when nothing has happened.
+struct Quiet {
+    since: Instant,
+    happened: u64,
+}
+
+/// A worker that waits lets another launch take its place.
+struct Waiting<'a> {
+    inner: &'a std::sync::Arc<Inner>,
+    device: DeviceId,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(inner: &'a std::sync::Arc<Inner>, device: DeviceId) -> Self {
+        inner.waiting.fetch_add(1, Ordering::Relaxed);
+        inner.apply(Event::Waiting { device, workers: 1 }, |_| ());
+        Self { inner, device }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.inner.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.inner.apply(Event::Waiting { device: self.device, workers: -1 }, |_| ());
+    }
+}

@@ -1,0 +1,263 @@
+//! Every workload with every fault, at the first, a middle and the last launch.
+//!
+//! Owns: what a user sees of a fault: the right result or one clear error, in bounded time, and a session that goes on. Must not know: how
+//! the scheduler recovers. Invariant: each case runs under a time limit, so a hang is a failure and not a wait.
+
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use chunkwise::device::{Cpu, Device, Faulty, HOST, Injection, IoLane, LinkSpec};
+use chunkwise::id::SpaceId;
+use chunkwise::ndarray::{Array1, Array2, ArrayD};
+use chunkwise::prelude::*;
+
+/// A workload: builds its array anew in a session, so that it can be run again.
+type Work = fn(&Session) -> chunkwise::Result<ArrayD<f64>>;
+
+fn mandelbrot(session: &Session) -> chunkwise::Result<ArrayD<f64>> {
+    let counts = Mandelbrot::new(40, 30).counts::<f64>()?.try_chunks(10)?.in_session(session);
+    Ok(counts.compute()?.mapv(f64::from))
+}
+
+fn matrix(m: usize, n: usize) -> Array2<f64> {
+    Array2::from_shape_fn((m, n), |(i, j)| ((i * 7 + j * 3) % 11) as f64 - 5.0)
+}
+
+fn matvec(session: &Session) -> chunkwise::Result<ArrayD<f64>> {
+    let a = Array::from(matrix(40, 30)).in_session(session).try_chunks(10)?;
+    let x = Array::from(Array1::from_shape_fn(30, |i| i as f64)).in_session(session);
+    a.try_matvec(&x)?.compute()
+}
+
+fn cholesky(session: &Session) -> chunkwise::Result<ArrayD<f64>> {
+    let mut a = Array2::from_shape_fn((32, 32), |(i, j)| 1.0 / (1.0 + i.abs_diff(j) as f64));
+    a.diag_mut().mapv_inplace(|d| d + 32.0);
+    Array::from(a).in_session(session).try_chunks(8)?.try_cholesky()?.compute()
+}
+
+/// The mean of a file, which the I/O lane or the workers read.
+fn file_mean(session: &Session) -> chunkwise::Result<ArrayD<f64>> {
+    let file = sample_file();
+    let mean = Array::<f64>::open(&format!("{file}:/A"))?.try_chunks((10, 30))?.in_session(session).mean();
+    mean.compute()
+}
+
+/// Computes into a file, through the I/O lane, and reads that.
+fn stored(session: &Session) -> chunkwise::Result<ArrayD<f64>> {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let file = folder().join(format!("stored-{number}.npy")).display().to_string();
+    let a = Array::from(matrix(40, 30)).in_session(session).try_chunks(10)?;
+    let stored = a.store(&file);
+    assert_eq!(stored.is_ok(), std::path::Path::new(&file).exists(), "a file is whole or not there");
+    let outcome = stored.and_then(|_| Array::<f64>::open(&file)?.in_session(session).compute());
+    let _ = std::fs::remove_file(&file);
+    outcome
+}
+
+fn folder() -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("chunkwise-faults-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+fn sample_file() -> String {
+    static FILE: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let make = || {
+        let file = folder().join("sample.h5").display().to_string();
+        Array::from(matrix(40, 30)).store(&format!("{file}:/A")).expect("sample file");
+        file
+    };
+    FILE.get_or_init(make).clone()
+}
+
+const WORKLOADS: [(&str, Work); 5] =
+    [("mandelbrot", mandelbrot), ("matvec", matvec), ("mean of a file", file_mean), ("cholesky", cholesky), ("store", stored)];
+
+fn injections() -> [Injection; 5] {
+    let delay = Injection::Delay(Duration::from_millis(20));
+    [Injection::Panic, Injection::IoError, Injection::DeviceError, Injection::Hang, delay]
+}
+
+/// Runs `what` on its own thread; fails if that takes longer than `limit`.
+fn within<R: Send + 'static>(limit: Duration, label: &str, what: impl FnOnce() -> R + Send + 'static) -> R {
+    let (sender, receiver) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let result = what();
+        let _ = sender.send(());
+        result
+    });
+    if receiver.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+        panic!("{label}: still running after {limit:?}");
+    }
+    thread.join().unwrap_or_else(|_| panic!("{label}: panicked"))
+}
+
+fn session(devices: Vec<Arc<dyn Device>>) -> Session {
+    let builder = Session::builder().devices(devices).cache_dir("").memory_limit("1GB");
+    builder.stall_after(2, Duration::from_millis(50)).build().expect("session")
+}
+
+/// Which device is faulty.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Bad {
+    Cpu,
+    Io,
+}
+
+fn faulty(threads: usize, bad: Bad, injection: Injection, at: u64) -> (Session, Arc<Faulty>) {
+    let cpu: Arc<dyn Device> = Arc::new(Cpu::new(threads).expect("pool"));
+    let io: Arc<dyn Device> = Arc::new(IoLane::new());
+    let device = Arc::new(Faulty::new(if bad == Bad::Cpu { cpu.clone() } else { io.clone() }, injection, at));
+    let devices: Vec<Arc<dyn Device>> = match bad {
+        Bad::Cpu => vec![device.clone(), io],
+        Bad::Io => vec![cpu, device.clone()],
+    };
+    (session(devices), device)
+}
+
+/// Number of launches of a faultless run on the device.
+fn launches(work: Work, bad: Bad) -> u64 {
+    let (session, device) = faulty(2, bad, Injection::Panic, u64::MAX);
+    work(&session).expect("no fault");
+    device.launches()
+}
+
+fn settled(session: &Session, label: &str) {
+    let begin = std::time::Instant::now();
+    while session.used_bytes() != 0 {
+        assert!(begin.elapsed() < Duration::from_secs(5), "{label}: {} B still in use", session.used_bytes());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn check(label: &str, work: Work, expected: &ArrayD<f64>, (threads, bad, injection, at): (usize, Bad, Injection, u64)) {
+    let (session, device) = faulty(threads, bad, injection.clone(), at);
+    let outcome = work(&session);
+    assert!(device.launches() > at, "{label}: the fault was reached");
+    match (&injection, &outcome) {
+        (Injection::Panic, Err(Error::Panicked { task, message })) => {
+            assert!(task.contains('#') && message.contains("injected panic"), "{label}: {task}: {message}");
+        }
+        (Injection::IoError, Err(error)) => assert!(error.to_string().contains("injected I/O error"), "{label}: {error}"),
+        (Injection::Hang, Err(Error::Stalled { task, waited_s, .. })) if threads == 1 => {
+            assert!(task.contains('#') && *waited_s >= 0.05, "{label}: {task} {waited_s}");
+        }
+        (Injection::DeviceError | Injection::Delay(_) | Injection::Hang, Ok(found)) => assert_eq!(found, expected, "{label}"),
+        (_, outcome) => panic!("{label}: {outcome:?}"),
+    }
+    drop(outcome);
+    settled(&session, label);
+    if !(threads == 1 && matches!(injection, Injection::Hang)) {
+        assert_eq!(&work(&session).unwrap_or_else(|e| panic!("{label}: next run: {e}")), expected, "{label}: next run");
+        settled(&session, label);
+        assert!(session.is_idle() || matches!(injection, Injection::Hang), "{label}: something is left behind");
+    }
+}
+
+fn all_faults(bad: Bad, threads: usize) {
+    for (name, work) in WORKLOADS {
+        let expected = work(&session(vec![Arc::new(Cpu::new(1).expect("pool")), Arc::new(IoLane::new())])).expect("no fault");
+        let count = launches(work, bad);
+        if count == 0 {
+            continue; // this workload does not use the device
+        }
+        let mut at = vec![0, count / 2, count - 1];
+        at.dedup();
+        for (injection, at) in injections().into_iter().flat_map(|i| at.iter().map(move |&at| (i.clone(), at))) {
+            let label = format!("{name}, {threads} threads, {injection:?} at launch {at} of {count} of {bad:?}");
+            let expected = expected.clone();
+            let inner = label.clone();
+            within(Duration::from_secs(20), &label, move || check(&inner, work, &expected, (threads, bad, injection, at)));
+        }
+    }
+}
+
+#[test]
+fn faults_of_a_pool_of_two() {
+    all_faults(Bad::Cpu, 2);
+}
+
+#[test]
+fn faults_of_a_pool_of_one() {
+    all_faults(Bad::Cpu, 1);
+}
+
+#[test]
+fn faults_of_the_io_lane() {
+    all_faults(Bad::Io, 2);
+}
+
+/// A second pool, in host memory or behind a link, finishes what a broken one cannot.
+#[test]
+fn another_device_takes_over() {
+    let link = LinkSpec { latency_ns: 1000, bytes_per_s: 1e9 };
+    for (name, work) in WORKLOADS {
+        let expected = work(&session(vec![Arc::new(Cpu::new(1).expect("pool")), Arc::new(IoLane::new())])).expect("no fault");
+        for far in [false, true] {
+            for injection in [Injection::DeviceError, Injection::Hang] {
+                let label = format!("{name}, far {far}, {injection:?} for ever");
+                let (expected, inner) = (expected.clone(), label.clone());
+                within(Duration::from_secs(20), &label, move || {
+                    let bad = Faulty::from_then_on(Arc::new(Cpu::new(1).expect("pool")), injection, 1);
+                    let good = match far {
+                        true => Cpu::behind_link("far", 1, SpaceId(1), [link; 2]),
+                        false => Cpu::behind_link("second", 1, HOST, [link; 2]),
+                    };
+                    let session = session(vec![Arc::new(bad), Arc::new(IoLane::new()), Arc::new(good.expect("pool"))]);
+                    assert_eq!(work(&session).unwrap_or_else(|e| panic!("{inner}: {e}")), expected, "{inner}");
+                    settled(&session, &inner);
+                });
+            }
+        }
+    }
+}
+
+/// A launch that was given up reports after all: nothing of it is seen.
+#[test]
+fn a_late_report_changes_nothing() {
+    within(Duration::from_secs(20), "late report", || {
+        for at in 0..4 {
+            let (session, _) = faulty(2, Bad::Cpu, Injection::Delay(Duration::from_millis(300)), at);
+            let a = Array::from(matrix(40, 30)).in_session(&session).try_chunks(10).expect("chunks");
+            let x = Array::from(Array1::from_elem(30, 1.0)).in_session(&session);
+            let (found, report) = a.matvec(&x).run().expect("rerun");
+            let expected = matrix(40, 30).dot(&Array1::from_elem(30, 1.0)).into_dyn();
+            assert_eq!(found, expected);
+            std::thread::sleep(Duration::from_millis(400));
+            assert_eq!(found, expected, "the late task writes elsewhere");
+            let mut tasks: Vec<_> = report.spans.iter().map(|s| s.task).collect();
+            tasks.sort_unstable();
+            tasks.dedup();
+            assert_eq!((tasks.len(), report.spans.len()), (report.tasks(), report.tasks()));
+            assert!(session.is_idle(), "launch {at}: the late report frees the worker");
+        }
+    });
+}
+
+/// Polling counts as waiting: stalls are found.
+#[test]
+fn a_stall_is_found_by_polling() {
+    within(Duration::from_secs(20), "polling", || {
+        let (session, _) = faulty(1, Bad::Cpu, Injection::Hang, 0);
+        let a = Array::from(matrix(10, 10)).in_session(&session);
+        let pending = a.mean().start().expect("starts");
+        while !pending.is_done() {
+            std::thread::yield_now();
+        }
+        assert!(matches!(pending.wait(), Err(Error::Stalled { .. })));
+    });
+}
+
+/// Neither handle nor session wait for a wedged device, and all memory but that of the wedged launch is free.
+#[test]
+fn dropping_never_waits() {
+    within(Duration::from_secs(5), "drop", || {
+        let (session, _) = faulty(2, Bad::Cpu, Injection::Hang, 0);
+        let a = Array::from(matrix(40, 30)).in_session(&session).try_chunks(10).expect("chunks");
+        let pending = a.mean().start().expect("starts");
+        drop(pending);
+        drop(a);
+        drop(session);
+    });
+}
