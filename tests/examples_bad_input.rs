@@ -206,6 +206,6 @@ fn what_a_refusal_suggests_works() {
         run(program, &format!("{flags} --memory-limit {limit} --chunk {chunk}")).success();
     }
     let picture = run("mandelbrot", "--size 1500x1500 --memory-limit 2MB");
-    picture.failure(&["mandelbrot of shape [1500, 1500]", "--png none --out", "--memory-limit 9.2"]);
+    picture.failure(&["mandelbrot of shape [1500, 1500]", "--png none --out", "--memory-limit 9.18MB"]);
     assert_eq!(folder.names(), ["c.npy"]);
 }

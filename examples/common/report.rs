@@ -204,7 +204,9 @@ impl Report {
 
     fn device_lines(&self) -> Vec<String> {
         let width = |of: fn(&Placed) -> usize| self.placement.iter().map(of).max().unwrap_or(0);
-        let (name, detail) = (width(|p| p.device.chars().count()), width(|p| p.detail.chars().count()));
+        // A reason for doing nothing is as long as it is; columns are for those that worked.
+        let (name, detail) =
+            (width(|p| p.device.chars().count()), width(|p| if p.tasks > 0 { p.detail.chars().count() } else { 0 }));
         let one = |p: &Placed| {
             let mut text = format!("  {:<name$}   {:<detail$}", p.device, p.detail);
             if p.tasks > 0 {

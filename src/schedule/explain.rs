@@ -65,7 +65,7 @@ impl Explanation {
             tasks().for_each(|t| placed[device_of[t].index()] += 1);
             let mean = |d: usize| {
                 let column = sim.beliefs.iter().find(|c| c.device.index() == d)?;
-                let add = |sum: f64, ns: u64| (ns != CANNOT).then(|| sum + ns as f64);
+                let add = |sum: f64, ns: u64| (ns != CANNOT).then_some(sum + ns as f64);
                 let sum = tasks().map(|t| column.task_ns[t]).try_fold(0.0, add)?;
                 Some(sum * 1e-9 / count as f64)
             };
