@@ -22,21 +22,20 @@ impl Scheduler {
         let mut add = |s: SpaceId, bytes: u64| *(if s == HOST { &mut host } else { &mut there }) += bytes;
         let pooled = |value: ValueId| !(job.graph.window_id(value).is_some() && job.has_free_window(value));
         for (index, (value, form)) in self.wanted_inputs(id, task).enumerate() {
-            if job.find(value, space, form).is_some() || self.wanted_inputs(id, task).take(index).any(|o| o == (value, form)) {
+            let earlier = || self.wanted_inputs(id, task).take(index).filter(|o| o.0 == value);
+            if job.find(value, space, form).is_some() || earlier().any(|o| o.1 == form) {
                 continue;
             }
             if form != Form::Plain {
                 add(space, job.replica_bytes(value, form, task));
-                if job.find(value, space, Form::Plain).is_some()
-                    || self.wanted_inputs(id, task).any(|o| o == (value, Form::Plain))
-                {
-                    continue;
-                }
+            }
+            if job.is_in(value, space) || earlier().next().is_some() {
+                continue;
             }
             if space != HOST || pooled(value) {
                 add(space, job.replica_bytes(value, Form::Plain, task));
             }
-            if space != HOST && job.find(value, HOST, Form::Plain).is_none() && pooled(value) {
+            if space != HOST && !job.is_in(value, HOST) && pooled(value) {
                 add(HOST, job.replica_bytes(value, Form::Plain, task));
             }
         }
@@ -60,16 +59,17 @@ impl Scheduler {
         if job.graph.is_opaque(output.value) || job.find(output.value, space, Form::Plain).is_some() {
             return false;
         }
+        let last = |old: ValueId| job.uses[old.index()] == 1;
+        let Some(old) = output.updates else { return space == HOST && job.has_free_window(output.value) };
+        let there = job.find(old, space, Form::Plain);
+        let comes_home = space == HOST && there.is_none() && job.has_free_window(old);
+        if comes_home && job.graph.window_id(old) == job.graph.window_id(output.value) {
+            return last(old);
+        }
         if space == HOST && job.has_free_window(output.value) {
             return true;
         }
-        output.updates.is_some_and(|old| match job.find(old, space, Form::Plain) {
-            Some(at) => job.donates(old, output.value, job.replica(at), 0),
-            None if space == HOST && job.has_free_window(old) => {
-                job.uses[old.index()] == 1 && job.graph.window_id(old) == job.graph.window_id(output.value)
-            }
-            None => job.uses[old.index()] == 1,
-        })
+        there.map_or(last(old) && !comes_home, |at| job.donates(old, output.value, job.replica(at), 0))
     }
 
     /// The replica of the old value whose bytes an update takes over; the updating task has pinned it once.
@@ -83,6 +83,7 @@ impl Scheduler {
     pub(super) fn commit(&mut self, id: GraphId, task: TaskId, at: DeviceId, actions: &mut Vec<Action>) {
         let space = self.devices[at.index()].spec.space;
         let (host_bytes, _) = self.need(id, task, space);
+        let before = self.memory.used(HOST);
         let job = self.jobs.get_mut(&id).expect("a queued task belongs to a job");
         job.state[task.index()] = State::Staged;
         job.device[task.index()] = at;
@@ -112,6 +113,7 @@ impl Scheduler {
             };
             self.add_output(id, output.value, (space, place, spare), (at, task));
         }
+        debug_assert!(self.memory.used(HOST) - before <= host_bytes, "{task} takes more than was admitted");
         let estimate = self.jobs[&id].estimate(task, at).unwrap_or(0);
         let device = &mut self.devices[at.index()];
         device.committed_ns = device.committed_ns.saturating_add(estimate);
