@@ -2,9 +2,12 @@
 
 mod common;
 
-use chunkwise::shape::DType;
+use std::path::Path;
+
+use chunkwise::device::system;
+use chunkwise::shape::Float;
 use chunkwise::{Array, Bytes, Error, Session, store};
-use common::{CommonArgs, Outcome, Precision, Report, finish, open_session};
+use common::{CommonArgs, Outcome, Precision, Progress, Report, cut, extents, finish, open_session, some_bytes};
 
 /// Compute the mean of a dataset, chunk by chunk: any rank, any size. Chunks are summed as they are read.
 #[derive(clap::Parser)]
@@ -19,7 +22,7 @@ struct Args {
     data: String,
 
     /// First make the file, of about this size: uniform random numbers of --dtype.
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = some_bytes)]
     make: Option<Bytes>,
 
     /// Weights, of the dataset's shape.
@@ -54,29 +57,39 @@ fn blocked_mean(args: Args) -> Outcome {
     };
     let (value, run) = finish(&args.common, "blocked_mean", &mean)?;
     let mut report = Report::new("blocked_mean", x.shape(), &args.common);
-    let extents = |shape: &[usize]| shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ");
     let kind = if args.weights.is_some() { "weighted mean" } else { "mean" };
-    report.what = format!("{kind} of {} ({})", args.data, if x.ndim() == 0 { "a scalar".into() } else { extents(x.shape()) });
-    report.chunks = format!("{} chunks of {}", x.grid().len(), extents(&x.grid().largest()));
+    report.what = format!("{kind} of {} ({})", args.data, extents(x.shape()));
+    report.chunks = cut(&x.grid(), "chunk");
     report.dtype = dtype;
     let bytes = x.len() as f64 * dtype.bytes() as f64 * if args.weights.is_some() { 2.0 } else { 1.0 };
     let mut report = report.of_run(&session, &run, bytes, "B/s");
     report.result = value.first().copied();
     report.notes.push(format!("read by {access}"));
-    report.wrote = wrote;
+    report.wrote.extend(wrote);
     report.print(&args.common)
 }
 
 /// Writes a matrix of random numbers of about `size` bytes, chunk by chunk.
-fn make(args: &Args, size: Bytes, session: &Session) -> Result<(), Error> {
-    let dtype = args.common.dtype.dtype();
-    let elements = (size.0 as usize / dtype.bytes()).max(1);
+fn make(args: &Args, size: Bytes, session: &Session) -> Outcome {
+    let elements = (size.0 as usize / args.common.dtype.dtype().bytes()).max(1);
     let columns = elements.min(4096);
     let shape = [elements / columns, columns];
     match args.common.dtype {
-        Precision::F32 => session.random_uniform::<f32>(shape)?.store(&args.data)?,
-        Precision::F64 => session.random_uniform::<f64>(shape)?.store(&args.data)?,
-    };
-    debug_assert!(matches!(dtype, DType::F32 | DType::F64));
+        Precision::F32 => write(args, &session.random_uniform::<f32>(shape)?),
+        Precision::F64 => write(args, &session.random_uniform::<f64>(shape)?),
+    }
+}
+
+fn write<T: Float>(args: &Args, numbers: &Array<T>) -> Outcome {
+    let file = args.data.rsplit_once(":/").map_or(args.data.as_str(), |(file, _)| file);
+    let folder = Path::new(file).parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A folder that is not there is told by what creates the file.
+    if let Some(free) = system::disk_free(folder).ok().filter(|&free| free < numbers.nbytes()) {
+        let problem = format!("needs {}, and its disk has {} left; --make less", Bytes(numbers.nbytes()), Bytes(free));
+        return Err(Error::file(file, problem).into());
+    }
+    let sink = store::create(&args.data, numbers.shape(), numbers.dtype(), None)?;
+    let progress = Progress::start(&args.common, "writing");
+    numbers.store_watched(&sink, |done, total| progress.set(done as u64, total as u64))?;
     Ok(())
 }

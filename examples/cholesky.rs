@@ -54,8 +54,7 @@ fn cholesky<T: Float + ndarray::LinalgScalar>(args: &Args) -> Outcome {
     let n = l.shape()[0];
     let mut report = Report::new("cholesky", l.shape(), &args.common);
     report.what = format!("order {n}");
-    let tile = l.grid().largest();
-    report.chunks = format!("{} tiles of {} x {}", l.grid().len(), tile[0], tile[1]);
+    report.chunks = common::cut(&l.grid(), "tile");
     let flops = (n as f64).powi(3) / 3.0;
     let mut report = report.of_run(&session, &run, flops, "flop/s");
     let residual = residual(&a, &values, &session)?;

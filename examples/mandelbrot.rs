@@ -2,10 +2,17 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chunkwise::shape::{ChunkView, Region};
+use chunkwise::task::ChunkSink;
 use chunkwise::{Array, Error, Mandelbrot, store};
-use common::{CommonArgs, Counts, LONGEST_SIDE, Outcome, Picture, Precision, Report, UsageError, finish, open_session};
+use common::{
+    CommonArgs, Counts, LONGEST_SIDE, Outcome, Picture, Precision, Report, UsageError, can_write, cut, finish, open_session,
+};
 use ndarray::{ArrayD, ArrayView2, Ix2, s};
 
 /// Iterate z <- z^2 + c for every point of a picture, count the steps until |z| > 4, and colour the counts.
@@ -17,34 +24,28 @@ use ndarray::{ArrayD, ArrayView2, Ix2, s};
 ]))]
 struct Args {
     /// Part of the plane: columns run from X0 to X1, rows from Y0 to Y1.
-    #[arg(
-        long,
-        value_name = "X0,X1,Y0,Y1",
-        value_delimiter = ',',
-        num_args = 1,
-        allow_hyphen_values = true,
-        default_value = "-1.5,0,-1,0"
-    )]
-    window: Vec<f64>,
+    #[arg(long, value_name = "X0,X1,Y0,Y1", allow_hyphen_values = true, default_value = "-1.5,0,-1,0", value_parser = window)]
+    window: [f64; 4],
 
     /// Points across and down.
     #[arg(long, value_name = "WIDTHxHEIGHT", default_value = "12000x8000", value_parser = size)]
     size: (usize, usize),
 
     /// Steps at most; points that take them all are black.
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=i64::from(i32::MAX)))]
     iterations: u32,
 
     /// Only these rows and columns of the picture go into the PNG.
-    #[arg(long, value_name = "Y0,Y1,X0,X1", value_delimiter = ',', num_args = 1)]
-    crop: Vec<usize>,
+    #[arg(long, value_name = "Y0,Y1,X0,X1", value_parser = four::<usize>)]
+    crop: Option<[usize; 4]>,
 
     /// The picture; reduced to at most 4000 points a side. `none` writes no picture.
     #[arg(long, value_name = "FILE", default_value = "mandelbrot.png")]
     png: PathBuf,
 
-    /// Where the counts go (int32): `counts.npy` or `counts.h5:/name`.
-    #[arg(long, value_name = "FILE")]
+    /// Where the counts go (int32): `counts.npy` or `counts.h5:/name`. With `--png none` they are
+    /// written chunk by chunk, and need not fit in memory.
+    #[arg(verbatim_doc_comment, long, value_name = "FILE")]
     out: Option<String>,
 
     #[command(flatten)]
@@ -56,15 +57,22 @@ fn size(text: &str) -> Result<(usize, usize), String> {
     parts.ok_or_else(|| "write WIDTHxHEIGHT, as in 1200x800".into())
 }
 
+fn four<T: FromStr>(text: &str) -> Result<[T; 4], String> {
+    let parts: Option<Vec<T>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
+    parts.and_then(|parts| parts.try_into().ok()).ok_or_else(|| "write four numbers with commas between them".into())
+}
+
+fn window(text: &str) -> Result<[f64; 4], String> {
+    let bounds = four::<f64>(text)?;
+    if bounds.iter().all(|b| b.is_finite()) { Ok(bounds) } else { Err("the four numbers must be finite".into()) }
+}
+
 fn main() -> std::process::ExitCode {
     common::run(mandelbrot)
 }
 
 fn mandelbrot(args: Args) -> Outcome {
-    let [x0, x1, y0, y1] = args.window[..] else {
-        return Err(UsageError("--window takes four numbers X0,X1,Y0,Y1".into()).into());
-    };
-    let (width, height) = args.size;
+    let ([x0, x1, y0, y1], (width, height)) = (args.window, args.size);
     let crop = crop(&args)?;
     let session = open_session(&args.common)?;
     let picture = Mandelbrot::new(height, width).window(x0, x1, y0, y1).iterations(args.iterations);
@@ -77,38 +85,120 @@ fn mandelbrot(args: Args) -> Outcome {
         Some(chunk) => counts.try_chunks(chunk)?,
         None => counts,
     };
-    // Created before computing: a path that cannot be written is said at once.
-    let sink = args.out.as_ref().map(|spec| store::create(spec, counts.shape(), counts.dtype(), None)).transpose()?;
-    let (values, run) = finish(&args.common, "mandelbrot", &counts)?;
+    let paints = args.png.as_os_str() != "none" && !counts.is_empty();
+    // What cannot be written is said before computing.
+    if paints {
+        can_write(&args.png)?;
+    }
+    let create = |spec: &String| store::create(spec, counts.shape(), counts.dtype(), None);
+    let (tally, run) = match (&args.out, paints) {
+        (Some(spec), false) if !counts.is_empty() => {
+            let tally = Arc::new(TallySink { file: create(spec)?, iterations: args.iterations, chunks: Mutex::default() });
+            let sink: Arc<dyn ChunkSink> = tally.clone();
+            let run = common::store(&args.common, "mandelbrot", &counts, &sink)?;
+            (tally.total(), run)
+        }
+        (out, _) => {
+            let sink = out.as_ref().map(create).transpose()?;
+            let (values, run) = finish(&args.common, "mandelbrot", &counts).map_err(with_hint)?;
+            if let Some(sink) = sink {
+                Array::from_view(values.view()).in_session(&session).store_into(&sink)?;
+            }
+            if paints {
+                paint(&args, &values, crop)?;
+            }
+            (Tally::of(values.iter(), args.iterations), run)
+        }
+    };
     let mut report = Report::new("mandelbrot", counts.shape(), &args.common);
     report.what = format!("{width} x {height} points, {} iterations", args.iterations);
-    report.chunks = format!("{} chunks of {}", counts.grid().len(), extents(&counts));
-    let mut report = report.of_run(&session, &run, (width * height) as f64, "point/s");
-    let inside = values.iter().filter(|&&c| i64::from(c) >= i64::from(args.iterations)).count();
-    report.extra.insert("inside".into(), inside.into());
-    report.extra.insert("sum".into(), values.iter().map(|&c| i64::from(c)).sum::<i64>().into());
-    if let (Some(sink), Some(spec)) = (sink, &args.out) {
-        Array::from_view(values.view()).in_session(&session).store_into(&sink)?;
-        report.wrote.push(spec.into());
-    }
-    if args.png.as_os_str() != "none" && !values.is_empty() {
-        paint(&args, &values, crop)?;
-        report.wrote.push(args.png.clone());
-    }
+    report.chunks = cut(&counts.grid(), "chunk");
+    let mut report = report.of_run(&session, &run, width as f64 * height as f64, "point/s");
+    report.extra.insert("inside".into(), tally.inside.into());
+    report.extra.insert("sum".into(), tally.sum.into());
+    report.wrote.extend(args.out.iter().map(PathBuf::from));
+    report.wrote.extend(paints.then(|| args.png.clone()));
     report.print(&args.common)
 }
 
-fn extents(counts: &Array<i32>) -> String {
-    counts.grid().largest().iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ")
+/// What the summary says of the counts.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    /// Points that took all iterations.
+    inside: u64,
+    /// Sum of all counts.
+    sum: i64,
+}
+
+impl Tally {
+    fn of<'a>(counts: impl Iterator<Item = &'a i32>, iterations: u32) -> Self {
+        counts.fold(Self::default(), |t, &count| Self {
+            inside: t.inside + u64::from(i64::from(count) >= i64::from(iterations)),
+            sum: t.sum + i64::from(count),
+        })
+    }
+}
+
+/// Counts on their way to a file, tallied as they pass.
+struct TallySink {
+    file: Arc<dyn ChunkSink>,
+    iterations: u32,
+    /// By the chunk's first index: a chunk that is written again, after a fault, counts once.
+    chunks: Mutex<BTreeMap<Vec<usize>, Tally>>,
+}
+
+impl TallySink {
+    fn chunks(&self) -> MutexGuard<'_, BTreeMap<Vec<usize>, Tally>> {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn total(&self) -> Tally {
+        let add = |a: Tally, b: &Tally| Tally { inside: a.inside + b.inside, sum: a.sum + b.sum };
+        self.chunks().values().fold(Tally::default(), add)
+    }
+}
+
+impl ChunkSink for TallySink {
+    fn name(&self) -> String {
+        self.file.name()
+    }
+
+    fn write(&self, region: &Region, chunk: ChunkView<'_>) -> Result<(), Error> {
+        let rows = (0..region.shape()[0]).map(|row| Tally::of(chunk.row::<i32>(row).iter(), self.iterations));
+        let tally = rows.fold(Tally::default(), |a, b| Tally { inside: a.inside + b.inside, sum: a.sum + b.sum });
+        self.chunks().insert(region.start(), tally);
+        self.file.write(region, chunk)
+    }
+
+    fn finish(&self) -> Result<(), Error> {
+        self.file.finish()
+    }
+}
+
+/// Says what this program can do about counts that do not fit in memory.
+fn with_hint(error: Box<dyn std::error::Error + Send + Sync>) -> Box<dyn std::error::Error + Send + Sync> {
+    match error.downcast::<Error>() {
+        Ok(error) => match *error {
+            Error::OutOfMemory { what, requested_bytes, available_bytes, space, try_this } => {
+                let try_this = format!("--png none --out FILE, which writes them chunk by chunk; or {try_this}");
+                Error::OutOfMemory { what, requested_bytes, available_bytes, space, try_this }.into()
+            }
+            other => other.into(),
+        },
+        Err(other) => other,
+    }
 }
 
 /// Rows and columns of the picture to paint.
 fn crop(args: &Args) -> Result<[usize; 4], UsageError> {
     let (width, height) = args.size;
-    match args.crop[..] {
-        [] => Ok([0, height, 0, width]),
-        [y0, y1, x0, x1] if y0 < y1 && y1 <= height && x0 < x1 && x1 <= width => Ok([y0, y1, x0, x1]),
-        _ => Err(UsageError(format!("--crop takes rows and columns Y0,Y1,X0,X1 inside the {height} rows and {width} columns"))),
+    match args.crop {
+        None => Ok([0, height, 0, width]),
+        Some([y0, y1, x0, x1]) if y0 < y1 && y1 <= height && x0 < x1 && x1 <= width => Ok([y0, y1, x0, x1]),
+        Some(_) => {
+            let inside = format!("--crop takes rows and columns Y0,Y1,X0,X1 inside the {height} rows and {width} columns");
+            Err(UsageError(inside))
+        }
     }
 }
 

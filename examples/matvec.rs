@@ -3,8 +3,8 @@
 mod common;
 
 use chunkwise::shape::Float;
-use chunkwise::{Array, Session};
-use common::{CommonArgs, Outcome, Precision, Report, UsageError, finish, open_session};
+use chunkwise::{Array, Bytes, Session, store};
+use common::{CommonArgs, Outcome, Precision, Report, open_session};
 
 /// Multiply a matrix by a vector: y = A x.
 #[derive(clap::Parser)]
@@ -14,8 +14,9 @@ use common::{CommonArgs, Outcome, Precision, Report, UsageError, finish, open_se
     ("matvec -- --matrix data.h5:/A --vector data.h5:/x --out y.h5:/y", "from a file, to a file"),
 ]))]
 struct Args {
-    /// Rows and columns of a random square matrix.
-    #[arg(long, value_name = "N", default_value_t = 8000, conflicts_with_all = ["rows", "cols", "matrix"])]
+    /// Rows and columns of a random square matrix. One that does not fit in memory is generated
+    /// chunk by chunk as it is used.
+    #[arg(verbatim_doc_comment, long, value_name = "N", default_value_t = 8000, conflicts_with_all = ["rows", "cols", "matrix"])]
     n: usize,
 
     /// Rows of a random matrix.
@@ -39,8 +40,8 @@ struct Args {
     out: Option<String>,
 
     /// Multiply this many times; the summary shows the fastest, JSON all (`all_s`).
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    repeat: usize,
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
 
     #[command(flatten)]
     common: CommonArgs,
@@ -54,47 +55,61 @@ fn main() -> std::process::ExitCode {
 }
 
 fn matvec<T: Float>(args: &Args) -> Outcome {
-    if args.repeat == 0 {
-        return Err(UsageError("--repeat takes at least 1".into()).into());
-    }
     let session = open_session(&args.common)?;
-    let (a, x) = operands::<T>(args, &session)?;
+    let (a, x, note) = operands::<T>(args, &session)?;
     let a = match args.common.chunk {
         Some(chunk) => a.try_chunks(chunk)?,
         None => a,
     };
     let y = a.try_matvec(&x)?;
-    let mut runs = Vec::with_capacity(args.repeat);
-    let mut values = None;
-    for _ in 0..args.repeat {
-        let (result, run) = finish(&args.common, "matvec", &y)?;
-        runs.push(run);
-        values = Some(result);
+    let create = |spec: &String| store::create(spec, y.shape(), y.dtype(), None);
+    let sink = args.out.as_ref().map(create).transpose()?; // what cannot be written is said before computing
+    common::explain(&args.common, || y.explain())?;
+    let (mut values, mut best) = common::compute(&args.common, "matvec", &y)?;
+    let mut all_s = vec![best.total_s];
+    for _ in 1..args.repeat {
+        let (again, run) = common::compute(&args.common, "matvec", &y)?;
+        all_s.push(run.total_s);
+        if run.total_s < best.total_s {
+            (values, best) = (again, run);
+        }
     }
-    let all_s: Vec<f64> = runs.iter().map(|r| r.total_s).collect();
-    runs.sort_by(|a, b| a.total_s.total_cmp(&b.total_s));
-    let (Some(run), Some(values)) = (runs.first(), values) else { return Ok(()) };
+    common::write_trace(&args.common, &best)?;
     let mut report = Report::new("matvec", a.shape(), &args.common);
-    report.what = format!("{} x {}", a.shape()[0], a.shape()[1]);
-    let largest: Vec<String> = a.grid().largest().iter().map(ToString::to_string).collect();
-    report.chunks = format!("{} chunks of {}", a.grid().len(), largest.join(" x "));
-    let mut report = report.of_run(&session, run, a.nbytes() as f64, "B/s");
+    report.what = common::extents(a.shape());
+    report.chunks = common::cut(&a.grid(), "chunk");
+    let mut report = report.of_run(&session, &best, a.nbytes() as f64, "B/s");
+    report.notes.extend(note);
+    if args.repeat > 1 {
+        let slowest = all_s.iter().copied().fold(0.0, f64::max);
+        report.notes.push(format!("the fastest of {}; the slowest took {}", args.repeat, common::seconds(slowest)));
+    }
     report.extra.insert("checksum".into(), values.iter().map(|v| v.to_f64()).sum::<f64>().into());
     report.extra.insert("all_s".into(), all_s.into());
-    if let Some(out) = &args.out {
-        Array::from(values).in_session(&session).store(out)?;
+    if let (Some(sink), Some(out)) = (sink, &args.out) {
+        Array::from(values).in_session(&session).store_into(&sink)?;
         report.wrote.push(out.into());
     }
     report.print(&args.common)
 }
 
-/// From files, or random and computed into memory beforehand.
-fn operands<T: Float>(args: &Args, session: &Session) -> Result<(Array<T>, Array<T>), chunkwise::Error> {
+/// Matrix, vector, and what to say of them.
+type Operands<T> = (Array<T>, Array<T>, Option<String>);
+
+/// From files, or random and computed into memory beforehand, so that the run is the product alone. A matrix that does not fit stays lazy.
+fn operands<T: Float>(args: &Args, session: &Session) -> Result<Operands<T>, chunkwise::Error> {
     if let (Some(a), Some(x)) = (&args.matrix, &args.vector) {
-        return Ok((Array::open(a)?.in_session(session), Array::open(x)?.in_session(session)));
+        return Ok((Array::open(a)?.in_session(session), Array::open(x)?.in_session(session), None));
     }
     let (m, n) = (args.rows.unwrap_or(args.n), args.cols.unwrap_or(args.n));
-    let a = session.random_uniform::<T>([m, n])?.compute()?;
-    let x = session.random_uniform::<T>([n])?.compute()?;
-    Ok((Array::from(a).in_session(session), Array::from(x).in_session(session)))
+    let a = session.random_uniform::<T>([m, n])?;
+    let x = session.random_uniform::<T>([n])?;
+    // Generating it needs its memory and no more; the product needs x and y beside it.
+    let needed = a.nbytes().saturating_add(2 * x.nbytes()).saturating_add(2 * m as u64 * T::DTYPE.bytes() as u64);
+    if needed > session.memory_limit() {
+        let note = format!("the matrix ({}) does not fit in memory: generated chunk by chunk as it is used", Bytes(a.nbytes()));
+        return Ok((a, x, Some(note)));
+    }
+    let (a, x) = (Array::from(a.compute()?), Array::from(x.compute()?));
+    Ok((a.in_session(session), x.in_session(session), None))
 }

@@ -15,7 +15,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// Two shapes that do not fit together, or a shape that an operation cannot take.
-    #[error("{op}: shape {found:?} does not fit: {wanted}")]
+    #[error("{op}: shape {found:?} does not fit; wanted: {wanted}")]
     Shape {
         /// The operation, as the caller wrote it.
         op: &'static str,

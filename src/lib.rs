@@ -1,4 +1,79 @@
 //! Lazy, chunked n-dimensional arrays whose chunk tasks run on the CPU or any GPU.
+//!
+//! An array expression becomes a graph of tasks, one per chunk. A scheduler decides from predicted seconds where each task
+//! runs and what is moved, within a memory limit. In this version tasks run on CPUs; GPUs are listed and tried
+//! ([`device::gpu`]), and the scheduler already chooses between devices with memory of their own.
+//!
+//! # Arrays
+//!
+//! An [`Array<T>`](Array) is a cheap handle on something to be computed: the caller's data, a file, random numbers, or an
+//! operation on other arrays. Building one runs nothing.
+//!
+//! ```
+//! use chunkwise::prelude::*;
+//! let a = Array::from(ndarray::arr2(&[[4.0, 2.0], [2.0, 5.0]]));
+//! let x = Array::from(ndarray::arr1(&[1.0, 1.0]));
+//! let y = a.matvec(&x);
+//! assert_eq!(y.compute()?, ndarray::arr1(&[6.0, 7.0]).into_dyn());
+//! assert_eq!(a.mean().compute_scalar()?, 3.25);
+//! # Ok::<(), chunkwise::Error>(())
+//! ```
+//!
+//! `Debug` prints the table that Dask users know: bytes, shape, chunks, tasks, dtype.
+//!
+//! # Chunks
+//!
+//! A chunk is the unit of storage, transfer and scheduling. [`Array::chunks`] sets it; otherwise the operation, shape, dtype
+//! and storage decide (never the machine), so that results are the same everywhere. See [`Array::grid`].
+//!
+//! ```
+//! use chunkwise::prelude::*;
+//! let a = Array::<f64>::random_uniform([1000, 1000]).chunks((100, 500));
+//! assert_eq!(a.grid().counts(), [10, 2]);
+//! ```
+//!
+//! # Sessions
+//!
+//! A [`Session`] holds the devices, a memory limit, the seed of random arrays, and what was measured about speed (kept in the
+//! user's cache directory). [`Session::global`] has every default and is used unless an array says otherwise
+//! ([`Array::in_session`]).
+//!
+//! # Computing
+//!
+//! | call | gives |
+//! |---|---|
+//! | [`Array::compute`] | the elements, as `ndarray::ArrayD` |
+//! | [`Array::run`] | the elements, and a [`runtime::RunReport`]: placement, predicted and measured times |
+//! | [`Array::start`] | a [`Pending`], at once |
+//! | [`Array::store`] | a file, written chunk by chunk; the whole need not fit in memory |
+//! | [`Array::explain`] | what would run where, why, predicted seconds, memory; runs nothing |
+//!
+//! Memory is settled beforehand: a run whose proven peak is above the limit is refused with [`Error::OutOfMemory`], which
+//! names the task and chunks that would fit.
+//!
+//! # Files
+//!
+//! [`Array::open`] takes `data.npy` or, with the feature `hdf5`, `data.h5:/path/in/file`. Contiguous and chunked data without filters are
+//! read by position, from all threads at once; the rest through libhdf5, on threads of its own ([`store`]). Formats of your
+//! own: [`task::ChunkSource`], [`task::ChunkSink`].
+//!
+//! # The same answer
+//!
+//! Integers, copies, counts and random numbers are the same bit for bit under any chunking, thread count and timing.
+//! Floating-point reductions and linear algebra are the same for a given chunk grid, whatever the threads, timing or memory
+//! limit (on one SIMD level). `f64` is never quietly computed in `f32`.
+//!
+//! # Errors
+//!
+//! What can only be the caller's mistake (shapes, chunks, sessions) panics with the caller's location and has a `try_` twin.
+//! What depends on the world returns [`Error`], one sentence that says what, where and what to do. A task that panics, a full
+//! disk, or a worker that hangs gives one error or the right result, and the session stays usable.
+//!
+//! # The rooms
+//!
+//! A lower room never names a higher one: [`id`], [`error`], [`shape`] (chunk grids, views), [`kernel`] (the routines),
+//! [`device`], [`task`] (graphs as data), [`cost`] (predicted times), [`schedule`] (every decision), [`runtime`] (sessions),
+//! [`store`] (files), [`array`], [`report`]. ARCHITECTURE.md in the repository is the map.
 #![deny(missing_docs, unsafe_code)]
 #![warn(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -28,3 +103,8 @@ pub mod prelude {
     pub use crate::{Array, Bytes, Error, IntoChunks, Mandelbrot, Pending, Placement, Result, Session};
     pub use ndarray;
 }
+
+/// The README's example, run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

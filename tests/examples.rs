@@ -16,7 +16,7 @@ fn devices_lists_the_cpu_and_speaks_json() {
     let text = example("devices").run().success().stdout;
     assert!(text.starts_with("0  cpu"), "{text}");
     let json = example("devices").args("--json --allow-software").run().success().json();
-    assert!(json["cpu"]["threads"].as_u64().is_some_and(|n| n >= 1), "{json}");
+    assert!(json["devices"][0]["threads"].as_u64().is_some_and(|n| n >= 1), "{json}");
     if std::env::var("REQUIRE_GPU").is_ok_and(|v| v == "1") {
         assert_eq!(json["gpus"][0]["computes"], true, "{json}");
     }

@@ -97,9 +97,10 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-fn some_bytes(text: &str) -> Result<Bytes, String> {
+/// A size above 0, such as `1.5GB`.
+pub fn some_bytes(text: &str) -> Result<Bytes, String> {
     match text.parse() {
-        Ok(Bytes(0)) => Err("nothing runs in no memory".into()),
+        Ok(Bytes(0)) => Err("write a size above 0".into()),
         Ok(bytes) => Ok(bytes),
         Err(_) => Err("write a number and a unit, such as 800MB, 1.5GB or 4GiB".into()),
     }

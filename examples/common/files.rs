@@ -33,6 +33,18 @@ pub fn write_whole(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Resu
     temporary.take_name()
 }
 
+/// Checks that a file of that name could be written now: for the beginning of long work.
+///
+/// # Errors
+/// As [`write_whole`]; also if `path` is a folder.
+pub fn can_write(path: &Path) -> Result<(), Error> {
+    match path.metadata() {
+        Ok(about) if about.is_dir() => Err(Error::file(path, "is a folder; name a file in it")),
+        Ok(about) if !about.is_file() => Ok(()),
+        _ => TemporaryFile::create(path).map(drop),
+    }
+}
+
 /// A file under a temporary name, removed unless it takes its final one.
 pub struct TemporaryFile {
     temporary: PathBuf,
@@ -101,6 +113,8 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
         write_whole(&path, |w| w.write_all(b"new")).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        assert!(can_write(&path).is_ok() && can_write(&folder.join("absent/x")).is_err() && can_write(&folder).is_err());
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         assert!(write_whole(&folder.join("absent/x"), |_| Ok(())).is_err());
         assert!(write_whole(&folder, |_| Ok(())).is_err());

@@ -31,8 +31,19 @@ pub(super) fn prepare() {
         // SAFETY: no other thread exists yet that could read the environment meanwhile.
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
+    ignore_file_size_signal();
     watch();
 }
+
+/// A file that would exceed `ulimit -f` is an error of the write, not the end of the program.
+#[cfg(unix)]
+fn ignore_file_size_signal() {
+    // SAFETY: ignoring a signal installs no handler; no other thread exists yet.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+#[cfg(not(unix))]
+fn ignore_file_size_signal() {}
 
 /// Starts to wait for signals; before other threads exist, because they would take the signals for themselves.
 #[cfg(unix)]

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use chunkwise::Bytes;
-use chunkwise::shape::DType;
+use chunkwise::shape::{ChunkGrid, DType};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -21,8 +21,8 @@ pub struct Placed {
     pub detail: String,
     /// Tasks it ran.
     pub tasks: u64,
-    /// Seconds of its work, if measured.
-    pub busy_s: Option<f64>,
+    /// Share of its workers' time spent in tasks, 0 to 1, if measured.
+    pub busy: Option<f64>,
     /// Bytes moved to and from it.
     pub bytes_moved: u64,
 }
@@ -129,7 +129,7 @@ impl Report {
             peak_rss_bytes: 0,
             result: None,
             residual: None,
-            wrote: Vec::new(),
+            wrote: args.trace.iter().cloned().collect(),
             notes: Vec::new(),
             extra: Map::new(),
         }
@@ -165,7 +165,7 @@ impl Report {
             plan_s: self.plan_s,
             predicted_s: self.predicted_s,
             tasks: self.tasks,
-            placement: self.placement.iter().map(|p| (p.device.clone(), p.tasks.into())).collect(),
+            placement: self.placement.iter().filter(|p| p.tasks > 0).map(|p| (p.device.clone(), p.tasks.into())).collect(),
             bytes_moved: self.bytes_moved,
             rate: self.rate,
             rate_unit: self.rate_unit,
@@ -181,12 +181,16 @@ impl Report {
     /// The summary, line by line.
     pub fn lines(&self) -> Vec<String> {
         let title = format!("{}   {}, {}", self.workload, self.what, self.dtype);
-        let mut lines = vec![format!("{title:<62}{}", self.chunks).trim_end().to_owned()];
+        let mut lines = vec![format!("{title:<59}   {}", self.chunks).trim_end().to_owned()];
         lines.extend(self.device_lines());
-        let predicted = self.predicted_s.map(|s| format!(" (predicted {})", seconds(s))).unwrap_or_default();
-        let total = format!("  total {}{predicted}", seconds(self.total_s));
-        let memory = format!("peak memory {}", Bytes(self.peak_rss_bytes));
-        lines.push(format!("{total}   {}   {memory}", rate(self.rate, self.rate_unit)));
+        let mut total = format!("  total {}", seconds(self.total_s));
+        if let Some(predicted) = self.predicted_s.filter(|_| self.tasks > 0) {
+            total.push_str(&format!(" (predicted {})", seconds(predicted)));
+        }
+        if self.rate > 0.0 {
+            total.push_str(&format!("   {}", rate(self.rate, self.rate_unit)));
+        }
+        lines.push(format!("{total}   peak memory {}", Bytes(self.peak_rss_bytes)));
         if let Some(result) = self.result {
             lines.push(format!("  result {result}"));
         }
@@ -205,8 +209,8 @@ impl Report {
             let mut text = format!("  {:<name$}   {:<detail$}", p.device, p.detail);
             if p.tasks > 0 {
                 text.push_str(&format!("   {:>8} {}", p.tasks, if p.tasks == 1 { "task" } else { "tasks" }));
-                if let Some(busy) = p.busy_s {
-                    text.push_str(&format!("   busy {}", seconds(busy)));
+                if let Some(busy) = p.busy {
+                    text.push_str(&format!("   {:>3.0} % busy", 100.0 * busy));
                 }
                 if p.bytes_moved > 0 {
                     text.push_str(&format!("   moved {}", Bytes(p.bytes_moved)));
@@ -216,6 +220,19 @@ impl Report {
         };
         self.placement.iter().map(one).collect()
     }
+}
+
+/// How an array is cut: `96 chunks of 1000 x 1000`, `1 tile of 7 x 9`.
+pub fn cut(grid: &ChunkGrid, what: &str) -> String {
+    let plural = if grid.len() == 1 { "" } else { "s" };
+    let of = if grid.shape().is_empty() { String::new() } else { format!(" of {}", extents(&grid.largest())) };
+    format!("{} {what}{plural}{of}", grid.len())
+}
+
+/// A shape as people write it: `1000 x 1000`; of rank 0: `a scalar`.
+pub fn extents(shape: &[usize]) -> String {
+    let parts: Vec<String> = shape.iter().map(ToString::to_string).collect();
+    if parts.is_empty() { "a scalar".into() } else { parts.join(" x ") }
 }
 
 /// Seconds as people read them, three digits: `0.043 s`, `12.3 s`, `3.1 ms`, `850 us`.
@@ -267,7 +284,7 @@ mod tests {
         report.peak_rss_bytes = 431_000_000;
         let cpu = Placed { device: "cpu".into(), detail: "8 threads, AVX-512".into(), tasks: 61, ..Placed::default() };
         let gpu = Placed { device: "gpu0".into(), detail: "Radeon 780M (Vulkan)".into(), tasks: 35, ..Placed::default() };
-        report.placement = vec![cpu, Placed { busy_s: Some(0.04), bytes_moved: 140_000_000, ..gpu }];
+        report.placement = vec![cpu, Placed { busy: Some(0.93), bytes_moved: 140_000_000, ..gpu }];
         report.wrote = vec!["mandelbrot.png".into()];
         report
     }
@@ -277,7 +294,7 @@ mod tests {
         let wanted = "\
 mandelbrot   12000 x 8000 pixels, 20 iterations, f32          96 chunks of 1000 x 1000
   cpu    8 threads, AVX-512           61 tasks
-  gpu0   Radeon 780M (Vulkan)         35 tasks   busy 0.040 s   moved 140 MB
+  gpu0   Radeon 780M (Vulkan)         35 tasks    93 % busy   moved 140 MB
   total 0.043 s (predicted 0.046 s)   2.23 Gpixel/s   peak memory 431 MB
 wrote mandelbrot.png";
         assert_eq!(example().lines().join("\n"), wanted);

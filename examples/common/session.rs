@@ -1,22 +1,30 @@
 //! Between the flags and the library: a session from flags, a run with a progress bar, a report from a run.
 //!
-//! Owns: [`open_session`], [`finish`], [`Report::of_run`]. Must not know: workloads. Invariant: what a report says of a run comes from the run's own
+//! Owns: [`open_session`], [`finish`], [`store`], [`Report::of_run`]. Must not know: workloads. Invariant: what a report says of a run comes from the run's own
 //! record.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chunkwise::device::{DeviceKind, system};
 use chunkwise::runtime::RunReport;
 use chunkwise::schedule::Explanation;
 use chunkwise::shape::Element;
-use chunkwise::{Array, Pending, Result, Session};
+use chunkwise::task::ChunkSink;
+use chunkwise::{Array, Pending, Placement, Result, Session};
 use ndarray::ArrayD;
 
-use super::{CommonArgs, Outcome, Placed, Progress, Report, line, write_whole};
+use super::{CommonArgs, Outcome, Placed, Progress, Report, can_write, line, write_whole};
+
+/// What a step of a program gives: `?` takes the library's errors and all others.
+pub type Fallible<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The session that the flags ask for. From now on Ctrl-C removes files that are being written.
 pub fn open_session(args: &CommonArgs) -> Result<Session> {
     super::on_interrupt(chunkwise::store::remove_temporaries);
+    if let Some(path) = &args.trace {
+        can_write(path)?; // said now, not after the work
+    }
     let mut builder = Session::builder().placement(args.device).seed(args.seed);
     if let Some(threads) = args.threads {
         builder = builder.threads(threads);
@@ -38,27 +46,26 @@ pub fn explain(args: &CommonArgs, explain: impl FnOnce() -> Result<Explanation>)
 }
 
 /// Computes an array with a progress bar, after its explanation, and writes the timeline.
-pub fn finish<T: Element>(
-    args: &CommonArgs,
-    label: &str,
-    array: &Array<T>,
-) -> std::result::Result<(ArrayD<T>, RunReport), Box<dyn std::error::Error + Send + Sync>> {
+pub fn finish<T: Element>(args: &CommonArgs, label: &str, array: &Array<T>) -> Fallible<(ArrayD<T>, RunReport)> {
     explain(args, || array.explain())?;
-    let pending = array.start()?;
-    show(args, label, &pending);
-    let (values, run) = pending.wait()?;
+    let (values, run) = compute(args, label, array)?;
     write_trace(args, &run)?;
     Ok((values, run))
 }
 
-/// Computes an array into a file, chunk by chunk, after its explanation, and writes the timeline.
-pub fn store<T: Element>(
-    args: &CommonArgs,
-    array: &Array<T>,
-    spec: &str,
-) -> std::result::Result<RunReport, Box<dyn std::error::Error + Send + Sync>> {
-    explain(args, || array.explain())?;
-    let run = array.store(spec)?;
+/// Computes an array with a progress bar.
+pub fn compute<T: Element>(args: &CommonArgs, label: &str, array: &Array<T>) -> Result<(ArrayD<T>, RunReport)> {
+    let pending = array.start()?;
+    show(args, label, &pending);
+    pending.wait()
+}
+
+/// Computes an array into a sink, chunk by chunk, after its explanation and with a progress bar, and writes the timeline.
+pub fn store<T: Element>(args: &CommonArgs, label: &str, array: &Array<T>, sink: &Arc<dyn ChunkSink>) -> Fallible<RunReport> {
+    explain(args, || array.explain_store(sink))?;
+    let progress = Progress::start(args, label);
+    let run = array.store_watched(sink, |done, total| progress.set(done as u64, total as u64))?;
+    drop(progress);
     write_trace(args, &run)?;
     Ok(run)
 }
@@ -71,7 +78,8 @@ fn show<T: Element>(args: &CommonArgs, label: &str, pending: &Pending<T>) {
     }
 }
 
-fn write_trace(args: &CommonArgs, run: &RunReport) -> Result<()> {
+/// Writes the timeline of a run, if it was asked for.
+pub fn write_trace(args: &CommonArgs, run: &RunReport) -> Result<()> {
     match &args.trace {
         Some(path) => write_whole(path, |out| chunkwise::report::timeline(run, out)),
         None => Ok(()),
@@ -98,14 +106,20 @@ impl Report {
                     DeviceKind::Cpu => format!("{} threads, {}", d.workers, self.simd),
                     _ => format!("{} threads", d.workers),
                 });
-                Placed { device, detail, tasks: tasks as u64, busy_s: Some(busy), bytes_moved: 0 }
+                let workers = f64::from(spec.map_or(1, |d| d.workers));
+                let busy = (run.total_s > 0.0).then(|| (busy / workers / run.total_s).min(1.0));
+                Placed { device, detail, tasks: tasks as u64, busy, bytes_moved: 0 }
             })
             .collect();
+        let gpu = devices.iter().any(|d| d.kind == DeviceKind::Gpu);
+        if self.device == Placement::Auto.to_string() && !gpu {
+            let detail = "not used: this version computes on the CPU only".into();
+            self.placement.push(Placed { device: "gpu".into(), detail, ..Placed::default() });
+        }
         if let Some(error) = run.median_prediction_error() {
             self.extra.insert("median_prediction_error".into(), error.into());
         }
         self.extra.insert("memory_bound_bytes".into(), run.peak_bound_bytes.into());
-        self.wrote = std::mem::take(&mut self.wrote);
         self
     }
 }

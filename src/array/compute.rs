@@ -54,9 +54,8 @@ impl<T: Element> Array<T> {
     /// [`Error::OutOfMemory`] if the memory limit cannot hold it.
     pub fn start(&self) -> Result<Pending<T>> {
         let asked = Instant::now();
-        let plan = Lowering::default().finish(&self.node)?;
         let session = self.session();
-        self.check_memory(&session, &plan)?;
+        let plan = self.plan(&session)?;
         let handle = session.submit(plan, asked)?;
         Ok(Pending { handle, shape: self.shape().to_vec(), element: PhantomData })
     }
@@ -67,8 +66,7 @@ impl<T: Element> Array<T> {
     /// As [`Array::start`].
     pub fn explain(&self) -> Result<Explanation> {
         let session = self.session();
-        let plan = Lowering::default().finish(&self.node)?;
-        self.check_memory(&session, &plan)?;
+        let plan = self.plan(&session)?;
         let mut explanation = session.explain(&plan)?;
         explanation.notes.extend(sources(&self.node));
         Ok(explanation)
@@ -89,55 +87,128 @@ impl<T: Element> Array<T> {
     /// As [`Array::compute`]; what the sink reports.
     pub fn store_into(&self, sink: &Arc<dyn ChunkSink>) -> Result<RunReport> {
         let asked = Instant::now();
-        let plan = self.plan_of_store(sink)?;
         let session = self.session();
-        self.check_memory(&session, &plan)?;
-        let (_, mut report) = session.submit(plan, asked)?.wait()?;
-        sink.finish()?;
-        report.total_s = asked.elapsed().as_secs_f64();
-        Ok(report)
+        let handle = session.submit(self.store_plan(&session, sink)?, asked)?;
+        finish_store(handle, sink, asked)
     }
 
-    fn plan_of_store(&self, sink: &Arc<dyn ChunkSink>) -> Result<Plan> {
-        let mut lw = Lowering::default();
+    /// [`Array::store_into`], which calls `watch` with the tasks done and the tasks in all about ten times a second. Not for use
+    /// inside a task, whose worker it would hold.
+    ///
+    /// # Errors
+    /// As [`Array::store_into`].
+    pub fn store_watched(&self, sink: &Arc<dyn ChunkSink>, mut watch: impl FnMut(usize, usize)) -> Result<RunReport> {
+        let asked = Instant::now();
+        let session = self.session();
+        let handle = session.submit(self.store_plan(&session, sink)?, asked)?;
+        while !handle.wait_timeout(Duration::from_millis(100)) {
+            let (done, total) = handle.progress();
+            watch(done, total);
+        }
+        finish_store(handle, sink, asked)
+    }
+
+    /// What [`Array::store_into`] would do, and why.
+    ///
+    /// # Errors
+    /// As [`Array::store_into`].
+    pub fn explain_store(&self, sink: &Arc<dyn ChunkSink>) -> Result<Explanation> {
+        let session = self.session();
+        let mut explanation = session.explain(&self.store_plan(&session, sink)?)?;
+        explanation.notes.extend(sources(&self.node));
+        Ok(explanation)
+    }
+
+    /// The plan for [`Array::start`], if it fits memory.
+    fn plan(&self, session: &Session) -> Result<Plan> {
+        // Before lowering, which may make inputs as long as the result's axes.
+        if self.nbytes() > session.memory_limit() {
+            return Err(self.too_large(self.nbytes(), session.memory_limit()));
+        }
+        let plan = Lowering::default().finish(&self.node)?;
+        self.check_memory(session, &plan, |lw| lw.finish(&self.node))?;
+        Ok(plan)
+    }
+
+    /// The plan for [`Array::store_into`], if it fits memory.
+    fn store_plan(&self, session: &Session, sink: &Arc<dyn ChunkSink>) -> Result<Plan> {
+        let plan = self.lower_into(sink, Lowering::default())?;
+        self.check_memory(session, &plan, |lw| self.lower_into(sink, lw))?;
+        Ok(plan)
+    }
+
+    fn lower_into(&self, sink: &Arc<dyn ChunkSink>, mut lw: Lowering) -> Result<Plan> {
         let grid = lw.grid_of(&self.node)?;
-        let values = self.node.op.lower(&self.node, &grid, Target::Pool, &mut lw)?;
         let regions: Vec<Region> = (0..grid.len()).map(|i| grid.region(i)).collect();
         let kernel = lw.graph.kernel(Arc::new(WriteChunk { sink: sink.clone(), regions }));
-        lw.expect_tasks(values.len())?;
-        lw.graph.group(format!("write {}", sink.name()));
-        for (number, value) in values.into_iter().enumerate() {
-            lw.graph.task(kernel, &(number as u32).to_ne_bytes(), &[value], &[])?;
+        lw.expect_tasks(grid.len())?;
+        let label = format!("write {}", sink.name());
+        let write = |lw: &mut Lowering, number: usize, value| {
+            lw.graph.task(kernel, &(number as u32).to_ne_bytes(), &[value], &[]).map(drop)
+        };
+        if self.node.op.is_leaf() {
+            // Each chunk is written next to being made: the proven peak is that of one.
+            for number in 0..grid.len() {
+                let values = lw.piece(&self.node, &grid, number..number + 1)?;
+                lw.graph.group(label.as_str());
+                values.into_iter().try_for_each(|value| write(&mut lw, number, value))?;
+            }
+            return Ok(lw.plan());
         }
+        let values = self.node.op.lower(&self.node, &grid, Target::Pool, &mut lw)?;
+        lw.graph.group(label);
+        values.into_iter().enumerate().try_for_each(|(number, value)| write(&mut lw, number, value))?;
         Ok(lw.plan())
     }
 
     /// Refuses a plan that cannot fit, and looks for chunks that would.
-    fn check_memory(&self, session: &Session, plan: &Plan) -> Result<()> {
+    fn check_memory(&self, session: &Session, plan: &Plan, lower: impl Fn(Lowering) -> Result<Plan>) -> Result<()> {
         let (limit, peak) = (session.memory_limit(), peak_bytes(session, plan));
         if peak <= limit {
             return Ok(());
         }
         let arrays: u64 = plan.graph.arrays().iter().map(crate::task::HostArray::bytes).sum();
-        let bigger = format!("--memory-limit {} (Session::builder().memory_limit)", Bytes(peak.saturating_add(peak / 50)));
         if arrays > limit {
-            let what = format!("{} of shape {:?} with its inputs", self.node.op.name(), self.shape());
-            return Err(out_of_memory(what, arrays, limit, format!("{bigger}, or a result in a file (--out, Array::store)")));
+            return Err(self.too_large(arrays, limit));
         }
         let what =
             Scheduler::peak_task(&plan.graph).map_or_else(|| "the run".into(), |t| format!("task {}", plan.graph.task_name(t)));
-        let widest = self.node.grid().largest().into_iter().max().unwrap_or(1);
+        let widest = widest(&self.node);
         let sides = std::iter::successors(Some(widest / 2), |s| Some(s / 2)).take_while(|&s| s >= 16);
         let fits = |side: usize| {
-            let lw = Lowering::with_side(side);
-            let peak = peak_bytes(session, &lw.finish(&self.node).ok()?);
+            let peak = peak_bytes(session, &lower(Lowering::with_side(side)).ok()?);
             (peak <= limit).then_some((side, peak))
         };
-        let smaller = sides.take(6).find_map(fits);
+        let smaller = sides.take(8).find_map(fits);
         let hint =
             smaller.map(|(side, bytes)| format!("--chunk {side} (or .chunks({side})), which needs {}, or ", Bytes(bytes)));
-        Err(out_of_memory(what, peak, limit, format!("{}{bigger}", hint.unwrap_or_default())))
+        Err(out_of_memory(what, peak, limit, format!("{}{}", hint.unwrap_or_default(), larger_limit(peak))))
     }
+
+    fn too_large(&self, bytes: u64, limit: u64) -> Error {
+        let what = format!("{} of shape {:?} with its inputs", self.node.op.name(), self.shape());
+        let hint = format!("{}, or have the result written to a file chunk by chunk (Array::store)", larger_limit(bytes));
+        out_of_memory(what, bytes, limit, hint)
+    }
+}
+
+/// The flag (and the method) for a memory limit that suffices, written so that a shell takes it as one word.
+fn larger_limit(peak: u64) -> String {
+    let enough = Bytes(peak.saturating_add(peak / 50)).to_string().replace(' ', "");
+    format!("--memory-limit {enough} (Session::builder().memory_limit)")
+}
+
+/// The largest extent of any chunk that the array is computed from.
+fn widest(node: &Arc<Node>) -> usize {
+    let own = node.grid().largest().into_iter().max().unwrap_or(1);
+    node.op.inputs().iter().map(widest).fold(own, usize::max)
+}
+
+fn finish_store(handle: Handle, sink: &Arc<dyn ChunkSink>, asked: Instant) -> Result<RunReport> {
+    let (_, mut report) = handle.wait()?;
+    sink.finish()?;
+    report.total_s = asked.elapsed().as_secs_f64();
+    Ok(report)
 }
 
 fn out_of_memory(what: String, requested_bytes: u64, available_bytes: u64, try_this: String) -> Error {
@@ -197,7 +268,7 @@ impl<T: Element> Pending<T> {
         let len: usize = self.shape.iter().product();
         let taken = results.into_iter().flatten().next().and_then(crate::device::HostBuffer::take_result::<T>);
         let Some(taken) = taken else {
-            let message = "an abandoned task still holds the result; compute it again".into();
+            let message = "the result has another dtype than the array (a bug)".into();
             return Err(Error::Task { task: "result".into(), message });
         };
         let flat = ndarray::Array1::from_vec(taken.vec).slice_move(s![taken.start..taken.start + len]);

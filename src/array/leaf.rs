@@ -46,13 +46,14 @@ impl Op for Memory {
     /// Windows of the caller's memory. As a result, it is copied (one `add` of one input per chunk).
     fn lower(&self, node: &Node, grid: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>> {
         let array = lw.caller(&self.layout, self.bytes.clone());
-        lw.expect_tasks(grid.len())?;
-        let kernel = lw.graph.kernel(Arc::new(Add));
+        let numbers = lw.numbers(grid.len());
+        lw.expect_tasks(numbers.len())?;
+        let kernel = lw.leaf_kernel(node, || Arc::new(Add));
         if target != Target::Pool {
             lw.graph.group(format!("copy {}", extents(grid)));
         }
-        let mut values = Vec::with_capacity(grid.len());
-        for number in 0..grid.len() {
+        let mut values = Vec::with_capacity(numbers.len());
+        for number in numbers {
             let region = grid.region(number);
             let (offset, layout) = window_of(&self.layout, &region);
             let value = lw.graph.window(array, self.offset + offset, &layout);
@@ -93,9 +94,9 @@ impl Op for Source {
     }
 
     fn lower(&self, node: &Node, grid: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>> {
-        let regions: Vec<Region> = (0..grid.len()).map(|i| grid.region(i)).collect();
-        let kernel = ReadChunk { source: self.source.clone(), regions: regions.clone() };
-        each_chunk(node, grid, target, lw, (format!("read {}", extents(grid)), Arc::new(kernel)), |number, _| {
+        let regions = || (0..grid.len()).map(|i| grid.region(i)).collect();
+        let kernel = || Arc::new(ReadChunk { source: self.source.clone(), regions: regions() }) as Arc<dyn Kernel>;
+        each_chunk(node, (grid, target), lw, (format!("read {}", extents(grid)), kernel), |number, _| {
             Ok((number as u32).to_ne_bytes().to_vec())
         })
     }
@@ -123,7 +124,7 @@ impl Op for RandomUniform {
     }
     fn lower(&self, node: &Node, grid: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>> {
         let (seed, stream, shape) = (self.seed, self.stream, node.shape.clone());
-        each_chunk(node, grid, target, lw, (format!("uniform {}", extents(grid)), Arc::new(Uniform)), |_, region| {
+        each_chunk(node, (grid, target), lw, (format!("uniform {}", extents(grid)), || Arc::new(Uniform)), |_, region| {
             let params = UniformParams::new(seed, stream, &shape, &region.start(), &region.shape())?;
             Ok(bytemuck::bytes_of(&params).to_vec())
         })
@@ -152,7 +153,7 @@ impl Op for RandomSpd {
     }
     fn lower(&self, node: &Node, grid: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>> {
         let (seed, stream, order) = (self.seed, self.stream, node.shape[0] as u64);
-        each_chunk(node, grid, target, lw, (format!("spd {}", extents(grid)), Arc::new(Spd)), |_, region| {
+        each_chunk(node, (grid, target), lw, (format!("spd {}", extents(grid)), || Arc::new(Spd)), |_, region| {
             let start = region.start();
             let params = SpdParams { seed, stream, row: start[0] as u64, column: start[1] as u64, order };
             Ok(bytemuck::bytes_of(&params).to_vec())
@@ -163,17 +164,17 @@ impl Op for RandomSpd {
 /// One task without inputs per chunk.
 fn each_chunk(
     node: &Node,
-    grid: &ChunkGrid,
-    target: Target,
+    (grid, target): (&ChunkGrid, Target),
     lw: &mut Lowering,
-    (label, kernel): (String, Arc<dyn Kernel>),
+    (label, kernel): (String, impl FnOnce() -> Arc<dyn Kernel>),
     params: impl Fn(usize, &Region) -> Result<Vec<u8>>,
 ) -> Result<Vec<ValueId>> {
-    lw.expect_tasks(grid.len())?;
-    let kernel = lw.graph.kernel(kernel);
+    let numbers = lw.numbers(grid.len());
+    lw.expect_tasks(numbers.len())?;
+    let kernel = lw.leaf_kernel(node, kernel);
     lw.graph.group(label);
-    let mut values = Vec::with_capacity(grid.len());
-    for number in 0..grid.len() {
+    let mut values = Vec::with_capacity(numbers.len());
+    for number in numbers {
         let region = grid.region(number);
         let out = lw.output(node, &region, target);
         lw.graph.write(kernel, &params(number, &region)?, &[], out)?;

@@ -3,12 +3,14 @@
 //! Owns: [`Op`], [`Lowering`]. Must not know: any operation. Invariant: a node that several others use is lowered once per grid.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Node;
 use crate::device::HostBuffer;
 use crate::error::{Error, Result};
-use crate::id::{ArrayId, ValueId};
+use crate::id::{ArrayId, KernelId, ValueId};
+use crate::kernel::Kernel;
 use crate::runtime::Plan;
 use crate::shape::{ChunkGrid, Layout, Region};
 use crate::task::{ChunkSource, GraphBuilder};
@@ -67,6 +69,10 @@ pub(crate) struct Lowering {
     arrays: Vec<Option<Arc<HostBuffer>>>,
     done: BTreeMap<usize, Vec<(ChunkGrid, Vec<ValueId>)>>,
     tasks: usize,
+    /// The chunks that leaves make now, if not all: see [`Lowering::piece`].
+    part: Option<Range<usize>>,
+    /// Kernels of leaves that are made piece by piece, by node.
+    leaf_kernels: BTreeMap<usize, KernelId>,
     /// Extent of chunks to use instead of automatic or chosen ones: to find one that fits memory.
     pub(crate) side: Option<usize>,
 }
@@ -118,6 +124,32 @@ impl Lowering {
         let values = node.op.lower(node, grid, Target::Pool, self)?;
         self.done.entry(key).or_default().push((grid.clone(), values.clone()));
         Ok(values)
+    }
+
+    /// The values of a leaf's chunks `numbers`, and no others: so that they are made next to their use, and the sequential
+    /// order of the tasks needs memory for few of them at once. One grid per node and lowering.
+    pub(crate) fn piece(&mut self, node: &Arc<Node>, grid: &ChunkGrid, numbers: Range<usize>) -> Result<Vec<ValueId>> {
+        debug_assert!(node.op.is_leaf());
+        self.part = Some(numbers);
+        let values = node.op.lower(node, grid, Target::Pool, self);
+        self.part = None;
+        values
+    }
+
+    /// The chunks that a leaf has to make now, of `all`.
+    pub(crate) fn numbers(&self, all: usize) -> Range<usize> {
+        self.part.clone().unwrap_or(0..all)
+    }
+
+    /// The kernel of a leaf: the same one for all its pieces.
+    pub(crate) fn leaf_kernel(&mut self, node: &Node, make: impl FnOnce() -> Arc<dyn Kernel>) -> KernelId {
+        let key = std::ptr::from_ref(node) as usize;
+        if let Some(known) = self.leaf_kernels.get(&key).filter(|_| self.part.is_some()) {
+            return *known;
+        }
+        let kernel = self.graph.kernel(make());
+        self.leaf_kernels.insert(key, kernel);
+        kernel
     }
 
     /// The value for one chunk of a node's result.

@@ -3,7 +3,8 @@
 //! Owns: [`Mandelbrot`]. Must not know: colours, files. Invariant: the points are made once, in `f64`, and rounded once; every
 //! device sees the same ones.
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use super::leaf::extents;
 use super::lower::{Lowering, Op, Target};
@@ -68,31 +69,36 @@ impl Mandelbrot {
         }
         let shape = checked_shape("mandelbrot", &[self.rows, self.columns])?;
         let [x0, x1, y0, y1] = self.window;
-        let points = |a, b, n| Axis::new(axis(a, b, n).into_iter().map(T::from_f64).collect::<Vec<T>>());
+        let points = |from, to, count| Axis { from, to, count, make: points::<T>, made: OnceLock::new() };
         let op = Counts { x: points(x0, x1, self.columns), y: points(y0, y1, self.rows), iterations: self.iterations };
         Ok(Array::new(op, shape, None))
     }
 }
 
+/// The points along one side. They are made when a run is planned: a refused picture of 10^11 rows costs nothing.
 #[derive(Clone)]
 struct Axis {
-    bytes: Arc<HostBuffer>,
-    layout: Layout,
+    from: f64,
+    to: f64,
+    count: usize,
+    make: fn(f64, f64, usize) -> (Layout, Arc<HostBuffer>),
+    made: OnceLock<(Layout, Arc<HostBuffer>)>,
+}
+
+/// The points in `f64`, rounded once to `T`.
+fn points<T: Float>(from: f64, to: f64, count: usize) -> (Layout, Arc<HostBuffer>) {
+    let points: Arc<Vec<T>> = Arc::new(axis(from, to, count).into_iter().map(T::from_f64).collect());
+    (Layout::contiguous(T::DTYPE, &[count]), HostBuffer::caller(&points, points.clone()))
 }
 
 impl Axis {
-    fn new<T: Float>(points: Vec<T>) -> Self {
-        let layout = Layout::contiguous(T::DTYPE, &[points.len()]);
-        let points = Arc::new(points);
-        Self { bytes: HostBuffer::caller(&points, points.clone()), layout }
-    }
-
-    /// The points of each chunk along one axis of the picture's grid.
-    fn chunks(&self, grid: &ChunkGrid, axis: usize, lw: &mut Lowering) -> Vec<ValueId> {
-        let array = lw.caller(&self.layout, self.bytes.clone());
+    /// The points of the chunks `indices` along one axis of the picture's grid.
+    fn chunks(&self, grid: &ChunkGrid, axis: usize, indices: &Range<usize>, lw: &mut Lowering) -> Vec<ValueId> {
+        let (layout, bytes) = self.made.get_or_init(|| (self.make)(self.from, self.to, self.count));
+        let array = lw.caller(layout, bytes.clone());
         let range = |i| grid.axis_range(axis, i);
-        let window = |(start, len)| (start, Layout::contiguous(self.layout.dtype, &[len]));
-        (0..grid.counts()[axis]).map(|i| window(range(i))).map(|(start, l)| lw.graph.window(array, start, &l)).collect()
+        let window = |(start, len)| (start, Layout::contiguous(layout.dtype, &[len]));
+        indices.clone().map(|i| window(range(i))).map(|(start, l)| lw.graph.window(array, start, &l)).collect()
     }
 }
 
@@ -122,16 +128,27 @@ impl Op for Counts {
     }
 
     fn lower(&self, node: &Node, grid: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>> {
-        lw.expect_tasks(grid.len())?;
-        let (x, y) = (self.x.chunks(grid, 1, lw), self.y.chunks(grid, 0, lw));
-        let kernel = lw.graph.kernel(Arc::new(Kernel));
+        let numbers = lw.numbers(grid.len());
+        lw.expect_tasks(numbers.len())?;
+        let along = |axis: usize| match numbers.len() {
+            1 => grid.index(numbers.start)[axis]..grid.index(numbers.start)[axis] + 1,
+            _ => 0..grid.counts()[axis],
+        };
+        let (rows, columns) = (along(0), along(1));
+        let (x, y) = (self.x.chunks(grid, 1, &columns, lw), self.y.chunks(grid, 0, &rows, lw));
+        let kernel = lw.leaf_kernel(node, || Arc::new(Kernel));
         lw.graph.group(format!("mandelbrot {}", extents(grid)));
         let params = MandelbrotParams { iterations: self.iterations };
-        let mut values = Vec::with_capacity(grid.len());
-        for number in 0..grid.len() {
+        let mut values = Vec::with_capacity(numbers.len());
+        for number in numbers {
             let index = grid.index(number);
             let out = lw.output(node, &grid.region(number), target);
-            lw.graph.write(kernel, bytemuck::bytes_of(&params), &[x[index[1]], y[index[0]]], out)?;
+            lw.graph.write(
+                kernel,
+                bytemuck::bytes_of(&params),
+                &[x[index[1] - columns.start], y[index[0] - rows.start]],
+                out,
+            )?;
             values.push(out);
         }
         Ok(values)

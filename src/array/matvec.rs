@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::id::ValueId;
 use crate::kernel::gemv::Gemv;
 use crate::kernel::sums::Add;
-use crate::shape::{ChunkGrid, Float, Region};
+use crate::shape::{ChunkGrid, Float};
 
 impl<T: Float> Array<T> {
     /// `y = A x`: `A` is this `(m, k)` array, `x` is `(k,)`, `y` is `(m,)`.
@@ -94,29 +94,34 @@ impl Op for Matvec {
         };
         let grid = ChunkGrid::irregular(&[m, k], &[cuts(rows, 0), cuts(&columns, 0)])?;
         lw.expect_tasks(grid.len() + rows.len())?;
-        let (a, x) = (lw.chunks(&self.a, &grid)?, lw.chunks(&self.x, &columns)?);
+        let x = lw.chunks(&self.x, &columns)?;
+        // A leaf's chunks are made row by row, next to their use: the matrix need not fit in memory.
+        let whole = if self.a.op.is_leaf() { None } else { Some(lw.chunks(&self.a, &grid)?) };
         let (gemv, add) = (lw.graph.kernel(Arc::new(Gemv)), lw.graph.kernel(Arc::new(Add)));
         let across = columns.len();
-        lw.graph.group(format!("gemv {}", extents(&grid)));
         let mut values = Vec::with_capacity(rows.len());
-        let mut partials = Vec::with_capacity(if across == 1 { 0 } else { grid.len() });
         for row in 0..rows.len() {
+            let numbers = row * across..(row + 1) * across;
+            let a = match &whole {
+                Some(all) => all[numbers].to_vec(),
+                None => lw.piece(&self.a, &grid, numbers)?,
+            };
             let region = rows.region(row);
-            for column in 0..across {
+            lw.graph.group(format!("gemv {}", extents(&grid)));
+            let mut partials = Vec::with_capacity(across);
+            for (&a, &x) in a.iter().zip(&x) {
                 let out =
                     if across == 1 { lw.output(node, &region, target) } else { lw.graph.value(node.dtype, &region.shape()) };
-                lw.graph.write(gemv, &[], &[a[row * across + column], x[column]], out)?;
-                if across == 1 { values.push(out) } else { partials.push(out) }
+                lw.graph.write(gemv, &[], &[a, x], out)?;
+                partials.push(out);
             }
-        }
-        if across == 1 {
-            return Ok(values);
-        }
-        lw.graph.group(format!("add {across} partials"));
-        for row in 0..rows.len() {
-            let region: Region = rows.region(row);
+            if across == 1 {
+                values.push(partials[0]);
+                continue;
+            }
+            lw.graph.group(format!("add {across} partials"));
             let out = lw.output(node, &region, target);
-            lw.graph.write(add, &[], &partials[row * across..][..across], out)?;
+            lw.graph.write(add, &[], &partials, out)?;
             values.push(out);
         }
         Ok(values)

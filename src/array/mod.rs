@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub use chunks::IntoChunks;
 pub use compute::Pending;
 pub use mandelbrot::Mandelbrot;
-pub use overhead::random_dag;
+pub use overhead::{explain_random_dag, random_dag};
 
 use crate::error::{Error, Result};
 use crate::runtime::Session;

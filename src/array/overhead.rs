@@ -1,6 +1,6 @@
 //! A graph of trivial tasks: what the runtime itself costs.
 //!
-//! Owns: [`random_dag`]. Must not know: time. Invariant: the checksum is computed twice, by the tasks and by a loop.
+//! Owns: [`random_dag`], [`explain_random_dag`]. Must not know: time. Invariant: the checksum is computed twice, by the tasks and by a loop.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,13 +10,28 @@ use crate::device::HostBuffer;
 use crate::error::{Error, Result};
 use crate::id::ValueId;
 use crate::kernel::sums::Add;
-use crate::runtime::{RunReport, Session};
+use crate::runtime::{Plan, RunReport, Session};
+use crate::schedule::Explanation;
 use crate::shape::{DType, Layout};
 
 /// Values that tasks may read at the start.
 const ROOTS: usize = 16;
 /// How far back a task looks for its inputs: wide enough for parallelism, near enough for memory.
 const REACH: usize = 4096;
+
+/// A random graph and the sum that it must give.
+struct Dag {
+    plan: Plan,
+    expected: u64,
+}
+
+/// What [`random_dag`] would do, predicted.
+///
+/// # Errors
+/// As [`random_dag`].
+pub fn explain_random_dag(session: &Session, tasks: usize) -> Result<Explanation> {
+    session.explain(&dag(session.seed(), tasks)?.plan)
+}
 
 /// Runs a random graph of about `tasks` tasks, each of which adds 1 to 3 earlier values (64-bit integers that wrap around),
 /// and returns the sum of all values that no task read, with the run's record.
@@ -25,6 +40,18 @@ const REACH: usize = 4096;
 /// [`Error::Task`] if the sum is not that of a sequential loop; whatever a run can report.
 pub fn random_dag(session: &Session, tasks: usize) -> Result<(u64, RunReport)> {
     let asked = Instant::now();
+    let Dag { plan, expected } = dag(session.seed(), tasks)?;
+    let (results, report) = session.submit(plan, asked)?.wait()?;
+    let taken = results.into_iter().flatten().next().and_then(HostBuffer::take_result::<u64>);
+    let got = taken.map(|t| t.vec[t.start]);
+    if got != Some(expected) {
+        let message = format!("checksum {got:?}, a sequential loop gives {expected}");
+        return Err(Error::Task { task: "random additions".into(), message });
+    }
+    Ok((expected, report))
+}
+
+fn dag(seed: u64, tasks: usize) -> Result<Dag> {
     let mut lw = Lowering::default();
     lw.expect_tasks(tasks)?;
     let mut numbers: Vec<u64> = (1..=ROOTS as u64).collect();
@@ -35,7 +62,7 @@ pub fn random_dag(session: &Session, tasks: usize) -> Result<(u64, RunReport)> {
     let mut unread = vec![true; ROOTS];
     let add = lw.graph.kernel(Arc::new(Add));
     lw.graph.group("random additions");
-    let mut state = session.seed() ^ 0x9e37_79b9_7f4a_7c15;
+    let mut state = seed ^ 0x9e37_79b9_7f4a_7c15;
     for _ in 0..tasks {
         let count = 1 + (next(&mut state) % 3) as usize;
         let near = values.len().min(REACH);
@@ -50,19 +77,12 @@ pub fn random_dag(session: &Session, tasks: usize) -> Result<(u64, RunReport)> {
     }
     let left: Vec<usize> = (0..values.len()).filter(|&i| unread[i]).collect();
     let expected = left.iter().fold(0u64, |sum, &i| sum.wrapping_add(numbers[i]));
-    let sum = total(&mut lw, left.iter().map(|&i| values[i]).collect())?;
-    let (results, report) = session.submit(sum, asked)?.wait()?;
-    let taken = results.into_iter().flatten().next().and_then(HostBuffer::take_result::<u64>);
-    let got = taken.map(|t| t.vec[t.start]);
-    if got != Some(expected) {
-        let message = format!("checksum {got:?}, a sequential loop gives {expected}");
-        return Err(Error::Task { task: "random additions".into(), message });
-    }
-    Ok((expected, report))
+    let plan = total(&mut lw, left.iter().map(|&i| values[i]).collect())?;
+    Ok(Dag { plan, expected })
 }
 
 /// Adds the values by a tree into a result of rank 0.
-fn total(lw: &mut Lowering, mut level: Vec<ValueId>) -> Result<crate::runtime::Plan> {
+fn total(lw: &mut Lowering, mut level: Vec<ValueId>) -> Result<Plan> {
     let add = lw.graph.kernel(Arc::new(Add));
     lw.graph.group("checksum");
     while level.len() > 32 {

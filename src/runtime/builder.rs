@@ -202,8 +202,8 @@ fn check_placement(placement: Placement, devices: &[Arc<dyn Device>]) -> Result<
         }),
         Placement::Device(index) if devices.get(index as usize).is_none_or(|d| d.spec().kind == DeviceKind::Io) => {
             Err(Error::NoDevice {
-                wanted: format!("compute device {index}"),
-                found: format!("this session has {}", names.join(", ")),
+                wanted: format!("number {index}"),
+                found: format!("this session has {} (io serves files and does not compute)", names.join(", ")),
             })
         }
         _ => Ok(()),

@@ -22,9 +22,10 @@ pub use plan::{Plan, Priced};
 pub use results::Results;
 pub use run::{MoveSpan, RunReport, TaskSpan};
 
-use crate::cost::{CostModel, calibrate};
+use crate::cost::{Calibration, CostModel, Rates, calibrate};
 use crate::device::{DeviceKind, DeviceSpec, HOST};
 use crate::error::Result;
+use crate::id::DeviceId;
 use crate::schedule::simulate::{Outcome, Simulation, simulate};
 use crate::schedule::{Explanation, Placement, Policy, Scheduler};
 use driver::Inner;
@@ -123,6 +124,14 @@ impl Session {
             }
         }
         self.save_costs();
+    }
+
+    /// A device's rates, as estimates use them for work never measured, and what was measured of it by [`Session::calibrate`], now or in
+    /// an earlier run. `None` for an id that the session does not have.
+    #[must_use]
+    pub fn rates(&self, device: DeviceId) -> Option<(Rates, Option<Calibration>)> {
+        let (_, priced) = self.0.specs.get(device.index())?;
+        Some(self.with_costs(|costs| (costs.rates(*priced), costs.calibration(*priced).cloned())))
     }
 
     /// The number of the next random stream.

@@ -3,7 +3,9 @@
 //! Owns: [`Explanation`] and its `Display`. Must not know: terminals, devices' insides. Invariant: its totals are those of a simulated run by
 //! the same scheduler.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use super::CANNOT;
 use super::simulate::{Outcome, Simulation};
@@ -56,19 +58,20 @@ impl Explanation {
             device_of[span.task.index()] = span.device;
         }
         let n = sim.devices.len();
-        let rows = graph.groups().iter().filter(|g| !g.tasks.is_empty()).map(|group| {
-            let range = group.tasks.start as usize..group.tasks.end as usize;
+        let rows = by_label(graph).into_iter().map(|(label, ranges)| {
+            let tasks = || ranges.iter().cloned().flatten();
+            let count = tasks().count();
             let mut placed = vec![0; n];
-            device_of[range.clone()].iter().for_each(|d| placed[d.index()] += 1);
+            tasks().for_each(|t| placed[device_of[t].index()] += 1);
             let mean = |d: usize| {
                 let column = sim.beliefs.iter().find(|c| c.device.index() == d)?;
-                let times = &column.task_ns[range.clone()];
-                let sum: f64 = times.iter().map(|&ns| ns as f64).sum();
-                (!times.contains(&CANNOT)).then(|| sum * 1e-9 / times.len() as f64)
+                let add = |sum: f64, ns: u64| (ns != CANNOT).then(|| sum + ns as f64);
+                let sum = tasks().map(|t| column.task_ns[t]).try_fold(0.0, add)?;
+                Some(sum * 1e-9 / count as f64)
             };
             let each_s: Vec<Option<f64>> = (0..n).map(mean).collect();
             let why = why(&each_s, &placed, sim);
-            GroupRow { label: group.label.clone(), tasks: range.len(), each_s, placed, why }
+            GroupRow { label: label.to_owned(), tasks: count, each_s, placed, why }
         });
         Self {
             devices: sim.devices.iter().map(|d| d.name.clone()).collect(),
@@ -81,6 +84,20 @@ impl Explanation {
             notes: Vec::new(),
         }
     }
+}
+
+/// The task ranges of each label, in the order of their first tasks.
+fn by_label(graph: &TaskGraph) -> Vec<(&str, Vec<Range<usize>>)> {
+    let mut rows: Vec<(&str, Vec<Range<usize>>)> = Vec::new();
+    let mut known: BTreeMap<&str, usize> = BTreeMap::new();
+    for group in graph.groups().iter().filter(|g| !g.tasks.is_empty()) {
+        let row = *known.entry(&group.label).or_insert_with(|| {
+            rows.push((&group.label, Vec::new()));
+            rows.len() - 1
+        });
+        rows[row].1.push(group.tasks.start as usize..group.tasks.end as usize);
+    }
+    rows
 }
 
 fn why(each_s: &[Option<f64>], placed: &[usize], sim: &Simulation) -> String {

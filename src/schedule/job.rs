@@ -182,10 +182,10 @@ impl Job {
         });
         self.replicas[at as usize] = replica;
         self.heads[value.index()] = at;
-        if replica.place == Place::Home {
-            if let Some(window) = self.graph.window_id(value) {
-                self.occupant[window] = value.0 + 1;
-            }
+        if replica.place == Place::Home
+            && let Some(window) = self.graph.window_id(value)
+        {
+            self.occupant[window] = value.0 + 1;
         }
         at
     }
@@ -204,12 +204,11 @@ impl Job {
         self.free.push(at);
         self.count_home(value);
         let place = self.replicas[at as usize].place;
-        if place == Place::Home {
-            if let Some(window) = self.graph.window_id(value) {
-                if self.occupant[window] == value.0 + 1 {
-                    self.occupant[window] = 0;
-                }
-            }
+        if place == Place::Home
+            && let Some(window) = self.graph.window_id(value)
+            && self.occupant[window] == value.0 + 1
+        {
+            self.occupant[window] = 0;
         }
         place
     }
@@ -344,12 +343,12 @@ pub(super) fn sequential_peak(graph: &TaskGraph) -> (u64, Option<TaskId>) {
     for task in graph.tasks() {
         let mut donated = 0;
         for (index, input) in graph.inputs(task).iter().enumerate() {
-            if let form @ Form::Packed(number) = graph.input_form(task, index) {
-                if packed.insert((input.value, number)) {
-                    let bytes = replica_bytes(graph, input.value, form, task);
-                    held[input.value.index()] += bytes;
-                    live += bytes;
-                }
+            if let form @ Form::Packed(number) = graph.input_form(task, index)
+                && packed.insert((input.value, number))
+            {
+                let bytes = replica_bytes(graph, input.value, form, task);
+                held[input.value.index()] += bytes;
+                live += bytes;
             }
         }
         for output in graph.outputs(task) {

@@ -113,7 +113,11 @@ impl Kernel for SumChunk {
     }
 
     fn work(&self, params: &[u8], _operands: &[ChunkMeta<'_>]) -> Work {
-        let elements = region(&self.regions, params).len() as f64;
+        let region = region(&self.regions, params);
+        if self.source.constant(region).is_some() {
+            return Work::default(); // never written: nothing is read
+        }
+        let elements = region.len() as f64;
         Work { flops: elements, bytes: elements * self.source.dtype().bytes() as f64 }
     }
 

@@ -3,13 +3,17 @@
 //! Owns: [`TaskGraph`] and its [`GraphBuilder`]. Must not know: devices, time, who runs it. Invariant: tasks are in an order in which they can
 //! run one after the other (each reads only values of earlier tasks or of the caller), and each value has at most one producer.
 
+mod builder;
+mod connect;
+
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
 use crate::id::{ArrayId, GroupId, KernelId, TaskId, ValueId};
 use crate::kernel::{Form, Kernel};
 use crate::shape::{DType, Layout};
+
+pub use builder::GraphBuilder;
 
 /// Where in host memory a value lives, if that is fixed beforehand: a window of a caller's or a result array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +81,16 @@ struct TaskRow {
 
 const NONE: u32 = u32::MAX;
 
-/// One array operation over a chunk grid: a range of tasks.
+/// One array operation over a chunk grid: a range of tasks. An operation that is added piece by piece, between others, is
+/// several groups of one label.
 #[derive(Clone, Debug)]
 pub struct Group {
     /// What it is called in `explain()` and traces, for example `gemv 1000x1000`.
     pub label: String,
     /// Its tasks.
     pub tasks: Range<u32>,
+    /// How many tasks of that label came before.
+    pub first: u32,
 }
 
 /// A graph of chunk tasks. See the module's text.
@@ -271,7 +278,7 @@ impl TaskGraph {
     #[must_use]
     pub fn task_name(&self, task: TaskId) -> String {
         let group = &self.groups[self.group(task).index()];
-        format!("{} #{} of {}", self.kernel(task).name(), task.0 - group.tasks.start, group.label)
+        format!("{} #{} of {}", self.kernel(task).name(), group.first + task.0 - group.tasks.start, group.label)
     }
     /// Bytes of the tables, for planning-cost figures.
     #[must_use]
@@ -282,249 +289,5 @@ impl TaskGraph {
             + self.dims.len() * 8
             + self.params.len()
             + self.successors.len() * 4
-    }
-}
-
-/// Builds a [`TaskGraph`] in sequential order.
-#[derive(Default)]
-pub struct GraphBuilder {
-    kernels: Vec<Arc<dyn Kernel>>,
-    groups: Vec<Group>,
-    arrays: Vec<HostArray>,
-    tasks: Vec<TaskRow>,
-    operands: Vec<Operand>,
-    values: Vec<ValueRow>,
-    dims: Vec<usize>,
-    params: Vec<u8>,
-}
-
-impl GraphBuilder {
-    /// An empty graph.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Interns a kernel. Adding the same `Arc` again gives the same id.
-    pub fn kernel(&mut self, kernel: Arc<dyn Kernel>) -> KernelId {
-        let same = |k: &Arc<dyn Kernel>| Arc::ptr_eq(k, &kernel);
-        KernelId::at(self.kernels.iter().position(same).unwrap_or_else(|| {
-            self.kernels.push(kernel);
-            self.kernels.len() - 1
-        }))
-    }
-
-    /// Starts a group; tasks added from now on belong to it.
-    pub fn group(&mut self, label: impl Into<String>) -> GroupId {
-        let at = self.tasks.len() as u32;
-        self.groups.push(Group { label: label.into(), tasks: at..at });
-        GroupId::at(self.groups.len() - 1)
-    }
-
-    /// Declares a host array: the caller's, or (`result`) one that the run returns.
-    pub fn array(&mut self, dtype: DType, len: usize, result: bool) -> ArrayId {
-        self.arrays.push(HostArray { dtype, len, result });
-        ArrayId::at(self.arrays.len() - 1)
-    }
-
-    /// A value in a pooled buffer.
-    pub fn value(&mut self, dtype: DType, shape: &[usize]) -> ValueId {
-        let dims = self.dims.len();
-        self.dims.extend_from_slice(shape);
-        self.push_value(dtype, shape, dims, Home::Pool)
-    }
-
-    /// A value that lives in a window of a host array.
-    pub fn window(&mut self, array: ArrayId, offset: usize, layout: &Layout) -> ValueId {
-        let dims = self.dims.len();
-        self.dims.extend_from_slice(&layout.shape);
-        self.dims.extend(layout.strides.iter().map(|&s| s as usize));
-        self.push_value(layout.dtype, &layout.shape, dims, Home::Window { array, offset })
-    }
-
-    /// An opaque value, expected to hold about `bytes`.
-    pub fn opaque(&mut self, bytes: u64) -> ValueId {
-        let value = self.value(DType::U8, &[]);
-        let row = &mut self.values[value.index()];
-        (row.opaque, row.bytes) = (true, bytes);
-        value
-    }
-
-    fn push_value(&mut self, dtype: DType, shape: &[usize], dims: usize, home: Home) -> ValueId {
-        let bytes = (shape.iter().product::<usize>() * dtype.bytes()) as u64;
-        let row = ValueRow { dims: dims as u32, rank: shape.len() as u8, dtype, opaque: false, home, producer: NONE, bytes };
-        self.values.push(row);
-        ValueId::at(self.values.len() - 1)
-    }
-
-    /// Adds a task to the current group: reads `inputs`, writes `outputs`.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] if there is no group yet, an input has neither producer nor window of the caller, or an output has
-    /// a producer already.
-    pub fn task(&mut self, kernel: KernelId, params: &[u8], inputs: &[ValueId], outputs: &[Operand]) -> Result<TaskId> {
-        let bad =
-            |what: &str| Err(Error::argument("task graph", what.to_owned(), "add tasks in an order in which they can run"));
-        let Some(group) = self.groups.last_mut() else { return bad("task before any group") };
-        let id = TaskId::at(self.tasks.len());
-        let ready = |v: ValueId, values: &[ValueRow], arrays: &[HostArray]| match values[v.index()] {
-            ValueRow { producer: NONE, home: Home::Window { array, .. }, .. } => !arrays[array.index()].result,
-            ValueRow { producer, .. } => producer != NONE,
-        };
-        let reads = inputs.iter().copied().chain(outputs.iter().filter_map(|o| o.updates));
-        if !{ reads }.all(|v| ready(v, &self.values, &self.arrays)) {
-            return bad("an input that nothing has written");
-        }
-        for output in outputs {
-            let row = &mut self.values[output.value.index()];
-            if row.producer != NONE {
-                return bad("an output with two producers");
-            }
-            row.producer = id.0;
-        }
-        let start = self.operands.len() as u32;
-        self.operands.extend(inputs.iter().map(|&value| Operand { value, updates: None }));
-        let middle = self.operands.len() as u32;
-        self.operands.extend_from_slice(outputs);
-        let params_start = self.params.len() as u32;
-        self.params.extend_from_slice(params);
-        group.tasks.end = id.0 + 1;
-        self.tasks.push(TaskRow {
-            kernel,
-            group: GroupId::at(self.groups.len() - 1),
-            inputs: start,
-            outputs: middle,
-            end: self.operands.len() as u32,
-            params: params_start,
-            params_end: self.params.len() as u32,
-        });
-        Ok(id)
-    }
-
-    /// Adds a task with one written output.
-    ///
-    /// # Errors
-    /// As [`GraphBuilder::task`].
-    pub fn write(&mut self, kernel: KernelId, params: &[u8], inputs: &[ValueId], output: ValueId) -> Result<TaskId> {
-        self.task(kernel, params, inputs, &[Operand { value: output, updates: None }])
-    }
-
-    /// Adds a task with one output that starts as the old value `old`.
-    ///
-    /// # Errors
-    /// As [`GraphBuilder::task`].
-    pub fn update(
-        &mut self,
-        kernel: KernelId,
-        params: &[u8],
-        inputs: &[ValueId],
-        old: ValueId,
-        new: ValueId,
-    ) -> Result<TaskId> {
-        self.task(kernel, params, inputs, &[Operand { value: new, updates: Some(old) }])
-    }
-
-    /// The finished graph.
-    #[must_use]
-    pub fn build(self) -> TaskGraph {
-        let mut graph = TaskGraph {
-            kernels: self.kernels,
-            groups: self.groups,
-            arrays: self.arrays,
-            tasks: self.tasks,
-            operands: self.operands,
-            values: self.values,
-            dims: self.dims,
-            params: self.params,
-            successors: Vec::new(),
-            successor_starts: Vec::new(),
-            predecessor_counts: Vec::new(),
-            uses: Vec::new(),
-            windows: Vec::new(),
-            window_count: 0,
-            updated: Vec::new(),
-        };
-        graph.connect();
-        graph
-    }
-}
-
-impl TaskGraph {
-    /// Fills what follows from the operands: use counts, result windows, CSR edges.
-    fn connect(&mut self) {
-        self.number_windows();
-        let edges = self.edges();
-        let n = self.tasks.len();
-        let mut starts = vec![0u32; n + 1];
-        let mut counts = vec![0u32; n];
-        for &(from, to) in &edges {
-            starts[from.index() + 1] += 1;
-            counts[to.index()] += 1;
-        }
-        for i in 0..n {
-            starts[i + 1] += starts[i];
-        }
-        let mut next = starts.clone();
-        let mut successors = vec![TaskId(0); edges.len()];
-        for (from, to) in edges {
-            let slot = &mut next[from.index()];
-            successors[*slot as usize] = to;
-            *slot += 1;
-        }
-        (self.successors, self.successor_starts, self.predecessor_counts) = (successors, starts, counts);
-    }
-
-    fn number_windows(&mut self) {
-        let mut windows = vec![NONE; self.values.len()];
-        let mut updated = vec![false; self.values.len()];
-        let mut uses = vec![0u32; self.values.len()];
-        let mut count = 0;
-        for task in self.tasks() {
-            for value in self.reads(task) {
-                uses[value.index()] += 1;
-            }
-            for output in self.outputs(task) {
-                if let Some(old) = output.updates {
-                    updated[old.index()] = true;
-                }
-                if !self.is_result(output.value) {
-                    continue;
-                }
-                let inherited = output.updates.filter(|&old| self.home(old) == self.home(output.value));
-                windows[output.value.index()] = inherited.map_or_else(
-                    || {
-                        count += 1;
-                        count - 1
-                    },
-                    |old| windows[old.index()],
-                );
-            }
-        }
-        (self.windows, self.updated, self.uses, self.window_count) = (windows, updated, uses, count as usize);
-    }
-
-    /// One edge per (reader, value) from the value's producer, and one from each other reader of an old value to the task
-    /// that overwrites its window: that task must come last.
-    fn edges(&self) -> Vec<(TaskId, TaskId)> {
-        let mut edges = Vec::with_capacity(self.operands.len());
-        let mut overwritten = std::collections::BTreeMap::new();
-        for task in self.tasks() {
-            edges.extend(self.reads(task).filter_map(|value| Some((self.producer(value)?, task))));
-            for output in self.outputs(task) {
-                if let Some(old) = output.updates {
-                    let same = self.window_id(old).is_some() && self.window_id(old) == self.window_id(output.value);
-                    if same && self.use_count(old) > 1 {
-                        overwritten.insert(old, task);
-                    }
-                }
-            }
-        }
-        if !overwritten.is_empty() {
-            for task in self.tasks() {
-                let writers = self.reads(task).filter_map(|value| overwritten.get(&value));
-                edges.extend(writers.filter(|&&writer| writer != task).map(|&writer| (task, writer)));
-            }
-        }
-        edges
     }
 }

@@ -17,6 +17,8 @@ pub struct Example {
     folder: PathBuf,
     limit: Duration,
     keeps_folder: bool,
+    stdout_to: Option<PathBuf>,
+    closes_stdout: bool,
 }
 
 /// What a program left behind.
@@ -47,7 +49,15 @@ pub fn example(name: &str) -> Example {
         command.env_remove(variable);
     }
     command.env("CHUNKWISE_CACHE_DIR", folder.join("cache")).current_dir(&folder);
-    Example { name: name.to_owned(), command, folder, limit: Duration::from_secs(120), keeps_folder: false }
+    Example {
+        name: name.to_owned(),
+        command,
+        folder,
+        limit: Duration::from_secs(120),
+        keeps_folder: false,
+        stdout_to: None,
+        closes_stdout: false,
+    }
 }
 
 /// `target/PROFILE/examples`: beside the `deps` folder that this test program lies in.
@@ -85,6 +95,40 @@ impl Example {
         self
     }
 
+    /// Runs it in `folder`, with the measured costs of earlier runs there.
+    pub fn with_history(self, folder: &Path) -> Self {
+        let cache = folder.join("cache").display().to_string();
+        self.within(folder).env("CHUNKWISE_CACHE_DIR", &cache)
+    }
+
+    /// Its stdout is a pipe that nobody reads any more, as before `| head` has ended.
+    pub fn closed_stdout(mut self) -> Self {
+        self.closes_stdout = true;
+        self
+    }
+
+    /// Its stdout is this file.
+    pub fn stdout_to(mut self, path: &str) -> Self {
+        self.stdout_to = Some(path.into());
+        self
+    }
+
+    /// It may write files of so many blocks of 512 bytes (`ulimit -f`, which needs a shell).
+    #[cfg(unix)]
+    pub fn file_size_limit(mut self, blocks: usize) -> Self {
+        let mut limited = Command::new("sh");
+        limited.arg("-c").arg(format!("ulimit -f {blocks} && exec \"$0\" \"$@\"")).arg(self.command.get_program());
+        limited.args(self.command.get_args()).current_dir(&self.folder);
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        self.command = limited;
+        self
+    }
+
     /// Gives it up after `limit`; two minutes unless told.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
@@ -101,9 +145,14 @@ impl Example {
     /// Starts it, for tests that do something meanwhile.
     #[track_caller]
     pub fn start(mut self) -> Running {
-        let spawned = self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let stdout = match &self.stdout_to {
+            Some(path) => std::fs::OpenOptions::new().write(true).open(path).expect("stdout opens").into(),
+            None => Stdio::piped(),
+        };
+        let spawned = self.command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn();
         let mut child = spawned.unwrap_or_else(|e| panic!("cannot start {:?}: {e}", self.command));
-        let stdout = read_all(child.stdout.take().expect("piped"));
+        let pipe = child.stdout.take().filter(|_| !self.closes_stdout);
+        let stdout = pipe.map_or_else(|| read_all(std::io::empty()), read_all);
         let stderr = read_all(child.stderr.take().expect("piped"));
         Running { child, example: self, stdout, stderr }
     }
@@ -224,4 +273,72 @@ impl Output {
         assert_eq!(self.stdout.trim_end().lines().count(), 1, "not one line: {self:#?}");
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("not JSON ({e}): {self:#?}"))
     }
+}
+
+/// A folder of its own for a test, removed at the end.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// A new empty folder.
+    #[track_caller]
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("chunkwise-test-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("a folder for the test");
+        Self(path)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The names of its files, sorted, without the cost cache.
+    pub fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).expect("the folder is there").flatten();
+        let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        names.retain(|name| name != "cache");
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Writes a `.npy` file of `f64`.
+#[track_caller]
+pub fn write_npy(path: &Path, shape: &[usize], values: &[f64]) {
+    let extents: String = shape.iter().map(|n| format!("{n}, ")).collect();
+    let mut header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': ({extents}), }}");
+    header.push_str(&" ".repeat((64 - (11 + header.len()) % 64) % 64));
+    header.push('\n');
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    values.iter().for_each(|v| bytes.extend(v.to_le_bytes()));
+    std::fs::write(path, bytes).expect("writes the file");
+}
+
+/// The elements of a `.npy` file of version 1, `N` bytes each, made into numbers by `number`.
+#[track_caller]
+pub fn read_npy<const N: usize, T>(path: &Path, number: impl Fn([u8; N]) -> T) -> Vec<T> {
+    let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let data = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let (words, rest) = bytes[data..].as_chunks::<N>();
+    assert!(rest.is_empty(), "{} holds {} bytes of data", path.display(), bytes.len() - data);
+    words.iter().map(|&word| number(word)).collect()
+}
+
+/// A file of `tests/data`.
+pub fn data(name: &str) -> String {
+    format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"))
 }

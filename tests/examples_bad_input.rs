@@ -1,0 +1,211 @@
+//! Bad input to the example programs: one clear error at once, no panic, nothing half-written.
+//!
+//! Invariant: every failure here goes through the harness's `failure` (code 1) or is a usage error (code 2).
+
+#[path = "harness/mod.rs"]
+mod harness;
+
+use harness::{Folder, Output, data, example, write_npy};
+
+/// Fails the test unless the flags were refused: exit code 2, with words on stderr and nothing on stdout.
+#[track_caller]
+fn refused(program: &str, flags: &str, word: &str) {
+    let output = example(program).args(flags).run();
+    assert!(output.code == 2 && output.stdout.is_empty(), "{output:#?}");
+    assert!(output.stderr.starts_with("error: ") && output.stderr.contains(word), "no `{word}` in {output:#?}");
+}
+
+#[track_caller]
+fn fails(program: &str, flags: &str, words: &[&str]) -> Output {
+    example(program).args(flags).run().failure(words)
+}
+
+#[test]
+fn flags_out_of_range_are_usage_errors() {
+    for program in ["mandelbrot", "matvec", "blocked_mean", "cholesky", "overhead", "devices"] {
+        refused(program, "--chunk 0", "at least 1");
+        refused(program, "--threads 0", "at least 1");
+        refused(program, "--device tpu", "--device");
+        refused(program, "--dtype f16", "f64");
+        refused(program, "--memory-limit many", "1.5GB");
+    }
+    refused("mandelbrot", "--window=-1.5,0,-1,nan", "finite");
+    refused("mandelbrot", "--window -1.5,0,-1,-inf", "finite");
+    refused("mandelbrot", "--window=-1.5,0,-1", "four numbers");
+    refused("mandelbrot", "--window=a,b,c,d", "four numbers");
+    refused("mandelbrot", "--size 120", "WIDTHxHEIGHT");
+    refused("mandelbrot", "--size=-1x5", "WIDTHxHEIGHT");
+    refused("mandelbrot", "--iterations 2147483648", "2147483647");
+    for crop in ["0,41,0,60", "0,40,0,61", "5,5,0,60", "9,5,0,60"] {
+        refused("mandelbrot", &format!("--size 60x40 --crop {crop}"), "inside the 40 rows and 60 columns");
+    }
+    refused("mandelbrot", "--crop 1,2,3", "four numbers");
+    refused("matvec", "--repeat 0", "1");
+    refused("matvec", "--rows 5", "--cols");
+    refused("matvec", "--n 5 --rows 5 --cols 5", "cannot be used");
+    refused("matvec", "--matrix a.npy", "--vector");
+    refused("cholesky", "--n 5 --input a.npy", "cannot be used");
+    refused("overhead", "--tasks 0", "--tasks");
+    refused("overhead", "--tasks 100000000000", "--tasks");
+    refused("blocked_mean", "", "<FILE>");
+    refused("blocked_mean", "a.npy --make 0", "above 0");
+}
+
+#[test]
+fn nothing_and_one_are_sizes_too() {
+    let folder = Folder::new("empty");
+    for (program, flags) in [
+        ("mandelbrot", "--size 0x0"),
+        ("mandelbrot", "--size 0x5 --out c.npy"),
+        ("mandelbrot", "--size 5x0 --out c.h5:/c"),
+        ("mandelbrot", "--size 1x1 --png one.png"),
+        ("mandelbrot", "--size 5x3 --iterations 0 --png none"),
+        ("matvec", "--n 0"),
+        ("matvec", "--n 1"),
+        ("matvec", "--rows 0 --cols 5 --out y.npy"),
+        ("matvec", "--rows 5 --cols 0 --out y.h5:/y"),
+        ("cholesky", "--n 0"),
+        ("cholesky", "--n 1"),
+        ("overhead", "--tasks 1"),
+        ("blocked_mean", "--make 1 m.h5:/x"),
+    ] {
+        for more in ["", " --json", " --explain"] {
+            example(program).within(folder.path()).args(flags).args(more).run().success();
+        }
+    }
+    assert_eq!(folder.names(), ["c.h5", "c.npy", "m.h5", "one.png", "y.h5", "y.npy"]);
+}
+
+#[test]
+fn sizes_beyond_any_machine_are_refused_at_once() {
+    let huge = 100_000_000_000u64;
+    fails("mandelbrot", &format!("--size {huge}x{huge}"), &["mandelbrot"]);
+    for size in [format!("{huge}x1"), format!("1x{huge}"), format!("{huge}x10")] {
+        fails("mandelbrot", &format!("--size {size} --memory-limit 1GB"), &["mandelbrot of shape", "more than the 1.00 GB"]);
+    }
+    fails("matvec", &format!("--n {huge}"), &["random_uniform", "2^59"]);
+    fails("matvec", &format!("--rows {huge} --cols 1 --memory-limit 1GB"), &["matvec of shape", "more than the 1.00 GB"]);
+    fails("cholesky", &format!("--n {huge}"), &["2^59"]);
+    fails("cholesky", "--n 1000000 --memory-limit 1GB", &["more than the 1.00 GB"]);
+    fails("blocked_mean", "--make 100000TB m.h5:/x", &["m.h5", "its disk has"]);
+    let chunks = example("blocked_mean").arg(data("chunked.h5:/huge")).args("--chunk 1").run();
+    chunks.failure(&["tasks in one graph", "larger chunks"]);
+}
+
+#[test]
+fn chunks_larger_than_the_array_are_cut_to_it() {
+    for (program, flags) in [("mandelbrot", "--size 9x7 --png none"), ("matvec", "--n 9"), ("cholesky", "--n 9")] {
+        let text = example(program).args(flags).args("--chunk 4000000000").run().success().stdout;
+        assert!(text.lines().next().is_some_and(|line| line.contains("   1 ")), "{text}");
+    }
+}
+
+#[test]
+fn devices_that_are_not_there() {
+    for program in ["mandelbrot", "matvec", "cholesky", "overhead"] {
+        fails(program, "--device gpu", &["no gpu device", "0 = cpu", "--device cpu"]);
+        fails(program, "--device 7", &["number 7", "0 = cpu"]);
+        fails(program, "--device 1", &["number 1", "io serves files"]);
+        fails(program, "--threads 5000", &["threads = 5000", "4096"]);
+    }
+    let json = example("mandelbrot").args("--size 9x7 --png none --device 0 --json").run().success().json();
+    assert_eq!((&json["device"], &json["placement"]["cpu"]), (&"0".into(), &1.into()));
+}
+
+#[test]
+fn shapes_that_do_not_match_are_named() {
+    let folder = Folder::new("shapes");
+    write_npy(&folder.file("a.npy"), &[3, 2], &[1.0; 6]);
+    write_npy(&folder.file("x.npy"), &[3], &[1.0; 3]);
+    let run = |program: &str, flags: &str| example(program).within(folder.path()).args(flags).run();
+    run("matvec", "--matrix a.npy --vector x.npy --out y.npy").failure(&["[3]", "[2]", "[3, 2]"]);
+    run("matvec", "--matrix x.npy --vector x.npy --out y.npy").failure(&["matrix"]);
+    run("matvec", "--matrix a.npy --vector a.npy --out y.npy").failure(&["[3, 2]", "vector"]);
+    run("blocked_mean", "a.npy --weights x.npy").failure(&["[3]", "[3, 2]"]);
+    run("cholesky", "--input a.npy --out l.npy").failure(&["[3, 2]"]);
+    run("cholesky", "--input x.npy --out l.npy").failure(&["[3]"]);
+    assert_eq!(folder.names(), ["a.npy", "x.npy"]);
+}
+
+#[test]
+fn matrices_without_a_factor_name_the_row() {
+    let folder = Folder::new("pivot");
+    write_npy(&folder.file("bad.npy"), &[3, 3], &[4.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, -2.0]);
+    write_npy(&folder.file("nan.npy"), &[2, 2], &[4.0, 0.0, f64::NAN, 5.0]);
+    let run = |flags: &str| example("cholesky").within(folder.path()).args(flags).run();
+    for chunk in ["", " --chunk 1", " --chunk 2"] {
+        run(&format!("--input bad.npy --out l.npy{chunk}")).failure(&["not positive definite", "row 2"]);
+        run(&format!("--input nan.npy --out l.npy{chunk}")).failure(&["not positive definite", "row 1"]);
+    }
+    assert_eq!(folder.names(), ["bad.npy", "nan.npy"]);
+}
+
+#[test]
+fn files_that_are_not_what_they_should_be() {
+    let folder = Folder::new("files");
+    let mean = |spec: &str, words: &[&str]| {
+        example("blocked_mean").within(folder.path()).arg(spec).run().failure(words);
+        let matvec = example("matvec").within(folder.path()).arg("--matrix").arg(spec).arg("--vector").arg(data("one.npy"));
+        matvec.run().failure(words);
+        example("cholesky").within(folder.path()).arg("--input").arg(spec).run().failure(words);
+    };
+    mean("missing.h5:/x", &["missing.h5", "No such file"]);
+    mean("missing.npy", &["missing.npy", "No such file"]);
+    mean(&data("plain.h5:/nothing_here"), &["no dataset /nothing_here", "/contiguous"]);
+    mean(&data("plain.h5:/group"), &["/group is a group", "/group/inner/deep"]);
+    mean(&data("plain.h5:/dangling"), &["/dangling"]);
+    mean(&data("plain.h5"), &["plain.h5:/DATASET"]);
+    mean(&data("plain.h5:/null"), &["no shape"]);
+    mean(&data("make_fixtures.py:/x"), &["not an HDF5 file"]);
+    for text in ["plain.h5:/text", "plain.h5:/words", "plain.h5:/complex", "text.npy", "records.npy"] {
+        mean(&data(text), &["dtype", "float64"]);
+    }
+    mean(&data("fortran.npy"), &["Fortran"]);
+    std::fs::create_dir(folder.file("folder.h5")).unwrap();
+    std::fs::create_dir(folder.file("folder.npy")).unwrap();
+    mean("folder.h5:/x", &["folder.h5"]);
+    mean("folder.npy", &["folder.npy"]);
+    mean(".", &["FILE.h5:/DATASET"]);
+    for (name, dataset) in [("plain.h5", ":/contiguous"), ("chunked.h5", ":/edge"), ("c.npy", "")] {
+        let whole = std::fs::read(data(name)).unwrap();
+        for keep in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
+            std::fs::write(folder.file(name), &whole[..keep]).unwrap();
+            let output = example("blocked_mean").within(folder.path()).arg(format!("{name}{dataset}")).run();
+            // A file cut behind the dataset's own bytes may still hold all of it.
+            if output.code != 0 {
+                output.failure(&[name]);
+            } else {
+                assert!(keep > whole.len() / 3, "{name} cut to {keep} bytes: {output:#?}");
+            }
+        }
+    }
+}
+
+/// The word after `flag` in an error's hint.
+#[track_caller]
+fn suggested(output: &Output, flag: &str) -> String {
+    let after = output.stderr.split(flag).nth(1).unwrap_or_else(|| panic!("no {flag} in {output:#?}"));
+    after.split_whitespace().next().expect("a value").to_owned()
+}
+
+#[test]
+fn what_a_refusal_suggests_works() {
+    let folder = Folder::new("limits");
+    let run = |program: &str, flags: &str| example(program).within(folder.path()).args(flags).args("--threads 2").run();
+    for (program, flags, limit) in [
+        ("matvec", "--n 2000", "1MB"),
+        ("mandelbrot", "--size 1500x1500 --png none --out c.npy", "900kB"),
+        ("cholesky", "--n 300", "2.5MB"),
+    ] {
+        let output =
+            run(program, &format!("{flags} --memory-limit {limit}")).failure(&["at once, more than the", "memory allowed"]);
+        let larger = suggested(&output, "--memory-limit ");
+        run(program, &format!("{flags} --memory-limit {larger}")).success();
+        assert!(output.stderr.contains("task "), "names the task: {output:#?}");
+        let chunk = suggested(&output, "--chunk ");
+        run(program, &format!("{flags} --memory-limit {limit} --chunk {chunk}")).success();
+    }
+    let picture = run("mandelbrot", "--size 1500x1500 --memory-limit 2MB");
+    picture.failure(&["mandelbrot of shape [1500, 1500]", "--png none --out", "--memory-limit 9.2"]);
+    assert_eq!(folder.names(), ["c.npy"]);
+}

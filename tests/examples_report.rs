@@ -1,0 +1,165 @@
+//! What the example programs say of their runs: JSON, explanations, timelines, predictions, the summary.
+//!
+//! Invariant: the fields that scripts rely on are named here, with their types.
+
+#[path = "harness/mod.rs"]
+mod harness;
+
+use harness::{Folder, data, example};
+use serde_json::Value;
+
+/// Every program that computes, with small input: a name and flags.
+fn programs() -> Vec<(&'static str, String)> {
+    vec![
+        ("mandelbrot", "--size 130x70 --chunk 40 --png none".to_owned()),
+        ("matvec", "--n 130 --chunk 40".to_owned()),
+        ("blocked_mean", data("chunked.h5:/edge")),
+        ("cholesky", "--n 130 --chunk 40".to_owned()),
+        ("overhead", "--tasks 500".to_owned()),
+    ]
+}
+
+#[test]
+fn json_has_every_field_with_its_type() {
+    for (name, flags) in programs() {
+        let json = example(name).args(&flags).args("--json --threads 2").run().success().json();
+        let object = json.as_object().unwrap();
+        for (field, fits) in [
+            ("workload", Value::is_string as fn(&Value) -> bool),
+            ("shape", Value::is_array),
+            ("dtype", Value::is_string),
+            ("device", Value::is_string),
+            ("threads", Value::is_u64),
+            ("simd", Value::is_string),
+            ("total_s", Value::is_f64),
+            ("plan_s", Value::is_f64),
+            ("predicted_s", Value::is_f64),
+            ("tasks", Value::is_u64),
+            ("placement", Value::is_object),
+            ("bytes_moved", Value::is_u64),
+            ("rate", Value::is_f64),
+            ("rate_unit", Value::is_string),
+            ("peak_rss_bytes", Value::is_u64),
+            ("memory_bound_bytes", Value::is_u64),
+        ] {
+            assert!(object.get(field).is_some_and(fits), "{name}: {field} in {json}");
+        }
+        assert_eq!((&json["workload"], &json["threads"], &json["device"]), (&name.into(), &2.into(), &"auto".into()));
+        let placed: u64 = json["placement"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
+        assert_eq!(json["tasks"], placed, "{name}: {json}");
+        assert!(json["predicted_s"].as_f64() > Some(0.0) && json["total_s"].as_f64() > Some(0.0), "{name}: {json}");
+        assert!(json["shape"].as_array().unwrap().iter().all(Value::is_u64), "{name}: {json}");
+    }
+}
+
+#[test]
+fn the_summary_names_devices_prediction_and_files() {
+    let folder = Folder::new("summary");
+    for (name, flags) in programs() {
+        let text = example(name).within(folder.path()).args(&flags).args("--trace t.json").run().success().stdout;
+        for word in
+            [name, "  cpu ", " threads, ", "task", "% busy", "(predicted ", "peak memory", "wrote t.json", "gpu   not used"]
+        {
+            assert!(text.contains(word), "{name}: no `{word}` in\n{text}");
+        }
+        assert!(text.lines().all(|line| line.len() < 160 && line.trim_end() == line), "{text}");
+        assert_eq!(example(name).within(folder.path()).args(&flags).args("-q").run().success().stdout, "");
+    }
+    let one = example("mandelbrot").args("--size 9x7 --png none").run().success().stdout;
+    assert!(one.contains("   1 chunk of 7 x 9"), "{one}");
+}
+
+#[test]
+fn explanations_name_devices_and_reasons_and_leave_json_alone() {
+    for (name, flags) in programs() {
+        let text = example(name).args(&flags).args("--explain").run().success().stdout;
+        for word in ["task group", "cpu each", "placed", "why", "only cpu runs it", "predicted: auto", "memory: ", "proved"] {
+            assert!(text.contains(word), "{name}: no `{word}` in\n{text}");
+        }
+        let both = example(name).args(&flags).args("--explain --json --device cpu").run().success();
+        assert!(both.stderr.contains("why") && both.json()["device"] == "cpu", "{both:#?}");
+    }
+    let access = example("blocked_mean").arg(data("chunked.h5:/gzip")).args("--explain").run().success().stdout;
+    assert!(access.contains("libhdf5: shuffle, deflate") && access.contains("only io runs it"), "{access}");
+    let direct = example("blocked_mean").arg(data("plain.h5:/contiguous")).args("--explain").run().success().stdout;
+    assert!(direct.contains("positioned reads"), "{direct}");
+    let streamed = example("mandelbrot").args("--size 90x70 --png none --out c.npy --explain").run().success().stdout;
+    assert!(streamed.contains("write c.npy"), "{streamed}");
+}
+
+#[test]
+fn a_trace_has_each_task_once_with_both_times() {
+    let folder = Folder::new("trace");
+    for (name, flags) in programs() {
+        let json = example(name).within(folder.path()).args(&flags).args("--json --trace t.json").run().success().json();
+        let trace: Value = serde_json::from_slice(&std::fs::read(folder.file("t.json")).unwrap()).unwrap();
+        let events = trace["traceEvents"].as_array().unwrap();
+        let tasks: Vec<&Value> = events.iter().filter(|e| e["ph"] == "X" && e["cat"] != "move").collect();
+        assert_eq!(json["tasks"], tasks.len(), "{name}");
+        let mut names: Vec<&str> = tasks.iter().map(|t| t["args"]["task"].as_str().unwrap()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), tasks.len(), "{name}: every task once");
+        for task in &tasks {
+            let args = &task["args"];
+            assert!(args["predicted_us"].as_f64() > Some(0.0) && args["measured_us"].is_f64(), "{name}: {task}");
+            assert!(task["ts"].as_f64() >= Some(0.0) && task["dur"].as_f64() >= Some(0.0), "{name}: {task}");
+        }
+        assert!(json["wrote"].as_array().unwrap().contains(&"t.json".into()), "{json}");
+    }
+    // Tiles of 40 of order 130: T = 4, and T (T + 1) (T + 2) / 6 tasks.
+    let json = example("cholesky").args("--n 130 --chunk 40 --json").run().success().json();
+    assert_eq!(json["placement"]["cpu"].as_u64().map(|n| n >= 20), Some(true), "{json}");
+}
+
+#[test]
+fn later_runs_predict_from_measured_times() {
+    for (name, flags) in programs() {
+        let folder = Folder::new(&format!("history-{name}"));
+        for run in 1..=3 {
+            let json = example(name).with_history(folder.path()).args(&flags).args("--json").run().success().json();
+            let error = json["median_prediction_error"].as_f64();
+            assert!(error.is_some_and(|e| e.is_finite() && e >= 0.0), "{name}, run {run}: {json}");
+        }
+        let kept = std::fs::read_dir(folder.file("cache")).unwrap().count();
+        assert!(kept >= 1, "{name} kept nothing");
+    }
+}
+
+#[test]
+fn a_spoilt_history_is_one_warning_and_no_more() {
+    let folder = Folder::new("spoilt");
+    let run = || example("overhead").with_history(folder.path()).args("--tasks 100 --json").run().success();
+    run();
+    for file in
+        std::fs::read_dir(folder.file("cache")).unwrap().flatten().filter(|f| f.path().extension() == Some("json".as_ref()))
+    {
+        std::fs::write(file.path(), "{ not json").unwrap();
+    }
+    let spoilt = run();
+    assert_eq!(spoilt.stderr.matches("warning").count(), 1, "{spoilt:#?}");
+    assert_eq!(run().stderr, "", "it was replaced");
+}
+
+#[test]
+fn devices_tells_all_of_them_and_calibrates() {
+    let folder = Folder::new("devices");
+    let run = |flags: &str| example("devices").with_history(folder.path()).args(flags).run().success();
+    let before = run("--json --threads 2").json();
+    let cpu = &before["devices"][0];
+    assert_eq!((&cpu["index"], &cpu["kind"], &cpu["threads"]), (&0.into(), &"cpu".into(), &2.into()));
+    assert!(cpu["calibration"].is_null() && cpu["rates"]["f64_flops"].as_f64() > Some(0.0), "{before}");
+    assert_eq!(before["devices"][1]["kind"], "io");
+    for field in ["available_memory_bytes", "memory_limit_bytes"] {
+        assert!(before[field].as_u64() > Some(0), "{before}");
+    }
+    assert!(before["simd"].is_string() && before["gpus"].is_array(), "{before}");
+    let measured = run("--json --threads 2 --calibrate").json()["devices"][0]["calibration"].clone();
+    assert!(measured["read_all"].as_f64() > Some(1e6) && measured["f64_flops_one"].as_f64() > Some(1e6), "{measured}");
+    let later = run("--json --threads 2").json();
+    assert_eq!(later["devices"][0]["calibration"], measured, "it is kept");
+    let text = run("--threads 2").stdout;
+    for word in ["0  cpu ", "2 threads", "flop/s", "memory reads", "1  io ", "gpu", "available", "kept in"] {
+        assert!(text.contains(word), "no `{word}` in\n{text}");
+    }
+}
