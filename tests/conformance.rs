@@ -151,7 +151,8 @@ proptest! {
             let (mut re, mut im, mut count) = (cr, ci, 0);
             while count < iterations {
                 (re, im) = (re.mul_add(re, -(im * im)) + cr, 2.0 * (re * im) + ci);
-                if !(re * re + im * im <= 16.0) {
+                let inside = re * re + im * im <= 16.0; // not so for NaN
+                if !inside {
                     break;
                 }
                 count += 1;

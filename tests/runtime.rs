@@ -201,7 +201,7 @@ fn waiting_for_ones_own_memory_ends() {
         first.wait().expect("is there");
         let inner = session.clone();
         let plan = calls(1, 1000, move || Ok(values(&inner, calls(1, 1000, || Ok(2.0)))?[0]));
-        let error = values(&session, plan).err().expect("the outer task holds what the inner one needs");
+        let error = values(&session, plan).expect_err("the outer task holds what the inner one needs");
         assert!(matches!(&error, Error::OutOfMemory { .. }), "{error}");
         assert_eq!(values(&session, calls(1, 1000, || Ok(3.0))).expect("next run works")[0], 3.0);
         settled(&session);
