@@ -35,7 +35,7 @@ pub struct SessionBuilder {
     devices: Option<Vec<Arc<dyn Device>>>,
     stall: Option<(u64, Duration)>,
     record_events: bool,
-    warnings: Box<dyn Fn(&str)>,
+    warnings: Box<dyn Fn(&str) + Send + Sync>,
     settings: Settings,
 }
 
@@ -120,7 +120,7 @@ impl SessionBuilder {
 
     /// Called with each warning (an unreadable cost cache, for example), at most a few times; default: standard error.
     #[must_use]
-    pub fn warnings(mut self, warn: impl Fn(&str) + 'static) -> Self {
+    pub fn warnings(mut self, warn: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.warnings = Box::new(warn);
         self
     }
@@ -163,6 +163,7 @@ impl SessionBuilder {
             settings: self.settings,
             streams: AtomicU64::new(0),
             saved: Mutex::new(None),
+            warn: self.warnings,
             stall_floor: floor,
             ticked_ns: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),

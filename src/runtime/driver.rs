@@ -74,6 +74,7 @@ pub(super) struct Inner {
     pub(super) settings: super::builder::Settings,
     pub(super) streams: AtomicU64,
     pub(super) saved: Mutex<Option<Instant>>,
+    pub(super) warn: Box<dyn Fn(&str) + Send + Sync>,
     pub(super) stall_floor: Duration,
     /// When somebody who waits last looked for stalled tasks.
     pub(super) ticked_ns: AtomicU64,

@@ -161,11 +161,16 @@ impl Handle {
         });
     }
 
-    /// Teaches the cost model what the run measured: an even sample of its tasks.
+    /// Teaches the cost model what the run measured. The model keeps the last samples of a kernel, so an even sample is told
+    /// in an order that is even too: every stretch of it covers the whole run.
     fn learn(&self, run: &Run) {
-        let step = run.spans.len().div_ceil(LEARN).max(1);
+        let n = run.spans.len();
+        // About the golden section of n, and coprime to it: the multiples of it mod n visit all, evenly.
+        let coprime =
+            |a: &usize| std::iter::successors(Some((*a, n)), |&(x, y)| (x > 0).then(|| (y % x, x))).last() == Some((0, 1));
+        let stride = (n * 618 / 1000..n).find(coprime).unwrap_or(1);
         self.session.with_costs(|costs| {
-            for span in run.spans.iter().step_by(step) {
+            for span in (0..n.min(LEARN)).map(|i| &run.spans[i * stride % n]) {
                 if let Some(id) = run.priced.cost_id(&run.graph, span.task, span.device) {
                     costs.record(id, run.priced.work[span.task.index()], span.end_ns - span.start_ns);
                 }

@@ -144,8 +144,10 @@ impl Session {
         let mut saved = self.0.saved.lock().unwrap_or_else(PoisonError::into_inner);
         if saved.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
             *saved = Some(Instant::now());
-            // A cache that cannot be written costs accuracy of predictions, never results.
-            let _ = self.with_costs(CostModel::save);
+            // A cache that cannot be written costs accuracy of predictions, never results: one warning, then no more tries.
+            if let Some(warning) = self.with_costs(CostModel::save) {
+                (self.0.warn)(&warning);
+            }
         }
     }
 

@@ -65,7 +65,10 @@ impl Scheduler {
         }
         output.updates.is_some_and(|old| match job.find(old, space, Form::Plain) {
             Some(at) => job.donates(old, output.value, job.replica(at), 0),
-            None => job.uses[old.index()] == 1 && !(space == HOST && job.has_free_window(old)),
+            None if space == HOST && job.has_free_window(old) => {
+                job.uses[old.index()] == 1 && job.graph.window_id(old) == job.graph.window_id(output.value)
+            }
+            None => job.uses[old.index()] == 1,
         })
     }
 
@@ -166,6 +169,9 @@ impl Scheduler {
     /// Starts what can be started of the replicas of a value that are wanted.
     fn issue(&mut self, id: GraphId, value: ValueId, actions: &mut Vec<Action>) {
         let job = &self.jobs[&id];
+        if job.failed {
+            return;
+        }
         let wanted: Vec<u32> = job.of(value).filter(|&at| job.replica(at).arrival == Arrival::Wanted).collect();
         for to in wanted {
             let job = self.jobs.get_mut(&id).expect("still there");

@@ -296,11 +296,11 @@ impl Job {
     }
 
     /// Whether `new`, written as an update of `old` by the only task that still needs `old`, may take over `old`'s bytes,
-    /// which nobody but that task has pinned (`own_pins` times).
+    /// which nobody but that task has pinned (`own_pins` times); the move that brings them will be over by then.
     pub(super) fn donates(&self, old: ValueId, new: ValueId, replica: &Replica, own_pins: u32) -> bool {
         let same_window = || self.graph.window_id(old).is_some() && self.graph.window_id(old) == self.graph.window_id(new);
         self.uses[old.index()] == 1
-            && replica.pins == own_pins
+            && replica.pins == own_pins + u32::from(replica.arrival == Arrival::Coming)
             && self.find(new, replica.space, Form::Plain).is_none()
             && match replica.place {
                 Place::Buffer(_) => replica.space != HOST || !self.has_free_window(new),
@@ -361,8 +361,11 @@ pub(super) fn sequential_peak(graph: &TaskGraph) -> (u64, Option<TaskId>) {
                 }
             }
             let bytes = class(graph.bytes(output.value));
-            held[output.value.index()] += bytes;
             live += bytes;
+            if graph.is_final(output.value) {
+                continue; // a result that is not in its window stays to the end
+            }
+            held[output.value.index()] += bytes;
             let in_buffer = |old: ValueId| graph.home(old) == Home::Pool && !graph.is_opaque(output.value);
             if last && old.is_some_and(in_buffer) {
                 donated += bytes;
@@ -379,7 +382,7 @@ pub(super) fn sequential_peak(graph: &TaskGraph) -> (u64, Option<TaskId>) {
             }
         }
         for output in graph.outputs(task) {
-            if uses[output.value.index()] == 0 && graph.window_id(output.value).is_none() {
+            if uses[output.value.index()] == 0 {
                 live -= std::mem::take(&mut held[output.value.index()]);
             }
         }

@@ -222,7 +222,7 @@ impl Scheduler {
                 continue;
             };
             let wanted = job.base + job.peak;
-            if self.promised > 0 && self.promised.saturating_add(wanted) > self.memory.limit(HOST) {
+            if self.promised > 0 && self.promised.saturating_add(self.extra).saturating_add(wanted) > self.memory.limit(HOST) {
                 return;
             }
             self.pending.pop_front();
@@ -332,8 +332,8 @@ impl Scheduler {
             job.finished = true;
             actions.push(Action::Finished { graph: id });
             if !self.pending.contains(&id) {
-                self.sweep(id, !failed, actions);
-                self.give_promise_back(id);
+                let kept = self.sweep(id, !failed, actions);
+                self.give_promise_back(id, kept);
             }
             self.admit_pending(actions);
         }
@@ -343,10 +343,10 @@ impl Scheduler {
         }
     }
 
-    /// A graph that is over needs no more than its arrays and results.
-    fn give_promise_back(&mut self, id: GraphId) {
+    /// A graph that is over needs no more than its arrays, and `kept` bytes of results that are not in them.
+    fn give_promise_back(&mut self, id: GraphId, kept: u64) {
         let job = self.jobs.get_mut(&id).expect("only asked for graphs that are there");
-        self.promised -= std::mem::take(&mut job.peak);
+        self.promised = self.promised - std::mem::replace(&mut job.peak, kept) + kept;
         self.extra -= std::mem::take(&mut job.extra);
         job.charged.fill(0);
     }
@@ -368,7 +368,7 @@ impl Scheduler {
             self.pending.remove(at);
         } else {
             self.sweep(id, false, actions);
-            self.give_promise_back(id);
+            self.give_promise_back(id, 0);
             let base = self.jobs[&id].base;
             self.promised -= base;
             self.memory.unreserve(HOST, base);

@@ -33,6 +33,7 @@ impl Scheduler {
         };
         for task in queued {
             self.dequeue(id, task);
+            self.jobs.get_mut(&id).expect("checked by the caller").state[task.index()] = State::Waiting;
         }
         for at in (0..self.devices.len()).map(DeviceId::at) {
             self.withdraw_staged(at, id);

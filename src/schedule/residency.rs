@@ -141,8 +141,10 @@ impl Scheduler {
         self.memory.fits(space, bytes)
     }
 
-    /// After the end of a graph: gives back everything but results, which the caller is to take.
-    pub(super) fn sweep(&mut self, id: GraphId, keep_results: bool, actions: &mut Vec<Action>) {
+    /// After the end of a graph: gives back everything but results, which the caller is to take. Says how many pooled bytes
+    /// they hold (those that could not be written in their windows).
+    pub(super) fn sweep(&mut self, id: GraphId, keep_results: bool, actions: &mut Vec<Action>) -> u64 {
+        let mut kept = 0;
         let values = self.jobs[&id].graph.value_count();
         for value in (0..values).map(ValueId::at) {
             let job = &self.jobs[&id];
@@ -156,6 +158,10 @@ impl Scheduler {
                     self.discard(id, value, at)
                 }
             }
+            let job = &self.jobs[&id];
+            let buffers = job.of(value).filter(|&at| matches!(job.replica(at).place, Place::Buffer(_)));
+            kept += buffers.count() as u64 * class(job.graph.bytes(value));
         }
+        kept
     }
 }

@@ -1,0 +1,493 @@
+//! A second virtual driver, which checks: it knows what every place holds, and looks at every action before it obeys.
+//!
+//! Owns: symbolic memory, injected faults, the recorded events. Must not know: how decisions are made. Invariant: whatever the
+//! scheduler does wrong with a place, a value, a limit or an end is a panic here.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
+
+use chunkwise::device::{DeviceSpec, HOST};
+use chunkwise::id::{BufferId, CopyId, DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
+use chunkwise::kernel::Form;
+use chunkwise::schedule::{Action, Estimates, Event, Place, Policy, Scheduler};
+use chunkwise::shape::ChunkMeta;
+use chunkwise::task::TaskGraph;
+
+use super::graphs::Dice;
+
+/// What a place holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    Plain(GraphId, ValueId),
+    Packed(GraphId, ValueId, u8),
+    Junk,
+}
+
+/// A place that can be raced for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    /// A buffer, by the number of its allocation (ids are used again).
+    Buffer(u64),
+    Window(GraphId, usize),
+    Caller(GraphId, ValueId),
+    Opaque(GraphId, ValueId),
+}
+
+struct Buffer {
+    serial: u64,
+    space: SpaceId,
+    bytes: u64,
+}
+
+enum Job {
+    Run(TaskId),
+    Pack(ValueId, u8),
+    Move(ValueId),
+}
+
+struct Flying {
+    graph: GraphId,
+    device: DeviceId,
+    job: Job,
+    reads: Vec<Key>,
+    writes: Vec<Key>,
+    /// It will never report, or late: its buffers may be released under it.
+    wedged: bool,
+}
+
+/// What may go wrong, in percent of launches or moves, and when.
+#[derive(Clone, Default)]
+pub struct Faults {
+    pub lost: u32,
+    pub failed: u32,
+    pub hang: u32,
+    /// Hung launches report in the end.
+    pub late: bool,
+    pub lost_moves: u32,
+    pub at: Vec<(u64, Event)>,
+}
+
+pub struct Submission {
+    pub graph: Arc<TaskGraph>,
+    pub estimates: Vec<Estimates>,
+    pub scratch: u64,
+    pub at: u64,
+}
+
+pub struct World {
+    pub scheduler: Scheduler,
+    pub graphs: BTreeMap<GraphId, Arc<TaskGraph>>,
+    pub ended: BTreeMap<GraphId, &'static str>,
+    pub log: Vec<(u64, Event)>,
+    pub actions: Vec<Action>,
+    pub done: BTreeMap<(GraphId, TaskId), u32>,
+    devices: Vec<DeviceSpec>,
+    dead: BTreeSet<DeviceId>,
+    buffers: BTreeMap<BufferId, Buffer>,
+    contents: BTreeMap<Key, Content>,
+    launches: BTreeMap<LaunchId, Flying>,
+    moves: BTreeMap<CopyId, Flying>,
+    failed: BTreeSet<GraphId>,
+    retired: BTreeSet<GraphId>,
+    heap: BinaryHeap<Reverse<(u64, u64, u64)>>,
+    due: BTreeMap<u64, Due>,
+    sequence: u64,
+    serial: u64,
+    limit: u64,
+    peak: u64,
+    faults: Faults,
+    troubled: bool,
+    dice: Dice,
+}
+
+enum Due {
+    Launch(LaunchId),
+    Copy(CopyId),
+    Event(Event),
+}
+
+impl World {
+    pub fn new(policy: Box<dyn Policy>, devices: Vec<DeviceSpec>, limit: u64, faults: Faults, seed: u64) -> Self {
+        let mut world = Self {
+            scheduler: Scheduler::new(policy),
+            graphs: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            log: Vec::new(),
+            actions: Vec::new(),
+            done: BTreeMap::new(),
+            devices: Vec::new(),
+            dead: BTreeSet::new(),
+            buffers: BTreeMap::new(),
+            contents: BTreeMap::new(),
+            launches: BTreeMap::new(),
+            moves: BTreeMap::new(),
+            failed: BTreeSet::new(),
+            retired: BTreeSet::new(),
+            heap: BinaryHeap::new(),
+            due: BTreeMap::new(),
+            sequence: 0,
+            serial: 0,
+            limit,
+            peak: 0,
+            troubled: !faults.at.is_empty(),
+            dice: Dice::new(seed),
+            faults,
+        };
+        world.scheduler.set_stall_rule(10, 1_000_000);
+        for (index, spec) in devices.into_iter().enumerate() {
+            world.step(0, Event::DeviceJoined { device: DeviceId::at(index), spec });
+        }
+        world.step(0, Event::MemoryLimit { space: HOST, bytes: limit });
+        world
+    }
+
+    /// Runs everything to its end, and checks the end.
+    pub fn run(&mut self, submissions: Vec<Submission>) {
+        for (index, s) in submissions.into_iter().enumerate() {
+            let graph = GraphId::at(index);
+            self.graphs.insert(graph, s.graph.clone());
+            let submit = Event::Submit { graph, tasks: s.graph, estimates: s.estimates, scratch_bytes: s.scratch };
+            self.due(s.at, Due::Event(submit));
+        }
+        for (at, event) in std::mem::take(&mut self.faults.at) {
+            self.due(at, Due::Event(event));
+        }
+        let mut tick = 0;
+        loop {
+            let Some(Reverse((at, _, key))) = self.heap.pop() else {
+                let held = self.ended.keys().copied().find(|g| !self.retired.contains(g));
+                if let (Some(graph), true) = (held, self.ended.len() < self.graphs.len()) {
+                    // Others may wait for its arrays to go.
+                    let last = self.log.last().map_or(0, |l| l.0);
+                    self.step(last, Event::Retire { graph });
+                    continue;
+                }
+                // Hung launches: time passes, and the stall rule finds them.
+                tick += 1;
+                let last = self.log.last().map_or(0, |l| l.0);
+                if tick > 60 || self.ended.len() == self.graphs.len() {
+                    break;
+                }
+                self.step(last + 1_000_000_000_000, Event::Tick);
+                continue;
+            };
+            tick = 0;
+            let event = match self.due.remove(&key).expect("due once") {
+                Due::Event(event) => event,
+                Due::Copy(copy) => self.end_move(copy),
+                Due::Launch(launch) => self.end_launch(launch),
+            };
+            self.step(at, event);
+        }
+        for graph in self.graphs.keys() {
+            assert!(self.ended.contains_key(graph), "{graph} never ended");
+        }
+        self.finish();
+    }
+
+    /// Limits a device's memory. A graph may then end as stalled: a device's memory is not proved to suffice.
+    pub fn limit_space(&mut self, space: SpaceId, bytes: u64) {
+        self.step(0, Event::MemoryLimit { space, bytes });
+    }
+
+    fn finish(&mut self) {
+        let last = self.log.last().map_or(0, |l| l.0);
+        for graph in self.graphs.keys().copied().collect::<Vec<_>>() {
+            self.retired.insert(graph);
+            self.step(last, Event::Retire { graph });
+        }
+        for (launch, flying) in std::mem::take(&mut self.launches) {
+            assert!(flying.wedged, "{launch} was never reported");
+            let late = if self.dice.percent(50) { Event::LaunchLost { launch } } else { Event::Done { launch, elapsed_ns: 1 } };
+            self.step(last, late);
+        }
+        for space in 0..4 {
+            assert_eq!(self.scheduler.used_bytes(SpaceId(space)), 0, "bytes left in space {space}");
+        }
+        assert!(self.scheduler.is_idle(), "something is left");
+        let held: u64 = self.buffers.values().filter(|b| b.space == HOST).map(|b| b.bytes).sum();
+        assert_eq!(held, 0, "host buffers left");
+    }
+
+    fn due(&mut self, at: u64, what: Due) {
+        self.sequence += 1;
+        self.due.insert(self.sequence, what);
+        self.heap.push(Reverse((at, self.sequence, self.sequence)));
+    }
+
+    fn step(&mut self, at: u64, event: Event) {
+        self.before(&event);
+        self.log.push((at, event.clone()));
+        let mut actions = Vec::new();
+        self.scheduler.step(at, event, &mut actions);
+        for action in &actions {
+            self.obey(at, action);
+        }
+        self.actions.extend(actions);
+        self.check_memory();
+    }
+
+    fn before(&mut self, event: &Event) {
+        match event {
+            Event::DeviceJoined { spec, .. } => self.devices.push(spec.clone()),
+            Event::DeviceLost { device } => {
+                self.dead.insert(*device);
+                let space = self.devices[device.index()].space;
+                for flying in self.launches.values_mut().chain(self.moves.values_mut()).filter(|f| f.device == *device) {
+                    flying.wedged = true;
+                }
+                if space != HOST {
+                    let lost: BTreeSet<u64> = self.buffers.values().filter(|b| b.space == space).map(|b| b.serial).collect();
+                    let gone = |key: &Key| matches!(key, Key::Buffer(serial) if lost.contains(serial));
+                    self.contents.iter_mut().filter(|(k, _)| gone(k)).for_each(|(_, c)| *c = Content::Junk);
+                }
+            }
+            Event::MemoryLimit { space, bytes } if *space == HOST => self.limit = *bytes,
+            Event::Retire { graph } => {
+                self.retired.insert(*graph);
+            }
+            _ => {}
+        }
+    }
+
+    fn check_memory(&mut self) {
+        let used = self.scheduler.used_bytes(HOST);
+        self.peak = self.peak.max(used);
+        if self.troubled {
+            return;
+        }
+        assert!(used <= self.limit, "{used} B in use, limit {}", self.limit);
+        let buffers: u64 = self.buffers.values().filter(|b| b.space == HOST).map(|b| b.bytes).sum();
+        let arrays = |g: &GraphId| self.graphs[g].arrays().iter().map(|a| a.bytes()).sum::<u64>();
+        let begun: BTreeSet<GraphId> = self.done.keys().map(|k| k.0).filter(|g| !self.retired.contains(g)).collect();
+        let all = buffers + begun.iter().map(arrays).sum::<u64>();
+        assert!(all <= self.limit, "{all} B of buffers (cached ones too) and arrays, limit {}", self.limit);
+    }
+
+    fn obey(&mut self, now: u64, action: &Action) {
+        match *action {
+            Action::Allocate { buffer, space, bytes } => {
+                self.serial += 1;
+                let old = self.buffers.insert(buffer, Buffer { serial: self.serial, space, bytes });
+                assert!(old.is_none(), "{buffer} exists");
+                self.contents.insert(Key::Buffer(self.serial), Content::Junk);
+            }
+            Action::Release { buffer } => {
+                let serial = self.buffers.remove(&buffer).expect("a buffer to release").serial;
+                let used = |f: &Flying| f.reads.iter().chain(&f.writes).any(|&k| k == Key::Buffer(serial)) && !f.wedged;
+                assert!(!self.launches.values().chain(self.moves.values()).any(used), "{buffer} is in use");
+            }
+            Action::Run { launch, graph, task, device } => self.run_task(now, launch, graph, task, device),
+            Action::Pack { launch, graph, value, task, form, from, to, device } => {
+                let space = self.devices[device.index()].space;
+                let meta = self.meta(graph, value);
+                let (dtype, len) = self.graphs[&graph].kernel(task).packed_len(form, meta);
+                let from = self.expect(graph, value, from, space, Content::Plain(graph, value));
+                let to = self.key(graph, value, to, space, (len * dtype.bytes()) as u64);
+                self.launch(
+                    now,
+                    launch,
+                    Flying { graph, device, job: Job::Pack(value, form), reads: vec![from], writes: vec![to], wedged: false },
+                    50,
+                );
+            }
+            Action::Move { copy, graph, value, device, upload, from, to } => {
+                assert!(!self.dead.contains(&device), "move on a dead link");
+                let far = self.devices[device.index()].space;
+                let (a, b) = if upload { (HOST, far) } else { (far, HOST) };
+                let from = self.expect(graph, value, from, a, Content::Plain(graph, value));
+                let to = self.key(graph, value, to, b, self.graphs[&graph].bytes(value));
+                let flying =
+                    Flying { graph, device, job: Job::Move(value), reads: vec![from], writes: vec![to], wedged: false };
+                self.claim(&flying);
+                let time = 20 + self.dice.below(200) as u64;
+                self.moves.insert(copy, flying);
+                self.due(now + time, Due::Copy(copy));
+            }
+            Action::Refused { graph, .. } => {
+                self.end(graph, "refused");
+            }
+            Action::Stalled { graph, .. } => {
+                assert!(self.troubled, "{graph} stalled without a fault");
+                self.failed.insert(graph);
+            }
+            Action::Finished { graph } => {
+                let how = if self.failed.contains(&graph) { "failed" } else { "finished" };
+                self.end(graph, how);
+            }
+        }
+    }
+
+    fn end(&mut self, graph: GraphId, how: &'static str) {
+        assert!(self.ended.insert(graph, how).is_none(), "{graph} ended twice");
+        let of = |f: &&Flying| f.graph == graph && !f.wedged;
+        assert_eq!(self.launches.values().chain(self.moves.values()).filter(of).count(), 0, "{graph} ended while it flies");
+        if how != "finished" || self.retired.contains(&graph) {
+            return;
+        }
+        let tasks = self.graphs[&graph].clone();
+        for value in (0..tasks.value_count()).map(ValueId::at).filter(|&v| tasks.is_final(v) && tasks.producer(v).is_some()) {
+            let place = self.scheduler.host_place(graph, value).expect("a final value is in host memory");
+            self.expect(graph, value, place, HOST, Content::Plain(graph, value));
+        }
+        for task in tasks.tasks() {
+            let runs = self.done.get(&(graph, task)).copied().unwrap_or(0);
+            assert!(runs == 1 || runs > 1 && self.troubled, "{graph} {task} ran {runs} times");
+        }
+    }
+
+    fn run_task(&mut self, now: u64, launch: LaunchId, graph: GraphId, task: TaskId, device: DeviceId) {
+        assert!(!self.dead.contains(&device), "{task} on a dead device");
+        assert!(!self.ended.contains_key(&graph), "{task} after the end of {graph}");
+        let operands = self.scheduler.operands(launch).expect("a flying launch has operands").clone();
+        let tasks = self.graphs[&graph].clone();
+        let space = self.devices[device.index()].space;
+        let mut flying = Flying { graph, device, job: Job::Run(task), reads: Vec::new(), writes: Vec::new(), wedged: false };
+        for (index, (input, &place)) in tasks.inputs(task).iter().zip(&operands.inputs).enumerate() {
+            let content = match tasks.input_form(task, index) {
+                Form::Plain => Content::Plain(graph, input.value),
+                Form::Packed(form) => Content::Packed(graph, input.value, form),
+            };
+            flying.reads.push(self.expect(graph, input.value, place, space, content));
+        }
+        assert_eq!(tasks.outputs(task).len(), operands.outputs.len());
+        for (output, &(place, old_place)) in tasks.outputs(task).iter().zip(&operands.outputs) {
+            let to = self.key(graph, output.value, place, space, tasks.bytes(output.value));
+            match (output.updates, old_place) {
+                (Some(old), Some(from)) => {
+                    flying.reads.push(self.expect(graph, old, from, space, Content::Plain(graph, old)));
+                }
+                (Some(old), None) => assert_eq!(self.contents.get(&to), Some(&Content::Plain(graph, old)), "{task}: old value"),
+                (None, from) => assert_eq!(from, None),
+            }
+            flying.writes.push(to);
+        }
+        let time = 50 + self.dice.below(400) as u64;
+        self.launch(now, launch, flying, time);
+    }
+
+    fn launch(&mut self, now: u64, launch: LaunchId, mut flying: Flying, time: u64) {
+        self.claim(&flying);
+        let device = flying.device;
+        let running = self.launches.values().filter(|f| f.device == device).count();
+        assert!(running < self.devices[device.index()].queue as usize, "{device} has no room");
+        flying.wedged = self.dice.percent(self.faults.hang);
+        self.troubled |= flying.wedged;
+        if !flying.wedged {
+            self.due(now + time, Due::Launch(launch));
+        } else if self.faults.late {
+            self.due(now + 1_000_000_000_000 + 7 * time, Due::Launch(launch));
+        }
+        self.launches.insert(launch, flying);
+    }
+
+    /// No written place is in use by anybody else.
+    fn claim(&mut self, new: &Flying) {
+        for (index, key) in new.writes.iter().enumerate() {
+            assert!(!new.reads.contains(key), "{key:?} is read and written by one launch");
+            assert!(!new.writes[..index].contains(key), "{key:?} is written twice by one launch");
+        }
+        for old in self.launches.values().chain(self.moves.values()) {
+            let clash = new.writes.iter().any(|k| old.reads.contains(k) || old.writes.contains(k));
+            assert!(!clash && !new.reads.iter().any(|k| old.writes.contains(k)), "two launches share a place");
+        }
+        for key in &new.writes {
+            self.contents.insert(*key, Content::Junk);
+        }
+    }
+
+    fn end_launch(&mut self, launch: LaunchId) -> Event {
+        let flying = self.launches.remove(&launch).expect("flies");
+        if self.scheduler.operands(launch).is_none() || self.dead.contains(&flying.device) {
+            // Given up: what it wrote last is not to be believed, wherever that is.
+            for key in flying.writes {
+                self.contents.insert(key, Content::Junk);
+            }
+            return Event::Done { launch, elapsed_ns: 1 };
+        }
+        let roll = self.dice.below(1000) as u32;
+        if roll < 10 * self.faults.lost {
+            self.troubled = true;
+            return Event::LaunchLost { launch };
+        }
+        if roll < 10 * (self.faults.lost + self.faults.failed) {
+            self.troubled = true;
+            self.failed.insert(flying.graph);
+            return Event::LaunchFailed { launch };
+        }
+        match flying.job {
+            Job::Run(task) => {
+                *self.done.entry((flying.graph, task)).or_default() += 1;
+                let tasks = self.graphs[&flying.graph].clone();
+                for (output, key) in tasks.outputs(task).iter().zip(flying.writes) {
+                    self.contents.insert(key, Content::Plain(flying.graph, output.value));
+                }
+            }
+            Job::Pack(value, form) => {
+                self.contents.insert(flying.writes[0], Content::Packed(flying.graph, value, form));
+            }
+            Job::Move(_) => unreachable!("moves are not launches"),
+        }
+        Event::Done { launch, elapsed_ns: 1 }
+    }
+
+    fn end_move(&mut self, copy: CopyId) -> Event {
+        let flying = self.moves.remove(&copy).expect("moves");
+        let arrived = !self.dice.percent(self.faults.lost_moves) && !flying.wedged;
+        self.troubled |= !arrived;
+        if let (true, Job::Move(value)) = (arrived, flying.job) {
+            self.contents.insert(flying.writes[0], Content::Plain(flying.graph, value));
+        }
+        Event::Moved { copy, arrived }
+    }
+
+    fn meta(&self, graph: GraphId, value: ValueId) -> ChunkMeta<'_> {
+        let graph = &self.graphs[&graph];
+        ChunkMeta { dtype: graph.dtype(value), shape: graph.shape(value), data: None }
+    }
+
+    fn key(&self, graph: GraphId, value: ValueId, place: Place, space: SpaceId, bytes: u64) -> Key {
+        match place {
+            Place::Buffer(buffer) => {
+                let buffer = self.buffers.get(&buffer).unwrap_or_else(|| panic!("{buffer} does not exist"));
+                assert_eq!(buffer.space, space, "{value} is in another space");
+                assert!(buffer.bytes >= bytes, "{value} does not fit its buffer");
+                Key::Buffer(buffer.serial)
+            }
+            Place::Home => {
+                assert_eq!(space, HOST, "a window is host memory");
+                match self.graphs[&graph].window_id(value) {
+                    Some(window) => Key::Window(graph, window),
+                    None => Key::Caller(graph, value),
+                }
+            }
+            Place::Opaque => {
+                assert!(self.graphs[&graph].is_opaque(value) && space == HOST);
+                Key::Opaque(graph, value)
+            }
+        }
+    }
+
+    /// The place holds exactly this.
+    fn expect(&self, graph: GraphId, value: ValueId, place: Place, space: SpaceId, content: Content) -> Key {
+        let bytes = if matches!(content, Content::Plain(..)) { self.graphs[&graph].bytes(value) } else { 0 };
+        let key = self.key(graph, value, place, space, bytes);
+        let callers = matches!(key, Key::Caller(..)) && self.graphs[&graph].producer(value).is_none();
+        let found =
+            if callers { Content::Plain(graph, value) } else { self.contents.get(&key).copied().unwrap_or(Content::Junk) };
+        assert_eq!(found, content, "{value} at {place:?}");
+        key
+    }
+}
+
+/// The recorded events, given to a new scheduler, give the same actions.
+pub fn replays(world: &World, policy: Box<dyn Policy>) {
+    let mut scheduler = Scheduler::new(policy);
+    scheduler.set_stall_rule(10, 1_000_000);
+    let mut actions = Vec::new();
+    for (at, event) in &world.log {
+        scheduler.step(*at, event.clone(), &mut actions);
+    }
+    assert!(actions == world.actions, "a replay acts otherwise");
+}

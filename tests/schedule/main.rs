@@ -1,0 +1,8 @@
+//! The scheduler, checked action by action over random graphs, platforms, limits and faults, and judged by simulation.
+//!
+//! Owns: what must hold whatever happens, and how good decisions must be. Must not know: real devices. Invariant: no clock, no
+//! thread; every case can be run again from its seed.
+
+mod driver;
+mod graphs;
+mod random;

@@ -1,0 +1,188 @@
+//! Random graphs on random platforms under random faults.
+//!
+//! Owns: the cases. Must not know: what is checked (driver.rs). Invariant: a case is a function of its seed.
+
+use chunkwise::device::{DeviceKind, DeviceSpec, HOST, LinkSpec};
+use chunkwise::id::{DeviceId, GraphId, SpaceId};
+use chunkwise::schedule::{Auto, CANNOT, Estimates, Event, Only, Policy, Scheduler};
+use chunkwise::task::TaskGraph;
+use proptest::prelude::*;
+
+use super::driver::{Faults, Submission, World, replays};
+use super::graphs::{self, Dice};
+
+pub fn cpu(workers: u32) -> DeviceSpec {
+    device("cpu", DeviceKind::Cpu, workers, workers, None)
+}
+
+pub fn io() -> DeviceSpec {
+    device("io", DeviceKind::Io, 2, 2, None)
+}
+
+pub fn gpu(space: u16, link: [LinkSpec; 2]) -> DeviceSpec {
+    device("gpu", DeviceKind::Gpu, 1, 6, Some((space, link)))
+}
+
+pub fn device(name: &str, kind: DeviceKind, workers: u32, queue: u32, own: Option<(u16, [LinkSpec; 2])>) -> DeviceSpec {
+    let space = own.map_or(HOST, |o| SpaceId(o.0));
+    DeviceSpec { name: name.into(), model: "test".into(), kind, workers, queue, space, link: own.map(|o| o.1) }
+}
+
+pub fn link(gb_per_s: f64) -> [LinkSpec; 2] {
+    [LinkSpec { latency_ns: 10_000, bytes_per_s: gb_per_s * 1e9 }; 2]
+}
+
+fn platform(which: usize, dice: &mut Dice) -> Vec<DeviceSpec> {
+    let workers = 1 + dice.below(4) as u32;
+    let speed = link([0.001, 0.1, 10.0][dice.below(3)]);
+    match which {
+        0 => vec![cpu(workers), io()],
+        1 => vec![cpu(workers), io(), device("pool b", DeviceKind::Cpu, 2, 2, Some((1, speed)))],
+        2 => vec![cpu(workers), io(), gpu(1, speed)],
+        _ => vec![cpu(workers), gpu(1, speed), io(), gpu(2, link(1.0))],
+    }
+}
+
+fn policy(which: usize) -> Box<dyn Policy> {
+    match which {
+        0 => Box::new(Auto),
+        1 => Box::new(Only(DeviceKind::Cpu)),
+        _ => Box::new(Only(DeviceKind::Gpu)),
+    }
+}
+
+fn estimates(graph: &TaskGraph, only: &[Option<bool>], devices: &[DeviceSpec], dice: &mut Dice) -> Vec<Estimates> {
+    let column = |(index, spec): (usize, &DeviceSpec)| {
+        let cost = |task: usize| match (only[task], spec.kind) {
+            (Some(true), kind) if kind != DeviceKind::Io => CANNOT,
+            (Some(false), _) if spec.space != HOST => CANNOT,
+            (None | Some(false), DeviceKind::Io) => CANNOT,
+            (None, DeviceKind::Gpu) if dice.percent(15) => CANNOT,
+            _ => 100 + dice.below(2000) as u64,
+        };
+        Estimates { device: DeviceId::at(index), task_ns: (0..graph.len()).map(cost).collect() }
+    };
+    devices.iter().enumerate().map(column).collect()
+}
+
+/// One case: `tasks` per graph, everything else from the seed; `trouble` injects faults.
+fn case(seed: u64, tasks: usize, trouble: bool) {
+    let mut dice = Dice::new(seed ^ 0x5EED);
+    let mut devices = platform(dice.below(4), &mut dice);
+    let which = dice.below(3);
+    let count = 1 + usize::from(dice.percent(35)) + usize::from(dice.percent(15));
+    let scratch = dice.below(200) as u64;
+    let workers = devices.iter().filter(|d| d.space == HOST).map(|d| d.workers).sum();
+    let mut submissions = Vec::new();
+    let mut largest = 0;
+    for index in 0..count {
+        let (graph, only) = match dice.below(12) {
+            0 => {
+                let (graph, kinds) = graphs::cholesky(2 + tasks.min(80) / 12, 16);
+                let only = vec![None; kinds.len()];
+                (graph, only)
+            }
+            1 => {
+                let graph = graphs::reduction(1 + tasks / 2, 32);
+                let only = vec![None; graph.len()];
+                (graph, only)
+            }
+            _ => graphs::random(seed.wrapping_add(index as u64 * 77), tasks),
+        };
+        largest = largest.max(Scheduler::peak_bytes(&graph, scratch, workers));
+        let estimates = estimates(&graph, &only, &devices, &mut dice);
+        let at = if index == 0 { 0 } else { dice.below(5000) as u64 };
+        submissions.push(Submission { graph, estimates, scratch, at });
+    }
+    let limit = match dice.below(4) {
+        0 => largest,
+        1 => largest + dice.below(2000) as u64,
+        2 => largest.saturating_mul(2),
+        _ => u64::MAX,
+    };
+    let faults = if trouble { faults(&mut dice, &mut devices, &submissions, limit) } else { Faults::default() };
+    let mut world = World::new(policy(which), devices, limit, faults, seed);
+    if dice.percent(30) {
+        let room = 4000 + dice.below(4000) as u64;
+        world.limit_space(SpaceId(1), room);
+    }
+    world.run(submissions);
+    if !trouble {
+        assert!(world.ended.values().all(|&how| how == "finished"), "{:?}", world.ended);
+    }
+    replays(&world, policy(which));
+}
+
+fn faults(dice: &mut Dice, devices: &mut Vec<DeviceSpec>, submissions: &[Submission], limit: u64) -> Faults {
+    let mut faults = Faults::default();
+    let time = |dice: &mut Dice| dice.below(20_000) as u64;
+    if dice.percent(50) {
+        faults.lost = 1 + dice.below(20) as u32;
+    }
+    if dice.percent(10) {
+        faults.failed = 2;
+    }
+    if dice.percent(40) {
+        faults.hang = 1 + dice.below(6) as u32;
+        faults.late = dice.percent(60);
+    }
+    if dice.percent(30) {
+        faults.lost_moves = 1 + dice.below(20) as u32;
+    }
+    for _ in 0..dice.below(3) {
+        let device = DeviceId::at(dice.below(devices.len()));
+        faults.at.push((time(dice), Event::DeviceLost { device }));
+    }
+    if dice.percent(30) {
+        let at = time(dice);
+        let device = DeviceId::at(devices.len());
+        let spec = if dice.percent(50) { gpu(3, link(1.0)) } else { cpu(2) };
+        faults.at.push((at, Event::DeviceJoined { device, spec }));
+        for (index, s) in submissions.iter().enumerate() {
+            let cpu = &s.estimates[0].task_ns;
+            let estimates = Estimates { device, task_ns: cpu.clone() };
+            faults.at.push((at.max(s.at) + 1, Event::Priced { graph: GraphId::at(index), estimates }));
+        }
+    }
+    if dice.percent(25) {
+        faults.at.push((time(dice), Event::MemoryLimit { space: HOST, bytes: limit / 2 }));
+    }
+    if dice.percent(25) {
+        faults.at.push((time(dice), Event::Retire { graph: GraphId(0) }));
+    }
+    for _ in 0..dice.below(4) {
+        faults.at.push((time(dice), Event::Tick));
+    }
+    faults
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn without_faults_all_is_right_and_within_the_limit(seed in any::<u64>(), tasks in 1usize..60) {
+        case(seed, tasks, false);
+    }
+
+    #[test]
+    fn under_faults_all_is_right_or_ends(seed in any::<u64>(), tasks in 1usize..60) {
+        case(seed, tasks, true);
+    }
+}
+
+/// Runs one case again: `CASE=seed,tasks,faults cargo test --test schedule again -- --ignored`, or thousands: `CASE=first..last,faults`.
+#[test]
+#[ignore = "for hunting by hand"]
+fn again() {
+    let text = std::env::var("CASE").expect("CASE=seed,tasks,faults or first..last,faults");
+    let parts: Vec<&str> = text.split(',').collect();
+    if let Some((first, last)) = parts[0].split_once("..") {
+        let number = |s: &str| s.parse::<u64>().expect("a number");
+        for seed in number(first)..number(last) {
+            let run = std::panic::catch_unwind(|| case(seed, 1 + seed as usize % 60, parts[1] == "true"));
+            assert!(run.is_ok(), "CASE={seed},{},{}", 1 + seed as usize % 60, parts[1]);
+        }
+    } else {
+        case(parts[0].parse().expect("a seed"), parts[1].parse().expect("tasks"), parts[2] == "true");
+    }
+}
