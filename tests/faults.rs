@@ -93,9 +93,16 @@ fn within<R: Send + 'static>(limit: Duration, label: &str, what: impl FnOnce() -
     thread.join().unwrap_or_else(|_| panic!("{label}: panicked"))
 }
 
+/// Long enough that a loaded machine does not take a slow task for a wedged one, and short enough to wait for.
+const STALL: Duration = Duration::from_millis(250);
+
 fn session(devices: Vec<Arc<dyn Device>>) -> Session {
+    session_with(devices, STALL)
+}
+
+fn session_with(devices: Vec<Arc<dyn Device>>, stall: Duration) -> Session {
     let builder = Session::builder().devices(devices).cache_dir("").memory_limit("1GB");
-    builder.stall_after(2, Duration::from_millis(50)).build().expect("session")
+    builder.stall_after(2, stall).build().expect("session")
 }
 
 /// Which device is faulty.
@@ -108,12 +115,13 @@ enum Bad {
 fn faulty(threads: usize, bad: Bad, injection: Injection, at: u64) -> (Session, Arc<Faulty>) {
     let cpu: Arc<dyn Device> = Arc::new(Cpu::new(threads).expect("pool"));
     let io: Arc<dyn Device> = Arc::new(IoLane::new());
+    let stall = if matches!(injection, Injection::Panic | Injection::IoError) { Duration::from_secs(10) } else { STALL };
     let device = Arc::new(Faulty::new(if bad == Bad::Cpu { cpu.clone() } else { io.clone() }, injection, at));
     let devices: Vec<Arc<dyn Device>> = match bad {
         Bad::Cpu => vec![device.clone(), io],
         Bad::Io => vec![cpu, device.clone()],
     };
-    (session(devices), device)
+    (session_with(devices, stall), device)
 }
 
 /// Number of launches of a faultless run on the device.
@@ -141,7 +149,7 @@ fn check(label: &str, work: Work, expected: &ArrayD<f64>, (threads, bad, injecti
         }
         (Injection::IoError, Err(error)) => assert!(error.to_string().contains("injected I/O error"), "{label}: {error}"),
         (Injection::Hang, Err(Error::Stalled { task, waited_s, .. })) if threads == 1 => {
-            assert!(task.contains('#') && *waited_s >= 0.05, "{label}: {task} {waited_s}");
+            assert!(task.contains('#') && *waited_s >= STALL.as_secs_f64(), "{label}: {task} {waited_s}");
         }
         (Injection::DeviceError | Injection::Delay(_) | Injection::Hang, Ok(found)) => assert_eq!(found, expected, "{label}"),
         (_, outcome) => panic!("{label}: {outcome:?}"),
@@ -218,13 +226,13 @@ fn another_device_takes_over() {
 fn a_late_report_changes_nothing() {
     within(Duration::from_secs(20), "late report", || {
         for at in 0..4 {
-            let (session, _) = faulty(2, Bad::Cpu, Injection::Delay(Duration::from_millis(300)), at);
+            let (session, _) = faulty(2, Bad::Cpu, Injection::Delay(4 * STALL), at);
             let a = Array::from(matrix(40, 30)).in_session(&session).try_chunks(10).expect("chunks");
             let x = Array::from(Array1::from_elem(30, 1.0)).in_session(&session);
             let (found, report) = a.matvec(&x).run().expect("rerun");
             let expected = matrix(40, 30).dot(&Array1::from_elem(30, 1.0)).into_dyn();
             assert_eq!(found, expected);
-            std::thread::sleep(Duration::from_millis(400));
+            std::thread::sleep(5 * STALL);
             assert_eq!(found, expected, "the late task writes elsewhere");
             let mut tasks: Vec<_> = report.spans.iter().map(|s| s.task).collect();
             tasks.sort_unstable();

@@ -1,0 +1,95 @@
+//! Placement tried out without a GPU: two CPU pools, the second behind a link of three speeds.
+//!
+//! Each workload runs on the near pool only, on the far pool only, and wherever it finishes first. The link is throttled in software; its
+//! bytes and latency are real waiting.
+
+use std::sync::Arc;
+
+use chunkwise::device::{Cpu, Device, IoLane, LinkSpec};
+use chunkwise::id::SpaceId;
+use chunkwise::ndarray::{Array1, Array2};
+use chunkwise::prelude::*;
+use clap::Parser;
+
+/// Compare automatic placement with each fixed one, on two CPU pools with a link between them.
+#[derive(Parser)]
+struct Args {
+    /// Rounds, in each of which every placement runs once; medians are shown.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+
+    /// Threads of each pool.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+
+    /// Link speeds, in MB/s.
+    #[arg(long, value_delimiter = ',', default_values_t = [200.0, 2000.0, 20000.0])]
+    links: Vec<f64>,
+}
+
+const PLACEMENTS: [(&str, Placement); 3] =
+    [("near", Placement::Device(0)), ("far", Placement::Device(2)), ("auto", Placement::Auto)];
+
+/// A workload made in a session: what it computes, again and again.
+type Make = fn(&Session) -> Result<Box<dyn Fn() -> Result<(f64, u64)>>>;
+
+fn timed<T: chunkwise::shape::Element>(array: Array<T>) -> Box<dyn Fn() -> Result<(f64, u64)>> {
+    Box::new(move || array.run().map(|(_, report)| (report.total_s, report.bytes_moved)))
+}
+
+fn workloads() -> [(&'static str, Make); 3] {
+    [
+        ("matvec", |session| {
+            let a = Array2::from_shape_fn((4000, 2000), |(i, j)| ((i * 7 + j * 3) % 11) as f64);
+            let a = Array::from(a).in_session(session).try_chunks((250, 2000))?;
+            Ok(timed(a.try_matvec(&Array::from(Array1::from_elem(2000, 1.0)))?))
+        }),
+        ("mandelbrot", |session| {
+            Ok(timed(Mandelbrot::new(800, 1200).iterations(500).counts::<f64>()?.try_chunks(100)?.in_session(session)))
+        }),
+        ("cholesky", |session| {
+            let n = 1200;
+            let a = Array2::from_shape_fn((n, n), |(i, j)| if i == j { n as f64 } else { 1.0 / (1.0 + i.abs_diff(j) as f64) });
+            Ok(timed(Array::from(a).in_session(session).try_chunks(150)?.try_cholesky()?))
+        }),
+    ]
+}
+
+fn session(placement: Placement, threads: usize, link: LinkSpec) -> Result<Session> {
+    let far = Cpu::behind_link("far", threads, SpaceId(1), [link; 2])?;
+    let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(threads)?), Arc::new(IoLane::new()), Arc::new(far)];
+    Session::builder().devices(devices).placement(placement).cache_dir("").memory_limit("2GB").build()
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    println!("{:<12}{:>10}{:>12}{:>12}{:>12}{:>14}", "workload", "link MB/s", "near ms", "far ms", "auto ms", "auto / best");
+    for (name, make) in workloads() {
+        for &speed in &args.links {
+            let link = LinkSpec { latency_ns: 10_000, bytes_per_s: speed * 1e6 };
+            let made = PLACEMENTS.map(|(_, placement)| make(&session(placement, args.threads, link)?));
+            let mut runs = Vec::new();
+            for run in made {
+                runs.push(run?);
+            }
+            let mut times = vec![Vec::new(); runs.len()];
+            // The first rounds teach each session what its tasks cost.
+            for round in 0..args.rounds + 2 {
+                for (run, times) in runs.iter().zip(&mut times) {
+                    let (seconds, _) = run()?;
+                    if round >= 2 {
+                        times.push(seconds * 1e3);
+                    }
+                }
+            }
+            let [near, far, auto] = [0, 1, 2].map(|i| median(&mut times[i]));
+            println!("{name:<12}{speed:>10.0}{near:>12.2}{far:>12.2}{auto:>12.2}{:>14.2}", auto / near.min(far));
+        }
+    }
+    Ok(())
+}

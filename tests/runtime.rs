@@ -1,0 +1,283 @@
+//! Sessions from outside: replay, early drops, computing inside a task, memory that nobody frees, devices and policies that misbehave.
+//!
+//! Owns: promises of the runtime that no single workload shows. Must not know: kernels. Invariant: everything that could hang runs with a
+//! time limit.
+
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use chunkwise::device::{Cpu, Device, DeviceSpec, Failure, HOST, HostBuffer, IoLane, Launch, LinkSpec, Move, Report};
+use chunkwise::id::SpaceId;
+use chunkwise::kernel::{Fault, Kernel, Lane, Scratch, Work};
+use chunkwise::ndarray::{Array1, Array2};
+use chunkwise::prelude::*;
+use chunkwise::runtime::{Plan, Recorded};
+use chunkwise::schedule::{Candidate, Policy, Scheduler};
+use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
+use chunkwise::task::GraphBuilder;
+
+fn within<R: Send + 'static>(seconds: u64, what: impl FnOnce() -> R + Send + 'static) -> R {
+    let (sender, receiver) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let result = what();
+        let _ = sender.send(());
+        result
+    });
+    let timeout = receiver.recv_timeout(Duration::from_secs(seconds)) == Err(mpsc::RecvTimeoutError::Timeout);
+    assert!(!timeout, "still running after {seconds} s");
+    thread.join().expect("the test's own thread")
+}
+
+fn spd(n: usize) -> Array2<f64> {
+    Array2::from_shape_fn((n, n), |(i, j)| if i == j { n as f64 } else { 1.0 / (1.0 + i.abs_diff(j) as f64) })
+}
+
+fn settled(session: &Session) {
+    let begin = Instant::now();
+    while !session.is_idle() || session.used_bytes() != 0 {
+        assert!(begin.elapsed() < Duration::from_secs(10), "{} B in use, idle: {}", session.used_bytes(), session.is_idle());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A policy with a memory of its own, so that replay needs the same one from the start.
+struct Alternate(usize);
+
+impl Policy for Alternate {
+    fn name(&self) -> String {
+        "alternate".into()
+    }
+    fn choose(&mut self, candidates: &[Candidate]) -> usize {
+        self.0 += 1;
+        self.0 % candidates.len()
+    }
+}
+
+#[test]
+fn the_event_log_replays_to_the_same_actions() {
+    let link = LinkSpec { latency_ns: 1000, bytes_per_s: 2e9 };
+    let policies: [fn() -> Box<dyn Policy>; 2] = [|| Placement::Auto.policy(), || Box::new(Alternate(0))];
+    for policy in policies {
+        let far = Cpu::behind_link("far", 1, SpaceId(1), [link; 2]).expect("pool");
+        let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(2).expect("pool")), Arc::new(IoLane::new()), Arc::new(far)];
+        let session =
+            Session::builder().devices(devices).policy(policy).cache_dir("").record_events().build().expect("session");
+        let l = Array::from(spd(64)).in_session(&session).try_chunks(16).expect("chunks").cholesky();
+        l.compute().expect("positive definite");
+        drop(l.start().expect("starts"));
+        settled(&session);
+        let log = session.events();
+        let mut scheduler = Scheduler::new(policy());
+        assert!(log.iter().map(|r| r.actions.len()).sum::<usize>() > 40);
+        for Recorded { at_ns, event, actions } in log {
+            let mut again = Vec::new();
+            scheduler.step(at_ns, event, &mut again);
+            assert_eq!(again, actions);
+        }
+        assert!(scheduler.is_idle());
+    }
+}
+
+#[test]
+fn handles_dropped_at_any_time_leave_nothing() {
+    within(60, || {
+        let session = Session::builder().threads(2).cache_dir("").build().expect("session");
+        for wait_us in [0, 10, 50, 100, 300, 1000, 3000] {
+            let l = Array::from(spd(128)).in_session(&session).try_chunks(16).expect("chunks").cholesky();
+            let pending = l.start().expect("starts");
+            std::thread::sleep(Duration::from_micros(wait_us));
+            drop(pending);
+            assert!(l.compute().is_ok(), "the next run works");
+        }
+        settled(&session);
+    });
+}
+
+/// The session's threads end with it: a kernel's `Arc` that only the pool could hold is gone.
+#[test]
+fn a_dropped_session_lets_everything_go() {
+    within(30, || {
+        let values = Arc::new(vec![1.0f64; 1000]);
+        for _ in 0..5 {
+            let session = Session::builder().threads(2).cache_dir("").build().expect("session");
+            let mut graph = GraphBuilder::new();
+            let array = graph.array(DType::F64, 1000, false);
+            let input = graph.window(array, 0, &Layout::contiguous(DType::F64, &[1000]));
+            let result = graph.array(DType::F64, 1, true);
+            let out = graph.window(result, 0, &Layout::contiguous(DType::F64, &[]));
+            let kernel = graph.kernel(Arc::new(Calls(|| Ok(1.0))));
+            graph.group("call");
+            graph.write(kernel, &[], &[input], out).expect("graph");
+            let caller = HostBuffer::caller(&values[..], values.clone());
+            let handle = session.submit(Plan::new(graph.build(), vec![Some(caller), None]), Instant::now()).expect("submits");
+            drop(session);
+            handle.wait().expect("runs");
+        }
+        let begin = Instant::now();
+        while Arc::strong_count(&values) > 1 {
+            assert!(begin.elapsed() < Duration::from_secs(10), "{} owners", Arc::strong_count(&values));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+}
+
+/// A kernel that runs a closure and writes its value.
+struct Calls<F>(F);
+
+impl<F: Fn() -> Result<f64> + Send + Sync + 'static> Kernel for Calls<F> {
+    fn name(&self) -> &'static str {
+        "calls"
+    }
+    fn lane(&self) -> Lane {
+        Lane::Compute
+    }
+    fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
+        Work { flops: 1e5, bytes: 0.0 }
+    }
+    fn run_cpu(
+        &self,
+        _: &[u8],
+        _: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        _: &mut Scratch<'_>,
+    ) -> std::result::Result<(), Fault> {
+        outputs[0].set(0, 0, (self.0)()?);
+        Ok(())
+    }
+}
+
+/// One task per closure call; the result's elements are what they return.
+fn calls(count: usize, padding: usize, what: impl Fn() -> Result<f64> + Send + Sync + 'static) -> Plan {
+    let mut graph = GraphBuilder::new();
+    let result = graph.array(DType::F64, count + padding, true);
+    let kernel = graph.kernel(Arc::new(Calls(what)));
+    graph.group("calls");
+    for i in 0..count {
+        let out = graph.window(result, i, &Layout::contiguous(DType::F64, &[]));
+        graph.write(kernel, &[], &[], out).expect("graph");
+    }
+    Plan::new(graph.build(), vec![None])
+}
+
+fn values(session: &Session, plan: Plan) -> Result<Vec<f64>> {
+    let (results, _) = session.submit(plan, Instant::now())?.wait()?;
+    let taken = results.into_iter().flatten().next().and_then(HostBuffer::take_result::<f64>).expect("one result");
+    Ok(taken.vec[taken.start..].to_vec())
+}
+
+#[test]
+fn a_task_may_compute() {
+    for threads in [1, 2] {
+        within(30, move || {
+            let session = Session::builder().threads(threads).cache_dir("").build().expect("session");
+            let inner = session.clone();
+            let plan = calls(6, 0, move || {
+                let a = Array::from(Array1::from_elem(100, 2.0)).in_session(&inner).try_chunks(10)?;
+                let deeper = inner.clone();
+                let nested = values(
+                    &inner,
+                    calls(3, 0, move || {
+                        Array::from(Array1::from_elem(10, 1.0)).in_session(&deeper).try_chunks(3)?.mean().compute_scalar()
+                    }),
+                )?;
+                Ok(a.mean().compute_scalar()? + nested[..3].iter().sum::<f64>())
+            });
+            assert_eq!(values(&session, plan).expect("no deadlock")[..6], [5.0; 6]);
+            settled(&session);
+        });
+    }
+}
+
+/// Memory that only those who wait could free: refused after a while, not waited for for ever.
+#[test]
+fn waiting_for_ones_own_memory_ends() {
+    within(60, || {
+        let session = Session::builder().threads(1).cache_dir("").memory_limit("10kB");
+        let session = session.stall_after(1000, Duration::from_millis(300)).build().expect("session");
+        let first = session.submit(calls(1, 1000, || Ok(1.0)), Instant::now()).expect("fits");
+        let second = session.submit(calls(1, 1000, || Ok(2.0)), Instant::now()).expect("waits");
+        let error = second.wait().err().expect("the first result is never taken");
+        assert!(matches!(&error, Error::OutOfMemory { .. }), "{error}");
+        first.wait().expect("is there");
+        let inner = session.clone();
+        let plan = calls(1, 1000, move || Ok(values(&inner, calls(1, 1000, || Ok(2.0)))?[0]));
+        let error = values(&session, plan).expect_err("the outer task holds what the inner one needs");
+        assert!(matches!(&error, Error::OutOfMemory { .. }), "{error}");
+        assert_eq!(values(&session, calls(1, 1000, || Ok(3.0))).expect("next run works")[0], 3.0);
+        settled(&session);
+    });
+}
+
+/// Loses its nerve on the workers' threads only, so that planning (on the caller's) goes well.
+struct Panics;
+
+impl Policy for Panics {
+    fn name(&self) -> String {
+        "panics".into()
+    }
+    fn choose(&mut self, _: &[Candidate]) -> usize {
+        let here = std::thread::current().name().unwrap_or_default().to_owned();
+        assert!(!here.starts_with("chunkwise-"), "no idea");
+        0
+    }
+}
+
+#[test]
+fn a_panicking_policy_is_an_error() {
+    within(30, || {
+        let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(1).expect("pool")), Arc::new(Cpu::new(1).expect("pool"))];
+        let policy: fn() -> Box<dyn Policy> = || Box::new(Panics);
+        let session = Session::builder().devices(devices).policy(policy).cache_dir("").build().expect("session");
+        for _ in 0..2 {
+            let mean = Array::from(spd(30)).in_session(&session).try_chunks(10).expect("chunks").mean();
+            let error = mean.compute().expect_err("the merge of the sums has no place");
+            assert!(matches!(&error, Error::Panicked { message, .. } if message.contains("no idea")), "{error}");
+        }
+    });
+}
+
+/// A device whose link never delivers.
+struct NoLink(Cpu);
+
+impl Device for NoLink {
+    fn spec(&self) -> &DeviceSpec {
+        self.0.spec()
+    }
+    fn launch(&self, launch: Launch) {
+        self.0.launch(launch);
+    }
+    fn transfer(&self, mv: Move) {
+        let Move { from, to, done, .. } = mv;
+        drop((from, to));
+        std::thread::spawn(move || {
+            let error = Error::Task { task: "move".into(), message: "the link is down".into() };
+            done(Report { elapsed_ns: 1, worker: 0, opaque: Vec::new(), outcome: Err(Failure::Device(error)) });
+        });
+    }
+}
+
+#[test]
+fn a_link_that_fails_is_an_error() {
+    within(30, || {
+        let link = LinkSpec { latency_ns: 0, bytes_per_s: 1e9 };
+        let far = NoLink(Cpu::behind_link("far", 1, SpaceId(1), [link; 2]).expect("pool"));
+        let devices: Vec<Arc<dyn Device>> = vec![Arc::new(far), Arc::new(IoLane::new())];
+        let session = Session::builder().devices(devices).cache_dir("").build().expect("session");
+        let a = Array::from(spd(30)).in_session(&session).try_chunks(10).expect("chunks");
+        let error = a.mean().compute().expect_err("nothing arrives");
+        assert!(error.to_string().contains("the link is down"), "{error}");
+        settled(&session);
+        assert_eq!(session.devices()[0].space, SpaceId(1));
+        assert_ne!(session.devices()[0].space, HOST);
+    });
+}
+
+#[test]
+fn long_timeouts_and_odd_settings() {
+    assert!(Cpu::new(0).is_err());
+    assert!(Session::builder().threads(0).build().is_err());
+    let session = Session::builder().threads(1).cache_dir("").build().expect("session");
+    let pending = Array::from(spd(4)).in_session(&session).mean().start().expect("starts");
+    assert!(pending.wait_timeout(Duration::MAX));
+    assert!(pending.is_done());
+}
