@@ -56,7 +56,7 @@ impl Scheduler {
     /// Before a commit: whether an output will need no new bytes, because it goes to its window or takes over an old value's place.
     fn output_has_place(&self, id: GraphId, output: &Operand, space: SpaceId) -> bool {
         let job = &self.jobs[&id];
-        if job.graph.is_opaque(output.value) || job.find(output.value, space, Form::Plain).is_some() {
+        if job.graph.is_opaque(output.value) || job.of(output.value).next().is_some() {
             return false;
         }
         let last = |old: ValueId| job.uses[old.index()] == 1;
@@ -98,7 +98,7 @@ impl Scheduler {
             self.jobs.get_mut(&id).expect("still there").replica_mut(replica).pins += 1;
         }
         for output in graph.outputs(task) {
-            let spare = self.jobs[&id].find(output.value, space, Form::Plain).is_some();
+            let spare = self.jobs[&id].of(output.value).next().is_some();
             let free_window = space == HOST && !spare && self.jobs[&id].has_free_window(output.value);
             if self.donation(id, output, space).is_some() {
                 continue;
@@ -277,7 +277,7 @@ impl Scheduler {
             operands.inputs.push(job.replica(replica).place);
         }
         for output in graph.outputs(task) {
-            operands.outputs.push(self.open_output(id, task, at, output));
+            operands.outputs.push(self.open_output((id, task), at, output, actions));
         }
         let job = self.jobs.get_mut(&id).expect("a staged task belongs to a job");
         job.state[task.index()] = State::Running;
@@ -288,18 +288,30 @@ impl Scheduler {
     }
 
     /// The place of an output, and from where its old value is copied in, if it is not there already.
-    fn open_output(&mut self, id: GraphId, task: TaskId, at: DeviceId, output: &Operand) -> (Place, Option<Place>) {
+    fn open_output(
+        &mut self,
+        (id, task): (GraphId, TaskId),
+        at: DeviceId,
+        output: &Operand,
+        actions: &mut Vec<Action>,
+    ) -> (Place, Option<Place>) {
         let space = self.devices[at.index()].spec.space;
-        let job = self.jobs.get_mut(&id).expect("a staged task belongs to a job");
+        let job = &self.jobs[&id];
         let old = output.updates.and_then(|old| Some((old, job.find(old, space, Form::Plain)?)));
         let made = job.find_spare(output.value, space).or_else(|| job.find(output.value, space, Form::Plain));
+        let old_place = old.map(|(_, at)| job.replica(at).place);
         if let Some(new) = made {
-            return (job.replica(new).place, old.map(|(_, at)| job.replica(at).place));
+            return (job.replica(new).place, old_place);
         }
-        let (old, replica) = old.expect("an output without a place takes over its old value's");
-        let place = job.remove(old, replica);
+        let (place, copied) = if self.donation(id, output, space).is_some() {
+            let (old, replica) = old.expect("a donated value is there");
+            (self.jobs.get_mut(&id).expect("just looked up").remove(old, replica), None)
+        } else {
+            // Since the commit a fault has given the old value new readers.
+            (Place::Buffer(self.memory.take(space, self.jobs[&id].graph.bytes(output.value), actions)), old_place)
+        };
         self.add_output(id, output.value, (space, place, false), (at, task));
-        (place, None)
+        (place, copied)
     }
 
     pub(super) fn launch_pack(&mut self, at: DeviceId, id: GraphId, value: ValueId, to: u32, actions: &mut Vec<Action>) {

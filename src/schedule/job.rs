@@ -42,7 +42,7 @@ pub(super) struct Replica {
     pub(super) arrival: Arrival,
     /// Users that must not lose it: staged and running tasks, moves, packings.
     pub(super) pins: u32,
-    /// Written by a task that runs again, while this space has a replica already: dropped when written.
+    /// Being written by a task that runs again, although the value exists: nobody counts on it, and it may be dropped.
     pub(super) spare: bool,
     /// Tells it from earlier replicas of the same slab entry.
     pub(super) serial: u64,
@@ -301,7 +301,7 @@ impl Job {
         let same_window = || self.graph.window_id(old).is_some() && self.graph.window_id(old) == self.graph.window_id(new);
         self.uses[old.index()] == 1
             && replica.pins == own_pins + u32::from(replica.arrival == Arrival::Coming)
-            && self.find(new, replica.space, Form::Plain).is_none()
+            && self.of(new).next().is_none()
             && match replica.place {
                 Place::Buffer(_) => replica.space != HOST || !self.has_free_window(new),
                 Place::Home => same_window(),

@@ -256,18 +256,24 @@ impl Scheduler {
                 self.unpin(id, value, space, Form::Plain);
                 self.arrived(id, value, actions);
             }
-            Item::Task(_, task) => self.task_done(id, task, flight.device, actions),
+            Item::Task(_, task) => self.task_done((id, task), flight.device, &flight.operands, actions),
         }
         self.finish_if_over(id, actions);
     }
 
-    fn task_done(&mut self, id: GraphId, task: TaskId, device: DeviceId, actions: &mut Vec<Action>) {
+    fn task_done(
+        &mut self,
+        (id, task): (GraphId, TaskId),
+        device: DeviceId,
+        operands: &Operands,
+        actions: &mut Vec<Action>,
+    ) {
         let space = self.devices[device.index()].spec.space;
         let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
         let graph = job.graph.clone();
         job.state[task.index()] = State::Done;
         job.remaining -= 1;
-        self.unpin_operands(id, task, space);
+        self.unpin_operands(id, task, space, Some(operands));
         for value in graph.reads(task) {
             self.used_once(id, value);
         }

@@ -4,6 +4,7 @@
 //! are never given away. Must not know: why a device failed. Invariant: memory that an abandoned task may still write is never
 //! handed out again.
 
+use super::event::Operands;
 use super::job::{Arrival, State};
 use super::{Action, Flight, Item, Scheduler};
 use crate::device::HOST;
@@ -80,7 +81,7 @@ impl Scheduler {
         match flight.item {
             Item::Pack(_, value, at) => self.repack(id, value, at, actions),
             Item::Task(_, task) => {
-                self.uncommit(id, task, flight.device);
+                self.uncommit(id, task, flight.device, Some(&flight.operands));
                 self.revive(id, task, actions);
             }
         }
@@ -103,9 +104,9 @@ impl Scheduler {
     }
 
     /// Takes back what a commit did: pins and output places.
-    fn uncommit(&mut self, id: GraphId, task: TaskId, at: DeviceId) {
+    fn uncommit(&mut self, id: GraphId, task: TaskId, at: DeviceId, launched: Option<&Operands>) {
         let space = self.devices[at.index()].spec.space;
-        self.unpin_operands(id, task, space);
+        self.unpin_operands(id, task, space, launched);
         let job = self.jobs.get_mut(&id).expect("a committed task belongs to a job");
         job.state[task.index()] = State::Waiting;
         job.disturbed = true;
@@ -208,7 +209,10 @@ impl Scheduler {
             let flight = &self.launches[launch];
             let space = self.devices[flight.device.index()].spec.space;
             let held = match flight.item {
-                Item::Task(id, task) => self.abandon_task(id, task, space, actions),
+                Item::Task(id, task) => {
+                    let operands = flight.operands.clone();
+                    self.abandon_task((id, task), space, &operands, actions)
+                }
                 Item::Pack(id, value, to) => {
                     self.lose(id, value, to, actions);
                     self.holds(id, [(value, Form::Plain)].into_iter(), space)
@@ -220,9 +224,9 @@ impl Scheduler {
 
     fn abandon_task(
         &mut self,
-        id: GraphId,
-        task: TaskId,
+        (id, task): (GraphId, TaskId),
         space: SpaceId,
+        operands: &Operands,
         actions: &mut Vec<Action>,
     ) -> Vec<(ValueId, u32, u64)> {
         let graph = self.jobs[&id].graph.clone();
@@ -234,7 +238,8 @@ impl Scheduler {
         let job = self.jobs.get_mut(&id).expect("a graph stays while something of it flies");
         job.state[task.index()] = State::Waiting;
         let inputs = graph.inputs(task).iter().enumerate().map(|(i, o)| (o.value, graph.input_form(task, i)));
-        let old = graph.outputs(task).iter().filter_map(|o| o.updates).map(|old| (old, Form::Plain));
+        let outputs = graph.outputs(task).iter().zip(&operands.outputs);
+        let old = outputs.filter(|(_, o)| o.1.is_some()).filter_map(|(o, _)| Some((o.updates?, Form::Plain)));
         self.holds(id, inputs.chain(old), space)
     }
 
@@ -257,7 +262,7 @@ impl Scheduler {
             }
         }
         for (id, task) in tasks {
-            self.uncommit(id, task, at);
+            self.uncommit(id, task, at, None);
         }
     }
 

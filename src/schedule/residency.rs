@@ -3,7 +3,7 @@
 //! Owns: the end of every replica. Must not know: why a value is wanted. Invariant: the bytes of a replica are given back
 //! exactly once, and never while a launch, a move or a packing uses them.
 
-use super::event::Place;
+use super::event::{Operands, Place};
 use super::job::{Arrival, Replica};
 use super::memory::class;
 use super::{Action, Scheduler};
@@ -102,20 +102,23 @@ impl Scheduler {
         }
     }
 
-    /// Unpins what a task used.
-    pub(super) fn unpin_operands(&mut self, id: GraphId, task: TaskId, space: SpaceId) {
+    /// Unpins what a task used; `launched` says how, if it was launched.
+    pub(super) fn unpin_operands(&mut self, id: GraphId, task: TaskId, space: SpaceId, launched: Option<&Operands>) {
         let graph = self.jobs[&id].graph.clone();
         for (index, input) in graph.inputs(task).iter().enumerate() {
             self.unpin(id, input.value, space, graph.input_form(task, index));
         }
-        for old in graph.outputs(task).iter().filter_map(|o| o.updates) {
-            self.unpin(id, old, space, Form::Plain);
+        for (index, output) in graph.outputs(task).iter().enumerate() {
+            // A donated old value has ceased to be, with its pin; what has that name now was made again for others.
+            let donated = launched.is_some_and(|operands| operands.outputs[index].1.is_none());
+            if let Some(old) = output.updates.filter(|_| !donated) {
+                self.unpin(id, old, space, Form::Plain);
+            }
         }
     }
 
     pub(super) fn unpin(&mut self, id: GraphId, value: ValueId, space: SpaceId, form: Form) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        // A donated old value has no replica any more.
         if let Some(at) = job.find(value, space, form) {
             job.replica_mut(at).pins -= 1;
             self.drop_if_unused(id, value);

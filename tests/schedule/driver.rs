@@ -56,6 +56,17 @@ struct Flying {
     wedged: bool,
 }
 
+impl Flying {
+    fn name(&self) -> String {
+        let what = match self.job {
+            Job::Run(task) => task.to_string(),
+            Job::Pack(value, form) => format!("pack {form} of {value}"),
+            Job::Move(value) => format!("move of {value}"),
+        };
+        format!("{what} of {} on {} (wedged: {})", self.graph, self.device, self.wedged)
+    }
+}
+
 /// What may go wrong, in percent of launches or moves, and when.
 #[derive(Clone, Default)]
 pub struct Faults {
@@ -220,8 +231,14 @@ impl World {
         self.before(&event);
         self.log.push((at, event.clone()));
         let mut actions = Vec::new();
+            if std::env::var("TRACE").is_ok() {
+                eprintln!("DBG {at} EVENT {}", match &event { Event::DeviceLost{device} => format!("lost {device}"), Event::Done {launch,..} => format!("done {launch}"), Event::LaunchLost {launch} => format!("launchlost {launch}"),Event::LaunchFailed {launch} => format!("failed {launch}"), Event::Moved{copy,arrived} => format!("moved {copy} {arrived}"), Event::Tick => "tick".into(), Event::Retire{graph} => format!("retire {graph}"), _ => "other".into() });
+            }
         self.scheduler.step(at, event, &mut actions);
         for action in &actions {
+            if std::env::var("TRACE").is_ok() {
+                eprintln!("DBG {at} {action:?} {}", match action { Action::Run { launch, graph, task, .. } => format!("{:?} in {:?} out {:?}", self.scheduler.operands(*launch), self.graphs[graph].inputs(*task), self.graphs[graph].outputs(*task)), _ => String::new() });
+            }
             self.obey(at, action);
         }
         self.actions.extend(actions);
@@ -388,11 +405,14 @@ impl World {
             assert!(!new.reads.contains(key), "{key:?} is read and written by one launch");
             assert!(!new.writes[..index].contains(key), "{key:?} is written twice by one launch");
         }
+        // An opaque value is shared, and replaced as a whole: writing it again disturbs no reader.
+        let bytes = |key: &&Key| !matches!(key, Key::Opaque(..));
         for old in self.launches.values().chain(self.moves.values()) {
-            let clash = new.writes.iter().any(|k| old.reads.contains(k) || old.writes.contains(k));
-            assert!(!clash && !new.reads.iter().any(|k| old.writes.contains(k)), "two launches share a place");
+            let written = new.writes.iter().filter(bytes).find(|k| old.reads.contains(k) || old.writes.contains(k));
+            let read = new.reads.iter().filter(bytes).find(|k| old.writes.contains(k));
+            assert_eq!((written, read), (None, None), "{} shares a place with {} (written, read)", new.name(), old.name());
         }
-        for key in &new.writes {
+        for key in new.writes.iter().filter(bytes) {
             self.contents.insert(*key, Content::Junk);
         }
     }
@@ -401,7 +421,7 @@ impl World {
         let flying = self.launches.remove(&launch).expect("flies");
         if self.scheduler.operands(launch).is_none() || self.dead.contains(&flying.device) {
             // Given up: what it wrote last is not to be believed, wherever that is.
-            for key in flying.writes {
+            for key in flying.writes.into_iter().filter(|key| !matches!(key, Key::Opaque(..))) {
                 self.contents.insert(key, Content::Junk);
             }
             return Event::Done { launch, elapsed_ns: 1 };
