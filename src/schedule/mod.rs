@@ -261,13 +261,7 @@ impl Scheduler {
         self.finish_if_over(id, actions);
     }
 
-    fn task_done(
-        &mut self,
-        (id, task): (GraphId, TaskId),
-        device: DeviceId,
-        operands: &Operands,
-        actions: &mut Vec<Action>,
-    ) {
+    fn task_done(&mut self, (id, task): (GraphId, TaskId), device: DeviceId, operands: &Operands, actions: &mut Vec<Action>) {
         let space = self.devices[device.index()].spec.space;
         let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
         let graph = job.graph.clone();

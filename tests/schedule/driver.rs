@@ -231,13 +231,36 @@ impl World {
         self.before(&event);
         self.log.push((at, event.clone()));
         let mut actions = Vec::new();
-            if std::env::var("TRACE").is_ok() {
-                eprintln!("DBG {at} EVENT {}", match &event { Event::DeviceLost{device} => format!("lost {device}"), Event::Done {launch,..} => format!("done {launch}"), Event::LaunchLost {launch} => format!("launchlost {launch}"),Event::LaunchFailed {launch} => format!("failed {launch}"), Event::Moved{copy,arrived} => format!("moved {copy} {arrived}"), Event::Tick => "tick".into(), Event::Retire{graph} => format!("retire {graph}"), _ => "other".into() });
-            }
+        if std::env::var("TRACE").is_ok() {
+            eprintln!(
+                "DBG {at} EVENT {}",
+                match &event {
+                    Event::DeviceLost { device } => format!("lost {device}"),
+                    Event::Done { launch, .. } => format!("done {launch}"),
+                    Event::LaunchLost { launch } => format!("launchlost {launch}"),
+                    Event::LaunchFailed { launch } => format!("failed {launch}"),
+                    Event::Moved { copy, arrived } => format!("moved {copy} {arrived}"),
+                    Event::Tick => "tick".into(),
+                    Event::Retire { graph } => format!("retire {graph}"),
+                    _ => "other".into(),
+                }
+            );
+        }
         self.scheduler.step(at, event, &mut actions);
         for action in &actions {
             if std::env::var("TRACE").is_ok() {
-                eprintln!("DBG {at} {action:?} {}", match action { Action::Run { launch, graph, task, .. } => format!("{:?} in {:?} out {:?}", self.scheduler.operands(*launch), self.graphs[graph].inputs(*task), self.graphs[graph].outputs(*task)), _ => String::new() });
+                eprintln!(
+                    "DBG {at} {action:?} {}",
+                    match action {
+                        Action::Run { launch, graph, task, .. } => format!(
+                            "{:?} in {:?} out {:?}",
+                            self.scheduler.operands(*launch),
+                            self.graphs[graph].inputs(*task),
+                            self.graphs[graph].outputs(*task)
+                        ),
+                        _ => String::new(),
+                    }
+                );
             }
             self.obey(at, action);
         }
