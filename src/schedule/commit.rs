@@ -228,7 +228,12 @@ impl Scheduler {
     pub(super) fn moved(&mut self, copy: CopyId, arrived: bool, actions: &mut Vec<Action>) {
         let is_it = |l: &super::lane::Link| l.current.as_ref().is_some_and(|c| c.0 == copy);
         let found = self.devices.iter().enumerate().find_map(|(d, dev)| Some((d, dev.links.iter().position(is_it)?)));
-        let Some((device, direction)) = found else { return };
+        let Some((device, direction)) = found else {
+            if let Some((id, held)) = self.strays.remove(&copy) {
+                self.bury(id, &held);
+            }
+            return;
+        };
         let Some((_, crossing)) = self.devices[device].links[direction].current.take() else { return };
         let Crossing { graph: id, value, from, to, .. } = crossing;
         self.landed(id);

@@ -42,8 +42,11 @@ struct Flight {
     estimate_ns: u64,
     operands: Operands,
     /// Given up: its report will be ignored, and what it may still read (value, replica, serial) stays pinned until then.
-    abandoned: Option<Vec<(ValueId, u32, u64)>>,
+    abandoned: Option<Vec<Held>>,
 }
+
+/// A pinned replica: its value, its index, and the serial number that tells it from a later one of that index.
+type Held = (ValueId, u32, u64);
 
 /// The state machine. See the module's text.
 pub struct Scheduler {
@@ -59,6 +62,8 @@ pub struct Scheduler {
     /// Graphs that wait until others have finished, because both do not fit.
     pending: VecDeque<GraphId>,
     launches: BTreeMap<LaunchId, Flight>,
+    /// Moves over links of lost devices that may still read their sources: those stay pinned until the report.
+    strays: BTreeMap<CopyId, (GraphId, [Held; 1])>,
     /// Launches and moves under way, of all graphs.
     flying: usize,
     /// Host bytes promised to the graphs that run: the sum of their `base + peak`.
@@ -85,6 +90,7 @@ impl Scheduler {
             jobs: BTreeMap::new(),
             pending: VecDeque::new(),
             launches: BTreeMap::new(),
+            strays: BTreeMap::new(),
             flying: 0,
             promised: 0,
             extra: 0,
@@ -376,6 +382,7 @@ impl Scheduler {
         self.jobs.remove(&id);
         // A device that is gone reports no more.
         let devices = &self.devices;
+        self.strays.retain(|_, (graph, _)| *graph != id);
         self.launches.retain(|_, f| f.graph != id || devices[f.device.index()].alive);
     }
 

@@ -6,7 +6,7 @@
 
 use super::event::Operands;
 use super::job::{Arrival, State};
-use super::{Action, Flight, Item, Scheduler};
+use super::{Action, Flight, Held, Item, Scheduler};
 use crate::device::HOST;
 use crate::id::{DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
 use crate::kernel::Form;
@@ -228,7 +228,7 @@ impl Scheduler {
         space: SpaceId,
         operands: &Operands,
         actions: &mut Vec<Action>,
-    ) -> Vec<(ValueId, u32, u64)> {
+    ) -> Vec<Held> {
         let graph = self.jobs[&id].graph.clone();
         for output in graph.outputs(task) {
             if let Some(at) = self.own_output(id, output.value, space) {
@@ -244,7 +244,7 @@ impl Scheduler {
     }
 
     /// The replicas of these operands, as (value, replica, serial).
-    fn holds(&self, id: GraphId, what: impl Iterator<Item = (ValueId, Form)>, space: SpaceId) -> Vec<(ValueId, u32, u64)> {
+    fn holds(&self, id: GraphId, what: impl Iterator<Item = (ValueId, Form)>, space: SpaceId) -> Vec<Held> {
         let job = &self.jobs[&id];
         what.filter_map(|(value, form)| job.find(value, space, form).map(|at| (value, at, job.replica(at).serial))).collect()
     }
@@ -266,17 +266,21 @@ impl Scheduler {
         }
     }
 
+    /// The link of a lost device moves nothing more; the move under way may still read and write its places.
     fn drop_crossings(&mut self, at: DeviceId, actions: &mut Vec<Action>) {
         for direction in 0..2 {
             let link = &mut self.devices[at.index()].links[direction];
-            let mut crossings: Vec<_> = link.queue.drain(..).collect();
-            crossings.extend(link.current.take().map(|c| c.1));
+            let (queue, current) = (std::mem::take(&mut link.queue), link.current.take());
             link.queued_ns = 0;
-            for c in crossings {
+            for c in queue {
                 self.landed(c.graph);
-                let job = self.jobs.get_mut(&c.graph).expect("a graph stays while something of it flies");
-                job.replica_mut(c.from).pins -= 1;
-                // The bytes may still be under way: their place is not handed out again.
+                self.jobs.get_mut(&c.graph).expect("a graph stays while something of it flies").replica_mut(c.from).pins -= 1;
+                self.discard(c.graph, c.value, c.to);
+            }
+            if let Some((copy, c)) = current {
+                self.landed(c.graph);
+                let serial = self.jobs[&c.graph].replica(c.from).serial;
+                self.strays.insert(copy, (c.graph, [(c.value, c.from, serial)]));
                 self.lose(c.graph, c.value, c.to, actions);
             }
         }
@@ -353,7 +357,7 @@ impl Scheduler {
     }
 
     /// An abandoned launch has reported after all: what it read may be dropped now.
-    pub(super) fn bury(&mut self, id: GraphId, held: &[(ValueId, u32, u64)]) {
+    pub(super) fn bury(&mut self, id: GraphId, held: &[Held]) {
         for &(value, at, serial) in held {
             let Some(job) = self.jobs.get_mut(&id) else { return };
             if job.of(value).any(|r| r == at) && job.replica(at).serial == serial {

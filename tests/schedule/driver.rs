@@ -106,7 +106,6 @@ pub struct World {
     sequence: u64,
     serial: u64,
     limit: u64,
-    peak: u64,
     faults: Faults,
     troubled: bool,
     dice: Dice,
@@ -140,7 +139,6 @@ impl World {
             sequence: 0,
             serial: 0,
             limit,
-            peak: 0,
             troubled: !faults.at.is_empty(),
             dice: Dice::new(seed),
             faults,
@@ -231,37 +229,8 @@ impl World {
         self.before(&event);
         self.log.push((at, event.clone()));
         let mut actions = Vec::new();
-        if std::env::var("TRACE").is_ok() {
-            eprintln!(
-                "DBG {at} EVENT {}",
-                match &event {
-                    Event::DeviceLost { device } => format!("lost {device}"),
-                    Event::Done { launch, .. } => format!("done {launch}"),
-                    Event::LaunchLost { launch } => format!("launchlost {launch}"),
-                    Event::LaunchFailed { launch } => format!("failed {launch}"),
-                    Event::Moved { copy, arrived } => format!("moved {copy} {arrived}"),
-                    Event::Tick => "tick".into(),
-                    Event::Retire { graph } => format!("retire {graph}"),
-                    _ => "other".into(),
-                }
-            );
-        }
         self.scheduler.step(at, event, &mut actions);
         for action in &actions {
-            if std::env::var("TRACE").is_ok() {
-                eprintln!(
-                    "DBG {at} {action:?} {}",
-                    match action {
-                        Action::Run { launch, graph, task, .. } => format!(
-                            "{:?} in {:?} out {:?}",
-                            self.scheduler.operands(*launch),
-                            self.graphs[graph].inputs(*task),
-                            self.graphs[graph].outputs(*task)
-                        ),
-                        _ => String::new(),
-                    }
-                );
-            }
             self.obey(at, action);
         }
         self.actions.extend(actions);
@@ -293,7 +262,6 @@ impl World {
 
     fn check_memory(&mut self) {
         let used = self.scheduler.used_bytes(HOST);
-        self.peak = self.peak.max(used);
         if self.troubled {
             return;
         }
@@ -522,15 +490,4 @@ impl World {
         assert_eq!(found, content, "{value} at {place:?}");
         key
     }
-}
-
-/// The recorded events, given to a new scheduler, give the same actions.
-pub fn replays(world: &World, policy: Box<dyn Policy>) {
-    let mut scheduler = Scheduler::new(policy);
-    scheduler.set_stall_rule(10, 1_000_000);
-    let mut actions = Vec::new();
-    for (at, event) in &world.log {
-        scheduler.step(*at, event.clone(), &mut actions);
-    }
-    assert!(actions == world.actions, "a replay acts otherwise");
 }

@@ -214,18 +214,6 @@ pub fn cholesky(t: usize, len: usize) -> (Arc<TaskGraph>, Vec<usize>) {
     (m.build(), kinds)
 }
 
-/// `n` independent tasks without arrays.
-pub fn independent(n: usize) -> Arc<TaskGraph> {
-    let mut m = Maker::new(1, 1, 1);
-    let k = m.b.kernel(kernel("nothing", &[]));
-    let a = m.given();
-    for _ in 0..n {
-        let v = m.pooled();
-        m.task(k, &[a], &[write(v)]);
-    }
-    m.build()
-}
-
 /// Random layered work: reads, writes, updates, several outputs, pooled, windowed and opaque values, packed inputs, I/O tasks.
 /// Also says which tasks only the host (false), only the I/O lane (true) can run.
 pub fn random(seed: u64, n: usize) -> (Arc<TaskGraph>, Vec<Option<bool>>) {

@@ -8,7 +8,7 @@ use chunkwise::schedule::{Auto, CANNOT, Estimates, Event, Only, Policy, Schedule
 use chunkwise::task::TaskGraph;
 use proptest::prelude::*;
 
-use super::driver::{Faults, Submission, World, replays};
+use super::driver::{Faults, Submission, World};
 use super::graphs::{self, Dice};
 
 pub fn cpu(workers: u32) -> DeviceSpec {
@@ -68,7 +68,7 @@ fn estimates(graph: &TaskGraph, only: &[Option<bool>], devices: &[DeviceSpec], d
 /// One case: `tasks` per graph, everything else from the seed; `trouble` injects faults.
 fn case(seed: u64, tasks: usize, trouble: bool) {
     let mut dice = Dice::new(seed ^ 0x5EED);
-    let mut devices = platform(dice.below(4), &mut dice);
+    let devices = platform(dice.below(4), &mut dice);
     let which = dice.below(3);
     let count = 1 + usize::from(dice.percent(35)) + usize::from(dice.percent(15));
     let scratch = dice.below(200) as u64;
@@ -100,7 +100,7 @@ fn case(seed: u64, tasks: usize, trouble: bool) {
         2 => largest.saturating_mul(2),
         _ => u64::MAX,
     };
-    let faults = if trouble { faults(&mut dice, &mut devices, &submissions, limit) } else { Faults::default() };
+    let faults = if trouble { faults(&mut dice, &devices, &submissions, limit) } else { Faults::default() };
     let mut world = World::new(policy(which), devices, limit, faults, seed);
     if dice.percent(30) {
         let room = 4000 + dice.below(4000) as u64;
@@ -113,7 +113,7 @@ fn case(seed: u64, tasks: usize, trouble: bool) {
     replays(&world, policy(which));
 }
 
-fn faults(dice: &mut Dice, devices: &mut Vec<DeviceSpec>, submissions: &[Submission], limit: u64) -> Faults {
+fn faults(dice: &mut Dice, devices: &[DeviceSpec], submissions: &[Submission], limit: u64) -> Faults {
     let mut faults = Faults::default();
     let time = |dice: &mut Dice| dice.below(20_000) as u64;
     if dice.percent(50) {
@@ -154,6 +154,17 @@ fn faults(dice: &mut Dice, devices: &mut Vec<DeviceSpec>, submissions: &[Submiss
         faults.at.push((time(dice), Event::Tick));
     }
     faults
+}
+
+/// The recorded events, given to a new scheduler, give the same actions.
+pub fn replays(world: &World, policy: Box<dyn Policy>) {
+    let mut scheduler = Scheduler::new(policy);
+    scheduler.set_stall_rule(10, 1_000_000);
+    let mut actions = Vec::new();
+    for (at, event) in &world.log {
+        scheduler.step(*at, event.clone(), &mut actions);
+    }
+    assert!(actions == world.actions, "a replay acts otherwise");
 }
 
 proptest! {
