@@ -18,7 +18,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 fn device(kind: DeviceKind, workers: u32, queue: u32, own: Option<SpaceId>) -> DeviceSpec {
     let link = LinkSpec { latency_ns: 10_000, bytes_per_s: 20e9 };
     let (space, link) = (own.unwrap_or(HOST), own.map(|_| [link, link]));
-    DeviceSpec { name: "bench".into(), model: "bench".into(), kind, workers, queue, space, link }
+    DeviceSpec { name: "bench".into(), model: "bench".into(), kind, workers, queue, space, link, gpu: None }
 }
 
 fn simulation(graph: &TaskGraph, only: &[Option<bool>], gpu: bool) -> Simulation {

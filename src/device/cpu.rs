@@ -60,6 +60,7 @@ impl Cpu {
             queue: threads as u32,
             space,
             link,
+            gpu: None,
         };
         let link = link.map(crossing::start).transpose();
         let link =
@@ -82,7 +83,7 @@ impl Device for Cpu {
     fn launch(&self, launch: Launch) {
         self.pool.spawn(move || {
             let worker = rayon::current_thread_index().unwrap_or(0) as u32;
-            let Launch { kernel, body, done } = launch;
+            let Launch { kernel, body, done, .. } = launch;
             let start = Instant::now();
             // Taken, not borrowed: a task that computes another array comes back here on the same thread.
             let mut scratch = SCRATCH.take();

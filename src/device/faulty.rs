@@ -71,7 +71,7 @@ impl Device for Faulty {
                     Body::Pack { .. } => Body::Run { params: vec![], inputs: vec![], outputs: vec![], scratch_bytes: 0 },
                 };
                 let kernel = Arc::new(Broken { panics: matches!(self.injection, Injection::Panic) });
-                self.inner.launch(Launch { kernel, body, done: launch.done });
+                self.inner.launch(Launch { kernel, body, estimate_ns: launch.estimate_ns, done: launch.done });
             }
             Injection::DeviceError => {
                 let error = Error::Task { task: "injected".into(), message: "device error".into() };

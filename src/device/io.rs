@@ -47,6 +47,7 @@ impl IoLane {
             queue: THREADS,
             space: HOST,
             link: None,
+            gpu: None,
         };
         Self { spec, queue, receiver: Arc::downgrade(&receiver) }
     }
@@ -63,7 +64,7 @@ fn serve(worker: u32, receiver: &Arc<Mutex<mpsc::Receiver<Launch>>>) {
 }
 
 fn serve_one(launch: Launch, worker: u32, scratch: &mut Vec<u64>) {
-    let Launch { kernel, body, done } = launch;
+    let Launch { kernel, body, done, .. } = launch;
     let start = Instant::now();
     let (outcome, opaque) = execute(&*kernel, body, scratch);
     drop(kernel); // before the report: it may hold a file that the waiter wants to be closed

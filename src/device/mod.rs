@@ -26,7 +26,7 @@ pub use io::IoLane;
 
 use crate::error::Error;
 use crate::id::SpaceId;
-use crate::kernel::{Fault, Kernel, Lane, Scratch};
+use crate::kernel::{Fault, Form, GpuFacts, Kernel, Lane, Scratch};
 use crate::shape::{ChunkView, ChunkViewMut, Layout, Opaque};
 
 /// The host's memory, where caller's arrays and results live.
@@ -78,9 +78,18 @@ pub struct DeviceSpec {
     pub space: SpaceId,
     /// Link from the host to its space and back; `None` if that is the host's own memory.
     pub link: Option<[LinkSpec; 2]>,
+    /// What programs for it may use; `None` for devices that run CPU bodies.
+    pub gpu: Option<GpuFacts>,
 }
 
 impl DeviceSpec {
+    /// The form in which the device takes an operand that a kernel's CPU body wants as `form`: GPUs take all chunks plain, and
+    /// contiguous.
+    #[must_use]
+    pub fn form(&self, form: Form) -> Form {
+        if self.gpu.is_some() { Form::Plain } else { form }
+    }
+
     /// Whether the device is of the kind that executes this lane.
     #[must_use]
     pub fn serves(&self, lane: Lane) -> bool {
@@ -136,6 +145,8 @@ pub struct Launch {
     pub kernel: Arc<dyn Kernel>,
     /// What to do with it.
     pub body: Body,
+    /// Time it is expected to take: what keeps launches of a GPU short.
+    pub estimate_ns: u64,
     /// Called once, when it is over.
     pub done: Done,
 }
@@ -176,6 +187,10 @@ pub enum Failure {
     Panic(String),
     /// The device failed; the task can be rerun elsewhere.
     Device(Error),
+    /// The device's memory is full: less of it must be used, or another device.
+    OutOfMemory(Error),
+    /// The device is gone, with everything in its memory.
+    Lost(Error),
 }
 
 /// See the module's text for the contract.

@@ -15,6 +15,7 @@ pub mod block_sum;
 pub mod dense;
 pub mod gemv;
 pub mod mandelbrot;
+pub mod program;
 pub mod random;
 mod rows;
 pub mod simd;
@@ -25,6 +26,8 @@ pub mod zeros;
 
 use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
+
+pub use program::{GpuFacts, Pass, Program, Shader};
 
 /// Floating-point operations and bytes that a task needs: what a roofline wants to know.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -152,7 +155,18 @@ pub trait Kernel: Send + Sync + 'static {
         unreachable!("kernel {} has no packed form {form}", self.name())
     }
 
-    /// Computes the outputs.
+    /// The GPU half for these operands (inputs, then outputs; all contiguous, in plain form), or `None` where the kernel has none
+    /// for them. It may be in a dtype or of a size that the GPU does not take: whoever asks checks that.
+    fn program(&self, _params: &[u8], _operands: &[ChunkMeta<'_>], _gpu: &GpuFacts) -> Option<Program> {
+        None
+    }
+
+    /// What a program's fault words say, if they say anything.
+    fn fault(&self, _params: &[u8], _words: [u32; 4]) -> Option<Fault> {
+        None
+    }
+
+    /// Computes the outputs on the CPU.
     ///
     /// # Errors
     /// A [`Fault`] when the data (or a file) do not allow a result.

@@ -259,7 +259,10 @@ impl Inner {
         let to = run.packed(&state.buffers, task, value, form, to);
         let kernel = run.graph.kernel(task).clone();
         let done = self.report_to(launch, graph, None, device);
-        Some((self.devices[device.index()].clone(), Launch { kernel, body: Body::Pack { form, from, to }, done }))
+        Some((
+            self.devices[device.index()].clone(),
+            Launch { kernel, body: Body::Pack { form, from, to }, estimate_ns: 0, done },
+        ))
     }
 
     fn stalled(&self, state: &State, graph: GraphId, task: TaskId, device: Option<DeviceId>, ns: (u64, u64)) -> Error {
@@ -304,7 +307,7 @@ impl Inner {
         let scratch_bytes = run.priced.scratch_bytes;
         let predicted = state.scheduler.prediction(launch).map_or(0, |p| p.1);
         let done = self.report_to(launch, graph, Some((task, predicted)), device);
-        Ok(Launch { kernel, body: Body::Run { params, inputs, outputs, scratch_bytes }, done })
+        Ok(Launch { kernel, body: Body::Run { params, inputs, outputs, scratch_bytes }, estimate_ns: predicted, done })
     }
 
     /// The report of a launch. It does not keep the session alive: a wedged launch must not.
@@ -380,7 +383,7 @@ impl Inner {
         match failure {
             Failure::Fault(fault) => run.fail(fault.into()),
             Failure::Panic(message) => run.fail(Error::Panicked { task: name, message }),
-            Failure::Device(error) => {
+            Failure::Device(error) | Failure::OutOfMemory(error) | Failure::Lost(error) => {
                 let strikes = &mut state.strikes[device.index()];
                 *strikes += 1;
                 let attempts = run.attempts.entry(task.unwrap_or(TaskId(u32::MAX))).or_default();

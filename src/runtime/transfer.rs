@@ -78,7 +78,7 @@ impl Inner {
 
 fn as_error(failure: Failure) -> Error {
     match failure {
-        Failure::Device(error) => error,
+        Failure::Device(error) | Failure::OutOfMemory(error) | Failure::Lost(error) => error,
         Failure::Fault(fault) => fault.into(),
         Failure::Panic(message) => Error::Panicked { task: "move".into(), message },
     }

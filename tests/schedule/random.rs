@@ -25,7 +25,7 @@ pub fn gpu(space: u16, link: [LinkSpec; 2]) -> DeviceSpec {
 
 pub fn device(name: &str, kind: DeviceKind, workers: u32, queue: u32, own: Option<(u16, [LinkSpec; 2])>) -> DeviceSpec {
     let space = own.map_or(HOST, |o| SpaceId(o.0));
-    DeviceSpec { name: name.into(), model: "test".into(), kind, workers, queue, space, link: own.map(|o| o.1) }
+    DeviceSpec { name: name.into(), model: "test".into(), kind, workers, queue, space, link: own.map(|o| o.1), gpu: None }
 }
 
 pub fn link(gb_per_s: f64) -> [LinkSpec; 2] {
