@@ -329,7 +329,8 @@ impl Inner {
     fn reported(self: &Arc<Self>, what: (LaunchId, GraphId, DeviceId), task: Option<(TaskId, u64)>, report: Report) {
         let (launch, graph, device) = what;
         let end_ns = self.now_ns();
-        let Report { elapsed_ns, worker, opaque, outcome } = report;
+        let Report { elapsed_ns, since_ns, worker, opaque, outcome } = report;
+        let end_ns = end_ns.saturating_sub(since_ns);
         self.with_events(|state, events| {
             // Reports of launches that were given up only free what they held.
             let live = state.scheduler.operands(launch).is_some();
