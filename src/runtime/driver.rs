@@ -294,7 +294,8 @@ impl Inner {
             }
         }
         let inputs = operands.inputs.iter().enumerate();
-        let inputs = inputs.map(|(i, &place)| run.input(&state.buffers, task, i, place)).collect();
+        let spec = &self.specs[device.index()].0;
+        let inputs = inputs.map(|(i, &place)| run.input(&state.buffers, spec, (task, i), place)).collect();
         let outputs = run.graph.outputs(task).iter().zip(&operands.outputs);
         let outputs = outputs.map(|(operand, &(place, old))| Output {
             to: run.data(&state.buffers, operand.value, place),
