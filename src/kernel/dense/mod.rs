@@ -16,6 +16,7 @@ mod micro;
 mod pack;
 mod packing;
 mod potrf;
+mod product;
 mod syrk;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ mod trsm;
 
 pub use gemm::{Gemm, ProductParams};
 pub use potrf::{Potrf, PotrfParams};
+pub(super) use product::SHADER as GEMM_SHADER;
 pub use syrk::Syrk;
 pub use trsm::Trsm;
 
