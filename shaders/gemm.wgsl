@@ -10,7 +10,7 @@ struct Params {
     m: u32,
     n: u32,
     k: u32,
-    lower: u32, // 1: skip the tiles that lie above the diagonal
+    lower: u32, // not 0: only tiles that reach the lower triangle, numbered by `lower_tile`
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -45,9 +45,11 @@ fn tile_of(id: vec3<u32>, count: vec3<u32>, side: u32) -> vec2<u32> {
         return nothing;
     }
     let group = p.first + folded;
+    if (p.lower != 0u) {
+        return lower_tile(group) * side;
+    }
     let across = (p.n + side - 1u) / side;
-    let tile = vec2<u32>(group / across, group % across) * side;
-    return select(tile, nothing, p.lower == 1u && tile.y > tile.x);
+    return vec2<u32>(group / across, group % across) * side;
 }
 
 // Four elements from column k, zeros beyond the last. A row beyond the last is the last again: what it gives is not stored.

@@ -57,3 +57,15 @@ fn multiply(sum: ptr<function, Patch>, t: u32) {
         multiply_column(sum, at + 27u, t);
     }
 }
+
+// Row and column of tile `index` of a lower triangle of tiles, which are numbered row by row: 0; 1, 2; 3, 4, 5.
+fn lower_tile(index: u32) -> vec2<u32> {
+    var row = u32((sqrt(8.0 * f32(index) + 1.0) - 1.0) * 0.5);
+    while (row * (row + 1u) / 2u > index) {
+        row -= 1u;
+    }
+    while ((row + 1u) * (row + 2u) / 2u <= index) {
+        row += 1u;
+    }
+    return vec2<u32>(row, index - row * (row + 1u) / 2u);
+}

@@ -31,7 +31,8 @@ use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 pub use program::{GpuFacts, Pass, Program, Shader};
 
 /// Every shader: what a GPU compiles ahead, and what is checked against the kernels' parameters.
-pub static SHADERS: &[&Shader] = &[&mandelbrot::SHADER, &gemv::SHADER, &sums::SHADER, &dense::GEMM_SHADER];
+pub static SHADERS: &[&Shader] =
+    &[&mandelbrot::SHADER, &gemv::SHADER, &sums::SHADER, dense::SHADERS[0], dense::SHADERS[1], dense::SHADERS[2]];
 
 /// Floating-point operations and bytes that a task needs: what a roofline wants to know.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -24,15 +24,22 @@ mod trsm;
 
 pub use gemm::{Gemm, ProductParams};
 pub use potrf::{Potrf, PotrfParams};
-pub(super) use product::SHADER as GEMM_SHADER;
 pub use syrk::Syrk;
 pub use trsm::Trsm;
 
-use crate::kernel::Scratch;
 use crate::kernel::simd::level;
+use crate::kernel::{Scratch, Shader};
 use crate::shape::{ChunkViewMut, DType};
 use block::DIAGONAL;
 use micro::Num;
+
+/// The shaders: of gemm and syrk, of trsm, of potrf.
+pub(super) static SHADERS: [&Shader; 3] = [&product::SHADER, &trsm::SHADER, &potrf::SHADER];
+
+/// Side of the blocks in which the shaders of trsm and potrf work.
+const BLOCK: usize = 32;
+/// Rows that one of their workgroups solves for.
+const SOLVED: usize = 64;
 
 /// Packed form of a left operand: panels as high as the register tile.
 pub const LEFT: u8 = 0;

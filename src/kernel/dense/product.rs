@@ -13,7 +13,7 @@ shader_params!(
         m,
         n,
         k,
-        /// Not 0: tiles above the diagonal are left out.
+        /// Not 0: tiles above the diagonal are left out, and m = n.
         lower,
     }
 );
@@ -55,7 +55,10 @@ pub(super) fn program(operands: &[ChunkMeta<'_>], lower: bool, most: Work, gpu: 
     }
     let double = usize::from(real == DType::F64);
     let fits = |v: &Variant| v.invocations <= gpu.invocations && v.workgroup_bytes[double] <= gpu.workgroup_bytes;
-    let tiles = |side: usize| m.div_ceil(side) * n.div_ceil(side);
+    let tiles = |side: usize| match (m.div_ceil(side), n.div_ceil(side)) {
+        (rows, _) if lower => rows * (rows + 1) / 2,
+        (rows, columns) => rows * columns,
+    };
     let small = match gpu.product {
         0 => tiles(MEDIUM.side) < FEW,
         chosen => chosen == 1,
