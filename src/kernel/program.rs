@@ -111,6 +111,18 @@ pub struct GpuFacts {
     pub product: u8,
 }
 
+impl GpuFacts {
+    /// A GPU that runs every program.
+    pub(crate) const ANY: Self = Self {
+        f64: true,
+        binding_bytes: u64::MAX,
+        bindings: u32::MAX,
+        invocations: u32::MAX,
+        workgroup_bytes: u32::MAX,
+        product: 0,
+    };
+}
+
 /// Largest operand in bytes: what a binding takes on Vulkan and DX12, and far from where `u32` indices end.
 const LARGEST_OPERAND: u64 = (1 << 31) - 1;
 

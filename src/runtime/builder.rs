@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::Session;
-use super::discover::{Absent, Discovery};
+use super::discover::Discovery;
 use super::driver::{Inner, State};
 use super::members::{Member, Members};
 use crate::cost::CostModel;
@@ -216,7 +216,7 @@ fn check_placement(session: &Session) -> Result<()> {
     if there(session) {
         return Ok(());
     }
-    let absent = session.discover();
+    session.discover();
     if there(session) {
         return Ok(());
     }
@@ -227,15 +227,6 @@ fn check_placement(session: &Session) -> Result<()> {
             wanted: format!("number {index}"),
             found: format!("this session has {names} (io serves files and does not compute)"),
         },
-        _ => Error::NoDevice { wanted: "gpu".into(), found: format!("{}; use --device cpu or auto", none(&absent)) },
+        _ => Error::NoDevice { wanted: "gpu".into(), found: format!("{}; use --device cpu or auto", session.why_no_gpu()) },
     })
-}
-
-/// Why there is no GPU.
-fn none(absent: &[Absent]) -> String {
-    if !cfg!(feature = "gpu") {
-        return "this build computes on the CPU only (feature `gpu` is off)".into();
-    }
-    let each: Vec<String> = absent.iter().map(|a| format!("{}: {}", a.name, a.why)).collect();
-    if each.is_empty() { "no Vulkan, Metal or DX12 adapter found".into() } else { each.join("; ") }
 }

@@ -61,6 +61,22 @@ impl Discovery {
         true
     }
 
+    /// In one line, why a session has no GPU.
+    pub(super) fn why_none(&self) -> String {
+        let state = self.lock();
+        match state.0 {
+            _ if !cfg!(feature = "gpu") => "none: this build computes on the CPU only (feature `gpu` is off)".into(),
+            Stage::Off => "none: the session was made without".into(),
+            Stage::NotYet => "not looked for: the work was too small to gain from one".into(),
+            Stage::Running => "not ready yet: it is still being opened".into(),
+            Stage::Done if state.1.is_empty() => "none: no Vulkan, Metal or DX12 adapter found".into(),
+            Stage::Done => {
+                let each: Vec<String> = state.1.iter().map(|a| format!("{}: {}", a.name, a.why)).collect();
+                format!("none: {}", each.join("; "))
+            }
+        }
+    }
+
     /// GPUs that are not used.
     pub(super) fn absent(&self) -> Vec<Absent> {
         self.lock().1.clone()

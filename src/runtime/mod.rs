@@ -91,6 +91,12 @@ impl Session {
         self.0.discovery.absent()
     }
 
+    /// In one line, why the session has no GPU.
+    #[must_use]
+    pub fn why_no_gpu(&self) -> String {
+        self.0.discovery.why_none()
+    }
+
     /// What a device with memory of its own has done so far: launches, submissions, moves. Zeros for the others.
     #[must_use]
     pub fn counters(&self, device: DeviceId) -> Counters {

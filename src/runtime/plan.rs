@@ -174,17 +174,19 @@ fn passes(graph: &TaskGraph, task: TaskId, facts: &GpuFacts) -> Result<usize, Un
     let values = graph.inputs(task).iter().chain(graph.outputs(task)).map(|o| o.value);
     let metas: Vec<ChunkMeta<'_>> =
         values.map(|v| ChunkMeta { dtype: graph.dtype(v), shape: graph.shape(v), data: None }).collect();
-    let kernel = graph.kernel(task);
-    let program = kernel.program(graph.params(task), &metas, facts).ok_or(Unable::NoHalf)?;
+    let (kernel, params) = (graph.kernel(task), graph.params(task));
+    if let Some(program) = kernel.program(params, &metas, facts) {
+        return Ok(program.passes.len());
+    }
+    // Would another GPU run it?
+    let Some(program) = kernel.program(params, &metas, &GpuFacts::ANY) else { return Err(Unable::NoHalf) };
     let bytes = |m: &ChunkMeta<'_>| (m.shape.iter().product::<usize>() * m.dtype.bytes()) as u64;
     let largest = metas.iter().map(bytes).max().unwrap_or(0).max(program.scratch_bytes);
-    if program.real == DType::F64 && !facts.f64 {
-        Err(Unable::NoF64(kernel.name()))
-    } else if largest > facts.binding_bytes {
-        Err(Unable::TooLarge { kernel: kernel.name(), bytes: largest, most: facts.binding_bytes })
-    } else {
-        Ok(program.passes.len())
-    }
+    Err(match kernel.name() {
+        kernel if program.real == DType::F64 && !facts.f64 => Unable::NoF64(kernel),
+        kernel if largest > facts.binding_bytes => Unable::TooLarge { kernel, bytes: largest, most: facts.binding_bytes },
+        _ => Unable::NoHalf,
+    })
 }
 
 /// Time that each pass after the first adds where a program was never measured.

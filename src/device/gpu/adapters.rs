@@ -81,6 +81,12 @@ pub struct AdapterInfo {
 }
 
 impl AdapterInfo {
+    /// Name, backend and driver: what its measured costs depend on, and the `model` of its device.
+    #[must_use]
+    pub fn model(&self) -> String {
+        format!("{self}; {}", self.driver)
+    }
+
     /// What programs for it may use.
     #[must_use]
     pub fn facts(&self) -> GpuFacts {
