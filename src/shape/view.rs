@@ -84,6 +84,20 @@ impl Layout {
         1 + self.strides.iter().zip(&self.shape).map(|(&s, &n)| s.unsigned_abs() * (n - 1)).sum::<usize>()
     }
 
+    /// [`Layout::span`], if there is one stride per axis, none is negative, and nothing overflows: what a view needs to be valid.
+    #[must_use]
+    pub fn checked_span(&self) -> Option<usize> {
+        if self.strides.len() != self.shape.len() || self.strides.iter().any(|&s| s < 0) {
+            return None;
+        }
+        let len = self.shape.iter().try_fold(1usize, |len, &n| len.checked_mul(n))?;
+        if len == 0 {
+            return Some(0);
+        }
+        let mut axes = self.strides.iter().zip(&self.shape);
+        axes.try_fold(1usize, |span, (&s, &n)| span.checked_add(s.unsigned_abs().checked_mul(n - 1)?))
+    }
+
     /// Rows along the last axis: their count, their length, and the element offset of row `r`.
     fn row_offset(&self, mut r: usize) -> usize {
         let rank = self.shape.len();
@@ -163,10 +177,10 @@ impl<'a> ChunkView<'a> {
     /// A view of a contiguous slice, C order; for tests and for callers that hold plain slices.
     ///
     /// # Panics
-    /// If `slice` is shorter than `layout` reaches, or of another dtype.
+    /// If `slice` is shorter than `layout` reaches, or of another dtype, or a stride is negative.
     pub fn from_slice<T: Element>(slice: &'a [T], layout: &'a Layout) -> Self {
         assert!(
-            layout.dtype == T::DTYPE && layout.span() <= slice.len(),
+            layout.dtype == T::DTYPE && layout.checked_span().is_some_and(|span| span <= slice.len()),
             "layout {layout:?} over {} {}",
             slice.len(),
             T::DTYPE
@@ -236,8 +250,9 @@ impl<'a> ChunkView<'a> {
         let (rows, len) = self.layout.rows();
         assert!(r < rows, "row {r} of {rows}");
         self.layout.assert_rows_are_slices();
-        // SAFETY: r < rows, so the row lies inside the layout, which the maker proved to be readable.
-        unsafe { std::slice::from_raw_parts(self.pointer::<T>().add(self.layout.row_offset(r)), len) }
+        // SAFETY: r < rows, so the row lies inside the layout, which the maker proved to be readable; or it is empty, and then
+        // its address is nobody's (`wrapping`).
+        unsafe { std::slice::from_raw_parts(self.pointer::<T>().wrapping_add(self.layout.row_offset(r)), len) }
     }
 
     /// Element `i` of row `r`, whatever the strides.
@@ -289,10 +304,10 @@ impl<'a> ChunkViewMut<'a> {
     /// An exclusive view of a slice; for tests and for callers that hold plain slices.
     ///
     /// # Panics
-    /// If `slice` is shorter than `layout` reaches, or of another dtype.
+    /// If `slice` is shorter than `layout` reaches, or of another dtype, or a stride is negative.
     pub fn from_slice<T: Element>(slice: &'a mut [T], layout: &'a Layout) -> Self {
         assert!(
-            layout.dtype == T::DTYPE && layout.span() <= slice.len(),
+            layout.dtype == T::DTYPE && layout.checked_span().is_some_and(|span| span <= slice.len()),
             "layout {layout:?} over {} {}",
             slice.len(),
             T::DTYPE
@@ -360,8 +375,8 @@ impl<'a> ChunkViewMut<'a> {
         assert!(r < rows, "row {r} of {rows}");
         self.layout.assert_rows_are_slices();
         let offset = self.layout.row_offset(r);
-        // SAFETY: r < rows, so the row lies inside the layout, exclusively borrowed through `&mut self`.
-        unsafe { std::slice::from_raw_parts_mut(self.pointer::<T>().add(offset), len) }
+        // SAFETY: r < rows, so the row lies inside the layout, exclusively borrowed through `&mut self`; or it is empty.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer::<T>().wrapping_add(offset), len) }
     }
 
     /// All rows of a matrix `(m, n)` at once, each a slice.
@@ -374,7 +389,7 @@ impl<'a> ChunkViewMut<'a> {
         let data = self.pointer::<T>();
         // SAFETY: row r < rows lies inside the layout, exclusively borrowed through `&mut self`; `row_step` proved that the rows
         // do not overlap, and each is handed out once.
-        (0..rows).map(move |r| unsafe { std::slice::from_raw_parts_mut(data.add(r * step), len) })
+        (0..rows).map(move |r| unsafe { std::slice::from_raw_parts_mut(data.wrapping_add(r * step), len) })
     }
 
     /// Number of rows along the last axis.
@@ -446,6 +461,32 @@ mod tests {
         let flat = Layout::contiguous(DType::I32, &[2, 2]);
         ChunkViewMut::from_slice(&mut out, &flat).copy_from(view);
         assert_eq!(out, [5, 6, 9, 10]);
+    }
+
+    #[test]
+    fn layouts_that_leave_their_memory_are_refused() {
+        let layout =
+            |shape: &[usize], strides: &[isize]| Layout { dtype: DType::I32, shape: shape.into(), strides: strides.into() };
+        assert_eq!(layout(&[2, 3], &[4, 1]).checked_span(), Some(7));
+        assert_eq!(layout(&[2, 0], &[4, 1]).checked_span(), Some(0));
+        for bad in [
+            layout(&[2, 2], &[-2, 1]),
+            layout(&[5], &[]),
+            layout(&[usize::MAX, usize::MAX], &[0, 0]),
+            layout(&[4], &[isize::MAX]),
+        ] {
+            assert_eq!(bad.checked_span(), None, "{bad:?}");
+            let view = std::panic::catch_unwind(|| ChunkView::from_slice(&[1, 2, 3, 4], &bad).shape().len());
+            assert!(view.is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn empty_rows_have_no_address() {
+        let layout = Layout::contiguous(DType::I32, &[5, 0]);
+        assert!(ChunkView::from_slice(&[0i32; 0], &layout).rows::<i32>().all(<[i32]>::is_empty));
+        let mut none = [0i32; 0];
+        assert!(ChunkViewMut::from_slice(&mut none, &layout).row_mut::<i32>(4).is_empty());
     }
 
     #[test]
