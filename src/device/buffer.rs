@@ -178,6 +178,19 @@ impl Window {
         &self.layout
     }
 
+    /// The same chunk as up to `parts` chunks, cut along the first axis.
+    pub(crate) fn split_rows(&self, parts: usize) -> Vec<Self> {
+        let Some(&rows) = self.layout.shape.first() else { return vec![self.clone()] };
+        let each = rows.div_ceil(parts.max(1)).max(1);
+        let part = |first: usize| {
+            let mut layout = self.layout.clone();
+            layout.shape[0] = each.min(rows - first);
+            let offset = self.byte_offset / layout.dtype.bytes() + first * layout.strides[0].unsigned_abs();
+            Self::new(self.buffer.clone(), offset, layout)
+        };
+        (0..rows).step_by(each).map(part).collect()
+    }
+
     /// The chunk, to read.
     ///
     /// # Safety

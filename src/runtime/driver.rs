@@ -294,7 +294,8 @@ impl Inner {
             }
         }
         let inputs = operands.inputs.iter().enumerate();
-        let inputs = inputs.map(|(i, &place)| run.input(&state.buffers, task, i, place)).collect();
+        let spec = &self.specs[device.index()].0;
+        let inputs = inputs.map(|(i, &place)| run.input(&state.buffers, spec, (task, i), place)).collect();
         let outputs = run.graph.outputs(task).iter().zip(&operands.outputs);
         let outputs = outputs.map(|(operand, &(place, old))| Output {
             to: run.data(&state.buffers, operand.value, place),
@@ -324,7 +325,8 @@ impl Inner {
     fn reported(self: &Arc<Self>, what: (LaunchId, GraphId, DeviceId), task: (TaskId, Option<u64>), report: Report) {
         let (launch, graph, device) = what;
         let end_ns = self.now_ns();
-        let Report { elapsed_ns, worker, opaque, outcome } = report;
+        let Report { elapsed_ns, since_ns, worker, opaque, outcome } = report;
+        let end_ns = end_ns.saturating_sub(since_ns);
         self.with_events(|state, events| {
             // Reports of launches that were given up only free what they held.
             let live = state.scheduler.operands(launch).is_some();

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::plan::Priced;
-use crate::device::{Data, HostBuffer, Window};
+use crate::device::{Data, DeviceSpec, HostBuffer, Window};
 use crate::error::Error;
 use crate::id::{BufferId, DeviceId, GroupId, TaskId, ValueId};
 use crate::kernel::Form;
@@ -51,10 +51,16 @@ impl Run {
         }
     }
 
-    /// The bytes of an input of a task, in the form that the task takes.
-    pub(super) fn input(&self, buffers: &[Option<Arc<HostBuffer>>], task: TaskId, index: usize, place: Place) -> Data {
+    /// The bytes of an input of a task, in the form that the task takes on the device.
+    pub(super) fn input(
+        &self,
+        buffers: &[Option<Arc<HostBuffer>>],
+        spec: &DeviceSpec,
+        (task, index): (TaskId, usize),
+        place: Place,
+    ) -> Data {
         let value = self.graph.inputs(task)[index].value;
-        match (self.graph.input_form(task, index), place) {
+        match (spec.form(self.graph.input_form(task, index)), place) {
             (Form::Packed(form), Place::Buffer(buffer)) => self.packed(buffers, task, value, form, buffer),
             _ => self.data(buffers, value, place),
         }

@@ -255,6 +255,32 @@ impl<'a> ChunkView<'a> {
         unsafe { std::slice::from_raw_parts(self.pointer::<T>().wrapping_add(self.layout.row_offset(r)), len) }
     }
 
+    /// The bytes of row `r`, whatever the dtype.
+    pub(crate) fn row_bytes(&self, r: usize) -> &'a [u8] {
+        let (rows, len) = self.layout.rows();
+        assert!(r < rows && self.opaque.is_none(), "row {r} of {rows}");
+        self.layout.assert_rows_are_slices();
+        let size = self.layout.dtype.bytes();
+        // SAFETY: r < rows, so the row lies inside the layout, which the maker proved to be readable.
+        unsafe { std::slice::from_raw_parts(self.data.add(self.layout.row_offset(r) * size), len * size) }
+    }
+
+    /// All bytes of a contiguous chunk.
+    pub(crate) fn try_bytes(&self) -> Option<&'a [u8]> {
+        assert!(self.opaque.is_none(), "an opaque value has no bytes");
+        // SAFETY: contiguous, so these bytes are exactly those of the elements reachable through the layout.
+        let all = || unsafe { std::slice::from_raw_parts(self.data, self.layout.bytes() as usize) };
+        self.layout.is_contiguous().then(all)
+    }
+
+    /// A view of numbers in C order that lie in `bytes`; `None` if they are too few or not aligned, or are not plain numbers.
+    pub(crate) fn from_bytes(bytes: &'a [u8], layout: &'a Layout) -> Option<Self> {
+        let size = layout.dtype.bytes();
+        let fits = bytes.len() as u64 >= layout.bytes() && bytes.as_ptr().addr().is_multiple_of(size);
+        // SAFETY: bounds and alignment were just checked; any bytes are valid numbers (but not any are a bool).
+        (fits && layout.is_contiguous() && layout.dtype != DType::Bool).then(|| unsafe { Self::new(bytes.as_ptr(), layout) })
+    }
+
     /// Element `i` of row `r`, whatever the strides.
     ///
     /// # Panics
@@ -265,6 +291,11 @@ impl<'a> ChunkView<'a> {
         assert!(r < rows && i < len, "element ({r}, {i}) of {rows} rows of {len}");
         // SAFETY: (r, i) is reachable through the layout, which the maker proved to be readable.
         unsafe { *self.pointer::<T>().add(self.layout.row_offset(r) + i * last(self.layout)) }
+    }
+
+    /// Number of rows along the last axis.
+    pub(crate) fn row_count(&self) -> usize {
+        self.layout.rows().0
     }
 
     /// Whether the rows along the last axis are slices.

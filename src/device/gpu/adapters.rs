@@ -6,6 +6,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::kernel::GpuFacts;
 use wgpu::{Backend, Backends, DownlevelFlags, Features, InstanceDescriptor, InstanceFlags};
 
 /// What an adapter is made of.
@@ -70,10 +71,27 @@ pub struct AdapterInfo {
     pub has_timestamps: bool,
     /// Its limits.
     pub limits: AdapterLimits,
+    /// Bytes of its own memory (of an integrated GPU: of what it shares with the host), where the API tells.
+    pub memory_bytes: Option<u64>,
     /// Why it must not be used; `None` if it may.
     pub unusable: Option<String>,
     identity: Identity,
     pub(super) handle: wgpu::Adapter,
+}
+
+impl AdapterInfo {
+    /// What programs for it may use.
+    #[must_use]
+    pub fn facts(&self) -> GpuFacts {
+        GpuFacts {
+            f64: self.has_f64,
+            binding_bytes: self.limits.binding_bytes.min(self.limits.buffer_bytes),
+            bindings: self.limits.bindings,
+            invocations: self.limits.invocations,
+            workgroup_bytes: self.limits.workgroup_bytes,
+            product: 0,
+        }
+    }
 }
 
 impl fmt::Display for AdapterInfo {
@@ -124,6 +142,8 @@ fn enumerate(backends: Backends, allow_software: bool) -> Vec<AdapterInfo> {
     descriptor.backends = backends;
     // Validation layers of the driver are for developers of wgpu; wgpu's own checks stay on.
     descriptor.flags = InstanceFlags::empty();
+    // Full memory is then an error of the allocation, not the loss of the device.
+    descriptor.memory_budget_thresholds.for_resource_creation = Some(90);
     let instance = wgpu::Instance::new(descriptor);
     let adapters = pollster::block_on(instance.enumerate_adapters(backends));
     adapters.into_iter().map(|handle| describe(handle, allow_software)).collect()
@@ -169,6 +189,7 @@ fn describe(handle: wgpu::Adapter, allow_software: bool) -> AdapterInfo {
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
         },
         unusable,
+        memory_bytes: super::vulkan::memory_bytes(&handle),
         identity: Identity {
             backend: info.backend,
             vendor: info.vendor,
