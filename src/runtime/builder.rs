@@ -203,8 +203,11 @@ fn check_placement(placement: Placement, devices: &[Arc<dyn Device>]) -> Result<
         }),
         Placement::Device(index) if devices.get(index as usize).is_none_or(|d| d.spec().kind == DeviceKind::Io) => {
             Err(Error::NoDevice {
-                wanted: format!("number {index}"),
-                found: format!("this session has {} (io serves files and does not compute)", names.join(", ")),
+                wanted: "such".into(),
+                found: format!(
+                    "number {index}, but this session has {} (io serves files and does not compute)",
+                    names.join(", ")
+                ),
             })
         }
         _ => Ok(()),

@@ -275,8 +275,8 @@ impl Inner {
                 predicted_s: ns.1 as f64 * 1e-9,
             },
             None => Error::NoDevice {
-                wanted: format!("(for task {name})"),
-                found: "every device that could run it is gone or busy with stalled tasks".into(),
+                wanted: "usable".into(),
+                found: format!("every one that could run task {name} is gone or busy with stalled tasks"),
             },
         }
     }

@@ -39,7 +39,7 @@ pub struct Explanation {
     pub totals: Vec<(String, f64)>,
     /// Host memory: caller's arrays and results.
     pub array_bytes: u64,
-    /// Host memory: proven peak of all, arrays included.
+    /// Host memory: what is proved to suffice, arrays included (the peak in sequential order). More is used if the limit allows.
     pub bound_bytes: u64,
     /// Host memory: peak of the simulated run.
     pub expected_bytes: u64,
@@ -155,10 +155,10 @@ impl fmt::Display for Explanation {
         writeln!(f, "predicted: {}", totals.join("   "))?;
         write!(
             f,
-            "memory: {} in arrays, at most {} in all (proved), {} expected, limit {}",
+            "memory: {} in arrays, {} expected; {} would do (proved), the limit is {}",
             Bytes(self.array_bytes),
-            Bytes(self.bound_bytes),
             Bytes(self.expected_bytes),
+            Bytes(self.bound_bytes),
             Bytes(self.limit_bytes)
         )?;
         self.notes.iter().try_for_each(|note| write!(f, "\n{note}"))
