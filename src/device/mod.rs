@@ -27,7 +27,7 @@ pub use io::IoLane;
 use crate::error::{Error, Result};
 use crate::id::SpaceId;
 use crate::kernel::{Fault, Form, GpuFacts, Kernel, Lane, Scratch};
-use crate::shape::{ChunkView, ChunkViewMut, Layout, Opaque};
+use crate::shape::{ChunkView, ChunkViewMut, DType, Layout, Opaque};
 
 /// The host's memory, where caller's arrays and results live.
 pub const HOST: SpaceId = SpaceId(0);
@@ -340,7 +340,7 @@ fn run_kernel(
 }
 
 fn opaque_layout() -> &'static Layout {
-    static LAYOUT: std::sync::LazyLock<Layout> = std::sync::LazyLock::new(|| Layout::contiguous(crate::shape::DType::U8, &[]));
+    static LAYOUT: std::sync::LazyLock<Layout> = std::sync::LazyLock::new(|| Layout::contiguous(DType::U8, &[]));
     &LAYOUT
 }
 
@@ -353,6 +353,16 @@ pub(crate) fn input_view(bytes: &Data) -> ChunkView<'_> {
         Data::Opaque(Some(value)) => ChunkView::of_opaque(value, opaque_layout()),
         Data::Opaque(None) => panic!("opaque input without a value"),
         Data::Remote(_) => panic!("a chunk in another memory space"),
+    }
+}
+
+/// Fills a chunk of `f32`, `f64` or `i32` that nobody else uses: element `i` in C order is `value(i)`.
+pub(crate) fn write(window: &Window, value: impl Fn(usize) -> f64) {
+    let mut view = host_view_mut(window);
+    match window.layout().dtype {
+        DType::F32 => view.slice_mut::<f32>().iter_mut().enumerate().for_each(|(i, x)| *x = value(i) as f32),
+        DType::F64 => view.slice_mut::<f64>().iter_mut().enumerate().for_each(|(i, x)| *x = value(i)),
+        _ => view.slice_mut::<i32>().iter_mut().enumerate().for_each(|(i, x)| *x = value(i) as i32),
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::plan::Priced;
-use crate::device::{Data, DeviceSpec, HostBuffer, Window};
+use crate::device::{Data, DeviceSpec, HostBuffer, Memory, Remote, Window};
 use crate::error::Error;
 use crate::id::{BufferId, DeviceId, GroupId, TaskId, ValueId};
 use crate::kernel::Form;
@@ -36,13 +36,13 @@ pub(super) struct Run {
 
 impl Run {
     /// The bytes of a value at a place, in plain form.
-    pub(super) fn data(&self, buffers: &[Option<Arc<HostBuffer>>], value: ValueId, place: Place) -> Data {
+    pub(super) fn data(&self, buffers: &[Option<Memory>], value: ValueId, place: Place) -> Data {
         match (place, self.graph.home(value)) {
             _ if self.graph.is_opaque(value) => Data::Opaque(self.opaque.get(&value).cloned()),
             (Place::Opaque, _) => Data::Opaque(self.opaque.get(&value).cloned()),
             (Place::Buffer(buffer), _) => {
                 let layout = Layout::contiguous(self.graph.dtype(value), self.graph.shape(value));
-                Data::Host(pooled(buffers, buffer, layout))
+                pooled(buffers, buffer, layout)
             }
             (Place::Home, Home::Window { array, offset }) => {
                 Data::Host(Window::new(self.arrays[array.index()].clone(), offset, self.graph.layout(value)))
@@ -54,7 +54,7 @@ impl Run {
     /// The bytes of an input of a task, in the form that the task takes on the device.
     pub(super) fn input(
         &self,
-        buffers: &[Option<Arc<HostBuffer>>],
+        buffers: &[Option<Memory>],
         spec: &DeviceSpec,
         (task, index): (TaskId, usize),
         place: Place,
@@ -66,17 +66,10 @@ impl Run {
         }
     }
 
-    pub(super) fn packed(
-        &self,
-        buffers: &[Option<Arc<HostBuffer>>],
-        task: TaskId,
-        value: ValueId,
-        form: u8,
-        buffer: BufferId,
-    ) -> Data {
+    pub(super) fn packed(&self, buffers: &[Option<Memory>], task: TaskId, value: ValueId, form: u8, buffer: BufferId) -> Data {
         let meta = ChunkMeta { dtype: self.graph.dtype(value), shape: self.graph.shape(value), data: None };
         let (dtype, len) = self.graph.kernel(task).packed_len(form, meta);
-        Data::Host(pooled(buffers, buffer, Layout::contiguous(dtype, &[len])))
+        pooled(buffers, buffer, Layout::contiguous(dtype, &[len]))
     }
 
     pub(super) fn fail(&mut self, error: Error) {
@@ -84,9 +77,11 @@ impl Run {
     }
 }
 
-fn pooled(buffers: &[Option<Arc<HostBuffer>>], id: BufferId, layout: Layout) -> Window {
-    let buffer = buffers[id.index()].clone().expect("a place names a buffer that was allocated");
-    Window::new(buffer, 0, layout)
+fn pooled(buffers: &[Option<Memory>], id: BufferId, layout: Layout) -> Data {
+    match buffers[id.index()].clone().expect("a place names a buffer that was allocated") {
+        Memory::Host(buffer) => Data::Host(Window::new(buffer, 0, layout)),
+        Memory::Remote(memory) => Data::Remote(Remote { memory, layout }),
+    }
 }
 
 /// One task's run on a device. Times count from the session's start.
@@ -147,6 +142,8 @@ pub struct RunReport {
     pub moves: Vec<MoveSpan>,
     /// When it was submitted, ns from the session's start.
     pub submitted_ns: u64,
+    /// Devices of the session that could not run some of the work, and why: (device, reason).
+    pub idle: Vec<(String, String)>,
 }
 
 impl RunReport {

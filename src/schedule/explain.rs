@@ -39,7 +39,8 @@ pub struct Explanation {
     pub totals: Vec<(String, f64)>,
     /// Host memory: caller's arrays and results.
     pub array_bytes: u64,
-    /// Host memory: what is proved to suffice, arrays included (the peak in sequential order). More is used if the limit allows.
+    /// Host memory that suffices, arrays included: the proven peak of the tasks one after the other. Where the limit allows more, more
+    /// tasks at once may use more.
     pub bound_bytes: u64,
     /// Host memory: peak of the simulated run.
     pub expected_bytes: u64,
@@ -155,10 +156,10 @@ impl fmt::Display for Explanation {
         writeln!(f, "predicted: {}", totals.join("   "))?;
         write!(
             f,
-            "memory: {} in arrays, {} expected; {} would do (proved), the limit is {}",
+            "memory: {} in arrays, {} in all suffices (proved), {} expected, limit {}",
             Bytes(self.array_bytes),
-            Bytes(self.expected_bytes),
             Bytes(self.bound_bytes),
+            Bytes(self.expected_bytes),
             Bytes(self.limit_bytes)
         )?;
         self.notes.iter().try_for_each(|note| write!(f, "\n{note}"))

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 
 use crate::kernel::GpuFacts;
 use wgpu::{Backend, Backends, DownlevelFlags, Features, InstanceDescriptor, InstanceFlags};
@@ -80,6 +81,12 @@ pub struct AdapterInfo {
 }
 
 impl AdapterInfo {
+    /// Name, backend and driver: what its measured costs depend on, and the `model` of its device.
+    #[must_use]
+    pub fn model(&self) -> String {
+        format!("{self}; {}", self.driver)
+    }
+
     /// What programs for it may use.
     #[must_use]
     pub fn facts(&self) -> GpuFacts {
@@ -137,6 +144,21 @@ pub fn adapters(allow_software: bool) -> Vec<AdapterInfo> {
     kept
 }
 
+/// [`adapters`], looked for once in the process.
+#[must_use]
+pub fn known(allow_software: bool) -> Vec<AdapterInfo> {
+    static ALL: OnceLock<Vec<AdapterInfo>> = OnceLock::new();
+    let mut all = ALL.get_or_init(|| adapters(true)).clone();
+    if !allow_software {
+        let software = all.iter_mut().filter(|a| a.kind == AdapterKind::Software && a.unusable.is_none());
+        software.for_each(|adapter| adapter.unusable = Some(SOFTWARE.to_owned()));
+    }
+    all
+}
+
+/// Why software adapters are not used.
+const SOFTWARE: &str = "it computes on the CPU's own cores";
+
 fn enumerate(backends: Backends, allow_software: bool) -> Vec<AdapterInfo> {
     let mut descriptor = InstanceDescriptor::new_without_display_handle();
     descriptor.backends = backends;
@@ -163,7 +185,7 @@ fn describe(handle: wgpu::Adapter, allow_software: bool) -> AdapterInfo {
     let unusable = if !computes {
         Some("it has no compute shaders".to_owned())
     } else if kind == AdapterKind::Software && !allow_software {
-        Some("it computes on the CPU's own cores".to_owned())
+        Some(SOFTWARE.to_owned())
     } else {
         None
     };

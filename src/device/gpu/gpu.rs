@@ -69,7 +69,7 @@ impl Gpu {
         let link = LinkSpec { latency_ns: 50_000, bytes_per_s: 4e9 };
         let spec = DeviceSpec {
             name: name.to_owned(),
-            model: format!("{adapter}, {}", adapter.driver),
+            model: adapter.model(),
             kind: DeviceKind::Gpu,
             workers: 1,
             queue: QUEUE,

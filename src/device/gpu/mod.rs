@@ -33,7 +33,7 @@ mod slice;
 mod vulkan;
 mod waiter;
 
-pub use adapters::{AdapterInfo, AdapterKind, AdapterLimits, adapters};
+pub use adapters::{AdapterInfo, AdapterKind, AdapterLimits, adapters, known};
 pub use gpu::Gpu;
 pub use probe::{ProbeReport, probe};
 #[doc(hidden)]

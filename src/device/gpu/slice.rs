@@ -108,7 +108,7 @@ impl Pace {
         let most = &mut self.most[usize::from(real == DType::F64)];
         // A small submission is mostly latency: it says that there is room, not how much.
         let fits = units / ns.max(1) as f64 * TARGET_NS;
-        if units >= 0.25 * *most || fits < *most {
+        if units >= 0.25 * *most || ns as f64 > TARGET_NS {
             *most = fits.clamp(*most / 4.0, *most * 4.0).clamp(1e6, 1e13);
         }
     }
