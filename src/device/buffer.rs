@@ -162,10 +162,13 @@ impl Window {
     #[must_use]
     pub fn new(buffer: Arc<HostBuffer>, offset: usize, layout: Layout) -> Self {
         let size = layout.dtype.bytes();
-        let end = (offset + layout.span()) * size;
-        assert!(end <= buffer.bytes, "chunk {layout:?} at {offset} leaves a buffer of {} B", buffer.bytes);
+        let end = layout.checked_span().and_then(|span| offset.checked_add(span)?.checked_mul(size));
+        assert!(
+            end.is_some_and(|end| end <= buffer.bytes),
+            "chunk {layout:?} at {offset} leaves a buffer of {} B",
+            buffer.bytes
+        );
         assert!(buffer.data.addr().is_multiple_of(size), "buffer is not aligned for {}", layout.dtype);
-        assert!(layout.strides.iter().all(|&s| s >= 0), "negative stride");
         Self { buffer, byte_offset: offset * size, layout }
     }
 

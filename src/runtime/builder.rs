@@ -224,8 +224,8 @@ fn check_placement(session: &Session) -> Result<()> {
     let names = names.join(", ");
     Err(match placement {
         Placement::Device(index) => Error::NoDevice {
-            wanted: format!("number {index}"),
-            found: format!("this session has {names} (io serves files and does not compute)"),
+            wanted: "such".into(),
+            found: format!("number {index}, but this session has {names} (io serves files and does not compute)"),
         },
         _ => Error::NoDevice { wanted: "gpu".into(), found: format!("{}; use --device cpu or auto", session.why_no_gpu()) },
     })

@@ -274,7 +274,7 @@ impl Inner {
         let from = run.data(&state.buffers, value, from);
         let to = run.packed(&state.buffers, task, value, form, to);
         let kernel = run.graph.kernel(task).clone();
-        let done = self.report_to(launch, graph, None, device);
+        let done = self.report_to((launch, graph, device), (task, None));
         Some((
             self.members.all()[device.index()].device.clone(),
             Launch { kernel, body: Body::Pack { form, from, to }, estimate_ns: 0, done },
@@ -291,8 +291,8 @@ impl Inner {
                 predicted_s: ns.1 as f64 * 1e-9,
             },
             None => Error::NoDevice {
-                wanted: format!("(for task {name})"),
-                found: "every device that could run it is gone or busy with stalled tasks".into(),
+                wanted: "usable".into(),
+                found: format!("every one that could run task {name} is gone or busy with stalled tasks"),
             },
         }
     }
@@ -324,27 +324,22 @@ impl Inner {
         // That of the neediest task: asking each kernel would run user's code under the lock, and a thread keeps its scratch.
         let scratch_bytes = run.priced.scratch_bytes;
         let predicted = state.scheduler.prediction(launch).map_or(0, |p| p.1);
-        let done = self.report_to(launch, graph, Some((task, predicted)), device);
+        let done = self.report_to((launch, graph, device), (task, Some(predicted)));
         Ok(Launch { kernel, body: Body::Run { params, inputs, outputs, scratch_bytes }, estimate_ns: predicted, done })
     }
 
-    /// The report of a launch. It does not keep the session alive: a wedged launch must not.
-    fn report_to(
-        self: &Arc<Self>,
-        launch: LaunchId,
-        graph: GraphId,
-        task: Option<(TaskId, u64)>,
-        device: DeviceId,
-    ) -> crate::device::Done {
+    /// The report of a launch of a task with its prediction, or (without one) of packing for a task. It does not keep the
+    /// session alive: a wedged launch must not.
+    fn report_to(self: &Arc<Self>, what: (LaunchId, GraphId, DeviceId), task: (TaskId, Option<u64>)) -> crate::device::Done {
         let session = Arc::downgrade(self);
         Box::new(move |report| {
             if let Some(inner) = session.upgrade() {
-                inner.reported((launch, graph, device), task, report);
+                inner.reported(what, task, report);
             }
         })
     }
 
-    fn reported(self: &Arc<Self>, what: (LaunchId, GraphId, DeviceId), task: Option<(TaskId, u64)>, report: Report) {
+    fn reported(self: &Arc<Self>, what: (LaunchId, GraphId, DeviceId), task: (TaskId, Option<u64>), report: Report) {
         let (launch, graph, device) = what;
         let end_ns = self.now_ns();
         let Report { elapsed_ns, since_ns, worker, opaque, outcome } = report;
@@ -359,12 +354,12 @@ impl Inner {
                         state.strikes.remove(&device);
                         event
                     }
-                    Err(failure) => self.failed(state, (launch, graph, device), task.map(|t| t.0), failure, events),
+                    Err(failure) => self.failed(state, what, task, failure, events),
                 };
             }
             let mut unused = Vec::new();
             match (state.runs.get_mut(&graph), task) {
-                (Some(run), Some((task, predicted_ns))) if live && matches!(event, Event::Done { .. }) => {
+                (Some(run), (task, Some(predicted_ns))) if live && matches!(event, Event::Done { .. }) => {
                     let start_ns = end_ns.saturating_sub(elapsed_ns);
                     run.spans.push(TaskSpan { task, device, worker, start_ns, end_ns, predicted_ns });
                     let graph = run.graph.clone();
@@ -392,18 +387,19 @@ impl Inner {
         &self,
         state: &mut State,
         (launch, graph, device): (LaunchId, GraphId, DeviceId),
-        task: Option<TaskId>,
+        (task, predicted_ns): (TaskId, Option<u64>),
         failure: Failure,
         events: &mut VecDeque<Event>,
     ) -> Event {
         let blamed = self.blame(state, device, &failure, events);
         let Some(run) = state.runs.get_mut(&graph) else { return Event::LaunchFailed { launch } };
-        let name = task.map_or_else(|| "pack".to_owned(), |t| run.graph.task_name(t));
+        let task_name = run.graph.task_name(task);
+        let name = if predicted_ns.is_some() { task_name } else { format!("pack of {task_name}") };
         match failure {
             Failure::Fault(fault) => run.fail(fault.into()),
             Failure::Panic(message) => run.fail(Error::Panicked { task: name, message }),
             Failure::Device(error) | Failure::OutOfMemory(error) | Failure::Lost(error) => {
-                let attempts = run.attempts.entry(task.unwrap_or(TaskId(u32::MAX))).or_default();
+                let attempts = run.attempts.entry(task).or_default();
                 *attempts += u32::from(blamed == Blame::Struck);
                 let again = match blamed {
                     Blame::Struck => *attempts < ATTEMPTS,

@@ -131,7 +131,8 @@ pub struct RunReport {
     pub predicted_s: f64,
     /// Seconds from the call to the result.
     pub total_s: f64,
-    /// Proven peak of host memory, in bytes: caller's arrays, results, scratch, chunks.
+    /// Bytes of host memory (caller's arrays, results, scratch, chunks) with which the run is proved to end: its peak in
+    /// sequential order. It uses more where the limit allows.
     pub peak_bound_bytes: u64,
     /// Bytes moved over links.
     pub bytes_moved: u64,
