@@ -34,8 +34,8 @@ pub(super) enum Message {
     Compiled,
     /// A submission is over: its kit, and how long it took for how much work of which dtype.
     Completed(Kit, DType, f64, u64),
-    /// For tests.
-    Sabotage(Sabotage),
+    /// For tests: breaks something before the launch after so many.
+    Sabotage(u64, Sabotage),
     Stop,
 }
 
@@ -84,6 +84,8 @@ pub(super) struct Service {
     kits: Vec<Kit>,
     scratch: Option<wgpu::Buffer>,
     sabotage: Option<Sabotage>,
+    /// Launches until something is to be broken.
+    fuse: Option<(u64, Sabotage)>,
 }
 
 impl Service {
@@ -111,6 +113,7 @@ impl Service {
             kits: Vec::new(),
             scratch: None,
             sabotage: None,
+            fuse: None,
         }
     }
 
@@ -161,7 +164,8 @@ impl Service {
                     self.pace.learn(real, units, ns);
                 }
             }
-            Message::Sabotage(sabotage) => self.break_on_purpose(sabotage),
+            Message::Sabotage(0, sabotage) => self.break_on_purpose(sabotage),
+            Message::Sabotage(launches, sabotage) => self.fuse = Some((launches, sabotage)),
             Message::Stop => {}
         }
     }
@@ -177,6 +181,13 @@ impl Service {
 
     /// Queues a launch, once its pipelines are there.
     fn admit(&mut self, mut run: Box<Running>) {
+        if let Some((launches, sabotage)) = self.fuse.take() {
+            if launches == 0 {
+                self.launches.push_back(run);
+                return self.break_on_purpose(sabotage);
+            }
+            self.fuse = Some((launches - 1, sabotage));
+        }
         match self.pipelines.of(&run.program) {
             Ok(Some(pipelines)) => {
                 run.pipelines = pipelines;
