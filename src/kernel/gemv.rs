@@ -8,8 +8,9 @@
 //! row is rounded once at the end. So `|y - A x| <= (2048/L + 1) u sum |a| |x|` plus terms of 2^-53, with `L`, `u` = 16, 2^-24
 //! for `f32` and 8, 2^-53 for `f64` (then with 4 + log2 of the number of blocks more additions). NaN and infinity propagate.
 //!
-//! A GPU adds in the element type, by fused or unfused multiply-adds in chains of `k/1024` (`k/256` where 4 does not divide `k`), then
-//! pairwise over 256 invocations, then part after part of a row: `|y - A x| <= (k/256 + 10 + parts) u sum |a| |x|` in any case.
+//! A GPU adds in the element type, by multiply-adds that drivers may or may not fuse: in chains of `k/1024` (`k/256` where 4 does not
+//! divide `k`, `k/16` up to `k` = 256), then pairwise over the invocations, then part after part of a row. In any case
+//! `|y - A x| <= (k/256 + 20 + parts) u sum |a| |x|`, where a row has one part unless there are under 2048 rows of over 4096.
 //!
 //! The matrix is read once, so speed is that of memory; four rows at once reuse `x` from registers.
 

@@ -146,6 +146,12 @@ pub struct RunReport {
     pub idle: Vec<(String, String)>,
 }
 
+impl std::fmt::Debug for RunReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RunReport({} tasks, {:?}, {:.6} s)", self.tasks(), self.placement(), self.total_s)
+    }
+}
+
 impl RunReport {
     /// Number of tasks.
     #[must_use]

@@ -63,8 +63,6 @@ pub(super) struct Up {
     pub(super) staging: wgpu::Buffer,
     pub(super) to: Arc<Slot>,
     pub(super) bytes: u64,
-    pub(super) started: Instant,
-    pub(super) done: Done,
 }
 
 /// A chunk on its way to the host.

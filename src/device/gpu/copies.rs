@@ -39,29 +39,22 @@ pub(super) fn serve_uploads(
     for Wanted { from, to, done } in wanted {
         let started = Instant::now();
         let bytes = from.layout().bytes();
-        let filled =
-            staging.take(bytes).map_err(|r| r.into_failure("a chunk's upload", name)).and_then(|buffer| {
-                match caught(|| fill(&buffer, &from, pool)) {
-                    Ok(()) => Ok(buffer),
-                    Err(failure) => {
-                        staging.give(buffer, false);
-                        Err(failure)
-                    }
-                }
-            });
-        drop(from);
-        match filled {
-            Ok(staging) => {
-                let up = Up { staging, to, bytes, started, done };
-                if let Err(lost) = service.send(Message::Up(up))
-                    && let Message::Up(up) = lost.0
-                {
-                    let gone = Refusal::Lost("its service thread has ended".into());
-                    finish(up.done, started, 0, Err(gone.into_failure("a chunk's upload", name)));
-                }
+        // The chunk's buffer is made here, so that nothing but the loss of the device can go wrong after the report.
+        let staged = to.buffer().and_then(|_| staging.take(bytes)).map_err(|r| r.into_failure("a chunk's upload", name));
+        let filled = staged.and_then(|buffer| match caught(|| fill(&buffer, &from, pool)) {
+            Ok(()) => Ok(buffer),
+            Err(failure) => {
+                staging.give(buffer, false);
+                Err(failure)
             }
-            Err(failure) => finish(done, started, 0, Err(failure)),
-        }
+        });
+        drop(from);
+        let outcome = filled.and_then(|staging| {
+            let gone = |_| Refusal::Lost("its service thread has ended".into()).into_failure("a chunk's upload", name);
+            service.send(Message::Up(Up { staging, to, bytes })).map_err(gone)
+        });
+        // The queue is in order: whatever reads the chunk is submitted with this upload, or later.
+        finish(done, started, 0, outcome);
     }
 }
 

@@ -139,6 +139,15 @@ impl Gpu {
         self
     }
 
+    /// The same device with less to offer: for tests of GPUs that this machine does not have.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_facts(mut self, change: impl FnOnce(&mut GpuFacts)) -> Self {
+        change(&mut self.facts);
+        self.spec.gpu = Some(self.facts);
+        self
+    }
+
     fn refuse(&self, done: Done, failure: Failure) {
         done(Report { elapsed_ns: 0, since_ns: 0, worker: 0, opaque: Vec::new(), outcome: Err(failure) });
     }

@@ -74,7 +74,8 @@ pub(super) struct Service {
     pub(super) downs: Arc<Staging>,
     pub(super) counts: Arc<Counts>,
     pub(super) waiter: Sender<Batch>,
-    copies: VecDeque<Copy>,
+    uploads: Vec<Up>,
+    downloads: Vec<Down>,
     launches: VecDeque<Box<Running>>,
     /// Their pipelines are being compiled.
     parked: Vec<Box<Running>>,
@@ -83,11 +84,6 @@ pub(super) struct Service {
     kits: Vec<Kit>,
     scratch: Option<wgpu::Buffer>,
     sabotage: Option<Sabotage>,
-}
-
-enum Copy {
-    Up(Up),
-    Down(Down),
 }
 
 impl Service {
@@ -106,7 +102,8 @@ impl Service {
             downs,
             counts: Arc::default(),
             waiter,
-            copies: VecDeque::new(),
+            uploads: Vec::new(),
+            downloads: Vec::new(),
             launches: VecDeque::new(),
             parked: Vec::new(),
             in_flight: 0,
@@ -139,17 +136,19 @@ impl Service {
     }
 
     fn may_submit(&self) -> bool {
-        let some = !self.copies.is_empty() || !self.launches.is_empty();
-        let enough = || self.launches.len() >= GATHER || waiting_ns(&self.launches) >= GATHER_NS;
-        let now = self.in_flight == 0 || (self.in_flight < IN_FLIGHT && (!self.copies.is_empty() || enough()));
+        let some = !self.uploads.is_empty() || !self.downloads.is_empty() || !self.launches.is_empty();
+        // Nobody waits for an upload but the launches behind it.
+        let urgent = || !self.downloads.is_empty() || self.launches.len() >= GATHER;
+        let enough = || urgent() || waiting_ns(&self.launches) >= GATHER_NS;
+        let now = self.in_flight == 0 || (self.in_flight < IN_FLIGHT && enough());
         some && now && self.sabotage != Some(Sabotage::Stall)
     }
 
     fn take(&mut self, message: Message) {
         match message {
             Message::Launch(run) => self.admit(run),
-            Message::Up(up) => self.copies.push_back(Copy::Up(up)),
-            Message::Down(down) => self.copies.push_back(Copy::Down(down)),
+            Message::Up(up) => self.uploads.push(up),
+            Message::Down(down) => self.downloads.push(down),
             Message::Compiled => {
                 for run in std::mem::take(&mut self.parked) {
                     self.admit(run);
@@ -202,12 +201,15 @@ impl Service {
         // The pipelines and the device are shared, so that the recorder leaves the rest of `self` alone.
         let (opened, pipelines) = (self.opened.clone(), self.pipelines.clone());
         let mut recorder = Recorder::new(&opened, &pipelines, kit);
-        let mut started = Vec::new();
-        while let Some(copy) = self.copies.pop_front() {
-            match copy {
-                Copy::Up(up) => started.extend(self.record_up(&mut recorder, up)),
-                Copy::Down(down) => self.record_down(&mut recorder, down),
+        for up in std::mem::take(&mut self.uploads) {
+            match up.to.buffer() {
+                Ok(buffer) => recorder.up(up.staging, buffer, up.bytes),
+                // It was made before the upload was reported.
+                Err(refusal) => self.opened.lose(&format!("a buffer is gone: {refusal:?}")),
             }
+        }
+        for down in std::mem::take(&mut self.downloads) {
+            self.record_down(&mut recorder, down);
         }
         self.record_launches(&mut recorder);
         if recorder.is_empty() {
@@ -240,29 +242,14 @@ impl Service {
                 if let Err(lost) = self.waiter.send(batch) {
                     self.fail_batch(lost.0, &Refusal::Lost("its waiting thread has ended".into()));
                 }
-                // Later launches come after the copies in the queue: for them the chunks are there.
-                started.into_iter().for_each(report_up);
             }
             Err((refusal, batch)) => {
+                // Uploads in it have been reported: without them, what is in the GPU's memory is not what others think.
+                let gone = !batch.ups.is_empty() || matches!(refusal, Refusal::OutOfMemory { .. });
                 self.fail_batch(batch, &refusal);
-                let failure = |done| self.fail_move(done, refusal.clone());
-                started.into_iter().map(|up| up.2).for_each(failure);
-            }
-        }
-    }
-
-    /// Records an upload; what is to be reported once it is submitted.
-    fn record_up(&self, recorder: &mut Recorder<'_>, up: Up) -> Option<(std::time::Instant, u64, crate::device::Done)> {
-        let Up { staging, to, bytes, started, done } = up;
-        match to.buffer() {
-            Ok(buffer) => {
-                recorder.up(staging, buffer, bytes);
-                Some((started, bytes, done))
-            }
-            Err(refusal) => {
-                self.ups.give(staging, true);
-                self.fail_move(done, refusal);
-                None
+                if gone {
+                    self.opened.lose(&format!("a submission failed: {refusal:?}"));
+                }
             }
         }
     }
@@ -334,14 +321,11 @@ impl Service {
         for run in launches.collect::<Vec<_>>() {
             self.refuse(run, refusal.clone());
         }
-        for copy in std::mem::take(&mut self.copies) {
-            match copy {
-                Copy::Up(up) => {
-                    self.ups.give(up.staging, false);
-                    self.fail_move(up.done, refusal.clone());
-                }
-                Copy::Down(down) => self.fail_move(down.done, refusal.clone()),
-            }
+        for up in std::mem::take(&mut self.uploads) {
+            self.ups.give(up.staging, false);
+        }
+        for down in std::mem::take(&mut self.downloads) {
+            self.fail_move(down.done, refusal.clone());
         }
     }
 }
@@ -351,11 +335,6 @@ impl Drop for Service {
         let scratch = self.scratch.as_ref().map_or(0, wgpu::Buffer::size);
         self.opened.forget(scratch + self.kits.iter().map(Kit::bytes).sum::<u64>());
     }
-}
-
-fn report_up((started, _, done): (std::time::Instant, u64, crate::device::Done)) {
-    let elapsed_ns = started.elapsed().as_nanos() as u64;
-    done(Report { elapsed_ns, since_ns: 0, worker: 0, opaque: Vec::new(), outcome: Ok(()) });
 }
 
 impl Batch {

@@ -10,6 +10,8 @@ use crate::shape::DType;
 const TARGET_NS: f64 = 20e6;
 /// Steps of a resumable pass that a slice should have at least: fewer would be mostly loading and storing the state.
 const STEPS: u32 = 16;
+/// Steps of a resumable pass that a slice may have: Mesa's software driver ends every loop after 65 535 rounds.
+const MOST_STEPS: u64 = 1 << 16;
 
 /// A part of a pass: these workgroups, these steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +74,7 @@ impl Cursor {
             self.step = pass.steps.start;
         }
         let left = u64::from(pass.steps.end - self.step);
-        let steps = fitting(room / (step * self.range as f64), left.max(1)).min(left) as u32;
+        let steps = fitting(room / (step * self.range as f64), left.clamp(1, MOST_STEPS)).min(left) as u32;
         let slice = Slice { pass: self.pass, first: self.first, groups: self.range, begin: self.step, end: self.step + steps };
         self.step += steps;
         if self.step >= pass.steps.end {

@@ -44,8 +44,8 @@ static MEDIUM: Variant =
 /// With fewer medium tiles than this, more of a GPU is busy with small ones.
 const FEW: usize = 16;
 
-/// `C <- C - A B^T`, or only what reaches its lower triangle. The error of each element is within `(k + 1) u sum |a| |b|` to first
-/// order, `u` being 2^-24 or 2^-53.
+/// `C <- C - A B^T`, or only what reaches its lower triangle. The error of each element is within
+/// `(k + 1) u (|c| + sum |a| |b|)` to first order, `u` being 2^-24 or 2^-53.
 pub(super) fn program(operands: &[ChunkMeta<'_>], lower: bool, most: Work, gpu: &GpuFacts) -> Option<Program> {
     let [a, b, c] = operands else { return None };
     let (&[m, n], &[_, k]) = (c.shape, a.shape) else { return None };

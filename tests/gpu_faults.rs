@@ -1,0 +1,163 @@
+//! A GPU that fails in the middle of each workload: the right result from elsewhere, or one clear error; never a hang; the next run works.
+//!
+//! Owns: real losses, panics and shortages inside the GPU's own threads (`Gpu::sabotage`), and injected reports (`Faulty`). Must not know: how the
+//! scheduler recovers. Invariant: each case has a time limit.
+#![cfg(feature = "gpu")]
+
+#[path = "harness/gpu.rs"]
+mod harness;
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use chunkwise::device::gpu::{Gpu, Sabotage};
+use chunkwise::device::{Cpu, Device, Faulty, Injection, IoLane};
+use chunkwise::id::{DeviceId, SpaceId};
+use chunkwise::prelude::*;
+use harness::{WORKLOADS, adapter, assert_alike, cholesky, compute, gpu, residual, session, settled, tasks_on};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Runs `work` on a thread of its own; fails if it takes too long.
+#[track_caller]
+fn within<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = channel();
+    let thread = std::thread::spawn(move || sender.send(work()));
+    match receiver.recv_timeout(LIMIT) {
+        Ok(result) => {
+            let _ = thread.join();
+            result
+        }
+        Err(_) if thread.is_finished() => panic!("{what}: {:?}", thread.join().err().and_then(|e| e.downcast::<String>().ok())),
+        Err(_) => panic!("{what}: hangs"),
+    }
+}
+
+/// The result is right although something breaks `after` so many launches, and so is the next one.
+fn survives(what: &'static str, break_it: impl Fn(&Gpu) + Send + Sync + Clone + 'static) {
+    for name in WORKLOADS {
+        for after in [0, 2] {
+            let Some(gpu) = gpu() else { return };
+            let break_it = break_it.clone();
+            within(&format!("{what}, {name} after {after} launches"), move || {
+                let (wanted, _) = compute::<f32>(name, &session(Placement::Cpu, &[])).expect("on the CPU");
+                let session = session(Placement::Gpu, &[gpu.clone()]);
+                compute::<f32>(name, &session).expect("before anything is broken");
+                let watcher = std::thread::spawn({
+                    let start = gpu.counters().launches;
+                    move || {
+                        // Not later than the run: what is broken after it meets the next one.
+                        for _ in 0..200 {
+                            if gpu.counters().launches >= start + after {
+                                break;
+                            }
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                        break_it(&gpu);
+                    }
+                });
+                let (found, _) = compute::<f32>(name, &session).unwrap_or_else(|e| panic!("{what}, {name}: {e}"));
+                assert_alike::<f32>(name, &found, &wanted);
+                watcher.join().expect("the watcher breaks it");
+                let (again, _) = compute::<f32>(name, &session).unwrap_or_else(|e| panic!("{what}, {name}, again: {e}"));
+                assert_alike::<f32>(name, &again, &wanted);
+            });
+        }
+    }
+}
+
+#[test]
+fn a_lost_device_gives_its_work_to_the_cpu() {
+    survives("device lost", |gpu| gpu.sabotage(Sabotage::Lose));
+}
+
+#[test]
+fn a_panic_in_the_service_thread_is_a_lost_device() {
+    survives("panic", |gpu| gpu.sabotage(Sabotage::Panic));
+}
+
+#[test]
+fn no_memory_at_submission_is_survived() {
+    survives("full at submission", |gpu| gpu.sabotage(Sabotage::FullAtSubmit));
+}
+
+#[test]
+fn an_invalid_submission_is_survived() {
+    survives("invalid", |gpu| gpu.sabotage(Sabotage::Invalid));
+}
+
+#[test]
+fn no_memory_for_a_chunk_is_survived() {
+    survives("no memory", |gpu| gpu.sabotage(Sabotage::Memory(gpu.counters().bytes)));
+}
+
+#[test]
+fn a_gpu_that_never_answers_is_given_up() {
+    let Some(gpu) = gpu() else { return };
+    within("stall", move || {
+        let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(1).expect("pool")), Arc::new(IoLane::new()), gpu.clone()];
+        let builder = Session::builder().devices(devices).placement(Placement::Gpu).cache_dir("");
+        let session = builder.stall_after(3, Duration::from_millis(500)).build().expect("a session");
+        cholesky::<f32>(&session, 60, 20).and_then(|l| l.compute()).expect("before");
+        gpu.sabotage(Sabotage::Stall);
+        let l = cholesky::<f32>(&session, 60, 20).and_then(|l| l.compute()).expect("the CPU does it");
+        assert!(residual::<f32>(&l.mapv(f64::from)) < 1.0);
+        let began = std::time::Instant::now();
+        drop((session, gpu));
+        assert!(began.elapsed() < Duration::from_secs(5), "dropping a session waits for a wedged driver");
+    });
+}
+
+#[test]
+fn without_another_device_a_loss_is_one_error() {
+    let Some(gpu) = gpu() else { return };
+    within("alone", move || {
+        let devices: Vec<Arc<dyn Device>> = vec![gpu.clone(), Arc::new(IoLane::new())];
+        let session = Session::builder().devices(devices).cache_dir("").build().expect("a session");
+        cholesky::<f32>(&session, 60, 20).and_then(|l| l.compute()).expect("before");
+        gpu.sabotage(Sabotage::Lose);
+        let error = cholesky::<f32>(&session, 60, 20).and_then(|l| l.compute()).expect_err("nothing is left").to_string();
+        assert!(error.contains("lost"), "{error}");
+    });
+}
+
+#[test]
+fn injected_reports_are_survived_on_every_launch() {
+    let Some(gpu) = gpu() else { return };
+    within("injected", move || {
+        let wanted = compute::<f32>("cholesky", &session(Placement::Cpu, &[])).expect("on the CPU").0;
+        for at in [0, 1, 5, 11] {
+            let faulty: Arc<dyn Device> = Arc::new(Faulty::new(gpu.clone(), Injection::DeviceError, at));
+            let session = session(Placement::Gpu, &[faulty]);
+            let (found, run) = compute::<f32>("cholesky", &session).unwrap_or_else(|e| panic!("launch {at}: {e}"));
+            assert_alike::<f32>("cholesky", &found, &wanted);
+            assert!(tasks_on(&run, "gpu0") > 0);
+            settled(&session);
+            let panics: Arc<dyn Device> = Arc::new(Faulty::new(gpu.clone(), Injection::Panic, at));
+            let session = harness::session(Placement::Gpu, &[panics]);
+            match compute::<f32>("cholesky", &session) {
+                // A broken kernel has no GPU half: the report is the device's, and the launch is tried again.
+                Ok((found, _)) => assert_alike::<f32>("cholesky", &found, &wanted),
+                Err(error) => assert!(error.to_string().contains("broken"), "{error}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn memory_for_a_tenth_of_the_work_is_enough() {
+    let Some(adapter) = adapter() else { return };
+    within("small memory", move || {
+        let gpu = Gpu::open(&adapter, "gpu0", SpaceId(1), 8 << 20).expect("opens");
+        let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(1).expect("pool")), Arc::new(IoLane::new()), Arc::new(gpu)];
+        // 45 tiles of 32 x 32 f32 are 184 kB.
+        let builder = Session::builder().devices(devices).placement(Placement::Gpu).gpu_memory_limit("40kB");
+        let session = builder.cache_dir("").build().expect("a session");
+        let (l, run) = cholesky::<f32>(&session, 288, 32).and_then(|l| l.run()).expect("fits piece by piece");
+        assert!(residual::<f32>(&l.mapv(f64::from)) < 1.0);
+        assert!(tasks_on(&run, "gpu0") > run.tasks() / 3, "{:?}", run.placement());
+        settled(&session);
+        assert!(session.counters(DeviceId(2)).bytes < 4 << 20);
+    });
+}
