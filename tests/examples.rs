@@ -18,7 +18,7 @@ fn devices_lists_the_cpu_and_speaks_json() {
     let json = example("devices").args("--json --allow-software").run().success().json();
     assert!(json["devices"][0]["threads"].as_u64().is_some_and(|n| n >= 1), "{json}");
     if std::env::var("REQUIRE_GPU").is_ok_and(|v| v == "1") {
-        assert_eq!(json["gpus"][0]["computes"], true, "{json}");
+        assert!(json["devices"].as_array().is_some_and(|all| all.iter().any(|d| d["kind"] == "gpu")), "{json}");
     }
     assert_eq!(example("devices").args("--quiet").run().success().stdout, "");
 }

@@ -227,6 +227,10 @@ fn check_placement(session: &Session) -> Result<()> {
             wanted: "such".into(),
             found: format!("number {index}, but this session has {names} (io serves files and does not compute)"),
         },
-        _ => Error::NoDevice { wanted: "gpu".into(), found: format!("{}; use --device cpu or auto", session.why_no_gpu()) },
+        _ => {
+            let why = session.why_no_gpu();
+            let why = why.strip_prefix("none: ").unwrap_or(&why);
+            Error::NoDevice { wanted: "gpu".into(), found: format!("{why}; use --device cpu or auto") }
+        }
     })
 }
