@@ -1,0 +1,130 @@
+//! The report's way out: table on stdout, files in the folder, also when the run is interrupted.
+//!
+//! Owns: who writes what when. Must not know: what it says. Invariant: files are written once, by whoever ends the run: the program, or
+//! the thread that an interrupt wakes; the table is shown before files are tried, so that a full disk loses no numbers.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, TryLockError};
+use std::time::Duration;
+
+use chunkwise::Error;
+
+use crate::common::{self, Fallible, Outcome, can_write, line, terminal, write_whole};
+use crate::study::Study;
+use crate::{tables, words};
+
+/// How long an interrupt waits for a row that is being stored, in steps of 10 ms.
+const PATIENCE: usize = 100;
+
+/// Makes the folder, and checks that files can be written there.
+///
+/// # Errors
+/// [`Error::Io`] if the system refuses; [`Error::File`] if it is a file.
+pub fn prepare(folder: &Path) -> Result<(), Error> {
+    if folder.metadata().is_ok_and(|m| !m.is_dir()) {
+        return Err(Error::file(folder, "is not a folder; --out names another"));
+    }
+    std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
+    can_write(&folder.join("compare.json"))
+}
+
+/// Shows and writes a study.
+#[derive(Clone)]
+pub struct Reporter {
+    folder: PathBuf,
+    json: bool,
+    quiet: bool,
+    /// Whether somebody has begun to report.
+    begun: Arc<AtomicBool>,
+}
+
+impl Reporter {
+    /// For this folder and these flags.
+    pub fn new(folder: PathBuf, json: bool, quiet: bool) -> Self {
+        Self { folder, json, quiet, begun: Arc::default() }
+    }
+
+    /// From now on Ctrl-C reports what is there.
+    pub fn on_interrupt(&self, study: &Arc<Mutex<Study>>) {
+        let (reporter, study) = (self.clone(), study.clone());
+        common::on_interrupt(move || {
+            for _ in 0..PATIENCE {
+                match study.try_lock() {
+                    Ok(mut study) => return reporter.interrupted(&mut study),
+                    Err(TryLockError::Poisoned(study)) => return reporter.interrupted(&mut study.into_inner()),
+                    Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+                }
+            }
+        });
+    }
+
+    fn interrupted(&self, study: &mut Study) {
+        study.interrupted = true;
+        // What fails here cannot be helped any more, and the exit code says "interrupted" anyhow.
+        if let Err(error) = self.report(study) {
+            eprintln!("error: {error}");
+        }
+    }
+
+    /// Reports a study that is complete.
+    ///
+    /// # Errors
+    /// If stdout or a file cannot be written; if a result differed.
+    pub fn finish(&self, study: &mut Study) -> Outcome {
+        self.report(study)?;
+        match study.differences.len() {
+            0 => Ok(()),
+            n => Err(format!(
+                "{n} result(s) differ from the CPU's by more than is allowed:\n  {}",
+                study.differences.join("\n  ")
+            )
+            .into()),
+        }
+    }
+
+    fn report(&self, study: &mut Study) -> Outcome {
+        if self.begun.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        study.conclude();
+        if !self.json && !self.quiet {
+            summary(study).iter().try_for_each(line)?;
+        }
+        let written = self.write(study);
+        if self.json {
+            line(serde_json::to_string(&*study)?)?;
+        } else if !self.quiet {
+            study.wrote.iter().try_for_each(|path| line(format!("wrote {path}")))?;
+        }
+        written
+    }
+
+    /// All files; those before a failure are listed as written.
+    fn write(&self, study: &mut Study) -> Outcome {
+        let json = self.folder.join("compare.json");
+        let text = self.json_text(study)?;
+        write_whole(&json, |to| to.write_all(text.as_bytes()))?;
+        study.wrote.push(json.display().to_string());
+        Ok(())
+    }
+
+    fn json_text(&self, study: &Study) -> Fallible<String> {
+        Ok(serde_json::to_string_pretty(study)? + "\n")
+    }
+}
+
+/// What a person sees.
+fn summary(study: &Study) -> Vec<String> {
+    let (width, colour) = terminal();
+    let (table, notes) = tables::results(study);
+    let mut lines = words::head(study);
+    lines.push(String::new());
+    lines.extend(table.lines(width, colour));
+    lines.extend(notes.iter().enumerate().map(|(i, note)| format!("[{}] {note}", i + 1)));
+    lines.push(String::new());
+    lines.extend(study.conclusions.iter().cloned());
+    lines.extend(words::auto_sentence(study));
+    lines.extend(words::warnings(study));
+    lines
+}

@@ -1,0 +1,96 @@
+//! The table of a comparison, for terminal and page alike.
+//!
+//! Owns: columns and their order, footnotes. Must not know: terminals, Markdown. Invariant: every row and every failure is in it.
+
+use chunkwise::shape::DType;
+
+use crate::common::{Cell, Table, seconds};
+use crate::measure::{Lane, Measured, State};
+use crate::stats::Crossing;
+use crate::study::{Row, Study};
+use crate::words::{factor, percent};
+use crate::work::Workload;
+
+/// The rows, and footnotes: why a row was skipped, why a lane failed.
+pub fn results(study: &Study) -> (Table, Vec<String>) {
+    let gpu = study.lanes.contains(&Lane::GPU);
+    let mut heading: Vec<String> = ["workload", "dtype", "size"].map(String::from).to_vec();
+    heading.extend(study.lanes.iter().map(|lane| lane.name(study.machine.threads)));
+    heading
+        .extend(if gpu { ["auto v best", "bound", "crossover"] } else { ["speed-up", "bound", "v bound"] }.map(String::from));
+    let mut notes = Vec::new();
+    let mut table = Table { heading, names: 3, rows: Vec::new() };
+    for (workload, dtype) in study.groups() {
+        let rows = study.rows_of(workload, dtype);
+        for (index, row) in rows.iter().enumerate() {
+            let mut cells: Vec<Cell> =
+                vec![workload.name().into(), dtype.to_string().into(), format!("{n} x {n}", n = row.n).into()];
+            cells.extend(study.lanes.iter().map(|&lane| lane_cell(row, lane, &mut notes)));
+            cells.extend(if gpu { gpu_cells(study, row, index == 0) } else { cpu_cells(row) });
+            table.rows.push(cells);
+        }
+    }
+    (table, notes)
+}
+
+fn lane_cell(row: &Row, lane: Lane, notes: &mut Vec<String>) -> Cell {
+    let mut noted = |word: &str, why: &str| {
+        let text = format!("{} {} {n} x {n}: {why}", row.workload.name(), row.dtype, n = row.n);
+        let number = notes.iter().position(|n| *n == text).unwrap_or_else(|| {
+            notes.push(text);
+            notes.len() - 1
+        });
+        Cell::from(format!("{word} [{}]", number + 1))
+    };
+    match (&row.skipped, row.lane(lane)) {
+        (Some(why), _) => noted("skipped", why),
+        (None, None) => Cell::from("-"),
+        (None, Some(measured)) => match (&measured.failed, measured.summary) {
+            (Some(why), _) if why.starts_with("no ") => noted("none", why),
+            (Some(why), _) => noted("failed", why),
+            (None, None) => Cell::from("-"),
+            (None, Some(summary)) => {
+                let wrong = if measured.differs() { " WRONG" } else { "" };
+                let spread = if summary.n > 1 { format!(" ±{:.0}%", 100.0 * summary.spread()) } else { " (once)".into() };
+                Cell { text: format!("{}{spread}{wrong}", seconds(summary.median)), strong: is_best(row, measured) }
+            }
+        },
+    }
+}
+
+/// Whether no other lane of the row has a median below this one's interval.
+fn is_best(row: &Row, measured: &Measured) -> bool {
+    let least = row.lanes.iter().filter_map(Measured::median).fold(f64::INFINITY, f64::min);
+    measured.median().is_some_and(|median| median <= least)
+}
+
+fn gpu_cells(study: &Study, row: &Row, first: bool) -> Vec<Cell> {
+    let auto = |state| row.auto_over_best(state).map(percent);
+    let auto = match (auto(State::Cold), auto(State::Resident)) {
+        (Some(cold), Some(resident)) => format!("{cold} cold, {resident}"),
+        (one, other) => one.or(other).unwrap_or_else(|| "-".into()),
+    };
+    let crossover = if first { crossover(study, row.workload, row.dtype) } else { String::new() };
+    vec![auto.into(), row.bound_s.map_or("-".into(), seconds).into(), crossover.into()]
+}
+
+/// `cold never, resident 1400`.
+pub fn crossover(study: &Study, workload: Workload, dtype: DType) -> String {
+    let one = |(challenger, against): (Lane, Lane)| {
+        let answer = match study.crossing(workload, dtype, (challenger, against))? {
+            Crossing::Always { from } => format!("always ({from}+)"),
+            Crossing::Never { .. } => "never".into(),
+            Crossing::Between { low, high } => format!("{low}..{high}"),
+        };
+        let state = if challenger.state == State::Cold { "cold" } else { "resident" };
+        Some(if challenger.device == "gpu" { format!("{state} {answer}") } else { answer })
+    };
+    study.duels().into_iter().filter_map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn cpu_cells(row: &Row) -> Vec<Cell> {
+    let ratio = |a: Option<f64>, b: Option<f64>| Some(format!("{}x", factor(a? / b?)));
+    let cpu = row.median(Lane::CPU);
+    let or_dash = |text: Option<String>| Cell::from(text.unwrap_or_else(|| "-".into()));
+    vec![or_dash(ratio(row.median(Lane::ONE), cpu)), or_dash(row.bound_s.map(seconds)), or_dash(ratio(cpu, row.bound_s))]
+}

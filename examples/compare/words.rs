@@ -1,0 +1,223 @@
+//! What the numbers say, in sentences.
+//!
+//! Owns: the conclusions, and the complaints about results that differ. Must not know: how sentences are shown. Invariant: a sentence
+//! claims nothing that its intervals do not carry: where two overlap, it says so.
+
+use chunkwise::shape::DType;
+
+use crate::common::{rate, seconds};
+use crate::measure::{Lane, State};
+use crate::stats::Crossing;
+use crate::study::{Row, Study};
+use crate::work::Workload;
+
+/// One sentence for each workload, in order.
+pub fn conclusions(study: &Study) -> Vec<String> {
+    let mut workloads: Vec<Workload> = Vec::new();
+    for (workload, _) in study.groups() {
+        if !workloads.contains(&workload) {
+            workloads.push(workload);
+        }
+    }
+    workloads.into_iter().map(|workload| sentence(study, workload)).collect()
+}
+
+fn sentence(study: &Study, workload: Workload) -> String {
+    let gpu = study.lanes.contains(&Lane::GPU) && workload != Workload::BlockedMeanFile;
+    let clause = if gpu { gpu_clause } else { cpu_clause };
+    let dtypes = study.groups().into_iter().filter(|g| g.0 == workload).map(|g| g.1);
+    let clauses: Vec<String> = dtypes.map(|dtype| format!("in {dtype} {}", clause(study, workload, dtype))).collect();
+    let end = if workload == Workload::BlockedMeanFile { "; reading, not arithmetic, takes most of that time" } else { "" };
+    format!("On this machine, {}: {}{end}.", workload.title(), clauses.join("; "))
+}
+
+/// `the GPU pays off above 1400 x 1400 if the data stay there, never up to 4000 x 4000 if they are moved each time`.
+fn gpu_clause(study: &Study, workload: Workload, dtype: DType) -> String {
+    let rows = study.rows_of(workload, dtype);
+    let answer = |lane| study.crossing(workload, dtype, (lane, Lane::CPU));
+    let never = |c: Option<Crossing>| matches!(c, Some(Crossing::Never { .. }));
+    match (answer(Lane::GPU), answer(Lane::GPU_COLD)) {
+        (None, None) => format!("nothing to compare: {}", why_not(&rows, Lane::GPU)),
+        (resident, cold) if never(resident) && never(cold) => {
+            let largest = rows.iter().rev().find(|r| r.median(Lane::GPU).is_some() && r.median(Lane::CPU).is_some());
+            let told = largest.map_or(String::new(), |row| format!(": {}", against_cpu(row)));
+            format!("the GPU does not pay off at any size tried{told}")
+        }
+        (resident, cold) => {
+            let part = |c: Option<Crossing>| c.map_or("was not measured".to_owned(), |c| from_where(study, workload, dtype, c));
+            if resident == cold {
+                return format!("the GPU pays off {}, whether the data stay there or are moved each time", part(resident));
+            }
+            let verb = if never(resident) || resident.is_none() { "the GPU " } else { "the GPU pays off " };
+            format!("{verb}{} if the data stay there, {} if they are moved each time", part(resident), part(cold))
+        }
+    }
+}
+
+/// `at 4000 x 4000 it takes 2.0 times as long as the CPU (12 ms against 6.0 ms) with the data already there`.
+fn against_cpu(row: &Row) -> String {
+    let (Some(gpu), Some(cpu)) = (row.median(Lane::GPU), row.median(Lane::CPU)) else { return String::new() };
+    let sizes = format!("at {n} x {n}", n = row.n);
+    let summaries = row.lane(Lane::GPU).and_then(|m| m.summary).zip(row.lane(Lane::CPU).and_then(|m| m.summary));
+    if summaries.is_some_and(|(gpu, cpu)| gpu.below(&cpu).is_none()) {
+        return format!("{sizes} it and the CPU ({}, {}) cannot be told apart", seconds(gpu), seconds(cpu));
+    }
+    let times = format!("{} against {}", seconds(gpu), seconds(cpu));
+    format!("{sizes} it takes {} times as long as the CPU ({times}) with the data already there", factor(gpu / cpu))
+}
+
+/// Where a challenger wins, in words that follow "pays off".
+fn from_where(study: &Study, workload: Workload, dtype: DType, crossing: Crossing) -> String {
+    let sharp = |low: usize, high: usize| high as f64 / low as f64 <= 1.25;
+    match crossing {
+        Crossing::Always { from } => format!("at every size tried (from {from} x {from})"),
+        Crossing::Never { up_to } => format!("never up to {up_to} x {up_to}"),
+        Crossing::Between { low, high } if sharp(low, high) => format!("above {high} x {high}"),
+        Crossing::Between { low, high } => {
+            let tried = study.rows_of(workload, dtype).iter().any(|r| r.n > high);
+            let also = if tried { " and above" } else { "" };
+            format!("from somewhere between {low} x {low} and {high} x {high}{also}")
+        }
+    }
+}
+
+/// `2 threads are 1.9 times as fast as one at 4000 x 4000 (9.8 ms; the bound is 7.5 ms)`.
+fn cpu_clause(study: &Study, workload: Workload, dtype: DType) -> String {
+    let rows = study.rows_of(workload, dtype);
+    let Some(row) = rows.iter().rev().find(|r| r.median(Lane::CPU).is_some()) else {
+        return format!("nothing was measured: {}", why_not(&rows, Lane::CPU));
+    };
+    let (cpu, threads) = (row.median(Lane::CPU).unwrap_or_default(), study.machine.threads);
+    let bound = row.bound_s.map_or(String::new(), |bound| match cpu / bound {
+        // Peaks measured on a machine that was busier then are too low.
+        times if times < 1.0 => {
+            format!(", less than the bound of {}: the machine was busier when its peaks were measured", seconds(bound))
+        }
+        times => format!(", {} times the bound", factor(times)),
+    });
+    let at = format!("at {n} x {n}", n = row.n);
+    let time = format!("({}{bound})", seconds(cpu));
+    let both = row.lane(Lane::ONE).and_then(|m| m.summary).zip(row.lane(Lane::CPU).and_then(|m| m.summary));
+    match both {
+        None => format!("the CPU takes {} {at}{bound}", seconds(cpu)),
+        Some((one, all)) if all.below(&one).is_none() => {
+            format!("{threads} threads and one cannot be told apart {at} {time}")
+        }
+        Some((one, all)) if one.median < all.median => {
+            format!("{threads} threads take {} times as long as one {at} {time}", factor(all.median / one.median))
+        }
+        Some((one, all)) => {
+            format!("{threads} threads are {} times as fast as one {at} {time}", factor(one.median / all.median))
+        }
+    }
+}
+
+/// The first reason that rows give for having no median of a lane.
+fn why_not(rows: &[&Row], lane: Lane) -> String {
+    let reason = |row: &&Row| row.skipped.clone().or_else(|| row.lane(lane)?.failed.clone());
+    rows.iter().find_map(reason).unwrap_or_else(|| "the run ended before".into())
+}
+
+/// Two digits: `1.9`, `12`, `140`.
+pub fn factor(value: f64) -> String {
+    if value >= 9.95 { format!("{value:.0}") } else { format!("{value:.1}") }
+}
+
+/// `+3 %`.
+pub fn percent(share: f64) -> String {
+    format!("{:+.0} %", 100.0 * share)
+}
+
+/// Every lane of every row whose result was too far from the reference.
+pub fn differences(study: &Study) -> Vec<String> {
+    let mut all = Vec::new();
+    for row in &study.rows {
+        for measured in row.lanes.iter().filter(|m| m.differs()) {
+            let Some(check) = measured.check else { continue };
+            all.push(format!(
+                "{} {} {n} x {n}, {}: {} is {:.2e}, and {:.2e} is allowed",
+                row.workload.name(),
+                row.dtype,
+                measured.lane.name(study.machine.threads),
+                check.measure,
+                check.difference,
+                check.tolerance,
+                n = row.n,
+            ));
+        }
+    }
+    all
+}
+
+/// Where automatic placement stands, over all rows: the worst excess over the better of CPU-only and GPU-only.
+pub fn auto_sentence(study: &Study) -> Option<String> {
+    let excess = |row: &Row, state| Some((row.auto_over_best(state)?, row.n, row.workload, row.dtype, state));
+    let all = study.rows.iter().flat_map(|r| [excess(r, State::Cold), excess(r, State::Resident)]).flatten();
+    let (share, n, workload, dtype, state) = all.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let state = if state == State::Cold { "cold" } else { "resident" };
+    let where_ = format!("{} in {dtype} at {n} x {n}, {state}", workload.name());
+    Some(format!("Automatic placement against the better of CPU alone and GPU alone: at worst {} ({where_}).", percent(share)))
+}
+
+/// The machine and the method, in a few lines above the table.
+pub fn head(study: &Study) -> Vec<String> {
+    let m = &study.machine;
+    let c = &m.calibration;
+    let rates = |flops: f64| rate(flops, "flop/s");
+    let mut lines = vec![
+        format!("compare   {}, {} threads, {}", m.cpu, m.threads, m.simd),
+        format!(
+            "  measured: multiply-add f32 {}, f64 {}; memory reads {}",
+            rates(c.f32_flops_all),
+            rates(c.f64_flops_all),
+            rate(c.read_all, "B/s")
+        ),
+    ];
+    lines.extend(m.gpus.iter().map(|gpu| format!("  {gpu}")));
+    if !m.has_gpu() {
+        lines.push(format!("  gpu    none took part: {}", no_gpu(study)));
+    }
+    let rounds = study.rows.iter().flat_map(|r| &r.lanes).map(|l| l.samples.len());
+    let (least, most) = (rounds.clone().min().unwrap_or(0), rounds.max().unwrap_or(0));
+    lines.push(format!(
+        "  {} rows, {least} to {most} rounds each after warm-up, in shuffled order; {:.0} s in all",
+        study.rows.len(),
+        study.total_s
+    ));
+    lines.push(
+        "  times are medians; ± is half the interval that holds the median with 95 % confidence (below 6 rounds: the range)"
+            .into(),
+    );
+    lines
+}
+
+/// Why no GPU took part.
+pub fn no_gpu(study: &Study) -> String {
+    let adapters = &study.machine.adapters;
+    let names: Vec<String> = adapters
+        .iter()
+        .map(|a| format!("{} ({})", a.name, a.unusable.as_deref().unwrap_or("this version computes on the CPU only")))
+        .collect();
+    if names.is_empty() { "no Vulkan, Metal or DX12 adapter found".into() } else { names.join("; ") }
+}
+
+/// What a reader must know before believing the numbers.
+pub fn warnings(study: &Study) -> Vec<String> {
+    let mut all = Vec::new();
+    if study.interrupted {
+        all.push("INTERRUPTED: rows that are not here were not measured.".to_owned());
+    }
+    if study.machine.profile == "dev" {
+        all.push("Built without --release: these times say nothing about the library.".to_owned());
+    }
+    let cores = study.machine.cores as f64;
+    if let Some(load) = study.machine.load_at_start.filter(|load| *load > 0.5 * cores) {
+        all.push(format!("The machine was busy when this began (load {load:.1} on {cores} cores): times may be too long."));
+    }
+    let once = study.rows.iter().filter(|r| r.lanes.iter().any(|l| !l.samples.is_empty() && l.samples.len() < 6)).count();
+    if once > 0 {
+        all.push(format!("{once} of {} rows have fewer than 6 rounds: --budget gives them more time.", study.rows.len()));
+    }
+    all.extend(study.differences.iter().map(|d| format!("WRONG RESULT: {d}")));
+    all
+}
