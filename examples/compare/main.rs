@@ -6,12 +6,16 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod chart;
 mod lanes;
 mod machine;
 mod measure;
 mod out;
+mod page;
 mod plan;
+mod raster;
 mod run;
+mod scene;
 mod stats;
 mod study;
 mod tables;

@@ -12,10 +12,13 @@ use chunkwise::Error;
 
 use crate::common::{self, Fallible, Outcome, can_write, line, terminal, write_whole};
 use crate::study::Study;
-use crate::{tables, words};
+use crate::{chart, page, raster, tables, words};
 
 /// How long an interrupt waits for a row that is being stored, in steps of 10 ms.
 const PATIENCE: usize = 100;
+
+/// Pixels of a PNG per unit of the drawing.
+const PIXELS: f64 = 2.0;
 
 /// Makes the folder, and checks that files can be written there.
 ///
@@ -100,17 +103,31 @@ impl Reporter {
         written
     }
 
-    /// All files; those before a failure are listed as written.
+    /// All files; those before a failure are listed as written. The JSON file comes last, so that it can name the others.
     fn write(&self, study: &mut Study) -> Outcome {
-        let json = self.folder.join("compare.json");
-        let text = self.json_text(study)?;
-        write_whole(&json, |to| to.write_all(text.as_bytes()))?;
-        study.wrote.push(json.display().to_string());
-        Ok(())
+        let scenes = chart::all(study);
+        for (name, scene) in &scenes {
+            let (svg, png) = (self.folder.join(format!("{name}.svg")), self.folder.join(format!("{name}.png")));
+            let text = scene.svg();
+            write_whole(&svg, |to| to.write_all(text.as_bytes()))?;
+            raster::draw(scene, PIXELS).write_png(&png)?;
+            study.wrote.extend([png, svg].map(|p| p.display().to_string()));
+        }
+        let names: Vec<&str> = scenes.iter().map(|s| s.0.as_str()).collect();
+        let text = page::markdown(study, &names);
+        self.write_text("compare.md", study, |_| Ok(text))?;
+        self.write_text("compare.json", study, |study| Ok(serde_json::to_string_pretty(study)? + "\n"))
     }
 
-    fn json_text(&self, study: &Study) -> Fallible<String> {
-        Ok(serde_json::to_string_pretty(study)? + "\n")
+    /// The file is listed first, so that the JSON names itself too.
+    fn write_text(&self, name: &str, study: &mut Study, text: impl FnOnce(&Study) -> Fallible<String>) -> Outcome {
+        let path = self.folder.join(name);
+        study.wrote.push(path.display().to_string());
+        let written = text(study).and_then(|text| Ok(write_whole(&path, |to| to.write_all(text.as_bytes()))?));
+        if written.is_err() {
+            study.wrote.pop();
+        }
+        written
     }
 }
 
