@@ -40,4 +40,4 @@ pub use process::on_interrupt;
 pub use progress::Progress;
 pub use report::{Placed, Report, cut, extents, rate, seconds};
 pub use session::{Fallible, compute, explain, finish, open_session, store, write_trace};
-pub use table::{Cell, Table, terminal};
+pub use table::{Cell, Table, terminal, wrapped};

@@ -107,6 +107,25 @@ fn painted(cell: &Cell, colour: bool) -> String {
     if colour && cell.strong { format!("\x1b[1;32m{}\x1b[0m", cell.text) } else { cell.text.clone() }
 }
 
+/// A sentence in lines of at most `width`, broken between words; further lines are indented.
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let indent = text.len() - text.trim_start().len();
+    for word in text.split_whitespace() {
+        let first = lines.len() == 1;
+        let Some(line) = lines.last_mut() else { break };
+        let used = line.chars().count();
+        if used == 0 {
+            *line = format!("{}{word}", " ".repeat(if first { indent } else { indent + 2 }));
+        } else if used + 1 + word.chars().count() > width {
+            lines.push(format!("{}{word}", " ".repeat(indent + 2)));
+        } else {
+            *line += &format!(" {word}");
+        }
+    }
+    lines
+}
+
 /// The width to write for, and whether colour is welcome on stdout: `COLUMNS`, else the terminal's own; what is not a terminal has no
 /// colour and any width.
 pub fn terminal() -> (usize, bool) {
@@ -148,6 +167,14 @@ x         1";
         let lines = table().lines(33, false);
         assert_eq!(lines, ["matvec 4000²", "  cpu 9.8 ms   gpu | why 12 ms", "x 1"]);
         assert_eq!(table().lines(20, false)[..3], ["matvec 4000²", "  cpu 9.8 ms", "  gpu | why 12 ms"]);
+    }
+
+    #[test]
+    fn sentences_break_between_words() {
+        assert_eq!(wrapped("one two three four", 12), ["one two", "  three four"]);
+        assert_eq!(wrapped("  a tremendously long", 10), ["  a", "    tremendously", "    long"]);
+        assert_eq!(wrapped("one two", usize::MAX), ["one two"]);
+        assert_eq!(wrapped("", 10), [""]);
     }
 
     #[test]

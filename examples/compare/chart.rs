@@ -48,22 +48,20 @@ fn of_workload(study: &Study, workload: Workload) -> Scene {
     scene
 }
 
-/// All workloads: a column each, a row per precision.
+/// All workloads in memory, four panels in a line; the one in a file has a drawing of its own.
 fn overview(study: &Study, workloads: &[Workload]) -> Scene {
-    let mut dtypes: Vec<DType> = study.groups().into_iter().map(|g| g.1).collect();
-    dtypes.sort_unstable();
-    dtypes.dedup();
-    let (each, tall, gap, top) = ([300.0, 250.0], 250.0, 14.0, 92.0);
-    let width = 48.0 + workloads.len() as f64 * (each[0] + gap) - gap;
-    let height = top + dtypes.len() as f64 * (tall + gap) - gap + 24.0;
-    let mut scene = page(study, [width, height], "Time against size");
-    for (column, &workload) in workloads.iter().enumerate() {
+    let shown = study.groups().into_iter().filter(|g| workloads.contains(&g.0) && g.0 != Workload::BlockedMeanFile);
+    let panels: Vec<(Workload, DType)> = shown.collect();
+    let columns = panels.len().clamp(2, 4);
+    let (each, gap, top) = ([250.0, 236.0], 12.0, 92.0);
+    let lines = panels.len().div_ceil(columns) as f64;
+    let width = 48.0 + columns as f64 * (each[0] + gap) - gap;
+    let mut scene = page(study, [width, top + lines * (each[1] + gap) - gap + 24.0], "Time against size");
+    for (index, &(workload, dtype)) in panels.iter().enumerate() {
+        let at = [24.0 + (index % columns) as f64 * (each[0] + gap), top + (index / columns) as f64 * (each[1] + gap)];
         let range = time_range(&study.rows.iter().filter(|r| r.workload == workload).collect::<Vec<_>>());
-        for (line, &dtype) in dtypes.iter().enumerate() {
-            let at = [24.0 + column as f64 * (each[0] + gap), top + line as f64 * (tall + gap)];
-            let name = format!("{}, {dtype}", workload.name().replace('_', " "));
-            Panel { at, size: each, name, range, small: true }.draw(&mut scene, study, (workload, dtype));
-        }
+        let name = format!("{}, {dtype}", workload.name().replace('_', " "));
+        Panel { at, size: each, name, range, small: true }.draw(&mut scene, study, (workload, dtype));
     }
     scene
 }
@@ -128,25 +126,33 @@ impl Panel {
         let ([x, y], [w, h]) = (self.at, self.size);
         scene.shapes.push(Shape::Plate { at: self.at, size: self.size, radius: 10.0, fill: Ink::Panel });
         scene.text([x + 14.0, y + 21.0], if self.small { 12.5 } else { 14.0 }, Ink::Text, Anchor::Start, self.name.as_str());
+        let words = crossing_words(study, (workload, dtype));
+        scene.text([x + w - 16.0, y + 21.0], if self.small { 9.5 } else { 12.0 }, Ink::Muted, Anchor::End, words);
         let measured: Vec<&&Row> = rows.iter().filter(|r| r.lanes.iter().any(|m| m.median().is_some())).collect();
         let (Some(first), Some(last)) = (measured.first(), measured.last()) else {
             scene.text([x + w / 2.0, y + h / 2.0], 12.0, Ink::Muted, Anchor::Middle, "nothing was measured");
             return;
         };
+        // A bisection may have found a crossing left of the first row.
+        let crossed = study.duels().into_iter().filter_map(|duel| study.crossing(workload, dtype, duel));
+        let least = crossed.filter_map(|c| if let Crossing::Between { low, .. } = c { Some(low) } else { None });
+        let least = least.fold(first.n, usize::min) as f64;
         let pad = if first.n == last.n { 2.0 } else { (last.n as f64 / first.n as f64).powf(0.06) };
         let axes = Axes {
             left: x + MARGIN[0],
             right: x + w - 16.0,
             top: y + MARGIN[2],
             bottom: y + h - MARGIN[1],
-            sizes: [first.n as f64 / pad, last.n as f64 * pad],
+            sizes: [least / pad, last.n as f64 * pad],
             times: self.range,
         };
         axes.grid(scene, &measured.iter().map(|r| r.n).collect::<Vec<_>>(), self.small);
         bound(scene, &axes, &rows);
-        crossings(scene, &axes, study, (workload, dtype), self.small);
-        for &lane in &study.lanes {
-            curve(scene, &axes, &rows, lane);
+        crossings(scene, &axes, study, (workload, dtype));
+        for (index, &lane) in study.lanes.iter().enumerate() {
+            // Side by side, so that no interval hides another.
+            let aside = 3.0 * (index as f64 - 0.5 * (study.lanes.len() - 1) as f64);
+            curve(scene, &axes, &rows, (lane, aside));
         }
     }
 }
@@ -208,35 +214,43 @@ fn bound(scene: &mut Scene, axes: &Axes, rows: &[&Row]) {
 }
 
 /// A band between the sizes, or a line where they are near each other.
-fn crossings(scene: &mut Scene, axes: &Axes, study: &Study, (workload, dtype): (Workload, DType), small: bool) {
-    for (index, duel) in study.duels().into_iter().enumerate() {
+fn crossings(scene: &mut Scene, axes: &Axes, study: &Study, (workload, dtype): (Workload, DType)) {
+    for duel in study.duels() {
         let Some(Crossing::Between { low, high }) = study.crossing(workload, dtype, duel) else { continue };
-        let ink = look(duel.0).0;
+        let (ink, dash, _) = look(duel.0);
         let (x0, x1) = (axes.x(low as f64), axes.x(high as f64));
         if x1 - x0 > 3.0 {
             let points = vec![[x0, axes.top], [x1, axes.top], [x1, axes.bottom], [x0, axes.bottom]];
-            scene.shapes.push(Shape::Area { points, fill: ink, opacity: 0.10 });
+            scene.shapes.push(Shape::Area { points, fill: ink, opacity: 0.09 });
         }
-        scene.line(vec![[x1, axes.top], [x1, axes.bottom]], ink, 1.2, Some([3.0, 4.0]));
-        let who = if duel.0.device == "gpu" { format!("gpu wins {}", state(duel.0)) } else { "all threads win".to_owned() };
-        let label = format!("{who} from {high}");
-        let font = if small { 9.5 } else { 11.0 };
-        let y = axes.top + 12.0 + 14.0 * index as f64;
-        let fits = x1 + 5.0 + text_width(&label, font) < axes.right;
-        let (at, anchor) = if fits { ([x1 + 5.0, y], Anchor::Start) } else { ([x1 - 5.0, y], Anchor::End) };
-        scene.text(at, font, ink, anchor, label);
+        scene.line(vec![[x1, axes.top], [x1, axes.bottom]], ink, 1.2, dash.or(Some([1.0, 4.0])));
     }
 }
 
-fn state(lane: Lane) -> &'static str {
-    if lane.state == State::Cold { "cold" } else { "resident" }
+/// Who wins from where, in a few words.
+fn crossing_words(study: &Study, (workload, dtype): (Workload, DType)) -> String {
+    let one = |duel: (Lane, Lane)| {
+        let answer = match study.crossing(workload, dtype, duel)? {
+            Crossing::Always { .. } => "always".to_owned(),
+            Crossing::Never { .. } => "never".to_owned(),
+            Crossing::Between { high, .. } => format!("from {high}"),
+        };
+        let state = if duel.0.state == State::Cold { "cold" } else { "resident" };
+        Some(if duel.0.device == "gpu" { format!("{state} {answer}") } else { answer })
+    };
+    let answers: Vec<String> = study.duels().into_iter().filter_map(one).collect();
+    match (answers.is_empty(), study.lanes.contains(&Lane::GPU)) {
+        (true, _) => String::new(),
+        (_, true) => format!("gpu wins: {}", answers.join(", ")),
+        (_, false) => format!("{} threads win: {}", study.machine.threads, answers.join(", ")),
+    }
 }
 
-fn curve(scene: &mut Scene, axes: &Axes, rows: &[&Row], lane: Lane) {
+fn curve(scene: &mut Scene, axes: &Axes, rows: &[&Row], (lane, aside): (Lane, f64)) {
     let (ink, dash, hollow) = look(lane);
     let summaries = rows.iter().filter_map(|r| Some((r.n, r.lane(lane)?.summary?)));
     let points: Vec<(At, [f64; 2])> =
-        summaries.map(|(n, s)| ([axes.x(n as f64), axes.y(s.median)], [axes.y(s.low), axes.y(s.high)])).collect();
+        summaries.map(|(n, s)| ([axes.x(n as f64) + aside, axes.y(s.median)], [axes.y(s.low), axes.y(s.high)])).collect();
     scene.line(points.iter().map(|p| p.0).collect(), ink, 2.2, dash);
     for (at, [low, high]) in points {
         if low - high > 3.0 {

@@ -213,7 +213,7 @@ pub mod tests {
                 log.borrow_mut().push(name);
                 runs += 1;
                 // The warm-up is slow, and the rest too wide to stop early.
-                Ok(sample(if runs <= WARM_UP { 50.0 } else { 1.0 + f64::from(runs % 2) }))
+                Ok(sample(if runs <= WARM_UP { 50.0 } else { 1.0 + (runs % 2) as f64 }))
             }
         };
         let mut entrants = [entrant(Lane::CPU, run("cpu")), entrant(Lane::GPU, run("gpu")), entrant(Lane::AUTO, run("auto"))];

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chunkwise::Error;
 
-use crate::common::{self, Fallible, Outcome, can_write, line, terminal, write_whole};
+use crate::common::{self, Fallible, Outcome, can_write, line, terminal, wrapped, write_whole};
 use crate::study::Study;
 use crate::{chart, page, raster, tables, words};
 
@@ -135,13 +135,13 @@ impl Reporter {
 fn summary(study: &Study) -> Vec<String> {
     let (width, colour) = terminal();
     let (table, notes) = tables::results(study);
-    let mut lines = words::head(study);
+    let wrap = |text: String| wrapped(&text, width);
+    let mut lines: Vec<String> = words::head(study).into_iter().flat_map(wrap).collect();
     lines.push(String::new());
     lines.extend(table.lines(width, colour));
-    lines.extend(notes.iter().enumerate().map(|(i, note)| format!("[{}] {note}", i + 1)));
+    lines.extend(notes.iter().enumerate().flat_map(|(i, note)| wrap(format!("[{}] {note}", i + 1))));
     lines.push(String::new());
-    lines.extend(study.conclusions.iter().cloned());
-    lines.extend(words::auto_sentence(study));
-    lines.extend(words::warnings(study));
+    lines.extend(study.conclusions.iter().cloned().chain(words::auto_sentence(study)).flat_map(wrap));
+    lines.extend(words::warnings(study).into_iter().flat_map(wrap));
     lines
 }

@@ -27,8 +27,7 @@ fn sentence(study: &Study, workload: Workload) -> String {
     let clause = if gpu { gpu_clause } else { cpu_clause };
     let dtypes = study.groups().into_iter().filter(|g| g.0 == workload).map(|g| g.1);
     let clauses: Vec<String> = dtypes.map(|dtype| format!("in {dtype} {}", clause(study, workload, dtype))).collect();
-    let end = if workload == Workload::BlockedMeanFile { "; reading, not arithmetic, takes most of that time" } else { "" };
-    format!("On this machine, {}: {}{end}.", workload.title(), clauses.join("; "))
+    format!("On this machine, {}: {}.", workload.title(), clauses.join("; "))
 }
 
 /// `the GPU pays off above 1400 x 1400 if the data stay there, never up to 4000 x 4000 if they are moved each time`.
@@ -96,7 +95,7 @@ fn cpu_clause(study: &Study, workload: Workload, dtype: DType) -> String {
         times => format!(", {} times the bound", factor(times)),
     });
     let at = format!("at {n} x {n}", n = row.n);
-    let time = format!("({}{bound})", seconds(cpu));
+    let time = format!("({}{bound}{})", seconds(cpu), beside_memory(study, row, cpu));
     let both = row.lane(Lane::ONE).and_then(|m| m.summary).zip(row.lane(Lane::CPU).and_then(|m| m.summary));
     match both {
         None => format!("the CPU takes {} {at}{bound}", seconds(cpu)),
@@ -109,6 +108,16 @@ fn cpu_clause(study: &Study, workload: Workload, dtype: DType) -> String {
         Some((one, all)) => {
             format!("{threads} threads are {} times as fast as one {at} {time}", factor(one.median / all.median))
         }
+    }
+}
+
+/// For a file: how it compares with the same numbers in memory.
+fn beside_memory(study: &Study, row: &Row, cpu: f64) -> String {
+    let same = |r: &&Row| r.workload == Workload::BlockedMean && (r.dtype, r.n) == (row.dtype, row.n);
+    let memory = study.rows.iter().find(same).and_then(|r| r.median(Lane::CPU));
+    match memory.filter(|_| row.workload == Workload::BlockedMeanFile) {
+        Some(memory) => format!(", {} times as long as from memory", factor(cpu / memory)),
+        None => String::new(),
     }
 }
 
