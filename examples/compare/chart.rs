@@ -53,7 +53,7 @@ fn overview(study: &Study, workloads: &[Workload]) -> Scene {
     let shown = study.groups().into_iter().filter(|g| workloads.contains(&g.0) && g.0 != Workload::BlockedMeanFile);
     let panels: Vec<(Workload, DType)> = shown.collect();
     let columns = panels.len().clamp(2, 4);
-    let (each, gap, top) = ([250.0, 236.0], 12.0, 92.0);
+    let (each, gap, top) = ([250.0, 250.0], 12.0, 92.0);
     let lines = panels.len().div_ceil(columns) as f64;
     let width = 48.0 + columns as f64 * (each[0] + gap) - gap;
     let mut scene = page(study, [width, top + lines * (each[1] + gap) - gap + 24.0], "Time against size");
@@ -127,7 +127,11 @@ impl Panel {
         scene.shapes.push(Shape::Plate { at: self.at, size: self.size, radius: 10.0, fill: Ink::Panel });
         scene.text([x + 14.0, y + 21.0], if self.small { 12.5 } else { 14.0 }, Ink::Text, Anchor::Start, self.name.as_str());
         let words = crossing_words(study, (workload, dtype));
-        scene.text([x + w - 16.0, y + 21.0], if self.small { 9.5 } else { 12.0 }, Ink::Muted, Anchor::End, words);
+        if self.small {
+            scene.text([x + 14.0, y + 36.0], 10.5, Ink::Muted, Anchor::Start, words);
+        } else {
+            scene.text([x + w - 16.0, y + 21.0], 12.0, Ink::Muted, Anchor::End, words);
+        }
         let measured: Vec<&&Row> = rows.iter().filter(|r| r.lanes.iter().any(|m| m.median().is_some())).collect();
         let (Some(first), Some(last)) = (measured.first(), measured.last()) else {
             scene.text([x + w / 2.0, y + h / 2.0], 12.0, Ink::Muted, Anchor::Middle, "nothing was measured");
@@ -141,7 +145,7 @@ impl Panel {
         let axes = Axes {
             left: x + MARGIN[0],
             right: x + w - 16.0,
-            top: y + MARGIN[2],
+            top: y + MARGIN[2] + if self.small { 16.0 } else { 0.0 },
             bottom: y + h - MARGIN[1],
             sizes: [least / pad, last.n as f64 * pad],
             times: self.range,
@@ -151,7 +155,7 @@ impl Panel {
         crossings(scene, &axes, study, (workload, dtype));
         for (index, &lane) in study.lanes.iter().enumerate() {
             // Side by side, so that no interval hides another.
-            let aside = 3.0 * (index as f64 - 0.5 * (study.lanes.len() - 1) as f64);
+            let aside = 1.8 * (index as f64 - 0.5 * (study.lanes.len() - 1) as f64);
             curve(scene, &axes, &rows, (lane, aside));
         }
     }
@@ -251,7 +255,9 @@ fn curve(scene: &mut Scene, axes: &Axes, rows: &[&Row], (lane, aside): (Lane, f6
     let summaries = rows.iter().filter_map(|r| Some((r.n, r.lane(lane)?.summary?)));
     let points: Vec<(At, [f64; 2])> =
         summaries.map(|(n, s)| ([axes.x(n as f64) + aside, axes.y(s.median)], [axes.y(s.low), axes.y(s.high)])).collect();
-    scene.line(points.iter().map(|p| p.0).collect(), ink, 2.2, dash);
+    // Automatic placement lies over the device that it chose; both are to be seen.
+    let width = if lane.device == "auto" { 1.5 } else { 2.6 };
+    scene.line(points.iter().map(|p| p.0).collect(), ink, width, dash);
     for (at, [low, high]) in points {
         if low - high > 3.0 {
             scene.line(vec![[at[0], low], [at[0], high]], ink, 1.4, None);

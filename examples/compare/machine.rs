@@ -1,10 +1,10 @@
 //! The machine that was measured: processor, memory rates, adapters, system, and the roofline that follows.
 //!
-//! Owns: the facts of the report's head and [`Machine::bound_s`]. Must not know: workloads, samples. Invariant: what could not be found
+//! Owns: the facts of the report's head and [`Roofline`]. Must not know: workloads, samples. Invariant: what could not be found
 //! out is absent, never guessed.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 use chunkwise::cost::{Calibration, calibrate};
 use chunkwise::device::{DeviceKind, system};
@@ -62,9 +62,14 @@ pub struct Machine {
     pub profile: &'static str,
     /// This crate's version.
     pub chunkwise: &'static str,
+}
+
+/// What the measured peaks of the CPU allow.
+pub struct Roofline {
+    calibration: Calibration,
+    threads: usize,
     /// Rates by working set in bytes, for sets that fit in caches.
-    #[serde(skip)]
-    cached: Mutex<BTreeMap<u64, Calibration>>,
+    cached: RefCell<BTreeMap<u64, Calibration>>,
 }
 
 /// Sets below this are taken to be this large: smaller ones say more of loop overhead than of memory.
@@ -99,13 +104,19 @@ impl Machine {
             load_at_start: first_word("/proc/loadavg").and_then(|word| word.parse().ok()),
             profile: if cfg!(debug_assertions) { "dev" } else { "release" },
             chunkwise: env!("CARGO_PKG_VERSION"),
-            cached: Mutex::default(),
         })
     }
 
     /// Whether a GPU took part.
     pub fn has_gpu(&self) -> bool {
         !self.gpus.is_empty()
+    }
+}
+
+impl Roofline {
+    /// That of a machine.
+    pub fn of(machine: &Machine) -> Self {
+        Self { calibration: machine.calibration.clone(), threads: machine.threads as usize, cached: RefCell::default() }
     }
 
     /// Seconds below which this CPU cannot do the work with all its threads: the slower of `flops` at the measured multiply-add peak
@@ -123,9 +134,9 @@ impl Machine {
         if set >= self.calibration.buffer_bytes {
             return self.calibration.clone();
         }
-        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cached = self.cached.borrow_mut();
         let measure = || {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads as usize).build();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build();
             pool.map_or_else(|_| self.calibration.clone(), |pool| calibrate(&pool, set))
         };
         cached.entry(set).or_insert_with(measure).clone()
@@ -168,12 +179,13 @@ mod tests {
         let machine = Machine::look(&session, Vec::new()).unwrap();
         let c = &machine.calibration;
         let large = 4.0 * c.buffer_bytes as f64;
-        let memory = machine.bound_s(DType::F64, (1.0, large));
+        let roofline = Roofline::of(&machine);
+        let memory = roofline.bound_s(DType::F64, (1.0, large));
         assert!((memory * c.read_all.max(c.copy_all) / large - 1.0).abs() < 1e-9, "{memory}");
-        let compute = machine.bound_s(DType::F32, (1e12, 1.0));
+        let compute = roofline.bound_s(DType::F32, (1e12, 1.0));
         assert!((compute * c.f32_flops_all / 1e12 - 1.0).abs() < 1e-9, "{compute}");
-        assert!(machine.bound_s(DType::F64, (1e12, 1.0)) > compute);
-        assert!(machine.cached.lock().unwrap().contains_key(&LEAST_SET_BYTES));
+        assert!(roofline.bound_s(DType::F64, (1e12, 1.0)) > compute);
+        assert!(roofline.cached.borrow().contains_key(&LEAST_SET_BYTES));
         assert_eq!((machine.threads, machine.has_gpu()), (1, false));
     }
 }

@@ -10,6 +10,7 @@ mod chart;
 mod lanes;
 mod machine;
 mod measure;
+mod method;
 mod out;
 mod page;
 mod plan;
@@ -31,7 +32,7 @@ use chunkwise::shape::DType;
 use chunkwise::{Error, Placement, Session};
 use common::{CommonArgs, Outcome, Precision, Progress, TemporaryFolder, UsageError, open_session};
 use lanes::Lanes;
-use machine::Machine;
+use machine::{Machine, Roofline};
 use out::Reporter;
 use plan::{Family, Plan, Planned, Wishes};
 use run::{Comparison, lock};
@@ -104,6 +105,7 @@ fn compare(args: Args) -> Outcome {
     let look = open(if gpu.is_some() { Placement::Auto } else { Placement::Cpu }, None)?;
     let machine = Machine::look(&look, machine::adapters(allow_software(&args.common)))?;
     drop(look);
+    let roofline = Roofline::of(&machine);
     let lanes = Lanes::new(&open, gpu, machine.threads);
     let study = Arc::new(Mutex::new(Study {
         schema: SCHEMA,
@@ -123,7 +125,8 @@ fn compare(args: Args) -> Outcome {
     }));
     let reporter = Reporter::new(args.out.clone(), args.common.json, args.common.quiet);
     reporter.on_interrupt(&study);
-    let comparison = Comparison { lanes, plan, study: &study, folder: TemporaryFolder::create("compare")?, started };
+    let folder = TemporaryFolder::create("compare")?;
+    let comparison = Comparison { lanes, plan, study: &study, roofline, folder, started };
     measure_all(&args, &comparison);
     drop(comparison); // its data files go before the report is written: that needs less space
     let mut study = lock(&study);

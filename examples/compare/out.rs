@@ -1,7 +1,7 @@
 //! The report's way out: table on stdout, files in the folder, also when the run is interrupted.
 //!
 //! Owns: who writes what when. Must not know: what it says. Invariant: files are written once, by whoever ends the run: the program, or
-//! the thread that an interrupt wakes; the table is shown before files are tried, so that a full disk loses no numbers.
+//! the thread that an interrupt wakes; a full disk loses no numbers, and a closed stdout no files.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -91,13 +91,12 @@ impl Reporter {
             return Ok(());
         }
         study.conclude();
-        if !self.json && !self.quiet {
-            summary(study).iter().try_for_each(line)?;
-        }
+        // Files first, because a reader of stdout may be gone; the numbers are shown even if no file could be written.
         let written = self.write(study);
         if self.json {
             line(serde_json::to_string(&*study)?)?;
         } else if !self.quiet {
+            summary(study).iter().try_for_each(line)?;
             study.wrote.iter().try_for_each(|path| line(format!("wrote {path}")))?;
         }
         written

@@ -11,6 +11,7 @@ use chunkwise::{Bytes, Error};
 
 use crate::common::TemporaryFolder;
 use crate::lanes::Lanes;
+use crate::machine::Roofline;
 use crate::measure::{Lane, measure};
 use crate::plan::{Plan, Planned};
 use crate::stats::{Crossing, Rule, Shuffle, Summary};
@@ -31,6 +32,8 @@ pub struct Comparison<'a> {
     pub plan: Plan,
     /// What was found so far.
     pub study: &'a Mutex<Study>,
+    /// What bounds are made of.
+    pub roofline: Roofline,
     /// Where data files go.
     pub folder: TemporaryFolder,
     /// When it began.
@@ -87,7 +90,7 @@ impl Comparison<'_> {
                 let work = job.work(&reference);
                 row.flops = Some(work.0);
                 if workload != Workload::BlockedMeanFile {
-                    row.bound_s = Some(lock(self.study).machine.bound_s(dtype, work));
+                    row.bound_s = Some(self.roofline.bound_s(dtype, work));
                 }
                 let mut entrants = self.lanes.entrants(&self.lanes_for(workload), &job, &reference, &self.folder);
                 let start = Instant::now();

@@ -12,6 +12,7 @@ use chunkwise::{Placement, Result, Session};
 use crate::common::TemporaryFolder;
 use crate::fake::{FakeGpu, WITH_GPU, empty, machine, session};
 use crate::lanes::Lanes;
+use crate::machine::Roofline;
 use crate::measure::Lane;
 use crate::plan::{Family, Plan, Wishes};
 use crate::run::{Comparison, lock};
@@ -25,11 +26,12 @@ fn compared(wishes: &Wishes, crossover: bool, gpu: impl Fn() -> Result<Arc<dyn D
     let plan = Plan::new(wishes);
     let mut study = empty(&WITH_GPU, machine(1, Some("Fake 9000")));
     study.settings = plan.settings.clone();
+    let roofline = Roofline::of(&study.machine);
     let study = Mutex::new(study);
     let lanes = Lanes::new(&open, Some(Placement::Gpu), 1);
     assert_eq!(lanes.list(), WITH_GPU);
     let folder = TemporaryFolder::create("gpu").unwrap();
-    let comparison = Comparison { lanes, plan, study: &study, folder, started: Instant::now() };
+    let comparison = Comparison { lanes, plan, study: &study, roofline, folder, started: Instant::now() };
     comparison.rows(&|_, _, _| ());
     if crossover {
         comparison.crossings(&|_, _, _| ());
@@ -83,7 +85,6 @@ fn a_gpu_that_fails_half_way_fails_its_rows_and_no_others() {
     assert_eq!(failed(Lane::CPU), 0);
     assert!(study.rows.iter().all(|r| r.median(Lane::CPU).is_some()), "the rest goes on");
     let why = study.rows.iter().find_map(|r| r.lane(Lane::GPU)?.failed.clone()).unwrap();
-    println!("{why}");
     assert!(why.contains("GPU failed") || why.contains("device"), "{why}");
     assert!(study.differences.is_empty(), "{:?}", study.differences);
 }
@@ -92,10 +93,12 @@ fn a_gpu_that_fails_half_way_fails_its_rows_and_no_others() {
 fn a_gpu_without_a_half_for_the_work_is_absent_and_not_timed() {
     // No GPU in the sessions at all: tasks of the GPU's lane run on the CPU, as those without a GPU half do.
     let open = |_: Placement, threads: Option<usize>| session(Placement::Cpu, threads.unwrap_or(1), None);
-    let study = Mutex::new(empty(&WITH_GPU, machine(1, Some("Fake 9000"))));
+    let study = empty(&WITH_GPU, machine(1, Some("Fake 9000")));
+    let roofline = Roofline::of(&study.machine);
+    let study = Mutex::new(study);
     let plan = Plan::new(&wishes(&[Family::Mandelbrot]));
     let (lanes, folder) = (Lanes::new(&open, Some(Placement::Gpu), 1), TemporaryFolder::create("none").unwrap());
-    Comparison { lanes, plan, study: &study, folder, started: Instant::now() }.rows(&|_, _, _| ());
+    Comparison { lanes, plan, study: &study, roofline, folder, started: Instant::now() }.rows(&|_, _, _| ());
     lock(&study).conclude();
     let study = study.into_inner().unwrap();
     for row in &study.rows {

@@ -18,6 +18,8 @@ mod lanes;
 mod machine;
 #[path = "../../examples/compare/measure.rs"]
 mod measure;
+#[path = "../../examples/compare/method.rs"]
+mod method;
 #[path = "../../examples/compare/out.rs"]
 mod out;
 #[path = "../../examples/compare/page.rs"]
@@ -41,8 +43,8 @@ mod words;
 #[path = "../../examples/compare/work.rs"]
 mod work;
 
+mod claims;
 mod fake;
 mod gpu;
-mod method;
 mod program;
 mod verdict;

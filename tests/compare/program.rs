@@ -13,30 +13,36 @@ fn report(folder: &Folder, out: &str) -> Value {
     serde_json::from_slice(&text).unwrap()
 }
 
+#[track_caller]
+fn has(text: &str, parts: &[&str]) {
+    parts.iter().for_each(|part| assert!(text.contains(part), "no `{part}` in\n{text}"));
+}
+
 #[test]
 fn a_small_run_gives_table_sentences_report_page_and_pictures() {
     let folder = Folder::new("compare-small");
-    let run =
-        example("compare").with_history(folder.path()).args("--quick --sizes 40,90 --budget 4 --repeats 7 --threads 2 --out r");
-    let text = run.run().success().stdout;
+    let args = "--quick --sizes 40,90 --budget 4 --repeats 7 --threads 2 --out r";
+    let text = example("compare").with_history(folder.path()).args(args).run().success().stdout;
     assert!(!text.contains('\x1b'), "no escape codes where there is no terminal");
-    for word in [
-        "workload ",
-        "1 thread",
-        "cpu, 2 threads",
-        "bound",
-        "mandelbrot ",
-        "matvec ",
-        "blocked_mean_file",
-        "cholesky ",
-        "90 x 90",
-    ] {
-        assert!(text.contains(word), "no `{word}` in\n{text}");
-    }
+    has(&text, &["workload ", "1 thread", "cpu, 2 threads", "bound", "mandelbrot ", "matvec ", "blocked_mean_file", "90 x 90"]);
     assert_eq!(text.matches("On this machine, ").count(), 5, "{text}");
-    assert!(text.contains("wrote r/compare.png") && text.contains("wrote r/compare.md"), "{text}");
-    let mut names: Vec<String> =
-        std::fs::read_dir(folder.file("r")).unwrap().flatten().map(|f| f.file_name().into_string().unwrap()).collect();
+    has(&text, &["wrote r/compare.png", "wrote r/compare.md"]);
+    let files = files_of_a_small_run(&folder);
+    let page = std::fs::read_to_string(folder.file("r").join("compare.md")).unwrap();
+    has(&page, &["# Chunkwise", "## Times", "| matvec | f32 |", "## Machine", "## Method", "First touch?", "Dead code?"]);
+    has(&page, &["](compare.png)", "](cholesky.png)"]);
+    let json = report(&folder, "r");
+    assert_eq!((&json["schema"], &json["interrupted"]), (&"chunkwise-compare/1".into(), &false.into()));
+    assert_eq!(json["wrote"].as_array().unwrap().len(), files);
+    let rows = json["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 20);
+    rows.iter().for_each(row_of_a_small_run);
+}
+
+/// Checks the pictures, and that there are no other files; returns how many.
+fn files_of_a_small_run(folder: &Folder) -> usize {
+    let files = std::fs::read_dir(folder.file("r")).unwrap().flatten();
+    let mut names: Vec<String> = files.map(|f| f.file_name().into_string().unwrap()).collect();
     names.sort();
     let mut wanted = vec!["compare.json".to_owned(), "compare.md".to_owned()];
     for name in ["compare", "mandelbrot", "matvec", "blocked_mean", "blocked_mean_file", "cholesky"] {
@@ -48,34 +54,17 @@ fn a_small_run_gives_table_sentences_report_page_and_pictures() {
     }
     wanted.sort();
     assert_eq!(names, wanted);
-    let page = std::fs::read_to_string(folder.file("r").join("compare.md")).unwrap();
-    for part in [
-        "# Chunkwise",
-        "## Times",
-        "| matvec | f32 |",
-        "## Machine",
-        "## Method",
-        "First touch?",
-        "Dead code?",
-        "](compare.png)",
-        "](cholesky.png)",
-    ] {
-        assert!(page.contains(part), "no `{part}` in\n{page}");
-    }
-    let json = report(&folder, "r");
-    assert_eq!((&json["schema"], &json["interrupted"]), (&"chunkwise-compare/1".into(), &false.into()));
-    assert_eq!(json["wrote"].as_array().unwrap().len(), wanted.len());
-    let rows = json["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 20);
-    for row in rows {
-        let lanes = row["lanes"].as_array().unwrap();
-        assert_eq!(lanes.len(), 2, "{row}");
-        for lane in lanes {
-            let samples = lane["samples"].as_array().unwrap();
-            assert!((1..=7).contains(&samples.len()) && samples.iter().all(|s| s.as_f64() > Some(0.0)), "{lane}");
-            assert_eq!(lane["summary"]["n"].as_u64(), Some(samples.len() as u64), "{lane}");
-            assert_eq!((&lane["check"]["difference"], &lane["failed"]), (&0.0.into(), &Value::Null), "{lane}");
-        }
+    names.len()
+}
+
+fn row_of_a_small_run(row: &Value) {
+    let lanes = row["lanes"].as_array().unwrap();
+    assert_eq!(lanes.len(), 2, "{row}");
+    for lane in lanes {
+        let samples = lane["samples"].as_array().unwrap();
+        assert!((1..=7).contains(&samples.len()) && samples.iter().all(|s| s.as_f64() > Some(0.0)), "{lane}");
+        assert_eq!(lane["summary"]["n"].as_u64(), Some(samples.len() as u64), "{lane}");
+        assert_eq!((&lane["check"]["difference"], &lane["failed"]), (&0.0.into(), &Value::Null), "{lane}");
     }
 }
 
