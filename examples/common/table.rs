@@ -109,6 +109,9 @@ fn painted(cell: &Cell, colour: bool) -> String {
 
 /// A sentence in lines of at most `width`, broken between words; further lines are indented.
 pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    if text.chars().count() <= width {
+        return vec![text.to_owned()];
+    }
     let mut lines = vec![String::new()];
     let indent = text.len() - text.trim_start().len();
     for word in text.split_whitespace() {
@@ -173,7 +176,7 @@ x         1";
     fn sentences_break_between_words() {
         assert_eq!(wrapped("one two three four", 12), ["one two", "  three four"]);
         assert_eq!(wrapped("  a tremendously long", 10), ["  a", "    tremendously", "    long"]);
-        assert_eq!(wrapped("one two", usize::MAX), ["one two"]);
+        assert_eq!(wrapped("one   two", usize::MAX), ["one   two"]);
         assert_eq!(wrapped("", 10), [""]);
     }
 

@@ -1,18 +1,16 @@
-//! The machine that was measured: processor, memory rates, adapters, system, and the roofline that follows.
+//! The machine that was measured: processor, memory rates, adapters, system, and who else was computing.
 //!
-//! Owns: the facts of the report's head and [`Roofline`]. Must not know: workloads, samples. Invariant: what could not be found
+//! Owns: the facts of the report's head. Must not know: workloads, samples. Invariant: what could not be found
 //! out is absent, never guessed.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-
-use chunkwise::cost::{Calibration, calibrate};
+use chunkwise::cost::Calibration;
 use chunkwise::device::{DeviceKind, system};
 use chunkwise::id::DeviceId;
 use chunkwise::kernel::simd::simd_name;
-use chunkwise::shape::DType;
 use chunkwise::{Error, Session};
 use serde::Serialize;
+
+use crate::roofline;
 
 /// A GPU adapter, used or not.
 #[derive(Clone, Debug, Serialize)]
@@ -42,7 +40,7 @@ pub struct Machine {
     pub threads: u32,
     /// SIMD path of the CPU kernels.
     pub simd: String,
-    /// Measured at the start of this run: multiply-add peaks and memory rates, one thread and all.
+    /// Measured at the start of this run, the best of two: multiply-add peaks and memory rates, one thread and all.
     pub calibration: Calibration,
     /// Memory available at the start, bytes.
     pub available_memory_bytes: u64,
@@ -56,27 +54,16 @@ pub struct Machine {
     pub system: String,
     /// The kernel's version, where the system says.
     pub kernel: Option<String>,
-    /// Runnable processes at the start (1 min average), where the system says: above 0 somebody else was computing.
-    pub load_at_start: Option<f64>,
+    /// Cores that other programs kept busy while this ran, on average, where the system says: above 0, times are too long.
+    pub others_busy_cores: Option<f64>,
     /// `release` or `dev`.
     pub profile: &'static str,
     /// This crate's version.
     pub chunkwise: &'static str,
 }
 
-/// What the measured peaks of the CPU allow.
-pub struct Roofline {
-    calibration: Calibration,
-    threads: usize,
-    /// Rates by working set in bytes, for sets that fit in caches.
-    cached: RefCell<BTreeMap<u64, Calibration>>,
-}
-
-/// Sets below this are taken to be this large: smaller ones say more of loop overhead than of memory.
-const LEAST_SET_BYTES: u64 = 1 << 20;
-
 impl Machine {
-    /// Measures the CPU (half a second) and asks the rest. `session` has the threads that will be used.
+    /// Measures the CPU (a second) and asks the rest. `session` has the threads that will be used.
     ///
     /// # Errors
     /// [`Error::NoDevice`] if the session has no CPU.
@@ -88,6 +75,7 @@ impl Machine {
         let (Some(cpu), Some(calibration)) = (cpu, calibration) else {
             return Err(Error::NoDevice { wanted: "cpu".into(), found: "this session has none to compare with".into() });
         };
+        let calibration = roofline::best(calibration, devices[cpu].workers as usize, session.memory_limit() / 4);
         let gpus = devices.iter().filter(|d| d.kind == DeviceKind::Gpu);
         Ok(Self {
             cpu: system::cpu_model(),
@@ -101,7 +89,7 @@ impl Machine {
             adapters,
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             kernel: first_word("/proc/sys/kernel/osrelease"),
-            load_at_start: first_word("/proc/loadavg").and_then(|word| word.parse().ok()),
+            others_busy_cores: None,
             profile: if cfg!(debug_assertions) { "dev" } else { "release" },
             chunkwise: env!("CARGO_PKG_VERSION"),
         })
@@ -113,33 +101,38 @@ impl Machine {
     }
 }
 
-impl Roofline {
-    /// That of a machine.
-    pub fn of(machine: &Machine) -> Self {
-        Self { calibration: machine.calibration.clone(), threads: machine.threads as usize, cached: RefCell::default() }
+/// What the cores did since the system began, in its ticks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ticks {
+    /// All time of all cores.
+    pub all: f64,
+    /// Of that, time at work.
+    pub busy: f64,
+    /// Of that, this process's.
+    pub own: f64,
+}
+
+impl Ticks {
+    /// Now; `None` where the system does not say (it is Linux that does).
+    pub fn now() -> Option<Self> {
+        Self::read(&std::fs::read_to_string("/proc/stat").ok()?, &std::fs::read_to_string("/proc/self/stat").ok()?)
     }
 
-    /// Seconds below which this CPU cannot do the work with all its threads: the slower of `flops` at the measured multiply-add peak
-    /// and `bytes` at the measured memory rate. The rate is that of a working set of this size (rounded down to a power of two), so that
-    /// data that fit in caches are not held to the speed of memory.
-    pub fn bound_s(&self, dtype: DType, (flops, bytes): (f64, f64)) -> f64 {
-        let rates = self.rates_at(bytes);
-        let peak = if dtype == DType::F32 { self.calibration.f32_flops_all } else { self.calibration.f64_flops_all };
-        (flops / peak).max(bytes / rates.read_all.max(rates.copy_all))
+    /// From `/proc/stat` (user, nice, system, idle, iowait, irq, softirq, steal) and `/proc/self/stat` (utime and stime are the 12th and
+    /// 13th field after the name in parentheses).
+    fn read(system: &str, own: &str) -> Option<Self> {
+        let cores: Vec<f64> = system.lines().next()?.split_whitespace().skip(1).take(8).map_while(|t| t.parse().ok()).collect();
+        let all: f64 = cores.iter().sum();
+        let idle = cores.get(3)? + cores.get(4)?;
+        let own: Vec<f64> = own.rsplit_once(')')?.1.split_whitespace().skip(11).take(2).map_while(|t| t.parse().ok()).collect();
+        Some(Self { all, busy: all - idle, own: own.first()? + own.get(1)? })
     }
 
-    fn rates_at(&self, bytes: f64) -> Calibration {
-        let set = (bytes as u64).max(LEAST_SET_BYTES);
-        let set = 1u64 << set.ilog2();
-        if set >= self.calibration.buffer_bytes {
-            return self.calibration.clone();
-        }
-        let mut cached = self.cached.borrow_mut();
-        let measure = || {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build();
-            pool.map_or_else(|_| self.calibration.clone(), |pool| calibrate(&pool, set))
-        };
-        cached.entry(set).or_insert_with(measure).clone()
+    /// How many cores others kept busy since `before`, on average.
+    pub fn others_since(self, before: Self, cores: usize) -> Option<f64> {
+        let all = self.all - before.all;
+        let others = (self.busy - before.busy) - (self.own - before.own);
+        (all > 0.0).then(|| (others / all).clamp(0.0, 1.0) * cores as f64)
     }
 }
 
@@ -174,18 +167,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bound_is_the_slower_roof_and_caches_have_their_own_rate() {
-        let session = Session::builder().threads(1).memory_limit("500MB").cache_dir("").build().unwrap();
-        let machine = Machine::look(&session, Vec::new()).unwrap();
-        let c = &machine.calibration;
-        let large = 4.0 * c.buffer_bytes as f64;
-        let roofline = Roofline::of(&machine);
-        let memory = roofline.bound_s(DType::F64, (1.0, large));
-        assert!((memory * c.read_all.max(c.copy_all) / large - 1.0).abs() < 1e-9, "{memory}");
-        let compute = roofline.bound_s(DType::F32, (1e12, 1.0));
-        assert!((compute * c.f32_flops_all / 1e12 - 1.0).abs() < 1e-9, "{compute}");
-        assert!(roofline.bound_s(DType::F64, (1e12, 1.0)) > compute);
-        assert!(roofline.cached.borrow().contains_key(&LEAST_SET_BYTES));
-        assert_eq!((machine.threads, machine.has_gpu()), (1, false));
+    fn others_are_what_is_busy_and_not_this() {
+        let stat = |busy: u64, idle: u64| format!("cpu  {busy} 0 10 {idle} 5 0 0 0 0 0\ncpu0 1 2 3\n");
+        let own = |ticks: u64| format!("42 (a name) with ) R 1 2 3 4 5 6 7 8 9 10 {ticks} 5 0 0");
+        let before = Ticks::read(&stat(100, 1000), &own(50)).unwrap();
+        assert_eq!(before, Ticks { all: 1115.0, busy: 110.0, own: 55.0 });
+        // 200 ticks later, 100 of them idle, 40 of this process: 60 of 200 were others', on 2 cores.
+        let after = Ticks::read(&stat(200, 1100), &own(90)).unwrap();
+        assert!((after.others_since(before, 2).unwrap() - 0.6).abs() < 1e-12);
+        assert_eq!(before.others_since(before, 2), None);
+        assert_eq!((Ticks::read("", &own(1)), Ticks::read(&stat(1, 1), "nonsense")), (None, None));
+        assert!(!cfg!(target_os = "linux") || Ticks::now().is_some());
     }
 }

@@ -15,6 +15,7 @@ mod out;
 mod page;
 mod plan;
 mod raster;
+mod roofline;
 mod run;
 mod scene;
 mod stats;
@@ -32,9 +33,10 @@ use chunkwise::shape::DType;
 use chunkwise::{Error, Placement, Session};
 use common::{CommonArgs, Outcome, Precision, Progress, TemporaryFolder, UsageError, open_session};
 use lanes::Lanes;
-use machine::{Machine, Roofline};
+use machine::Machine;
 use out::Reporter;
 use plan::{Family, Plan, Planned, Wishes};
+use roofline::Roofline;
 use run::{Comparison, lock};
 use study::{SCHEMA, Study, utc};
 
@@ -105,7 +107,7 @@ fn compare(args: Args) -> Outcome {
     let look = open(if gpu.is_some() { Placement::Auto } else { Placement::Cpu }, None)?;
     let machine = Machine::look(&look, machine::adapters(allow_software(&args.common)))?;
     drop(look);
-    let roofline = Roofline::of(&machine);
+    let roofline = Roofline::of(&machine.calibration);
     let lanes = Lanes::new(&open, gpu, machine.threads);
     let study = Arc::new(Mutex::new(Study {
         schema: SCHEMA,

@@ -21,7 +21,7 @@ pub fn markdown(study: &Study, pictures: &[&str]) -> String {
     let (table, notes) = tables::results(study);
     page += &table.markdown();
     page += "\nMedians; ± is half the interval that holds the true median with 95 % confidence (below 6 rounds: half the range). \
-             Bold: the least of its row.\n";
+             Bold: the least of its row, and what cannot be told apart from it.\n";
     notes.iter().enumerate().for_each(|(i, note)| page += &format!("\n[{}] {note}", i + 1));
     page += if notes.is_empty() { "\n" } else { "\n\n" };
     pictures.iter().for_each(|name| page += &format!("![{} against size]({name}.png)\n\n", name.replace('_', " ")));
@@ -91,7 +91,7 @@ fn machine(study: &Study) -> String {
         )
     }));
     facts.push(("system", format!("{}{}", m.system, m.kernel.as_ref().map_or(String::new(), |k| format!(", kernel {k}")))));
-    facts.extend(m.load_at_start.map(|load| ("load when it began", format!("{load:.2}"))));
+    facts.extend(m.others_busy_cores.map(|cores| ("kept busy by others", format!("{cores:.2} cores, on average"))));
     facts.push(("chunkwise", format!("{}, {} profile", m.chunkwise, m.profile)));
     facts.push(("when, how long", format!("{}, {}", study.date, seconds(study.total_s))));
     let rows = facts.into_iter().map(|(name, fact)| vec![name.into(), fact.into()]).collect();

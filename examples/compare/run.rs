@@ -11,9 +11,10 @@ use chunkwise::{Bytes, Error};
 
 use crate::common::TemporaryFolder;
 use crate::lanes::Lanes;
-use crate::machine::Roofline;
+use crate::machine::Ticks;
 use crate::measure::{Lane, measure};
 use crate::plan::{Plan, Planned};
+use crate::roofline::Roofline;
 use crate::stats::{Crossing, Rule, Shuffle, Summary};
 use crate::study::{Crossed, Row, Study};
 use crate::work::{Job, Reference, Workload};
@@ -50,6 +51,7 @@ impl Comparison<'_> {
     pub fn rows(&self, watch: &dyn Fn(usize, usize, &Planned)) {
         let mut shuffle = Shuffle::new(self.plan.settings.seed);
         let total = self.plan.rows.len();
+        let ticks = Ticks::now();
         for (index, planned) in self.plan.rows.iter().enumerate() {
             watch(index, total, planned);
             let left = self.plan.settings.budget_s - self.started.elapsed().as_secs_f64();
@@ -58,6 +60,8 @@ impl Comparison<'_> {
             let mut study = lock(self.study);
             study.rows.push(row);
             study.total_s = self.started.elapsed().as_secs_f64();
+            let since = Ticks::now().zip(ticks);
+            study.machine.others_busy_cores = since.and_then(|(now, before)| now.others_since(before, system::threads()));
         }
     }
 

@@ -4,11 +4,11 @@
 
 use chunkwise::shape::DType;
 
-use crate::common::{Cell, Table, seconds};
+use crate::common::{Cell, Table};
 use crate::measure::{Lane, Measured, State};
 use crate::stats::Crossing;
 use crate::study::{Row, Study};
-use crate::words::{factor, percent};
+use crate::words::{factor, percent, time};
 use crate::work::Workload;
 
 /// The rows, and footnotes: why a row was skipped, why a lane failed.
@@ -52,16 +52,18 @@ fn lane_cell(row: &Row, lane: Lane, notes: &mut Vec<String>) -> Cell {
             (None, Some(summary)) => {
                 let wrong = if measured.differs() { " WRONG" } else { "" };
                 let spread = if summary.n > 1 { format!(" ±{:.0}%", 100.0 * summary.spread()) } else { " (once)".into() };
-                Cell { text: format!("{}{spread}{wrong}", seconds(summary.median)), strong: is_best(row, measured) }
+                Cell { text: format!("{}{spread}{wrong}", time(summary.median)), strong: is_best(row, measured) }
             }
         },
     }
 }
 
-/// Whether no other lane of the row has a median below this one's interval.
+/// Whether this is the least of several, or cannot be told apart from it.
 fn is_best(row: &Row, measured: &Measured) -> bool {
-    let least = row.lanes.iter().filter_map(Measured::median).fold(f64::INFINITY, f64::min);
-    measured.median().is_some_and(|median| median <= least)
+    let all = || row.lanes.iter().filter_map(|m| m.summary);
+    let least = all().min_by(|a, b| a.median.total_cmp(&b.median));
+    let own = measured.summary.zip(least);
+    all().count() > 1 && own.is_some_and(|(own, least)| own.median <= least.median || own.below(&least).is_none())
 }
 
 fn gpu_cells(study: &Study, row: &Row, first: bool) -> Vec<Cell> {
@@ -71,7 +73,7 @@ fn gpu_cells(study: &Study, row: &Row, first: bool) -> Vec<Cell> {
         (one, other) => one.or(other).unwrap_or_else(|| "-".into()),
     };
     let crossover = if first { crossover(study, row.workload, row.dtype) } else { String::new() };
-    vec![auto.into(), row.bound_s.map_or("-".into(), seconds).into(), crossover.into()]
+    vec![auto.into(), row.bound_s.map_or("-".into(), time).into(), crossover.into()]
 }
 
 /// `cold never, resident 1400`.
@@ -92,5 +94,5 @@ fn cpu_cells(row: &Row) -> Vec<Cell> {
     let ratio = |a: Option<f64>, b: Option<f64>| Some(format!("{}x", factor(a? / b?)));
     let cpu = row.median(Lane::CPU);
     let or_dash = |text: Option<String>| Cell::from(text.unwrap_or_else(|| "-".into()));
-    vec![or_dash(ratio(row.median(Lane::ONE), cpu)), or_dash(row.bound_s.map(seconds)), or_dash(ratio(cpu, row.bound_s))]
+    vec![or_dash(ratio(row.median(Lane::ONE), cpu)), or_dash(row.bound_s.map(time)), or_dash(ratio(cpu, row.bound_s))]
 }

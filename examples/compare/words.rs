@@ -5,7 +5,7 @@
 
 use chunkwise::shape::DType;
 
-use crate::common::{rate, seconds};
+use crate::common::rate;
 use crate::measure::{Lane, State};
 use crate::stats::Crossing;
 use crate::study::{Row, Study};
@@ -59,9 +59,9 @@ fn against_cpu(row: &Row) -> String {
     let sizes = format!("at {n} x {n}", n = row.n);
     let summaries = row.lane(Lane::GPU).and_then(|m| m.summary).zip(row.lane(Lane::CPU).and_then(|m| m.summary));
     if summaries.is_some_and(|(gpu, cpu)| gpu.below(&cpu).is_none()) {
-        return format!("{sizes} it and the CPU ({}, {}) cannot be told apart", seconds(gpu), seconds(cpu));
+        return format!("{sizes} it and the CPU ({}, {}) cannot be told apart", time(gpu), time(cpu));
     }
-    let times = format!("{} against {}", seconds(gpu), seconds(cpu));
+    let times = format!("{} against {}", time(gpu), time(cpu));
     format!("{sizes} it takes {} times as long as the CPU ({times}) with the data already there", factor(gpu / cpu))
 }
 
@@ -90,23 +90,23 @@ fn cpu_clause(study: &Study, workload: Workload, dtype: DType) -> String {
     let bound = row.bound_s.map_or(String::new(), |bound| match cpu / bound {
         // Peaks measured on a machine that was busier then are too low.
         times if times < 1.0 => {
-            format!(", less than the bound of {}: the machine was busier when its peaks were measured", seconds(bound))
+            format!(", less than the bound of {}: the machine was busier when its peaks were measured", time(bound))
         }
         times => format!(", {} times the bound", factor(times)),
     });
     let at = format!("at {n} x {n}", n = row.n);
-    let time = format!("({}{bound}{})", seconds(cpu), beside_memory(study, row, cpu));
+    let told = format!("({}{bound}{})", time(cpu), beside_memory(study, row, cpu));
     let both = row.lane(Lane::ONE).and_then(|m| m.summary).zip(row.lane(Lane::CPU).and_then(|m| m.summary));
     match both {
-        None => format!("the CPU takes {} {at}{bound}", seconds(cpu)),
+        None => format!("the CPU takes {} {at}{bound}", time(cpu)),
         Some((one, all)) if all.below(&one).is_none() => {
-            format!("{threads} threads and one cannot be told apart {at} {time}")
+            format!("{threads} threads and one cannot be told apart {at} {told}")
         }
         Some((one, all)) if one.median < all.median => {
-            format!("{threads} threads take {} times as long as one {at} {time}", factor(all.median / one.median))
+            format!("{threads} threads take {} times as long as one {at} {told}", factor(all.median / one.median))
         }
         Some((one, all)) => {
-            format!("{threads} threads are {} times as fast as one {at} {time}", factor(one.median / all.median))
+            format!("{threads} threads are {} times as fast as one {at} {told}", factor(one.median / all.median))
         }
     }
 }
@@ -130,6 +130,17 @@ fn why_not(rows: &[&Row], lane: Lane) -> String {
 /// Two digits: `1.9`, `12`, `140`.
 pub fn factor(value: f64) -> String {
     if value >= 9.95 { format!("{value:.0}") } else { format!("{value:.1}") }
+}
+
+/// Three digits: `24.3 ms`, `850 us`, `1.02 s`.
+pub fn time(seconds: f64) -> String {
+    let (value, unit) = match seconds {
+        s if s >= 0.9995 => (s, "s"),
+        s if s >= 0.9995e-3 => (1e3 * s, "ms"),
+        s => (1e6 * s, "us"),
+    };
+    let digits = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
+    format!("{value:.digits$} {unit}")
 }
 
 /// `+3 %`.
@@ -234,9 +245,9 @@ pub fn warnings(study: &Study) -> Vec<String> {
     if study.machine.profile == "dev" {
         all.push("Built without --release: these times say nothing about the library.".to_owned());
     }
-    let cores = study.machine.cores as f64;
-    if let Some(load) = study.machine.load_at_start.filter(|load| *load > 0.5 * cores) {
-        all.push(format!("The machine was busy when this began (load {load:.1} on {cores} cores): times may be too long."));
+    let cores = study.machine.cores;
+    if let Some(others) = study.machine.others_busy_cores.filter(|others| *others > 0.05 * cores as f64) {
+        all.push(format!("Other programs kept {others:.1} of {cores} cores busy meanwhile: times are too long, and threads seem to gain less."));
     }
     let once = study.rows.iter().filter(|r| r.lanes.iter().any(|l| !l.samples.is_empty() && l.samples.len() < 6)).count();
     if once > 0 {
@@ -244,4 +255,17 @@ pub fn warnings(study: &Study) -> Vec<String> {
     }
     all.extend(study.differences.iter().map(|d| format!("WRONG RESULT: {d}")));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_the_digits_that_they_are_worth() {
+        let times = [123.4, 1.0204, 0.99951, 0.0243, 0.009_13, 0.000_999_6, 0.000_222, 0.000_000_34].map(time);
+        assert_eq!(times, ["123 s", "1.02 s", "1.00 s", "24.3 ms", "9.13 ms", "1.00 ms", "222 us", "0.34 us"]);
+        assert_eq!([0.54, 1.96, 9.96, 139.7].map(factor), ["0.5", "2.0", "10", "140"]);
+        assert_eq!([0.031, -0.2].map(percent), ["+3 %", "-20 %"]);
+    }
 }

@@ -60,7 +60,7 @@ pub fn session(placement: Placement, threads: usize, gpu: Option<Arc<dyn Device>
 pub fn machine(threads: usize, gpu: Option<&str>) -> Machine {
     let session = session(Placement::Cpu, threads, None).unwrap();
     let mut machine = Machine::look(&session, Vec::new()).unwrap();
-    machine.load_at_start = Some(0.0);
+    machine.others_busy_cores = Some(0.0);
     if let Some(name) = gpu {
         machine.gpus.push(format!("gpu0: {name}"));
         machine.adapters.push(Adapter {

@@ -12,9 +12,9 @@ use chunkwise::{Placement, Result, Session};
 use crate::common::TemporaryFolder;
 use crate::fake::{FakeGpu, WITH_GPU, empty, machine, session};
 use crate::lanes::Lanes;
-use crate::machine::Roofline;
 use crate::measure::Lane;
 use crate::plan::{Family, Plan, Wishes};
+use crate::roofline::Roofline;
 use crate::run::{Comparison, lock};
 use crate::study::Study;
 use crate::work::Workload;
@@ -26,7 +26,7 @@ fn compared(wishes: &Wishes, crossover: bool, gpu: impl Fn() -> Result<Arc<dyn D
     let plan = Plan::new(wishes);
     let mut study = empty(&WITH_GPU, machine(1, Some("Fake 9000")));
     study.settings = plan.settings.clone();
-    let roofline = Roofline::of(&study.machine);
+    let roofline = Roofline::of(&study.machine.calibration);
     let study = Mutex::new(study);
     let lanes = Lanes::new(&open, Some(Placement::Gpu), 1);
     assert_eq!(lanes.list(), WITH_GPU);
@@ -94,7 +94,7 @@ fn a_gpu_without_a_half_for_the_work_is_absent_and_not_timed() {
     // No GPU in the sessions at all: tasks of the GPU's lane run on the CPU, as those without a GPU half do.
     let open = |_: Placement, threads: Option<usize>| session(Placement::Cpu, threads.unwrap_or(1), None);
     let study = empty(&WITH_GPU, machine(1, Some("Fake 9000")));
-    let roofline = Roofline::of(&study.machine);
+    let roofline = Roofline::of(&study.machine.calibration);
     let study = Mutex::new(study);
     let plan = Plan::new(&wishes(&[Family::Mandelbrot]));
     let (lanes, folder) = (Lanes::new(&open, Some(Placement::Gpu), 1), TemporaryFolder::create("none").unwrap());

@@ -28,6 +28,8 @@ mod page;
 mod plan;
 #[path = "../../examples/compare/raster.rs"]
 mod raster;
+#[path = "../../examples/compare/roofline.rs"]
+mod roofline;
 #[path = "../../examples/compare/run.rs"]
 mod run;
 #[path = "../../examples/compare/scene.rs"]
