@@ -94,7 +94,7 @@ fn legend(scene: &mut Scene, study: &Study, [mut x, y]: At) {
     };
     for lane in &study.lanes {
         let (ink, dash, hollow) = look(*lane);
-        entry(scene, &lane.name(study.machine.threads), ink, dash, Some(hollow));
+        entry(scene, &study.lane_name(*lane), ink, dash, Some(hollow));
     }
     entry(scene, "bound of this CPU (roofline)", Ink::Bound, Some([2.0, 4.0]), None);
 }

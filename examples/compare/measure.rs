@@ -58,17 +58,6 @@ impl Lane {
     pub const AUTO_COLD: Self = Self { device: "auto", state: State::Cold };
     /// Placement by predicted time, data kept wherever they are.
     pub const AUTO: Self = Self { device: "auto", state: State::Resident };
-
-    /// Its name in tables and legends; `threads` are those of the CPU.
-    pub fn name(self, threads: u32) -> String {
-        match (self.device, self.state) {
-            ("one", _) => "1 thread".into(),
-            ("cpu", _) if threads == 1 => "cpu, 1 thread".into(),
-            ("cpu", _) => format!("cpu, {threads} threads"),
-            (device, State::Cold) => format!("{device} cold"),
-            (device, State::Resident) => format!("{device} resident"),
-        }
-    }
 }
 
 /// A lane that can run.

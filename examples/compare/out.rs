@@ -97,7 +97,7 @@ impl Reporter {
             line(serde_json::to_string(&*study)?)?;
         } else if !self.quiet {
             summary(study).iter().try_for_each(line)?;
-            study.wrote.iter().try_for_each(|path| line(format!("wrote {path}")))?;
+            wrote(study).iter().try_for_each(line)?;
         }
         written
     }
@@ -128,6 +128,18 @@ impl Reporter {
         }
         written
     }
+}
+
+/// The files that a person opens first (a picture, page, data), and the number of the others.
+fn wrote(study: &Study) -> Vec<String> {
+    let picture = study.wrote.iter().find(|path| path.ends_with(".png"));
+    let rest = study.wrote.iter().filter(|path| path.ends_with(".md") || path.ends_with(".json"));
+    let mut lines: Vec<String> = picture.into_iter().chain(rest).map(|path| format!("wrote {path}")).collect();
+    match study.wrote.len() - lines.len() {
+        0 => {}
+        others => lines.push(format!("and {others} more beside them: pictures, as .png and .svg")),
+    }
+    lines
 }
 
 /// What a person sees.

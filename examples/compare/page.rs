@@ -21,7 +21,7 @@ pub fn markdown(study: &Study, pictures: &[&str]) -> String {
     let (table, notes) = tables::results(study);
     page += &table.markdown();
     page += "\nMedians; ± is half the interval that holds the true median with 95 % confidence (below 6 rounds: half the range). \
-             Bold: the least of its row, and what cannot be told apart from it.\n";
+             Bold: the least of its row, and what cannot be told apart from it. Of two values the first is cold, the second resident.\n";
     notes.iter().enumerate().for_each(|(i, note)| page += &format!("\n[{}] {note}", i + 1));
     page += if notes.is_empty() { "\n" } else { "\n\n" };
     pictures.iter().for_each(|name| page += &format!("![{} against size]({name}.png)\n\n", name.replace('_', " ")));
@@ -36,7 +36,6 @@ fn crossings(study: &Study) -> String {
         return String::new();
     }
     let heading = ["workload", "dtype", "challenger", "against", "faster from n", "found by"].map(String::from).to_vec();
-    let threads = study.machine.threads;
     let row = |c: &crate::study::Crossed| {
         let answer = match c.crossing {
             Crossing::Always { from } => format!("every size tried (from {from})"),
@@ -45,12 +44,13 @@ fn crossings(study: &Study) -> String {
         };
         let how =
             if c.method == "rows" { "the table's sizes".to_owned() } else { format!("bisection, {} sizes run", c.runs.len()) };
-        let (a, b) = (c.challenger.name(threads), c.against.name(threads));
+        let (a, b) = (study.lane_name(c.challenger), study.lane_name(c.against));
         [c.workload.name().to_owned(), c.dtype.to_string(), a, b, answer, how].map(Into::into).to_vec()
     };
     let table = Table { heading, names: 6, rows: study.crossings.iter().map(row).collect() };
     format!(
-        "## Crossovers\n\n{}\nA crossover supposes that who is faster changes at most once as sizes grow; where it changes more often, \
+        "## Crossovers\n\n{}\nTo win is to have an interval below the other's; sizes at which the two overlap are left out (table's sizes) or \
+         decided by medians (bisection, save its largest size). A crossover supposes that who is faster changes at most once as sizes grow; where it changes more often, \
          the last change (table's sizes) or one of them (bisection) is told.\n\n",
         table.markdown()
     )

@@ -190,10 +190,11 @@ impl Comparison<'_> {
             let mut entrants = self.lanes.entrants(&[challenger, against], &job, &reference, &self.folder);
             let start = Instant::now();
             let (measured, _) = measure(&mut entrants, rule, shuffle, || start.elapsed().as_secs_f64());
-            let median = |index: usize| measured[index].summary.map(|s: Summary| s.median).ok_or(None);
-            let (a, b) = (median(0)?, median(1)?);
-            runs.push((n, a, b));
-            Ok(a < b)
+            let summary = |index: usize| measured[index].summary.ok_or(None);
+            let (a, b): (Summary, Summary) = (summary(0)?, summary(1)?);
+            runs.push((n, a.median, b.median));
+            // At the far end only a clear win counts; between the ends a side must be taken.
+            Ok(a.below(&b).unwrap_or(n != high && a.median < b.median))
         };
         let crossing = Crossing::bisect(from.n, high, SHARP, faster).ok()?;
         let Planned { workload, dtype, .. } = from;

@@ -137,6 +137,17 @@ impl Study {
         all.into_iter().filter(|&(a, b)| has(a) && has(b)).collect()
     }
 
+    /// A lane's name in tables and legends.
+    pub fn lane_name(&self, lane: Lane) -> String {
+        match (lane.device, lane.state) {
+            ("one", _) => "1 thread".into(),
+            ("cpu", _) if self.lanes.contains(&Lane::ONE) => format!("{} threads", self.machine.threads),
+            ("cpu", _) => "cpu".into(),
+            (device, State::Cold) => format!("{device} cold"),
+            (device, State::Resident) => format!("{device} resident"),
+        }
+    }
+
     /// Workloads and precisions that have rows, in their order.
     pub fn groups(&self) -> Vec<(Workload, DType)> {
         let mut groups = Vec::new();
@@ -161,7 +172,8 @@ impl Study {
         let found = self.crossings.iter().find(same).map(|c| c.crossing);
         found.or_else(|| {
             let rows = self.rows_of(workload, dtype);
-            let won = |r: &&Row| Some((r.n, r.median(challenger)? < r.median(against)?));
+            // Sizes at which the two cannot be told apart say nothing.
+            let won = |r: &&Row| Some((r.n, r.lane(challenger)?.summary?.below(&r.lane(against)?.summary?)?));
             Crossing::of_rows(&rows.iter().filter_map(won).collect::<Vec<_>>())
         })
     }

@@ -15,7 +15,7 @@ use crate::work::Workload;
 pub fn results(study: &Study) -> (Table, Vec<String>) {
     let gpu = study.lanes.contains(&Lane::GPU);
     let mut heading: Vec<String> = ["workload", "dtype", "size"].map(String::from).to_vec();
-    heading.extend(study.lanes.iter().map(|lane| lane.name(study.machine.threads)));
+    heading.extend(study.lanes.iter().map(|lane| study.lane_name(*lane)));
     heading
         .extend(if gpu { ["auto v best", "bound", "crossover"] } else { ["speed-up", "bound", "v bound"] }.map(String::from));
     let mut notes = Vec::new();
@@ -23,8 +23,7 @@ pub fn results(study: &Study) -> (Table, Vec<String>) {
     for (workload, dtype) in study.groups() {
         let rows = study.rows_of(workload, dtype);
         for (index, row) in rows.iter().enumerate() {
-            let mut cells: Vec<Cell> =
-                vec![workload.name().into(), dtype.to_string().into(), format!("{n} x {n}", n = row.n).into()];
+            let mut cells: Vec<Cell> = vec![workload.name().into(), dtype.to_string().into(), format!("{}²", row.n).into()];
             cells.extend(study.lanes.iter().map(|&lane| lane_cell(row, lane, &mut notes)));
             cells.extend(if gpu { gpu_cells(study, row, index == 0) } else { cpu_cells(row) });
             table.rows.push(cells);
@@ -69,25 +68,25 @@ fn is_best(row: &Row, measured: &Measured) -> bool {
 fn gpu_cells(study: &Study, row: &Row, first: bool) -> Vec<Cell> {
     let auto = |state| row.auto_over_best(state).map(percent);
     let auto = match (auto(State::Cold), auto(State::Resident)) {
-        (Some(cold), Some(resident)) => format!("{cold} cold, {resident}"),
+        (Some(cold), Some(resident)) => format!("{cold} / {resident}"),
         (one, other) => one.or(other).unwrap_or_else(|| "-".into()),
     };
     let crossover = if first { crossover(study, row.workload, row.dtype) } else { String::new() };
     vec![auto.into(), row.bound_s.map_or("-".into(), time).into(), crossover.into()]
 }
 
-/// `cold never, resident 1400`.
-pub fn crossover(study: &Study, workload: Workload, dtype: DType) -> String {
-    let one = |(challenger, against): (Lane, Lane)| {
-        let answer = match study.crossing(workload, dtype, (challenger, against))? {
-            Crossing::Always { from } => format!("always ({from}+)"),
-            Crossing::Never { .. } => "never".into(),
-            Crossing::Between { low, high } => format!("{low}..{high}"),
-        };
-        let state = if challenger.state == State::Cold { "cold" } else { "resident" };
-        Some(if challenger.device == "gpu" { format!("{state} {answer}") } else { answer })
+/// `never / 1300..1400`: cold, then resident.
+fn crossover(study: &Study, workload: Workload, dtype: DType) -> String {
+    let one = |duel: (Lane, Lane)| match study.crossing(workload, dtype, duel) {
+        None => "unclear".to_owned(),
+        Some(Crossing::Always { .. }) => "always".to_owned(),
+        Some(Crossing::Never { .. }) => "never".to_owned(),
+        Some(Crossing::Between { low, high }) => format!("{low}..{high}"),
     };
-    study.duels().into_iter().filter_map(one).collect::<Vec<_>>().join(", ")
+    if workload == Workload::BlockedMeanFile {
+        return String::new();
+    }
+    study.duels().into_iter().map(one).collect::<Vec<_>>().join(" / ")
 }
 
 fn cpu_cells(row: &Row) -> Vec<Cell> {

@@ -36,6 +36,9 @@ fn gpu_clause(study: &Study, workload: Workload, dtype: DType) -> String {
     let answer = |lane| study.crossing(workload, dtype, (lane, Lane::CPU));
     let never = |c: Option<Crossing>| matches!(c, Some(Crossing::Never { .. }));
     match (answer(Lane::GPU), answer(Lane::GPU_COLD)) {
+        (None, None) if rows.iter().any(|r| r.median(Lane::GPU).is_some() && r.median(Lane::CPU).is_some()) => {
+            "the GPU and the CPU cannot be told apart at any size tried".to_owned()
+        }
         (None, None) => format!("nothing to compare: {}", why_not(&rows, Lane::GPU)),
         (resident, cold) if never(resident) && never(cold) => {
             let largest = rows.iter().rev().find(|r| r.median(Lane::GPU).is_some() && r.median(Lane::CPU).is_some());
@@ -43,11 +46,12 @@ fn gpu_clause(study: &Study, workload: Workload, dtype: DType) -> String {
             format!("the GPU does not pay off at any size tried{told}")
         }
         (resident, cold) => {
-            let part = |c: Option<Crossing>| c.map_or("was not measured".to_owned(), |c| from_where(study, workload, dtype, c));
+            let part =
+                |c: Option<Crossing>| c.map_or("with no clear winner".to_owned(), |c| from_where(study, workload, dtype, c));
             if resident == cold {
                 return format!("the GPU pays off {}, whether the data stay there or are moved each time", part(resident));
             }
-            let verb = if never(resident) || resident.is_none() { "the GPU " } else { "the GPU pays off " };
+            let verb = if never(resident) { "the GPU " } else { "the GPU pays off " };
             format!("{verb}{} if the data stay there, {} if they are moved each time", part(resident), part(cold))
         }
     }
@@ -158,7 +162,7 @@ pub fn differences(study: &Study) -> Vec<String> {
                 "{} {} {n} x {n}, {}: {} is {:.2e}, and {:.2e} is allowed",
                 row.workload.name(),
                 row.dtype,
-                measured.lane.name(study.machine.threads),
+                study.lane_name(measured.lane),
                 check.measure,
                 check.difference,
                 check.tolerance,

@@ -24,7 +24,7 @@ fn a_small_run_gives_table_sentences_report_page_and_pictures() {
     let args = "--quick --sizes 40,90 --budget 4 --repeats 7 --threads 2 --out r";
     let text = example("compare").with_history(folder.path()).args(args).run().success().stdout;
     assert!(!text.contains('\x1b'), "no escape codes where there is no terminal");
-    has(&text, &["workload ", "1 thread", "cpu, 2 threads", "bound", "mandelbrot ", "matvec ", "blocked_mean_file", "90 x 90"]);
+    has(&text, &["workload ", "1 thread", "2 threads", "bound", "mandelbrot ", "matvec ", "blocked_mean_file", "90²"]);
     assert_eq!(text.matches("On this machine, ").count(), 5, "{text}");
     has(&text, &["wrote r/compare.png", "wrote r/compare.md"]);
     let files = files_of_a_small_run(&folder);
@@ -89,7 +89,7 @@ fn a_narrow_terminal_gets_narrow_lines() {
     let run = example("compare").with_history(folder.path()).args("--workloads matvec,cholesky --sizes 40 --repeats 2 --out r");
     let text = run.env("COLUMNS", "60").run().success().stdout;
     assert!(text.lines().all(|l| l.chars().count() <= 60 || !l.contains(' ')), "{text}");
-    assert!(text.contains("matvec f32 40 x 40\n"), "{text}");
+    assert!(text.contains("matvec f32 40²\n"), "{text}");
 }
 
 #[test]

@@ -79,6 +79,21 @@ fn a_bisection_is_believed_before_the_rows() {
 }
 
 #[test]
+fn a_crossing_needs_a_clear_winner() {
+    let crossing = |factors: [f64; 3]| {
+        let mut study = empty(&WITH_GPU, machine(1, Some("Fake 9000")));
+        for (n, factor) in [100, 200, 400].into_iter().zip(factors) {
+            let seconds = |lane: Lane| if lane.device == "gpu" { factor } else { 1.0 };
+            study.rows.push(row((Workload::Matvec, DType::F32, n), &WITH_GPU, seconds));
+        }
+        study.crossing(Workload::Matvec, DType::F32, (Lane::GPU, Lane::CPU))
+    };
+    assert_eq!(crossing([2.0, 1.001, 0.5]), Some(Crossing::Between { low: 100, high: 400 }));
+    assert_eq!(crossing([2.0, 0.5, 1.001]), Some(Crossing::Between { low: 100, high: 200 }));
+    assert_eq!(crossing([1.001, 1.0, 0.999]), None);
+}
+
+#[test]
 fn auto_is_compared_with_the_better_device() {
     let seconds = |lane: Lane| match lane.device {
         "cpu" => 2.0,
@@ -147,16 +162,23 @@ fn pictures_have_a_curve_per_lane_the_bound_and_the_crossing() {
         };
         assert!(has(crate::scene::Ink::Cpu) && has(crate::scene::Ink::Gpu) && has(crate::scene::Ink::Auto), "{name}");
     }
-    if let Some(folder) = std::env::var_os("COMPARE_PICTURES") {
-        // For eyes: COMPARE_PICTURES=/tmp cargo test --test compare pictures
-        for (name, scene) in &scenes {
-            raster::draw(scene, 2.0).write_png(&std::path::Path::new(&folder).join(format!("{name}.png"))).unwrap();
-        }
-    }
+    study_for_eyes(&study);
     let mut nothing = empty(&WITH_GPU, machine(1, None));
     assert!(chart::all(&nothing).is_empty());
     nothing.conclude();
     assert!(page::markdown(&nothing, &[]).contains("## Method"));
+}
+
+/// The report of this study, to be looked at: COMPARE_PICTURES=/tmp/x cargo test --test compare pictures -- --nocapture
+fn study_for_eyes(study: &crate::study::Study) {
+    if let Some(folder) = std::env::var_os("COMPARE_PICTURES") {
+        for (name, scene) in chart::all(study) {
+            raster::draw(&scene, 2.0).write_png(&std::path::Path::new(&folder).join(format!("{name}.png"))).unwrap();
+        }
+        let (table, _) = tables::results(study);
+        println!("{}\n{}", words::head(study).join("\n"), table.lines(usize::MAX, false).join("\n"));
+        println!("{}", study.conclusions.join("\n"));
+    }
 }
 
 #[test]
