@@ -186,8 +186,8 @@ pub mod tests {
         Sample { seconds, check, tasks: 4, gpu_tasks: 0, bytes_moved: 0 }
     }
 
-    fn entrant<'a>(lane: Lane, mut run: impl FnMut() -> Result<Sample, String> + 'a) -> Entrant<'a> {
-        Entrant { lane, run: Box::new(move || run()) }
+    fn entrant<'a>(lane: Lane, run: impl FnMut() -> Result<Sample, String> + 'a) -> Entrant<'a> {
+        Entrant { lane, run: Box::new(run) }
     }
 
     const RULE: Rule = Rule { repeats: 8, budget_s: 100.0 };

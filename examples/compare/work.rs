@@ -115,6 +115,9 @@ pub struct Done {
 /// A computation that is ready to run again and again in one session, on the same input.
 pub type Prepared = Box<dyn Fn() -> Result<Done, Error>>;
 
+/// Gets a computation ready in a session.
+type Prepare = dyn Fn(&Session) -> Result<Prepared, Error>;
+
 /// One workload with its input, at one size and precision, for any session.
 pub struct Job {
     /// Which workload.
@@ -123,7 +126,7 @@ pub struct Job {
     pub dtype: DType,
     /// Size.
     pub n: usize,
-    prepare: Box<dyn Fn(&Session) -> Result<Prepared, Error>>,
+    prepare: Box<Prepare>,
     probe: Option<Probe>,
 }
 
@@ -152,7 +155,7 @@ impl Job {
     ) -> Result<Self, Error> {
         let numbers = || Ok::<_, Error>(Array::from(session.random_uniform::<T>([n, n])?.compute()?));
         let mut probe = None;
-        let prepare: Box<dyn Fn(&Session) -> Result<Prepared, Error>> = match workload {
+        let prepare: Box<Prepare> = match workload {
             Workload::Mandelbrot => Box::new(move |session| {
                 let counts = cut(Mandelbrot::new(n, n).iterations(ITERATIONS).counts::<T>()?, chunk)?;
                 Ok(timed(counts.in_session(session)))
