@@ -1,4 +1,4 @@
-//! Lists the devices of this machine: the CPU, the I/O lane, and the GPU adapters with a proof that they compute.
+//! Lists the devices of this machine: the CPU, the I/O lane, and the GPUs: what they are, how fast, and why one is not used.
 
 mod common;
 
@@ -10,22 +10,18 @@ use chunkwise::{Bytes, Session};
 use common::{CommonArgs, Outcome, line, open_session, rate, seconds};
 use serde_json::{Value, json};
 
-/// List the devices of this machine: index for --device, threads, SIMD path, memory, speed; and try each GPU with a small shader.
+/// List the devices of this machine: index for --device, threads, SIMD path, memory, speed; and GPUs that are not used, with the reason.
 #[derive(clap::Parser)]
 #[command(after_help = common::usage(&[
     ("devices", "what there is, and whether it computes"),
-    ("devices -- --calibrate", "measure the CPU now, and keep what comes out"),
+    ("devices -- --calibrate", "measure all devices now, and keep what comes out"),
     ("devices -- --allow-software --json", "for scripts, software Vulkan included"),
 ]))]
 struct Args {
-    /// Measure the CPU's rates (under half a second, on an idle machine) and keep them for later
-    /// predictions.
+    /// Measure the rates of all devices now (under half a second each, on an idle machine) and keep
+    /// them for later predictions. A GPU is measured when it is first used, anyway.
     #[arg(verbatim_doc_comment, long)]
     calibrate: bool,
-
-    /// Count software adapters (drivers that compute on the CPU) as usable; for tests.
-    #[arg(long)]
-    allow_software: bool,
 
     #[command(flatten)]
     common: CommonArgs,
@@ -37,27 +33,31 @@ fn main() -> std::process::ExitCode {
 
 fn devices(args: Args) -> Outcome {
     let session = open_session(&args.common)?;
+    let absent = session.discover();
     if args.calibrate {
         session.calibrate();
     }
-    let devices = describe(&session);
-    let gpus = gpus(args.allow_software);
+    let devices = describe(&session, args.common.allow_software);
     let cache = system::cache_dir();
     if args.common.json {
-        let list = |all: Vec<Listed>| all.into_iter().map(|d| d.json).collect::<Vec<_>>();
+        let list: Vec<Value> = devices.into_iter().map(|d| d.json).collect();
+        let unused: Vec<Value> = absent.iter().map(|a| json!({ "name": a.name, "why": a.why })).collect();
         return line(json!({
             "workload": "devices", "device": args.common.device.to_string(), "threads": cpu_threads(&session), "simd": simd_name(),
             "available_memory_bytes": system::available_memory(), "memory_limit_bytes": session.memory_limit(),
-            "cache_dir": cache, "devices": list(devices), "gpus": list(gpus),
+            "cache_dir": cache, "devices": list, "not_used": unused,
         }));
     }
     if args.common.quiet {
         return Ok(());
     }
-    let found = !gpus.is_empty();
-    devices.into_iter().chain(gpus).try_for_each(|device| line(device.text))?;
-    if !found {
-        line("-  gpu    none: no Vulkan, Metal or DX12 adapter found")?;
+    devices.into_iter().try_for_each(|device| line(device.text))?;
+    if !session.devices().iter().any(|d| d.kind == DeviceKind::Gpu) && absent.is_empty() {
+        line(format!("-  gpu    {}", session.why_no_gpu()))?;
+    }
+    absent.iter().try_for_each(|gpu| line(format!("-  gpu    {}\n          not used: {}", gpu.name, gpu.why)))?;
+    if absent.iter().any(|gpu| gpu.why.contains("CPU's own cores")) {
+        line("          (for tests, --allow-software uses it)")?;
     }
     let memory = format!("memory    {} available", Bytes(system::available_memory()));
     line(format!("{memory}; a run may take {} (--memory-limit sets another)", Bytes(session.memory_limit())))?;
@@ -77,11 +77,12 @@ fn cpu_threads(session: &Session) -> u32 {
 }
 
 /// The devices that the session schedules.
-fn describe(session: &Session) -> Vec<Listed> {
+fn describe(session: &Session, allow_software: bool) -> Vec<Listed> {
     let one = |(index, spec): (usize, DeviceSpec)| {
         let (rates, calibration) = session.rates(DeviceId::at(index)).unwrap_or((Rates::CPU, None));
         let speed = match (&calibration, spec.kind) {
             (_, DeviceKind::Io) => "serves files that only libhdf5 can read, and writes results; does not compute".into(),
+            (_, DeviceKind::Gpu) => gpu_text(&spec, &rates, allow_software),
             (Some(measured), _) => measured_text(measured),
             (None, _) => format!(
                 "not measured yet: f64 {}, memory {} a thread assumed (--calibrate measures them)",
@@ -91,11 +92,40 @@ fn describe(session: &Session) -> Vec<Listed> {
         };
         let json = json!({
             "index": index, "name": spec.name, "kind": spec.kind, "model": spec.model, "threads": spec.workers,
-            "rates": rates, "calibration": calibration,
+            "rates": rates, "calibration": calibration, "link": spec.link, "gpu": spec.gpu,
         });
         Listed { text: format!("{index}  {:<4}   {}\n          {speed}", spec.name, spec.model), json }
     };
     session.devices().into_iter().enumerate().map(one).collect()
+}
+
+/// What is known of a GPU: limits and dtypes from its adapter, rates as measured when it was opened the first time.
+fn gpu_text(spec: &DeviceSpec, rates: &Rates, allow_software: bool) -> String {
+    let dtypes = if spec.gpu.is_some_and(|g| g.f64) { "f32, f64" } else { "f32 (no f64: f64 work runs on the CPU)" };
+    let chunks = spec.gpu.map_or(String::new(), |g| format!("chunks up to {}", Bytes(g.binding_bytes)));
+    let adapter = adapter_text(spec, allow_software);
+    let f64 =
+        if spec.gpu.is_some_and(|g| g.f64) { format!("f64 {}, ", rate(rates.f64_flops, "flop/s")) } else { String::new() };
+    let link = spec.link.map_or(String::new(), |[up, down]| {
+        format!("; up {}, down {}", rate(up.bytes_per_s, "B/s"), rate(down.bytes_per_s, "B/s"))
+    });
+    let f32 = rate(rates.f32_flops, "flop/s");
+    let memory = rate(rates.bytes_per_s, "B/s");
+    format!("{adapter}{dtypes}; {chunks}\n          products {f64}f32 {f32}, matrix-vector {memory}{link}")
+}
+
+#[cfg(not(feature = "gpu"))]
+fn adapter_text(_: &DeviceSpec, _: bool) -> String {
+    String::new()
+}
+
+/// `discrete GPU with 8.6 GB, `.
+#[cfg(feature = "gpu")]
+fn adapter_text(spec: &DeviceSpec, allow_software: bool) -> String {
+    let all = chunkwise::device::gpu::known(allow_software);
+    let Some(adapter) = all.iter().find(|a| a.model() == spec.model) else { return String::new() };
+    let memory = adapter.memory_bytes.map_or(String::new(), |bytes| format!(" with {}", Bytes(bytes)));
+    format!("{}{memory}, ", adapter.kind)
 }
 
 fn measured_text(m: &Calibration) -> String {
@@ -112,42 +142,4 @@ fn measured_text(m: &Calibration) -> String {
         format_args!("{:.0} ns", m.spawn_ns),
         seconds(m.took_ns as f64 * 1e-9)
     )
-}
-
-#[cfg(not(feature = "gpu"))]
-fn gpus(_allow_software: bool) -> Vec<Listed> {
-    Vec::new()
-}
-
-#[cfg(feature = "gpu")]
-fn gpus(allow_software: bool) -> Vec<Listed> {
-    use chunkwise::device::gpu::{adapters, probe};
-    let describe = |(number, adapter): (usize, chunkwise::device::gpu::AdapterInfo)| {
-        let probed = probe(&adapter);
-        let why_not = match (&adapter.unusable, &probed) {
-            (Some(reason), _) => format!("{reason} (--allow-software tries it)"),
-            (None, Ok(_)) => "chunk tasks do not run on GPUs in this version".to_owned(),
-            (None, Err(error)) => error.to_string(),
-        };
-        let verdict = probed.as_ref().map_or(String::new(), |report| {
-            let dtypes: Vec<String> = report.dtypes.iter().map(ToString::to_string).collect();
-            format!("computes {}, round trip of 16 kB {}; ", dtypes.join(", "), seconds(report.next_run_s))
-        });
-        let limits = adapter.limits;
-        let largest = limits.binding_bytes.min(limits.buffer_bytes);
-        let text = format!(
-            "-  gpu{number}   {adapter}, {}, {}\n          chunks up to {}, {} bindings; {verdict}not used: {why_not}",
-            adapter.kind,
-            adapter.driver,
-            Bytes(largest),
-            limits.bindings
-        );
-        let json = json!({
-            "name": adapter.name, "kind": adapter.kind.to_string(), "backend": adapter.backend, "driver": adapter.driver,
-            "f64": adapter.has_f64, "largest_chunk_bytes": largest, "unusable": adapter.unusable, "not_used": why_not,
-            "computes": probed.is_ok(), "round_trip_s": probed.ok().map(|report| report.next_run_s),
-        });
-        Listed { text, json }
-    };
-    adapters(allow_software).into_iter().enumerate().map(describe).collect()
 }

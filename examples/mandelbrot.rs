@@ -40,7 +40,7 @@ struct Args {
     crop: Option<[usize; 4]>,
 
     /// The picture; reduced to at most 4000 points a side. `none` writes no picture.
-    #[arg(long, value_name = "FILE", default_value = "mandelbrot.png")]
+    #[arg(long, value_name = "FILE", default_value = "mandelbrot.png", value_parser = png)]
     png: PathBuf,
 
     /// Where the counts go (int32): `counts.npy` or `counts.h5:/name`. With `--png none` they are
@@ -67,6 +67,14 @@ fn window(text: &str) -> Result<[f64; 4], String> {
     if bounds.iter().all(|b| b.is_finite()) { Ok(bounds) } else { Err("the four numbers must be finite".into()) }
 }
 
+fn png(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.extension() {
+        Some(other) if !other.eq_ignore_ascii_case("png") => Err("the picture is a PNG: write a name that ends in .png".into()),
+        _ => Ok(path),
+    }
+}
+
 fn main() -> std::process::ExitCode {
     common::run(mandelbrot)
 }
@@ -85,7 +93,8 @@ fn mandelbrot(args: Args) -> Outcome {
         Some(chunk) => counts.try_chunks(chunk)?,
         None => counts,
     };
-    let paints = args.png.as_os_str() != "none" && !counts.is_empty();
+    let wants_picture = args.png.as_os_str() != "none";
+    let paints = wants_picture && !counts.is_empty();
     // What cannot be written is said before computing.
     if paints {
         can_write(&args.png)?;
@@ -116,6 +125,9 @@ fn mandelbrot(args: Args) -> Outcome {
     let mut report = report.of_run(&session, &run, width as f64 * height as f64, "point/s");
     report.extra.insert("inside".into(), tally.inside.into());
     report.extra.insert("sum".into(), tally.sum.into());
+    if wants_picture && !paints {
+        report.notes.push("no picture: it would have no points".into());
+    }
     report.wrote.extend(args.out.iter().map(PathBuf::from));
     report.wrote.extend(paints.then(|| args.png.clone()));
     report.print(&args.common)

@@ -3,28 +3,41 @@
 //! Each workload runs on the near pool only, on the far pool only, and wherever it finishes first. The link is throttled in software; its
 //! bytes and latency are real waiting.
 
+mod common;
+
 use std::sync::Arc;
 
 use chunkwise::device::{Cpu, Device, IoLane, LinkSpec};
 use chunkwise::id::SpaceId;
 use chunkwise::ndarray::{Array1, Array2};
 use chunkwise::prelude::*;
-use clap::Parser;
+use common::{Outcome, line};
 
 /// Compare automatic placement with each fixed one, on two CPU pools with a link between them.
-#[derive(Parser)]
+#[derive(clap::Parser)]
+#[command(after_help = common::usage(&[
+    ("two_pools", "one thread in each pool"),
+    ("two_pools -- --links 500 --rounds 21", "one link speed, more rounds"),
+]))]
 struct Args {
     /// Rounds, in each of which every placement runs once; medians are shown.
-    #[arg(long, default_value_t = 7)]
-    rounds: usize,
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
 
     /// Threads of each pool.
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: u16,
 
     /// Link speeds, in MB/s.
-    #[arg(long, value_delimiter = ',', default_values_t = [200.0, 2000.0, 20000.0])]
+    #[arg(long, value_name = "MB/s,...", value_delimiter = ',', default_value = "200,2000,20000", value_parser = speed)]
     links: Vec<f64>,
+}
+
+fn speed(text: &str) -> std::result::Result<f64, String> {
+    match text.parse() {
+        Ok(speed) if (0.1..=1e6).contains(&speed) => Ok(speed),
+        _ => Err("write speeds between 0.1 and 1000000 MB/s".into()),
+    }
 }
 
 const PLACEMENTS: [(&str, Placement); 3] =
@@ -55,7 +68,8 @@ fn workloads() -> [(&'static str, Make); 3] {
     ]
 }
 
-fn session(placement: Placement, threads: usize, link: LinkSpec) -> Result<Session> {
+fn session(placement: Placement, threads: u16, link: LinkSpec) -> Result<Session> {
+    let threads = usize::from(threads);
     let far = Cpu::behind_link("far", threads, SpaceId(1), [link; 2])?;
     let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(threads)?), Arc::new(IoLane::new()), Arc::new(far)];
     Session::builder().devices(devices).placement(placement).cache_dir("").memory_limit("2GB").build()
@@ -66,9 +80,13 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-fn main() -> Result<()> {
-    let args = Args::parse();
-    println!("{:<12}{:>10}{:>12}{:>12}{:>12}{:>14}", "workload", "link MB/s", "near ms", "far ms", "auto ms", "auto / best");
+fn main() -> std::process::ExitCode {
+    common::run(two_pools)
+}
+
+fn two_pools(args: Args) -> Outcome {
+    let [near, far, auto, ratio] = ["near ms", "far ms", "auto ms", "auto / best"];
+    line(format_args!("{:<12}{:>10}{near:>12}{far:>12}{auto:>12}{ratio:>14}", "workload", "link MB/s"))?;
     for (name, make) in workloads() {
         for &speed in &args.links {
             let link = LinkSpec { latency_ns: 10_000, bytes_per_s: speed * 1e6 };
@@ -88,7 +106,8 @@ fn main() -> Result<()> {
                 }
             }
             let [near, far, auto] = [0, 1, 2].map(|i| median(&mut times[i]));
-            println!("{name:<12}{speed:>10.0}{near:>12.2}{far:>12.2}{auto:>12.2}{:>14.2}", auto / near.min(far));
+            let ratio = auto / near.min(far);
+            line(format_args!("{name:<12}{speed:>10.0}{near:>12.2}{far:>12.2}{auto:>12.2}{ratio:>14.2}"))?;
         }
     }
     Ok(())

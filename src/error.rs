@@ -25,7 +25,7 @@ pub enum Error {
         wanted: String,
     },
     /// A dtype that an operation or a file cannot serve.
-    #[error("{what}: dtype {found} cannot be used here: {wanted}")]
+    #[error("{what}: its dtype, {found}, cannot be used here: {wanted}")]
     DType {
         /// What was looked at, for example `file.h5:/A`.
         what: String,

@@ -42,6 +42,7 @@ fn flags_out_of_range_are_usage_errors() {
     refused("mandelbrot", "--crop 1,2,3", "four numbers");
     refused("matvec", "--repeat 0", "1");
     refused("matvec", "--rows 5", "--cols");
+    refused("mandelbrot", "--png picture.jpg", "ends in .png");
     refused("matvec", "--n 5 --rows 5 --cols 5", "cannot be used");
     refused("matvec", "--matrix a.npy", "--vector");
     refused("cholesky", "--n 5 --input a.npy", "cannot be used");

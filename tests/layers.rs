@@ -30,6 +30,8 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/shape/view.rs", "chunk bytes become slices here and nowhere else"),
     ("src/device/buffer.rs", "memory that is handed out as windows, and becomes a Vec without a copy"),
     ("src/device/mod.rs", "windows become views where the scheduler has made sure of the access"),
+    ("src/device/gpu/pipelines.rs", "shaders without a counter in each loop"),
+    ("src/device/gpu/vulkan.rs", "the size of a GPU's memory"),
     ("src/device/system.rs", "calls of the system: memory, disk"),
     ("src/store/hdf5/raw.rs", "calls of the HDF5 library that the safe binding lacks"),
     ("examples/common/process.rs", "signals, which std does not have"),

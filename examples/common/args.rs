@@ -37,6 +37,14 @@ pub struct CommonArgs {
     #[arg(verbatim_doc_comment, long, value_name = "SIZE", value_parser = some_bytes)]
     pub memory_limit: Option<Bytes>,
 
+    /// Most memory of each GPU that chunks may take. Default: most of what it has.
+    #[arg(verbatim_doc_comment, long, value_name = "SIZE", value_parser = some_bytes)]
+    pub gpu_memory: Option<Bytes>,
+
+    /// Count software adapters (drivers that compute on the CPU's cores) as GPUs: for tests.
+    #[arg(verbatim_doc_comment, long)]
+    pub allow_software: bool,
+
     /// Seed of the random input. Equal seeds give equal input on every machine, with any
     /// chunks and threads.
     #[arg(verbatim_doc_comment, long, value_name = "N", default_value_t = 0)]

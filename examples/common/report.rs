@@ -195,7 +195,8 @@ impl Report {
             lines.push(format!("  result {result}"));
         }
         if let Some(residual) = self.residual {
-            lines.push(format!("  residual {residual:.1e}"));
+            let digits = if residual == 0.0 { "0".into() } else { format!("{residual:.1e}") };
+            lines.push(format!("  residual {digits}"));
         }
         lines.extend(self.notes.iter().map(|note| format!("  {note}")));
         lines.extend(self.wrote.iter().map(|path| format!("wrote {}", path.display())));

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunkwise::device::{DeviceKind, system};
+use chunkwise::device::{DeviceKind, DeviceSpec, system};
 use chunkwise::runtime::RunReport;
 use chunkwise::schedule::Explanation;
 use chunkwise::shape::Element;
@@ -25,12 +25,15 @@ pub fn open_session(args: &CommonArgs) -> Result<Session> {
     if let Some(path) = &args.trace {
         can_write(path)?; // said now, not after the work
     }
-    let mut builder = Session::builder().placement(args.device).seed(args.seed);
+    let mut builder = Session::builder().placement(args.device).seed(args.seed).allow_software(args.allow_software);
     if let Some(threads) = args.threads {
         builder = builder.threads(threads);
     }
     if let Some(limit) = args.memory_limit {
         builder = builder.memory_limit(&format!("{}", limit.0));
+    }
+    if let Some(limit) = args.gpu_memory {
+        builder = builder.gpu_memory_limit(&format!("{}", limit.0));
     }
     builder.build()
 }
@@ -78,6 +81,36 @@ fn show<T: Element>(args: &CommonArgs, label: &str, pending: &Pending<T>) {
     }
 }
 
+/// What a device is, in a few words.
+fn detail(spec: &DeviceSpec, simd: &str) -> String {
+    match spec.kind {
+        DeviceKind::Cpu => format!("{} threads, {simd}", spec.workers),
+        DeviceKind::Gpu => spec.model.split("; ").next().unwrap_or_default().to_owned(),
+        DeviceKind::Io => format!("{} threads", spec.workers),
+    }
+}
+
+/// GPUs that did nothing, and why; only where they could have been used.
+fn idle(device: &str, session: &Session, run: &RunReport) -> Vec<Placed> {
+    if device == Placement::Cpu.to_string() {
+        return Vec::new();
+    }
+    let line = |device: &str, detail: String| Placed { device: device.to_owned(), detail, ..Placed::default() };
+    let worked = |name: &str| run.placement().iter().any(|p| p.0 == name);
+    let gpus: Vec<DeviceSpec> = session.devices().into_iter().filter(|d| d.kind == DeviceKind::Gpu).collect();
+    let unused = gpus.iter().filter(|gpu| !worked(&gpu.name));
+    let why = |gpu: &DeviceSpec| {
+        let reason = run.idle.iter().find(|(name, _)| *name == gpu.name).map(|i| i.1.clone());
+        let name = gpu.model.split("; ").next().unwrap_or_default();
+        format!("{name}: idle, {}", reason.unwrap_or_else(|| "the CPU is predicted to be sooner (--explain says why)".into()))
+    };
+    let mut lines: Vec<Placed> = unused.map(|gpu| line(&gpu.name, why(gpu))).collect();
+    if gpus.is_empty() {
+        lines.push(line("gpu", session.why_no_gpu()));
+    }
+    lines
+}
+
 /// Writes the timeline of a run, if it was asked for.
 pub fn write_trace(args: &CommonArgs, run: &RunReport) -> Result<()> {
     match &args.trace {
@@ -97,25 +130,16 @@ impl Report {
         (self.tasks, self.bytes_moved) = (run.tasks() as u64, run.bytes_moved);
         (self.rate, self.rate_unit) = (work / run.total_s, rate_unit);
         self.peak_rss_bytes = system::peak_rss_bytes();
-        self.placement = run
-            .placement()
-            .into_iter()
-            .map(|(device, tasks, busy)| {
-                let spec = devices.iter().find(|d| d.name == device);
-                let detail = spec.map_or(String::new(), |d| match d.kind {
-                    DeviceKind::Cpu => format!("{} threads, {}", d.workers, self.simd),
-                    _ => format!("{} threads", d.workers),
-                });
-                let workers = f64::from(spec.map_or(1, |d| d.workers));
-                let busy = (run.total_s > 0.0).then(|| (busy / workers / run.total_s).min(1.0));
-                Placed { device, detail, tasks: tasks as u64, busy, bytes_moved: 0 }
-            })
-            .collect();
-        let gpu = devices.iter().any(|d| d.kind == DeviceKind::Gpu);
-        if self.device == Placement::Auto.to_string() && !gpu {
-            let detail = "not used: this version computes on the CPU only".into();
-            self.placement.push(Placed { device: "gpu".into(), detail, ..Placed::default() });
-        }
+        let moved = |device: usize| run.moves.iter().filter(|m| m.device.index() == device).map(|m| m.bytes).sum();
+        let one = |(device, tasks, busy): (String, usize, f64)| {
+            let index = devices.iter().position(|d| d.name == device);
+            let detail = index.map_or(String::new(), |i| detail(&devices[i], &self.simd));
+            let workers = index.map_or(1.0, |i| f64::from(devices[i].workers));
+            let busy = (run.total_s > 0.0).then(|| (busy / workers / run.total_s).min(1.0));
+            Placed { device, detail, tasks: tasks as u64, busy, bytes_moved: index.map_or(0, moved) }
+        };
+        self.placement = run.placement().into_iter().map(one).collect();
+        self.placement.extend(idle(&self.device, session, run));
         if let Some(error) = run.median_prediction_error() {
             self.extra.insert("median_prediction_error".into(), error.into());
         }

@@ -36,6 +36,7 @@
 //! ```
 
 mod calibrate;
+mod calibrate_gpu;
 mod file;
 mod fit;
 mod history;
@@ -52,6 +53,7 @@ use crate::kernel::{Kernel, Work};
 use crate::shape::DType;
 
 pub use calibrate::{Calibration, calibrate};
+pub use calibrate_gpu::{GpuCalibration, KernelSample, calibrate_gpu};
 pub use history::ClassSummary;
 pub use rates::{LinkRate, Rates};
 

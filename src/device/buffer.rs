@@ -162,10 +162,13 @@ impl Window {
     #[must_use]
     pub fn new(buffer: Arc<HostBuffer>, offset: usize, layout: Layout) -> Self {
         let size = layout.dtype.bytes();
-        let end = (offset + layout.span()) * size;
-        assert!(end <= buffer.bytes, "chunk {layout:?} at {offset} leaves a buffer of {} B", buffer.bytes);
+        let end = layout.checked_span().and_then(|span| offset.checked_add(span)?.checked_mul(size));
+        assert!(
+            end.is_some_and(|end| end <= buffer.bytes),
+            "chunk {layout:?} at {offset} leaves a buffer of {} B",
+            buffer.bytes
+        );
         assert!(buffer.data.addr().is_multiple_of(size), "buffer is not aligned for {}", layout.dtype);
-        assert!(layout.strides.iter().all(|&s| s >= 0), "negative stride");
         Self { buffer, byte_offset: offset * size, layout }
     }
 
@@ -173,6 +176,19 @@ impl Window {
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// The same chunk as up to `parts` chunks, cut along the first axis.
+    pub(crate) fn split_rows(&self, parts: usize) -> Vec<Self> {
+        let Some(&rows) = self.layout.shape.first() else { return vec![self.clone()] };
+        let each = rows.div_ceil(parts.max(1)).max(1);
+        let part = |first: usize| {
+            let mut layout = self.layout.clone();
+            layout.shape[0] = each.min(rows - first);
+            let offset = self.byte_offset / layout.dtype.bytes() + first * layout.strides[0].unsigned_abs();
+            Self::new(self.buffer.clone(), offset, layout)
+        };
+        (0..rows).step_by(each).map(part).collect()
     }
 
     /// The chunk, to read.

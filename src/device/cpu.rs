@@ -90,7 +90,7 @@ impl Device for Cpu {
             let (outcome, opaque) = execute(&*kernel, body, &mut scratch);
             SCRATCH.set(scratch);
             drop(kernel); // before the report: it may hold a file that the waiter wants to be closed
-            done(Report { elapsed_ns: start.elapsed().as_nanos() as u64, worker, opaque, outcome });
+            done(Report { elapsed_ns: start.elapsed().as_nanos() as u64, since_ns: 0, worker, opaque, outcome });
         });
     }
 
@@ -150,6 +150,6 @@ mod crossing {
         // Given back before the report: whoever is told that the move is over may take the memory.
         drop((from, to));
         let outcome = copied.map_err(|payload| Failure::Panic(panic_message(&*payload)));
-        done(Report { elapsed_ns: start.elapsed().as_nanos() as u64, worker: 0, opaque: Vec::new(), outcome });
+        done(Report { elapsed_ns: start.elapsed().as_nanos() as u64, since_ns: 0, worker: 0, opaque: Vec::new(), outcome });
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Body, Device, DeviceSpec, Failure, Launch, Move, Report};
+use super::{Body, Counters, Device, DeviceSpec, Failure, Launch, Memory, Move, Report};
 use crate::error::Error;
 use crate::kernel::{Fault, Kernel, Scratch, Work};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut};
@@ -77,7 +77,7 @@ impl Device for Faulty {
                 let error = Error::Task { task: "injected".into(), message: "device error".into() };
                 let outcome = Err(Failure::Device(error));
                 let done = launch.done;
-                std::thread::spawn(move || done(Report { elapsed_ns: 1, worker: 0, opaque: Vec::new(), outcome }));
+                std::thread::spawn(move || done(Report { elapsed_ns: 1, since_ns: 0, worker: 0, opaque: Vec::new(), outcome }));
             }
             // Kept for ever, as a wedged driver would: its memory stays alive and is never reused.
             Injection::Hang => std::mem::forget(launch),
@@ -93,6 +93,18 @@ impl Device for Faulty {
 
     fn transfer(&self, mv: Move) {
         self.inner.transfer(mv);
+    }
+
+    fn allocate(&self, bytes: u64) -> Result<Memory, Error> {
+        self.inner.allocate(bytes)
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        self.inner.memory_bytes()
+    }
+
+    fn counters(&self) -> Counters {
+        self.inner.counters()
     }
 
     fn on_worker(&self) -> bool {

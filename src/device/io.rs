@@ -68,7 +68,7 @@ fn serve_one(launch: Launch, worker: u32, scratch: &mut Vec<u64>) {
     let start = Instant::now();
     let (outcome, opaque) = execute(&*kernel, body, scratch);
     drop(kernel); // before the report: it may hold a file that the waiter wants to be closed
-    done(Report { elapsed_ns: start.elapsed().as_nanos() as u64, worker, opaque, outcome });
+    done(Report { elapsed_ns: start.elapsed().as_nanos() as u64, since_ns: 0, worker, opaque, outcome });
 }
 
 impl Device for IoLane {
@@ -81,7 +81,7 @@ impl Device for IoLane {
         if let Err(mpsc::SendError(launch)) = self.queue.send(launch) {
             let message = "the system refused a thread for reading and writing".into();
             let outcome = Err(Failure::Device(Error::Task { task: "of the I/O lane".into(), message }));
-            (launch.done)(Report { elapsed_ns: 0, worker: 0, opaque: Vec::new(), outcome });
+            (launch.done)(Report { elapsed_ns: 0, since_ns: 0, worker: 0, opaque: Vec::new(), outcome });
         }
     }
 

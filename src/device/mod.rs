@@ -24,10 +24,10 @@ pub use cpu::Cpu;
 pub use faulty::{Faulty, Injection};
 pub use io::IoLane;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::id::SpaceId;
 use crate::kernel::{Fault, Form, GpuFacts, Kernel, Lane, Scratch};
-use crate::shape::{ChunkView, ChunkViewMut, Layout, Opaque};
+use crate::shape::{ChunkView, ChunkViewMut, DType, Layout, Opaque};
 
 /// The host's memory, where caller's arrays and results live.
 pub const HOST: SpaceId = SpaceId(0);
@@ -97,11 +97,31 @@ impl DeviceSpec {
     }
 }
 
+/// Memory that a device hands out: a buffer of its memory space.
+#[derive(Clone)]
+pub enum Memory {
+    /// Host memory.
+    Host(Arc<HostBuffer>),
+    /// Memory that only the device can read and write; it knows what this is.
+    Remote(Arc<dyn std::any::Any + Send + Sync>),
+}
+
+/// A chunk in a device's own memory: in C order, from the start of a buffer.
+#[derive(Clone)]
+pub struct Remote {
+    /// The buffer.
+    pub memory: Arc<dyn std::any::Any + Send + Sync>,
+    /// Dtype and shape; contiguous.
+    pub layout: Layout,
+}
+
 /// An operand of a launch: bytes, or a Rust value.
 #[derive(Clone)]
 pub enum Data {
     /// A chunk of numbers in host memory.
     Host(Window),
+    /// A chunk of numbers in the device's own memory.
+    Remote(Remote),
     /// An opaque value: present for inputs, `None` for outputs.
     Opaque(Option<Opaque>),
 }
@@ -170,6 +190,8 @@ pub type Done = Box<dyn FnOnce(Report) + Send>;
 pub struct Report {
     /// Time it took, queueing excluded.
     pub elapsed_ns: u64,
+    /// How long ago it ended, where reports come late because several are made at once.
+    pub since_ns: u64,
     /// Which worker of the device did it, for traces.
     pub worker: u32,
     /// Opaque outputs, by output index.
@@ -193,6 +215,21 @@ pub enum Failure {
     Lost(Error),
 }
 
+/// What a device with memory of its own has done since it was opened; all 0 for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counters {
+    /// Launches that ended well.
+    pub launches: u64,
+    /// Batches of launches and copies given to the driver.
+    pub submissions: u64,
+    /// Moves from the host.
+    pub uploads: u64,
+    /// Moves to the host.
+    pub downloads: u64,
+    /// Bytes of buffers that exist now: chunks, scratch, staging.
+    pub bytes: u64,
+}
+
 /// See the module's text for the contract.
 pub trait Device: Send + Sync + 'static {
     /// What it is.
@@ -203,6 +240,25 @@ pub trait Device: Send + Sync + 'static {
 
     /// Starts a move between the host and its memory space. Devices in host memory are never asked.
     fn transfer(&self, mv: Move);
+
+    /// Memory for a chunk in its memory space, of `bytes` or a little more. It may take none before it is used; then the launch or
+    /// move that uses it first reports [`Failure::OutOfMemory`].
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    fn allocate(&self, bytes: u64) -> Result<Memory> {
+        HostBuffer::pooled(bytes as usize).map(Memory::Host)
+    }
+
+    /// Bytes of its own memory that may be used; `None` for devices in host memory.
+    fn memory_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// What it has done so far.
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
 
     /// Whether this thread is one of its workers: then a wait for other tasks must not block it.
     fn on_worker(&self) -> bool {
@@ -269,6 +325,7 @@ fn run_kernel(
             views.push(match &output.to {
                 Data::Host(window) => host_view_mut(window),
                 Data::Opaque(_) => ChunkViewMut::of_opaque(place, opaque_layout()),
+                Data::Remote(_) => panic!("a chunk in another memory space"),
             });
         }
         for (output, view) in outputs.iter().zip(&mut views) {
@@ -283,7 +340,7 @@ fn run_kernel(
 }
 
 fn opaque_layout() -> &'static Layout {
-    static LAYOUT: std::sync::LazyLock<Layout> = std::sync::LazyLock::new(|| Layout::contiguous(crate::shape::DType::U8, &[]));
+    static LAYOUT: std::sync::LazyLock<Layout> = std::sync::LazyLock::new(|| Layout::contiguous(DType::U8, &[]));
     &LAYOUT
 }
 
@@ -295,6 +352,17 @@ pub(crate) fn input_view(bytes: &Data) -> ChunkView<'_> {
         Data::Host(window) => unsafe { window.view() },
         Data::Opaque(Some(value)) => ChunkView::of_opaque(value, opaque_layout()),
         Data::Opaque(None) => panic!("opaque input without a value"),
+        Data::Remote(_) => panic!("a chunk in another memory space"),
+    }
+}
+
+/// Fills a chunk of `f32`, `f64` or `i32` that nobody else uses: element `i` in C order is `value(i)`.
+pub(crate) fn write(window: &Window, value: impl Fn(usize) -> f64) {
+    let mut view = host_view_mut(window);
+    match window.layout().dtype {
+        DType::F32 => view.slice_mut::<f32>().iter_mut().enumerate().for_each(|(i, x)| *x = value(i) as f32),
+        DType::F64 => view.slice_mut::<f64>().iter_mut().enumerate().for_each(|(i, x)| *x = value(i)),
+        _ => view.slice_mut::<i32>().iter_mut().enumerate().for_each(|(i, x)| *x = value(i) as i32),
     }
 }
 
@@ -303,7 +371,7 @@ pub(crate) fn copy(from: &Data, to: &Window) {
     host_view_mut(to).copy_from(input_view(from));
 }
 
-fn host_view_mut(window: &Window) -> ChunkViewMut<'_> {
+pub(crate) fn host_view_mut(window: &Window) -> ChunkViewMut<'_> {
     #[allow(unsafe_code)] // the one writer of windows
     // SAFETY: the scheduler gives each written place to one launch at a time, and to no reader before its report.
     unsafe {

@@ -8,17 +8,58 @@
 //! row is rounded once at the end. So `|y - A x| <= (2048/L + 1) u sum |a| |x|` plus terms of 2^-53, with `L`, `u` = 16, 2^-24
 //! for `f32` and 8, 2^-53 for `f64` (then with 4 + log2 of the number of blocks more additions). NaN and infinity propagate.
 //!
+//! A GPU adds in the element type, by multiply-adds that drivers may or may not fuse: in chains of `k/1024` (`k/256` where 4 does not
+//! divide `k`, `k/16` up to `k` = 256), then pairwise over the invocations, then part after part of a row. In any case
+//! `|y - A x| <= (k/256 + 20 + parts) u sum |a| |x|`, where a row has one part unless there are under 2048 rows of over 4096.
+//!
 //! The matrix is read once, so speed is that of memory; four rows at once reuse `x` from registers.
 
 use fearless_simd::{Level, Simd, SimdFloatElement, dispatch, prelude::*};
 
 use super::block_sum::{Tree, fold};
+use super::program::shader_params;
 use super::rows::gather;
-use super::{Fault, Kernel, Scratch, Work, simd};
+use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, simd};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float};
 
 /// The kernel. Inputs: `A` `(m, k)` and `x` `(k,)` of one float dtype; output `y` `(m,)` of the same.
 pub struct Gemv;
+
+shader_params!(
+    /// Parameters of the shader.
+    Cut {
+        m,
+        k,
+        /// Parts of a row.
+        parts,
+        /// Elements of a part.
+        span,
+    }
+);
+
+pub(super) static SHADER: Shader = Shader {
+    name: "gemv",
+    source: include_str!("../../shaders/gemv.wgsl"),
+    params: Cut::FIELDS,
+    inputs: 2,
+    outputs: 1,
+    invocations: 256,
+    workgroup_bytes: [4096, 8192],
+};
+
+/// Longest row that 16 invocations sum; longer ones have 256.
+const SHORT: usize = 256;
+/// Fewer groups than this leave a GPU idle: then rows are cut.
+const GROUPS: usize = 512;
+/// Least elements of a part: four turns of the shader's loop.
+const SPAN: usize = 4096;
+
+/// Parts of a row of `k`, and elements of each. A function of the shape alone, as the order of additions must be.
+fn cut(m: usize, k: usize) -> (usize, usize) {
+    let wanted = (GROUPS / m.div_ceil(4)).clamp(1, k.div_ceil(SPAN));
+    let span = k.div_ceil(wanted).next_multiple_of(4);
+    (k.div_ceil(span), span)
+}
 
 /// Elements of a row per block.
 const BLOCK: usize = 2048;
@@ -35,6 +76,31 @@ impl Kernel for Gemv {
         let len = |m: &ChunkMeta<'_>| m.shape.iter().product::<usize>() as f64;
         let rows = a.shape.first().map_or(0.0, |&m| m as f64);
         Work { flops: 2.0 * len(a), bytes: (len(a) + len(x) + rows) * a.dtype.bytes() as f64 }
+    }
+
+    fn program(&self, _params: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
+        let [a, x, y] = operands else { return None };
+        let &[m, k] = a.shape else { return None };
+        let real = a.dtype;
+        if !matches!(real, DType::F32 | DType::F64) || x.dtype != real || y.dtype != real || m == 0 || k == 0 {
+            return None;
+        }
+        let (parts, span) = cut(m, k);
+        let quads = m.div_ceil(4) as u64;
+        let passes = match (k <= SHORT, parts > 1, k % 4 == 0) {
+            (true, ..) => vec![Pass::new("short", m.div_ceil(16) as u64, 0)],
+            (_, false, wide) => vec![Pass::new(if wide { "wide" } else { "narrow" }, quads, 0)],
+            (_, true, wide) => vec![
+                Pass::new(if wide { "wide_part" } else { "narrow_part" }, quads * parts as u64, 0),
+                Pass::new("join", m.div_ceil(256) as u64, 0),
+            ],
+        };
+        let cut = Cut { m: m as u32, k: k as u32, parts: parts as u32, span: span as u32 };
+        let mut program = Program::new(&SHADER, real, &cut, passes, self.work(&[], operands));
+        if parts > 1 {
+            program.scratch_bytes = (m * parts * real.bytes()) as u64;
+        }
+        program.fitting(gpu, operands, SHADER.workgroup(real))
     }
 
     fn run_cpu(

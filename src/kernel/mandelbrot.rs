@@ -18,8 +18,9 @@
 
 use fearless_simd::{Level, Simd, SimdFloatElement, dispatch, prelude::*};
 
+use super::program::shader_params;
 use super::simd::{self, Aligned};
-use super::{Fault, Kernel, Scratch, Work, params};
+use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, params};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float};
 
 /// The kernel. Inputs: x axis `(n,)` and y axis `(m,)` of one float dtype; output `(m, n)` of `i32`.
@@ -32,6 +33,27 @@ pub struct MandelbrotParams {
     /// Steps at most; the count of a point that never leaves. Above 2^31 - 1 it is taken as that.
     pub iterations: u32,
 }
+
+shader_params!(
+    /// Parameters of the shader: shape of the output.
+    Shape { m, n }
+);
+
+pub(super) static SHADER: Shader = Shader {
+    name: "mandelbrot",
+    source: include_str!("../../shaders/mandelbrot.wgsl"),
+    params: Shape::FIELDS,
+    inputs: 2,
+    outputs: 1,
+    invocations: 128,
+    workgroup_bytes: [0, 0],
+};
+
+/// Rows and columns of a workgroup.
+const GROUP: [usize; 2] = [16, 8];
+/// Up to so many iterations a GPU does all in one dispatch: 16 384 points, few for a GPU, are then 0.5 Gflop at most, so cutting
+/// the picture keeps dispatches short. Beyond, each point's place is kept in scratch, for as many dispatches as it takes.
+const AT_ONCE: u32 = 4096;
 
 /// Vectors iterated together.
 const VECTORS: usize = 6;
@@ -69,6 +91,28 @@ impl Kernel for Mandelbrot {
         };
         let axes = (x.shape.iter().sum::<usize>() + y.shape.iter().sum::<usize>()) * x.dtype.bytes();
         Work { flops: 8.0 * steps * points, bytes: 4.0 * points + axes as f64 }
+    }
+
+    /// For axes of `f32` or `f64`. Drivers may round a step otherwise than the CPU does, and orbits near the set's edge amplify that.
+    /// On software Vulkan, of the default picture at 20 iterations 1 pixel in a million differs in `f32` and none in `f64`; of the
+    /// whole set at 200 iterations 16 in 10 000, and 8 in a million.
+    fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
+        let [x, y, out] = operands else { return None };
+        if !matches!(x.dtype, DType::F32 | DType::F64) || y.dtype != x.dtype || out.dtype != DType::I32 {
+            return None;
+        }
+        let (iterations, points) = (limit(bytes), out.shape.iter().product::<usize>() as f64);
+        let &[m, n] = out.shape else { return None };
+        let groups = (m.div_ceil(GROUP[0]) * n.div_ceil(GROUP[1])) as u64;
+        let resumable = iterations > AT_ONCE;
+        let pass = Pass { entry: if resumable { "resume" } else { "whole" }, groups, steps: 0..iterations, resumable };
+        let most = Work { flops: 8.0 * f64::from(iterations) * points, bytes: 4.0 * points };
+        let shape = Shape { m: m as u32, n: n as u32 };
+        let mut program = Program::new(&SHADER, x.dtype, &shape, vec![pass], most);
+        if resumable {
+            program.scratch_bytes = (m * n * 2 * x.dtype.bytes()) as u64;
+        }
+        program.fitting(gpu, operands, SHADER.workgroup(x.dtype))
     }
 
     fn run_cpu(

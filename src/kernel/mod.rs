@@ -9,7 +9,8 @@
 //! before; so a task can be run again after a fault. Its operands are in the order of the task: inputs (read), then outputs.
 //! An output is either written in full, or updated: then it arrives holding the old value. The CPU body defines the result.
 //!
-//! Adding a kernel: one file here, with its parameters (a `#[repr(C)]` Pod struct), its [`Work`], its scratch, its body.
+//! Adding a kernel: one file here, with its parameters (a `#[repr(C)]` Pod struct), its [`Work`], its scratch, its body; for GPUs
+//! also its shader, a line in [`SHADERS`], and a [`Program`].
 
 pub mod block_sum;
 pub mod dense;
@@ -28,6 +29,10 @@ use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
 pub use program::{GpuFacts, Pass, Program, Shader};
+
+/// Every shader: what a GPU compiles ahead, and what is checked against the kernels' parameters.
+pub static SHADERS: &[&Shader] =
+    &[&mandelbrot::SHADER, &gemv::SHADER, &sums::SHADER, dense::SHADERS[0], dense::SHADERS[1], dense::SHADERS[2]];
 
 /// Floating-point operations and bytes that a task needs: what a roofline wants to know.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

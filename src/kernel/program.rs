@@ -32,14 +32,14 @@
 //! binding is padded to a multiple of 16 bytes. Scratch and workgroup memory hold anything at first; the fault words are 0.
 
 use super::Work;
-use crate::shape::DType;
+use crate::shape::{ChunkMeta, DType};
 
 /// A shader, and the names of its parameters.
 #[derive(Debug)]
 pub struct Shader {
     /// Its stem: `gemv` is `shaders/gemv.wgsl`.
     pub name: &'static str,
-    /// Its text, without the `alias Real` line.
+    /// Its text, without the `alias Real` line: its file, and text that several shaders share.
     pub source: &'static str,
     /// Its parameters after the launch's four: name, and offset in [`Program::params`].
     pub params: &'static [(&'static str, usize)],
@@ -111,6 +111,59 @@ pub struct GpuFacts {
     pub product: u8,
 }
 
+impl GpuFacts {
+    /// A GPU that runs every program.
+    pub(crate) const ANY: Self = Self {
+        f64: true,
+        binding_bytes: u64::MAX,
+        bindings: u32::MAX,
+        invocations: u32::MAX,
+        workgroup_bytes: u32::MAX,
+        product: 0,
+    };
+}
+
+/// Largest operand in bytes: what a binding takes on Vulkan and DX12, and far from where `u32` indices end.
+const LARGEST_OPERAND: u64 = (1 << 31) - 1;
+
+impl Program {
+    /// A program without scratch that reports no faults.
+    pub(crate) fn new(
+        shader: &'static Shader,
+        real: DType,
+        params: &impl bytemuck::NoUninit,
+        passes: Vec<Pass>,
+        most: Work,
+    ) -> Self {
+        let params = bytemuck::bytes_of(params).to_vec();
+        Self { shader, real, params, passes, scratch_bytes: 0, faults: false, most }
+    }
+
+    /// Itself, if this GPU can run it on these operands and none of them is empty. `workgroup` is what the largest of its
+    /// workgroups needs: invocations, and bytes.
+    pub(crate) fn fitting(self, gpu: &GpuFacts, operands: &[ChunkMeta<'_>], workgroup: (u32, u32)) -> Option<Self> {
+        let bindings = operands.len() as u32 + u32::from(self.scratch_bytes > 0) + u32::from(self.faults);
+        let largest = gpu.binding_bytes.min(LARGEST_OPERAND);
+        let bytes = |m: &ChunkMeta<'_>| {
+            m.shape.iter().try_fold(m.dtype.bytes() as u64, |bytes, &n| bytes.checked_mul(n as u64)).unwrap_or(u64::MAX)
+        };
+        let fits = (self.real != DType::F64 || gpu.f64)
+            && bindings <= gpu.bindings
+            && workgroup.0 <= gpu.invocations
+            && workgroup.1 <= gpu.workgroup_bytes
+            && self.scratch_bytes <= largest
+            && operands.iter().all(|m| (1..=largest).contains(&bytes(m)));
+        fits.then_some(self)
+    }
+}
+
+impl Shader {
+    /// Invocations and bytes of its largest workgroup, as [`Program::fitting`] wants them.
+    pub(crate) fn workgroup(&self, real: DType) -> (u32, u32) {
+        (self.invocations, self.workgroup_bytes[usize::from(real == DType::F64)])
+    }
+}
+
 /// Declares the parameters of a shader: a struct of `u32`s that is cast to bytes, and `FIELDS`, the names and offsets that are
 /// compared with the WGSL struct.
 macro_rules! shader_params {
@@ -126,5 +179,4 @@ macro_rules! shader_params {
         }
     };
 }
-#[allow(unused_imports)]
 pub(crate) use shader_params;

@@ -5,11 +5,15 @@
 //! of elements, or the sum of `w * x` and the sum of `w`; so a mean is `divide_sums` of either.
 
 use super::block_sum::{BlockSum, Tree, WeightedSum};
+use super::program::shader_params;
 use super::rows::{fill, for_each_pair, for_each_slice, gather};
-use super::{Fault, Kernel, Scratch, Work};
+use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Real};
 
 /// `block_sum`: a chunk of any shape and dtype; output `(2,)` of `f64`: sum and count. See [`BlockSum`].
+///
+/// A GPU adds in the chunk's dtype, `f32` or `f64` (so no `f64` is needed of it for `f32`): runs of 8192 elements pairwise, then
+/// the runs' sums in 256 chains, then these pairwise. Its error is below `(22 + len / 2^21) u sum |x|`, `u` = 2^-24 or 2^-53.
 pub struct SumChunk;
 
 /// `weighted_sum`: chunks `x` and `w` of one shape and dtype; output `(2,)` of `f64`: sum of `w * x`, sum of `w`.
@@ -25,6 +29,29 @@ pub struct DivideSums;
 pub struct Add;
 
 type Outcome = Result<(), Fault>;
+
+shader_params!(
+    /// Parameters of the shader of [`SumChunk`].
+    Runs {
+        /// Elements.
+        len,
+        /// Runs of `RUN` elements, the last perhaps shorter.
+        runs,
+    }
+);
+
+pub(super) static SHADER: Shader = Shader {
+    name: "block_sum",
+    source: include_str!("../../shaders/block_sum.wgsl"),
+    params: Runs::FIELDS,
+    inputs: 1,
+    outputs: 1,
+    invocations: 256,
+    workgroup_bytes: [1024, 2048],
+};
+
+/// Elements that one workgroup sums.
+const RUN: usize = 8192;
 
 /// Evaluates an expression with `T` being the type of a dtype.
 macro_rules! with_number {
@@ -78,6 +105,22 @@ impl Kernel for SumChunk {
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
         streaming(operands, 1.0)
+    }
+
+    fn program(&self, _params: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
+        let [x, _] = operands else { return None };
+        if !matches!(x.dtype, DType::F32 | DType::F64) {
+            return None;
+        }
+        let len = x.shape.iter().product::<usize>();
+        let runs = len.div_ceil(RUN);
+        let first = if len % 4 == 0 { "wide" } else { "narrow" };
+        let last = if x.dtype == DType::F64 { "finish_f64" } else { "finish" };
+        let passes = vec![Pass::new(first, runs as u64, 0), Pass::new(last, 1, 0)];
+        let params = Runs { len: len as u32, runs: runs as u32 };
+        let mut program = Program::new(&SHADER, x.dtype, &params, passes, self.work(&[], operands));
+        program.scratch_bytes = (runs * x.dtype.bytes()) as u64;
+        program.fitting(gpu, operands, SHADER.workgroup(x.dtype))
     }
 
     fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Outcome {

@@ -9,11 +9,12 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::Session;
+use super::discover::Discovery;
 use super::driver::{Inner, State};
-use crate::cost::{CostModel, DeviceKey, PricedId, Rates};
-use crate::device::{Cpu, Device, DeviceKind, DeviceSpec, HOST, IoLane, system};
+use super::members::{Member, Members};
+use crate::cost::CostModel;
+use crate::device::{Cpu, Device, DeviceKind, HOST, IoLane, system};
 use crate::error::{Error, Result};
-use crate::id::DeviceId;
 use crate::schedule::{Event, Placement, Policy, Scheduler};
 
 /// When a task counts as stalled unless the user says otherwise: the scheduler's own default.
@@ -25,12 +26,16 @@ pub(crate) struct Settings {
     pub(super) policy: Option<fn() -> Box<dyn Policy>>,
     pub(super) seed: u64,
     pub(super) calibrate: bool,
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
+    pub(super) allow_software: bool,
+    pub(super) gpu_memory_limit: Option<u64>,
 }
 
 /// Settings of a [`Session`]. All have defaults.
 pub struct SessionBuilder {
     threads: Option<usize>,
     memory_limit: Option<Result<u64>>,
+    gpu_memory_limit: Option<Result<u64>>,
     cache_dir: Option<PathBuf>,
     devices: Option<Vec<Arc<dyn Device>>>,
     stall: Option<(u64, Duration)>,
@@ -44,12 +49,20 @@ impl SessionBuilder {
         Self {
             threads: None,
             memory_limit: None,
+            gpu_memory_limit: None,
             cache_dir: None,
             devices: None,
             stall: None,
             record_events: false,
             warnings: Box::new(|text| eprintln!("chunkwise: warning: {text}")),
-            settings: Settings { placement: Placement::Auto, policy: None, seed: 0, calibrate: true },
+            settings: Settings {
+                placement: Placement::Auto,
+                policy: None,
+                seed: 0,
+                calibrate: true,
+                allow_software: false,
+                gpu_memory_limit: None,
+            },
         }
     }
 
@@ -65,6 +78,20 @@ impl SessionBuilder {
     #[must_use]
     pub fn memory_limit(mut self, limit: &str) -> Self {
         self.memory_limit = Some(limit.parse::<crate::Bytes>().map(|b| b.0));
+        self
+    }
+
+    /// Most memory of each GPU that chunks may take, as text (`"4GB"`); default: most of what it has.
+    #[must_use]
+    pub fn gpu_memory_limit(mut self, limit: &str) -> Self {
+        self.gpu_memory_limit = Some(limit.parse::<crate::Bytes>().map(|b| b.0));
+        self
+    }
+
+    /// Whether software adapters (drivers that compute on the CPU) count as GPUs; default: no. For tests.
+    #[must_use]
+    pub fn allow_software(mut self, allow: bool) -> Self {
+        self.settings.allow_software = allow;
         self
     }
 
@@ -135,32 +162,34 @@ impl SessionBuilder {
             return Err(Error::argument("threads", threads, "between 1 and 4096"));
         }
         let memory_limit = self.memory_limit.transpose()?.unwrap_or_else(system::default_memory_limit);
+        let mut settings = self.settings;
+        settings.gpu_memory_limit = self.gpu_memory_limit.transpose()?;
+        let finds = self.devices.is_none() && settings.placement != Placement::Cpu;
         let devices = match self.devices {
             Some(devices) => devices,
             None => vec![Arc::new(Cpu::new(threads)?) as Arc<dyn Device>, Arc::new(IoLane::new())],
         };
-        check_placement(self.settings.placement, &devices)?;
         let dir = self.cache_dir.or_else(system::cache_dir).filter(|d| !d.as_os_str().is_empty());
         let (mut costs, warning) = CostModel::load(dir.as_deref());
         if let Some(warning) = warning {
             (self.warnings)(&warning);
         }
-        let specs = price_devices(&devices, &mut costs);
-        let policy = self.settings.policy.map_or_else(|| self.settings.placement.policy(), |make| make());
+        let members: Vec<Member> = devices.into_iter().map(|device| Member::new(device, &mut costs)).collect();
+        let policy = settings.policy.map_or_else(|| settings.placement.policy(), |make| make());
         let mut scheduler = Scheduler::new(policy);
         if let Some((factor, floor)) = self.stall {
             scheduler.set_stall_rule(factor, floor.as_nanos() as u64);
         }
         let floor = self.stall.map_or(STALL_FLOOR, |s| s.1);
         let inner = Arc::new(Inner {
-            state: Mutex::new(State::new(scheduler, devices.len(), self.record_events)),
-            devices,
-            specs,
+            state: Mutex::new(State::new(scheduler, self.record_events)),
+            members: Members::default(),
+            discovery: Discovery::new(finds),
             changed: Condvar::new(),
             costs: Mutex::new(costs),
             start: Instant::now(),
             memory_limit,
-            settings: self.settings,
+            settings,
             streams: AtomicU64::new(0),
             saved: Mutex::new(None),
             warn: self.warnings,
@@ -169,44 +198,35 @@ impl SessionBuilder {
             waiting: AtomicUsize::new(0),
         });
         inner.apply(Event::MemoryLimit { space: HOST, bytes: memory_limit }, |_| ());
-        for (index, (spec, _)) in inner.specs.iter().enumerate() {
-            inner.apply(Event::DeviceJoined { device: DeviceId::at(index), spec: spec.clone() }, |_| ());
-        }
-        Ok(Session(inner))
+        members.into_iter().for_each(|member| inner.join(member));
+        let session = Session(inner);
+        check_placement(&session)?;
+        Ok(session)
     }
 }
 
-/// Each device with the handle of its costs.
-fn price_devices(devices: &[Arc<dyn Device>], costs: &mut CostModel) -> Vec<(DeviceSpec, PricedId)> {
-    let priced = devices.iter().map(|device| {
-        let spec = device.spec().clone();
-        let rates = match spec.kind {
-            DeviceKind::Cpu => Rates::CPU,
-            DeviceKind::Gpu => Rates::GPU,
-            DeviceKind::Io => Rates::IO,
-        };
-        let priced = costs.device(&DeviceKey::new(format!("{}: {}", spec.name, spec.model)), rates);
-        (spec, priced)
-    });
-    priced.collect()
-}
-
-fn check_placement(placement: Placement, devices: &[Arc<dyn Device>]) -> Result<()> {
-    let names: Vec<String> = devices.iter().enumerate().map(|(i, d)| format!("{i} = {}", d.spec().name)).collect();
-    match placement {
-        Placement::Gpu if !devices.iter().any(|d| d.spec().kind == DeviceKind::Gpu) => Err(Error::NoDevice {
-            wanted: "gpu".into(),
-            found: format!(
-                "this session has {}; use --device cpu or auto (this version computes on CPUs only)",
-                names.join(", ")
-            ),
-        }),
-        Placement::Device(index) if devices.get(index as usize).is_none_or(|d| d.spec().kind == DeviceKind::Io) => {
-            Err(Error::NoDevice {
-                wanted: format!("number {index}"),
-                found: format!("this session has {} (io serves files and does not compute)", names.join(", ")),
-            })
-        }
-        _ => Ok(()),
+/// Whether the devices that the user insists on are there; for GPUs, they are looked for now.
+fn check_placement(session: &Session) -> Result<()> {
+    let placement = session.0.settings.placement;
+    let there = |session: &Session| match placement {
+        Placement::Auto | Placement::Cpu => true,
+        Placement::Gpu => session.devices().iter().any(|d| d.kind == DeviceKind::Gpu),
+        Placement::Device(index) => session.devices().get(index as usize).is_some_and(|d| d.kind != DeviceKind::Io),
+    };
+    if there(session) {
+        return Ok(());
     }
+    session.discover();
+    if there(session) {
+        return Ok(());
+    }
+    let names: Vec<String> = session.devices().iter().enumerate().map(|(i, d)| format!("{i} = {}", d.name)).collect();
+    let names = names.join(", ");
+    Err(match placement {
+        Placement::Device(index) => Error::NoDevice {
+            wanted: "such".into(),
+            found: format!("number {index}, but this session has {names} (io serves files and does not compute)"),
+        },
+        _ => Error::NoDevice { wanted: "gpu".into(), found: format!("{}; use --device cpu or auto", session.why_no_gpu()) },
+    })
 }

@@ -4,16 +4,18 @@
 //! Whoever finishes a task (a worker, an I/O thread, a link) takes the lock, tells the scheduler, and passes on the actions
 //! that come back; so the lock is held for microseconds, and never while a kernel, a destructor or a device runs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::discover::Discovery;
+use super::members::Members;
 use super::run::{Run, TaskSpan};
 use super::transfer::{self, Wanted};
-use crate::cost::{CostModel, PricedId};
-use crate::device::{Body, Device, DeviceSpec, Failure, HostBuffer, Launch, Output, Report, panic_message};
+use crate::cost::CostModel;
+use crate::device::{Body, Device, Failure, HOST, HostBuffer, Launch, Memory, Output, Report, panic_message};
 use crate::error::{Bytes, Error};
 use crate::id::{DeviceId, GraphId, LaunchId, TaskId};
 use crate::schedule::{Action, Event, Place, Scheduler};
@@ -22,6 +24,8 @@ use crate::schedule::{Action, Event, Place, Scheduler};
 pub(super) const ATTEMPTS: u32 = 3;
 /// Failures of a device in a row after which it counts as lost, if others can do its work.
 const STRIKES: u32 = 3;
+/// Times that a device may run out of memory, each time with half as much in use, before it counts as lost.
+const SHORTAGES: u32 = 6;
 
 /// An event as the scheduler saw it, and what it answered.
 #[derive(Clone)]
@@ -37,11 +41,17 @@ pub struct Recorded {
 pub(super) struct State {
     pub(super) scheduler: Scheduler,
     pub(super) runs: BTreeMap<GraphId, Run>,
-    pub(super) buffers: Vec<Option<Arc<HostBuffer>>>,
+    pub(super) buffers: Vec<Option<Memory>>,
     pub(super) next_graph: u32,
     pub(super) log: Option<Vec<Recorded>>,
     /// Failures of each device since its last success.
-    strikes: Vec<u32>,
+    strikes: BTreeMap<DeviceId, u32>,
+    /// Times that each device has run out of memory.
+    shortages: BTreeMap<DeviceId, u32>,
+    /// Devices that count as lost.
+    gone: BTreeSet<DeviceId>,
+    /// What the user is to be told, once the lock is released.
+    warnings: Vec<String>,
     /// Events so far, but for ticks: whether anything happens at all.
     pub(super) happened: u64,
     /// The message of a panic of the scheduler or of the user's policy: nothing is decided any more.
@@ -49,14 +59,17 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(scheduler: Scheduler, devices: usize, record: bool) -> Self {
+    pub(super) fn new(scheduler: Scheduler, record: bool) -> Self {
         Self {
             scheduler,
             runs: BTreeMap::new(),
             buffers: Vec::new(),
             next_graph: 0,
             log: record.then(Vec::new),
-            strikes: vec![0; devices],
+            strikes: BTreeMap::new(),
+            shortages: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            warnings: Vec::new(),
             happened: 0,
             broken: None,
         }
@@ -64,8 +77,8 @@ impl State {
 }
 
 pub(super) struct Inner {
-    pub(super) devices: Vec<Arc<dyn Device>>,
-    pub(super) specs: Vec<(DeviceSpec, PricedId)>,
+    pub(super) members: Members,
+    pub(super) discovery: Arc<Discovery>,
     pub(super) state: Mutex<State>,
     pub(super) changed: Condvar,
     pub(super) costs: Mutex<CostModel>,
@@ -88,7 +101,7 @@ pub(super) struct Outgoing {
     launches: Vec<(Arc<dyn Device>, Launch)>,
     moves: Vec<transfer::Ready>,
     /// Freed here, because giving large memory back takes time and a user's value may run code when it is dropped.
-    buffers: Vec<Arc<HostBuffer>>,
+    buffers: Vec<Memory>,
     runs: Vec<Run>,
 }
 
@@ -138,7 +151,7 @@ impl Inner {
 
     pub(super) fn with_events<R>(self: &Arc<Self>, first: impl FnOnce(&mut State, &mut VecDeque<Event>) -> R) {
         let mut out = Outgoing::default();
-        let held = {
+        let (held, warnings) = {
             let mut state = self.lock();
             let mut events = VecDeque::new();
             let held = first(&mut state, &mut events);
@@ -153,10 +166,11 @@ impl Inner {
             if state.broken.is_some() {
                 self.stop_all(&mut state);
             }
-            held
+            (held, std::mem::take(&mut state.warnings))
         };
         drop(held);
         out.go();
+        warnings.iter().for_each(|text| (self.warn)(text));
     }
 
     /// Ends every run of a broken session.
@@ -189,16 +203,18 @@ impl Inner {
     /// Carries an action out; what cannot be is answered with an event.
     fn obey(self: &Arc<Self>, state: &mut State, action: Action, out: &mut Outgoing) -> Option<Event> {
         match action {
-            Action::Allocate { buffer, bytes, .. } => {
+            Action::Allocate { buffer, space, bytes } => {
                 if state.buffers.len() <= buffer.index() {
                     state.buffers.resize(buffer.index() + 1, None);
                 }
                 // If the system refuses, the launch that was to use the buffer reports it.
-                state.buffers[buffer.index()] = HostBuffer::pooled(bytes as usize).ok();
+                let remote = if space == HOST { None } else { self.device_of(space) };
+                let made = remote.map_or_else(|| HostBuffer::pooled(bytes as usize).map(Memory::Host), |d| d.allocate(bytes));
+                state.buffers[buffer.index()] = made.ok();
             }
             Action::Release { buffer } => out.buffers.extend(state.buffers[buffer.index()].take()),
             Action::Run { launch, graph, task, device } => match self.prepare_task(state, (launch, graph, task, device)) {
-                Ok(work) => out.launches.push((self.devices[device.index()].clone(), work)),
+                Ok(work) => out.launches.push((self.members.all()[device.index()].device.clone(), work)),
                 Err(error) => {
                     if let Some(run) = state.runs.get_mut(&graph) {
                         run.fail(error);
@@ -258,9 +274,9 @@ impl Inner {
         let from = run.data(&state.buffers, value, from);
         let to = run.packed(&state.buffers, task, value, form, to);
         let kernel = run.graph.kernel(task).clone();
-        let done = self.report_to(launch, graph, None, device);
+        let done = self.report_to((launch, graph, device), (task, None));
         Some((
-            self.devices[device.index()].clone(),
+            self.members.all()[device.index()].device.clone(),
             Launch { kernel, body: Body::Pack { form, from, to }, estimate_ns: 0, done },
         ))
     }
@@ -270,13 +286,13 @@ impl Inner {
         match device {
             Some(device) => Error::Stalled {
                 task: name,
-                device: self.specs[device.index()].0.name.clone(),
+                device: self.members.all()[device.index()].spec.name.clone(),
                 waited_s: ns.0 as f64 * 1e-9,
                 predicted_s: ns.1 as f64 * 1e-9,
             },
             None => Error::NoDevice {
-                wanted: format!("(for task {name})"),
-                found: "every device that could run it is gone or busy with stalled tasks".into(),
+                wanted: "usable".into(),
+                found: format!("every one that could run task {name} is gone or busy with stalled tasks"),
             },
         }
     }
@@ -294,7 +310,9 @@ impl Inner {
             }
         }
         let inputs = operands.inputs.iter().enumerate();
-        let inputs = inputs.map(|(i, &place)| run.input(&state.buffers, task, i, place)).collect();
+        let members = self.members.all();
+        let spec = &members[device.index()].spec;
+        let inputs = inputs.map(|(i, &place)| run.input(&state.buffers, spec, (task, i), place)).collect();
         let outputs = run.graph.outputs(task).iter().zip(&operands.outputs);
         let outputs = outputs.map(|(operand, &(place, old))| Output {
             to: run.data(&state.buffers, operand.value, place),
@@ -306,30 +324,26 @@ impl Inner {
         // That of the neediest task: asking each kernel would run user's code under the lock, and a thread keeps its scratch.
         let scratch_bytes = run.priced.scratch_bytes;
         let predicted = state.scheduler.prediction(launch).map_or(0, |p| p.1);
-        let done = self.report_to(launch, graph, Some((task, predicted)), device);
+        let done = self.report_to((launch, graph, device), (task, Some(predicted)));
         Ok(Launch { kernel, body: Body::Run { params, inputs, outputs, scratch_bytes }, estimate_ns: predicted, done })
     }
 
-    /// The report of a launch. It does not keep the session alive: a wedged launch must not.
-    fn report_to(
-        self: &Arc<Self>,
-        launch: LaunchId,
-        graph: GraphId,
-        task: Option<(TaskId, u64)>,
-        device: DeviceId,
-    ) -> crate::device::Done {
+    /// The report of a launch of a task with its prediction, or (without one) of packing for a task. It does not keep the
+    /// session alive: a wedged launch must not.
+    fn report_to(self: &Arc<Self>, what: (LaunchId, GraphId, DeviceId), task: (TaskId, Option<u64>)) -> crate::device::Done {
         let session = Arc::downgrade(self);
         Box::new(move |report| {
             if let Some(inner) = session.upgrade() {
-                inner.reported((launch, graph, device), task, report);
+                inner.reported(what, task, report);
             }
         })
     }
 
-    fn reported(self: &Arc<Self>, what: (LaunchId, GraphId, DeviceId), task: Option<(TaskId, u64)>, report: Report) {
+    fn reported(self: &Arc<Self>, what: (LaunchId, GraphId, DeviceId), task: (TaskId, Option<u64>), report: Report) {
         let (launch, graph, device) = what;
         let end_ns = self.now_ns();
-        let Report { elapsed_ns, worker, opaque, outcome } = report;
+        let Report { elapsed_ns, since_ns, worker, opaque, outcome } = report;
+        let end_ns = end_ns.saturating_sub(since_ns);
         self.with_events(|state, events| {
             // Reports of launches that were given up only free what they held.
             let live = state.scheduler.operands(launch).is_some();
@@ -337,15 +351,15 @@ impl Inner {
             if live {
                 event = match outcome {
                     Ok(()) => {
-                        state.strikes[device.index()] = 0;
+                        state.strikes.remove(&device);
                         event
                     }
-                    Err(failure) => self.failed(state, (launch, graph, device), task.map(|t| t.0), failure),
+                    Err(failure) => self.failed(state, what, task, failure, events),
                 };
             }
             let mut unused = Vec::new();
             match (state.runs.get_mut(&graph), task) {
-                (Some(run), Some((task, predicted_ns))) if live && matches!(event, Event::Done { .. }) => {
+                (Some(run), (task, Some(predicted_ns))) if live && matches!(event, Event::Done { .. }) => {
                     let start_ns = end_ns.saturating_sub(elapsed_ns);
                     run.spans.push(TaskSpan { task, device, worker, start_ns, end_ns, predicted_ns });
                     let graph = run.graph.clone();
@@ -356,18 +370,16 @@ impl Inner {
                 _ => unused.extend(opaque.into_iter().map(|o| o.1)),
             }
             events.push_back(event);
-            if state.strikes[device.index()] >= STRIKES && self.replaceable(device) {
-                events.push_back(Event::DeviceLost { device });
-            }
             unused
         });
     }
 
     /// Whether another device does the work of this one.
-    fn replaceable(&self, device: DeviceId) -> bool {
-        let kind = self.specs[device.index()].0.kind;
-        let io = |k| k == crate::device::DeviceKind::Io;
-        self.specs.iter().enumerate().any(|(other, (spec, _))| other != device.index() && io(spec.kind) == io(kind))
+    fn replaceable(&self, state: &State, device: DeviceId) -> bool {
+        let all = self.members.all();
+        let io = |at: usize| all[at].spec.kind == crate::device::DeviceKind::Io;
+        let other = |at: usize| at != device.index() && !state.gone.contains(&DeviceId::at(at));
+        (0..all.len()).any(|at| other(at) && io(at) == io(device.index()))
     }
 
     /// What a failed launch means for its run.
@@ -375,21 +387,27 @@ impl Inner {
         &self,
         state: &mut State,
         (launch, graph, device): (LaunchId, GraphId, DeviceId),
-        task: Option<TaskId>,
+        (task, predicted_ns): (TaskId, Option<u64>),
         failure: Failure,
+        events: &mut VecDeque<Event>,
     ) -> Event {
+        let blamed = self.blame(state, device, &failure, events);
         let Some(run) = state.runs.get_mut(&graph) else { return Event::LaunchFailed { launch } };
-        let name = task.map_or_else(|| "pack".to_owned(), |t| run.graph.task_name(t));
+        let task_name = run.graph.task_name(task);
+        let name = if predicted_ns.is_some() { task_name } else { format!("pack of {task_name}") };
         match failure {
             Failure::Fault(fault) => run.fail(fault.into()),
             Failure::Panic(message) => run.fail(Error::Panicked { task: name, message }),
             Failure::Device(error) | Failure::OutOfMemory(error) | Failure::Lost(error) => {
-                let strikes = &mut state.strikes[device.index()];
-                *strikes += 1;
-                let attempts = run.attempts.entry(task.unwrap_or(TaskId(u32::MAX))).or_default();
-                *attempts += 1;
-                let lost = *strikes >= STRIKES && self.replaceable(device);
-                if *attempts < ATTEMPTS || (lost && *attempts < 2 * ATTEMPTS) {
+                let attempts = run.attempts.entry(task).or_default();
+                *attempts += u32::from(blamed == Blame::Struck);
+                let again = match blamed {
+                    Blame::Struck => *attempts < ATTEMPTS,
+                    Blame::Lost => *attempts < 2 * ATTEMPTS,
+                    Blame::Short => true,
+                    Blame::Irreplaceable => false,
+                };
+                if again {
                     return Event::LaunchLost { launch };
                 }
                 run.fail(error);
@@ -397,6 +415,54 @@ impl Inner {
         }
         Event::LaunchFailed { launch }
     }
+
+    /// What a failure says of its device: whether it counts as lost, or has less memory than was thought.
+    pub(super) fn blame(&self, state: &mut State, device: DeviceId, failure: &Failure, events: &mut VecDeque<Event>) -> Blame {
+        let (limit, counts) = match failure {
+            Failure::Fault(_) | Failure::Panic(_) => return Blame::Struck,
+            Failure::Lost(_) => (1, &mut state.shortages),
+            Failure::OutOfMemory(_) => (SHORTAGES, &mut state.shortages),
+            Failure::Device(_) => (STRIKES, &mut state.strikes),
+        };
+        let count = counts.entry(device).or_default();
+        *count += 1;
+        let over = *count >= limit;
+        let (Failure::Device(error) | Failure::OutOfMemory(error) | Failure::Lost(error)) = failure else {
+            return Blame::Struck;
+        };
+        if over && self.replaceable(state, device) {
+            if state.gone.insert(device) {
+                let name = self.members.all()[device.index()].spec.name.clone();
+                state.warnings.push(format!("{name} is not used any more ({error}); its work goes on elsewhere"));
+                events.push_back(Event::DeviceLost { device });
+            }
+            return Blame::Lost;
+        }
+        match failure {
+            Failure::OutOfMemory(_) if over => Blame::Irreplaceable,
+            Failure::OutOfMemory(_) => {
+                let space = self.members.all()[device.index()].spec.space;
+                let bytes = state.scheduler.used_bytes(space) / 2;
+                events.push_back(Event::MemoryLimit { space, bytes });
+                Blame::Short
+            }
+            Failure::Lost(_) => Blame::Irreplaceable,
+            _ => Blame::Struck,
+        }
+    }
+}
+
+/// What became of a device that failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// It failed once more.
+    Struck,
+    /// It counts as lost; others do its work.
+    Lost,
+    /// It is given less to keep.
+    Short,
+    /// It counts as lost, and nothing does its work.
+    Irreplaceable,
 }
 
 pub(super) fn no_memory(what: String, requested_bytes: u64) -> Error {

@@ -82,7 +82,7 @@ impl Handle {
         self.session.save_costs();
         let report = RunReport {
             graph: run.graph,
-            devices: inner.specs.iter().map(|s| s.0.name.clone()).collect(),
+            devices: inner.members.all().iter().map(|m| m.spec.name.clone()).collect(),
             plan_s: self.plan_s,
             predicted_s: self.predicted_s,
             total_s,
@@ -91,6 +91,7 @@ impl Handle {
             spans: run.spans,
             moves: run.moves,
             submitted_ns: run.submitted_ns,
+            idle: run.priced.idle(&inner.members.all()),
         };
         Ok((results?, report))
     }
@@ -112,11 +113,12 @@ impl Handle {
             return true;
         }
         let inner = &self.session.0;
-        let own = (0..inner.devices.len()).find(|&d| inner.devices[d].on_worker());
+        let members = inner.members.all();
+        let own = (0..members.len()).find(|&d| members[d].device.on_worker());
         let _place = own.map(|d| Waiting::new(inner, DeviceId::at(d)));
         let mut quiet = Quiet { since: Instant::now(), happened: 0 };
         loop {
-            let helped = own.is_some_and(|d| inner.devices[d].help());
+            let helped = own.is_some_and(|d| members[d].device.help());
             let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
             let longest = if own.is_some() { NAP } else { inner.tick() };
             if self.doze(if helped { Duration::ZERO } else { left.min(longest) }) {

@@ -4,8 +4,11 @@
 //! scheduler's; this room turns actions into launches and reports into events.
 
 mod builder;
+mod calibrate;
+mod discover;
 mod driver;
 mod handle;
+mod members;
 mod plan;
 mod results;
 mod run;
@@ -16,14 +19,15 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use builder::SessionBuilder;
+pub use discover::Absent;
 pub use driver::Recorded;
 pub use handle::Handle;
 pub use plan::{Plan, Priced};
 pub use results::Results;
 pub use run::{MoveSpan, RunReport, TaskSpan};
 
-use crate::cost::{Calibration, CostModel, Rates, calibrate};
-use crate::device::{DeviceKind, DeviceSpec, HOST};
+use crate::cost::CostModel;
+use crate::device::{Counters, DeviceKind, DeviceSpec, HOST};
 use crate::error::Result;
 use crate::id::DeviceId;
 use crate::schedule::simulate::{Outcome, Simulation, simulate};
@@ -42,7 +46,7 @@ pub struct Session(Arc<Inner>);
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names: Vec<&str> = self.0.specs.iter().map(|s| s.0.name.as_str()).collect();
+        let names: Vec<String> = self.devices().into_iter().map(|s| s.name).collect();
         write!(f, "Session({}, limit {})", names.join(" + "), crate::Bytes(self.0.memory_limit))
     }
 }
@@ -70,10 +74,33 @@ impl Session {
         GLOBAL.get_or_init(|| Session::builder().build().expect("default settings are in range")).clone()
     }
 
-    /// The devices, by id.
+    /// The devices, by id. GPUs join when they are found, which is not before work begins for which they may matter; see
+    /// [`Session::discover`].
     #[must_use]
     pub fn devices(&self) -> Vec<DeviceSpec> {
-        self.0.specs.iter().map(|s| s.0.clone()).collect()
+        self.0.members.all().iter().map(|m| m.spec.clone()).collect()
+    }
+
+    /// Looks for the GPUs of this machine, if that has not been done, and waits (at most 30 s) until they have joined. Says which
+    /// are not used, and why. The first time on a machine it also measures them, which takes half a second for each.
+    pub fn discover(&self) -> Vec<Absent> {
+        self.0.begin_discovery();
+        if !self.0.discovery.wait(Duration::from_secs(30)) {
+            (self.0.warn)("the GPUs of this machine have not answered within 30 s");
+        }
+        self.0.discovery.absent()
+    }
+
+    /// In one line, why the session has no GPU.
+    #[must_use]
+    pub fn why_no_gpu(&self) -> String {
+        self.0.discovery.why_none()
+    }
+
+    /// What a device with memory of its own has done so far: launches, submissions, moves. Zeros for the others.
+    #[must_use]
+    pub fn counters(&self, device: DeviceId) -> Counters {
+        self.0.members.all().get(device.index()).map_or_else(Counters::default, |m| m.device.counters())
     }
 
     /// The host memory limit in bytes.
@@ -111,27 +138,7 @@ impl Session {
 
     /// The cost model, to look at or to calibrate.
     pub fn with_costs<R>(&self, with: impl FnOnce(&mut CostModel) -> R) -> R {
-        with(&mut self.0.costs.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Measures this machine's CPU (under half a second, on an idle machine) and keeps the rates.
-    pub fn calibrate(&self) {
-        for (spec, priced) in &self.0.specs {
-            if spec.kind == DeviceKind::Cpu {
-                let Ok(pool) = rayon::ThreadPoolBuilder::new().num_threads(spec.workers as usize).build() else { continue };
-                let measured = calibrate(&pool, self.0.memory_limit / 4);
-                self.with_costs(|costs| costs.set_calibration(*priced, measured));
-            }
-        }
-        self.save_costs();
-    }
-
-    /// A device's rates, as estimates use them for work never measured, and what was measured of it by [`Session::calibrate`], now or in
-    /// an earlier run. `None` for an id that the session does not have.
-    #[must_use]
-    pub fn rates(&self, device: DeviceId) -> Option<(Rates, Option<Calibration>)> {
-        let (_, priced) = self.0.specs.get(device.index())?;
-        Some(self.with_costs(|costs| (costs.rates(*priced), costs.calibration(*priced).cloned())))
+        self.0.with_costs(with)
     }
 
     /// The number of the next random stream.
@@ -140,7 +147,7 @@ impl Session {
     }
 
     /// Writes what was learned, at most once per second (and when the session ends).
-    fn save_costs(&self) {
+    pub(crate) fn save_costs(&self) {
         let mut saved = self.0.saved.lock().unwrap_or_else(PoisonError::into_inner);
         if saved.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
             *saved = Some(Instant::now());
@@ -156,21 +163,30 @@ impl Session {
     /// # Errors
     /// [`Error::OutOfMemory`] if the limit refuses it.
     pub fn predict(&self, plan: &Plan, priced: &Priced, placement: Option<Placement>) -> Result<Outcome> {
-        let mut sim = Simulation::new(self.devices(), priced.estimates.clone());
-        sim.memory_limit = self.0.memory_limit;
-        sim.scratch_bytes = priced.scratch_bytes;
+        let sim = self.simulation(priced);
         simulate(&plan.graph, &sim, placement.map_or_else(|| self.policy(), Placement::policy))
     }
 
-    /// What the plan would do, and why.
+    /// The devices that a plan was priced on, and its prices.
+    fn simulation(&self, priced: &Priced) -> Simulation {
+        let mut devices = self.devices();
+        devices.truncate(priced.estimates.len());
+        let mut sim = Simulation::new(devices, priced.estimates.clone());
+        sim.memory_limit = self.0.memory_limit;
+        sim.scratch_bytes = priced.scratch_bytes;
+        sim
+    }
+
+    /// What the plan would do, and why; with the GPUs, which are looked for first.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] if the limit refuses it.
     pub fn explain(&self, plan: &Plan) -> Result<Explanation> {
+        if self.0.settings.placement != Placement::Cpu {
+            self.discover();
+        }
         let priced = self.price(plan);
-        let mut sim = Simulation::new(self.devices(), priced.estimates.clone());
-        sim.memory_limit = self.0.memory_limit;
-        sim.scratch_bytes = priced.scratch_bytes;
+        let sim = self.simulation(&priced);
         let outcome = simulate(&plan.graph, &sim, self.policy())?;
         let mut totals = vec![(self.policy().name(), outcome.makespan_ns as f64 * 1e-9)];
         let kinds = [(DeviceKind::Cpu, Placement::Cpu), (DeviceKind::Gpu, Placement::Gpu)];
@@ -191,16 +207,15 @@ impl Session {
     /// Prices a plan's tasks on this session's devices.
     #[must_use]
     pub fn price(&self, plan: &Plan) -> Priced {
-        self.with_costs(|costs| Priced::new(plan, &self.0.specs, costs))
-    }
-
-    fn calibrated(&self) -> bool {
-        self.with_costs(|costs| self.0.specs.iter().filter(|s| s.0.kind == DeviceKind::Cpu).all(|s| costs.calibrated(s.1)))
+        let members = self.0.members.all();
+        self.with_costs(|costs| Priced::new(plan, &members, costs))
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // So that a program that ends does not end while a driver is being loaded.
+        self.discovery.wait(Duration::from_secs(1));
         let _ = self.costs.get_mut().unwrap_or_else(PoisonError::into_inner).save();
     }
 }

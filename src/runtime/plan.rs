@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::cost::{CostId, CostModel, PricedId, kernel_key};
-use crate::device::{Data, DeviceSpec, HostBuffer, Window, input_view};
+use super::members::Member;
+use crate::cost::{CostId, CostModel, Estimate, Source, kernel_key};
+use crate::device::{Data, HostBuffer, Window, input_view};
 use crate::id::{DeviceId, KernelId, TaskId, ValueId};
-use crate::kernel::{Kernel, Work};
+use crate::kernel::{GpuFacts, Work};
 use crate::schedule::{CANNOT, Estimates};
 use crate::shape::{ChunkMeta, DType};
 use crate::task::{Home, TaskGraph};
@@ -69,11 +70,24 @@ pub struct Priced {
     pub scratch_bytes: u64,
     /// Under which each task's time is learned, by kernel and dtype, per device.
     pub ids: BTreeMap<(KernelId, DType), Vec<Option<CostId>>>,
+    /// GPUs that cannot run some tasks although the kernel has a GPU half for them, each with the first reason.
+    pub(super) unable: Vec<(DeviceId, Unable)>,
+}
+
+/// Why a GPU cannot run a task.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Unable {
+    /// The kernel has no GPU half for these operands: the CPU's work, nothing to tell.
+    NoHalf,
+    /// It has no `f64`.
+    NoF64(&'static str),
+    /// A chunk is larger than its shaders can see.
+    TooLarge { kernel: &'static str, bytes: u64, most: u64 },
 }
 
 impl Priced {
     /// Prices every task of a plan on every device. O(tasks x devices).
-    pub fn new(plan: &Plan, devices: &[(DeviceSpec, PricedId)], costs: &mut CostModel) -> Self {
+    pub(super) fn new(plan: &Plan, devices: &[Member], costs: &mut CostModel) -> Self {
         let graph = &plan.graph;
         let mut scratch_bytes = 0;
         let mut work = Vec::with_capacity(graph.len());
@@ -84,18 +98,55 @@ impl Priced {
             scratch_bytes = scratch_bytes.max(s);
             work.push(w);
         }
-        let mut ids: BTreeMap<(KernelId, DType), Vec<Option<CostId>>> = BTreeMap::new();
-        let mut columns = vec![Vec::with_capacity(graph.len()); devices.len()];
+        let mut this = Self { work, estimates: Vec::new(), scratch_bytes, ids: BTreeMap::new(), unable: Vec::new() };
+        for (id, member) in devices.iter().enumerate() {
+            this.extend(graph, DeviceId::at(id), member, costs);
+        }
+        this
+    }
+
+    /// Prices every task on one more device, the next one.
+    pub(super) fn extend(&mut self, graph: &TaskGraph, id: DeviceId, member: &Member, costs: &mut CostModel) -> Estimates {
+        let mut column = Vec::with_capacity(graph.len());
         for task in graph.tasks() {
             let key = (graph.kernel_id(task), task_dtype(graph, task));
-            let resolved = ids.entry(key).or_insert_with(|| resolve(&**graph.kernel(task), key.1, devices, costs));
-            for (column, id) in columns.iter_mut().zip(resolved) {
-                column.push(id.map_or(CANNOT, |id| costs.estimate(id, work[task.index()]).ns));
+            let known = self.ids.entry(key).or_default();
+            if known.len() <= id.index() {
+                let kernel = &**graph.kernel(task);
+                let resolved =
+                    member.spec.serves(kernel.lane()).then(|| costs.resolve(member.priced, &kernel_key(kernel), key.1));
+                known.resize(id.index(), None);
+                known.push(resolved);
             }
+            let cost = known[id.index()];
+            let work = self.work[task.index()];
+            column.push(match (cost, &member.spec.gpu) {
+                (None, _) => CANNOT,
+                (Some(cost), None) => costs.estimate(cost, work).ns,
+                (Some(cost), Some(facts)) => match passes(graph, task, facts) {
+                    Ok(passes) => on_gpu(costs.estimate(cost, work), passes),
+                    Err(unable) => {
+                        self.note(id, unable);
+                        CANNOT
+                    }
+                },
+            });
         }
-        let estimates = columns.into_iter().enumerate();
-        let estimates = estimates.map(|(d, ns)| Estimates { device: DeviceId::at(d), task_ns: ns.into() }).collect();
-        Self { work, estimates, scratch_bytes, ids }
+        let estimates = Estimates { device: id, task_ns: column.into() };
+        self.estimates.push(estimates.clone());
+        estimates
+    }
+
+    fn note(&mut self, id: DeviceId, unable: Unable) {
+        if unable != Unable::NoHalf && self.unable.last().is_none_or(|last| last.0 != id) {
+            self.unable.push((id, unable));
+        }
+    }
+
+    /// The devices that could not run some of the work, and why, for people.
+    pub(super) fn idle(&self, members: &[Member]) -> Vec<(String, String)> {
+        let words = |(id, unable): &(DeviceId, Unable)| Some((members.get(id.index())?.spec.name.clone(), unable.to_string()));
+        self.unable.iter().filter_map(words).collect()
     }
 
     /// The handle under which a task's time on a device is learned.
@@ -105,19 +156,49 @@ impl Priced {
     }
 }
 
+impl std::fmt::Display for Unable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoHalf => f.write_str("no GPU half"),
+            Self::NoF64(kernel) => write!(f, "it has no f64, which {kernel} needs here (try --dtype f32)"),
+            Self::TooLarge { kernel, bytes, most } => {
+                let (bytes, most) = (crate::Bytes(*bytes), crate::Bytes(*most));
+                write!(f, "a chunk of {kernel} has {bytes}, its shaders see at most {most} (try a smaller --chunk)")
+            }
+        }
+    }
+}
+
+/// Number of passes of a task's GPU half, if the GPU can run it.
+fn passes(graph: &TaskGraph, task: TaskId, facts: &GpuFacts) -> Result<usize, Unable> {
+    let values = graph.inputs(task).iter().chain(graph.outputs(task)).map(|o| o.value);
+    let metas: Vec<ChunkMeta<'_>> =
+        values.map(|v| ChunkMeta { dtype: graph.dtype(v), shape: graph.shape(v), data: None }).collect();
+    let (kernel, params) = (graph.kernel(task), graph.params(task));
+    if let Some(program) = kernel.program(params, &metas, facts) {
+        return Ok(program.passes.len());
+    }
+    // Would another GPU run it?
+    let Some(program) = kernel.program(params, &metas, &GpuFacts::ANY) else { return Err(Unable::NoHalf) };
+    let bytes = |m: &ChunkMeta<'_>| (m.shape.iter().product::<usize>() * m.dtype.bytes()) as u64;
+    let largest = metas.iter().map(bytes).max().unwrap_or(0).max(program.scratch_bytes);
+    Err(match kernel.name() {
+        kernel if program.real == DType::F64 && !facts.f64 => Unable::NoF64(kernel),
+        kernel if largest > facts.binding_bytes => Unable::TooLarge { kernel, bytes: largest, most: facts.binding_bytes },
+        _ => Unable::NoHalf,
+    })
+}
+
+/// Time that each pass after the first adds where a program was never measured.
+const PASS_NS: u64 = 5_000;
+
+fn on_gpu(estimate: Estimate, passes: usize) -> u64 {
+    let more = if estimate.source == Source::Prior { PASS_NS * passes.saturating_sub(1) as u64 } else { 0 };
+    estimate.ns.saturating_add(more)
+}
+
 /// The dtype that a task's speed depends on: that of its first input, else of its first output.
 fn task_dtype(graph: &TaskGraph, task: TaskId) -> DType {
     let operand = graph.inputs(task).first().or_else(|| graph.outputs(task).first());
     operand.map_or(DType::U8, |o| graph.dtype(o.value))
-}
-
-fn resolve(
-    kernel: &dyn Kernel,
-    dtype: DType,
-    devices: &[(DeviceSpec, PricedId)],
-    costs: &mut CostModel,
-) -> Vec<Option<CostId>> {
-    let key = kernel_key(kernel);
-    let serves = |spec: &DeviceSpec| spec.serves(kernel.lane());
-    devices.iter().map(|(spec, priced)| serves(spec).then(|| costs.resolve(*priced, &key, dtype))).collect()
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::plan::Priced;
-use crate::device::{Data, HostBuffer, Window};
+use crate::device::{Data, DeviceSpec, HostBuffer, Memory, Remote, Window};
 use crate::error::Error;
 use crate::id::{BufferId, DeviceId, GroupId, TaskId, ValueId};
 use crate::kernel::Form;
@@ -36,13 +36,13 @@ pub(super) struct Run {
 
 impl Run {
     /// The bytes of a value at a place, in plain form.
-    pub(super) fn data(&self, buffers: &[Option<Arc<HostBuffer>>], value: ValueId, place: Place) -> Data {
+    pub(super) fn data(&self, buffers: &[Option<Memory>], value: ValueId, place: Place) -> Data {
         match (place, self.graph.home(value)) {
             _ if self.graph.is_opaque(value) => Data::Opaque(self.opaque.get(&value).cloned()),
             (Place::Opaque, _) => Data::Opaque(self.opaque.get(&value).cloned()),
             (Place::Buffer(buffer), _) => {
                 let layout = Layout::contiguous(self.graph.dtype(value), self.graph.shape(value));
-                Data::Host(pooled(buffers, buffer, layout))
+                pooled(buffers, buffer, layout)
             }
             (Place::Home, Home::Window { array, offset }) => {
                 Data::Host(Window::new(self.arrays[array.index()].clone(), offset, self.graph.layout(value)))
@@ -51,26 +51,25 @@ impl Run {
         }
     }
 
-    /// The bytes of an input of a task, in the form that the task takes.
-    pub(super) fn input(&self, buffers: &[Option<Arc<HostBuffer>>], task: TaskId, index: usize, place: Place) -> Data {
+    /// The bytes of an input of a task, in the form that the task takes on the device.
+    pub(super) fn input(
+        &self,
+        buffers: &[Option<Memory>],
+        spec: &DeviceSpec,
+        (task, index): (TaskId, usize),
+        place: Place,
+    ) -> Data {
         let value = self.graph.inputs(task)[index].value;
-        match (self.graph.input_form(task, index), place) {
+        match (spec.form(self.graph.input_form(task, index)), place) {
             (Form::Packed(form), Place::Buffer(buffer)) => self.packed(buffers, task, value, form, buffer),
             _ => self.data(buffers, value, place),
         }
     }
 
-    pub(super) fn packed(
-        &self,
-        buffers: &[Option<Arc<HostBuffer>>],
-        task: TaskId,
-        value: ValueId,
-        form: u8,
-        buffer: BufferId,
-    ) -> Data {
+    pub(super) fn packed(&self, buffers: &[Option<Memory>], task: TaskId, value: ValueId, form: u8, buffer: BufferId) -> Data {
         let meta = ChunkMeta { dtype: self.graph.dtype(value), shape: self.graph.shape(value), data: None };
         let (dtype, len) = self.graph.kernel(task).packed_len(form, meta);
-        Data::Host(pooled(buffers, buffer, Layout::contiguous(dtype, &[len])))
+        pooled(buffers, buffer, Layout::contiguous(dtype, &[len]))
     }
 
     pub(super) fn fail(&mut self, error: Error) {
@@ -78,9 +77,11 @@ impl Run {
     }
 }
 
-fn pooled(buffers: &[Option<Arc<HostBuffer>>], id: BufferId, layout: Layout) -> Window {
-    let buffer = buffers[id.index()].clone().expect("a place names a buffer that was allocated");
-    Window::new(buffer, 0, layout)
+fn pooled(buffers: &[Option<Memory>], id: BufferId, layout: Layout) -> Data {
+    match buffers[id.index()].clone().expect("a place names a buffer that was allocated") {
+        Memory::Host(buffer) => Data::Host(Window::new(buffer, 0, layout)),
+        Memory::Remote(memory) => Data::Remote(Remote { memory, layout }),
+    }
 }
 
 /// One task's run on a device. Times count from the session's start.
@@ -130,7 +131,8 @@ pub struct RunReport {
     pub predicted_s: f64,
     /// Seconds from the call to the result.
     pub total_s: f64,
-    /// Proven peak of host memory, in bytes: caller's arrays, results, scratch, chunks.
+    /// Bytes of host memory (caller's arrays, results, scratch, chunks) with which the run is proved to end: its peak in
+    /// sequential order. It uses more where the limit allows.
     pub peak_bound_bytes: u64,
     /// Bytes moved over links.
     pub bytes_moved: u64,
@@ -140,6 +142,14 @@ pub struct RunReport {
     pub moves: Vec<MoveSpan>,
     /// When it was submitted, ns from the session's start.
     pub submitted_ns: u64,
+    /// Devices of the session that could not run some of the work, and why: (device, reason).
+    pub idle: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for RunReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RunReport({} tasks, {:?}, {:.6} s)", self.tasks(), self.placement(), self.total_s)
+    }
 }
 
 impl RunReport {

@@ -2,18 +2,24 @@
 //!
 //! Owns: [`Session::submit`]. Must not know: what the scheduler will do. Invariant: nothing is counted or kept for a plan that is refused here.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::plan::Unable;
 use super::results::allocate_result;
 use super::run::Run;
 use super::{Handle, Plan, Priced, Session};
-use crate::device::{DeviceSpec, HOST, HostBuffer};
-use crate::error::Result;
-use crate::id::GraphId;
-use crate::schedule::{Event, Scheduler};
+use crate::device::{DeviceKind, DeviceSpec, HOST, HostBuffer};
+use crate::error::{Error, Result};
+use crate::id::{DeviceId, GraphId};
+use crate::schedule::{Event, Placement, Scheduler};
 
 /// A compute predicted to take longer than this calibrates the machine first.
 const WORTH_CALIBRATING_NS: u64 = 2_000_000_000;
+/// One predicted to take longer than this starts the search for GPUs; they may join while it runs.
+const WORTH_LOOKING_NS: u64 = 50_000_000;
+/// One predicted to take longer than this waits for the search to end, at most so long.
+const WORTH_WAITING_NS: u64 = 1_000_000_000;
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Session {
     /// Starts a plan and returns at once. `asked` is when the user asked, for the report's planning time.
@@ -21,18 +27,7 @@ impl Session {
     /// # Errors
     /// [`Error::OutOfMemory`] if a result cannot be allocated.
     pub fn submit(&self, plan: Plan, asked: Instant) -> Result<Handle> {
-        let mut priced = self.price(&plan);
-        // Predicting costs as much as scheduling; for huge graphs the sum of estimates must do.
-        let predicted = |priced: &Priced| match self.predict_cheaply(&plan, priced) {
-            Some(ns) => ns,
-            None => rough_ns(priced, &self.0.specs),
-        };
-        let mut predicted_ns = predicted(&priced);
-        if predicted_ns > WORTH_CALIBRATING_NS && self.0.settings.calibrate && !self.calibrated() {
-            self.calibrate();
-            priced = self.price(&plan);
-            predicted_ns = predicted(&priced);
-        }
+        let (priced, predicted_ns) = self.price_well(&plan)?;
         let mut arrays = Vec::with_capacity(plan.arrays.len());
         for (spec, bytes) in plan.graph.arrays().iter().zip(&plan.arrays) {
             arrays.push(match bytes {
@@ -44,9 +39,8 @@ impl Session {
             });
         }
         let scratch_bytes = priced.scratch_bytes;
-        let workers = self.0.specs.iter().filter(|(s, _)| s.space == HOST).map(|(s, _)| s.workers).sum();
+        let workers = self.devices().iter().filter(|s| s.space == HOST).map(|s| s.workers).sum();
         let peak_bound_bytes = Scheduler::peak_bytes(&plan.graph, scratch_bytes, workers);
-        let estimates = priced.estimates.clone();
         let graph = plan.graph.clone();
         let id = {
             let mut state = self.0.lock();
@@ -70,22 +64,86 @@ impl Session {
             over_ns: 0,
         };
         let submitted = Instant::now();
-        self.0.apply(Event::Submit { graph: id, tasks: graph, estimates, scratch_bytes }, |state| state.runs.insert(id, run));
+        self.start_run(id, run, scratch_bytes);
         let plan_s = (submitted - asked).as_secs_f64();
         let predicted_s = predicted_ns as f64 * 1e-9;
         Ok(Handle { session: self.clone(), id, asked, plan_s, predicted_s, peak_bound_bytes, taken: false })
     }
 
-    fn predict_cheaply(&self, plan: &Plan, priced: &Priced) -> Option<u64> {
+    /// Prices a plan, and predicts its time, after whatever must be known first: the GPUs, if they may matter, and rates.
+    fn price_well(&self, plan: &Plan) -> Result<(Priced, u64)> {
+        let mut priced = self.price(plan);
+        let mut predicted_ns = self.predict_ns(plan, &priced);
+        if predicted_ns > WORTH_LOOKING_NS && self.0.discovery.is_due() {
+            self.0.begin_discovery();
+        }
+        let calibrates = predicted_ns > WORTH_CALIBRATING_NS && self.0.settings.calibrate && !self.calibrated();
+        if calibrates {
+            self.calibrate_cpu();
+        }
+        let waits = predicted_ns > WORTH_WAITING_NS && self.0.settings.placement != Placement::Cpu;
+        if waits && !self.0.discovery.wait(PATIENCE) {
+            (self.0.warn)("the GPUs of this machine have not answered; going on without them");
+        }
+        if calibrates || waits {
+            priced = self.price(plan);
+            predicted_ns = self.predict_ns(plan, &priced);
+        }
+        self.check_able(&priced)?;
+        Ok((priced, predicted_ns))
+    }
+
+    /// Whether the devices that the user insists on can do the work.
+    fn check_able(&self, priced: &Priced) -> Result<()> {
+        let members = self.0.members.all();
+        let wanted = |id: DeviceId| match self.0.settings.placement {
+            Placement::Gpu => true,
+            Placement::Device(index) => id.0 == index,
+            Placement::Auto | Placement::Cpu => false,
+        };
+        let gpus = members.iter().filter(|m| m.spec.kind == DeviceKind::Gpu).count();
+        let unable: Vec<_> = priced.unable.iter().filter(|(id, _)| wanted(*id)).collect();
+        match (unable.first(), self.0.settings.placement) {
+            (Some((id, why)), Placement::Device(_)) => Err(unable_error(&members[id.index()].spec, why)),
+            (Some((id, why)), Placement::Gpu) if unable.len() == gpus => Err(unable_error(&members[id.index()].spec, why)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Hands a run to the scheduler, priced on the devices of this moment.
+    fn start_run(&self, id: GraphId, mut run: Run, scratch_bytes: u64) {
+        let inner = &self.0;
+        inner.with_events(|state, events| {
+            let members = inner.members.all();
+            inner.with_costs(|costs| {
+                for at in run.priced.estimates.len()..members.len() {
+                    run.priced.extend(&run.graph, DeviceId::at(at), &members[at], costs);
+                }
+            });
+            let (tasks, estimates) = (run.graph.clone(), run.priced.estimates.clone());
+            state.runs.insert(id, run);
+            events.push_back(Event::Submit { graph: id, tasks, estimates, scratch_bytes });
+        });
+    }
+
+    /// The predicted time of a run. Simulating costs as much as scheduling; for huge graphs the sum of estimates must do.
+    fn predict_ns(&self, plan: &Plan, priced: &Priced) -> u64 {
         const FEW: usize = 20_000;
-        (plan.graph.len() <= FEW).then(|| self.predict(plan, priced, None).ok()).flatten().map(|o| o.makespan_ns)
+        let simulated = || self.predict(plan, priced, None).ok().map(|o| o.makespan_ns);
+        let few = plan.graph.len() <= FEW;
+        few.then(simulated).flatten().unwrap_or_else(|| rough_ns(priced, &self.devices()))
     }
 }
 
+fn unable_error(spec: &DeviceSpec, why: &Unable) -> Error {
+    let found = format!("{} is there, but {why}, or --device auto", spec.name);
+    Error::NoDevice { wanted: format!("{} that can do this", spec.name), found }
+}
+
 /// Work divided by workers: a guess of the makespan.
-fn rough_ns(priced: &Priced, specs: &[(DeviceSpec, crate::cost::PricedId)]) -> u64 {
+fn rough_ns(priced: &Priced, specs: &[DeviceSpec]) -> u64 {
     let total =
         |column: &[u64]| column.iter().filter(|&&ns| ns != crate::schedule::CANNOT).fold(0u64, |a, &b| a.saturating_add(b));
-    let each = priced.estimates.iter().zip(specs).map(|(e, (spec, _))| total(&e.task_ns) / u64::from(spec.workers.max(1)));
+    let each = priced.estimates.iter().zip(specs).map(|(e, spec)| total(&e.task_ns) / u64::from(spec.workers.max(1)));
     each.filter(|&ns| ns > 0).min().unwrap_or(0)
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::driver::{ATTEMPTS, Inner, State};
+use super::driver::{ATTEMPTS, Blame, Inner, State};
 use super::run::MoveSpan;
 use crate::device::{Data, Device, Failure, Move, Report};
 use crate::error::Error;
@@ -47,7 +47,7 @@ pub(super) fn prepare(inner: &Arc<Inner>, state: &mut State, wanted: Wanted) -> 
             session.moved((copy, graph, value), (device, upload, bytes), report);
         }
     });
-    Some(Ready { device: inner.devices[device.index()].clone(), mv: Move { from, to, upload, done } })
+    Some(Ready { device: inner.members.all()[device.index()].device.clone(), mv: Move { from, to, upload, done } })
 }
 
 impl Inner {
@@ -57,19 +57,20 @@ impl Inner {
         let start_ns = end_ns.saturating_sub(report.elapsed_ns);
         self.with_events(|state, events| {
             let mut arrived = report.outcome.is_ok();
-            if let Some(run) = state.runs.get_mut(&graph) {
-                match report.outcome {
-                    Ok(()) => run.moves.push(MoveSpan { value, device, upload, bytes, start_ns, end_ns }),
-                    Err(failure) => {
-                        run.failed_moves += 1;
-                        if run.failed_moves >= ATTEMPTS {
-                            run.fail(as_error(failure));
-                            // Nobody will look at what has not arrived.
-                            arrived = true;
-                            events.push_back(Event::Retire { graph });
-                        }
+            match (report.outcome, state.runs.get_mut(&graph)) {
+                (Ok(()), Some(run)) => run.moves.push(MoveSpan { value, device, upload, bytes, start_ns, end_ns }),
+                (Err(failure), Some(_)) => {
+                    let blamed = self.blame(state, device, &failure, events);
+                    let Some(run) = state.runs.get_mut(&graph) else { return };
+                    run.failed_moves += u32::from(blamed == Blame::Struck);
+                    if blamed == Blame::Irreplaceable || run.failed_moves >= ATTEMPTS {
+                        run.fail(as_error(failure));
+                        // Nobody will look at what has not arrived.
+                        arrived = true;
+                        events.push_back(Event::Retire { graph });
                     }
                 }
+                _ => {}
             }
             events.push_back(Event::Moved { copy, arrived });
         });

@@ -14,15 +14,16 @@ use crate::kernel::Form;
 use crate::task::Operand;
 
 impl Scheduler {
-    /// Bytes that committing a task to a device of `space` takes at most: in host memory, and in that space.
-    pub(super) fn need(&self, id: GraphId, task: TaskId, space: SpaceId) -> (u64, u64) {
+    /// Bytes that committing a task to a device takes at most: in host memory, and in the device's space.
+    pub(super) fn need(&self, id: GraphId, task: TaskId, at: DeviceId) -> (u64, u64) {
+        let space = self.devices[at.index()].spec.space;
         let job = &self.jobs[&id];
         let graph = &job.graph;
         let (mut host, mut there) = (0, 0);
         let mut add = |s: SpaceId, bytes: u64| *(if s == HOST { &mut host } else { &mut there }) += bytes;
         let pooled = |value: ValueId| !(job.graph.window_id(value).is_some() && job.has_free_window(value));
-        for (index, (value, form)) in self.wanted_inputs(id, task).enumerate() {
-            let earlier = || self.wanted_inputs(id, task).take(index).filter(|o| o.0 == value);
+        for (index, (value, form)) in self.wanted_inputs(id, task, at).enumerate() {
+            let earlier = || self.wanted_inputs(id, task, at).take(index).filter(|o| o.0 == value);
             if job.find(value, space, form).is_some() || earlier().any(|o| o.1 == form) {
                 continue;
             }
@@ -47,9 +48,11 @@ impl Scheduler {
         (host, there)
     }
 
-    fn wanted_inputs(&self, id: GraphId, task: TaskId) -> impl Iterator<Item = (ValueId, Form)> + '_ {
-        let graph = &self.jobs[&id].graph;
-        let inputs = graph.inputs(task).iter().enumerate().map(move |(i, o)| (o.value, graph.input_form(task, i)));
+    /// What a task reads on a device: its inputs in the forms that the device takes, and the old values of its updates.
+    pub(super) fn wanted_inputs(&self, id: GraphId, task: TaskId, at: DeviceId) -> impl Iterator<Item = (ValueId, Form)> + '_ {
+        let (graph, spec) = (&self.jobs[&id].graph, &self.devices[at.index()].spec);
+        let form = move |index: usize| spec.form(graph.input_form(task, index));
+        let inputs = graph.inputs(task).iter().enumerate().map(move |(i, o)| (o.value, form(i)));
         inputs.chain(graph.outputs(task).iter().filter_map(|o| o.updates).map(|old| (old, Form::Plain)))
     }
 
@@ -82,7 +85,7 @@ impl Scheduler {
     /// Commits a task to a device: every replica it needs has a place from here on.
     pub(super) fn commit(&mut self, id: GraphId, task: TaskId, at: DeviceId, actions: &mut Vec<Action>) {
         let space = self.devices[at.index()].spec.space;
-        let (host_bytes, _) = self.need(id, task, space);
+        let (host_bytes, _) = self.need(id, task, at);
         let before = self.memory.used(HOST);
         let job = self.jobs.get_mut(&id).expect("a queued task belongs to a job");
         job.state[task.index()] = State::Staged;
@@ -93,7 +96,7 @@ impl Scheduler {
             self.extra += host_bytes;
         }
         let graph = job.graph.clone();
-        for (value, form) in self.wanted_inputs(id, task).collect::<Vec<_>>() {
+        for (value, form) in self.wanted_inputs(id, task, at).collect::<Vec<_>>() {
             let replica = self.want(id, value, space, form, (at, task), actions);
             self.jobs.get_mut(&id).expect("still there").replica_mut(replica).pins += 1;
         }
@@ -266,7 +269,7 @@ impl Scheduler {
         for (id, task) in staged {
             let job = &self.jobs[&id];
             let here = |(value, form)| job.find(value, space, form).is_some_and(|r| job.replica(r).arrival == Arrival::Ready);
-            let all = self.wanted_inputs(id, task).all(here);
+            let all = self.wanted_inputs(id, task, at).all(here);
             let device = &mut self.devices[at.index()];
             if all { device.launchable.push_back(Item::Task(id, task)) } else { device.staged.push((id, task)) }
         }
@@ -278,7 +281,8 @@ impl Scheduler {
         let mut operands = Operands::default();
         for (index, input) in graph.inputs(task).iter().enumerate() {
             let job = &self.jobs[&id];
-            let replica = job.find(input.value, space, graph.input_form(task, index)).expect("committed inputs stay");
+            let form = self.devices[at.index()].spec.form(graph.input_form(task, index));
+            let replica = job.find(input.value, space, form).expect("committed inputs stay");
             operands.inputs.push(job.replica(replica).place);
         }
         for output in graph.outputs(task) {
@@ -339,9 +343,10 @@ impl Scheduler {
         operands: Operands,
     ) -> crate::id::LaunchId {
         let launch = self.new_launch();
+        let ahead_ns = self.devices[at.index()].wait_ns(self.now);
         self.devices[at.index()].started(self.now, estimate_ns);
         self.took_off(graph);
-        let flight = Flight { graph, device: at, item, start_ns: self.now, estimate_ns, operands, abandoned: None };
+        let flight = Flight { graph, device: at, item, start_ns: self.now, ahead_ns, estimate_ns, operands, abandoned: None };
         self.launches.insert(launch, flight);
         launch
     }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::device::DeviceSpec;
+use crate::device::{DeviceSpec, LinkSpec};
 use crate::id::{BufferId, CopyId, DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
 use crate::task::TaskGraph;
 
@@ -42,6 +42,13 @@ pub enum Event {
         space: SpaceId,
         /// The new limit.
         bytes: u64,
+    },
+    /// The speed of a device's link, measured: replaces that of its spec.
+    Link {
+        /// The device.
+        device: DeviceId,
+        /// Host to device, and back.
+        link: [LinkSpec; 2],
     },
     /// A graph to run.
     Submit {

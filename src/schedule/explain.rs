@@ -39,7 +39,8 @@ pub struct Explanation {
     pub totals: Vec<(String, f64)>,
     /// Host memory: caller's arrays and results.
     pub array_bytes: u64,
-    /// Host memory: proven peak of all, arrays included.
+    /// Host memory that suffices, arrays included: the proven peak of the tasks one after the other. Where the limit allows more, more
+    /// tasks at once may use more.
     pub bound_bytes: u64,
     /// Host memory: peak of the simulated run.
     pub expected_bytes: u64,
@@ -155,7 +156,7 @@ impl fmt::Display for Explanation {
         writeln!(f, "predicted: {}", totals.join("   "))?;
         write!(
             f,
-            "memory: {} in arrays, at most {} in all (proved), {} expected, limit {}",
+            "memory: {} in arrays, {} in all suffices (proved), {} expected, limit {}",
             Bytes(self.array_bytes),
             Bytes(self.bound_bytes),
             Bytes(self.expected_bytes),

@@ -10,6 +10,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::device::DeviceSpec;
 use crate::id::{CopyId, GraphId, TaskId, ValueId};
 
+/// Tasks that a device behind a link is given ahead, whatever they take: the link moves data while it computes.
+const DEPTH: i64 = 6;
+/// Beyond [`DEPTH`], it is given more while what it has ahead takes less than this: tiny launches queue up and go out together,
+/// long tasks stay where others can still take them.
+const WINDOW_NS: u64 = 1_000_000;
+
 /// Order of a device's queue: highest bottom level first, then submission order.
 pub(super) type Key = (Reverse<u64>, GraphId, TaskId);
 
@@ -63,7 +69,13 @@ pub(super) struct Device {
     /// Estimates of the tasks in `staged` and `launchable`.
     pub(super) committed_ns: u64,
     pub(super) running: i64,
+    /// Sum over the running launches of when each would end if it began at once.
     running_until: u128,
+    /// Whether it takes more launches than it has workers, and so runs them in order.
+    in_order: bool,
+    /// Estimates of the running launches, and when the last would end: of a device that runs them in order.
+    launched_ns: u64,
+    busy_until: u64,
     /// Host to device, and back.
     pub(super) links: [Link; 2],
 }
@@ -72,6 +84,7 @@ impl Device {
     pub(super) fn new(spec: DeviceSpec) -> Self {
         Self {
             room: i64::from(spec.queue),
+            in_order: spec.queue > spec.workers,
             spec,
             alive: true,
             ready: BTreeSet::new(),
@@ -82,6 +95,8 @@ impl Device {
             committed_ns: 0,
             running: 0,
             running_until: 0,
+            launched_ns: 0,
+            busy_until: 0,
             links: [Link::default(), Link::default()],
         }
     }
@@ -100,6 +115,12 @@ impl Device {
         }
     }
 
+    /// The link has another speed: planned uploads take as long as `time` says.
+    pub(super) fn replan(&mut self, time: impl Fn(GraphId, ValueId) -> u64) {
+        self.planned.iter_mut().for_each(|(&(id, value), entry)| entry.1 = time(id, value));
+        self.links[0].planned_ns = self.planned.values().map(|entry| entry.1).sum();
+    }
+
     /// A task that wanted this value has left the queue.
     pub(super) fn unplan(&mut self, id: GraphId, value: ValueId) {
         if let Some(entry) = self.planned.get_mut(&(id, value)) {
@@ -116,9 +137,23 @@ impl Device {
     }
 
     /// Whether another task may be taken from the queue: a worker is free for it, or its inputs can travel meanwhile.
-    pub(super) fn may_commit(&self) -> bool {
-        let ahead = 2 * self.room + 2;
-        self.alive && self.running + (self.launchable.len() as i64) < self.room && (self.staged.len() as i64) < ahead
+    pub(super) fn may_commit(&self, now: u64) -> bool {
+        let (launching, staged) = (self.running + self.launchable.len() as i64, self.staged.len() as i64);
+        if !self.alive || launching >= self.room || staged >= 2 * self.room + 2 {
+            return false;
+        }
+        self.spec.link.is_none() || launching + staged < DEPTH || self.ahead(now) < self.window()
+    }
+
+    /// Predicted time of the work that a device behind a link has taken, or of the moves it waits for, if that is longer.
+    fn ahead(&self, now: u64) -> u64 {
+        self.running_ns(now).saturating_add(self.committed_ns).max(self.links[0].queued_ns)
+    }
+
+    /// How much may be ahead of it: enough that one move is hidden behind twice its time of work.
+    fn window(&self) -> u64 {
+        let crossing = self.links[0].current.as_ref().map_or(0, |(_, crossing)| crossing.ns);
+        WINDOW_NS.max(crossing.saturating_mul(2))
     }
 
     /// Whether it has nothing to do and nothing on its way.
@@ -129,19 +164,39 @@ impl Device {
     pub(super) fn started(&mut self, now: u64, estimate: u64) {
         self.running += 1;
         self.running_until += u128::from(now.saturating_add(estimate));
+        self.launched_ns = self.launched_ns.saturating_add(estimate);
+        self.busy_until = self.busy_until.max(now).saturating_add(estimate / self.workers());
     }
 
-    pub(super) fn ended(&mut self, started: u64, estimate: u64) {
+    pub(super) fn ended(&mut self, now: u64, started: u64, estimate: u64) {
         self.running -= 1;
         self.running_until -= u128::from(started.saturating_add(estimate));
+        self.launched_ns = if self.running == 0 { 0 } else { self.launched_ns.saturating_sub(estimate) };
+        self.busy_until = now.saturating_add(self.launched_ns / self.workers());
+    }
+
+    fn workers(&self) -> u64 {
+        u64::from(self.spec.workers.max(1))
+    }
+
+    /// Predicted time of compute that is running, of all workers together. Of launches that run in order, the first began when
+    /// the one before it ended.
+    fn running_ns(&self, now: u64) -> u64 {
+        if self.in_order {
+            return self.wait_ns(now).saturating_mul(self.workers());
+        }
+        let running = self.running_until.saturating_sub(self.running.max(0) as u128 * u128::from(now));
+        u64::try_from(running).unwrap_or(u64::MAX)
+    }
+
+    /// Predicted time until a new launch would begin, if the device runs them in order.
+    pub(super) fn wait_ns(&self, now: u64) -> u64 {
+        if self.in_order { self.busy_until.saturating_sub(now) } else { 0 }
     }
 
     /// Predicted time of compute that is running, staged or queued, shared out to the workers.
     fn compute(&self, now: u64) -> u64 {
-        let running = self.running_until.saturating_sub(self.running.max(0) as u128 * u128::from(now));
-        let running = u64::try_from(running).unwrap_or(u64::MAX);
-        let all = running.saturating_add(self.committed_ns).saturating_add(self.queued_ns);
-        all / u64::from(self.spec.workers.max(1))
+        self.running_ns(now).saturating_add(self.committed_ns).saturating_add(self.queued_ns) / self.workers()
     }
 
     /// Predicted time until everything queued here is done.

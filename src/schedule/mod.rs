@@ -39,6 +39,8 @@ struct Flight {
     device: DeviceId,
     item: Item,
     start_ns: u64,
+    /// Predicted time until the device would begin with it: what it had been given before.
+    ahead_ns: u64,
     estimate_ns: u64,
     operands: Operands,
     /// Given up: its report will be ignored, and what it may still read (value, replica, serial) stays pinned until then.
@@ -101,7 +103,8 @@ impl Scheduler {
         }
     }
 
-    /// A task is stalled when it takes longer than `factor` times its prediction plus `floor_ns`.
+    /// A task is stalled when it takes longer than `factor` times its prediction (and that of what its device had been given
+    /// before) plus `floor_ns`.
     pub fn set_stall_rule(&mut self, factor: u64, floor_ns: u64) {
         (self.stall_factor, self.stall_floor_ns) = (factor, floor_ns);
     }
@@ -129,6 +132,7 @@ impl Scheduler {
             Event::Done { launch, elapsed_ns: _ } => self.done(launch, actions),
             Event::LaunchLost { launch } => self.launch_lost(launch, actions),
             Event::LaunchFailed { launch } => self.launch_failed(launch, actions),
+            Event::Link { device, link } => self.relink(device, link),
             Event::Moved { copy, arrived } => self.moved(copy, arrived, actions),
             Event::Waiting { device, workers } => self.devices[device.index()].room += i64::from(workers),
             Event::Retire { graph } => self.retire(graph, actions),
@@ -273,7 +277,7 @@ impl Scheduler {
         let graph = job.graph.clone();
         job.state[task.index()] = State::Done;
         job.remaining -= 1;
-        self.unpin_operands(id, task, space, Some(operands));
+        self.unpin_operands(id, task, device, Some(operands));
         for value in graph.reads(task) {
             self.used_once(id, value);
         }
@@ -313,7 +317,7 @@ impl Scheduler {
             self.bury(flight.graph, held);
             return None;
         }
-        device.ended(flight.start_ns, flight.estimate_ns);
+        device.ended(self.now, flight.start_ns, flight.estimate_ns);
         self.landed(flight.graph);
         Some(flight)
     }

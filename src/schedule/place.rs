@@ -115,6 +115,17 @@ impl Scheduler {
         device.spec.link.map(|link| (&device.links[1], link[1]))
     }
 
+    /// The measured speed of a device's link replaces what was believed. What is planned was counted at the old one.
+    pub(super) fn relink(&mut self, at: DeviceId, link: [LinkSpec; 2]) {
+        let (jobs, device) = (&self.jobs, &mut self.devices[at.index()]);
+        if device.spec.link.is_none() || !link.iter().all(|l| l.bytes_per_s > 0.0) {
+            return;
+        }
+        device.spec.link = Some(link);
+        device.links[1].planned_ns = device.ready.iter().map(|&(_, id, task)| results_ns(&jobs[&id], task, link[1])).sum();
+        device.replan(|id, value| link[0].transfer_ns(jobs[&id].graph.bytes(value)));
+    }
+
     /// Gives work to every device that has room.
     pub(super) fn dispatch(&mut self, actions: &mut Vec<Action>) {
         for index in 0..self.devices.len() {
@@ -153,7 +164,7 @@ impl Scheduler {
                 let Some(item) = self.devices[at.index()].launchable.pop_front() else { break };
                 self.launch(at, item, actions);
             }
-            if !self.devices[at.index()].may_commit() {
+            if !self.devices[at.index()].may_commit(self.now) {
                 return;
             }
             let Some((id, task)) = self.pick(at).or_else(|| self.steal(at)) else { return };
@@ -196,7 +207,7 @@ impl Scheduler {
     /// Whether a task may take its memory now.
     fn admits(&mut self, id: GraphId, task: TaskId, at: DeviceId) -> bool {
         let space = self.devices[at.index()].spec.space;
-        let (host, there) = self.need(id, task, space);
+        let (host, there) = self.need(id, task, at);
         if there > 0 && !self.memory.fits(space, there) && !self.make_room(id, space, there) {
             return false;
         }

@@ -106,7 +106,7 @@ impl Scheduler {
     /// Takes back what a commit did: pins and output places.
     fn uncommit(&mut self, id: GraphId, task: TaskId, at: DeviceId, launched: Option<&Operands>) {
         let space = self.devices[at.index()].spec.space;
-        self.unpin_operands(id, task, space, launched);
+        self.unpin_operands(id, task, at, launched);
         let job = self.jobs.get_mut(&id).expect("a committed task belongs to a job");
         job.state[task.index()] = State::Waiting;
         job.disturbed = true;
@@ -166,7 +166,8 @@ impl Scheduler {
     /// Gives up launches that take far longer than predicted, and runs their tasks elsewhere, into new memory.
     pub(super) fn look_for_stalls(&mut self, actions: &mut Vec<Action>) {
         let late = |f: &Flight| {
-            let allowed = f.estimate_ns.saturating_mul(self.stall_factor).saturating_add(self.stall_floor_ns);
+            let allowed =
+                f.estimate_ns.saturating_add(f.ahead_ns).saturating_mul(self.stall_factor).saturating_add(self.stall_floor_ns);
             f.abandoned.is_none() && self.now.saturating_sub(f.start_ns) > allowed
         };
         let stalled: Vec<LaunchId> = self.launches.iter().filter(|(_, f)| late(f)).map(|(&launch, _)| launch).collect();
@@ -198,7 +199,7 @@ impl Scheduler {
             flight.abandoned = Some(Vec::new());
             let (id, at) = (flight.graph, flight.device);
             let device = &mut self.devices[at.index()];
-            device.ended(flight.start_ns, flight.estimate_ns);
+            device.ended(self.now, flight.start_ns, flight.estimate_ns);
             device.room -= 1;
             self.landed(id);
         }
@@ -207,15 +208,15 @@ impl Scheduler {
         }
         for launch in lost {
             let flight = &self.launches[launch];
-            let space = self.devices[flight.device.index()].spec.space;
+            let at = flight.device;
             let held = match flight.item {
                 Item::Task(id, task) => {
                     let operands = flight.operands.clone();
-                    self.abandon_task((id, task), space, &operands, actions)
+                    self.abandon_task((id, task), at, &operands, actions)
                 }
                 Item::Pack(id, value, to) => {
                     self.lose(id, value, to, actions);
-                    self.holds(id, [(value, Form::Plain)].into_iter(), space)
+                    self.held(id, &[(value, Form::Plain)], self.devices[at.index()].spec.space)
                 }
             };
             self.launches.get_mut(launch).expect("still there").abandoned = Some(held);
@@ -225,11 +226,12 @@ impl Scheduler {
     fn abandon_task(
         &mut self,
         (id, task): (GraphId, TaskId),
-        space: SpaceId,
+        at: DeviceId,
         operands: &Operands,
         actions: &mut Vec<Action>,
     ) -> Vec<Held> {
         let graph = self.jobs[&id].graph.clone();
+        let space = self.devices[at.index()].spec.space;
         for output in graph.outputs(task) {
             if let Some(at) = self.own_output(id, output.value, space) {
                 self.lose(id, output.value, at, actions);
@@ -237,16 +239,17 @@ impl Scheduler {
         }
         let job = self.jobs.get_mut(&id).expect("a graph stays while something of it flies");
         job.state[task.index()] = State::Waiting;
-        let inputs = graph.inputs(task).iter().enumerate().map(|(i, o)| (o.value, graph.input_form(task, i)));
+        let mut read: Vec<(ValueId, Form)> = self.wanted_inputs(id, task, at).take(graph.inputs(task).len()).collect();
         let outputs = graph.outputs(task).iter().zip(&operands.outputs);
-        let old = outputs.filter(|(_, o)| o.1.is_some()).filter_map(|(o, _)| Some((o.updates?, Form::Plain)));
-        self.holds(id, inputs.chain(old), space)
+        read.extend(outputs.filter(|(_, o)| o.1.is_some()).filter_map(|(o, _)| Some((o.updates?, Form::Plain))));
+        self.held(id, &read, space)
     }
 
     /// The replicas of these operands, as (value, replica, serial).
-    fn holds(&self, id: GraphId, what: impl Iterator<Item = (ValueId, Form)>, space: SpaceId) -> Vec<Held> {
+    fn held(&self, id: GraphId, what: &[(ValueId, Form)], space: SpaceId) -> Vec<Held> {
         let job = &self.jobs[&id];
-        what.filter_map(|(value, form)| job.find(value, space, form).map(|at| (value, at, job.replica(at).serial))).collect()
+        let one = |&(value, form)| job.find(value, space, form).map(|at| (value, at, job.replica(at).serial));
+        what.iter().filter_map(one).collect()
     }
 
     /// Takes back the commits of a device that have not been launched.

@@ -103,10 +103,12 @@ impl Scheduler {
     }
 
     /// Unpins what a task used; `launched` says how, if it was launched.
-    pub(super) fn unpin_operands(&mut self, id: GraphId, task: TaskId, space: SpaceId, launched: Option<&Operands>) {
+    pub(super) fn unpin_operands(&mut self, id: GraphId, task: TaskId, at: DeviceId, launched: Option<&Operands>) {
         let graph = self.jobs[&id].graph.clone();
+        let space = self.devices[at.index()].spec.space;
         for (index, input) in graph.inputs(task).iter().enumerate() {
-            self.unpin(id, input.value, space, graph.input_form(task, index));
+            let form = self.devices[at.index()].spec.form(graph.input_form(task, index));
+            self.unpin(id, input.value, space, form);
         }
         for (index, output) in graph.outputs(task).iter().enumerate() {
             // A donated old value has ceased to be, with its pin; what has that name now was made again for others.

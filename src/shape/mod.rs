@@ -7,13 +7,15 @@
 
 mod dtype;
 mod grid;
+mod layout;
 mod region;
 mod view;
 
 pub use dtype::{DType, Element, Float, Real};
 pub use grid::ChunkGrid;
+pub use layout::Layout;
 pub use region::{AxisRange, Region};
-pub use view::{ChunkMeta, ChunkView, ChunkViewMut, Layout, Opaque};
+pub use view::{ChunkMeta, ChunkView, ChunkViewMut, Opaque};
 
 use crate::error::{Error, Result};
 

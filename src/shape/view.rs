@@ -1,6 +1,6 @@
 //! Typed access to the bytes of one chunk, wherever they lie: a window of a user's array, of a result, or a pooled buffer.
 //!
-//! Owns: [`ChunkView`], [`ChunkViewMut`], [`Layout`]. Must not know: who owns the bytes. Invariant: a view that exists is
+//! Owns: [`ChunkView`], [`ChunkViewMut`]. Must not know: who owns the bytes. Invariant: a view that exists is
 //! valid (its maker in `device/buffer.rs` proved bounds and exclusiveness), so everything here is safe to call; asking for
 //! the wrong dtype or for a contiguous slice of a strided chunk panics, which the runtime turns into an error.
 #![allow(unsafe_code)] // the one place where chunk bytes become slices
@@ -9,7 +9,8 @@ use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::{DType, Element};
+use super::layout::last;
+use super::{DType, Element, Layout};
 
 /// A chunk value that is not an array: any Rust value, with the bytes it is said to hold.
 #[derive(Clone)]
@@ -18,106 +19,6 @@ pub struct Opaque {
     pub value: Arc<dyn Any + Send + Sync>,
     /// Bytes it counts for in the memory limit.
     pub bytes: u64,
-}
-
-/// Dtype, shape and strides (in elements) of a chunk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layout {
-    /// Element type.
-    pub dtype: DType,
-    /// Extent of each axis.
-    pub shape: Vec<usize>,
-    /// Distance in elements between neighbours along each axis.
-    pub strides: Vec<isize>,
-}
-
-impl Layout {
-    /// C order without gaps.
-    #[must_use]
-    pub fn contiguous(dtype: DType, shape: &[usize]) -> Self {
-        let mut strides = vec![0isize; shape.len()];
-        let mut step = 1isize;
-        for (stride, &n) in strides.iter_mut().zip(shape).rev() {
-            *stride = step;
-            step *= n.max(1) as isize;
-        }
-        Self { dtype, shape: shape.to_vec(), strides }
-    }
-
-    /// Number of elements.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// Whether there is no element.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Bytes of the elements (gaps between rows not counted).
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        (self.len() * self.dtype.bytes()) as u64
-    }
-
-    /// Whether it is C order without gaps.
-    #[must_use]
-    pub fn is_contiguous(&self) -> bool {
-        let mut step = 1isize;
-        for (&stride, &n) in self.strides.iter().zip(&self.shape).rev() {
-            if n > 1 && stride != step {
-                return false;
-            }
-            step *= n as isize;
-        }
-        true
-    }
-
-    /// Elements from the first to the last reachable one, inclusive; strides are non-negative in chunk views.
-    #[must_use]
-    pub fn span(&self) -> usize {
-        if self.is_empty() {
-            return 0;
-        }
-        1 + self.strides.iter().zip(&self.shape).map(|(&s, &n)| s.unsigned_abs() * (n - 1)).sum::<usize>()
-    }
-
-    /// Rows along the last axis: their count, their length, and the element offset of row `r`.
-    fn row_offset(&self, mut r: usize) -> usize {
-        let rank = self.shape.len();
-        let mut offset = 0;
-        for axis in (0..rank.saturating_sub(1)).rev() {
-            offset += (r % self.shape[axis]) * self.strides[axis] as usize;
-            r /= self.shape[axis];
-        }
-        offset
-    }
-
-    fn rows(&self) -> (usize, usize) {
-        match self.shape.split_last() {
-            None => (1, 1),
-            Some((&len, outer)) => (outer.iter().product(), len),
-        }
-    }
-
-    fn has_row_slices(&self) -> bool {
-        last(self) == 1 || self.shape.last().is_none_or(|&n| n <= 1)
-    }
-
-    /// Distance between the rows of a matrix, which are slices that do not overlap.
-    fn row_step(&self) -> usize {
-        self.assert_rows_are_slices();
-        let [rows, len] = self.shape[..] else { panic!("chunk {:?} is not a matrix", self.shape) };
-        let step = self.strides[0] as usize;
-        assert!(step >= len || rows <= 1, "rows of {len} elements overlap: they are {step} apart");
-        step
-    }
-
-    fn assert_rows_are_slices(&self) {
-        assert!(self.has_row_slices(), "last axis has stride {}: rows are not slices", last(self));
-    }
 }
 
 /// What a kernel may know of an operand before it runs.
@@ -163,10 +64,10 @@ impl<'a> ChunkView<'a> {
     /// A view of a contiguous slice, C order; for tests and for callers that hold plain slices.
     ///
     /// # Panics
-    /// If `slice` is shorter than `layout` reaches, or of another dtype.
+    /// If `slice` is shorter than `layout` reaches, or of another dtype, or a stride is negative.
     pub fn from_slice<T: Element>(slice: &'a [T], layout: &'a Layout) -> Self {
         assert!(
-            layout.dtype == T::DTYPE && layout.span() <= slice.len(),
+            layout.dtype == T::DTYPE && layout.checked_span().is_some_and(|span| span <= slice.len()),
             "layout {layout:?} over {} {}",
             slice.len(),
             T::DTYPE
@@ -236,8 +137,35 @@ impl<'a> ChunkView<'a> {
         let (rows, len) = self.layout.rows();
         assert!(r < rows, "row {r} of {rows}");
         self.layout.assert_rows_are_slices();
+        // SAFETY: r < rows, so the row lies inside the layout, which the maker proved to be readable; or it is empty, and then
+        // its address is nobody's (`wrapping`).
+        unsafe { std::slice::from_raw_parts(self.pointer::<T>().wrapping_add(self.layout.row_offset(r)), len) }
+    }
+
+    /// The bytes of row `r`, whatever the dtype.
+    pub(crate) fn row_bytes(&self, r: usize) -> &'a [u8] {
+        let (rows, len) = self.layout.rows();
+        assert!(r < rows && self.opaque.is_none(), "row {r} of {rows}");
+        self.layout.assert_rows_are_slices();
+        let size = self.layout.dtype.bytes();
         // SAFETY: r < rows, so the row lies inside the layout, which the maker proved to be readable.
-        unsafe { std::slice::from_raw_parts(self.pointer::<T>().add(self.layout.row_offset(r)), len) }
+        unsafe { std::slice::from_raw_parts(self.data.add(self.layout.row_offset(r) * size), len * size) }
+    }
+
+    /// All bytes of a contiguous chunk.
+    pub(crate) fn try_bytes(&self) -> Option<&'a [u8]> {
+        assert!(self.opaque.is_none(), "an opaque value has no bytes");
+        // SAFETY: contiguous, so these bytes are exactly those of the elements reachable through the layout.
+        let all = || unsafe { std::slice::from_raw_parts(self.data, self.layout.bytes() as usize) };
+        self.layout.is_contiguous().then(all)
+    }
+
+    /// A view of numbers in C order that lie in `bytes`; `None` if they are too few or not aligned, or are not plain numbers.
+    pub(crate) fn from_bytes(bytes: &'a [u8], layout: &'a Layout) -> Option<Self> {
+        let size = layout.dtype.bytes();
+        let fits = bytes.len() as u64 >= layout.bytes() && bytes.as_ptr().addr().is_multiple_of(size);
+        // SAFETY: bounds and alignment were just checked; any bytes are valid numbers (but not any are a bool).
+        (fits && layout.is_contiguous() && layout.dtype != DType::Bool).then(|| unsafe { Self::new(bytes.as_ptr(), layout) })
     }
 
     /// Element `i` of row `r`, whatever the strides.
@@ -250,6 +178,11 @@ impl<'a> ChunkView<'a> {
         assert!(r < rows && i < len, "element ({r}, {i}) of {rows} rows of {len}");
         // SAFETY: (r, i) is reachable through the layout, which the maker proved to be readable.
         unsafe { *self.pointer::<T>().add(self.layout.row_offset(r) + i * last(self.layout)) }
+    }
+
+    /// Number of rows along the last axis.
+    pub(crate) fn row_count(&self) -> usize {
+        self.layout.rows().0
     }
 
     /// Whether the rows along the last axis are slices.
@@ -289,10 +222,10 @@ impl<'a> ChunkViewMut<'a> {
     /// An exclusive view of a slice; for tests and for callers that hold plain slices.
     ///
     /// # Panics
-    /// If `slice` is shorter than `layout` reaches, or of another dtype.
+    /// If `slice` is shorter than `layout` reaches, or of another dtype, or a stride is negative.
     pub fn from_slice<T: Element>(slice: &'a mut [T], layout: &'a Layout) -> Self {
         assert!(
-            layout.dtype == T::DTYPE && layout.span() <= slice.len(),
+            layout.dtype == T::DTYPE && layout.checked_span().is_some_and(|span| span <= slice.len()),
             "layout {layout:?} over {} {}",
             slice.len(),
             T::DTYPE
@@ -360,8 +293,8 @@ impl<'a> ChunkViewMut<'a> {
         assert!(r < rows, "row {r} of {rows}");
         self.layout.assert_rows_are_slices();
         let offset = self.layout.row_offset(r);
-        // SAFETY: r < rows, so the row lies inside the layout, exclusively borrowed through `&mut self`.
-        unsafe { std::slice::from_raw_parts_mut(self.pointer::<T>().add(offset), len) }
+        // SAFETY: r < rows, so the row lies inside the layout, exclusively borrowed through `&mut self`; or it is empty.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer::<T>().wrapping_add(offset), len) }
     }
 
     /// All rows of a matrix `(m, n)` at once, each a slice.
@@ -374,7 +307,7 @@ impl<'a> ChunkViewMut<'a> {
         let data = self.pointer::<T>();
         // SAFETY: row r < rows lies inside the layout, exclusively borrowed through `&mut self`; `row_step` proved that the rows
         // do not overlap, and each is handed out once.
-        (0..rows).map(move |r| unsafe { std::slice::from_raw_parts_mut(data.add(r * step), len) })
+        (0..rows).map(move |r| unsafe { std::slice::from_raw_parts_mut(data.wrapping_add(r * step), len) })
     }
 
     /// Number of rows along the last axis.
@@ -427,10 +360,6 @@ impl<'a> ChunkViewMut<'a> {
     }
 }
 
-fn last(layout: &Layout) -> usize {
-    layout.strides.last().copied().unwrap_or(1) as usize
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -446,6 +375,30 @@ mod tests {
         let flat = Layout::contiguous(DType::I32, &[2, 2]);
         ChunkViewMut::from_slice(&mut out, &flat).copy_from(view);
         assert_eq!(out, [5, 6, 9, 10]);
+    }
+
+    #[test]
+    fn layouts_that_leave_their_memory_are_refused() {
+        let layout =
+            |shape: &[usize], strides: &[isize]| Layout { dtype: DType::I32, shape: shape.into(), strides: strides.into() };
+        for bad in [
+            layout(&[2, 2], &[-2, 1]),
+            layout(&[5], &[]),
+            layout(&[usize::MAX, usize::MAX], &[0, 0]),
+            layout(&[4], &[isize::MAX]),
+        ] {
+            assert_eq!(bad.checked_span(), None, "{bad:?}");
+            let view = std::panic::catch_unwind(|| ChunkView::from_slice(&[1, 2, 3, 4], &bad).shape().len());
+            assert!(view.is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn empty_rows_have_no_address() {
+        let layout = Layout::contiguous(DType::I32, &[5, 0]);
+        assert!(ChunkView::from_slice(&[0i32; 0], &layout).rows::<i32>().all(<[i32]>::is_empty));
+        let mut none = [0i32; 0];
+        assert!(ChunkViewMut::from_slice(&mut none, &layout).row_mut::<i32>(4).is_empty());
     }
 
     #[test]

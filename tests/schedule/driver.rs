@@ -288,6 +288,7 @@ impl World {
             }
             Action::Run { launch, graph, task, device } => self.run_task(now, launch, graph, task, device),
             Action::Pack { launch, graph, value, task, form, from, to, device } => {
+                assert!(self.devices[device.index()].gpu.is_none(), "{device} packs {value}");
                 let space = self.devices[device.index()].space;
                 let meta = self.meta(graph, value);
                 let (dtype, len) = self.graphs[&graph].kernel(task).packed_len(form, meta);
@@ -353,7 +354,7 @@ impl World {
         let space = self.devices[device.index()].space;
         let mut flying = Flying { graph, device, job: Job::Run(task), reads: Vec::new(), writes: Vec::new(), wedged: false };
         for (index, (input, &place)) in tasks.inputs(task).iter().zip(&operands.inputs).enumerate() {
-            let content = match tasks.input_form(task, index) {
+            let content = match self.devices[device.index()].form(tasks.input_form(task, index)) {
                 Form::Plain => Content::Plain(graph, input.value),
                 Form::Packed(form) => Content::Packed(graph, input.value, form),
             };

@@ -4,6 +4,7 @@
 
 use chunkwise::device::{DeviceKind, DeviceSpec, HOST, LinkSpec};
 use chunkwise::id::{DeviceId, GraphId, SpaceId};
+use chunkwise::kernel::GpuFacts;
 use chunkwise::schedule::{Auto, CANNOT, Estimates, Event, Only, Policy, Scheduler};
 use chunkwise::task::TaskGraph;
 use proptest::prelude::*;
@@ -20,7 +21,9 @@ pub fn io() -> DeviceSpec {
 }
 
 pub fn gpu(space: u16, link: [LinkSpec; 2]) -> DeviceSpec {
-    device("gpu", DeviceKind::Gpu, 1, 6, Some((space, link)))
+    let facts =
+        GpuFacts { f64: true, binding_bytes: 1 << 30, bindings: 8, invocations: 256, workgroup_bytes: 1 << 15, product: 0 };
+    DeviceSpec { gpu: Some(facts), ..device("gpu", DeviceKind::Gpu, 1, 64, Some((space, link))) }
 }
 
 pub fn device(name: &str, kind: DeviceKind, workers: u32, queue: u32, own: Option<(u16, [LinkSpec; 2])>) -> DeviceSpec {

@@ -5,7 +5,9 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 
+use crate::kernel::GpuFacts;
 use wgpu::{Backend, Backends, DownlevelFlags, Features, InstanceDescriptor, InstanceFlags};
 
 /// What an adapter is made of.
@@ -70,10 +72,33 @@ pub struct AdapterInfo {
     pub has_timestamps: bool,
     /// Its limits.
     pub limits: AdapterLimits,
+    /// Bytes of its own memory (of an integrated GPU: of what it shares with the host), where the API tells.
+    pub memory_bytes: Option<u64>,
     /// Why it must not be used; `None` if it may.
     pub unusable: Option<String>,
     identity: Identity,
     pub(super) handle: wgpu::Adapter,
+}
+
+impl AdapterInfo {
+    /// Name, backend and driver: what its measured costs depend on, and the `model` of its device.
+    #[must_use]
+    pub fn model(&self) -> String {
+        format!("{self}; {}", self.driver)
+    }
+
+    /// What programs for it may use.
+    #[must_use]
+    pub fn facts(&self) -> GpuFacts {
+        GpuFacts {
+            f64: self.has_f64,
+            binding_bytes: self.limits.binding_bytes.min(self.limits.buffer_bytes),
+            bindings: self.limits.bindings,
+            invocations: self.limits.invocations,
+            workgroup_bytes: self.limits.workgroup_bytes,
+            product: 0,
+        }
+    }
 }
 
 impl fmt::Display for AdapterInfo {
@@ -119,11 +144,28 @@ pub fn adapters(allow_software: bool) -> Vec<AdapterInfo> {
     kept
 }
 
+/// [`adapters`], looked for once in the process.
+#[must_use]
+pub fn known(allow_software: bool) -> Vec<AdapterInfo> {
+    static ALL: OnceLock<Vec<AdapterInfo>> = OnceLock::new();
+    let mut all = ALL.get_or_init(|| adapters(true)).clone();
+    if !allow_software {
+        let software = all.iter_mut().filter(|a| a.kind == AdapterKind::Software && a.unusable.is_none());
+        software.for_each(|adapter| adapter.unusable = Some(SOFTWARE.to_owned()));
+    }
+    all
+}
+
+/// Why software adapters are not used.
+const SOFTWARE: &str = "it computes on the CPU's own cores";
+
 fn enumerate(backends: Backends, allow_software: bool) -> Vec<AdapterInfo> {
     let mut descriptor = InstanceDescriptor::new_without_display_handle();
     descriptor.backends = backends;
     // Validation layers of the driver are for developers of wgpu; wgpu's own checks stay on.
     descriptor.flags = InstanceFlags::empty();
+    // Full memory is then an error of the allocation, not the loss of the device.
+    descriptor.memory_budget_thresholds.for_resource_creation = Some(90);
     let instance = wgpu::Instance::new(descriptor);
     let adapters = pollster::block_on(instance.enumerate_adapters(backends));
     adapters.into_iter().map(|handle| describe(handle, allow_software)).collect()
@@ -143,7 +185,7 @@ fn describe(handle: wgpu::Adapter, allow_software: bool) -> AdapterInfo {
     let unusable = if !computes {
         Some("it has no compute shaders".to_owned())
     } else if kind == AdapterKind::Software && !allow_software {
-        Some("it computes on the CPU's own cores".to_owned())
+        Some(SOFTWARE.to_owned())
     } else {
         None
     };
@@ -169,6 +211,7 @@ fn describe(handle: wgpu::Adapter, allow_software: bool) -> AdapterInfo {
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
         },
         unusable,
+        memory_bytes: super::vulkan::memory_bytes(&handle),
         identity: Identity {
             backend: info.backend,
             vendor: info.vendor,

@@ -3,14 +3,38 @@
 //! Owns: everything that names wgpu. Must not know: kernels, tasks, schedules. Invariant: no call here panics or blocks for ever
 //! because of a missing, broken or wedged driver; each gives an empty list or an [`Error`](crate::error::Error).
 //!
-//! # What is here, and what is not
+//! # What is here
 //!
-//! [`adapters`] lists the GPUs; [`probe`] opens one, runs a small WGSL shader on it and checks every number that comes back.
-//! That proves the whole path from the dependency to the driver on a given machine, which is what `devices` prints and what CI
-//! checks on software Vulkan. **Chunk tasks do not run on GPUs yet**: there is no executor here, and no session uses an adapter.
+//! [`adapters`] lists the GPUs; [`probe`] opens one, runs a small WGSL shader on it and checks every number that comes back. [`Gpu`]
+//! is one that executes launches, with threads of its own:
+//!
+//! | thread | does | waits for |
+//! |---|---|---|
+//! | serve | records launches and copies, submits them in batches, keeps up to 3 under way | messages |
+//! | wait | polls the driver for the end of each submission, reports its launches | the GPU |
+//! | up, down | copy chunks between host memory and staging buffers | staging |
+//! | compile | makes pipelines | requests |
+//!
+//! The queue is in order: an upload is reported as soon as it is submitted, because whatever reads the chunk is submitted later.
+//! A launch whose pipeline is still being compiled lets others pass. Long launches are cut into short ones (`slice`). Every
+//! error of wgpu becomes the failure of the launches and moves it concerns; a lost device fails all of them, and what comes
+//! later, at once.
 
 mod adapters;
+mod batch;
+mod copies;
+mod gpu;
+mod memory;
+mod open;
+mod pipelines;
 mod probe;
+mod service;
+mod slice;
+mod vulkan;
+mod waiter;
 
-pub use adapters::{AdapterInfo, AdapterKind, AdapterLimits, adapters};
+pub use adapters::{AdapterInfo, AdapterKind, AdapterLimits, adapters, known};
+pub use gpu::Gpu;
 pub use probe::{ProbeReport, probe};
+#[doc(hidden)]
+pub use service::Sabotage;

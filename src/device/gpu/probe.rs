@@ -4,12 +4,14 @@
 //! has an answer within [`TIMEOUT`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use wgpu::{BufferDescriptor, BufferUsages, ErrorFilter, Features, PollType};
+use wgpu::{BufferDescriptor, BufferUsages, PollType};
 
 use super::AdapterInfo;
+use super::open::{Opened, Refusal};
+use crate::device::panic_message;
 use crate::error::{Error, Result};
 use crate::shape::{DType, Real};
 
@@ -50,7 +52,11 @@ pub fn probe(adapter: &AdapterInfo) -> Result<ProbeReport> {
 }
 
 /// Runs `work` on a thread of its own, and gives it up after `limit`: a wedged driver cannot be interrupted, only left alone.
-fn within<T: Send + 'static>(limit: Duration, on: &str, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) fn within<T: Send + 'static>(
+    limit: Duration,
+    on: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let task = format!("GPU probe on {on}");
     let (sender, receiver) = mpsc::channel();
     let body = move || {
@@ -63,21 +69,14 @@ fn within<T: Send + 'static>(limit: Duration, on: &str, work: impl FnOnce() -> R
         .map_err(|e| Error::Task { task: task.clone(), message: format!("no thread to run it: {e}") })?;
     match receiver.recv_timeout(limit) {
         Ok(Ok(result)) => result,
-        Ok(Err(panic)) => Err(Error::Panicked { task, message: panic_text(&*panic) }),
+        Ok(Err(panic)) => Err(Error::Panicked { task, message: panic_message(&*panic) }),
         Err(_) => Err(Error::Task { task, message: format!("no answer within {} s", limit.as_secs_f64()) }),
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
-}
-
-/// An open adapter and the first error that arrived outside a call.
+/// An open adapter, and its name for messages.
 struct Open {
-    device: wgpu::Device,
-    queue: wgpu::Queue,
-    late: Arc<Mutex<Option<String>>>,
+    opened: Opened,
     on: String,
 }
 
@@ -97,28 +96,9 @@ fn run(adapter: &AdapterInfo) -> Result<ProbeReport> {
 
 impl Open {
     fn new(adapter: &AdapterInfo) -> Result<Self> {
-        let wanted = if adapter.has_f64 { Features::SHADER_F64 } else { Features::empty() };
-        let descriptor = wgpu::DeviceDescriptor {
-            label: Some("chunkwise probe"),
-            required_features: wanted,
-            required_limits: adapter.handle.limits(),
-            ..Default::default()
-        };
         let on = adapter.to_string();
-        let (device, queue) = pollster::block_on(adapter.handle.request_device(&descriptor))
-            .map_err(|e| Error::Task { task: format!("GPU probe on {on}"), message: format!("cannot open it: {e}") })?;
-        let late = Arc::new(Mutex::new(None));
-        let keep_first = |late: &Mutex<Option<String>>, text: String| {
-            late.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
-        };
-        let slot = Arc::clone(&late);
-        device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| keep_first(&slot, e.to_string())));
-        let slot = Arc::clone(&late);
-        device.set_device_lost_callback(move |reason, text| {
-            // Dropping the device reports `Destroyed`; nobody looks by then.
-            keep_first(&slot, format!("device lost ({reason:?}): {text}"));
-        });
-        Ok(Self { device, queue, late, on })
+        let failed = |refusal| Error::Task { task: format!("GPU probe on {on}"), message: text(refusal) };
+        Ok(Self { opened: Opened::new(adapter).map_err(failed)?, on })
     }
 
     fn error(&self, dtype: DType, message: impl Into<String>) -> Error {
@@ -148,28 +128,15 @@ impl Open {
 
     /// Runs `calls` with every error that wgpu reports about them, at once or later, turned into a `Result`.
     fn caught<R>(&self, dtype: DType, calls: impl FnOnce() -> Result<R>) -> Result<R> {
-        let memory = self.device.push_error_scope(ErrorFilter::OutOfMemory);
-        let internal = self.device.push_error_scope(ErrorFilter::Internal);
-        let validation = self.device.push_error_scope(ErrorFilter::Validation);
-        let result = calls();
-        // Innermost first. The scopes know the cause; `result` often knows only that nothing came of it.
-        let errors =
-            [pollster::block_on(validation.pop()), pollster::block_on(internal.pop()), pollster::block_on(memory.pop())];
-        if let Some(error) = errors.into_iter().flatten().next() {
-            return Err(self.error(dtype, error.to_string()));
-        }
-        if let Some(text) = self.late.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            return Err(self.error(dtype, text));
-        }
-        result
+        self.opened.caught(|| Ok(calls())).map_err(|refusal| self.error(dtype, text(refusal)))?
     }
 
     fn compile(&self, source: String) -> wgpu::ComputePipeline {
-        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        let module = self.opened.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some("probe"),
             source: wgpu::ShaderSource::Wgsl(source.into()),
         });
-        self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        self.opened.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some("probe"),
             layout: None,
             module: &module,
@@ -182,13 +149,13 @@ impl Open {
     fn round_trip<T: Real + bytemuck::Pod>(&self, pipeline: &wgpu::ComputePipeline, x: &[T]) -> Result<Vec<T>> {
         let size = size_of_val(x) as u64;
         let buffer = |label, usage| {
-            self.device.create_buffer(&BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
+            self.opened.device.create_buffer(&BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
         };
         let input = buffer("x", BufferUsages::STORAGE | BufferUsages::COPY_DST);
         let output = buffer("y", BufferUsages::STORAGE | BufferUsages::COPY_SRC);
         let staging = buffer("download", BufferUsages::COPY_DST | BufferUsages::MAP_READ);
-        self.queue.write_buffer(&input, 0, bytemuck::cast_slice(x));
-        let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        self.opened.queue.write_buffer(&input, 0, bytemuck::cast_slice(x));
+        let group = self.opened.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some("probe"),
             layout: &pipeline.get_bind_group_layout(0),
             entries: &[
@@ -196,7 +163,7 @@ impl Open {
                 wgpu::BindGroupEntry { binding: 1, resource: output.as_entire_binding() },
             ],
         });
-        let mut encoder = self.device.create_command_encoder(&Default::default());
+        let mut encoder = self.opened.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             pass.set_pipeline(pipeline);
@@ -208,15 +175,22 @@ impl Open {
         encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, .., move |result| {
             let _ = sender.send(result); // nobody listens any more: the wait below has failed first
         });
-        let index = self.queue.submit([encoder.finish()]);
+        let index = self.opened.queue.submit([encoder.finish()]);
         let failed = |what: &str, why: String| self.error(T::DTYPE, format!("{what}: {why}"));
-        self.device
+        self.opened
+            .device
             .poll(PollType::Wait { submission_index: Some(index), timeout: Some(TIMEOUT) })
             .map_err(|e| failed("waiting for the GPU", e.to_string()))?;
         let mapped = receiver.try_recv().map_err(|e| failed("download", e.to_string()))?;
         mapped.map_err(|e| failed("download", e.to_string()))?;
         let bytes = staging.get_mapped_range(..).map_err(|e| failed("download", e.to_string()))?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+}
+
+fn text(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::OutOfMemory { message, .. } | Refusal::Invalid(message) | Refusal::Lost(message) => message,
     }
 }
 
@@ -270,9 +244,9 @@ mod tests {
         assert!(refused.to_lowercase().contains("workgroup"), "{refused}");
         let huge =
             BufferDescriptor { label: None, size: u64::MAX / 2, usage: BufferUsages::STORAGE, mapped_at_creation: false };
-        assert!(open.caught(DType::F32, || Ok(open.device.create_buffer(&huge))).is_err());
+        assert!(open.caught(DType::F32, || Ok(open.opened.device.create_buffer(&huge))).is_err());
         // An error that no scope caught (here: none is open) is kept for the next call.
-        let _ = open.device.create_buffer(&huge);
+        let _ = open.opened.device.create_buffer(&huge);
         assert!(open.caught(DType::F32, || Ok(())).is_err());
         assert!(run(adapter).is_ok());
     }

@@ -8,8 +8,8 @@ use fearless_simd::{Level, Simd, dispatch};
 use super::block::{Block, subtract_product};
 use super::micro::Num;
 use super::pack::Panels;
-use super::{LEFT, RIGHT, level, packing, rows_of, with_tile, with_type};
-use crate::kernel::{Fault, Form, Kernel, Scratch, Work, params};
+use super::{LEFT, RIGHT, level, packing, product, rows_of, with_tile, with_type};
+use crate::kernel::{Fault, Form, GpuFacts, Kernel, Program, Scratch, Work, params};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
 /// Parameters of [`Gemm`] and [`Syrk`](super::Syrk).
@@ -70,6 +70,10 @@ impl Kernel for Gemm {
 
     fn pack(&self, form: u8, from: ChunkView<'_>, to: &mut ChunkViewMut<'_>) {
         packing::pack(self.level, form, from, to);
+    }
+
+    fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
+        product::program(operands, false, self.work(bytes, operands), gpu)
     }
 
     fn run_cpu(

@@ -16,6 +16,7 @@ mod micro;
 mod pack;
 mod packing;
 mod potrf;
+mod product;
 mod syrk;
 #[cfg(test)]
 mod tests;
@@ -26,11 +27,19 @@ pub use potrf::{Potrf, PotrfParams};
 pub use syrk::Syrk;
 pub use trsm::Trsm;
 
-use crate::kernel::Scratch;
 use crate::kernel::simd::level;
+use crate::kernel::{Scratch, Shader};
 use crate::shape::{ChunkViewMut, DType};
 use block::DIAGONAL;
 use micro::Num;
+
+/// The shaders: of gemm and syrk, of trsm, of potrf.
+pub(super) static SHADERS: [&Shader; 3] = [&product::SHADER, &trsm::SHADER, &potrf::SHADER];
+
+/// Side of the blocks in which the shaders of trsm and potrf work.
+const BLOCK: usize = 32;
+/// Rows that one of their workgroups solves for.
+const SOLVED: usize = 64;
 
 /// Packed form of a left operand: panels as high as the register tile.
 pub const LEFT: u8 = 0;

@@ -8,9 +8,10 @@ use fearless_simd::{Level, Simd, dispatch};
 use super::block::{Block, DIAGONAL, factor, invert, solve, subtract_product};
 use super::micro::{self, Num};
 use super::pack::{Panels, Place, pack};
-use super::{Space, level, rows_of, with_tile, with_type};
-use crate::kernel::{Fault, Kernel, Scratch, Work, params};
-use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut};
+use super::{BLOCK, SOLVED, Space, level, rows_of, with_tile, with_type};
+use crate::kernel::program::shader_params;
+use crate::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, params};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
 /// Parameters of [`Potrf`].
 #[repr(C)]
@@ -24,12 +25,43 @@ pub struct PotrfParams {
 ///
 /// Update: A, of which the lower triangle is read; afterwards L, with zeros above the diagonal. Work: `n^3 / 3`.
 ///
+/// A GPU takes blocks of 32 columns: factors the block on the diagonal, solves for the rows below it, takes what they contribute
+/// from the columns to the right. So `|A - L L^T| <= (n + 4) u |L| |L^T|` to first order (Higham, 10.1), `u` being 2^-24 or 2^-53;
+/// a fault's pivot is known to about 2^-24 of itself, and as infinite or 0 outside the range of `f32`.
+///
 /// # Errors
 /// [`Fault::NotPositive`] with the global row of the first pivot that is not positive, or NaN, or infinite; the tile is then
 /// partly overwritten.
 pub struct Potrf {
     level: Level,
 }
+
+shader_params!(
+    /// Parameters of the shader.
+    Square {
+        /// Side of A.
+        n,
+        /// 0.
+        zero,
+    }
+);
+
+/// Elements of a row that a workgroup clears.
+const CLEARED: usize = 256;
+
+pub(super) static SHADER: Shader = Shader {
+    name: "potrf",
+    source: concat!(
+        include_str!("../../../shaders/potrf.wgsl"),
+        include_str!("../../../shaders/triangle.wgsl"),
+        include_str!("../../../shaders/tile.wgsl"),
+    ),
+    params: Square::FIELDS,
+    inputs: 0,
+    outputs: 1,
+    invocations: 256,
+    workgroup_bytes: [4608, 9216],
+};
 
 impl Potrf {
     /// The kernel for this machine.
@@ -65,6 +97,36 @@ impl Kernel for Potrf {
     fn scratch_bytes(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> u64 {
         let a = operands[operands.len() - 1];
         Space::bytes(a.shape[0], a.shape[1], a.dtype)
+    }
+
+    fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
+        let [a] = operands else { return None };
+        let &[n, _] = a.shape else { return None };
+        if !matches!(a.dtype, DType::F32 | DType::F64) {
+            return None;
+        }
+        let mut passes = Vec::new();
+        for (block, j) in (0..n).step_by(BLOCK).enumerate() {
+            passes.push(Pass::new("diagonal", 1, block as u32));
+            let below = n.saturating_sub(j + BLOCK);
+            if below > 0 {
+                let tiles = below.div_ceil(BLOCK) as u64;
+                passes.push(Pass::new("solve", below.div_ceil(SOLVED) as u64, block as u32));
+                passes.push(Pass::new("update", tiles * (tiles + 1) / 2, block as u32));
+            }
+        }
+        passes.push(Pass::new("clear", (n * n.div_ceil(CLEARED)) as u64, 0));
+        let square = Square { n: n as u32, zero: 0 };
+        let mut program = Program::new(&SHADER, a.dtype, &square, passes, self.work(bytes, operands));
+        program.faults = true;
+        program.fitting(gpu, operands, SHADER.workgroup(a.dtype))
+    }
+
+    fn fault(&self, bytes: &[u8], [row, high, low, _]: [u32; 4]) -> Option<Fault> {
+        let first = params::<PotrfParams>(bytes).row;
+        let (high, low) = (f64::from(f32::from_bits(high)), f64::from(f32::from_bits(low)));
+        let pivot = if high.is_finite() { high + low } else { high };
+        (row != 0).then(|| Fault::NotPositive { row: first + u64::from(row - 1), pivot })
     }
 
     fn run_cpu(

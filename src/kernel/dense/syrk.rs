@@ -6,8 +6,8 @@
 use fearless_simd::Level;
 
 use super::gemm::{ProductParams, update};
-use super::{LEFT, RIGHT, level, packing};
-use crate::kernel::{Fault, Form, Kernel, Scratch, Work, params};
+use super::{LEFT, RIGHT, level, packing, product};
+use crate::kernel::{Fault, Form, GpuFacts, Kernel, Program, Scratch, Work, params};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
 /// `C <- C - A A^T`, lower triangle, with A `(n, k)`, C `(n, n)`; `f32` or `f64`.
@@ -60,6 +60,10 @@ impl Kernel for Syrk {
 
     fn pack(&self, form: u8, from: ChunkView<'_>, to: &mut ChunkViewMut<'_>) {
         packing::pack(self.level, form, from, to);
+    }
+
+    fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
+        product::program(operands, true, self.work(bytes, operands), gpu)
     }
 
     fn run_cpu(

@@ -1,0 +1,253 @@
+//! Calibration of a GPU: what launches and moves take there, as its device really does them.
+//!
+//! Owns: [`calibrate_gpu`] and [`GpuCalibration`]. Must not know: GPU APIs; it drives any [`Device`] that runs programs. Invariant: it ends
+//! within about half a second of measuring (compilers and slow drivers apart), and gives up a device that does not answer.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::kernel_key;
+use super::rates::{LinkRate, Rates};
+use crate::device::{Body, Data, Device, HostBuffer, Launch, Memory, Move, Output, Remote, Report, Window};
+use crate::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
+use crate::kernel::gemv::Gemv;
+use crate::kernel::mandelbrot::{Mandelbrot, MandelbrotParams};
+use crate::kernel::sums::SumChunk;
+use crate::kernel::{Kernel, Work};
+use crate::shape::{ChunkMeta, DType, Layout};
+
+/// After this no further measurement starts.
+const BUDGET: Duration = Duration::from_millis(450);
+/// The time after which a device that does not answer is given up: a driver may compile for seconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Launches of a kernel whose times count, after one that does not.
+const REPEATS: usize = 4;
+
+/// What was measured of a GPU.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GpuCalibration {
+    /// Links to its memory and back.
+    pub link: [LinkRate; 2],
+    /// Its roofline: flops of the matrix product, bytes of the matrix-vector product.
+    pub rates: Rates,
+    /// Nanoseconds until the end of an (almost) empty launch is known to the host.
+    pub round_trip_ns: f64,
+    /// Times of each kernel.
+    pub kernels: Vec<KernelSample>,
+    /// Nanoseconds that the calibration took.
+    pub took_ns: u64,
+}
+
+/// Times of one kernel on chunks of one size.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KernelSample {
+    /// Its key: [`kernel_key`].
+    pub kernel: String,
+    /// The dtype that its speed depends on.
+    pub dtype: DType,
+    /// The work of one launch.
+    #[serde(skip)]
+    pub work: Work,
+    /// Nanoseconds of each launch.
+    pub ns: Vec<u64>,
+}
+
+/// Measures a device that runs programs; `None` if it fails or does not answer.
+#[must_use]
+pub fn calibrate_gpu(device: &dyn Device) -> Option<GpuCalibration> {
+    let began = Instant::now();
+    let facts = device.spec().gpu?;
+    let bench = Bench { device, began };
+    let link = [bench.upload_rate()?, bench.download_rate()?];
+    let mut kernels = Vec::new();
+    let mut round_trip_ns = 0.0;
+    let dtypes: &[DType] = if facts.f64 { &[DType::F32, DType::F64] } else { &[DType::F32] };
+    for &dtype in dtypes {
+        if round_trip_ns == 0.0 {
+            round_trip_ns = bench.round_trip(dtype)?;
+        }
+        // The most important first: what is left out when time is over is predicted from the rates.
+        let product = |k: u64| bytemuck::bytes_of(&ProductParams { k }).to_vec();
+        let square = |n: usize| vec![n, n];
+        for n in [256, 512] {
+            kernels.extend(bench.kernel(
+                Arc::new(Gemm::new()),
+                product(n as u64),
+                dtype,
+                &[square(n), square(n)],
+                &[square(n)],
+            ));
+        }
+        kernels.extend(bench.kernel(Arc::new(Gemv), vec![], dtype, &[vec![2048, 2048], vec![2048]], &[vec![2048]]));
+        let n = 512;
+        kernels.extend(bench.kernel(Arc::new(Trsm::new()), vec![], dtype, &[square(n)], &[square(n)]));
+        kernels.extend(bench.kernel(Arc::new(Syrk::new()), product(n as u64), dtype, &[square(n), square(n)], &[square(n)]));
+        let potrf = bytemuck::bytes_of(&PotrfParams { row: 0 }).to_vec();
+        kernels.extend(bench.kernel(Arc::new(Potrf::new()), potrf, dtype, &[], &[square(n)]));
+        let params = bytemuck::bytes_of(&MandelbrotParams { iterations: 64 }).to_vec();
+        kernels.extend(bench.kernel(Arc::new(Mandelbrot), params, dtype, &[vec![512], vec![512]], &[square(512)]));
+        kernels.extend(bench.kernel(Arc::new(SumChunk), vec![], dtype, &[vec![1 << 20]], &[vec![2]]));
+    }
+    let rates = rates(&kernels, round_trip_ns);
+    Some(GpuCalibration { link, rates, round_trip_ns, kernels, took_ns: began.elapsed().as_nanos() as u64 })
+}
+
+/// The roofline that the samples show.
+fn rates(kernels: &[KernelSample], round_trip_ns: f64) -> Rates {
+    let best = |name: &str, dtype: DType, of: fn(&Work) -> f64| {
+        let these = kernels.iter().filter(|s| s.kernel.starts_with(name) && s.dtype == dtype);
+        let rate = |s: &KernelSample| s.ns.iter().min().map(|&ns| of(&s.work) * 1e9 / ns.max(1) as f64);
+        these.filter_map(rate).fold(None, |a: Option<f64>, b| Some(a.map_or(b, |a| a.max(b))))
+    };
+    let flops = |dtype| best("gemm@", dtype, |w| w.flops);
+    Rates {
+        launch_ns: (round_trip_ns / 4.0).clamp(1e3, 1e6),
+        f32_flops: flops(DType::F32).unwrap_or(Rates::GPU.f32_flops),
+        f64_flops: flops(DType::F64).unwrap_or(Rates::GPU.f64_flops),
+        bytes_per_s: best("gemv@", DType::F32, |w| w.bytes).unwrap_or(Rates::GPU.bytes_per_s),
+    }
+}
+
+struct Bench<'a> {
+    device: &'a dyn Device,
+    began: Instant,
+}
+
+impl Bench<'_> {
+    fn remote(&self, layout: &Layout) -> Option<Data> {
+        match self.device.allocate(layout.bytes().max(64)).ok()? {
+            Memory::Remote(memory) => Some(Data::Remote(Remote { memory, layout: layout.clone() })),
+            Memory::Host(_) => None,
+        }
+    }
+
+    fn host(layout: &Layout) -> Option<Window> {
+        let buffer = HostBuffer::pooled(layout.bytes() as usize).ok()?;
+        Some(Window::new(buffer, 0, layout.clone()))
+    }
+
+    fn move_to(&self, from: Data, to: Data, upload: bool) -> Receiver<Report> {
+        let (sender, receiver) = channel();
+        // The receiver may have given up.
+        let done = Box::new(move |report| drop(sender.send(report)));
+        self.device.transfer(Move { from, to, upload, done });
+        receiver
+    }
+
+    /// A chunk of ones, or, of a matrix, ones with `n` on the diagonal, on the device.
+    fn chunk(&self, dtype: DType, shape: &[usize]) -> Option<Data> {
+        let layout = Layout::contiguous(dtype, shape);
+        let (window, remote) = (Self::host(&layout)?, self.remote(&layout)?);
+        let diagonal = |i: usize| shape.len() == 2 && i.is_multiple_of(shape[1] + 1);
+        let value = |i: usize| if diagonal(i) { shape[1] as f64 } else { 0.5 };
+        crate::device::write(&window, value);
+        ended(&self.move_to(Data::Host(window), remote.clone(), true))?;
+        Some(remote)
+    }
+
+    /// Uploads of several sizes. An upload is reported when it is submitted, so a stream of large ones is timed until a small
+    /// download behind them has arrived.
+    fn upload_rate(&self) -> Option<LinkRate> {
+        let tiny = Layout::contiguous(DType::F32, &[16]);
+        let (far, near) = (self.remote(&tiny)?, Self::host(&tiny)?);
+        ended(&self.move_to(Data::Host(near.clone()), far.clone(), true))?;
+        let behind = || {
+            let began = Instant::now();
+            ended(&self.move_to(far.clone(), Data::Host(near.clone()), false))?;
+            Some(began.elapsed().as_nanos() as u64)
+        };
+        let empty = (0..3).map(|_| behind()).collect::<Option<Vec<_>>>()?.into_iter().min()?;
+        let timed = |bytes: usize, count: usize| {
+            let layout = Layout::contiguous(DType::F32, &[bytes / 4]);
+            let (from, to) = (Self::host(&layout)?, self.remote(&layout)?);
+            let once = || {
+                let began = Instant::now();
+                let moves = (0..count).map(|_| self.move_to(Data::Host(from.clone()), to.clone(), true));
+                moves.collect::<Vec<_>>().iter().map(ended).collect::<Option<Vec<_>>>()?;
+                behind()?;
+                Some((began.elapsed().as_nanos() as u64).saturating_sub(empty) / count as u64)
+            };
+            once()?; // staging buffers are made, pages touched
+            Some((bytes as u64, once()?.min(once()?).max(1)))
+        };
+        LinkRate::fit(&[timed(64 << 10, 1)?, timed(1 << 20, 2)?, timed(16 << 20, 3)?])
+    }
+
+    fn download_rate(&self) -> Option<LinkRate> {
+        let timed = |bytes: usize| {
+            let layout = Layout::contiguous(DType::F32, &[bytes / 4]);
+            let (to, from) = (Self::host(&layout)?, self.remote(&layout)?);
+            let once = || {
+                let began = Instant::now();
+                ended(&self.move_to(from.clone(), Data::Host(to.clone()), false))?;
+                Some(began.elapsed().as_nanos() as u64)
+            };
+            once()?;
+            Some((bytes as u64, once()?.min(once()?).max(1)))
+        };
+        LinkRate::fit(&[timed(64 << 10)?, timed(1 << 20)?, timed(16 << 20)?])
+    }
+
+    fn launch(&self, kernel: &Arc<dyn Kernel>, params: &[u8], inputs: &[Data], outputs: &[Data]) -> Option<Report> {
+        let (sender, receiver) = channel();
+        let outputs = outputs.iter().map(|to| Output { to: to.clone(), copy_in: None }).collect();
+        let body = Body::Run { params: params.to_vec(), inputs: inputs.to_vec(), outputs, scratch_bytes: 0 };
+        let done = Box::new(move |report| drop(sender.send(report)));
+        self.device.launch(Launch { kernel: kernel.clone(), body, estimate_ns: 0, done });
+        ended(&receiver)
+    }
+
+    /// Median wall time of a launch with almost nothing to do, from its start until its report.
+    fn round_trip(&self, dtype: DType) -> Option<f64> {
+        let kernel: Arc<dyn Kernel> = Arc::new(Gemv);
+        let (inputs, outputs) = ([self.chunk(dtype, &[4, 4])?, self.chunk(dtype, &[4])?], [self.chunk(dtype, &[4])?]);
+        self.launch(&kernel, &[], &inputs, &outputs)?;
+        let mut all = Vec::new();
+        for _ in 0..9 {
+            let began = Instant::now();
+            self.launch(&kernel, &[], &inputs, &outputs)?;
+            all.push(began.elapsed().as_nanos() as f64);
+        }
+        all.sort_by(f64::total_cmp);
+        Some(all[all.len() / 2])
+    }
+
+    /// Times of a kernel; `None` if time is over, or the device cannot run it. Outputs are updates where the kernel wants them.
+    fn kernel(
+        &self,
+        kernel: Arc<dyn Kernel>,
+        params: Vec<u8>,
+        dtype: DType,
+        inputs: &[Vec<usize>],
+        outputs: &[Vec<usize>],
+    ) -> Option<KernelSample> {
+        if self.began.elapsed() > BUDGET {
+            return None;
+        }
+        let result = |shape: &Vec<usize>| match kernel.name() {
+            "mandelbrot" => (DType::I32, shape.clone()),
+            "block_sum" => (DType::F64, shape.clone()),
+            _ => (dtype, shape.clone()),
+        };
+        let all: Vec<(DType, Vec<usize>)> =
+            inputs.iter().map(|shape| (dtype, shape.clone())).chain(outputs.iter().map(result)).collect();
+        let metas: Vec<ChunkMeta<'_>> = all.iter().map(|(d, s)| ChunkMeta { dtype: *d, shape: s, data: None }).collect();
+        let work = kernel.work(&params, &metas);
+        let chunks: Vec<Data> = all.iter().map(|(d, s)| self.chunk(*d, s)).collect::<Option<_>>()?;
+        let (inputs, outputs) = chunks.split_at(inputs.len());
+        self.launch(&kernel, &params, inputs, outputs)?;
+        let mut ns = Vec::new();
+        for _ in 0..REPEATS {
+            ns.push(self.launch(&kernel, &params, inputs, outputs)?.elapsed_ns);
+        }
+        Some(KernelSample { kernel: kernel_key(&*kernel), dtype, work, ns })
+    }
+}
+
+/// The report of what ended well.
+fn ended(receiver: &Receiver<Report>) -> Option<Report> {
+    receiver.recv_timeout(PATIENCE).ok().filter(|report| report.outcome.is_ok())
+}

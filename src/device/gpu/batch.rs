@@ -1,0 +1,389 @@
+//! One submission: recording launches and copies, and what is needed to report them afterwards.
+//!
+//! Owns: [`Recorder`], [`Batch`], [`Kit`]. Must not know: what is recorded when. Invariant: whatever was recorded is in the batch that is
+//! submitted, with everything that its report needs, or in none.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use wgpu::{BufferBinding, BufferUsages, MapMode};
+
+use super::memory::Slot;
+use super::open::{Opened, Refusal};
+use super::pipelines::Pipelines;
+use super::slice::{Cursor, Slice};
+use crate::device::{Done, Failure, Window};
+use crate::kernel::{Kernel, Program};
+use crate::shape::DType;
+
+/// Launches (or parts of them) in one submission, and dispatches.
+const PARTS: usize = 64;
+const DISPATCHES: usize = 256;
+/// Distance between the parameters of dispatches, and between the fault words of launches: the largest alignment there is.
+const STRIDE: u64 = 256;
+/// Where timestamps stand in a report, behind the fault words.
+const TIMES: u64 = PARTS as u64 * STRIDE;
+/// Workgroups along one axis.
+const AXIS: u64 = 65_535;
+
+/// A launch on its way.
+pub(super) struct Running {
+    pub(super) program: Program,
+    /// Its inputs, then its outputs, and their bytes.
+    pub(super) operands: Vec<(Arc<Slot>, u64)>,
+    /// Old values to be copied into outputs first: from, to, bytes.
+    pub(super) copy_in: Vec<(Arc<Slot>, Arc<Slot>, u64)>,
+    pub(super) estimate_ns: u64,
+    pub(super) cursor: Cursor,
+    /// Once they are compiled.
+    pub(super) pipelines: Vec<wgpu::ComputePipeline>,
+    pub(super) tally: Arc<Mutex<Tally>>,
+    pub(super) end: End,
+}
+
+/// Who is told of a launch's end.
+pub(super) struct End {
+    pub(super) kernel: Arc<dyn Kernel>,
+    pub(super) params: Vec<u8>,
+    pub(super) done: Done,
+}
+
+/// What the parts of a launch have come to.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) elapsed_ns: u64,
+    pub(super) fault: Option<[u32; 4]>,
+    pub(super) failed: Option<Failure>,
+}
+
+/// A chunk on its way to the GPU: its bytes are in the staging buffer.
+pub(super) struct Up {
+    pub(super) staging: wgpu::Buffer,
+    pub(super) to: Arc<Slot>,
+    pub(super) bytes: u64,
+}
+
+/// A chunk on its way to the host.
+pub(super) struct Down {
+    pub(super) from: Arc<Slot>,
+    pub(super) to: Window,
+    pub(super) bytes: u64,
+    pub(super) done: Done,
+}
+
+/// Buffers that a submission needs for itself.
+pub(super) struct Kit {
+    params: wgpu::Buffer,
+    faults: wgpu::Buffer,
+    pub(super) report: wgpu::Buffer,
+    times: Option<(wgpu::QuerySet, wgpu::Buffer)>,
+}
+
+impl Kit {
+    pub(super) fn new(opened: &Opened) -> Result<Self, Refusal> {
+        let params = opened.buffer(DISPATCHES as u64 * STRIDE, BufferUsages::UNIFORM | BufferUsages::COPY_DST, false)?;
+        let faults = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let faults = opened.buffer(TIMES, faults, false)?;
+        let bytes = PARTS as u64 * 16;
+        let report = opened.buffer(TIMES + bytes, BufferUsages::MAP_READ | BufferUsages::COPY_DST, false)?;
+        let times = match opened.tick_ns {
+            None => None,
+            Some(_) => {
+                let resolved = opened.buffer(bytes, BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC, false)?;
+                let descriptor =
+                    wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count: 2 * PARTS as u32 };
+                Some((opened.caught(|| Ok(opened.device.create_query_set(&descriptor)))?, resolved))
+            }
+        };
+        Ok(Self { params, faults, report, times })
+    }
+
+    /// Bytes of its buffers.
+    pub(super) fn bytes(&self) -> u64 {
+        let resolved = self.times.as_ref().map_or(0, |t| t.1.size());
+        self.params.size() + self.faults.size() + self.report.size() + resolved
+    }
+}
+
+/// A launch, or part of one, in a batch.
+pub(super) struct Part {
+    pub(super) tally: Arc<Mutex<Tally>>,
+    /// Its share of the launch's estimate.
+    pub(super) predicted_ns: f64,
+    /// Whether it may have written fault words.
+    pub(super) faults: bool,
+    /// If this is the launch's last part.
+    pub(super) end: Option<End>,
+}
+
+/// A submission under way.
+pub(super) struct Batch {
+    pub(super) index: wgpu::SubmissionIndex,
+    pub(super) submitted: Instant,
+    pub(super) kit: Kit,
+    pub(super) parts: Vec<Part>,
+    /// Staging buffers that will be mapped again.
+    pub(super) ups: Vec<wgpu::Buffer>,
+    pub(super) downs: Vec<(wgpu::Buffer, Down)>,
+    /// Bytes of all copies.
+    pub(super) copied: u64,
+    /// Work, and in which dtype, for the pace.
+    pub(super) units: f64,
+    pub(super) real: DType,
+    /// Whether a report was asked for, and whether a buffer could not be mapped.
+    pub(super) reports: bool,
+    pub(super) unmapped: Arc<AtomicBool>,
+}
+
+impl Batch {
+    /// The fault words and times (begin, end, in ticks) of each part, if they were asked for.
+    pub(super) fn read_report(&self) -> Option<Vec<([u32; 4], [u64; 2])>> {
+        let bytes = self.kit.report.get_mapped_range(..).ok()?;
+        let words = |at: u64| bytes.get(at as usize..at as usize + 16);
+        let one = |i: u64| {
+            let (faults, times) = (words(i * STRIDE)?, words(TIMES + i * 16)?);
+            Some((bytemuck::pod_read_unaligned(faults), bytemuck::pod_read_unaligned(times)))
+        };
+        (0..self.parts.len() as u64).map(one).collect()
+    }
+}
+
+/// A submission that is being recorded.
+pub(super) struct Recorder<'a> {
+    opened: &'a Opened,
+    pipelines: &'a Pipelines,
+    kit: Kit,
+    encoder: wgpu::CommandEncoder,
+    pass: Option<wgpu::ComputePass<'static>>,
+    params: Vec<u8>,
+    unmapped: Arc<AtomicBool>,
+    parts: Vec<Part>,
+    ups: Vec<wgpu::Buffer>,
+    downs: Vec<(wgpu::Buffer, Down)>,
+    copied: u64,
+    units: f64,
+    real: DType,
+}
+
+impl<'a> Recorder<'a> {
+    pub(super) fn new(opened: &'a Opened, pipelines: &'a Pipelines, kit: Kit) -> Self {
+        let mut encoder = opened.device.create_command_encoder(&Default::default());
+        encoder.clear_buffer(&kit.faults, 0, None);
+        Self {
+            opened,
+            pipelines,
+            kit,
+            encoder,
+            pass: None,
+            params: Vec::new(),
+            unmapped: Arc::default(),
+            parts: Vec::new(),
+            ups: Vec::new(),
+            downs: Vec::new(),
+            copied: 0,
+            units: 0.0,
+            real: DType::F32,
+        }
+    }
+
+    /// Whether nothing was recorded.
+    pub(super) fn is_empty(&self) -> bool {
+        self.parts.is_empty() && self.ups.is_empty() && self.downs.is_empty()
+    }
+
+    /// The kit of a recording that is not submitted.
+    pub(super) fn give_up(self) -> Kit {
+        self.kit
+    }
+
+    /// Whether it takes another part of up to `most` units in all, in this dtype.
+    pub(super) fn has_room(&self, real: DType, most: f64) -> bool {
+        let alike = self.parts.is_empty() || self.real == real;
+        alike && self.parts.len() < PARTS && self.params.len() < DISPATCHES * STRIDE as usize && self.units < most
+    }
+
+    fn to_map(&mut self, buffer: &wgpu::Buffer, mode: MapMode) {
+        let unmapped = self.unmapped.clone();
+        self.encoder.map_buffer_on_submit(buffer, mode, .., move |result| {
+            if result.is_err() {
+                unmapped.store(true, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// Copies a staging buffer, whose view is gone, to a chunk.
+    pub(super) fn up(&mut self, staging: wgpu::Buffer, to: &wgpu::Buffer, bytes: u64) {
+        self.pass = None;
+        staging.unmap();
+        self.encoder.copy_buffer_to_buffer(&staging, 0, to, 0, bytes.next_multiple_of(4));
+        self.to_map(&staging, MapMode::Write);
+        self.copied += bytes;
+        self.ups.push(staging);
+    }
+
+    /// Copies a chunk to a staging buffer.
+    pub(super) fn down(&mut self, from: &wgpu::Buffer, staging: wgpu::Buffer, down: Down) {
+        self.pass = None;
+        self.encoder.copy_buffer_to_buffer(from, 0, &staging, 0, down.bytes.next_multiple_of(4));
+        self.to_map(&staging, MapMode::Read);
+        self.copied += down.bytes;
+        self.downs.push((staging, down));
+    }
+
+    /// Records as much of a launch as there is room for; gives it back if that is not all of it. `scratch` is large enough.
+    pub(super) fn launch(
+        &mut self,
+        mut run: Box<Running>,
+        scratch: Option<&wgpu::Buffer>,
+        most: f64,
+    ) -> Result<Option<Box<Running>>, (Refusal, Box<Running>)> {
+        let group = match self.bind(&run, scratch) {
+            Ok(group) => group,
+            Err(refusal) => return Err((refusal, run)),
+        };
+        let part = self.parts.len() as u32;
+        self.stamp(2 * part);
+        let before = self.units;
+        let mut dispatched = false;
+        while !dispatched || self.has_room(run.program.real, most) && run.program.passes.len() > 1 {
+            let Some((slice, units)) = run.cursor.next(&run.program, (most - self.units).max(1.0)) else { break };
+            self.dispatch(&run, &slice, &group);
+            (self.units, dispatched) = (self.units + units, true);
+        }
+        self.stamp(2 * part + 1);
+        self.real = run.program.real;
+        let share = ((self.units - before) / super::slice::units(&run.program)).min(1.0);
+        let over = run.cursor.is_over(&run.program);
+        let (tally, faults) = (run.tally.clone(), run.program.faults);
+        let predicted_ns = share * run.estimate_ns as f64;
+        let (end, rest) = if over { (Some(run.end), None) } else { (None, Some(run)) };
+        self.parts.push(Part { tally, predicted_ns, faults, end });
+        Ok(rest)
+    }
+
+    /// The bind group of a launch, and the old values in its outputs.
+    fn bind(&mut self, run: &Running, scratch: Option<&wgpu::Buffer>) -> Result<wgpu::BindGroup, Refusal> {
+        let shader = run.program.shader;
+        let layout = self.pipelines.layout([
+            shader.inputs,
+            shader.outputs,
+            u32::from(run.program.scratch_bytes > 0),
+            u32::from(run.program.faults),
+        ])?;
+        let (params, faults) = (&self.kit.params, &self.kit.faults);
+        let size = std::num::NonZeroU64::new;
+        let uniform = BufferBinding { buffer: params, offset: 0, size: size(STRIDE) };
+        let mut bindings = vec![uniform];
+        for (slot, bytes) in &run.operands {
+            bindings.push(BufferBinding { buffer: slot.buffer()?, offset: 0, size: size(bytes.next_multiple_of(16)) });
+        }
+        if let Some(buffer) = scratch.filter(|_| run.program.scratch_bytes > 0) {
+            bindings.push(BufferBinding { buffer, offset: 0, size: size(run.program.scratch_bytes.next_multiple_of(16)) });
+        }
+        if run.program.faults {
+            bindings.push(BufferBinding { buffer: faults, offset: self.parts.len() as u64 * STRIDE, size: size(16) });
+        }
+        let entries: Vec<wgpu::BindGroupEntry<'_>> = bindings
+            .into_iter()
+            .enumerate()
+            .map(|(i, b)| wgpu::BindGroupEntry { binding: i as u32, resource: wgpu::BindingResource::Buffer(b) })
+            .collect();
+        let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries };
+        let group = self.opened.device.create_bind_group(&descriptor);
+        for (from, to, bytes) in &run.copy_in {
+            self.pass = None;
+            self.encoder.copy_buffer_to_buffer(from.buffer()?, 0, to.buffer()?, 0, bytes.next_multiple_of(4));
+        }
+        Ok(group)
+    }
+
+    fn open_pass(&mut self) -> &mut wgpu::ComputePass<'static> {
+        let encoder = &mut self.encoder;
+        self.pass.get_or_insert_with(|| encoder.begin_compute_pass(&Default::default()).forget_lifetime())
+    }
+
+    fn stamp(&mut self, index: u32) {
+        let set = self.kit.times.as_ref().map(|t| t.0.clone());
+        if let Some(set) = set {
+            self.open_pass().write_timestamp(&set, index);
+        }
+    }
+
+    fn dispatch(&mut self, run: &Running, slice: &Slice, group: &wgpu::BindGroup) {
+        let offset = self.params.len() as u32;
+        // Operands above 2^32 workgroups have no program (program.rs).
+        let launch = [slice.first as u32, slice.groups as u32, slice.begin, slice.end];
+        self.params.extend_from_slice(bytemuck::cast_slice(&launch));
+        self.params.extend_from_slice(&run.program.params);
+        self.params.resize(offset as usize + STRIDE as usize, 0);
+        let (x, y) = (slice.groups.min(AXIS), slice.groups.div_ceil(AXIS));
+        let pipeline = run.pipelines[slice.pass].clone();
+        let pass = self.open_pass();
+        pass.set_pipeline(&pipeline);
+        pass.set_bind_group(0, group, &[offset]);
+        pass.dispatch_workgroups(x as u32, y as u32, 1);
+    }
+
+    /// Ends recording, and submits. On a refusal everything that was recorded comes back, to be failed.
+    pub(super) fn submit(mut self) -> Result<Batch, (Refusal, Batch)> {
+        self.pass = None;
+        let parts = self.parts.len() as u64;
+        let timed = parts > 0 && self.kit.times.is_some();
+        let reports = timed || self.parts.iter().any(|p| p.faults);
+        if let Some((set, resolved)) = self.kit.times.as_ref().filter(|_| timed) {
+            self.encoder.resolve_query_set(set, 0..2 * parts as u32, resolved, 0);
+            self.encoder.copy_buffer_to_buffer(resolved, 0, &self.kit.report, TIMES, parts * 16);
+        }
+        if reports {
+            self.encoder.copy_buffer_to_buffer(&self.kit.faults, 0, &self.kit.report, 0, parts * STRIDE);
+            let report = self.kit.report.clone();
+            self.to_map(&report, MapMode::Read);
+        }
+        let (opened, encoder) = (self.opened, self.encoder);
+        let submitted = Instant::now();
+        let mut index = None;
+        let outcome = opened.caught(|| {
+            if !self.params.is_empty() {
+                opened.queue.write_buffer(&self.kit.params, 0, &self.params);
+            }
+            index = Some(opened.queue.submit([encoder.finish()]));
+            Ok(())
+        });
+        let index = index.unwrap_or_else(|| opened.queue.submit([]));
+        let batch = Batch {
+            index,
+            submitted,
+            kit: self.kit,
+            parts: self.parts,
+            ups: self.ups,
+            downs: self.downs,
+            copied: self.copied,
+            units: self.units,
+            real: self.real,
+            reports,
+            unmapped: self.unmapped,
+        };
+        match outcome {
+            Ok(()) => Ok(batch),
+            Err(refusal) => Err((refusal, batch)),
+        }
+    }
+}
+
+/// Gives up a launch that will not be recorded any more.
+pub(super) fn fail(end: End, failure: Failure) {
+    let report = crate::device::Report { elapsed_ns: 0, since_ns: 0, worker: 0, opaque: Vec::new(), outcome: Err(failure) };
+    (end.done)(report);
+}
+
+/// The failure that an earlier part of a launch met, if any.
+pub(super) fn failed_before(run: &Running) -> Option<Failure> {
+    run.tally.lock().unwrap_or_else(PoisonError::into_inner).failed.clone()
+}
+
+/// Launches that wait, and the sum of their estimates.
+pub(super) fn waiting_ns(launches: &VecDeque<Box<Running>>) -> u64 {
+    launches.iter().fold(0, |sum, run| sum.saturating_add(run.estimate_ns))
+}

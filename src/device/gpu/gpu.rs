@@ -1,0 +1,293 @@
+//! A GPU as a device.
+//!
+//! Owns: [`Gpu`]: its threads and its spec. Must not know: graphs, costs. Invariant: no call here waits for the GPU; dropping it waits a
+//! moment at most, however wedged its driver is.
+
+use std::any::Any;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rayon::ThreadPool;
+
+use super::adapters::{AdapterInfo, AdapterKind};
+use super::batch::{Down, End, Running, fail};
+use super::copies::{Wanted, serve_downloads, serve_uploads};
+use super::memory::{Slot, Staging};
+use super::open::{Opened, Refusal};
+use super::pipelines::Pipelines;
+use super::probe::within;
+use super::service::{Counts, Message, Sabotage, Service};
+use super::slice::Cursor;
+use super::waiter::Waiter;
+use crate::device::{
+    Body, Counters, Data, Device, DeviceKind, DeviceSpec, Done, Failure, Launch, LinkSpec, Memory, Move, Report, system,
+};
+use crate::error::{Error, Result};
+use crate::id::SpaceId;
+use crate::kernel::GpuFacts;
+use crate::shape::ChunkMeta;
+
+/// How long opening an adapter may take: drivers are loaded and checked.
+const OPENING: Duration = Duration::from_secs(20);
+/// Launches that may be queued: enough to fill submissions when they are tiny.
+const QUEUE: u32 = 64;
+/// Threads that copy large chunks: a fast link takes what a few cores can copy.
+const COPIERS: usize = 4;
+/// How long dropping waits for the GPU's threads, so that a program does not end while they are in the driver.
+const PARTING: Duration = Duration::from_millis(500);
+
+/// An adapter that executes launches.
+pub struct Gpu {
+    spec: DeviceSpec,
+    facts: GpuFacts,
+    memory_bytes: u64,
+    opened: Arc<Opened>,
+    counts: Arc<Counts>,
+    service: Sender<Message>,
+    uploads: Option<Sender<Wanted>>,
+    /// Fires when the waiting thread, the last one, has ended.
+    ended: Mutex<Receiver<()>>,
+}
+
+impl Gpu {
+    /// Opens an adapter as the device `name`, whose memory is `space`. `staging_bytes` is the most host memory for chunks on their way.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] if the adapter must not be used; [`Error::Task`] if it cannot be opened within 20 s.
+    pub fn open(adapter: &AdapterInfo, name: &str, space: SpaceId, staging_bytes: u64) -> Result<Self> {
+        if let Some(reason) = &adapter.unusable {
+            return Err(Error::NoDevice { wanted: adapter.to_string(), found: format!("{reason}: not used") });
+        }
+        let opening = adapter.clone();
+        let opened = within(OPENING, &adapter.to_string(), move || {
+            let failed = |refusal: Refusal| Error::Task { task: format!("opening {opening}"), message: format!("{refusal:?}") };
+            Opened::new(&opening).map_err(failed)
+        })?;
+        let facts = adapter.facts();
+        let link = LinkSpec { latency_ns: 50_000, bytes_per_s: 4e9 };
+        let spec = DeviceSpec {
+            name: name.to_owned(),
+            model: adapter.model(),
+            kind: DeviceKind::Gpu,
+            workers: 1,
+            queue: QUEUE,
+            space,
+            link: Some([link, link]),
+            gpu: Some(facts),
+        };
+        let memory_bytes = usable_memory(adapter);
+        Self::start(spec, facts, memory_bytes, Arc::new(opened), staging_bytes)
+            .map_err(|e| Error::Task { task: format!("opening {adapter}"), message: format!("no thread to serve it: {e}") })
+    }
+
+    fn start(
+        spec: DeviceSpec,
+        facts: GpuFacts,
+        memory_bytes: u64,
+        opened: Arc<Opened>,
+        staging_bytes: u64,
+    ) -> std::io::Result<Self> {
+        let name = spec.name.clone();
+        let thread = |what: &str| std::thread::Builder::new().name(format!("chunkwise-{name}-{what}"));
+        let (service, messages) = channel();
+        let (batches_in, batches) = channel();
+        let (arrivals_in, arrivals) = channel();
+        let (uploads, wanted) = channel::<Wanted>();
+        let (ending, ended) = channel();
+        let staging = |upload| Arc::new(Staging::new(opened.clone(), upload, staging_bytes / 2));
+        let (ups, downs) = (staging(true), staging(false));
+        let again = service.clone();
+        // Nobody listens any more: the launches were failed when the service thread ended.
+        let compiled = move || drop(again.send(Message::Compiled));
+        let pipelines = Pipelines::start(opened.clone(), &name, compiled)?;
+        let server = Service::new(&name, opened.clone(), pipelines, [ups.clone(), downs.clone()], batches_in);
+        let counts = server.counts.clone();
+        let waiter = Waiter {
+            name: name.clone(),
+            opened: opened.clone(),
+            ups: ups.clone(),
+            downs: downs.clone(),
+            counts: counts.clone(),
+            service: service.clone(),
+            arrivals: arrivals_in,
+        };
+        let pool = copy_pool(&name);
+        thread("serve").spawn(move || server.run(&messages))?;
+        thread("wait").spawn(move || {
+            waiter.run(&batches);
+            let _ = ending.send(()); // the device may be gone by then
+        })?;
+        let (pool_down, label, to_service) = (pool.clone(), name.clone(), service.clone());
+        thread("down").spawn(move || serve_downloads(arrivals, &downs, pool_down.as_deref()))?;
+        thread("up").spawn(move || serve_uploads(&label, wanted, &ups, pool.as_deref(), &to_service))?;
+        let ended = Mutex::new(ended);
+        Ok(Self { spec, facts, memory_bytes, opened, counts, service, uploads: Some(uploads), ended })
+    }
+
+    /// Breaks something on purpose: for tests of what must hold then.
+    #[doc(hidden)]
+    pub fn sabotage(&self, sabotage: Sabotage) {
+        let _ = self.service.send(Message::Sabotage(sabotage)); // a device that has ended is broken enough
+    }
+
+    /// The same device with another link speed in its spec.
+    #[must_use]
+    pub fn with_link(mut self, link: [LinkSpec; 2]) -> Self {
+        self.spec.link = Some(link);
+        self
+    }
+
+    /// The same device with less to offer: for tests of GPUs that this machine does not have.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_facts(mut self, change: impl FnOnce(&mut GpuFacts)) -> Self {
+        change(&mut self.facts);
+        self.spec.gpu = Some(self.facts);
+        self
+    }
+
+    fn refuse(&self, done: Done, failure: Failure) {
+        done(Report { elapsed_ns: 0, since_ns: 0, worker: 0, opaque: Vec::new(), outcome: Err(failure) });
+    }
+
+    fn gone(&self, task: &str) -> Failure {
+        let why = self.opened.lost().unwrap_or_else(|| "its service thread has ended".into());
+        Refusal::Lost(why).into_failure(task, &self.spec.name)
+    }
+
+    /// What the service thread needs to run a kernel; an error if this GPU cannot run it, which pricing has excluded.
+    fn running(&self, launch: Launch) -> Result<Box<Running>, (Done, Failure)> {
+        let Launch { kernel, body, estimate_ns, done } = launch;
+        let cannot = |what: &str| {
+            let task = format!("{} on {}", kernel.name(), self.spec.name);
+            Failure::Device(Error::Task { task, message: what.to_owned() })
+        };
+        let Body::Run { params, inputs, outputs, .. } = body else { return Err((done, cannot("a GPU packs no chunks"))) };
+        let chunk = |data: &Data| match data {
+            Data::Remote(remote) => remote.memory.clone().downcast::<Slot>().ok().map(|slot| (slot, remote.layout.clone())),
+            _ => None,
+        };
+        let all: Option<Vec<_>> = inputs.iter().chain(outputs.iter().map(|o| &o.to)).map(chunk).collect();
+        let Some(all) = all else { return Err((done, cannot("an operand is not in its memory"))) };
+        let metas: Vec<ChunkMeta<'_>> =
+            all.iter().map(|(_, l)| ChunkMeta { dtype: l.dtype, shape: &l.shape, data: None }).collect();
+        let Some(program) = kernel.program(&params, &metas, &self.facts) else {
+            return Err((done, cannot("the kernel has no GPU half for these operands")));
+        };
+        let old = |output: &crate::device::Output| {
+            let ((from, layout), (to, _)) = (chunk(output.copy_in.as_ref()?)?, chunk(&output.to)?);
+            Some((from, to, layout.bytes()))
+        };
+        let copy_in = outputs.iter().filter_map(old).collect();
+        let operands = all.into_iter().map(|(slot, layout)| (slot, layout.bytes())).collect();
+        Ok(Box::new(Running {
+            program,
+            operands,
+            copy_in,
+            estimate_ns,
+            cursor: Cursor::default(),
+            pipelines: Vec::new(),
+            tally: Arc::default(),
+            end: End { kernel, params, done },
+        }))
+    }
+}
+
+/// A few threads for large copies; none where one core does all the work anyway.
+fn copy_pool(name: &str) -> Option<Arc<ThreadPool>> {
+    let threads = COPIERS.min(system::threads() / 4);
+    let label = name.to_owned();
+    let named = move |i| format!("chunkwise-{label}-copy-{i}");
+    let pool = (threads > 1).then(|| rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(named).build());
+    pool.and_then(std::result::Result::ok).map(Arc::new)
+}
+
+/// How much of an adapter's memory chunks may take, unless the user says.
+fn usable_memory(adapter: &AdapterInfo) -> u64 {
+    const UNKNOWN: u64 = 2 << 30;
+    let own = adapter.memory_bytes.unwrap_or(UNKNOWN);
+    match adapter.kind {
+        // The rest is the driver's, the desktop's, and slack against fragments.
+        AdapterKind::Discrete | AdapterKind::Virtual | AdapterKind::Other => own / 10 * 8,
+        // Shared with the host, whose own limit leaves 30 % of what is available.
+        AdapterKind::Integrated | AdapterKind::Software => own.min(system::available_memory() / 5),
+    }
+}
+
+impl Device for Gpu {
+    fn spec(&self) -> &DeviceSpec {
+        &self.spec
+    }
+
+    fn launch(&self, launch: Launch) {
+        match self.running(launch) {
+            Ok(run) => {
+                if let Err(lost) = self.service.send(Message::Launch(run))
+                    && let Message::Launch(run) = lost.0
+                {
+                    fail(run.end, self.gone("a task"));
+                }
+            }
+            Err((done, failure)) => self.refuse(done, failure),
+        }
+    }
+
+    fn transfer(&self, mv: Move) {
+        let Move { from, to, done, .. } = mv;
+        match (from, to) {
+            (Data::Host(from), Data::Remote(to)) => match (to.memory.downcast::<Slot>(), &self.uploads) {
+                (Ok(to), Some(uploads)) => {
+                    if let Err(lost) = uploads.send(Wanted { from, to, done }) {
+                        self.refuse(lost.0.done, self.gone("a chunk's upload"));
+                    }
+                }
+                _ => self.refuse(done, self.gone("a chunk's upload")),
+            },
+            (Data::Remote(from), Data::Host(to)) => match from.memory.downcast::<Slot>() {
+                Ok(slot) => {
+                    let down = Down { from: slot, bytes: to.layout().bytes(), to, done };
+                    if let Err(lost) = self.service.send(Message::Down(down))
+                        && let Message::Down(down) = lost.0
+                    {
+                        self.refuse(down.done, self.gone("a chunk's download"));
+                    }
+                }
+                Err(_) => self.refuse(done, self.gone("a chunk's download")),
+            },
+            _ => self.refuse(done, self.gone("a move that is not between host and GPU")),
+        }
+    }
+
+    fn allocate(&self, bytes: u64) -> Result<Memory> {
+        let slot: Arc<dyn Any + Send + Sync> = Arc::new(Slot::new(self.opened.clone(), bytes));
+        Ok(Memory::Remote(slot))
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        Some(self.memory_bytes)
+    }
+
+    fn counters(&self) -> Counters {
+        let get = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+        Counters {
+            launches: get(&self.counts.launches),
+            submissions: get(&self.counts.submissions),
+            uploads: get(&self.counts.uploads),
+            downloads: get(&self.counts.downloads),
+            bytes: get(&self.opened.used),
+        }
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        self.uploads = None;
+        let stopped = self.service.send(Message::Stop);
+        if stopped.is_ok() && self.opened.lost().is_none() {
+            // What does not end within this is left alone.
+            let _ = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(PARTING);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Memory of the GPU, and memory that both sides can reach.
+//!
+//! Owns: [`Slot`] (a chunk's buffer), [`Staging`] (pools of buffers that uploads and downloads pass through). Must not know: which chunk is
+//! in which buffer. Invariant: staging never exceeds its limit, except for one buffer when nothing else is lent.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use wgpu::BufferUsages;
+
+use super::open::{Opened, Refusal};
+
+/// A buffer for a chunk. It takes no memory of the GPU until it is used.
+pub(super) struct Slot {
+    opened: Arc<Opened>,
+    bytes: u64,
+    buffer: OnceLock<wgpu::Buffer>,
+}
+
+impl Slot {
+    pub(super) fn new(opened: Arc<Opened>, bytes: u64) -> Self {
+        Self { opened, bytes: bytes.next_multiple_of(16), buffer: OnceLock::new() }
+    }
+
+    /// The buffer, made now if it does not exist yet.
+    pub(super) fn buffer(&self) -> Result<&wgpu::Buffer, Refusal> {
+        if let Some(buffer) = self.buffer.get() {
+            return Ok(buffer);
+        }
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let made = self.opened.buffer(self.bytes, usage, false)?;
+        Ok(self.buffer.get_or_init(|| made))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.buffer.get().is_some() {
+            self.opened.forget(self.bytes);
+        }
+    }
+}
+
+/// Smallest staging buffer.
+const SMALLEST: u64 = 64 << 10;
+
+/// Staging buffers of one direction, by size class. Idle ones for uploads are mapped.
+pub(super) struct Staging {
+    opened: Arc<Opened>,
+    usage: BufferUsages,
+    limit_bytes: u64,
+    pool: Mutex<Pool>,
+    returned: Condvar,
+}
+
+#[derive(Default)]
+struct Pool {
+    idle: BTreeMap<u64, Vec<wgpu::Buffer>>,
+    lent: u64,
+    bytes: u64,
+}
+
+impl Staging {
+    /// Buffers to write, for uploads, or to read, for downloads.
+    pub(super) fn new(opened: Arc<Opened>, upload: bool, limit_bytes: u64) -> Self {
+        let usage = if upload {
+            BufferUsages::MAP_WRITE | BufferUsages::COPY_SRC
+        } else {
+            BufferUsages::MAP_READ | BufferUsages::COPY_DST
+        };
+        Self { opened, usage, limit_bytes, pool: Mutex::default(), returned: Condvar::new() }
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A buffer of at least `bytes`; waits for one to be given back where the limit is reached.
+    pub(super) fn take(&self, bytes: u64) -> Result<wgpu::Buffer, Refusal> {
+        let class = bytes.next_power_of_two().max(SMALLEST);
+        let mut pool = self.pool();
+        loop {
+            if let Some(why) = self.opened.lost() {
+                return Err(Refusal::Lost(why));
+            }
+            if let Some(buffer) = pool.idle.get_mut(&class).and_then(Vec::pop) {
+                pool.lent += class;
+                return Ok(buffer);
+            }
+            while pool.bytes + class > self.limit_bytes && self.drop_one(&mut pool) {}
+            if pool.bytes + class <= self.limit_bytes || pool.lent == 0 {
+                let mapped = self.usage.contains(BufferUsages::MAP_WRITE);
+                let buffer = self.opened.buffer(class, self.usage, mapped)?;
+                pool.bytes += class;
+                pool.lent += class;
+                return Ok(buffer);
+            }
+            pool = self.returned.wait_timeout(pool, Duration::from_millis(100)).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Drops an idle buffer, the largest; false if there is none.
+    fn drop_one(&self, pool: &mut Pool) -> bool {
+        let Some((&class, _)) = pool.idle.iter().rev().find(|(_, idle)| !idle.is_empty()) else { return false };
+        drop(pool.idle.get_mut(&class).and_then(Vec::pop));
+        pool.bytes -= class;
+        self.opened.forget(class);
+        true
+    }
+
+    /// Gives a buffer back: one for uploads mapped, one for downloads unmapped; `sound` if it may be used again.
+    pub(super) fn give(&self, buffer: wgpu::Buffer, sound: bool) {
+        let class = buffer.size();
+        let mut pool = self.pool();
+        pool.lent -= class;
+        if sound {
+            pool.idle.entry(class).or_default().push(buffer);
+        } else {
+            pool.bytes -= class;
+            self.opened.forget(class);
+        }
+        self.returned.notify_all();
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        let bytes = self.pool().bytes;
+        self.opened.forget(bytes);
+    }
+}

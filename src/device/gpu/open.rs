@@ -1,0 +1,151 @@
+//! An open adapter: wgpu's device and queue, with every error that wgpu reports turned into a [`Refusal`].
+//!
+//! Owns: [`Opened`]. Must not know: chunks, launches. Invariant: no error of wgpu panics here or is lost: it is returned by the call
+//! that caused it, or by the next one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wgpu::{BufferDescriptor, BufferUsages, ErrorFilter, Features};
+
+use super::AdapterInfo;
+use crate::device::Failure;
+use crate::error::Error;
+
+/// Why wgpu or the driver did not do what was asked.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Refusal {
+    /// No memory of the GPU is left; the device goes on working.
+    OutOfMemory { requested_bytes: u64, message: String },
+    /// A call or shader that wgpu does not accept.
+    Invalid(String),
+    /// The device is gone.
+    Lost(String),
+}
+
+impl Refusal {
+    pub(super) fn into_failure(self, task: &str, device: &str) -> Failure {
+        match self {
+            Self::OutOfMemory { requested_bytes, .. } => Failure::OutOfMemory(Error::OutOfMemory {
+                what: task.to_owned(),
+                requested_bytes,
+                available_bytes: 0,
+                space: device.to_owned(),
+                try_this: "smaller chunks (--chunk), or --device cpu".into(),
+            }),
+            Self::Invalid(message) => Failure::Device(Error::Task { task: format!("{task} on {device}"), message }),
+            Self::Lost(message) => {
+                let message = format!("the GPU is lost: {message}");
+                Failure::Lost(Error::Task { task: format!("{task} on {device}"), message })
+            }
+        }
+    }
+}
+
+/// What arrives outside calls.
+#[derive(Default)]
+struct Late {
+    error: Option<String>,
+    lost: Option<String>,
+}
+
+/// An open adapter.
+pub(super) struct Opened {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    /// Whether launches can be timed by the GPU, and how many ns a tick of its clock is.
+    pub(super) tick_ns: Option<f32>,
+    /// Bytes of buffers that exist, and (for tests) how many may.
+    pub(super) used: AtomicU64,
+    pub(super) ceiling: AtomicU64,
+    late: Arc<Mutex<Late>>,
+}
+
+impl Opened {
+    /// Opens an adapter with all its limits, `f64` and timestamps where it has them.
+    pub(super) fn new(adapter: &AdapterInfo) -> Result<Self, Refusal> {
+        let timed = Features::TIMESTAMP_QUERY | Features::TIMESTAMP_QUERY_INSIDE_PASSES;
+        let has = adapter.handle.features();
+        let timestamps = has.contains(timed);
+        let mut wanted = has & Features::SHADER_F64;
+        wanted.set(timed, timestamps);
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("chunkwise"),
+            required_features: wanted,
+            required_limits: adapter.handle.limits(),
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.handle.request_device(&descriptor))
+            .map_err(|e| Refusal::Invalid(format!("cannot open it: {e}")))?;
+        let late = Arc::<Mutex<Late>>::default();
+        let slot = Arc::clone(&late);
+        device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
+            slot.lock().unwrap_or_else(PoisonError::into_inner).error.get_or_insert(e.to_string());
+        }));
+        let slot = Arc::clone(&late);
+        device.set_device_lost_callback(move |reason, text| {
+            let text = format!("{reason:?} {text}").trim().to_owned();
+            slot.lock().unwrap_or_else(PoisonError::into_inner).lost.get_or_insert(text);
+        });
+        let tick_ns = timestamps.then(|| queue.get_timestamp_period()).filter(|&ns| ns > 0.0);
+        let (used, ceiling) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+        Ok(Self { device, queue, tick_ns, used, ceiling, late })
+    }
+
+    /// Why the device is gone, if it is.
+    pub(super) fn lost(&self) -> Option<String> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner).lost.clone()
+    }
+
+    /// From now on the device counts as gone.
+    pub(super) fn lose(&self, why: &str) {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner).lost.get_or_insert(why.to_owned());
+    }
+
+    /// Runs `calls` with every error that wgpu reports about them, at once or later, turned into a [`Refusal`].
+    pub(super) fn caught<R>(&self, calls: impl FnOnce() -> Result<R, Refusal>) -> Result<R, Refusal> {
+        // Scopes belong to the thread that opens them.
+        let memory = self.device.push_error_scope(ErrorFilter::OutOfMemory);
+        let internal = self.device.push_error_scope(ErrorFilter::Internal);
+        let validation = self.device.push_error_scope(ErrorFilter::Validation);
+        let result = calls();
+        // Innermost first. The scopes know the cause; `result` often knows only that nothing came of it.
+        let invalid = pollster::block_on(validation.pop()).or(pollster::block_on(internal.pop()));
+        let full = pollster::block_on(memory.pop());
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(text) = &late.lost {
+            return Err(Refusal::Lost(text.clone()));
+        }
+        if let Some(error) = full {
+            return Err(Refusal::OutOfMemory { requested_bytes: 0, message: error.to_string() });
+        }
+        if let Some(text) = invalid.map(|e| e.to_string()).or_else(|| late.error.take()) {
+            return Err(Refusal::Invalid(text));
+        }
+        result
+    }
+
+    /// A new buffer.
+    pub(super) fn buffer(&self, size: u64, usage: BufferUsages, mapped: bool) -> Result<wgpu::Buffer, Refusal> {
+        let full = |message| Refusal::OutOfMemory { requested_bytes: size, message };
+        let used = self.used.fetch_add(size, Ordering::Relaxed);
+        let made = if used.saturating_add(size) > self.ceiling.load(Ordering::Relaxed) {
+            Err(full("the ceiling set for tests".into()))
+        } else {
+            let descriptor = BufferDescriptor { label: None, size, usage, mapped_at_creation: mapped };
+            self.caught(|| Ok(self.device.create_buffer(&descriptor)))
+        };
+        made.map_err(|refusal| {
+            self.used.fetch_sub(size, Ordering::Relaxed);
+            match refusal {
+                Refusal::OutOfMemory { message, .. } => full(message),
+                other => other,
+            }
+        })
+    }
+
+    /// A buffer of this size is about to be dropped.
+    pub(super) fn forget(&self, size: u64) {
+        self.used.fetch_sub(size, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,360 @@
+//! The service thread of a GPU: the only thread that records and submits.
+//!
+//! Owns: the queue, the order of what is submitted, how much at once. Must not know: graphs, who waits. Invariant: each launch and move that
+//! comes in is reported exactly once, whatever fails: also when the driver panics.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+
+use wgpu::BufferUsages;
+
+use super::batch::{Batch, Down, Kit, Recorder, Running, Up, fail, failed_before, waiting_ns};
+use super::memory::Staging;
+use super::open::{Opened, Refusal};
+use super::pipelines::Pipelines;
+use super::slice::Pace;
+use crate::device::{Failure, Report, panic_message};
+use crate::shape::DType;
+
+/// Submissions under way at once.
+const IN_FLIGHT: usize = 3;
+/// While others are under way, launches gather until there are so many, or so much work.
+const GATHER: usize = 16;
+const GATHER_NS: u64 = 1_000_000;
+
+/// What the service thread is told.
+pub(super) enum Message {
+    Launch(Box<Running>),
+    Up(Up),
+    Down(Down),
+    /// A pipeline is ready, or has failed.
+    Compiled,
+    /// A submission is over: its kit, and how long it took for how much work of which dtype.
+    Completed(Kit, DType, f64, u64),
+    /// For tests.
+    Sabotage(Sabotage),
+    Stop,
+}
+
+/// What can be broken on purpose, to see that nothing is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// The device is lost now.
+    Lose,
+    /// The service thread panics now.
+    Panic,
+    /// The GPU has this many bytes from now on.
+    Memory(u64),
+    /// The next submission finds no memory.
+    FullAtSubmit,
+    /// The next submission is invalid.
+    Invalid,
+    /// Nothing is submitted any more.
+    Stall,
+}
+
+/// Counts that others may look at.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) launches: AtomicU64,
+    pub(super) submissions: AtomicU64,
+    pub(super) uploads: AtomicU64,
+    pub(super) downloads: AtomicU64,
+}
+
+/// The state of the service thread.
+pub(super) struct Service {
+    pub(super) name: String,
+    pub(super) opened: Arc<Opened>,
+    pub(super) pipelines: Arc<Pipelines>,
+    pub(super) ups: Arc<Staging>,
+    pub(super) downs: Arc<Staging>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) waiter: Sender<Batch>,
+    uploads: Vec<Up>,
+    downloads: Vec<Down>,
+    launches: VecDeque<Box<Running>>,
+    /// Their pipelines are being compiled.
+    parked: Vec<Box<Running>>,
+    in_flight: usize,
+    pace: Pace,
+    kits: Vec<Kit>,
+    scratch: Option<wgpu::Buffer>,
+    sabotage: Option<Sabotage>,
+}
+
+impl Service {
+    pub(super) fn new(
+        name: &str,
+        opened: Arc<Opened>,
+        pipelines: Arc<Pipelines>,
+        [ups, downs]: [Arc<Staging>; 2],
+        waiter: Sender<Batch>,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            opened,
+            pipelines,
+            ups,
+            downs,
+            counts: Arc::default(),
+            waiter,
+            uploads: Vec::new(),
+            downloads: Vec::new(),
+            launches: VecDeque::new(),
+            parked: Vec::new(),
+            in_flight: 0,
+            pace: Pace::new(),
+            kits: Vec::new(),
+            scratch: None,
+            sabotage: None,
+        }
+    }
+
+    /// Serves until told to stop.
+    pub(super) fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            let next = if self.may_submit() { messages.try_recv().ok() } else { messages.recv().ok() };
+            let stop = matches!(next, Some(Message::Stop)) || (next.is_none() && !self.may_submit());
+            if stop {
+                return self.fail_all(&Refusal::Lost("its session has ended".into()));
+            }
+            let step = catch_unwind(AssertUnwindSafe(|| match next {
+                Some(message) => self.take(message),
+                None => self.submit(),
+            }));
+            if let Err(payload) = step {
+                self.opened.lose(&format!("its service thread panicked: {}", panic_message(&*payload)));
+            }
+            if let Some(why) = self.opened.lost() {
+                self.fail_all(&Refusal::Lost(why));
+            }
+        }
+    }
+
+    fn may_submit(&self) -> bool {
+        let some = !self.uploads.is_empty() || !self.downloads.is_empty() || !self.launches.is_empty();
+        // Nobody waits for an upload but the launches behind it.
+        let urgent = || !self.downloads.is_empty() || self.launches.len() >= GATHER;
+        let enough = || urgent() || waiting_ns(&self.launches) >= GATHER_NS;
+        let now = self.in_flight == 0 || (self.in_flight < IN_FLIGHT && enough());
+        some && now && self.sabotage != Some(Sabotage::Stall)
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Launch(run) => self.admit(run),
+            Message::Up(up) => self.uploads.push(up),
+            Message::Down(down) => self.downloads.push(down),
+            Message::Compiled => {
+                for run in std::mem::take(&mut self.parked) {
+                    self.admit(run);
+                }
+            }
+            Message::Completed(kit, real, units, ns) => {
+                self.in_flight -= 1;
+                self.kits.push(kit);
+                if units > 0.0 {
+                    self.pace.learn(real, units, ns);
+                }
+            }
+            Message::Sabotage(sabotage) => self.break_on_purpose(sabotage),
+            Message::Stop => {}
+        }
+    }
+
+    fn break_on_purpose(&mut self, sabotage: Sabotage) {
+        match sabotage {
+            Sabotage::Lose => self.opened.device.destroy(),
+            Sabotage::Panic => panic!("injected panic"),
+            Sabotage::Memory(bytes) => self.opened.ceiling.store(bytes, Ordering::Relaxed),
+            other => self.sabotage = Some(other),
+        }
+    }
+
+    /// Queues a launch, once its pipelines are there.
+    fn admit(&mut self, mut run: Box<Running>) {
+        match self.pipelines.of(&run.program) {
+            Ok(Some(pipelines)) => {
+                run.pipelines = pipelines;
+                self.launches.push_back(run);
+            }
+            Ok(None) => self.parked.push(run),
+            Err(refusal) => self.refuse(run, refusal),
+        }
+    }
+
+    fn refuse(&self, run: Box<Running>, refusal: Refusal) {
+        let failure = refusal.into_failure(&format!("task {}", run.end.kernel.name()), &self.name);
+        fail(run.end, failure);
+    }
+
+    fn submit(&mut self) {
+        let kit = match self.kits.pop().map_or_else(|| Kit::new(&self.opened), Ok) {
+            Ok(kit) => kit,
+            // Without these few kilobytes nothing runs at all.
+            Err(refusal) => return self.fail_all(&refusal),
+        };
+        // The pipelines and the device are shared, so that the recorder leaves the rest of `self` alone.
+        let (opened, pipelines) = (self.opened.clone(), self.pipelines.clone());
+        let mut recorder = Recorder::new(&opened, &pipelines, kit);
+        for up in std::mem::take(&mut self.uploads) {
+            match up.to.buffer() {
+                Ok(buffer) => recorder.up(up.staging, buffer, up.bytes),
+                // It was made before the upload was reported.
+                Err(refusal) => self.opened.lose(&format!("a buffer is gone: {refusal:?}")),
+            }
+        }
+        for down in std::mem::take(&mut self.downloads) {
+            self.record_down(&mut recorder, down);
+        }
+        self.record_launches(&mut recorder);
+        if recorder.is_empty() {
+            return self.kits.push(recorder.give_up());
+        }
+        if self.sabotage == Some(Sabotage::Invalid) {
+            self.sabotage = None;
+            let _ = self.opened.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: None,
+                source: wgpu::ShaderSource::Wgsl("injected nonsense".into()),
+            });
+        }
+        let outcome = recorder.submit();
+        self.counts.submissions.fetch_add(1, Ordering::Relaxed);
+        let full = std::mem::take(&mut self.sabotage);
+        let outcome = match (outcome, full) {
+            (Ok(batch), Some(Sabotage::FullAtSubmit)) => {
+                Err((Refusal::OutOfMemory { requested_bytes: 0, message: "injected".into() }, batch))
+            }
+            (outcome, other) => {
+                self.sabotage = other;
+                outcome
+            }
+        };
+        match outcome {
+            Ok(batch) => {
+                self.in_flight += 1;
+                self.counts.uploads.fetch_add(batch.ups.len() as u64, Ordering::Relaxed);
+                self.counts.downloads.fetch_add(batch.downs.len() as u64, Ordering::Relaxed);
+                if let Err(lost) = self.waiter.send(batch) {
+                    self.fail_batch(lost.0, &Refusal::Lost("its waiting thread has ended".into()));
+                }
+            }
+            Err((refusal, batch)) => {
+                // Uploads in it have been reported: without them, what is in the GPU's memory is not what others think.
+                let gone = !batch.ups.is_empty() || matches!(refusal, Refusal::OutOfMemory { .. });
+                self.fail_batch(batch, &refusal);
+                if gone {
+                    self.opened.lose(&format!("a submission failed: {refusal:?}"));
+                }
+            }
+        }
+    }
+
+    fn record_down(&self, recorder: &mut Recorder<'_>, down: Down) {
+        let from = down.from.clone();
+        let staging = self.downs.take(down.bytes);
+        match (from.buffer(), staging) {
+            (Ok(buffer), Ok(staging)) => recorder.down(buffer, staging, down),
+            (Err(refusal), staging) => {
+                if let Ok(staging) = staging {
+                    self.downs.give(staging, true);
+                }
+                self.fail_move(down.done, refusal);
+            }
+            (_, Err(refusal)) => self.fail_move(down.done, refusal),
+        }
+    }
+
+    fn record_launches(&mut self, recorder: &mut Recorder<'_>) {
+        while let Some(run) = self.launches.front() {
+            let most = self.pace.most(run.program.real);
+            if !recorder.has_room(run.program.real, most) {
+                return;
+            }
+            let Some(run) = self.launches.pop_front() else { return };
+            if let Some(failure) = failed_before(&run) {
+                fail(run.end, failure);
+                continue;
+            }
+            if let Err(refusal) = self.grow_scratch(run.program.scratch_bytes) {
+                self.refuse(run, refusal);
+                continue;
+            }
+            match recorder.launch(run, self.scratch.as_ref(), most) {
+                Ok(None) => {}
+                Ok(Some(rest)) => return self.launches.push_front(rest),
+                Err((refusal, run)) => self.refuse(run, refusal),
+            }
+        }
+    }
+
+    /// One buffer serves all launches, one after the other.
+    fn grow_scratch(&mut self, bytes: u64) -> Result<(), Refusal> {
+        let has = self.scratch.as_ref().map_or(0, wgpu::Buffer::size);
+        if bytes <= has {
+            return Ok(());
+        }
+        self.scratch = None;
+        self.opened.forget(has);
+        self.scratch = Some(self.opened.buffer(bytes.next_power_of_two().max(4096), BufferUsages::STORAGE, false)?);
+        Ok(())
+    }
+
+    fn fail_move(&self, done: crate::device::Done, refusal: Refusal) {
+        let outcome = Err(refusal.into_failure("a chunk's move", &self.name));
+        done(Report { elapsed_ns: 0, since_ns: 0, worker: 0, opaque: Vec::new(), outcome });
+    }
+
+    /// Reports everything in a batch as failed.
+    fn fail_batch(&mut self, batch: Batch, refusal: &Refusal) {
+        self.opened.forget(batch.kit.bytes());
+        batch.fail(&self.name, refusal, [&self.ups, &self.downs]);
+    }
+
+    /// Reports everything that waits as failed.
+    fn fail_all(&mut self, refusal: &Refusal) {
+        let launches = self.launches.drain(..).chain(self.parked.drain(..));
+        for run in launches.collect::<Vec<_>>() {
+            self.refuse(run, refusal.clone());
+        }
+        for up in std::mem::take(&mut self.uploads) {
+            self.ups.give(up.staging, false);
+        }
+        for down in std::mem::take(&mut self.downloads) {
+            self.fail_move(down.done, refusal.clone());
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let scratch = self.scratch.as_ref().map_or(0, wgpu::Buffer::size);
+        self.opened.forget(scratch + self.kits.iter().map(Kit::bytes).sum::<u64>());
+    }
+}
+
+impl Batch {
+    /// Reports everything in it as failed.
+    pub(super) fn fail(self, device: &str, refusal: &Refusal, [ups, downs]: [&Staging; 2]) {
+        for part in self.parts {
+            let task = part.end.as_ref().map_or("task", |end| end.kernel.name());
+            let failure: Failure = refusal.clone().into_failure(&format!("task {task}"), device);
+            match part.end {
+                Some(end) => fail(end, failure),
+                None => {
+                    part.tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner).failed.get_or_insert(failure);
+                }
+            }
+        }
+        self.ups.into_iter().for_each(|staging| ups.give(staging, false));
+        for (staging, down) in self.downs {
+            downs.give(staging, false);
+            let outcome = Err(refusal.clone().into_failure("a chunk's move", device));
+            (down.done)(Report { elapsed_ns: 0, since_ns: 0, worker: 0, opaque: Vec::new(), outcome });
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Measuring a session's devices.
+//!
+//! Owns: [`Session::calibrate`], [`Session::rates`]. Must not know: how anything is measured (cost). Invariant: what was measured is kept, and used
+//! from the next plan on.
+
+use std::sync::Arc;
+
+use super::Session;
+use super::driver::Inner;
+use super::members::{Member, speed};
+use crate::cost::{Calibration, GpuCalibration, Rates, calibrate, calibrate_gpu};
+use crate::device::DeviceKind;
+use crate::id::DeviceId;
+use crate::schedule::Event;
+
+impl Session {
+    /// Measures this machine's CPU and GPUs (under half a second each, on an idle machine), and keeps the rates.
+    pub fn calibrate(&self) {
+        self.discover();
+        self.calibrate_cpu();
+        for (index, member) in self.0.members.all().iter().enumerate().filter(|(_, m)| m.spec.gpu.is_some()) {
+            let (mut member, device) = (member.clone(), DeviceId::at(index));
+            if let Some(measured) = calibrate_gpu(&*member.device) {
+                self.0.learn_gpu(&mut member, &measured);
+                if let Some(link) = member.spec.link {
+                    self.0.apply(Event::Link { device, link }, |_| ());
+                }
+            }
+        }
+        self.save_costs();
+    }
+
+    pub(super) fn calibrate_cpu(&self) {
+        for member in self.0.members.all().iter().filter(|m| m.spec.kind == DeviceKind::Cpu) {
+            let threads = member.spec.workers as usize;
+            let Ok(pool) = rayon::ThreadPoolBuilder::new().num_threads(threads).build() else { continue };
+            let measured = calibrate(&pool, self.0.memory_limit / 4);
+            self.with_costs(|costs| costs.set_calibration(member.priced, measured));
+        }
+        self.save_costs();
+    }
+
+    /// A device's rates, as estimates use them for work never measured, and what was measured of a CPU by [`Session::calibrate`],
+    /// now or in an earlier run. `None` for an id that the session does not have.
+    #[must_use]
+    pub fn rates(&self, device: DeviceId) -> Option<(Rates, Option<Calibration>)> {
+        let priced = self.0.members.all().get(device.index())?.priced;
+        Some(self.with_costs(|costs| (costs.rates(priced), costs.calibration(priced).cloned())))
+    }
+
+    pub(super) fn calibrated(&self) -> bool {
+        let members = self.0.members.all();
+        self.with_costs(|costs| members.iter().filter(|m| m.spec.kind == DeviceKind::Cpu).all(|m| costs.calibrated(m.priced)))
+    }
+}
+
+impl Inner {
+    /// Keeps what was measured of a GPU: rates, samples of kernels, the link, whose speed goes into the member's spec.
+    pub(super) fn learn_gpu(self: &Arc<Self>, member: &mut Member, measured: &GpuCalibration) {
+        self.with_costs(|costs| {
+            costs.set_rates(member.priced, measured.rates);
+            for sample in &measured.kernels {
+                let id = costs.resolve(member.priced, &sample.kernel, sample.dtype);
+                sample.ns.iter().for_each(|&ns| costs.record(id, sample.work, ns));
+            }
+            let Some(links) = member.links else { return };
+            for (link, rate) in links.into_iter().zip(measured.link) {
+                let device = costs.device_of(link);
+                costs.set_rates(device, rate.into());
+            }
+            member.spec.link = Some(links.map(|link| speed(costs, link)));
+        });
+    }
+}

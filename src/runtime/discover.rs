@@ -1,0 +1,170 @@
+//! Finding the machine's GPUs, in the background.
+//!
+//! Owns: [`Discovery`]: whether it has begun, what came of it. Must not know: what GPUs are used for. Invariant: nobody waits for it but who asks
+//! to; work that ends sooner never starts it.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::driver::Inner;
+
+/// A GPU that is not used, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// Its name, as far as known.
+    pub name: String,
+    /// Why.
+    pub why: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The session has the devices that it was given, and no others.
+    Off,
+    NotYet,
+    Running,
+    Done,
+}
+
+/// The search for GPUs.
+pub(super) struct Discovery {
+    state: Mutex<(Stage, Vec<Absent>)>,
+    changed: Condvar,
+}
+
+impl Discovery {
+    pub(super) fn new(wanted: bool) -> Arc<Self> {
+        let stage = if wanted && cfg!(feature = "gpu") { Stage::NotYet } else { Stage::Off };
+        Arc::new(Self { state: Mutex::new((stage, Vec::new())), changed: Condvar::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Stage, Vec<Absent>)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it has yet to begin.
+    pub(super) fn is_due(&self) -> bool {
+        self.lock().0 == Stage::NotYet
+    }
+
+    /// Waits until it is over, at most this long; true if it is (or never was wanted).
+    pub(super) fn wait(&self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        let mut state = self.lock();
+        while state.0 == Stage::Running {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// In one line, why a session has no GPU.
+    pub(super) fn why_none(&self) -> String {
+        let state = self.lock();
+        match state.0 {
+            _ if !cfg!(feature = "gpu") => "none: this build computes on the CPU only (feature `gpu` is off)".into(),
+            Stage::Off => "none: the session was made without".into(),
+            Stage::NotYet => "not looked for: the work was too small to gain from one".into(),
+            Stage::Running => "not ready yet: it is still being opened".into(),
+            Stage::Done if state.1.is_empty() => "none: no Vulkan, Metal or DX12 adapter found".into(),
+            Stage::Done => {
+                let each: Vec<String> = state.1.iter().map(|a| format!("{}: {}", a.name, a.why)).collect();
+                format!("none: {}", each.join("; "))
+            }
+        }
+    }
+
+    /// GPUs that are not used.
+    pub(super) fn absent(&self) -> Vec<Absent> {
+        self.lock().1.clone()
+    }
+
+    #[cfg(feature = "gpu")]
+    fn end(&self, mut absent: Vec<Absent>) {
+        let mut state = self.lock();
+        state.0 = Stage::Done;
+        state.1.append(&mut absent);
+        self.changed.notify_all();
+    }
+}
+
+#[cfg(not(feature = "gpu"))]
+impl Inner {
+    /// This build has no GPUs.
+    pub(super) fn begin_discovery(self: &Arc<Self>) {}
+}
+
+#[cfg(feature = "gpu")]
+impl Inner {
+    /// Starts looking for GPUs, once.
+    pub(super) fn begin_discovery(self: &Arc<Self>) {
+        {
+            let mut state = self.discovery.lock();
+            if state.0 != Stage::NotYet {
+                return;
+            }
+            state.0 = Stage::Running;
+        }
+        let (session, discovery) = (Arc::downgrade(self), self.discovery.clone());
+        let (staging, settings) = (staging_bytes(self.memory_limit), self.settings.clone());
+        let body = move || {
+            // Whatever a driver does here, whoever waits for the end of the search must hear of it.
+            let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| search(&session, &settings, staging)));
+            let panicked = |_| vec![Absent { name: "GPUs".into(), why: "a driver panicked while they were looked for".into() }];
+            discovery.end(found.unwrap_or_else(panicked));
+        };
+        if let Err(error) = std::thread::Builder::new().name("chunkwise-gpus".into()).spawn(body) {
+            self.discovery.end(vec![Absent { name: "GPUs".into(), why: format!("no thread to look for them: {error}") }]);
+        }
+    }
+}
+
+/// Host memory for chunks on their way: a small part of what the session may use.
+#[cfg(feature = "gpu")]
+fn staging_bytes(memory_limit: u64) -> u64 {
+    (memory_limit / 32).clamp(8 << 20, 512 << 20)
+}
+
+#[cfg(feature = "gpu")]
+fn search(session: &std::sync::Weak<Inner>, settings: &super::builder::Settings, staging: u64) -> Vec<Absent> {
+    use super::members::Member;
+    use crate::cost::calibrate_gpu;
+    use crate::device::{Device, gpu};
+    use crate::id::SpaceId;
+
+    let (mut absent, mut number) = (Vec::new(), 0u16);
+    for adapter in gpu::known(settings.allow_software) {
+        let not_used = |why: String| Absent { name: adapter.to_string(), why };
+        if let Some(why) = adapter.unusable.clone() {
+            absent.push(not_used(why));
+            continue;
+        }
+        let opened = gpu::Gpu::open(&adapter, &format!("gpu{number}"), SpaceId(number + 1), staging);
+        let device: Arc<dyn Device> = match opened {
+            Ok(gpu) => Arc::new(gpu),
+            Err(error) => {
+                absent.push(not_used(error.to_string()));
+                continue;
+            }
+        };
+        let Some(inner) = session.upgrade() else { return absent };
+        let mut member = inner.with_costs(|costs| Member::new(device, costs));
+        if settings.calibrate && !inner.with_costs(|costs| costs.calibrated(member.priced)) {
+            drop(inner); // a session that ends meanwhile need not wait for this
+            let Some(measured) = calibrate_gpu(&*member.device) else {
+                absent.push(not_used("it did not answer while its speed was measured".into()));
+                continue;
+            };
+            let Some(inner) = session.upgrade() else { return absent };
+            inner.learn_gpu(&mut member, &measured);
+            inner.join(member);
+        } else {
+            inner.join(member);
+        }
+        number += 1;
+    }
+    absent
+}

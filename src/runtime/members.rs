@@ -1,0 +1,101 @@
+//! The devices of a session, which may become more while it works.
+//!
+//! Owns: [`Members`], [`Member`]; how a device joins. Must not know: how devices are found (discover.rs). Invariant: a device is in the list
+//! before the scheduler hears of it, and stays there; ids are places in the list.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::driver::Inner;
+use crate::cost::{CostId, CostModel, DeviceKey, LinkRate, PricedId, Rates};
+use crate::device::{Device, DeviceKind, DeviceSpec, LinkSpec};
+use crate::id::{DeviceId, SpaceId};
+use crate::schedule::Event;
+
+/// A device, and where its costs are kept.
+#[derive(Clone)]
+pub(super) struct Member {
+    pub(super) device: Arc<dyn Device>,
+    pub(super) spec: DeviceSpec,
+    pub(super) priced: PricedId,
+    /// The links to its memory and back, where that is a GPU's.
+    pub(super) links: Option<[CostId; 2]>,
+}
+
+/// The list: a snapshot for whoever asks.
+#[derive(Default)]
+pub(super) struct Members(RwLock<Arc<Vec<Member>>>);
+
+impl Members {
+    pub(super) fn all(&self) -> Arc<Vec<Member>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn push(&self, member: Member) -> DeviceId {
+        let mut list = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = list.to_vec();
+        all.push(member);
+        *list = Arc::new(all);
+        DeviceId::at(list.len() - 1)
+    }
+}
+
+impl Member {
+    /// The device, with the costs that are known of its model. The speed of a measured link replaces that of its spec.
+    pub(super) fn new(device: Arc<dyn Device>, costs: &mut CostModel) -> Self {
+        let mut spec = device.spec().clone();
+        let (key, rates) = match spec.kind {
+            DeviceKind::Cpu => (format!("{}: {}", spec.name, spec.model), Rates::CPU),
+            // Equal GPUs are one model.
+            DeviceKind::Gpu => (format!("gpu: {}", spec.model), Rates::GPU),
+            DeviceKind::Io => (format!("{}: {}", spec.name, spec.model), Rates::IO),
+        };
+        let priced = costs.device(&DeviceKey::new(key), rates);
+        let links = spec.gpu.map(|_| {
+            let link = |from: &str, to: &str, costs: &mut CostModel| costs.link(from, to, LinkRate::UNMEASURED);
+            [link("host", &spec.model, costs), link(&spec.model, "host", costs)]
+        });
+        let mut member = Self { device, spec: spec.clone(), priced, links };
+        if let Some(links) = member.links.filter(|l| costs.calibrated(costs.device_of(l[0]))) {
+            spec.link = Some(links.map(|link| speed(costs, link)));
+            member.spec = spec;
+        }
+        member
+    }
+}
+
+/// A link's speed, as the scheduler wants it.
+pub(super) fn speed(costs: &CostModel, link: CostId) -> LinkSpec {
+    let rates = costs.rates(costs.device_of(link));
+    LinkSpec { latency_ns: rates.launch_ns as u64, bytes_per_s: rates.bytes_per_s }
+}
+
+impl Inner {
+    /// Takes a device in: graphs that are under way may use it from now on.
+    pub(super) fn join(self: &Arc<Self>, member: Member) {
+        let (spec, memory) = (member.spec.clone(), member.device.memory_bytes());
+        self.with_events(|state, events| {
+            let id = self.members.push(member.clone());
+            if let Some(bytes) = memory {
+                let bytes = self.settings.gpu_memory_limit.map_or(bytes, |limit| limit.min(bytes));
+                events.push_back(Event::MemoryLimit { space: spec.space, bytes });
+            }
+            events.push_back(Event::DeviceJoined { device: id, spec });
+            self.with_costs(|costs| {
+                for (&graph, run) in &mut state.runs {
+                    let estimates = run.priced.extend(&run.graph, id, &member, costs);
+                    events.push_back(Event::Priced { graph, estimates });
+                }
+            });
+        });
+    }
+
+    /// The device whose own memory this space is.
+    pub(super) fn device_of(&self, space: SpaceId) -> Option<Arc<dyn Device>> {
+        let all = self.members.all();
+        all.iter().find(|m| m.spec.space == space && m.spec.link.is_some()).map(|m| m.device.clone())
+    }
+
+    pub(super) fn with_costs<R>(&self, with: impl FnOnce(&mut CostModel) -> R) -> R {
+        with(&mut self.costs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

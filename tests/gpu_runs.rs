@@ -1,0 +1,259 @@
+//! Whole computations on a GPU: every workload and dtype, placement by cost, residency, what is submitted and what is left.
+//!
+//! Owns: what a user relies on when a session has a GPU. Must not know: shaders (tests/shaders.rs, tests/gpu_kernels.rs). Invariant: which device ran
+//! what is read from the device's own counters and the run's record, never guessed from times.
+#![cfg(feature = "gpu")]
+
+#[path = "harness/gpu.rs"]
+mod harness;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chunkwise::device::gpu::Gpu;
+use chunkwise::device::{Body, Cpu, Device, DeviceSpec, Failure, IoLane, Launch, Move, Report};
+use chunkwise::id::{DeviceId, SpaceId};
+use chunkwise::prelude::*;
+use chunkwise::shape::Float;
+use harness::{
+    WORKLOADS, adapter, assert_alike, believe, cholesky, compute, gpu, matvec, residual, session, settled, tasks_on,
+};
+
+const GPU: DeviceId = DeviceId(2);
+
+fn everything_runs<T: Float + ndarray::LinalgScalar>() {
+    let (Some(gpu), cpu) = (gpu(), session(Placement::Cpu, &[])) else { return };
+    if T::DTYPE.bytes() == 8 && !gpu.spec().gpu.is_some_and(|g| g.f64) {
+        return; // tests of work that the GPU cannot do are below
+    }
+    let on_gpu = session(Placement::Gpu, &[gpu]);
+    for name in WORKLOADS {
+        let before = on_gpu.counters(GPU);
+        let (found, run) = compute::<T>(name, &on_gpu).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let (wanted, _) = compute::<T>(name, &cpu).unwrap_or_else(|e| panic!("{name} on the CPU: {e}"));
+        assert_alike::<T>(name, &found, &wanted);
+        let launches = on_gpu.counters(GPU).launches - before.launches;
+        assert_eq!(launches as usize, tasks_on(&run, "gpu0"), "{name}: {:?}", run.placement());
+        let small = run.tasks() - launches as usize; // sums of sums
+        assert!(launches > 0 && (small == 0 || name == "mean"), "{name}: {:?}", run.placement());
+    }
+    settled(&on_gpu);
+}
+
+#[test]
+fn every_workload_runs_on_the_gpu_in_f32() {
+    everything_runs::<f32>();
+}
+
+#[test]
+fn every_workload_runs_on_the_gpu_in_f64() {
+    everything_runs::<f64>();
+}
+
+/// A CPU whose bodies of kernels with a GPU half are taken out.
+struct Bodiless(Cpu);
+
+impl Device for Bodiless {
+    fn spec(&self) -> &DeviceSpec {
+        self.0.spec()
+    }
+    fn launch(&self, launch: Launch) {
+        let taken = ["mandelbrot", "gemv", "block_sum", "gemm", "syrk", "trsm", "potrf"].contains(&launch.kernel.name());
+        if !taken || matches!(launch.body, Body::Pack { .. }) {
+            return self.0.launch(launch);
+        }
+        let outcome = Err(Failure::Panic("this body was taken out".into()));
+        (launch.done)(Report { elapsed_ns: 1, since_ns: 0, worker: 0, opaque: Vec::new(), outcome });
+    }
+    fn transfer(&self, mv: Move) {
+        self.0.transfer(mv);
+    }
+}
+
+#[test]
+fn no_launch_falls_back_to_the_cpu_unseen() {
+    let Some(gpu) = gpu() else { return };
+    let with = |more: Vec<Arc<dyn Device>>| {
+        let mut devices: Vec<Arc<dyn Device>> = vec![Arc::new(Bodiless(Cpu::new(1).expect("pool"))), Arc::new(IoLane::new())];
+        devices.extend(more);
+        let gpu = if devices.len() > 2 { Placement::Gpu } else { Placement::Auto };
+        Session::builder().devices(devices).placement(gpu).cache_dir("").build().expect("a session")
+    };
+    let (without, session) = (with(vec![]), with(vec![gpu]));
+    for name in WORKLOADS {
+        compute::<f32>(name, &session).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let error = compute::<f32>(name, &without).expect_err("there is no body").to_string();
+        assert!(error.contains("taken out"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn placement_follows_the_costs_and_both_devices_share_a_factorisation() {
+    let Some(gpu) = gpu() else { return };
+    // (CPU, GPU) operations a second, and who is to run gemm tasks.
+    for (cpu, gpu_rate, expected) in [(1e3, 1e12, "gpu0"), (1e12, 1e3, "cpu")] {
+        let session = session(Placement::Auto, &[gpu.clone()]);
+        believe(&session, 0, cpu);
+        believe(&session, 2, gpu_rate);
+        for name in ["cholesky", "matvec", "mandelbrot"] {
+            let (_, run) = compute::<f32>(name, &session).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(tasks_on(&run, expected), run.tasks(), "{name}: {:?}", run.placement());
+        }
+    }
+    let session = session(Placement::Auto, &[gpu]);
+    believe(&session, 0, 2e6);
+    believe(&session, 2, 2e6);
+    let (l, run) = cholesky::<f32>(&session, 200, 25).and_then(|l| l.run()).expect("both work");
+    assert!(residual::<f32>(&l.mapv(f64::from)) < 1.0);
+    assert!(tasks_on(&run, "cpu") > 3 && tasks_on(&run, "gpu0") > 3, "{:?}", run.placement());
+    assert!(run.bytes_moved > 0 && !run.moves.is_empty());
+}
+
+#[test]
+fn a_software_adapter_is_used_only_if_allowed() {
+    if adapter().is_none() {
+        return;
+    }
+    let build = |allow| Session::builder().threads(1).placement(Placement::Gpu).allow_software(allow).cache_dir("").build();
+    let software = adapter().is_some_and(|a| a.kind == chunkwise::device::gpu::AdapterKind::Software);
+    if software {
+        let error = build(false).expect_err("refused").to_string();
+        assert!(error.contains("CPU's own cores"), "{error}");
+    }
+    let session = build(true).expect("allowed");
+    let spec = session.devices().into_iter().find(|d| d.name == "gpu0").expect("found and measured");
+    let [up, down] = spec.link.expect("a link");
+    assert!(up.bytes_per_s > 1e6 && down.bytes_per_s > 1e6, "{spec:?}");
+    let (rates, _) = session.rates(GPU).expect("rates");
+    assert!(rates.f32_flops > 1e6 && rates.bytes_per_s > 1e6 && rates != chunkwise::cost::Rates::GPU, "{rates:?}");
+}
+
+#[test]
+fn chunks_stay_on_the_gpu_between_repeats() {
+    let Some(gpu) = gpu() else { return };
+    let session = session(Placement::Gpu, &[gpu]);
+    let y = matvec::<f32>(&session).expect("shapes fit");
+    let moved = |_| y.run().expect("runs").1.moves.iter().filter(|m| m.upload).map(|m| m.bytes).sum::<u64>();
+    let uploads: Vec<u64> = (0..3).map(moved).collect();
+    assert_eq!(uploads, [4 * (203 * 150 + 150), 0, 0], "bytes uploaded by each repeat");
+    settled(&session);
+}
+
+#[test]
+fn tiny_launches_are_submitted_together_and_leave_nothing() {
+    let Some(gpu) = gpu() else { return };
+    let session = session(Placement::Gpu, &[gpu]);
+    cholesky::<f32>(&session, 12, 4).and_then(|l| l.run()).expect("pipelines are compiled");
+    let before = session.counters(GPU);
+    let (l, run) = cholesky::<f32>(&session, 152, 4).and_then(|l| l.run()).expect("9880 launches");
+    let after = session.counters(GPU);
+    assert!(residual::<f32>(&l.mapv(f64::from)) < 1.0);
+    let (launches, submissions) = (after.launches - before.launches, after.submissions - before.submissions);
+    assert_eq!(launches, 38 * 39 * 40 / 6);
+    assert_eq!(launches as usize, run.tasks());
+    let downloads = after.downloads - before.downloads;
+    assert_eq!(downloads, 38 * 39 / 2, "each tile of L once");
+    assert!(
+        submissions <= launches / 16 + downloads,
+        "{submissions} submissions for {launches} launches, {downloads} downloads"
+    );
+    settled(&session);
+}
+
+#[test]
+fn long_iterations_are_cut_into_short_submissions() {
+    let Some(gpu) = gpu() else { return };
+    let (session, cpu) = (session(Placement::Gpu, &[gpu]), session(Placement::Cpu, &[]));
+    let inside = |session: &Session| {
+        let counts = Mandelbrot::new(16, 16).window(-0.1, 0.1, -0.1, 0.1).iterations(1_000_000).counts::<f32>()?;
+        counts.in_session(session).compute()
+    };
+    let found = inside(&session).expect("a million steps");
+    assert_eq!(found, inside(&cpu).expect("on the CPU"));
+    assert!(found.iter().all(|&count| count == 1_000_000));
+    assert!(session.counters(GPU).submissions >= 3, "{:?}", session.counters(GPU));
+}
+
+#[test]
+fn what_the_gpu_cannot_do_is_said_or_done_elsewhere() {
+    let Some(adapter) = adapter() else { return };
+    let open = |facts: fn(&mut chunkwise::kernel::GpuFacts)| {
+        let gpu = Gpu::open(&adapter, "gpu0", SpaceId(1), 8 << 20).expect("opens");
+        Arc::new(gpu.with_facts(facts)) as Arc<dyn Device>
+    };
+    let no_f64 = open(|facts| facts.f64 = false);
+    let small = open(|facts| facts.binding_bytes = 4096);
+    for (device, word) in [(no_f64, "--dtype f32"), (small, "--chunk")] {
+        let error = compute::<f64>("cholesky", &session(Placement::Gpu, &[device.clone()])).expect_err("cannot").to_string();
+        assert!(error.contains(word) && error.contains("gpu0"), "{error}");
+        let auto = session(Placement::Auto, &[device]);
+        let (l, run) = compute::<f64>("cholesky", &auto).expect("the CPU does it");
+        assert!(residual::<f64>(&l) < 1.0 && tasks_on(&run, "gpu0") == 0);
+        assert!(run.idle.iter().any(|(name, why)| name == "gpu0" && why.contains(word)), "{:?}", run.idle);
+    }
+}
+
+#[test]
+fn empty_and_tiny_arrays_are_right() {
+    let Some(gpu) = gpu() else { return };
+    let session = session(Placement::Gpu, &[gpu]);
+    let counts = |h, w| Mandelbrot::new(h, w).counts::<f32>().map(|c| c.in_session(&session)).and_then(|c| c.compute());
+    assert_eq!(counts(0, 5).expect("empty").len(), 0);
+    assert_eq!(counts(1, 1).expect("one").len(), 1);
+    let one = Array::from(ndarray::arr2(&[[4.0f32]])).in_session(&session).cholesky().compute().expect("one");
+    assert_eq!(one, ndarray::arr2(&[[2.0f32]]).into_dyn());
+    let empty = Array::from(ndarray::Array2::<f32>::zeros((0, 0))).in_session(&session).cholesky().compute().expect("none");
+    assert_eq!(empty.len(), 0);
+    let mean = Array::from(ndarray::Array1::<f32>::zeros(0)).in_session(&session).mean().compute_scalar().expect("no number");
+    assert!(mean.is_nan());
+}
+
+#[test]
+fn a_bad_pivot_is_named_as_on_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    let session = session(Placement::Gpu, &[gpu]);
+    for (row, value) in [(0, -1.0), (77, -1000.0), (149, f32::NAN)] {
+        let mut a = harness::spd::<f32>(150);
+        a[[row, row]] = value;
+        let l = Array::from(a).in_session(&session).try_chunks(40).and_then(|a| a.try_cholesky()).expect("square");
+        match l.compute().expect_err("not positive definite") {
+            Error::NotPositiveDefinite { row: found, pivot } => {
+                assert!(found == row as u64 && !(pivot > 0.0), "row {found}, pivot {pivot}, wanted row {row}");
+            }
+            other => panic!("{other}"),
+        }
+        cholesky::<f32>(&session, 90, 40).and_then(|l| l.compute()).expect("the next one works");
+    }
+    settled(&session);
+}
+
+#[test]
+fn two_sessions_share_an_adapter() {
+    let (Some(one), Some(two)) = (gpu(), gpu()) else { return };
+    let threads = [one, two].map(|gpu| {
+        std::thread::spawn(move || {
+            let session = session(Placement::Gpu, &[gpu]);
+            for name in WORKLOADS {
+                compute::<f32>(name, &session).unwrap_or_else(|e| panic!("{name}: {e}"));
+            }
+        })
+    });
+    threads.into_iter().for_each(|t| t.join().expect("both sessions work"));
+}
+
+#[test]
+fn buffers_are_given_back() {
+    let Some(gpu) = gpu() else { return };
+    let counters = |gpu: &Gpu| gpu.counters().bytes;
+    {
+        let session = session(Placement::Gpu, &[gpu.clone()]);
+        for name in WORKLOADS {
+            compute::<f32>(name, &session).unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
+        assert!(counters(&gpu) > 0);
+        settled(&session);
+    }
+    // The session is gone; its chunks go with it. Staging and the service's own buffers stay with the device: a few megabytes.
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(counters(&gpu) < 8 << 20, "{} bytes are left", counters(&gpu));
+}
