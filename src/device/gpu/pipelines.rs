@@ -116,7 +116,7 @@ impl Pipelines {
 
     fn compile(
         &self,
-        (name, wide, entry, scratch, faults): Key,
+        (_, wide, entry, scratch, faults): Key,
         shader: &'static Shader,
     ) -> Result<wgpu::ComputePipeline, Refusal> {
         let group = self.layout([shader.inputs, shader.outputs, u32::from(scratch), u32::from(faults)])?;
