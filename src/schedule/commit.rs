@@ -24,13 +24,16 @@ impl Scheduler {
         let pooled = |value: ValueId| !(job.graph.window_id(value).is_some() && job.has_free_window(value));
         for (index, (value, form)) in self.wanted_inputs(id, task, at).enumerate() {
             let earlier = || self.wanted_inputs(id, task, at).take(index).filter(|o| o.0 == value);
-            if job.find(value, space, form).is_some() || earlier().any(|o| o.1 == form) {
+            let there = job.find(value, space, form).is_some() || form == Form::Plain && self.kept(job, value, space);
+            if there || earlier().any(|o| o.1 == form) {
                 continue;
             }
             if form != Form::Plain {
                 add(space, job.replica_bytes(value, form, task));
             }
-            if job.is_in(value, space) || earlier().next().is_some() {
+            // Of a packed form that is there, the plain value may have been evicted.
+            let counted = earlier().any(|o| job.find(value, space, o.1).is_none());
+            if self.has(job, value, space) || counted {
                 continue;
             }
             if space != HOST || pooled(value) {
@@ -150,6 +153,15 @@ impl Scheduler {
         if let Some(at) = job.find(value, space, form) {
             return at;
         }
+        if form == Form::Plain
+            && let Some(at) = self.adopt(id, value, space, by)
+        {
+            return at;
+        }
+        let job = &self.jobs[&id];
+        if let Some(chunk) = job.chunk(value).filter(|_| space != HOST) {
+            self.sources.copied(chunk, space);
+        }
         let place = if form == Form::Plain && space == HOST && job.has_free_window(value) {
             Place::Home
         } else {
@@ -193,6 +205,10 @@ impl Scheduler {
             job.replica_mut(to).arrival = Arrival::Coming;
             let far = if space == HOST { job.replica(from).space } else { space };
             let bytes = job.graph.bytes(value);
+            let evicts = match job.replica(from) {
+                Replica { leaving: true, place: Place::Buffer(buffer), .. } => self.memory.size(*buffer),
+                _ => 0,
+            };
             if form != Form::Plain {
                 self.devices[device.index()].launchable.push_front(Item::Pack(id, value, to));
                 continue;
@@ -203,8 +219,9 @@ impl Scheduler {
             let device = &mut self.devices[link_of];
             let ns = device.spec.link.map_or(0, |link| link[usize::from(!upload)].transfer_ns(bytes));
             let link = &mut device.links[usize::from(!upload)];
-            link.queue.push_back(Crossing { graph: id, value, from, to, ns });
+            link.queue.push_back(Crossing { graph: id, value, from, to, ns, evicts });
             link.queued_ns += ns;
+            link.evicted += evicts;
             self.took_off(id);
             self.next_crossing(DeviceId::at(link_of), upload, actions);
         }
@@ -238,13 +255,15 @@ impl Scheduler {
             return;
         };
         let Some((_, crossing)) = self.devices[device].links[direction].current.take() else { return };
-        let Crossing { graph: id, value, from, to, .. } = crossing;
+        let Crossing { graph: id, value, from, to, evicts, .. } = crossing;
+        self.devices[device].links[direction].evicted -= evicts;
         self.landed(id);
         if let Some(job) = self.jobs.get_mut(&id) {
-            job.replica_mut(from).pins -= 1;
-            job.replica_mut(to).pins -= 1;
             job.replica_mut(to).arrival = if arrived { Arrival::Ready } else { Arrival::Wanted };
             job.count_home(value);
+            self.release(id, value, from);
+            self.release(id, value, to);
+            self.left(id, value, from, arrived);
             self.arrived(id, value, actions);
             self.drop_if_unused(id, value);
             self.finish_if_over(id, actions);
@@ -294,6 +313,17 @@ impl Scheduler {
         self.devices[at.index()].committed_ns -= estimate_ns;
         let launch = self.take_off(at, id, Item::Task(id, task), estimate_ns, operands);
         actions.push(Action::Run { launch, graph: id, task, device: at });
+    }
+
+    /// Whether a committed task still fits its device's space: since the commit, a fault may have given new readers to an old
+    /// value whose bytes the task was to take over.
+    pub(super) fn still_fits(&mut self, id: GraphId, task: TaskId, at: DeviceId, actions: &mut Vec<Action>) -> bool {
+        let (space, job) = (self.devices[at.index()].spec.space, &self.jobs[&id]);
+        let placed = |value: ValueId| job.find_spare(value, space).or(job.find(value, space, Form::Plain)).is_some();
+        let graph = &job.graph;
+        let outputs = graph.outputs(task).iter().filter(|o| !placed(o.value) && self.donation(id, o, space).is_none());
+        let bytes = outputs.map(|o| class(graph.bytes(o.value))).sum();
+        space == HOST || bytes == 0 || self.make_room(space, bytes, Some((id, task)), actions)
     }
 
     /// The place of an output, and from where its old value is copied in, if it is not there already.

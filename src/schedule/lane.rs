@@ -34,6 +34,8 @@ pub(super) struct Crossing {
     pub(super) from: u32,
     pub(super) to: u32,
     pub(super) ns: u64,
+    /// Bytes that are evicted when it has arrived.
+    pub(super) evicts: u64,
 }
 
 /// One direction of a link: moves one value at a time.
@@ -45,6 +47,8 @@ pub(super) struct Link {
     pub(super) queued_ns: u64,
     /// Moves that queued tasks will ask for.
     pub(super) planned_ns: u64,
+    /// Bytes that will be evicted when they have arrived: of the current move and the queue.
+    pub(super) evicted: u64,
 }
 
 impl Link {
@@ -164,15 +168,19 @@ impl Device {
     pub(super) fn started(&mut self, now: u64, estimate: u64) {
         self.running += 1;
         self.running_until += u128::from(now.saturating_add(estimate));
-        self.launched_ns = self.launched_ns.saturating_add(estimate);
-        self.busy_until = self.busy_until.max(now).saturating_add(estimate / self.workers());
+        if self.in_order {
+            self.launched_ns = self.launched_ns.saturating_add(estimate);
+            self.busy_until = self.busy_until.max(now).saturating_add(estimate / self.workers());
+        }
     }
 
     pub(super) fn ended(&mut self, now: u64, started: u64, estimate: u64) {
         self.running -= 1;
         self.running_until -= u128::from(started.saturating_add(estimate));
-        self.launched_ns = if self.running == 0 { 0 } else { self.launched_ns.saturating_sub(estimate) };
-        self.busy_until = now.saturating_add(self.launched_ns / self.workers());
+        if self.in_order {
+            self.launched_ns = if self.running == 0 { 0 } else { self.launched_ns.saturating_sub(estimate) };
+            self.busy_until = now.saturating_add(self.launched_ns / self.workers());
+        }
     }
 
     fn workers(&self) -> u64 {
