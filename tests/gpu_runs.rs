@@ -136,6 +136,13 @@ fn chunks_stay_on_the_gpu_between_repeats() {
     let moved = |_| y.run().expect("runs").1.moves.iter().filter(|m| m.upload).map(|m| m.bytes).sum::<u64>();
     let uploads: Vec<u64> = (0..3).map(moved).collect();
     assert_eq!(uploads, [4 * (203 * 150 + 150), 0, 0], "bytes uploaded by each repeat");
+    session.forget_copies();
+    assert_eq!(moved(4), uploads[0], "after they were forgotten");
+    let bytes = session.counters(GPU).bytes;
+    drop(y);
+    // The next run tells the session that the matrix is gone, and its chunks are free for others.
+    compute::<f32>("matvec", &session).expect("another matrix");
+    assert!(session.counters(GPU).bytes <= bytes + 1000, "{} then {}", bytes, session.counters(GPU).bytes);
     settled(&session);
 }
 
@@ -144,6 +151,8 @@ fn tiny_launches_are_submitted_together_and_leave_nothing() {
     let Some(gpu) = gpu() else { return };
     let session = session(Placement::Gpu, &[gpu]);
     cholesky::<f32>(&session, 12, 4).and_then(|l| l.run()).expect("pipelines are compiled");
+    // The first run teaches what a launch takes: so little that many are given out at once.
+    cholesky::<f32>(&session, 152, 4).and_then(|l| l.run()).expect("9880 launches");
     let before = session.counters(GPU);
     let (l, run) = cholesky::<f32>(&session, 152, 4).and_then(|l| l.run()).expect("9880 launches");
     let after = session.counters(GPU);
