@@ -239,7 +239,7 @@ impl<'a> Recorder<'a> {
         scratch: Option<&wgpu::Buffer>,
         most: f64,
     ) -> Result<Option<Box<Running>>, (Refusal, Box<Running>)> {
-        let group = match self.bind(&run, scratch) {
+        let group = match self.bind(&mut run, scratch) {
             Ok(group) => group,
             Err(refusal) => return Err((refusal, run)),
         };
@@ -264,7 +264,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// The bind group of a launch, and the old values in its outputs.
-    fn bind(&mut self, run: &Running, scratch: Option<&wgpu::Buffer>) -> Result<wgpu::BindGroup, Refusal> {
+    fn bind(&mut self, run: &mut Running, scratch: Option<&wgpu::Buffer>) -> Result<wgpu::BindGroup, Refusal> {
         let shader = run.program.shader;
         let layout = self.pipelines.layout([
             shader.inputs,
@@ -292,7 +292,8 @@ impl<'a> Recorder<'a> {
             .collect();
         let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries };
         let group = self.opened.device.create_bind_group(&descriptor);
-        for (from, to, bytes) in &run.copy_in {
+        // Once: a launch that goes on in another submission must find what it wrote.
+        for (from, to, bytes) in std::mem::take(&mut run.copy_in) {
             self.pass = None;
             self.encoder.copy_buffer_to_buffer(from.buffer()?, 0, to.buffer()?, 0, bytes.next_multiple_of(4));
         }
