@@ -90,6 +90,10 @@ impl<'a> Lanes<'a> {
                         (session, prepared)
                     }
                 };
+                if lane.state == State::Resident {
+                    // As in a cold session, a run goes before that does not count: threads awake, caches warm.
+                    prepared()?;
+                }
                 let done = prepared()?;
                 let sample = sample(&session, job, &done, &reference);
                 // A cold session has had its one run: it ends here, outside the clock.

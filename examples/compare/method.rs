@@ -64,7 +64,8 @@ fn timing(study: &Study) -> Vec<Answer> {
     let settings = &study.settings;
     let warm_up = format!(
         "The reference run and up to {WARM_UP} rounds are discarded (compare.json keeps the rounds' times as `warm_up`): threads are \
-         started, caches warm, shaders compiled, predictions learned, for every column alike."
+         started, caches warm, shaders compiled, predictions learned, for every column alike. And each run that counts follows at once \
+         on one of the same column that does not, so that all find threads awake and clocks up."
     );
     let order = format!(
         "In each round every column runs once, in an order shuffled anew (seed {}), so that drift of clocks and temperature hits all \
