@@ -8,15 +8,11 @@ use std::cell::RefCell;
 use chunkwise::device::DeviceKind;
 use chunkwise::{Error, Placement, Session};
 
-use crate::common::TemporaryFolder;
 use crate::measure::{Entrant, Lane, Sample, State};
 use crate::work::{Done, Job, Prepared, Reference};
 
 /// How sessions are opened: where tasks may run, and how many CPU threads (`None`: as many as the flags say).
 pub type Open<'a> = dyn Fn(Placement, Option<usize>) -> Result<Session, Error> + 'a;
-
-/// The size of the run that readies a cold session: small, yet cut and placed like any other.
-const READYING_SIZE: usize = 64;
 
 /// The sessions of all lanes. A lane keeps its session from row to row; one that failed gets a new one.
 pub struct Lanes<'a> {
@@ -64,22 +60,21 @@ impl<'a> Lanes<'a> {
         }
     }
 
-    /// A session in which nothing of any input is on a device. It has run the workload once, at a tiny size: shaders are compiled and
-    /// threads started, as in a program that has been at work for a while. Here is the one place that makes a run cold.
-    fn cold_session(&self, lane: Lane, job: &Job, folder: &TemporaryFolder) -> Result<Session, Error> {
+    /// A session in which nothing of the input is on a device. It has run the same work once on other data: shaders are compiled, threads
+    /// started and buffers made, as in a program that has been at work for a while. Here is the one place that makes a run cold.
+    fn cold_session(&self, lane: Lane, twin: &Job) -> Result<Session, Error> {
         let session = self.open(lane)?;
-        Job::new(job.workload, (job.dtype, READYING_SIZE, None), &session, folder)?.prepare(&session)?()?;
+        twin.prepare(&session)?()?;
         Ok(session)
     }
 
-    /// The lanes, ready to run `job`; results are compared with `reference`.
-    pub fn entrants<'j>(
-        &'j self,
-        lanes: &[Lane],
-        job: &'j Job,
-        reference: &Reference,
-        folder: &'j TemporaryFolder,
-    ) -> Vec<Entrant<'j>> {
+    /// Whether some lane is cold, so that entrants need a twin of the job.
+    pub fn needs_twin(&self) -> bool {
+        self.kept.iter().any(|k| k.0.state == State::Cold)
+    }
+
+    /// The lanes, ready to run `job`; results are compared with `reference`. `twin` is the same work on other data.
+    pub fn entrants<'j>(&'j self, lanes: &[Lane], (job, twin): (&'j Job, &'j Job), reference: &Reference) -> Vec<Entrant<'j>> {
         let entrant = |&lane: &Lane| {
             let reference = reference.clone();
             let mut ready: Option<(Session, Prepared)> = None;
@@ -88,13 +83,17 @@ impl<'a> Lanes<'a> {
                     Some(ready) => ready,
                     None => {
                         let session = match lane.state {
-                            State::Cold => self.cold_session(lane, job, folder)?,
+                            State::Cold => self.cold_session(lane, twin)?,
                             State::Resident => self.session(lane)?,
                         };
                         let prepared = job.prepare(&session)?;
                         (session, prepared)
                     }
                 };
+                if lane.state == State::Resident {
+                    // As in a cold session, a run goes before that does not count: threads awake, caches warm.
+                    prepared()?;
+                }
                 let done = prepared()?;
                 let sample = sample(&session, job, &done, &reference);
                 // A cold session has had its one run: it ends here, outside the clock.

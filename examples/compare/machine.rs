@@ -48,6 +48,8 @@ pub struct Machine {
     pub memory_limit_bytes: u64,
     /// Names of the GPU devices that took part.
     pub gpus: Vec<String>,
+    /// Why no GPU took part, if so.
+    pub no_gpu: Option<String>,
     /// All adapters found, also those that did not take part.
     pub adapters: Vec<Adapter>,
     /// Operating system and architecture.
@@ -86,6 +88,7 @@ impl Machine {
             available_memory_bytes: system::available_memory(),
             memory_limit_bytes: session.memory_limit(),
             gpus: gpus.map(|d| format!("{}: {}", d.name, d.model)).collect(),
+            no_gpu: None,
             adapters,
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             kernel: first_word("/proc/sys/kernel/osrelease"),

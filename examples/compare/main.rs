@@ -101,11 +101,16 @@ fn compare(args: Args) -> Outcome {
     let plan = Plan::new(&wishes(&args));
     let open = |placement: Placement, threads: Option<usize>| -> Result<Session, Error> {
         let threads = threads.or(args.common.threads);
-        open_session(&CommonArgs { device: placement, threads, ..args.common.clone() })
+        let session = open_session(&CommonArgs { device: placement, threads, ..args.common.clone() })?;
+        if placement != Placement::Cpu {
+            session.discover(); // GPUs join before any clock runs, not meanwhile
+        }
+        Ok(session)
     };
-    let gpu = gpu_placement(&args.common, &open)?;
-    let look = open(if gpu.is_some() { Placement::Auto } else { Placement::Cpu }, None)?;
-    let machine = Machine::look(&look, machine::adapters(allow_software(&args.common)))?;
+    let look = open(args.common.device, None)?; // an index, or `gpu`, that is not there is an error here
+    let gpu = gpu_placement(args.common.device, &look);
+    let mut machine = Machine::look(&look, machine::adapters(args.common.allow_software))?;
+    machine.no_gpu = no_gpu(args.common.device, gpu, &look);
     drop(look);
     let roofline = Roofline::of(&machine.calibration);
     let lanes = Lanes::new(&open, gpu, machine.threads);
@@ -181,22 +186,22 @@ fn wishes(args: &Args) -> Wishes {
     }
 }
 
-/// Where the lane `gpu` runs: `None` if there is no GPU, or `--device cpu` leaves it out.
-fn gpu_placement(args: &CommonArgs, open: &lanes::Open<'_>) -> Result<Option<Placement>, Error> {
-    if args.device == Placement::Cpu {
-        return Ok(None);
-    }
-    // An index, or `gpu`, that is not there is an error here.
-    let devices = open(args.device, None)?.devices();
+/// Where the lane `gpu` runs: `None` if there is no GPU, or `--device` leaves it out.
+fn gpu_placement(wanted: Placement, session: &Session) -> Option<Placement> {
+    let devices = session.devices();
     let is_gpu = |index: usize| devices.get(index).is_some_and(|d| d.kind == DeviceKind::Gpu);
-    let any = (0..devices.len()).any(is_gpu);
-    Ok(match args.device {
-        Placement::Device(index) => is_gpu(usize::from(index)).then_some(args.device),
-        _ => any.then_some(Placement::Gpu),
-    })
+    match wanted {
+        Placement::Cpu => None,
+        Placement::Device(index) => is_gpu(usize::from(index)).then_some(wanted),
+        _ => (0..devices.len()).any(is_gpu).then_some(Placement::Gpu),
+    }
 }
 
-/// Whether software adapters count.
-fn allow_software(_args: &CommonArgs) -> bool {
-    false
+/// Why no GPU takes part, if so.
+fn no_gpu(wanted: Placement, gpu: Option<Placement>, session: &Session) -> Option<String> {
+    match (gpu, wanted) {
+        (Some(_), _) => None,
+        (None, Placement::Cpu | Placement::Device(_)) => Some(format!("--device {wanted} leaves them out")),
+        (None, _) => Some(session.why_no_gpu().trim_start_matches("none: ").to_owned()),
+    }
 }

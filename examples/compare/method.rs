@@ -28,10 +28,10 @@ const STATISTICS: &str = "Median, and a distribution-free interval from order st
 const FIRST_TOUCH: &str = "The input was written once, by all threads, before any clock ran. The result is new memory in every run, on \
     every device: its pages are touched first inside the clock.";
 
-const COLD: &str = "Cold: a new session that has run the workload once at a tiny size (shaders compiled, threads started); input in host \
-    memory, nothing of it on the device. Resident: the same session and input as the run before; copies that the session kept on the \
-    device may be used. The result is brought back to host memory in both. The CPU's input is in host memory either way: one column \
-    serves as both.";
+const COLD: &str = "Cold: a new session that has run the same work once on other data (shaders compiled, threads started, buffers made); \
+    input in host memory, nothing of it on the device. Resident: the same session and input as the run before; copies that the session \
+    kept on the device may be used. The result is brought back to host memory in both. The CPU's input is in host memory either way: \
+    one column serves as both.";
 
 const GPU_PART: &str = "compare.json has `gpu_tasks` of `tasks`: steps that have no GPU half run on the CPU in the GPU's columns too. A \
     column in which no task ran on a GPU is shown as absent, not as a time; one whose GPU gave up tasks half-way is shown as failed.";
@@ -64,7 +64,8 @@ fn timing(study: &Study) -> Vec<Answer> {
     let settings = &study.settings;
     let warm_up = format!(
         "The reference run and up to {WARM_UP} rounds are discarded (compare.json keeps the rounds' times as `warm_up`): threads are \
-         started, caches warm, shaders compiled, predictions learned, for every column alike."
+         started, caches warm, shaders compiled, predictions learned, for every column alike. And each run that counts follows at once \
+         on one of the same column that does not, so that all find threads awake and clocks up."
     );
     let order = format!(
         "In each round every column runs once, in an order shuffled anew (seed {}), so that drift of clocks and temperature hits all \

@@ -85,7 +85,7 @@ impl Comparison<'_> {
         }
         match self.job(planned) {
             Err(error) => row.skipped = Some(error.to_string()),
-            Ok((job, reference)) => {
+            Ok((job, twin, reference)) => {
                 let check = job.check_alone(&reference);
                 if !check.passes() {
                     row.skipped = Some(format!("the CPU's own result fails: {} is {:.1e}", check.measure, check.difference));
@@ -96,7 +96,8 @@ impl Comparison<'_> {
                 if workload != Workload::BlockedMeanFile {
                     row.bound_s = Some(self.roofline.bound_s(dtype, work));
                 }
-                let mut entrants = self.lanes.entrants(&self.lanes_for(workload), &job, &reference, &self.folder);
+                let mut entrants =
+                    self.lanes.entrants(&self.lanes_for(workload), (&job, twin.as_ref().unwrap_or(&job)), &reference);
                 let start = Instant::now();
                 let (measured, stopped) = measure(&mut entrants, rule, shuffle, || start.elapsed().as_secs_f64());
                 (row.lanes, row.stopped) = (measured, Some(stopped));
@@ -114,17 +115,20 @@ impl Comparison<'_> {
         lanes
     }
 
-    /// The input, and the reference: what all CPU threads compute from it.
-    fn job(&self, planned: Planned) -> Result<(Job, Reference), Error> {
+    /// The work, the same on other data where lanes need it, and the reference: what all CPU threads compute.
+    fn job(&self, planned: Planned) -> Result<(Job, Option<Job>, Reference), Error> {
         let session = self.lanes.session(Lane::CPU)?;
-        let job = Job::new(planned.workload, (planned.dtype, planned.n, self.plan.chunk), &session, &self.folder)?;
+        let new = || Job::new(planned.workload, (planned.dtype, planned.n, self.plan.chunk), &session, &self.folder);
+        let job = new()?;
+        let twin = if self.lanes.needs_twin() { Some(new()?) } else { None };
         let reference = job.prepare(&session)?()?.values;
-        Ok((job, Reference::new(reference)))
+        Ok((job, twin, Reference::new(reference)))
     }
 
     /// Why the row cannot be tried, known from its size alone.
     fn too_large(&self, planned: Planned) -> Option<String> {
-        let needed = planned.workload.memory(planned.dtype, planned.n);
+        let twin = if self.lanes.needs_twin() { planned.workload.bytes(planned.dtype, planned.n).0 } else { 0.0 };
+        let needed = planned.workload.memory(planned.dtype, planned.n) + twin;
         let limit = lock(self.study).machine.memory_limit_bytes;
         let bytes = |bytes: f64| Bytes(bytes as u64);
         if needed > limit as f64 {
@@ -186,8 +190,8 @@ impl Comparison<'_> {
     ) -> Option<Crossed> {
         let mut runs = Vec::new();
         let faster = |n: usize| -> Result<bool, Option<Error>> {
-            let (job, reference) = self.job(Planned { n, ..from }).map_err(Some)?;
-            let mut entrants = self.lanes.entrants(&[challenger, against], &job, &reference, &self.folder);
+            let (job, twin, reference) = self.job(Planned { n, ..from }).map_err(Some)?;
+            let mut entrants = self.lanes.entrants(&[challenger, against], (&job, twin.as_ref().unwrap_or(&job)), &reference);
             let start = Instant::now();
             let (measured, _) = measure(&mut entrants, rule, shuffle, || start.elapsed().as_secs_f64());
             let summary = |index: usize| measured[index].summary.ok_or(None);

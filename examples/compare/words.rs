@@ -102,7 +102,7 @@ fn cpu_clause(study: &Study, workload: Workload, dtype: DType) -> String {
     let told = format!("({}{bound}{})", time(cpu), beside_memory(study, row, cpu));
     let both = row.lane(Lane::ONE).and_then(|m| m.summary).zip(row.lane(Lane::CPU).and_then(|m| m.summary));
     match both {
-        None => format!("the CPU takes {} {at}{bound}", time(cpu)),
+        None => format!("the CPU's {threads} threads take {} {at}{bound}{}", time(cpu), beside_memory(study, row, cpu)),
         Some((one, all)) if all.below(&one).is_none() => {
             format!("{threads} threads and one cannot be told apart {at} {told}")
         }
@@ -231,13 +231,8 @@ pub fn head(study: &Study) -> Vec<String> {
 }
 
 /// Why no GPU took part.
-pub fn no_gpu(study: &Study) -> String {
-    let adapters = &study.machine.adapters;
-    let names: Vec<String> = adapters
-        .iter()
-        .map(|a| format!("{} ({})", a.name, a.unusable.as_deref().unwrap_or("this version computes on the CPU only")))
-        .collect();
-    if names.is_empty() { "no Vulkan, Metal or DX12 adapter found".into() } else { names.join("; ") }
+pub fn no_gpu(study: &Study) -> &str {
+    study.machine.no_gpu.as_deref().unwrap_or("none was found")
 }
 
 /// What a reader must know before believing the numbers.

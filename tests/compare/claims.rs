@@ -158,11 +158,13 @@ fn cold_runs_have_a_session_each_and_resident_runs_share_one() {
     let folder = TemporaryFolder::create("cold").unwrap();
     let cpu = lanes.session(Lane::CPU).unwrap();
     let job = Job::new(Workload::Matvec, (DType::F32, 100, None), &cpu, &folder).unwrap();
+    let twin = Job::new(Workload::Matvec, (DType::F32, 100, None), &cpu, &folder).unwrap();
+    assert!(lanes.needs_twin());
     let reference = Reference::new(job.prepare(&cpu).unwrap()().unwrap().values);
     let sessions_for = |lane: Lane| {
         let before = opened.get();
         for _ in 0..2 {
-            let mut entrants = lanes.entrants(&[lane], &job, &reference, &folder);
+            let mut entrants = lanes.entrants(&[lane], (&job, &twin), &reference);
             for _ in 0..3 {
                 (entrants[0].run)().unwrap();
             }

@@ -103,6 +103,30 @@ fn crossovers_are_searched_when_asked() {
     assert!(crossing["runs"].as_array().is_some_and(|runs| !runs.is_empty()));
 }
 
+/// With software Vulkan where there is one: `.ci/run` demands it.
+#[test]
+fn a_gpu_adds_its_columns() {
+    let folder = Folder::new("compare-gpu");
+    let args = "--allow-software --workloads matvec,blocked_mean --sizes 60 --dtype f32 --repeats 2 --json --out r";
+    let json = example("compare").with_history(folder.path()).args(args).run().success().json();
+    let found = !json["machine"]["gpus"].as_array().unwrap().is_empty();
+    assert!(found || std::env::var("REQUIRE_GPU").is_ok_and(|v| v == "1").eq(&false), "{}", json["machine"]);
+    if !found {
+        assert!(json["machine"]["no_gpu"].is_string(), "{}", json["machine"]);
+        return;
+    }
+    assert_eq!(json["lanes"].as_array().unwrap().len(), 5);
+    for row in json["rows"].as_array().unwrap().iter().filter(|r| r["workload"] != "blocked_mean_file") {
+        for lane in row["lanes"].as_array().unwrap().iter().filter(|l| l["device"] == "gpu") {
+            assert!(lane["failed"].is_null() && lane["gpu_tasks"].as_u64() > Some(0), "{lane}");
+            let check = (lane["check"]["difference"].as_f64(), lane["check"]["tolerance"].as_f64());
+            assert!(check.0 <= check.1 && check.1 > Some(0.0), "{lane}");
+        }
+    }
+    let without = example("compare").with_history(folder.path()).args(args).args("--device cpu").run().success().json();
+    assert_eq!(without["machine"]["no_gpu"], "--device cpu leaves them out");
+}
+
 #[track_caller]
 fn refused(flags: &str, word: &str) {
     let output = example("compare").args(flags).run();
