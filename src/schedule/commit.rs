@@ -5,7 +5,7 @@
 
 use super::event::{Operands, Place};
 use super::job::{Arrival, Replica, State};
-use super::lane::Crossing;
+use super::lane::{Crossing, MOVES};
 use super::memory::class;
 use super::{Action, Flight, Item, Scheduler};
 use crate::device::HOST;
@@ -227,34 +227,38 @@ impl Scheduler {
         }
     }
 
-    /// Starts the next move of a link, if it is free.
+    /// Starts the next moves of a link, as many as its device takes at once.
     fn next_crossing(&mut self, at: DeviceId, upload: bool, actions: &mut Vec<Action>) {
-        let link = &mut self.devices[at.index()].links[usize::from(!upload)];
-        if link.current.is_some() {
-            return;
+        loop {
+            let link = &mut self.devices[at.index()].links[usize::from(!upload)];
+            if link.current.len() >= MOVES {
+                return;
+            }
+            let Some(crossing) = link.queue.pop_front() else { return };
+            let copy = self.new_copy();
+            let link = &mut self.devices[at.index()].links[usize::from(!upload)];
+            link.queued_ns -= crossing.ns;
+            let free_at = if link.current.is_empty() { self.now } else { link.busy_until.max(self.now) };
+            link.busy_until = free_at.saturating_add(crossing.ns);
+            link.current.push_back((copy, crossing));
+            let job = &self.jobs[&crossing.graph];
+            let (from, to) = (job.replica(crossing.from).place, job.replica(crossing.to).place);
+            actions.push(Action::Move { copy, graph: crossing.graph, value: crossing.value, device: at, upload, from, to });
         }
-        let Some(crossing) = link.queue.pop_front() else { return };
-        let copy = self.new_copy();
-        let link = &mut self.devices[at.index()].links[usize::from(!upload)];
-        link.queued_ns -= crossing.ns;
-        link.busy_until = self.now + crossing.ns;
-        link.current = Some((copy, crossing));
-        let job = &self.jobs[&crossing.graph];
-        let (from, to) = (job.replica(crossing.from).place, job.replica(crossing.to).place);
-        actions.push(Action::Move { copy, graph: crossing.graph, value: crossing.value, device: at, upload, from, to });
     }
 
     /// A move ended.
     pub(super) fn moved(&mut self, copy: CopyId, arrived: bool, actions: &mut Vec<Action>) {
-        let is_it = |l: &super::lane::Link| l.current.as_ref().is_some_and(|c| c.0 == copy);
-        let found = self.devices.iter().enumerate().find_map(|(d, dev)| Some((d, dev.links.iter().position(is_it)?)));
-        let Some((device, direction)) = found else {
+        let place = |l: &super::lane::Link| l.current.iter().position(|c| c.0 == copy);
+        let on = |links: &[super::lane::Link; 2]| (0..2).find_map(|way| Some((way, place(&links[way])?)));
+        let found = self.devices.iter().enumerate().find_map(|(d, dev)| Some((d, on(&dev.links)?)));
+        let Some((device, (direction, place))) = found else {
             if let Some((id, held)) = self.strays.remove(&copy) {
                 self.bury(id, &held);
             }
             return;
         };
-        let Some((_, crossing)) = self.devices[device].links[direction].current.take() else { return };
+        let Some((_, crossing)) = self.devices[device].links[direction].current.remove(place) else { return };
         let Crossing { graph: id, value, from, to, evicts, .. } = crossing;
         self.devices[device].links[direction].evicted -= evicts;
         self.landed(id);

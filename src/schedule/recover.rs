@@ -294,18 +294,18 @@ impl Scheduler {
         }
     }
 
-    /// The link of a lost device moves nothing more; the move under way may still read and write its places.
+    /// The link of a lost device moves nothing more; the moves under way may still read and write their places.
     fn drop_crossings(&mut self, at: DeviceId, actions: &mut Vec<Action>) {
         for direction in 0..2 {
             let link = &mut self.devices[at.index()].links[direction];
-            let (queue, current) = (std::mem::take(&mut link.queue), link.current.take());
+            let (queue, current) = (std::mem::take(&mut link.queue), std::mem::take(&mut link.current));
             (link.queued_ns, link.evicted) = (0, 0);
             for c in queue {
                 self.landed(c.graph);
                 self.release(c.graph, c.value, c.from);
                 self.discard(c.graph, c.value, c.to);
             }
-            if let Some((copy, c)) = current {
+            for (copy, c) in current {
                 self.landed(c.graph);
                 let serial = self.jobs[&c.graph].replica(c.from).serial;
                 self.strays.insert(copy, (c.graph, [(c.value, c.from, serial)]));

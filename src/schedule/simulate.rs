@@ -96,6 +96,8 @@ struct World<'a> {
     sequence: u64,
     /// When each worker of each device is free.
     free: Vec<Vec<u64>>,
+    /// When each direction of each link is free.
+    links: Vec<[u64; 2]>,
     /// When this run began.
     start: u64,
     hung: Vec<u32>,
@@ -134,6 +136,7 @@ pub fn simulate_repeats(graph: &Arc<TaskGraph>, sim: &Simulation, policy: Box<dy
         sequence: 0,
         start: 0,
         free: sim.devices.iter().map(|d| vec![0; d.workers as usize]).collect(),
+        links: vec![[0; 2]; sim.devices.len()],
         hung: sim.hangs.clone(),
         out: Outcome::default(),
         finished: false,
@@ -220,7 +223,10 @@ impl World<'_> {
                 let bytes = self.graph.bytes(value);
                 let link = self.sim.devices[device.index()].link.map_or(0, |l| l[usize::from(!upload)].transfer_ns(bytes));
                 self.out.bytes_moved += bytes;
-                self.due(self.now + link, Due::Move(copy));
+                let free = &mut self.links[device.index()][usize::from(!upload)];
+                *free = (*free).max(self.now) + link;
+                let end = *free;
+                self.due(end, Due::Move(copy));
             }
             Action::Refused { task, peak_bytes, limit_bytes, .. } => {
                 return Err(Error::OutOfMemory {
