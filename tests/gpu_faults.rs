@@ -41,7 +41,8 @@ fn survives(what: &'static str, sabotage: fn(&Gpu) -> Sabotage, lost: bool) {
             let Some(gpu) = gpu() else { return };
             within(&format!("{what}, {name} after {after} launches"), move || {
                 let (wanted, _) = compute::<f32>(name, &session(Placement::Cpu, &[])).expect("on the CPU");
-                let session = session(Placement::Gpu, &[gpu.clone()]);
+                let device: Arc<dyn Device> = gpu.clone();
+                let session = session(Placement::Gpu, &[device]);
                 compute::<f32>(name, &session).expect("before anything is broken");
                 gpu.sabotage(after, sabotage(&gpu));
                 let (found, run) = compute::<f32>(name, &session).unwrap_or_else(|e| panic!("{what}, {name}: {e}"));

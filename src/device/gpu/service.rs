@@ -78,7 +78,7 @@ pub(super) struct Service {
     downloads: Vec<Down>,
     launches: VecDeque<Box<Running>>,
     /// Their pipelines are being compiled.
-    parked: Vec<Box<Running>>,
+    parked: Vec<Running>,
     in_flight: usize,
     pace: Pace,
     kits: Vec<Kit>,
@@ -154,7 +154,7 @@ impl Service {
             Message::Down(down) => self.downloads.push(down),
             Message::Compiled => {
                 for run in std::mem::take(&mut self.parked) {
-                    self.admit(run);
+                    self.admit(Box::new(run));
                 }
             }
             Message::Completed(kit, real, units, ns) => {
@@ -193,7 +193,7 @@ impl Service {
                 run.pipelines = pipelines;
                 self.launches.push_back(run);
             }
-            Ok(None) => self.parked.push(run),
+            Ok(None) => self.parked.push(*run),
             Err(refusal) => self.refuse(run, refusal),
         }
     }
@@ -233,35 +233,33 @@ impl Service {
                 source: wgpu::ShaderSource::Wgsl("injected nonsense".into()),
             });
         }
-        let outcome = recorder.submit();
+        let (batch, mut outcome) = recorder.submit();
         self.counts.submissions.fetch_add(1, Ordering::Relaxed);
-        let full = std::mem::take(&mut self.sabotage);
-        let outcome = match (outcome, full) {
-            (Ok(batch), Some(Sabotage::FullAtSubmit)) => {
-                Err((Refusal::OutOfMemory { requested_bytes: 0, message: "injected".into() }, batch))
-            }
-            (outcome, other) => {
-                self.sabotage = other;
-                outcome
-            }
-        };
+        if self.sabotage == Some(Sabotage::FullAtSubmit) {
+            self.sabotage = None;
+            outcome = outcome.and(Err(Refusal::OutOfMemory { requested_bytes: 0, message: "injected".into() }));
+        }
         match outcome {
-            Ok(batch) => {
-                self.in_flight += 1;
-                self.counts.uploads.fetch_add(batch.ups.len() as u64, Ordering::Relaxed);
-                self.counts.downloads.fetch_add(batch.downs.len() as u64, Ordering::Relaxed);
-                if let Err(lost) = self.waiter.send(batch) {
-                    self.fail_batch(lost.0, &Refusal::Lost("its waiting thread has ended".into()));
-                }
-            }
-            Err((refusal, batch)) => {
-                // Uploads in it have been reported: without them, what is in the GPU's memory is not what others think.
-                let gone = !batch.ups.is_empty() || matches!(refusal, Refusal::OutOfMemory { .. });
-                self.fail_batch(batch, &refusal);
-                if gone {
-                    self.opened.lose(&format!("a submission failed: {refusal:?}"));
-                }
-            }
+            Ok(()) => self.submitted(batch),
+            Err(refusal) => self.not_submitted(batch, &refusal),
+        }
+    }
+
+    fn submitted(&mut self, batch: Batch) {
+        self.in_flight += 1;
+        self.counts.uploads.fetch_add(batch.ups.len() as u64, Ordering::Relaxed);
+        self.counts.downloads.fetch_add(batch.downs.len() as u64, Ordering::Relaxed);
+        if let Err(lost) = self.waiter.send(batch) {
+            self.fail_batch(lost.0, &Refusal::Lost("its waiting thread has ended".into()));
+        }
+    }
+
+    fn not_submitted(&mut self, batch: Batch, refusal: &Refusal) {
+        // Uploads in it have been reported: without them, what is in the GPU's memory is not what others think.
+        let gone = !batch.ups.is_empty() || matches!(refusal, Refusal::OutOfMemory { .. });
+        self.fail_batch(batch, refusal);
+        if gone {
+            self.opened.lose(&format!("a submission failed: {refusal:?}"));
         }
     }
 
@@ -328,7 +326,7 @@ impl Service {
 
     /// Reports everything that waits as failed.
     fn fail_all(&mut self, refusal: &Refusal) {
-        let launches = self.launches.drain(..).chain(self.parked.drain(..));
+        let launches = self.launches.drain(..).chain(self.parked.drain(..).map(Box::new));
         for run in launches.collect::<Vec<_>>() {
             self.refuse(run, refusal.clone());
         }
