@@ -85,7 +85,7 @@
 //!
 //! A lower room never names a higher one: [`id`], [`error`], [`shape`] (chunk grids, views), [`kernel`] (the routines),
 //! [`device`], [`task`] (graphs as data), [`cost`] (predicted times), [`schedule`] (every decision), [`runtime`] (sessions),
-//! [`store`] (files), [`array`], [`report`]. ARCHITECTURE.md in the repository is the map.
+//! [`store`] (files), [`mod@array`], [`report`]. ARCHITECTURE.md in the repository is the map.
 #![deny(missing_docs, unsafe_code)]
 #![warn(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
