@@ -5,11 +5,13 @@
 
 use std::cmp::Reverse;
 
-use super::job::{Job, State};
+use super::event::Place;
+use super::job::{Arrival, Job, State};
 use super::lane::Link;
 use super::{Action, Candidate, Item, Scheduler};
 use crate::device::{HOST, LinkSpec};
 use crate::id::{DeviceId, GraphId, SpaceId, TaskId, ValueId};
+use crate::kernel::Form;
 
 /// Queue entries looked at when the first does not fit memory, or when stealing.
 const LOOK: usize = 8;
@@ -266,11 +268,27 @@ impl Scheduler {
     /// Whether a task may take its memory now.
     fn admits(&mut self, id: GraphId, task: TaskId, at: DeviceId, actions: &mut Vec<Action>) -> bool {
         let space = self.devices[at.index()].spec.space;
+        if space != HOST && self.old_comes_home(id, task) {
+            return false;
+        }
         let (host, there) = self.need(id, task, at);
         if host > 0 && !self.admits_host(id, task, host) {
             return false;
         }
         there == 0 || self.memory.fits(space, there) || self.make_room(space, there, Some((id, task)), actions)
+    }
+
+    /// Whether an old value that the task updates is being written back to the window that the new one will need.
+    fn old_comes_home(&self, id: GraphId, task: TaskId) -> bool {
+        let job = &self.jobs[&id];
+        let coming = |old: ValueId| {
+            let home = job.find(old, HOST, Form::Plain).map(|at| job.replica(at));
+            home.is_some_and(|r| r.place == Place::Home && r.arrival != Arrival::Ready)
+        };
+        job.graph.outputs(task).iter().any(|output| {
+            let old = output.updates.filter(|&old| job.graph.window_id(old) == job.graph.window_id(output.value));
+            old.is_some_and(|old| job.graph.window_id(old).is_some() && coming(old))
+        })
     }
 
     fn admits_host(&self, id: GraphId, task: TaskId, bytes: u64) -> bool {

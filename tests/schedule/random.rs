@@ -208,6 +208,15 @@ proptest! {
     }
 }
 
+/// Rare cases that were wrong once.
+#[test]
+fn cases_that_were_wrong_are_right() {
+    // A limit falls, a version of a result's window is sent home, and its update ends before it has arrived.
+    case(69_565, 26, false);
+    // A packed form stays on a device, its plain value does not.
+    case(530, 51, true);
+}
+
 /// Runs one case again: `CASE=seed,tasks,faults cargo test --test schedule again -- --ignored`, or thousands: `CASE=first..last,faults`.
 #[test]
 #[ignore = "for hunting by hand"]
