@@ -72,11 +72,10 @@ pub(super) fn speed(costs: &CostModel, link: CostId) -> LinkSpec {
 impl Inner {
     /// Takes a device in: graphs that are under way may use it from now on.
     pub(super) fn join(self: &Arc<Self>, member: Member) {
-        let (spec, memory) = (member.spec.clone(), member.device.memory_bytes());
+        let spec = member.spec.clone();
         self.with_events(|state, events| {
             let id = self.members.push(member.clone());
-            if let Some(bytes) = memory {
-                let bytes = self.settings.gpu_memory_limit.map_or(bytes, |limit| limit.min(bytes));
+            if let Some(bytes) = self.memory_of(&member) {
                 events.push_back(Event::MemoryLimit { space: spec.space, bytes });
             }
             events.push_back(Event::DeviceJoined { device: id, spec });
@@ -87,6 +86,12 @@ impl Inner {
                 }
             });
         });
+    }
+
+    /// How much of its own memory a device may use at first.
+    pub(super) fn memory_of(&self, member: &Member) -> Option<u64> {
+        let bytes = member.device.memory_bytes()?;
+        Some(self.settings.gpu_memory_limit.map_or(bytes, |limit| limit.min(bytes)))
     }
 
     /// The device whose own memory this space is.

@@ -169,10 +169,12 @@ impl Session {
 
     /// The devices that a plan was priced on, and its prices.
     fn simulation(&self, priced: &Priced) -> Simulation {
-        let mut devices = self.devices();
-        devices.truncate(priced.estimates.len());
+        let members = self.0.members.all();
+        let priced_on = || members.iter().take(priced.estimates.len());
+        let devices = priced_on().map(|m| m.spec.clone()).collect();
         let mut sim = Simulation::new(devices, priced.estimates.clone());
         sim.memory_limit = self.0.memory_limit;
+        sim.limits = priced_on().filter_map(|m| Some((m.spec.space, self.0.memory_of(m)?))).collect();
         sim.scratch_bytes = priced.scratch_bytes;
         sim
     }
