@@ -38,11 +38,14 @@ fn simulation(graph: &TaskGraph, only: &[Option<bool>], gpu: bool) -> Simulation
     Simulation::new(devices, beliefs)
 }
 
+/// A name, a graph, and which of its tasks only the host (false) or only the I/O lane (true) can run.
+type Case = (&'static str, Arc<TaskGraph>, Vec<Option<bool>>);
+
 fn step(c: &mut Criterion) {
     let mut group = c.benchmark_group("schedule");
     group.sample_size(10);
     let (random, only) = graphs::random(7, 100_000);
-    let cases: Vec<(&str, Arc<TaskGraph>, Vec<Option<bool>>)> = vec![
+    let cases: [Case; 4] = [
         ("independent/100000", graphs::map(100_000, 1), Vec::new()),
         ("random/100000", random, only),
         ("cholesky/32", graphs::cholesky(32, 1 << 16).0, Vec::new()),

@@ -1,8 +1,7 @@
 //! Lazy, chunked n-dimensional arrays whose chunk tasks run on the CPU or any GPU.
 //!
 //! An array expression becomes a graph of tasks, one per chunk. A scheduler decides from predicted seconds where each task
-//! runs and what is moved, within a memory limit. In this version tasks run on CPUs; GPUs are listed and tried
-//! ([`device::gpu`]), and the scheduler already chooses between devices with memory of their own.
+//! runs and what is moved, within a memory limit.
 //!
 //! # Arrays
 //!
@@ -51,6 +50,19 @@
 //! Memory is settled beforehand: a run whose proven peak is above the limit is refused with [`Error::OutOfMemory`], which
 //! names the task and chunks that would fit.
 //!
+//! # GPUs
+//!
+//! With the feature `gpu` (default) a session uses the machine's GPUs through wgpu, without being asked: they are looked for when a
+//! computation begins that takes longer than some 50 ms, measured the first time, and given tasks that end sooner there, the moves of their
+//! data counted. [`SessionBuilder::placement`] insists on a device, [`Array::explain`] says what would run where and why,
+//! [`Session::discover`] which GPUs are not used and why. Data of the caller stay on the GPU between runs while its memory allows.
+//!
+//! | | |
+//! |---|---|
+//! | kernels with a GPU half | [`kernel::mandelbrot`], [`kernel::gemv`], `block_sum` of [`kernel::sums`], all of [`kernel::dense`] |
+//! | dtypes | `f32` on every GPU; `f64` where the adapter has it (Vulkan only), else on the CPU: never in `f32` instead |
+//! | no GPU, no driver, a lost GPU | everything runs on the CPU |
+//!
 //! # Files
 //!
 //! [`Array::open`] takes `data.npy` or, with the feature `hdf5`, `data.h5:/path/in/file`. Contiguous and chunked data without filters are
@@ -73,7 +85,7 @@
 //!
 //! A lower room never names a higher one: [`id`], [`error`], [`shape`] (chunk grids, views), [`kernel`] (the routines),
 //! [`device`], [`task`] (graphs as data), [`cost`] (predicted times), [`schedule`] (every decision), [`runtime`] (sessions),
-//! [`store`] (files), [`array`], [`report`]. ARCHITECTURE.md in the repository is the map.
+//! [`store`] (files), [`mod@array`], [`report`]. ARCHITECTURE.md in the repository is the map.
 #![deny(missing_docs, unsafe_code)]
 #![warn(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -196,7 +196,7 @@ fn waiting_for_ones_own_memory_ends() {
         let session = session.stall_after(1000, Duration::from_millis(300)).build().expect("session");
         let first = session.submit(calls(1, 1000, || Ok(1.0)), Instant::now()).expect("fits");
         let second = session.submit(calls(1, 1000, || Ok(2.0)), Instant::now()).expect("waits");
-        let error = second.wait().err().expect("the first result is never taken");
+        let error = second.wait().expect_err("the first result is never taken");
         assert!(matches!(&error, Error::OutOfMemory { .. }), "{error}");
         first.wait().expect("is there");
         let inner = session.clone();

@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use chunkwise::Error;
@@ -86,9 +87,41 @@ impl Drop for TemporaryFile {
     }
 }
 
-/// Removes the files that are being written; for the end by Ctrl-C.
+/// A folder for files that nobody keeps, in the system's place for them; removed with all in it when dropped, and on Ctrl-C.
+pub struct TemporaryFolder(PathBuf);
+
+impl TemporaryFolder {
+    /// A new empty folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system refuses.
+    pub fn create(name: &str) -> Result<Self, Error> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("chunkwise-{name}-{}-{number}.tmp", std::process::id()));
+        unfinished(|list| list.push(path.clone()));
+        let folder = Self(path);
+        fs::create_dir(&folder.0).map_err(|e| Error::io("create", &folder.0, e))?;
+        Ok(folder)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0); // nobody is left to tell
+        unfinished(|list| list.retain(|p| *p != self.0));
+    }
+}
+
+/// Removes the files that are being written, and temporary folders; for the end by Ctrl-C.
 pub(super) fn remove_unfinished() {
-    unfinished(|list| list.drain(..).for_each(|path| drop(fs::remove_file(path))));
+    let remove = |path: PathBuf| if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    unfinished(|list| list.drain(..).for_each(|path| drop(remove(path))));
 }
 
 fn unfinished<R>(with: impl FnOnce(&mut Vec<PathBuf>) -> R) -> R {
@@ -119,6 +152,16 @@ mod tests {
         assert!(write_whole(&folder.join("absent/x"), |_| Ok(())).is_err());
         assert!(write_whole(&folder, |_| Ok(())).is_err());
         fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_temporary_folder_goes_with_all_in_it() {
+        let (folder, other) = (TemporaryFolder::create("x").unwrap(), TemporaryFolder::create("x").unwrap());
+        let path = folder.path().to_owned();
+        assert!(path.is_dir() && path != other.path());
+        fs::write(path.join("file"), "x").unwrap();
+        drop(folder);
+        assert!(!path.exists() && other.path().exists());
     }
 
     #[test]

@@ -30,12 +30,14 @@ mod process;
 mod progress;
 mod report;
 mod session;
+mod table;
 
 pub use args::{CommonArgs, Precision, some_bytes, usage};
 pub use failure::{Outcome, UsageError, line, run};
-pub use files::{TemporaryFile, can_write, write_whole};
+pub use files::{TemporaryFile, TemporaryFolder, can_write, write_whole};
 pub use picture::{Counts, LONGEST_SIDE, Picture};
 pub use process::on_interrupt;
 pub use progress::Progress;
 pub use report::{Placed, Report, cut, extents, rate, seconds};
 pub use session::{Fallible, compute, explain, finish, open_session, store, write_trace};
+pub use table::{Cell, Table, terminal, wrapped};

@@ -1,6 +1,6 @@
 //! The process: its environment, Ctrl-C and SIGTERM.
 //!
-//! Owns: the thread that waits for signals and cleans up. Must not know: what is computed. Invariant: a second signal ends the
+//! Owns: the thread that waits for signals and cleans up, the terminal's width. Must not know: what is computed. Invariant: a second signal ends the
 //! program at once, even if cleaning up hangs; a signal that was ignored from outside (`nohup`) stays ignored.
 #![allow(unsafe_code)] // a few calls of libc: std has no signals
 
@@ -44,6 +44,22 @@ fn ignore_file_size_signal() {
 
 #[cfg(not(unix))]
 fn ignore_file_size_signal() {}
+
+/// The columns of the terminal that stdout is; `None` if it is none, or does not say.
+#[cfg(unix)]
+pub(super) fn terminal_width() -> Option<usize> {
+    // SAFETY: winsize is plain old data, for which zeroes are valid; the call fills it or fails.
+    let columns = unsafe {
+        let mut size: libc::winsize = std::mem::zeroed();
+        (libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &mut size) == 0).then_some(size.ws_col)
+    };
+    columns.map(usize::from).filter(|&columns| columns >= 20)
+}
+
+#[cfg(not(unix))]
+pub(super) fn terminal_width() -> Option<usize> {
+    None
+}
 
 /// Starts to wait for signals; before other threads exist, because they would take the signals for themselves.
 #[cfg(unix)]

@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Progress of one piece of work. May be fed from any thread; dropping it takes the bar off the screen.
 pub struct Progress {
     label: String,
+    unit: &'static str,
     shown: bool,
     colour: bool,
     started: Instant,
@@ -26,10 +27,15 @@ pub struct Progress {
 impl Progress {
     /// Progress of `label` (a word or two).
     pub fn start(args: &CommonArgs, label: &str) -> Self {
+        Self::counting(args, label, "tasks")
+    }
+
+    /// Progress of `label`, in steps that are called `unit` (plural).
+    pub fn counting(args: &CommonArgs, label: &str, unit: &'static str) -> Self {
         let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb");
         let colour = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
         let shown = terminal && !args.json && !args.quiet;
-        Self { label: label.to_owned(), shown, colour, started: Instant::now(), bar: OnceLock::new() }
+        Self { label: label.to_owned(), unit, shown, colour, started: Instant::now(), bar: OnceLock::new() }
     }
 
     /// `done` of `total` steps are finished.
@@ -42,13 +48,18 @@ impl Progress {
         bar.set_position(done);
     }
 
+    /// What is being done now, behind the bar.
+    pub fn say(&self, what: &str) {
+        if let Some(bar) = self.bar.get() {
+            bar.set_message(what.to_owned());
+        }
+    }
+
     fn draw(&self, total: u64) -> ProgressBar {
-        let template = if self.colour {
-            "{prefix} {bar:30.cyan/white} {percent:>3} %  {human_pos}/{human_len} tasks  {elapsed} gone, {eta} to go"
-        } else {
-            "{prefix} [{bar:30}] {percent:>3} %  {human_pos}/{human_len} tasks  {elapsed} gone, {eta} to go"
-        };
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = if self.colour { "{bar:30.cyan/white}" } else { "[{bar:30}]" };
+        let counts = format!("{{percent:>3}} %  {{human_pos}}/{{human_len}} {}", self.unit);
+        let template = format!("{{prefix}} {bar} {counts}  {{elapsed}} gone, {{eta}} to go  {{wide_msg}}");
+        let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let style = if self.colour { style } else { style.progress_chars("=> ") };
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10)).with_style(style);
         bar.set_prefix(self.label.clone());

@@ -102,8 +102,9 @@ impl Lowering {
         known.map_or_else(
             || {
                 let len = bytes.bytes() / layout.dtype.bytes();
+                let source = bytes.source_id();
                 self.arrays.push(Some(bytes));
-                self.graph.array(layout.dtype, len, false)
+                self.graph.source(layout.dtype, len, source)
             },
             ArrayId::at,
         )

@@ -3,6 +3,7 @@
 //! Owns: [`calibrate_gpu`] and [`GpuCalibration`]. Must not know: GPU APIs; it drives any [`Device`] that runs programs. Invariant: it ends
 //! within about half a second of measuring (compilers and slow drivers apart), and gives up a device that does not answer.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -19,8 +20,10 @@ use crate::kernel::sums::SumChunk;
 use crate::kernel::{Kernel, Work};
 use crate::shape::{ChunkMeta, DType, Layout};
 
-/// After this no further measurement starts.
+/// After so much measuring, no further measurement starts; first launches, for which shaders are compiled, do not count.
 const BUDGET: Duration = Duration::from_millis(450);
+/// After this none starts whatever took the time.
+const LONGEST: Duration = Duration::from_secs(6);
 /// The time after which a device that does not answer is given up: a driver may compile for seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Launches of a kernel whose times count, after one that does not.
@@ -60,15 +63,12 @@ pub struct KernelSample {
 pub fn calibrate_gpu(device: &dyn Device) -> Option<GpuCalibration> {
     let began = Instant::now();
     let facts = device.spec().gpu?;
-    let bench = Bench { device, began };
+    let bench = Bench { device, began, compiling: Cell::new(Duration::ZERO) };
     let link = [bench.upload_rate()?, bench.download_rate()?];
     let mut kernels = Vec::new();
-    let mut round_trip_ns = 0.0;
+    let round_trip_ns = bench.round_trip(DType::F32)?;
     let dtypes: &[DType] = if facts.f64 { &[DType::F32, DType::F64] } else { &[DType::F32] };
     for &dtype in dtypes {
-        if round_trip_ns == 0.0 {
-            round_trip_ns = bench.round_trip(dtype)?;
-        }
         // The most important first: what is left out when time is over is predicted from the rates.
         let product = |k: u64| bytemuck::bytes_of(&ProductParams { k }).to_vec();
         let square = |n: usize| vec![n, n];
@@ -114,6 +114,8 @@ fn rates(kernels: &[KernelSample], round_trip_ns: f64) -> Rates {
 struct Bench<'a> {
     device: &'a dyn Device,
     began: Instant,
+    /// Time of first launches.
+    compiling: Cell<Duration>,
 }
 
 impl Bench<'_> {
@@ -224,7 +226,8 @@ impl Bench<'_> {
         inputs: &[Vec<usize>],
         outputs: &[Vec<usize>],
     ) -> Option<KernelSample> {
-        if self.began.elapsed() > BUDGET {
+        let elapsed = self.began.elapsed();
+        if elapsed.saturating_sub(self.compiling.get()) > BUDGET || elapsed > LONGEST {
             return None;
         }
         let result = |shape: &Vec<usize>| match kernel.name() {
@@ -238,7 +241,9 @@ impl Bench<'_> {
         let work = kernel.work(&params, &metas);
         let chunks: Vec<Data> = all.iter().map(|(d, s)| self.chunk(*d, s)).collect::<Option<_>>()?;
         let (inputs, outputs) = chunks.split_at(inputs.len());
+        let first = Instant::now();
         self.launch(&kernel, &params, inputs, outputs)?;
+        self.compiling.set(self.compiling.get() + first.elapsed());
         let mut ns = Vec::new();
         for _ in 0..REPEATS {
             ns.push(self.launch(&kernel, &params, inputs, outputs)?.elapsed_ns);

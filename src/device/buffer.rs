@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::shape::{ChunkView, ChunkViewMut, Element, Layout};
@@ -21,8 +22,8 @@ enum Owner {
     Pool(std::alloc::Layout),
     /// A `Vec<T>` that becomes a result; `Option` so that it can be taken.
     Result(Option<Box<dyn Any + Send>>),
-    /// Somebody else's memory, read only, kept alive by this.
-    Caller(#[expect(dead_code, reason = "held, never read")] Arc<dyn Any + Send + Sync>),
+    /// Somebody else's memory, read only, kept alive by this, and its number.
+    Caller(#[expect(dead_code, reason = "held, never read")] Arc<dyn Any + Send + Sync>, u64),
 }
 
 /// A stretch of host memory.
@@ -97,7 +98,15 @@ impl HostBuffer {
     /// The caller's slice, kept alive by `owner`. Never written.
     pub fn caller<T: Element>(slice: &[T], owner: Arc<dyn Any + Send + Sync>) -> Arc<Self> {
         let data = slice.as_ptr().cast_mut().cast::<u8>();
-        Arc::new(Self { data, bytes: size_of_val(slice), owner: Owner::Caller(owner) })
+        static CALLERS: AtomicU64 = AtomicU64::new(0);
+        let number = CALLERS.fetch_add(1, Ordering::Relaxed) + 1;
+        Arc::new(Self { data, bytes: size_of_val(slice), owner: Owner::Caller(owner, number) })
+    }
+
+    /// The number of a caller's memory in this process, never used for another; 0 for pooled buffers and results.
+    #[must_use]
+    pub fn source_id(&self) -> u64 {
+        if let Owner::Caller(_, number) = self.owner { number } else { 0 }
     }
 
     /// Size in bytes.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::discover::Discovery;
@@ -48,6 +48,8 @@ pub(super) struct State {
     strikes: BTreeMap<DeviceId, u32>,
     /// Times that each device has run out of memory.
     shortages: BTreeMap<DeviceId, u32>,
+    /// Caller's arrays of which devices may keep copies.
+    pub(super) sources: BTreeMap<u64, Weak<HostBuffer>>,
     /// Devices that count as lost.
     gone: BTreeSet<DeviceId>,
     /// What the user is to be told, once the lock is released.
@@ -69,6 +71,7 @@ impl State {
             strikes: BTreeMap::new(),
             shortages: BTreeMap::new(),
             gone: BTreeSet::new(),
+            sources: BTreeMap::new(),
             warnings: Vec::new(),
             happened: 0,
             broken: None,

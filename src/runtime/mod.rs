@@ -161,7 +161,7 @@ impl Session {
     /// What the plan would do: simulated with this session's devices, costs and policy.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] if the limit refuses it.
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the limit refuses it.
     pub fn predict(&self, plan: &Plan, priced: &Priced, placement: Option<Placement>) -> Result<Outcome> {
         let sim = self.simulation(priced);
         simulate(&plan.graph, &sim, placement.map_or_else(|| self.policy(), Placement::policy))
@@ -180,7 +180,7 @@ impl Session {
     /// What the plan would do, and why; with the GPUs, which are looked for first.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] if the limit refuses it.
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the limit refuses it.
     pub fn explain(&self, plan: &Plan) -> Result<Explanation> {
         if self.0.settings.placement != Placement::Cpu {
             self.discover();

@@ -2,6 +2,8 @@
 //!
 //! Owns: [`Session::submit`]. Must not know: what the scheduler will do. Invariant: nothing is counted or kept for a plan that is refused here.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::plan::Unable;
@@ -70,6 +72,14 @@ impl Session {
         Ok(Handle { session: self.clone(), id, asked, plan_s, predicted_s, peak_bound_bytes, taken: false })
     }
 
+    /// Drops the copies of caller's arrays that devices keep between runs: the next run moves its data again.
+    pub fn forget_copies(&self) {
+        self.0.with_events(|state, events| {
+            let all = std::mem::take(&mut state.sources).into_keys();
+            events.extend(all.map(|source| Event::SourceGone { source }));
+        });
+    }
+
     /// Prices a plan, and predicts its time, after whatever must be known first: the GPUs, if they may matter, and rates.
     fn price_well(&self, plan: &Plan) -> Result<(Priced, u64)> {
         let mut priced = self.price(plan);
@@ -120,6 +130,11 @@ impl Session {
                     run.priced.extend(&run.graph, DeviceId::at(at), &members[at], costs);
                 }
             });
+            if members.iter().any(|m| m.spec.link.is_some()) {
+                events.extend(gone(&mut state.sources));
+                let callers = run.graph.arrays().iter().zip(&run.arrays).filter(|(spec, _)| spec.source != 0);
+                state.sources.extend(callers.map(|(spec, bytes)| (spec.source, Arc::downgrade(bytes))));
+            }
             let (tasks, estimates) = (run.graph.clone(), run.priced.estimates.clone());
             state.runs.insert(id, run);
             events.push_back(Event::Submit { graph: id, tasks, estimates, scratch_bytes });
@@ -133,6 +148,13 @@ impl Session {
         let few = plan.graph.len() <= FEW;
         few.then(simulated).flatten().unwrap_or_else(|| rough_ns(priced, &self.devices()))
     }
+}
+
+/// Tells of caller's arrays that nobody has any more: what devices keep of them is of no use.
+fn gone(sources: &mut BTreeMap<u64, Weak<HostBuffer>>) -> Vec<Event> {
+    let dead: Vec<u64> = sources.iter().filter(|(_, bytes)| bytes.strong_count() == 0).map(|(&source, _)| source).collect();
+    dead.iter().for_each(|source| drop(sources.remove(source)));
+    dead.into_iter().map(|source| Event::SourceGone { source }).collect()
 }
 
 fn unable_error(spec: &DeviceSpec, why: &Unable) -> Error {

@@ -5,7 +5,7 @@
 
 use super::event::{Operands, Place};
 use super::job::{Arrival, Replica, State};
-use super::lane::Crossing;
+use super::lane::{Crossing, MOVES};
 use super::memory::class;
 use super::{Action, Flight, Item, Scheduler};
 use crate::device::HOST;
@@ -24,13 +24,16 @@ impl Scheduler {
         let pooled = |value: ValueId| !(job.graph.window_id(value).is_some() && job.has_free_window(value));
         for (index, (value, form)) in self.wanted_inputs(id, task, at).enumerate() {
             let earlier = || self.wanted_inputs(id, task, at).take(index).filter(|o| o.0 == value);
-            if job.find(value, space, form).is_some() || earlier().any(|o| o.1 == form) {
+            let there = job.find(value, space, form).is_some() || form == Form::Plain && self.kept(job, value, space);
+            if there || earlier().any(|o| o.1 == form) {
                 continue;
             }
             if form != Form::Plain {
                 add(space, job.replica_bytes(value, form, task));
             }
-            if job.is_in(value, space) || earlier().next().is_some() {
+            // Of a packed form that is there, the plain value may have been evicted.
+            let counted = earlier().any(|o| job.find(value, space, o.1).is_none());
+            if self.has(job, value, space) || counted {
                 continue;
             }
             if space != HOST || pooled(value) {
@@ -150,6 +153,15 @@ impl Scheduler {
         if let Some(at) = job.find(value, space, form) {
             return at;
         }
+        if form == Form::Plain
+            && let Some(at) = self.adopt(id, value, space, by)
+        {
+            return at;
+        }
+        let job = &self.jobs[&id];
+        if let Some(chunk) = job.chunk(value).filter(|_| space != HOST) {
+            self.sources.copied(chunk, space);
+        }
         let place = if form == Form::Plain && space == HOST && job.has_free_window(value) {
             Place::Home
         } else {
@@ -193,6 +205,10 @@ impl Scheduler {
             job.replica_mut(to).arrival = Arrival::Coming;
             let far = if space == HOST { job.replica(from).space } else { space };
             let bytes = job.graph.bytes(value);
+            let evicts = match job.replica(from) {
+                Replica { leaving: true, place: Place::Buffer(buffer), .. } => self.memory.size(*buffer),
+                _ => 0,
+            };
             if form != Form::Plain {
                 self.devices[device.index()].launchable.push_front(Item::Pack(id, value, to));
                 continue;
@@ -203,48 +219,55 @@ impl Scheduler {
             let device = &mut self.devices[link_of];
             let ns = device.spec.link.map_or(0, |link| link[usize::from(!upload)].transfer_ns(bytes));
             let link = &mut device.links[usize::from(!upload)];
-            link.queue.push_back(Crossing { graph: id, value, from, to, ns });
+            link.queue.push_back(Crossing { graph: id, value, from, to, ns, evicts });
             link.queued_ns += ns;
+            link.evicted += evicts;
             self.took_off(id);
             self.next_crossing(DeviceId::at(link_of), upload, actions);
         }
     }
 
-    /// Starts the next move of a link, if it is free.
+    /// Starts the next moves of a link, as many as its device takes at once.
     fn next_crossing(&mut self, at: DeviceId, upload: bool, actions: &mut Vec<Action>) {
-        let link = &mut self.devices[at.index()].links[usize::from(!upload)];
-        if link.current.is_some() {
-            return;
+        loop {
+            let link = &mut self.devices[at.index()].links[usize::from(!upload)];
+            if link.current.len() >= MOVES {
+                return;
+            }
+            let Some(crossing) = link.queue.pop_front() else { return };
+            let copy = self.new_copy();
+            let link = &mut self.devices[at.index()].links[usize::from(!upload)];
+            link.queued_ns -= crossing.ns;
+            let free_at = if link.current.is_empty() { self.now } else { link.busy_until.max(self.now) };
+            link.busy_until = free_at.saturating_add(crossing.ns);
+            link.current.push_back((copy, crossing));
+            let job = &self.jobs[&crossing.graph];
+            let (from, to) = (job.replica(crossing.from).place, job.replica(crossing.to).place);
+            actions.push(Action::Move { copy, graph: crossing.graph, value: crossing.value, device: at, upload, from, to });
         }
-        let Some(crossing) = link.queue.pop_front() else { return };
-        let copy = self.new_copy();
-        let link = &mut self.devices[at.index()].links[usize::from(!upload)];
-        link.queued_ns -= crossing.ns;
-        link.busy_until = self.now + crossing.ns;
-        link.current = Some((copy, crossing));
-        let job = &self.jobs[&crossing.graph];
-        let (from, to) = (job.replica(crossing.from).place, job.replica(crossing.to).place);
-        actions.push(Action::Move { copy, graph: crossing.graph, value: crossing.value, device: at, upload, from, to });
     }
 
     /// A move ended.
     pub(super) fn moved(&mut self, copy: CopyId, arrived: bool, actions: &mut Vec<Action>) {
-        let is_it = |l: &super::lane::Link| l.current.as_ref().is_some_and(|c| c.0 == copy);
-        let found = self.devices.iter().enumerate().find_map(|(d, dev)| Some((d, dev.links.iter().position(is_it)?)));
-        let Some((device, direction)) = found else {
+        let place = |l: &super::lane::Link| l.current.iter().position(|c| c.0 == copy);
+        let on = |links: &[super::lane::Link; 2]| (0..2).find_map(|way| Some((way, place(&links[way])?)));
+        let found = self.devices.iter().enumerate().find_map(|(d, dev)| Some((d, on(&dev.links)?)));
+        let Some((device, (direction, place))) = found else {
             if let Some((id, held)) = self.strays.remove(&copy) {
                 self.bury(id, &held);
             }
             return;
         };
-        let Some((_, crossing)) = self.devices[device].links[direction].current.take() else { return };
-        let Crossing { graph: id, value, from, to, .. } = crossing;
+        let Some((_, crossing)) = self.devices[device].links[direction].current.remove(place) else { return };
+        let Crossing { graph: id, value, from, to, evicts, .. } = crossing;
+        self.devices[device].links[direction].evicted -= evicts;
         self.landed(id);
         if let Some(job) = self.jobs.get_mut(&id) {
-            job.replica_mut(from).pins -= 1;
-            job.replica_mut(to).pins -= 1;
             job.replica_mut(to).arrival = if arrived { Arrival::Ready } else { Arrival::Wanted };
             job.count_home(value);
+            self.release(id, value, from);
+            self.release(id, value, to);
+            self.left(id, value, from, arrived);
             self.arrived(id, value, actions);
             self.drop_if_unused(id, value);
             self.finish_if_over(id, actions);
@@ -294,6 +317,17 @@ impl Scheduler {
         self.devices[at.index()].committed_ns -= estimate_ns;
         let launch = self.take_off(at, id, Item::Task(id, task), estimate_ns, operands);
         actions.push(Action::Run { launch, graph: id, task, device: at });
+    }
+
+    /// Whether a committed task still fits its device's space: since the commit, a fault may have given new readers to an old
+    /// value whose bytes the task was to take over.
+    pub(super) fn still_fits(&mut self, id: GraphId, task: TaskId, at: DeviceId, actions: &mut Vec<Action>) -> bool {
+        let (space, job) = (self.devices[at.index()].spec.space, &self.jobs[&id]);
+        let placed = |value: ValueId| job.find_spare(value, space).or(job.find(value, space, Form::Plain)).is_some();
+        let graph = &job.graph;
+        let outputs = graph.outputs(task).iter().filter(|o| !placed(o.value) && self.donation(id, o, space).is_none());
+        let bytes = outputs.map(|o| class(graph.bytes(o.value))).sum();
+        space == HOST || bytes == 0 || self.make_room(space, bytes, Some((id, task)), actions)
     }
 
     /// The place of an output, and from where its old value is copied in, if it is not there already.

@@ -36,12 +36,18 @@ pub enum Event {
         /// The device.
         device: DeviceId,
     },
-    /// The limit of a memory space.
+    /// The limit of a memory space. One lower than what is in use in a device's space (it was found to have less) is kept as
+    /// soon as can be: what lies unused there goes at once, what exists nowhere else when it has been copied home.
     MemoryLimit {
         /// The space.
         space: SpaceId,
         /// The new limit.
         bytes: u64,
+    },
+    /// A caller's array ([`crate::task::HostArray::source`]) is gone: copies of its chunks are kept no longer.
+    SourceGone {
+        /// Its number.
+        source: u64,
     },
     /// The speed of a device's link, measured: replaces that of its spec.
     Link {

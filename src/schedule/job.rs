@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::event::{CANNOT, Estimates, Place};
 use super::memory::class;
-use crate::device::HOST;
+use crate::device::{DeviceSpec, HOST};
 use crate::id::{DeviceId, SpaceId, TaskId, ValueId};
 use crate::kernel::Form;
 use crate::task::{Home, TaskGraph};
@@ -42,6 +42,12 @@ pub(super) struct Replica {
     pub(super) arrival: Arrival,
     /// Users that must not lose it: staged and running tasks, moves, packings.
     pub(super) pins: u32,
+    /// It is on its way home, to be evicted then.
+    pub(super) leaving: bool,
+    /// A launch has read it with success.
+    pub(super) proved: bool,
+    /// When it was last used, while it is unused; 0 if it never was, or is no more.
+    pub(super) stamp: u64,
     /// Being written by a task that runs again, although the value exists: nobody counts on it, and it may be dropped.
     pub(super) spare: bool,
     /// Tells it from earlier replicas of the same slab entry.
@@ -65,6 +71,12 @@ pub(super) struct Job {
     /// Tasks that still need each value.
     pub(super) uses: Vec<u32>,
     pub(super) device: Vec<DeviceId>,
+    /// The number of each value among the chunks of callers' arrays (+ 1), 0 for others; empty if there are none.
+    chunks: Vec<u32>,
+    /// How many tasks in queues of devices with memory of their own read each value; empty if there were none.
+    queued: Vec<u32>,
+    /// Most that a task takes in a space of its own: of a device that takes packed forms, and of one that does not.
+    largest: [Option<u64>; 2],
     heads: Vec<u32>,
     replicas: Vec<Replica>,
     free: Vec<u32>,
@@ -108,6 +120,9 @@ impl Job {
             priority: vec![0; n],
             uses: (0..v).map(|i| graph.use_count(ValueId::at(i))).collect(),
             device: vec![DeviceId(0); n],
+            chunks: Vec::new(),
+            queued: Vec::new(),
+            largest: [None; 2],
             heads: vec![END; v],
             replicas: Vec::new(),
             free: Vec::new(),
@@ -145,6 +160,83 @@ impl Job {
             self.estimates.resize(at + 1, None);
         }
         self.estimates[at] = Some(column.task_ns.clone());
+    }
+
+    /// The value's number among the chunks of callers' arrays, if it is one.
+    pub(super) fn chunk(&self, value: ValueId) -> Option<u32> {
+        self.chunks.get(value.index())?.checked_sub(1)
+    }
+
+    /// A value is this chunk of a caller's array.
+    pub(super) fn set_chunk(&mut self, value: ValueId, chunk: u32) {
+        self.chunks.resize(self.graph.value_count(), 0);
+        self.chunks[value.index()] = chunk + 1;
+    }
+
+    /// Takes the numbers of all chunks.
+    pub(super) fn take_chunks(&mut self) -> impl Iterator<Item = u32> + use<> {
+        std::mem::take(&mut self.chunks).into_iter().filter_map(|chunk| chunk.checked_sub(1))
+    }
+
+    /// Whether any value is a chunk of a caller's array that is known from one graph to the next.
+    pub(super) fn has_chunks(&self) -> bool {
+        !self.chunks.is_empty()
+    }
+
+    /// How many queued tasks read a value on devices with memory of their own.
+    pub(super) fn queued(&self, value: ValueId) -> u32 {
+        self.queued.get(value.index()).copied().unwrap_or(0)
+    }
+
+    /// A task joins (or leaves) the queue of a device with memory of its own.
+    pub(super) fn count_queued(&mut self, task: TaskId, joins: bool) {
+        self.queued.resize(self.graph.value_count(), 0);
+        for value in self.graph.reads(task) {
+            let count = &mut self.queued[value.index()];
+            *count = if joins { *count + 1 } else { *count - 1 };
+        }
+    }
+
+    /// Bytes that a task takes in a space of the device's own, with nothing there before.
+    pub(super) fn room_for(&self, task: TaskId, spec: &DeviceSpec) -> u64 {
+        let (graph, inputs) = (&self.graph, self.graph.inputs(task));
+        let form = |i: usize| spec.form(graph.input_form(task, i));
+        let mut sum = 0;
+        for (i, input) in inputs.iter().enumerate() {
+            let mut earlier = (0..i).filter(|&e| inputs[e].value == input.value);
+            let first = earlier.clone().next().is_none();
+            if form(i) != Form::Plain && !earlier.any(|e| form(e) == form(i)) {
+                sum += self.replica_bytes(input.value, form(i), task);
+            }
+            sum += if first { self.replica_bytes(input.value, Form::Plain, task) } else { 0 };
+        }
+        let is_input = |old: ValueId| inputs.iter().any(|i| i.value == old);
+        for output in graph.outputs(task) {
+            let bytes = class(graph.bytes(output.value));
+            let Some(old) = output.updates else {
+                sum += bytes;
+                continue;
+            };
+            sum += if is_input(old) { 0 } else { class(graph.bytes(old)) };
+            // Its readers come before: then its bytes are taken over.
+            let same = graph.window_id(old).is_some() && graph.window_id(old) == graph.window_id(output.value);
+            let donated = graph.use_count(old) == 1 || same && !is_input(old);
+            sum += if donated { 0 } else { bytes };
+        }
+        sum
+    }
+
+    /// Finds out what the neediest task takes in a space of the device's own.
+    pub(super) fn measure(&mut self, spec: &DeviceSpec) {
+        let plain = usize::from(spec.gpu.is_some());
+        if self.largest[plain].is_none() {
+            self.largest[plain] = Some(self.graph.tasks().map(|task| self.room_for(task, spec)).max().unwrap_or(0));
+        }
+    }
+
+    /// Whether every task is known to fit a space of the device's own with this limit.
+    pub(super) fn all_fit(&self, spec: &DeviceSpec, limit: u64) -> bool {
+        limit == u64::MAX || self.largest[usize::from(spec.gpu.is_some())].is_some_and(|largest| largest <= limit)
     }
 
     /// The estimate of a task on a device, if it can run there.
@@ -202,6 +294,7 @@ impl Job {
             self.replicas[link as usize].next = self.replicas[at as usize].next;
         }
         self.free.push(at);
+        self.replicas[at as usize].stamp = 0;
         self.count_home(value);
         let place = self.replicas[at as usize].place;
         if place == Place::Home
@@ -317,7 +410,8 @@ impl Job {
 
 impl Replica {
     pub(super) fn new(space: SpaceId, form: Form, place: Place, arrival: Arrival, wanted: (DeviceId, TaskId)) -> Self {
-        Self { space, form, place, arrival, pins: 0, spare: false, serial: 0, wanted, next: END }
+        let (leaving, proved, spare) = (false, false, false);
+        Self { space, form, place, arrival, pins: 0, leaving, proved, stamp: 0, spare, serial: 0, wanted, next: END }
     }
 }
 

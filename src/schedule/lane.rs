@@ -15,6 +15,8 @@ const DEPTH: i64 = 6;
 /// Beyond [`DEPTH`], it is given more while what it has ahead takes less than this: tiny launches queue up and go out together,
 /// long tasks stay where others can still take them.
 const WINDOW_NS: u64 = 1_000_000;
+/// Moves that a device is given at once in one direction.
+pub(super) const MOVES: usize = 2;
 
 /// Order of a device's queue: highest bottom level first, then submission order.
 pub(super) type Key = (Reverse<u64>, GraphId, TaskId);
@@ -34,23 +36,29 @@ pub(super) struct Crossing {
     pub(super) from: u32,
     pub(super) to: u32,
     pub(super) ns: u64,
+    /// Bytes that are evicted when it has arrived.
+    pub(super) evicts: u64,
 }
 
-/// One direction of a link: moves one value at a time.
+/// One direction of a link: a queue of moves, of which the device is given a few at once, so that the latency of one hides behind
+/// the next.
 #[derive(Default)]
 pub(super) struct Link {
-    pub(super) current: Option<(CopyId, Crossing)>,
+    /// Moves that the device has been given, in order.
+    pub(super) current: VecDeque<(CopyId, Crossing)>,
     pub(super) busy_until: u64,
     pub(super) queue: VecDeque<Crossing>,
     pub(super) queued_ns: u64,
     /// Moves that queued tasks will ask for.
     pub(super) planned_ns: u64,
+    /// Bytes that will be evicted when they have arrived: of the current moves and the queue.
+    pub(super) evicted: u64,
 }
 
 impl Link {
     /// Time until a new move could start.
     pub(super) fn backlog(&self, now: u64) -> u64 {
-        let current = if self.current.is_some() { self.busy_until.saturating_sub(now) } else { 0 };
+        let current = if self.current.is_empty() { 0 } else { self.busy_until.saturating_sub(now) };
         current + self.queued_ns + self.planned_ns
     }
 }
@@ -152,7 +160,7 @@ impl Device {
 
     /// How much may be ahead of it: enough that one move is hidden behind twice its time of work.
     fn window(&self) -> u64 {
-        let crossing = self.links[0].current.as_ref().map_or(0, |(_, crossing)| crossing.ns);
+        let crossing = self.links[0].current.front().map_or(0, |(_, crossing)| crossing.ns);
         WINDOW_NS.max(crossing.saturating_mul(2))
     }
 
@@ -164,15 +172,19 @@ impl Device {
     pub(super) fn started(&mut self, now: u64, estimate: u64) {
         self.running += 1;
         self.running_until += u128::from(now.saturating_add(estimate));
-        self.launched_ns = self.launched_ns.saturating_add(estimate);
-        self.busy_until = self.busy_until.max(now).saturating_add(estimate / self.workers());
+        if self.in_order {
+            self.launched_ns = self.launched_ns.saturating_add(estimate);
+            self.busy_until = self.busy_until.max(now).saturating_add(estimate / self.workers());
+        }
     }
 
     pub(super) fn ended(&mut self, now: u64, started: u64, estimate: u64) {
         self.running -= 1;
         self.running_until -= u128::from(started.saturating_add(estimate));
-        self.launched_ns = if self.running == 0 { 0 } else { self.launched_ns.saturating_sub(estimate) };
-        self.busy_until = now.saturating_add(self.launched_ns / self.workers());
+        if self.in_order {
+            self.launched_ns = if self.running == 0 { 0 } else { self.launched_ns.saturating_sub(estimate) };
+            self.busy_until = now.saturating_add(self.launched_ns / self.workers());
+        }
     }
 
     fn workers(&self) -> u64 {
@@ -213,7 +225,7 @@ impl Device {
     /// Whether nothing is queued, staged, running or on its way, and nothing is left in the sums.
     pub(super) fn is_idle(&self) -> bool {
         let sums = self.queued_ns | self.committed_ns | self.links[0].planned_ns | self.links[1].planned_ns;
-        let links = self.links.iter().all(|l| l.current.is_none() && l.queue.is_empty() && l.queued_ns == 0);
+        let links = self.links.iter().all(|l| l.current.is_empty() && l.queue.is_empty() && l.queued_ns == 0);
         let tasks = self.ready.len() + self.staged.len() + self.launchable.len() + self.planned.len();
         tasks == 0 && self.running == 0 && self.running_until == 0 && sums == 0 && links
     }

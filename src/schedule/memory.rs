@@ -48,19 +48,28 @@ impl Memory {
         self.trim(space, actions);
     }
 
-    pub(super) fn limit(&mut self, space: SpaceId) -> u64 {
-        self.pool(space).limit
+    pub(super) fn limit(&self, space: SpaceId) -> u64 {
+        self.pools.get(space.index()).map_or(u64::MAX, |pool| pool.limit)
     }
 
-    /// Bytes in use (buffers that hold values, and reservations).
-    pub(super) fn used(&mut self, space: SpaceId) -> u64 {
-        self.pool(space).used
+    /// Bytes in use (buffers that hold values or kept copies, and reservations).
+    pub(super) fn used(&self, space: SpaceId) -> u64 {
+        self.pools.get(space.index()).map_or(0, |pool| pool.used)
     }
 
     /// Whether `bytes` more stay within the limit.
-    pub(super) fn fits(&mut self, space: SpaceId, bytes: u64) -> bool {
-        let pool = self.pool(space);
-        pool.used.saturating_add(bytes) <= pool.limit
+    pub(super) fn fits(&self, space: SpaceId, bytes: u64) -> bool {
+        self.excess(space, bytes) == 0
+    }
+
+    /// By how much `bytes` more would exceed the limit.
+    pub(super) fn excess(&self, space: SpaceId, bytes: u64) -> u64 {
+        self.used(space).saturating_add(bytes).saturating_sub(self.limit(space))
+    }
+
+    /// Bytes that a buffer takes.
+    pub(super) fn size(&self, buffer: BufferId) -> u64 {
+        self.buffers[buffer.index()].bytes
     }
 
     /// Counts memory that is not in buffers: arrays, scratch, opaque values. Cached buffers make room for it.

@@ -8,6 +8,7 @@
 
 mod commit;
 mod event;
+mod evict;
 mod explain;
 mod job;
 mod lane;
@@ -17,6 +18,7 @@ mod policy;
 mod recover;
 mod residency;
 pub mod simulate;
+mod sources;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -55,6 +57,12 @@ pub struct Scheduler {
     now: u64,
     policy: Box<dyn Policy>,
     memory: Memory,
+    /// What lies unused in each space, and the number of the last thing to do so.
+    rest: Vec<evict::Rest>,
+    next_stamp: u64,
+    sources: sources::Sources,
+    /// Events so far.
+    steps: u64,
     devices: Vec<Device>,
     /// Whether any device has memory of its own.
     has_links: bool,
@@ -86,6 +94,10 @@ impl Scheduler {
             now: 0,
             policy,
             memory: Memory::default(),
+            rest: Vec::new(),
+            next_stamp: 0,
+            sources: sources::Sources::default(),
+            steps: 0,
             devices: Vec::new(),
             has_links: false,
             candidates: Vec::new(),
@@ -118,13 +130,15 @@ impl Scheduler {
     /// Takes in `event`, which happened at `now_ns`, and appends what is to be done to `actions`, in order.
     pub fn step(&mut self, now_ns: u64, event: Event, actions: &mut Vec<Action>) {
         self.now = self.now.max(now_ns);
+        self.steps += 1;
         match event {
             Event::DeviceJoined { device, spec } => self.join(device, spec),
             Event::DeviceLost { device } => self.device_lost(device, actions),
             Event::MemoryLimit { space, bytes } => {
                 self.memory.set_limit(space, bytes, actions);
-                self.admit_pending(actions);
+                if space == HOST { self.admit_pending(actions) } else { self.limit_changed(space, actions) }
             }
+            Event::SourceGone { source } => self.source_gone(source),
             Event::Submit { graph, tasks, estimates, scratch_bytes } => {
                 self.submit(graph, tasks, &estimates, scratch_bytes, actions);
             }
@@ -155,10 +169,16 @@ impl Scheduler {
         (job.replica(at).arrival == job::Arrival::Ready).then(|| job.replica(at).place)
     }
 
-    /// Bytes in use in a memory space: buffers, arrays, scratch.
+    /// Bytes in use in a memory space: buffers, arrays, scratch, kept copies of callers' chunks.
     #[must_use]
-    pub fn used_bytes(&mut self, space: SpaceId) -> u64 {
+    pub fn used_bytes(&self, space: SpaceId) -> u64 {
         self.memory.used(space)
+    }
+
+    /// Bytes in a device's space that copies of callers' chunks take and no graph uses now: part of [`Scheduler::used_bytes`].
+    #[must_use]
+    pub fn cached_bytes(&self, space: SpaceId) -> u64 {
+        self.sources.bytes(space)
     }
 
     /// The prediction for a launch that runs now: (its start, its estimate), in ns.
@@ -192,7 +212,7 @@ impl Scheduler {
     }
 
     /// Whether nothing is queued, running, moving or held, and every device has all its workers: true once all graphs are
-    /// retired and all launches have reported.
+    /// retired and all launches have reported. Copies of callers' chunks may remain: [`Scheduler::cached_bytes`].
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let devices = self.devices.iter().all(|d| d.is_idle() && (!d.alive || d.room == i64::from(d.spec.queue)));
@@ -220,8 +240,22 @@ impl Scheduler {
             return;
         }
         self.jobs.insert(id, job);
+        if self.has_links {
+            self.prepare(id);
+        }
         self.pending.push_back(id);
         self.admit_pending(actions);
+    }
+
+    /// What is to be known of a graph where devices have memory of their own.
+    fn prepare(&mut self, id: GraphId) {
+        self.meet_sources(id);
+        let job = self.jobs.get_mut(&id).expect("just submitted");
+        for device in self.devices.iter().filter(|d| d.alive && d.spec.space != HOST) {
+            if self.memory.limit(device.spec.space) < u64::MAX {
+                job.measure(&device.spec);
+            }
+        }
     }
 
     /// Starts graphs, in order of submission, while their peaks fit together.
@@ -262,7 +296,7 @@ impl Scheduler {
                 let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
                 let space = job.replica(at).space;
                 job.replica_mut(at).arrival = job::Arrival::Ready;
-                job.replica_mut(at).pins -= 1;
+                self.release(id, value, at);
                 self.unpin(id, value, space, Form::Plain);
                 self.arrived(id, value, actions);
             }
@@ -277,6 +311,11 @@ impl Scheduler {
         let graph = job.graph.clone();
         job.state[task.index()] = State::Done;
         job.remaining -= 1;
+        if space != HOST {
+            self.prove(id, task, space);
+        } else if self.has_links && job.has_chunks() {
+            self.regret(id, task, device);
+        }
         self.unpin_operands(id, task, device, Some(operands));
         for value in graph.reads(task) {
             self.used_once(id, value);
@@ -383,7 +422,8 @@ impl Scheduler {
             self.promised -= base;
             self.memory.unreserve(HOST, base);
         }
-        self.jobs.remove(&id);
+        let chunks = self.jobs.remove(&id).into_iter().flat_map(|mut job| job.take_chunks());
+        chunks.for_each(|chunk| self.sources.leave(id, chunk));
         // A device that is gone reports no more.
         let devices = &self.devices;
         self.strays.retain(|_, (graph, _)| *graph != id);

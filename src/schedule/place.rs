@@ -9,7 +9,7 @@ use super::job::{Job, State};
 use super::lane::Link;
 use super::{Action, Candidate, Item, Scheduler};
 use crate::device::{HOST, LinkSpec};
-use crate::id::{DeviceId, GraphId, TaskId, ValueId};
+use crate::id::{DeviceId, GraphId, SpaceId, TaskId, ValueId};
 
 /// Queue entries looked at when the first does not fit memory, or when stealing.
 const LOOK: usize = 8;
@@ -48,9 +48,11 @@ impl Scheduler {
         device.ready.insert((Reverse(job.priority[task.index()]), id, task));
         device.queued_ns = device.queued_ns.saturating_add(estimate_ns);
         let Some(link) = device.spec.link else { return };
+        job.count_queued(task, true);
         device.links[1].planned_ns += results_ns(job, task, link[1]);
         for value in job.graph.reads(task) {
-            if !job.is_in(value, device.spec.space) {
+            let kept = |chunk| self.sources.has(chunk, device.spec.space);
+            if !job.is_in(value, device.spec.space) && !job.chunk(value).is_some_and(kept) {
                 device.plan(id, value, link[0].transfer_ns(job.graph.bytes(value)));
             }
         }
@@ -58,7 +60,7 @@ impl Scheduler {
 
     /// Takes a task out of its device's queue.
     pub(super) fn dequeue(&mut self, id: GraphId, task: TaskId) {
-        let job = &self.jobs[&id];
+        let job = self.jobs.get_mut(&id).expect("a queued task belongs to a job");
         let at = job.device[task.index()];
         let estimate = job.estimate(task, at).unwrap_or(0);
         let device = &mut self.devices[at.index()];
@@ -67,6 +69,7 @@ impl Scheduler {
         }
         device.queued_ns = device.queued_ns.saturating_sub(estimate);
         let Some(link) = device.spec.link else { return };
+        job.count_queued(task, false);
         device.links[1].planned_ns -= results_ns(job, task, link[1]);
         for value in job.graph.reads(task) {
             device.unplan(id, value);
@@ -77,25 +80,29 @@ impl Scheduler {
     fn candidate(&self, id: GraphId, task: TaskId, at: DeviceId) -> Option<Candidate> {
         let job = &self.jobs[&id];
         let device = &self.devices[at.index()];
-        let estimate_ns = job.estimate(task, at).filter(|_| device.alive && device.room > 0)?;
-        let (mut inward, mut backlog, mut out) = (0u64, 0u64, 0u64);
+        let estimate_ns = job.estimate(task, at).filter(|_| self.serves(job, task, at))?;
+        let (mut inward, mut backlog, mut out) = (None, 0u64, 0u64);
         let mut waits = device.start_in(self.now);
         if self.has_links {
             if device.spec.space != HOST && job.touches_opaque(task) {
                 return None;
             }
             for value in job.graph.reads(task) {
-                if job.is_in(value, device.spec.space) || device.plans(id, value) {
+                if self.has(job, value, device.spec.space) || device.plans(id, value) {
                     continue;
                 }
                 let (queue, link) = match device.spec.link {
                     Some(link) => (&device.links[0], link[0]),
                     None => self.link_back(id, value)?,
                 };
-                inward += link.transfer_ns(job.graph.bytes(value));
+                let mut ns = link.transfer_ns(job.graph.bytes(value));
+                if let Some(chunk) = job.chunk(value).filter(|_| device.spec.link.is_some()) {
+                    ns -= self.worth(chunk, device.spec.space, (ns, job.graph.bytes(value)));
+                }
+                inward = Some(inward.unwrap_or(0) + ns);
                 backlog = backlog.max(queue.backlog(self.now));
             }
-            if inward > 0 {
+            if let Some(inward) = inward {
                 waits = waits.max(backlog.saturating_add(inward));
             }
             out = device.spec.link.map_or(0, |link| results_ns(job, task, link[1]));
@@ -104,7 +111,59 @@ impl Scheduler {
         if out > 0 {
             finish_ns = finish_ns.max(device.links[1].backlog(self.now)).saturating_add(out);
         }
-        Some(Candidate { device: at, kind: device.spec.kind, estimate_ns, transfer_ns: inward + out, finish_ns })
+        Some(Candidate { device: at, kind: device.spec.kind, estimate_ns, transfer_ns: inward.unwrap_or(0) + out, finish_ns })
+    }
+
+    /// How much of the `ns` that the move of a chunk takes has been lost already for want of a copy: after that, the move is
+    /// free. If it displaces another copy, it has to be worth two.
+    fn worth(&self, chunk: u32, space: SpaceId, (ns, bytes): (u64, u64)) -> u64 {
+        let regret = self.sources.regret(chunk, space);
+        let regret = if self.memory.fits(space, bytes) { regret } else { regret.saturating_sub(ns) };
+        regret.min(ns)
+    }
+
+    /// How much of the moves that a queued task asks of a device's link has been lost already.
+    fn paid(&self, id: GraphId, task: TaskId, at: DeviceId) -> u64 {
+        let (job, spec) = (&self.jobs[&id], &self.devices[at.index()].spec);
+        let Some([link, _]) = spec.link.filter(|_| job.has_chunks()) else { return 0 };
+        let missing = job.graph.reads(task).filter(|&value| !self.has(job, value, spec.space));
+        let worth = |value| {
+            let bytes = job.graph.bytes(value);
+            job.chunk(value).map_or(0, |chunk| self.worth(chunk, spec.space, (link.transfer_ns(bytes), bytes)))
+        };
+        missing.map(worth).sum()
+    }
+
+    /// A task has run in host memory. What another device would have saved, if the chunks of callers' arrays that the task
+    /// reads had been there, is remembered with the chunks, by the time of their moves.
+    pub(super) fn regret(&mut self, id: GraphId, task: TaskId, at: DeviceId) {
+        let job = &self.jobs[&id];
+        let Some(here) = job.estimate(task, at) else { return };
+        let far = (0..self.devices.len()).map(DeviceId::at).filter(|d| self.devices[d.index()].spec.link.is_some());
+        let able = far.filter(|&d| self.serves(job, task, d)).filter_map(|d| Some((job.estimate(task, d)?, d)));
+        let Some((there, device)) = able.min().filter(|&(there, _)| there < here) else { return };
+        let spec = &self.devices[device.index()].spec;
+        let Some([link, _]) = spec.link else { return };
+        let mut missing: Vec<(u32, u64)> = Vec::new();
+        for value in job.graph.reads(task).filter(|&value| !self.has(job, value, spec.space)) {
+            if let Some(chunk) = job.chunk(value).filter(|chunk| missing.iter().all(|m| m.0 != *chunk)) {
+                missing.push((chunk, link.transfer_ns(job.graph.bytes(value)).max(1)));
+            }
+        }
+        let (space, all) = (spec.space, missing.iter().map(|m| u128::from(m.1)).sum::<u128>());
+        for (chunk, ns) in missing {
+            self.sources.regrets(chunk, space, (u128::from(here - there) * u128::from(ns) / all) as u64);
+        }
+    }
+
+    /// Whether a device takes launches, and its space can hold what the task needs there.
+    pub(super) fn serves(&self, job: &Job, task: TaskId, at: DeviceId) -> bool {
+        let device = &self.devices[at.index()];
+        if !device.alive || device.room <= 0 {
+            return false;
+        }
+        let limit = if device.spec.space == HOST { u64::MAX } else { self.memory.limit(device.spec.space) };
+        job.all_fit(&device.spec, limit) || job.room_for(task, &device.spec) <= limit
     }
 
     /// The link by which a value that is only elsewhere comes back to the host.
@@ -147,7 +206,7 @@ impl Scheduler {
             }
             let able = |d: &DeviceId| self.candidate(id, task, *d).is_some();
             let able: Vec<DeviceId> = (0..self.devices.len()).map(DeviceId::at).filter(able).collect();
-            if let Some(at) = able.into_iter().find(|&at| self.admits(id, task, at)) {
+            if let Some(at) = able.into_iter().find(|&at| self.admits(id, task, at, actions)) {
                 self.dequeue(id, task);
                 self.commit(id, task, at, actions);
                 self.pump(at, actions);
@@ -167,21 +226,21 @@ impl Scheduler {
             if !self.devices[at.index()].may_commit(self.now) {
                 return;
             }
-            let Some((id, task)) = self.pick(at).or_else(|| self.steal(at)) else { return };
+            let Some((id, task)) = self.pick(at, actions).or_else(|| self.steal(at, actions)) else { return };
             self.dequeue(id, task);
             self.commit(id, task, at, actions);
         }
     }
 
     /// The next task of the device's own queue that memory admits.
-    fn pick(&mut self, at: DeviceId) -> Option<(GraphId, TaskId)> {
+    fn pick(&mut self, at: DeviceId, actions: &mut Vec<Action>) -> Option<(GraphId, TaskId)> {
         let keys: [Option<super::lane::Key>; LOOK] = {
             let mut first = self.devices[at.index()].ready.iter().copied();
             std::array::from_fn(|_| first.next())
         };
         keys[0]?;
         for (_, id, task) in keys.iter().flatten().copied() {
-            if self.admits(id, task, at) {
+            if self.admits(id, task, at, actions) {
                 return Some((id, task));
             }
         }
@@ -189,7 +248,7 @@ impl Scheduler {
         while let Some((id, task)) = self.next_graph(after) {
             let job = &self.jobs[&id];
             let queued = job.state.get(task.index()) == Some(&State::Ready) && job.device[task.index()] == at;
-            if queued && self.admits(id, task, at) {
+            if queued && self.admits(id, task, at, actions) {
                 return Some((id, task));
             }
             after = Some(id);
@@ -205,26 +264,27 @@ impl Scheduler {
     }
 
     /// Whether a task may take its memory now.
-    fn admits(&mut self, id: GraphId, task: TaskId, at: DeviceId) -> bool {
+    fn admits(&mut self, id: GraphId, task: TaskId, at: DeviceId, actions: &mut Vec<Action>) -> bool {
         let space = self.devices[at.index()].spec.space;
         let (host, there) = self.need(id, task, at);
-        if there > 0 && !self.memory.fits(space, there) && !self.make_room(id, space, there) {
+        if host > 0 && !self.admits_host(id, task, host) {
             return false;
         }
-        if host == 0 {
-            return true;
-        }
+        there == 0 || self.memory.fits(space, there) || self.make_room(space, there, Some((id, task)), actions)
+    }
+
+    fn admits_host(&self, id: GraphId, task: TaskId, bytes: u64) -> bool {
         let next = self.jobs[&id].frontier == task.index();
-        if !self.memory.fits(HOST, host) {
+        if !self.memory.fits(HOST, bytes) {
             // P is proved, so the next task fits; after a fault it may not, and then waits for what is running.
             return next && self.flying == 0;
         }
-        let out_of_order = self.extra.saturating_add(host).saturating_add(self.promised);
+        let out_of_order = self.extra.saturating_add(bytes).saturating_add(self.promised);
         next || out_of_order <= self.memory.limit(HOST)
     }
 
     /// A task queued for another device that this idle one would finish before the other gets through its queue.
-    fn steal(&mut self, at: DeviceId) -> Option<(GraphId, TaskId)> {
+    fn steal(&mut self, at: DeviceId, actions: &mut Vec<Action>) -> Option<(GraphId, TaskId)> {
         if !self.policy.steals() || self.devices[at.index()].spec.link.is_some() && !self.devices[at.index()].is_free() {
             return None;
         }
@@ -241,8 +301,10 @@ impl Scheduler {
                 ready.iter().take(LOOK).copied().collect()
             };
             for (_, id, task) in keys {
+                // Moves that have been paid for by waiting are no reason to come back.
+                let drain = drain.saturating_sub(self.paid(id, task, DeviceId::at(victim)));
                 let sooner = self.candidate(id, task, at).is_some_and(|c| c.finish_ns < drain);
-                if sooner && self.admits(id, task, at) {
+                if sooner && self.admits(id, task, at, actions) {
                     return Some((id, task));
                 }
             }
@@ -253,6 +315,9 @@ impl Scheduler {
     /// Starts a launchable item on a device with room.
     fn launch(&mut self, at: DeviceId, item: Item, actions: &mut Vec<Action>) {
         match item {
+            Item::Task(id, task) if self.has_links && self.jobs[&id].disturbed && !self.still_fits(id, task, at, actions) => {
+                self.recommit(id, task, at, actions);
+            }
             Item::Task(id, task) => self.launch_task(at, id, task, actions),
             Item::Pack(id, value, replica) => self.launch_pack(at, id, value, replica, actions),
         }

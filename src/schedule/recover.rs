@@ -43,6 +43,7 @@ impl Scheduler {
                 let (mine, others): (Vec<_>, Vec<_>) = link.queue.drain(..).partition(|c| c.graph == id);
                 link.queue.extend(others);
                 link.queued_ns -= mine.iter().map(|c| c.ns).sum::<u64>();
+                link.evicted -= mine.iter().map(|c| c.evicts).sum::<u64>();
                 gone += mine.len();
             }
             for _ in 0..gone {
@@ -115,6 +116,13 @@ impl Scheduler {
                 self.discard(id, output.value, at);
             }
         }
+    }
+
+    /// Takes a commit back that was to be launched now; the task is placed anew.
+    pub(super) fn recommit(&mut self, id: GraphId, task: TaskId, at: DeviceId, actions: &mut Vec<Action>) {
+        self.devices[at.index()].committed_ns -= self.jobs[&id].estimate(task, at).unwrap_or(0);
+        self.uncommit(id, task, at, None);
+        self.revive(id, task, actions);
     }
 
     /// The replica that a committed task writes, if it has one yet (a donated one comes with the launch).
@@ -252,6 +260,23 @@ impl Scheduler {
         what.iter().filter_map(one).collect()
     }
 
+    /// The limit of a device's space has changed: a lower one is kept as soon as can be, and tasks that no longer fit there go
+    /// elsewhere.
+    pub(super) fn limit_changed(&mut self, space: SpaceId, actions: &mut Vec<Action>) {
+        let (limit, devices) = (self.memory.limit(space), &self.devices);
+        let on_it = || devices.iter().filter(|d| d.spec.space == space);
+        self.jobs.values_mut().for_each(|job| on_it().for_each(|d| job.measure(&d.spec)));
+        let too_small = self.jobs.values().any(|job| on_it().any(|d| !job.all_fit(&d.spec, limit)));
+        self.shrink(space, actions);
+        if too_small || !self.memory.fits(space, 0) {
+            for at in (0..self.devices.len()).map(DeviceId::at) {
+                self.unstage(at);
+            }
+            self.settle(actions);
+            self.shrink(space, actions);
+        }
+    }
+
     /// Takes back the commits of a device that have not been launched.
     fn unstage(&mut self, at: DeviceId) {
         let device = &mut self.devices[at.index()];
@@ -269,18 +294,18 @@ impl Scheduler {
         }
     }
 
-    /// The link of a lost device moves nothing more; the move under way may still read and write its places.
+    /// The link of a lost device moves nothing more; the moves under way may still read and write their places.
     fn drop_crossings(&mut self, at: DeviceId, actions: &mut Vec<Action>) {
         for direction in 0..2 {
             let link = &mut self.devices[at.index()].links[direction];
-            let (queue, current) = (std::mem::take(&mut link.queue), link.current.take());
-            link.queued_ns = 0;
+            let (queue, current) = (std::mem::take(&mut link.queue), std::mem::take(&mut link.current));
+            (link.queued_ns, link.evicted) = (0, 0);
             for c in queue {
                 self.landed(c.graph);
-                self.jobs.get_mut(&c.graph).expect("a graph stays while something of it flies").replica_mut(c.from).pins -= 1;
+                self.release(c.graph, c.value, c.from);
                 self.discard(c.graph, c.value, c.to);
             }
-            if let Some((copy, c)) = current {
+            for (copy, c) in current {
                 self.landed(c.graph);
                 let serial = self.jobs[&c.graph].replica(c.from).serial;
                 self.strays.insert(copy, (c.graph, [(c.value, c.from, serial)]));
@@ -299,6 +324,9 @@ impl Scheduler {
                     self.lose(id, value, at, actions);
                 }
             }
+        }
+        for buffer in self.sources.drop_space(space) {
+            self.memory.forget(buffer, actions);
         }
         self.memory.release_cached(space, actions);
     }
@@ -339,8 +367,9 @@ impl Scheduler {
     fn settle_tasks(&mut self, id: GraphId, actions: &mut Vec<Action>) {
         for task in self.jobs[&id].graph.tasks() {
             let job = &self.jobs[&id];
-            let device = &self.devices[job.device[task.index()].index()];
-            if job.state[task.index()] == State::Ready && (!device.alive || device.room <= 0 || !job.may_run(task)) {
+            if job.state[task.index()] == State::Ready
+                && (!self.serves(job, task, job.device[task.index()]) || !job.may_run(task))
+            {
                 self.dequeue(id, task);
                 self.jobs.get_mut(&id).expect("just listed").state[task.index()] = State::Waiting;
             }
@@ -364,7 +393,7 @@ impl Scheduler {
         for &(value, at, serial) in held {
             let Some(job) = self.jobs.get_mut(&id) else { return };
             if job.of(value).any(|r| r == at) && job.replica(at).serial == serial {
-                job.replica_mut(at).pins -= 1;
+                self.release(id, value, at);
                 self.drop_if_unused(id, value);
             }
         }

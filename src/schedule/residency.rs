@@ -4,8 +4,9 @@
 //! exactly once, and never while a launch, a move or a packing uses them.
 
 use super::event::{Operands, Place};
-use super::job::{Arrival, Replica};
+use super::job::{Arrival, Job, Replica};
 use super::memory::class;
+use super::sources::SourceKey;
 use super::{Action, Scheduler};
 use crate::device::HOST;
 use crate::id::{DeviceId, GraphId, SpaceId, TaskId, ValueId};
@@ -27,6 +28,9 @@ impl Scheduler {
         } else if let Some(at) = job.find(value, space, Form::Plain) {
             job.replica_mut(at).arrival = Arrival::Ready;
             job.replica_mut(at).pins -= 1;
+            if space != HOST {
+                self.rests(id, value, at);
+            }
         }
         let job = self.jobs.get_mut(&id).expect("still there");
         job.count_home(value);
@@ -44,11 +48,15 @@ impl Scheduler {
         let other = job.find(value, space, Form::Plain);
         (job.replica_mut(spare).arrival, job.replica_mut(spare).pins) = (Arrival::Ready, 0);
         match other {
-            None => job.replica_mut(spare).spare = false,
+            None => {
+                job.replica_mut(spare).spare = false;
+                self.rests(id, value, spare);
+            }
             Some(other) if job.replica(other).arrival == Arrival::Wanted => {
                 let pins = job.replica(other).pins;
                 (job.replica_mut(spare).spare, job.replica_mut(spare).pins) = (false, pins);
                 self.discard(id, value, other);
+                self.rests(id, value, spare);
             }
             Some(_) => self.discard(id, value, spare),
         }
@@ -78,12 +86,15 @@ impl Scheduler {
         }
     }
 
-    /// Removes a replica and gives its bytes back.
+    /// Removes a replica and gives its bytes back; those of a caller's chunk are kept for other graphs.
     pub(super) fn discard(&mut self, id: GraphId, value: ValueId, at: u32) {
         let job = self.jobs.get_mut(&id).expect("a replica belongs to a job");
-        match job.remove(value, at) {
+        let Replica { space, proved, .. } = *job.replica(at);
+        let (place, bytes) = (job.remove(value, at), class(job.graph.bytes(value)));
+        match place {
+            Place::Buffer(buffer) if proved && self.keep_copy(id, value, space, buffer) => {}
             Place::Buffer(buffer) => self.memory.give(buffer),
-            Place::Opaque => self.memory.unreserve(HOST, class(job.graph.bytes(value))),
+            Place::Opaque => self.memory.unreserve(HOST, bytes),
             Place::Home => {}
         }
     }
@@ -123,27 +134,64 @@ impl Scheduler {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if let Some(at) = job.find(value, space, form) {
             job.replica_mut(at).pins -= 1;
+            if space != HOST {
+                self.rests(id, value, at);
+            }
             self.drop_if_unused(id, value);
         }
     }
 
-    /// Frees `bytes` of a device's space by dropping replicas of this graph that nobody uses now and that exist elsewhere.
-    pub(super) fn make_room(&mut self, id: GraphId, space: SpaceId, bytes: u64) -> bool {
-        let values = self.jobs[&id].graph.value_count();
-        for value in (0..values).map(ValueId::at) {
-            if self.memory.fits(space, bytes) {
-                return true;
-            }
-            let job = &self.jobs[&id];
-            let ready_at_home = job.find(value, HOST, Form::Plain).is_some_and(|h| job.replica(h).arrival == Arrival::Ready);
-            let idle = |r: &Replica| r.space == space && r.pins == 0;
-            let old: Vec<u32> =
-                if ready_at_home { job.of(value).filter(|&at| idle(job.replica(at))).collect() } else { Vec::new() };
-            for at in old {
-                self.discard(id, value, at);
+    /// Whether a plain copy of a caller's chunk is kept in this space.
+    pub(super) fn kept(&self, job: &Job, value: ValueId, space: SpaceId) -> bool {
+        job.chunk(value).is_some_and(|chunk| self.sources.has(chunk, space))
+    }
+
+    /// Whether a value needs no move to be in this space.
+    pub(super) fn has(&self, job: &Job, value: ValueId, space: SpaceId) -> bool {
+        job.is_in(value, space) || self.kept(job, value, space)
+    }
+
+    /// Takes a kept copy over as a replica of the value.
+    pub(super) fn adopt(&mut self, id: GraphId, value: ValueId, space: SpaceId, by: (DeviceId, TaskId)) -> Option<u32> {
+        let job = self.jobs.get_mut(&id).expect("a queued task belongs to a job");
+        let copy = self.sources.take(job.chunk(value)?, space)?;
+        let mut replica = Replica::new(space, Form::Plain, Place::Buffer(copy.buffer), Arrival::Ready, by);
+        replica.proved = true;
+        Some(job.add(value, replica))
+    }
+
+    /// A task has read these values in a space: the copies of callers' chunks among them are right.
+    pub(super) fn prove(&mut self, id: GraphId, task: TaskId, space: SpaceId) {
+        let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
+        if space == HOST || !job.has_chunks() {
+            return;
+        }
+        for value in job.graph.clone().reads(task).filter(|&v| job.chunk(v).is_some()).collect::<Vec<_>>() {
+            if let Some(at) = job.find(value, space, Form::Plain) {
+                job.replica_mut(at).proved = true;
             }
         }
-        self.memory.fits(space, bytes)
+    }
+
+    /// Numbers the chunks of callers' arrays that a graph reads.
+    pub(super) fn meet_sources(&mut self, id: GraphId) {
+        let job = self.jobs.get_mut(&id).expect("just submitted");
+        let graph = job.graph.clone();
+        if graph.arrays().iter().all(|array| array.source == 0) {
+            return;
+        }
+        for value in (0..graph.value_count()).map(ValueId::at).filter(|&v| graph.use_count(v) > 0) {
+            if let Some(key) = SourceKey::of(&graph, value) {
+                job.set_chunk(value, self.sources.join((id, value), key));
+            }
+        }
+    }
+
+    /// A caller's array is gone: no copy of it is kept, nor will be.
+    pub(super) fn source_gone(&mut self, source: u64) {
+        for buffer in self.sources.gone(source) {
+            self.memory.give(buffer);
+        }
     }
 
     /// After the end of a graph: gives back everything but results, which the caller is to take. Says how many pooled bytes

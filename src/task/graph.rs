@@ -47,6 +47,8 @@ pub struct HostArray {
     pub len: usize,
     /// Whether it is a result (allocated at submission) or the caller's (there before).
     pub result: bool,
+    /// For a caller's array that other graphs may read too: its number in this process, never used for another; 0 if it has none.
+    pub source: u64,
 }
 
 impl HostArray {

@@ -3,6 +3,8 @@
 //! Owns: symbolic memory, injected faults, the recorded events. Must not know: how decisions are made. Invariant: whatever the
 //! scheduler does wrong with a place, a value, a limit or an end is a panic here.
 
+mod places;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
@@ -10,8 +12,7 @@ use std::sync::Arc;
 use chunkwise::device::{DeviceSpec, HOST};
 use chunkwise::id::{BufferId, CopyId, DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
 use chunkwise::kernel::Form;
-use chunkwise::schedule::{Action, Estimates, Event, Place, Policy, Scheduler};
-use chunkwise::shape::ChunkMeta;
+use chunkwise::schedule::{Action, Estimates, Event, Policy, Scheduler};
 use chunkwise::task::TaskGraph;
 
 use super::graphs::Dice;
@@ -20,6 +21,8 @@ use super::graphs::Dice;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     Plain(GraphId, ValueId),
+    /// A chunk of a caller's array: its number, offset, length.
+    Source(u64, usize, usize),
     Packed(GraphId, ValueId, u8),
     Junk,
 }
@@ -106,6 +109,10 @@ pub struct World {
     sequence: u64,
     serial: u64,
     limit: u64,
+    /// Limits of the devices' spaces, and what was used last.
+    limits: BTreeMap<SpaceId, (u64, u64)>,
+    /// Tasks that each device has run.
+    pub ran: BTreeMap<DeviceId, u32>,
     faults: Faults,
     troubled: bool,
     dice: Dice,
@@ -139,6 +146,8 @@ impl World {
             sequence: 0,
             serial: 0,
             limit,
+            limits: BTreeMap::new(),
+            ran: BTreeMap::new(),
             troubled: !faults.at.is_empty(),
             dice: Dice::new(seed),
             faults,
@@ -153,8 +162,24 @@ impl World {
 
     /// Runs everything to its end, and checks the end.
     pub fn run(&mut self, submissions: Vec<Submission>) {
-        for (index, s) in submissions.into_iter().enumerate() {
-            let graph = GraphId::at(index);
+        self.go(submissions);
+        self.finish();
+    }
+
+    /// An event that is no fault, at some time.
+    pub fn also(&mut self, at: u64, event: Event) {
+        self.due(at, Due::Event(event));
+    }
+
+    /// Now, after what was run last.
+    pub fn now(&self) -> u64 {
+        self.log.last().map_or(0, |l| l.0)
+    }
+
+    /// Runs these graphs to their end, after those that were run before.
+    pub fn go(&mut self, submissions: Vec<Submission>) {
+        for s in submissions {
+            let graph = GraphId::at(self.graphs.len());
             self.graphs.insert(graph, s.graph.clone());
             let submit = Event::Submit { graph, tasks: s.graph, estimates: s.estimates, scratch_bytes: s.scratch };
             self.due(s.at, Due::Event(submit));
@@ -192,7 +217,6 @@ impl World {
         for graph in self.graphs.keys() {
             assert!(self.ended.contains_key(graph), "{graph} never ended");
         }
-        self.finish();
     }
 
     /// Limits a device's memory. A graph may then end as stalled: a device's memory is not proved to suffice.
@@ -200,7 +224,8 @@ impl World {
         self.step(0, Event::MemoryLimit { space, bytes });
     }
 
-    fn finish(&mut self) {
+    /// Retires everything, and checks that nothing is left.
+    pub fn finish(&mut self) {
         let last = self.log.last().map_or(0, |l| l.0);
         for graph in self.graphs.keys().copied().collect::<Vec<_>>() {
             self.retired.insert(graph);
@@ -211,8 +236,14 @@ impl World {
             let late = if self.dice.percent(50) { Event::LaunchLost { launch } } else { Event::Done { launch, elapsed_ns: 1 } };
             self.step(last, late);
         }
-        for space in 0..4 {
-            assert_eq!(self.scheduler.used_bytes(SpaceId(space)), 0, "bytes left in space {space}");
+        for space in (0..4).map(SpaceId) {
+            let kept = self.scheduler.cached_bytes(space);
+            assert_eq!(self.scheduler.used_bytes(space), kept, "bytes left in {space}");
+        }
+        let sources: BTreeSet<u64> = self.graphs.values().flat_map(|g| g.arrays()).map(|a| a.source).collect();
+        sources.into_iter().for_each(|source| self.step(last, Event::SourceGone { source }));
+        for space in (0..4).map(SpaceId) {
+            assert_eq!(self.scheduler.used_bytes(space), 0, "bytes left in {space}");
         }
         assert!(self.scheduler.is_idle(), "something is left");
         let held: u64 = self.buffers.values().filter(|b| b.space == HOST).map(|b| b.bytes).sum();
@@ -253,24 +284,12 @@ impl World {
                 }
             }
             Event::MemoryLimit { space, bytes } if *space == HOST => self.limit = *bytes,
+            Event::MemoryLimit { space, bytes } => self.limits.entry(*space).or_insert((0, 0)).0 = *bytes,
             Event::Retire { graph } => {
                 self.retired.insert(*graph);
             }
             _ => {}
         }
-    }
-
-    fn check_memory(&mut self) {
-        let used = self.scheduler.used_bytes(HOST);
-        if self.troubled {
-            return;
-        }
-        assert!(used <= self.limit, "{used} B in use, limit {}", self.limit);
-        let buffers: u64 = self.buffers.values().filter(|b| b.space == HOST).map(|b| b.bytes).sum();
-        let arrays = |g: &GraphId| self.graphs[g].arrays().iter().map(|a| a.bytes()).sum::<u64>();
-        let begun: BTreeSet<GraphId> = self.done.keys().map(|k| k.0).filter(|g| !self.retired.contains(g)).collect();
-        let all = buffers + begun.iter().map(arrays).sum::<u64>();
-        assert!(all <= self.limit, "{all} B of buffers (cached ones too) and arrays, limit {}", self.limit);
     }
 
     fn obey(&mut self, now: u64, action: &Action) {
@@ -292,7 +311,7 @@ impl World {
                 let space = self.devices[device.index()].space;
                 let meta = self.meta(graph, value);
                 let (dtype, len) = self.graphs[&graph].kernel(task).packed_len(form, meta);
-                let from = self.expect(graph, value, from, space, Content::Plain(graph, value));
+                let from = self.expect(graph, value, from, space, self.plain(graph, value));
                 let to = self.key(graph, value, to, space, (len * dtype.bytes()) as u64);
                 self.launch(
                     now,
@@ -305,7 +324,7 @@ impl World {
                 assert!(!self.dead.contains(&device), "move on a dead link");
                 let far = self.devices[device.index()].space;
                 let (a, b) = if upload { (HOST, far) } else { (far, HOST) };
-                let from = self.expect(graph, value, from, a, Content::Plain(graph, value));
+                let from = self.expect(graph, value, from, a, self.plain(graph, value));
                 let to = self.key(graph, value, to, b, self.graphs[&graph].bytes(value));
                 let flying =
                     Flying { graph, device, job: Job::Move(value), reads: vec![from], writes: vec![to], wedged: false };
@@ -338,7 +357,7 @@ impl World {
         let tasks = self.graphs[&graph].clone();
         for value in (0..tasks.value_count()).map(ValueId::at).filter(|&v| tasks.is_final(v) && tasks.producer(v).is_some()) {
             let place = self.scheduler.host_place(graph, value).expect("a final value is in host memory");
-            self.expect(graph, value, place, HOST, Content::Plain(graph, value));
+            self.expect(graph, value, place, HOST, self.plain(graph, value));
         }
         for task in tasks.tasks() {
             let runs = self.done.get(&(graph, task)).copied().unwrap_or(0);
@@ -355,7 +374,7 @@ impl World {
         let mut flying = Flying { graph, device, job: Job::Run(task), reads: Vec::new(), writes: Vec::new(), wedged: false };
         for (index, (input, &place)) in tasks.inputs(task).iter().zip(&operands.inputs).enumerate() {
             let content = match self.devices[device.index()].form(tasks.input_form(task, index)) {
-                Form::Plain => Content::Plain(graph, input.value),
+                Form::Plain => self.plain(graph, input.value),
                 Form::Packed(form) => Content::Packed(graph, input.value, form),
             };
             flying.reads.push(self.expect(graph, input.value, place, space, content));
@@ -365,9 +384,9 @@ impl World {
             let to = self.key(graph, output.value, place, space, tasks.bytes(output.value));
             match (output.updates, old_place) {
                 (Some(old), Some(from)) => {
-                    flying.reads.push(self.expect(graph, old, from, space, Content::Plain(graph, old)));
+                    flying.reads.push(self.expect(graph, old, from, space, self.plain(graph, old)));
                 }
-                (Some(old), None) => assert_eq!(self.contents.get(&to), Some(&Content::Plain(graph, old)), "{task}: old value"),
+                (Some(old), None) => assert_eq!(self.contents.get(&to), Some(&self.plain(graph, old)), "{task}: old value"),
                 (None, from) => assert_eq!(from, None),
             }
             flying.writes.push(to);
@@ -389,24 +408,6 @@ impl World {
             self.due(now + 1_000_000_000_000 + 7 * time, Due::Launch(launch));
         }
         self.launches.insert(launch, flying);
-    }
-
-    /// No written place is in use by anybody else.
-    fn claim(&mut self, new: &Flying) {
-        for (index, key) in new.writes.iter().enumerate() {
-            assert!(!new.reads.contains(key), "{key:?} is read and written by one launch");
-            assert!(!new.writes[..index].contains(key), "{key:?} is written twice by one launch");
-        }
-        // An opaque value is shared, and replaced as a whole: writing it again disturbs no reader.
-        let bytes = |key: &&Key| !matches!(key, Key::Opaque(..));
-        for old in self.launches.values().chain(self.moves.values()) {
-            let written = new.writes.iter().filter(bytes).find(|k| old.reads.contains(k) || old.writes.contains(k));
-            let read = new.reads.iter().filter(bytes).find(|k| old.writes.contains(k));
-            assert_eq!((written, read), (None, None), "{} shares a place with {} (written, read)", new.name(), old.name());
-        }
-        for key in new.writes.iter().filter(bytes) {
-            self.contents.insert(*key, Content::Junk);
-        }
     }
 
     fn end_launch(&mut self, launch: LaunchId) -> Event {
@@ -431,6 +432,7 @@ impl World {
         match flying.job {
             Job::Run(task) => {
                 *self.done.entry((flying.graph, task)).or_default() += 1;
+                *self.ran.entry(flying.device).or_default() += 1;
                 let tasks = self.graphs[&flying.graph].clone();
                 for (output, key) in tasks.outputs(task).iter().zip(flying.writes) {
                     self.contents.insert(key, Content::Plain(flying.graph, output.value));
@@ -449,46 +451,8 @@ impl World {
         let arrived = !self.dice.percent(self.faults.lost_moves) && !flying.wedged;
         self.troubled |= !arrived;
         if let (true, Job::Move(value)) = (arrived, flying.job) {
-            self.contents.insert(flying.writes[0], Content::Plain(flying.graph, value));
+            self.contents.insert(flying.writes[0], self.plain(flying.graph, value));
         }
         Event::Moved { copy, arrived }
-    }
-
-    fn meta(&self, graph: GraphId, value: ValueId) -> ChunkMeta<'_> {
-        let graph = &self.graphs[&graph];
-        ChunkMeta { dtype: graph.dtype(value), shape: graph.shape(value), data: None }
-    }
-
-    fn key(&self, graph: GraphId, value: ValueId, place: Place, space: SpaceId, bytes: u64) -> Key {
-        match place {
-            Place::Buffer(buffer) => {
-                let buffer = self.buffers.get(&buffer).unwrap_or_else(|| panic!("{buffer} does not exist"));
-                assert_eq!(buffer.space, space, "{value} is in another space");
-                assert!(buffer.bytes >= bytes, "{value} does not fit its buffer");
-                Key::Buffer(buffer.serial)
-            }
-            Place::Home => {
-                assert_eq!(space, HOST, "a window is host memory");
-                match self.graphs[&graph].window_id(value) {
-                    Some(window) => Key::Window(graph, window),
-                    None => Key::Caller(graph, value),
-                }
-            }
-            Place::Opaque => {
-                assert!(self.graphs[&graph].is_opaque(value) && space == HOST);
-                Key::Opaque(graph, value)
-            }
-        }
-    }
-
-    /// The place holds exactly this.
-    fn expect(&self, graph: GraphId, value: ValueId, place: Place, space: SpaceId, content: Content) -> Key {
-        let bytes = if matches!(content, Content::Plain(..)) { self.graphs[&graph].bytes(value) } else { 0 };
-        let key = self.key(graph, value, place, space, bytes);
-        let callers = matches!(key, Key::Caller(..)) && self.graphs[&graph].producer(value).is_none();
-        let found =
-            if callers { Content::Plain(graph, value) } else { self.contents.get(&key).copied().unwrap_or(Content::Junk) };
-        assert_eq!(found, content, "{value} at {place:?}");
-        key
     }
 }

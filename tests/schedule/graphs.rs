@@ -82,8 +82,12 @@ pub struct Maker {
 
 impl Maker {
     pub fn new(len: usize, given: usize, results: usize) -> Self {
+        Self::of(0, len, given, results)
+    }
+    /// The caller's array has this number.
+    pub fn of(source: u64, len: usize, given: usize, results: usize) -> Self {
         let mut b = GraphBuilder::new();
-        let (given, result) = (b.array(DType::F64, given * len, false), b.array(DType::F64, results * len, true));
+        let (given, result) = (b.source(DType::F64, given * len, source), b.array(DType::F64, results * len, true));
         b.group("test");
         Self { b, given, result, len, handed: 0, returned: 0 }
     }
@@ -161,13 +165,12 @@ pub fn chain(n: usize, len: usize) -> Arc<TaskGraph> {
 }
 
 /// `repeats` products of a matrix of `n` row slabs with a vector that each product makes anew.
-pub fn matvec(n: usize, len: usize, repeats: usize) -> Arc<TaskGraph> {
-    let mut m = Maker::new(len, n + 1, 1);
+pub fn matvec(source: u64, n: usize, len: usize, repeats: usize) -> Arc<TaskGraph> {
+    let mut m = Maker::of(source, len, n, 1);
     let (gemv, gather) = (m.b.kernel(kernel("gemv", &[])), m.b.kernel(kernel("gather", &[])));
     let slabs: Vec<ValueId> = (0..n).map(|_| m.given()).collect();
     let mut x = m.b.value(DType::F64, &[64]);
-    let start = m.given();
-    m.task(gather, &[start], &[write(x)]);
+    m.task(gather, &[], &[write(x)]);
     for repeat in 0..repeats {
         let mut parts = Vec::new();
         for &slab in &slabs {
@@ -175,7 +178,8 @@ pub fn matvec(n: usize, len: usize, repeats: usize) -> Arc<TaskGraph> {
             m.task(gemv, &[slab, x], &[write(part)]);
             parts.push(part);
         }
-        x = if repeat + 1 == repeats { m.result().0 } else { m.b.value(DType::F64, &[64]) };
+        let small = Layout::contiguous(DType::F64, &[64.min(len)]);
+        x = if repeat + 1 == repeats { m.b.window(m.result, 0, &small) } else { m.b.value(DType::F64, &[64]) };
         m.task(gather, &parts, &[write(x)]);
     }
     m.build()
@@ -218,7 +222,7 @@ pub fn cholesky(t: usize, len: usize) -> (Arc<TaskGraph>, Vec<usize>) {
 /// Also says which tasks only the host (false), only the I/O lane (true) can run.
 pub fn random(seed: u64, n: usize) -> (Arc<TaskGraph>, Vec<Option<bool>>) {
     let mut dice = Dice::new(seed);
-    let mut m = Maker::new(8 + dice.below(60), 4, 2 * n);
+    let mut m = Maker::of(seed % 3, 8 + dice.below(60), 4, 2 * n);
     let (p0, p1) = (Form::Packed(0), Form::Packed(1));
     let kernels = [
         kernel("plain", &[]),

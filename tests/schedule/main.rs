@@ -5,4 +5,5 @@
 
 mod driver;
 mod graphs;
+mod memory;
 mod random;

@@ -95,7 +95,11 @@ fn case(seed: u64, tasks: usize, trouble: bool) {
         largest = largest.max(Scheduler::peak_bytes(&graph, scratch, workers));
         let estimates = estimates(&graph, &only, &devices, &mut dice);
         let at = if index == 0 { 0 } else { dice.below(5000) as u64 };
-        submissions.push(Submission { graph, estimates, scratch, at });
+        submissions.push(Submission { graph: graph.clone(), estimates: estimates.clone(), scratch, at });
+        if dice.percent(30) {
+            // Again, at the same time or after.
+            submissions.push(Submission { graph, estimates, scratch, at: at + dice.below(20_000) as u64 });
+        }
     }
     let limit = match dice.below(4) {
         0 => largest,
@@ -104,16 +108,36 @@ fn case(seed: u64, tasks: usize, trouble: bool) {
         _ => u64::MAX,
     };
     let faults = if trouble { faults(&mut dice, &devices, &submissions, limit) } else { Faults::default() };
+    let link_of = devices.iter().position(|d| d.link.is_some()).map(DeviceId::at);
     let mut world = World::new(policy(which), devices, limit, faults, seed);
     if dice.percent(30) {
         let room = 4000 + dice.below(4000) as u64;
         world.limit_space(SpaceId(1), room);
     }
+    calm_events(&mut world, &mut dice, link_of);
     world.run(submissions);
     if !trouble {
         assert!(world.ended.values().all(|&how| how == "finished"), "{:?}", world.ended);
     }
     replays(&world, policy(which));
+}
+
+/// Events that are no faults: limits of a device's memory that change, arrays that go, measured links.
+fn calm_events(world: &mut World, dice: &mut Dice, link_of: Option<DeviceId>) {
+    let time = |dice: &mut Dice| dice.below(20_000) as u64;
+    for _ in 0..[0, 0, 0, 1, 2][dice.below(5)] {
+        let bytes = 300 + dice.below(5000) as u64;
+        let at = time(dice);
+        world.also(at, Event::MemoryLimit { space: SpaceId(1), bytes });
+    }
+    if dice.percent(20) {
+        let at = time(dice);
+        world.also(at, Event::SourceGone { source: 1 + dice.below(2) as u64 });
+    }
+    if let Some(device) = link_of.filter(|_| dice.percent(20)) {
+        let at = time(dice);
+        world.also(at, Event::Link { device, link: link([0.01, 1.0, 100.0][dice.below(3)]) });
+    }
 }
 
 fn faults(dice: &mut Dice, devices: &[DeviceSpec], submissions: &[Submission], limit: u64) -> Faults {

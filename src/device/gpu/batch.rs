@@ -204,7 +204,7 @@ impl<'a> Recorder<'a> {
         alike && self.parts.len() < PARTS && self.params.len() < DISPATCHES * STRIDE as usize && self.units < most
     }
 
-    fn to_map(&mut self, buffer: &wgpu::Buffer, mode: MapMode) {
+    fn map_later(&mut self, buffer: &wgpu::Buffer, mode: MapMode) {
         let unmapped = self.unmapped.clone();
         self.encoder.map_buffer_on_submit(buffer, mode, .., move |result| {
             if result.is_err() {
@@ -218,7 +218,7 @@ impl<'a> Recorder<'a> {
         self.pass = None;
         staging.unmap();
         self.encoder.copy_buffer_to_buffer(&staging, 0, to, 0, bytes.next_multiple_of(4));
-        self.to_map(&staging, MapMode::Write);
+        self.map_later(&staging, MapMode::Write);
         self.copied += bytes;
         self.ups.push(staging);
     }
@@ -227,7 +227,7 @@ impl<'a> Recorder<'a> {
     pub(super) fn down(&mut self, from: &wgpu::Buffer, staging: wgpu::Buffer, down: Down) {
         self.pass = None;
         self.encoder.copy_buffer_to_buffer(from, 0, &staging, 0, down.bytes.next_multiple_of(4));
-        self.to_map(&staging, MapMode::Read);
+        self.map_later(&staging, MapMode::Read);
         self.copied += down.bytes;
         self.downs.push((staging, down));
     }
@@ -239,7 +239,7 @@ impl<'a> Recorder<'a> {
         scratch: Option<&wgpu::Buffer>,
         most: f64,
     ) -> Result<Option<Box<Running>>, (Refusal, Box<Running>)> {
-        let group = match self.bind(&run, scratch) {
+        let group = match self.bind(&mut run, scratch) {
             Ok(group) => group,
             Err(refusal) => return Err((refusal, run)),
         };
@@ -264,7 +264,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// The bind group of a launch, and the old values in its outputs.
-    fn bind(&mut self, run: &Running, scratch: Option<&wgpu::Buffer>) -> Result<wgpu::BindGroup, Refusal> {
+    fn bind(&mut self, run: &mut Running, scratch: Option<&wgpu::Buffer>) -> Result<wgpu::BindGroup, Refusal> {
         let shader = run.program.shader;
         let layout = self.pipelines.layout([
             shader.inputs,
@@ -292,7 +292,8 @@ impl<'a> Recorder<'a> {
             .collect();
         let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries };
         let group = self.opened.device.create_bind_group(&descriptor);
-        for (from, to, bytes) in &run.copy_in {
+        // Once: a launch that goes on in another submission must find what it wrote.
+        for (from, to, bytes) in std::mem::take(&mut run.copy_in) {
             self.pass = None;
             self.encoder.copy_buffer_to_buffer(from.buffer()?, 0, to.buffer()?, 0, bytes.next_multiple_of(4));
         }
@@ -326,8 +327,8 @@ impl<'a> Recorder<'a> {
         pass.dispatch_workgroups(x as u32, y as u32, 1);
     }
 
-    /// Ends recording, and submits. On a refusal everything that was recorded comes back, to be failed.
-    pub(super) fn submit(mut self) -> Result<Batch, (Refusal, Batch)> {
+    /// Ends recording, and submits. After a refusal everything in the batch is to be failed.
+    pub(super) fn submit(mut self) -> (Batch, Result<(), Refusal>) {
         self.pass = None;
         let parts = self.parts.len() as u64;
         let timed = parts > 0 && self.kit.times.is_some();
@@ -339,7 +340,7 @@ impl<'a> Recorder<'a> {
         if reports {
             self.encoder.copy_buffer_to_buffer(&self.kit.faults, 0, &self.kit.report, 0, parts * STRIDE);
             let report = self.kit.report.clone();
-            self.to_map(&report, MapMode::Read);
+            self.map_later(&report, MapMode::Read);
         }
         let (opened, encoder) = (self.opened, self.encoder);
         let submitted = Instant::now();
@@ -365,10 +366,7 @@ impl<'a> Recorder<'a> {
             reports,
             unmapped: self.unmapped,
         };
-        match outcome {
-            Ok(()) => Ok(batch),
-            Err(refusal) => Err((refusal, batch)),
-        }
+        (batch, outcome)
     }
 }
 

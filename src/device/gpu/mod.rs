@@ -23,7 +23,7 @@
 mod adapters;
 mod batch;
 mod copies;
-mod gpu;
+mod executor;
 mod memory;
 mod open;
 mod pipelines;
@@ -34,7 +34,7 @@ mod vulkan;
 mod waiter;
 
 pub use adapters::{AdapterInfo, AdapterKind, AdapterLimits, adapters, known};
-pub use gpu::Gpu;
+pub use executor::Gpu;
 pub use probe::{ProbeReport, probe};
 #[doc(hidden)]
 pub use service::Sabotage;

@@ -15,8 +15,9 @@ use crate::device::panic_message;
 use crate::kernel::{Program, Shader};
 use crate::shape::DType;
 
-/// A pipeline's name: shader, `f64`, entry point, scratch, fault words.
-type Key = (&'static str, bool, &'static str, bool, bool);
+/// What tells pipelines apart: the shader (its address: a user's may have the name of one of ours), `f64`, entry point, scratch,
+/// fault words.
+type Key = (usize, bool, &'static str, bool, bool);
 
 enum State {
     Compiling,
@@ -72,7 +73,7 @@ impl Pipelines {
         let mut states = self.states();
         for pass in &program.passes {
             let wide = program.real == DType::F64;
-            let key = (program.shader.name, wide, pass.entry, program.scratch_bytes > 0, program.faults);
+            let key = (std::ptr::from_ref(program.shader).addr(), wide, pass.entry, program.scratch_bytes > 0, program.faults);
             match states.get(&key) {
                 Some(State::Ready(pipeline)) => ready.push(pipeline.clone()),
                 Some(State::Failed(refusal)) => return Err(refusal.clone()),
@@ -115,11 +116,11 @@ impl Pipelines {
 
     fn compile(
         &self,
-        (name, wide, entry, scratch, faults): Key,
+        (_, wide, entry, scratch, faults): Key,
         shader: &'static Shader,
     ) -> Result<wgpu::ComputePipeline, Refusal> {
         let group = self.layout([shader.inputs, shader.outputs, u32::from(scratch), u32::from(faults)])?;
-        let device = &self.opened.device;
+        let (device, name) = (&self.opened.device, shader.name);
         let source = format!("alias Real = {};\n{}", if wide { "f64" } else { "f32" }, shader.source);
         let mut checks = wgpu::ShaderRuntimeChecks::checked();
         // A counter in every loop costs up to half the speed of a product.

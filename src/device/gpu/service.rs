@@ -34,8 +34,8 @@ pub(super) enum Message {
     Compiled,
     /// A submission is over: its kit, and how long it took for how much work of which dtype.
     Completed(Kit, DType, f64, u64),
-    /// For tests.
-    Sabotage(Sabotage),
+    /// For tests: breaks something before the launch after so many.
+    Sabotage(u64, Sabotage),
     Stop,
 }
 
@@ -78,12 +78,14 @@ pub(super) struct Service {
     downloads: Vec<Down>,
     launches: VecDeque<Box<Running>>,
     /// Their pipelines are being compiled.
-    parked: Vec<Box<Running>>,
+    parked: Vec<Running>,
     in_flight: usize,
     pace: Pace,
     kits: Vec<Kit>,
     scratch: Option<wgpu::Buffer>,
     sabotage: Option<Sabotage>,
+    /// Launches until something is to be broken.
+    fuse: Option<(u64, Sabotage)>,
 }
 
 impl Service {
@@ -111,6 +113,7 @@ impl Service {
             kits: Vec::new(),
             scratch: None,
             sabotage: None,
+            fuse: None,
         }
     }
 
@@ -151,7 +154,7 @@ impl Service {
             Message::Down(down) => self.downloads.push(down),
             Message::Compiled => {
                 for run in std::mem::take(&mut self.parked) {
-                    self.admit(run);
+                    self.admit(Box::new(run));
                 }
             }
             Message::Completed(kit, real, units, ns) => {
@@ -161,7 +164,8 @@ impl Service {
                     self.pace.learn(real, units, ns);
                 }
             }
-            Message::Sabotage(sabotage) => self.break_on_purpose(sabotage),
+            Message::Sabotage(0, sabotage) => self.break_on_purpose(sabotage),
+            Message::Sabotage(launches, sabotage) => self.fuse = Some((launches, sabotage)),
             Message::Stop => {}
         }
     }
@@ -177,12 +181,19 @@ impl Service {
 
     /// Queues a launch, once its pipelines are there.
     fn admit(&mut self, mut run: Box<Running>) {
+        if let Some((launches, sabotage)) = self.fuse.take() {
+            if launches == 0 {
+                self.launches.push_back(run);
+                return self.break_on_purpose(sabotage);
+            }
+            self.fuse = Some((launches - 1, sabotage));
+        }
         match self.pipelines.of(&run.program) {
             Ok(Some(pipelines)) => {
                 run.pipelines = pipelines;
                 self.launches.push_back(run);
             }
-            Ok(None) => self.parked.push(run),
+            Ok(None) => self.parked.push(*run),
             Err(refusal) => self.refuse(run, refusal),
         }
     }
@@ -222,35 +233,33 @@ impl Service {
                 source: wgpu::ShaderSource::Wgsl("injected nonsense".into()),
             });
         }
-        let outcome = recorder.submit();
+        let (batch, mut outcome) = recorder.submit();
         self.counts.submissions.fetch_add(1, Ordering::Relaxed);
-        let full = std::mem::take(&mut self.sabotage);
-        let outcome = match (outcome, full) {
-            (Ok(batch), Some(Sabotage::FullAtSubmit)) => {
-                Err((Refusal::OutOfMemory { requested_bytes: 0, message: "injected".into() }, batch))
-            }
-            (outcome, other) => {
-                self.sabotage = other;
-                outcome
-            }
-        };
+        if self.sabotage == Some(Sabotage::FullAtSubmit) {
+            self.sabotage = None;
+            outcome = outcome.and(Err(Refusal::OutOfMemory { requested_bytes: 0, message: "injected".into() }));
+        }
         match outcome {
-            Ok(batch) => {
-                self.in_flight += 1;
-                self.counts.uploads.fetch_add(batch.ups.len() as u64, Ordering::Relaxed);
-                self.counts.downloads.fetch_add(batch.downs.len() as u64, Ordering::Relaxed);
-                if let Err(lost) = self.waiter.send(batch) {
-                    self.fail_batch(lost.0, &Refusal::Lost("its waiting thread has ended".into()));
-                }
-            }
-            Err((refusal, batch)) => {
-                // Uploads in it have been reported: without them, what is in the GPU's memory is not what others think.
-                let gone = !batch.ups.is_empty() || matches!(refusal, Refusal::OutOfMemory { .. });
-                self.fail_batch(batch, &refusal);
-                if gone {
-                    self.opened.lose(&format!("a submission failed: {refusal:?}"));
-                }
-            }
+            Ok(()) => self.submitted(batch),
+            Err(refusal) => self.not_submitted(batch, &refusal),
+        }
+    }
+
+    fn submitted(&mut self, batch: Batch) {
+        self.in_flight += 1;
+        self.counts.uploads.fetch_add(batch.ups.len() as u64, Ordering::Relaxed);
+        self.counts.downloads.fetch_add(batch.downs.len() as u64, Ordering::Relaxed);
+        if let Err(lost) = self.waiter.send(batch) {
+            self.fail_batch(lost.0, &Refusal::Lost("its waiting thread has ended".into()));
+        }
+    }
+
+    fn not_submitted(&mut self, batch: Batch, refusal: &Refusal) {
+        // Uploads in it have been reported: without them, what is in the GPU's memory is not what others think.
+        let gone = !batch.ups.is_empty() || matches!(refusal, Refusal::OutOfMemory { .. });
+        self.fail_batch(batch, refusal);
+        if gone {
+            self.opened.lose(&format!("a submission failed: {refusal:?}"));
         }
     }
 
@@ -317,7 +326,7 @@ impl Service {
 
     /// Reports everything that waits as failed.
     fn fail_all(&mut self, refusal: &Refusal) {
-        let launches = self.launches.drain(..).chain(self.parked.drain(..));
+        let launches = self.launches.drain(..).chain(self.parked.drain(..).map(Box::new));
         for run in launches.collect::<Vec<_>>() {
             self.refuse(run, refusal.clone());
         }

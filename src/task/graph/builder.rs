@@ -55,7 +55,17 @@ impl GraphBuilder {
 
     /// Declares a host array: the caller's, or (`result`) one that the run returns.
     pub fn array(&mut self, dtype: DType, len: usize, result: bool) -> ArrayId {
-        self.arrays.push(HostArray { dtype, len, result });
+        self.push_array(HostArray { dtype, len, result, source: 0 })
+    }
+
+    /// Declares a caller's array that other graphs may read too, by its number in this process: copies of its chunks may outlive
+    /// the graph.
+    pub fn source(&mut self, dtype: DType, len: usize, source: u64) -> ArrayId {
+        self.push_array(HostArray { dtype, len, result: false, source })
+    }
+
+    fn push_array(&mut self, array: HostArray) -> ArrayId {
+        self.arrays.push(array);
         ArrayId::at(self.arrays.len() - 1)
     }
 

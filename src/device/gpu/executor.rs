@@ -126,10 +126,10 @@ impl Gpu {
         Ok(Self { spec, facts, memory_bytes, opened, counts, service, uploads: Some(uploads), ended })
     }
 
-    /// Breaks something on purpose: for tests of what must hold then.
+    /// Breaks something on purpose when so many more launches have come in: for tests of what must hold then.
     #[doc(hidden)]
-    pub fn sabotage(&self, sabotage: Sabotage) {
-        let _ = self.service.send(Message::Sabotage(sabotage)); // a device that has ended is broken enough
+    pub fn sabotage(&self, launches: u64, sabotage: Sabotage) {
+        let _ = self.service.send(Message::Sabotage(launches, sabotage)); // a device that has ended is broken enough
     }
 
     /// The same device with another link speed in its spec.

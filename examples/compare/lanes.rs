@@ -1,0 +1,145 @@
+//! Lanes with real sessions behind them.
+//!
+//! Owns: which session a lane runs in, and what makes it cold. Must not know: rounds, statistics. Invariant: what the clock sees of a cold
+//! and of a resident run is the same call; all that differs is what the session did before.
+
+use std::cell::RefCell;
+
+use chunkwise::device::DeviceKind;
+use chunkwise::{Error, Placement, Session};
+
+use crate::measure::{Entrant, Lane, Sample, State};
+use crate::work::{Done, Job, Prepared, Reference};
+
+/// How sessions are opened: where tasks may run, and how many CPU threads (`None`: as many as the flags say).
+pub type Open<'a> = dyn Fn(Placement, Option<usize>) -> Result<Session, Error> + 'a;
+
+/// The sessions of all lanes. A lane keeps its session from row to row; one that failed gets a new one.
+pub struct Lanes<'a> {
+    open: &'a Open<'a>,
+    gpu: Placement,
+    kept: Vec<(Lane, RefCell<Option<Session>>)>,
+}
+
+impl<'a> Lanes<'a> {
+    /// The lanes of a machine: with a GPU, CPU, GPU and automatic placement; without, one thread and all.
+    pub fn new(open: &'a Open<'a>, gpu: Option<Placement>, threads: u32) -> Self {
+        let lanes: &[Lane] = match gpu {
+            Some(_) => &[Lane::CPU, Lane::GPU_COLD, Lane::GPU, Lane::AUTO_COLD, Lane::AUTO],
+            None if threads == 1 => &[Lane::CPU],
+            None => &[Lane::ONE, Lane::CPU],
+        };
+        let kept = lanes.iter().map(|&lane| (lane, RefCell::new(None))).collect();
+        Self { open, gpu: gpu.unwrap_or(Placement::Gpu), kept }
+    }
+
+    /// Who takes part, in the order of columns.
+    pub fn list(&self) -> Vec<Lane> {
+        self.kept.iter().map(|k| k.0).collect()
+    }
+
+    /// A lane's session; the same one as long as it works.
+    ///
+    /// # Errors
+    /// What opening one reports.
+    pub fn session(&self, lane: Lane) -> Result<Session, Error> {
+        let Some((_, kept)) = self.kept.iter().find(|k| k.0 == lane) else { return self.open(lane) };
+        if kept.borrow().is_none() {
+            let session = self.open(lane)?;
+            *kept.borrow_mut() = Some(session);
+        }
+        kept.borrow().clone().map_or_else(|| self.open(lane), Ok)
+    }
+
+    fn open(&self, lane: Lane) -> Result<Session, Error> {
+        match lane.device {
+            "one" => (self.open)(Placement::Cpu, Some(1)),
+            "cpu" => (self.open)(Placement::Cpu, None),
+            "gpu" => (self.open)(self.gpu, None),
+            _ => (self.open)(Placement::Auto, None),
+        }
+    }
+
+    /// A session in which nothing of the input is on a device. It has run the same work once on other data: shaders are compiled, threads
+    /// started and buffers made, as in a program that has been at work for a while. Here is the one place that makes a run cold.
+    fn cold_session(&self, lane: Lane, twin: &Job) -> Result<Session, Error> {
+        let session = self.open(lane)?;
+        twin.prepare(&session)?()?;
+        Ok(session)
+    }
+
+    /// Whether some lane is cold, so that entrants need a twin of the job.
+    pub fn needs_twin(&self) -> bool {
+        self.kept.iter().any(|k| k.0.state == State::Cold)
+    }
+
+    /// The lanes, ready to run `job`; results are compared with `reference`. `twin` is the same work on other data.
+    pub fn entrants<'j>(&'j self, lanes: &[Lane], (job, twin): (&'j Job, &'j Job), reference: &Reference) -> Vec<Entrant<'j>> {
+        let entrant = |&lane: &Lane| {
+            let reference = reference.clone();
+            let mut ready: Option<(Session, Prepared)> = None;
+            let mut run = move || -> Result<Sample, Error> {
+                let (session, prepared) = match ready.take() {
+                    Some(ready) => ready,
+                    None => {
+                        let session = match lane.state {
+                            State::Cold => self.cold_session(lane, twin)?,
+                            State::Resident => self.session(lane)?,
+                        };
+                        let prepared = job.prepare(&session)?;
+                        (session, prepared)
+                    }
+                };
+                if lane.state == State::Resident {
+                    // As in a cold session, a run goes before that does not count: threads awake, caches warm.
+                    prepared()?;
+                }
+                let done = prepared()?;
+                let sample = sample(&session, job, &done, &reference);
+                // A cold session has had its one run: it ends here, outside the clock.
+                ready = (lane.state == State::Resident).then_some((session, prepared));
+                Ok(sample)
+            };
+            let mut before: Option<usize> = None;
+            let run = move || match run() {
+                Ok(sample) if lane.device == "gpu" => gpu_alone(sample, job, &mut before),
+                Ok(sample) => Ok(sample),
+                Err(error) => {
+                    // Whatever broke, the next row starts afresh.
+                    if let Some((_, kept)) = self.kept.iter().find(|k| k.0 == lane) {
+                        *kept.borrow_mut() = None;
+                    }
+                    Err(error.to_string())
+                }
+            };
+            Entrant { lane, run: Box::new(run) }
+        };
+        lanes.iter().map(entrant).collect()
+    }
+}
+
+/// Passes a sample of the GPU's lane on if it is what the lane says. A session goes on without a GPU that was lost, and gives the right
+/// result; but its time is the CPU's. What begins with "no " is shown as an absence and not as a failure.
+fn gpu_alone(sample: Sample, job: &Job, before: &mut Option<usize>) -> Result<Sample, String> {
+    match *before {
+        None if sample.gpu_tasks == 0 => {
+            Err(format!("no task of it ran on a GPU: none here computes {} in {}", job.workload.name(), job.dtype))
+        }
+        Some(tasks) if sample.gpu_tasks < tasks => {
+            Err(format!("the GPU failed: {} of its {tasks} tasks ran on the CPU instead", tasks - sample.gpu_tasks))
+        }
+        _ => {
+            *before = Some(sample.gpu_tasks);
+            Ok(sample)
+        }
+    }
+}
+
+fn sample(session: &Session, job: &Job, done: &Done, reference: &Reference) -> Sample {
+    let devices = session.devices();
+    let on_gpu = |name: &str| devices.iter().any(|d| d.name == name && d.kind == DeviceKind::Gpu);
+    let placement = done.report.placement();
+    let gpu_tasks = placement.iter().filter(|p| on_gpu(&p.0)).map(|p| p.1).sum();
+    let check = job.check(&done.values, reference, gpu_tasks > 0);
+    Sample { seconds: done.seconds, check, tasks: done.report.tasks(), gpu_tasks, bytes_moved: done.report.bytes_moved }
+}

@@ -1,0 +1,112 @@
+//! What a reader who wants to catch the benchmark cheating will ask, and the answers.
+//!
+//! Owns: the method section of the page. Must not know: results. Invariant: each statement holds for every row of every page; those that
+//! code can hold are tested in `tests/compare/claims.rs`, `gpu.rs` and the unit tests of `measure.rs` and `stats.rs`.
+
+use crate::common::seconds;
+use crate::measure::{State, WARM_UP};
+use crate::stats::NARROW;
+use crate::study::Study;
+use crate::words;
+use crate::work::ITERATIONS;
+
+const TIMED: &str = "One call, `array.run()`: from the request to the result as an array in host memory. Planning, scheduling, \
+    allocation of the result and of buffers that the session does not have yet, transfers both ways, and waiting are inside, on every \
+    device alike.";
+
+const SAME_WORK: &str = "Every column runs the same expression on the same input bytes, cut into the same chunks (chunks depend on \
+    shape and dtype, never on the machine); only where tasks may run differs. f64 is never computed in f32.";
+
+const DEAD_CODE: &str = "Each run hands out its whole result, and each result is compared with the CPU's reference outside the clock, \
+    warm-up included: bit for bit where no GPU took part, else within the tolerance that compare.json states beside the difference. A \
+    wrong result makes the program fail.";
+
+const STATISTICS: &str = "Median, and a distribution-free interval from order statistics (binomial, 95 %). Below 6 rounds no interval \
+    reaches 95 %; the range stands in, and compare.json states the confidence that it has. Where intervals overlap, sentences say \
+    that the two cannot be told apart.";
+
+const FIRST_TOUCH: &str = "The input was written once, by all threads, before any clock ran. The result is new memory in every run, on \
+    every device: its pages are touched first inside the clock.";
+
+const COLD: &str = "Cold: a new session that has run the same work once on other data (shaders compiled, threads started, buffers made); \
+    input in host memory, nothing of it on the device. Resident: the same session and input as the run before; copies that the session \
+    kept on the device may be used. The result is brought back to host memory in both. The CPU's input is in host memory either way: \
+    one column serves as both.";
+
+const GPU_PART: &str = "compare.json has `gpu_tasks` of `tasks`: steps that have no GPU half run on the CPU in the GPU's columns too. A \
+    column in which no task ran on a GPU is shown as absent, not as a time; one whose GPU gave up tasks half-way is shown as failed.";
+
+const BOUND: &str = "The slower of two floors for this CPU: operations at the multiply-add peak, bytes (input once, result once) at the \
+    memory rate, both measured with all threads, the best of two measurements; the rate is that of a working set of the row's size, so \
+    that caches count. \
+    Real algorithms do work that the floor leaves out (Mandelbrot's steps are not all multiply-adds, small sizes are all overhead), so \
+    the bound may be far away. On a machine that was busier while the peaks were measured, a time can be below it.";
+
+const FILES: &str = "`blocked_mean_file` reads an HDF5 file that was written just before: it is in the system's page cache, so this is \
+    the speed of reading through the system, not of a disk. It has no bound, because no peak measured here bounds it.";
+
+/// The section, a list of questions and answers.
+pub fn section(study: &Study) -> String {
+    let mut all = timing(study);
+    all.extend(devices(study));
+    all.extend([("Bound?", BOUND.to_owned()), ("Files?", FILES.to_owned()), ("Sizes?", sizes())]);
+    all.push((
+        "What this does not tell:",
+        "power, price, other machines, other sizes, other programs running beside it.".to_owned(),
+    ));
+    let line = |(question, answer): &(&str, String)| format!("- **{question}** {answer}\n");
+    format!("## Method\n\n{}", all.iter().map(line).collect::<String>())
+}
+
+type Answer = (&'static str, String);
+
+fn timing(study: &Study) -> Vec<Answer> {
+    let settings = &study.settings;
+    let warm_up = format!(
+        "The reference run and up to {WARM_UP} rounds are discarded (compare.json keeps the rounds' times as `warm_up`): threads are \
+         started, caches warm, shaders compiled, predictions learned, for every column alike. And each run that counts follows at once \
+         on one of the same column that does not, so that all find threads awake and clocks up."
+    );
+    let order = format!(
+        "In each round every column runs once, in an order shuffled anew (seed {}), so that drift of clocks and temperature hits all \
+         alike. All columns of a row have the same number of rounds, unless one failed.",
+        settings.seed
+    );
+    let stop = format!(
+        "When every column's interval is narrower than {:.0} % of its median, after {} rounds, or when the row's share of {} is spent. No \
+         sample is thrown away; all are in compare.json.",
+        100.0 * NARROW,
+        settings.repeats,
+        seconds(settings.budget_s)
+    );
+    vec![
+        ("What is timed?", TIMED.to_owned()),
+        ("Same work?", SAME_WORK.to_owned()),
+        ("Dead code?", DEAD_CODE.to_owned()),
+        ("Warm-up?", warm_up),
+        ("Order?", order),
+        ("When does it stop?", stop),
+        ("Statistics?", STATISTICS.to_owned()),
+        ("First touch?", FIRST_TOUCH.to_owned()),
+    ]
+}
+
+fn devices(study: &Study) -> Vec<Answer> {
+    let machine = &study.machine;
+    let used =
+        format!("The CPU's column has {} threads, of {} cores that this process may use.", machine.threads, machine.cores);
+    let mut all = vec![("Threads?", used)];
+    if study.lanes.iter().any(|lane| lane.state == State::Cold) {
+        all.extend([("Cold, resident?", COLD.to_owned()), ("The GPU's own part?", GPU_PART.to_owned())]);
+    } else {
+        all.push(("Why no GPU?", format!("{}.", words::no_gpu(study))));
+    }
+    all
+}
+
+fn sizes() -> String {
+    format!(
+        "n of n x n. mandelbrot: n x n points of x in [-1.5, 0], y in [-1, 0], {ITERATIONS} steps at most. matvec: n x n times n. \
+         blocked_mean: n x n uniform numbers. cholesky: order n. Operations counted: 8 per step, 2 n², n², n³/3."
+    )
+}

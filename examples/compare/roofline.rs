@@ -1,0 +1,117 @@
+//! What the measured peaks of the CPU allow.
+//!
+//! Owns: [`Roofline`]. Must not know: workloads. Invariant: a rate is the best of several measurements, because whatever disturbs one makes
+//! it too low, and a bound must not be too high.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use chunkwise::cost::{Calibration, calibrate};
+use chunkwise::shape::DType;
+
+/// Bounds of time for all threads of a CPU.
+pub struct Roofline {
+    calibration: Calibration,
+    /// Rates by working set in bytes; those of sets that fit in caches are higher.
+    cached: RefCell<BTreeMap<u64, Calibration>>,
+}
+
+/// Sets below this are taken to be this large: smaller ones say more of loop overhead than of memory.
+const LEAST_SET_BYTES: u64 = 1 << 20;
+
+impl Roofline {
+    /// With the peaks of this calibration.
+    pub fn of(calibration: &Calibration) -> Self {
+        Self { calibration: calibration.clone(), cached: RefCell::default() }
+    }
+
+    /// Seconds below which this CPU cannot do the work with all its threads: the slower of `flops` at the measured multiply-add peak
+    /// and `bytes` at the measured memory rate. The rate is that of a working set of this size (rounded down to a power of two), so that
+    /// data that fit in caches are not held to the speed of memory.
+    pub fn bound_s(&self, dtype: DType, (flops, bytes): (f64, f64)) -> f64 {
+        let rates = self.rates_at(bytes);
+        let peak = if dtype == DType::F32 { self.calibration.f32_flops_all } else { self.calibration.f64_flops_all };
+        (flops / peak).max(bytes / rates.read_all.max(rates.copy_all))
+    }
+
+    fn rates_at(&self, bytes: f64) -> Calibration {
+        let threads = self.calibration.threads;
+        let set = (bytes as u64).max(LEAST_SET_BYTES);
+        let set = (1u64 << set.ilog2()).min(self.calibration.buffer_bytes.max(LEAST_SET_BYTES));
+        let measure = || {
+            let large = set >= self.calibration.buffer_bytes;
+            let first = if large { Some(self.calibration.clone()) } else { once(threads, set) };
+            first.map_or_else(|| self.calibration.clone(), |first| best(first, threads, set))
+        };
+        self.cached.borrow_mut().entry(set).or_insert_with(measure).clone()
+    }
+}
+
+fn once(threads: usize, most_bytes: u64) -> Option<Calibration> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().ok()?;
+    Some(calibrate(&pool, most_bytes))
+}
+
+/// The better of a calibration and another one, made now; rate by rate.
+pub fn best(a: Calibration, threads: usize, most_bytes: u64) -> Calibration {
+    once(threads, most_bytes).map_or(a.clone(), |b| better(a, &b))
+}
+
+fn better(a: Calibration, b: &Calibration) -> Calibration {
+    Calibration {
+        f32_flops_one: a.f32_flops_one.max(b.f32_flops_one),
+        f32_flops_all: a.f32_flops_all.max(b.f32_flops_all),
+        f64_flops_one: a.f64_flops_one.max(b.f64_flops_one),
+        f64_flops_all: a.f64_flops_all.max(b.f64_flops_all),
+        read_one: a.read_one.max(b.read_one),
+        read_all: a.read_all.max(b.read_all),
+        copy_one: a.copy_one.max(b.copy_one),
+        copy_all: a.copy_all.max(b.copy_all),
+        spawn_ns: a.spawn_ns.min(b.spawn_ns),
+        took_ns: a.took_ns.saturating_add(b.took_ns),
+        ..a
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rates(all: f64) -> Calibration {
+        Calibration {
+            threads: 1,
+            simd: "TEST".into(),
+            f32_flops_one: all,
+            f32_flops_all: 2.0 * all,
+            f64_flops_one: all,
+            f64_flops_all: all,
+            read_one: all,
+            read_all: all / 10.0,
+            copy_one: all,
+            copy_all: all / 20.0,
+            spawn_ns: 1e9 / all,
+            buffer_bytes: 1 << 30,
+            took_ns: 1,
+        }
+    }
+
+    #[test]
+    fn the_bound_is_the_slower_roof() {
+        // Rates beyond any machine's, so that measuring again changes nothing.
+        let roofline = Roofline::of(&rates(1e15));
+        let large = (1u64 << 30) as f64;
+        let near = |a: f64, b: f64| assert!((a / b - 1.0).abs() < 1e-9, "{a} {b}");
+        near(roofline.bound_s(DType::F64, (1.0, large)), large / 1e14);
+        near(roofline.bound_s(DType::F64, (1e18, large)), 1e3);
+        near(roofline.bound_s(DType::F32, (1e18, large)), 5e2);
+        roofline.bound_s(DType::F32, (1.0, 1.0));
+        assert_eq!(roofline.cached.borrow().keys().copied().collect::<Vec<_>>(), [LEAST_SET_BYTES, 1 << 30]);
+    }
+
+    #[test]
+    fn the_better_rate_counts() {
+        let (slow, fast) = (rates(1e9), rates(2e9));
+        assert_eq!(better(slow.clone(), &fast), Calibration { took_ns: 2, ..fast.clone() });
+        assert_eq!(better(fast.clone(), &slow), Calibration { took_ns: 2, ..fast });
+    }
+}

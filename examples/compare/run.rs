@@ -1,0 +1,207 @@
+//! From a plan to a study: row after row, then the crossings.
+//!
+//! Owns: the order of work, its share of the time, what is skipped. Must not know: flags, files of the report. Invariant: the study under
+//! the lock is whole between two rows, and nobody computes while holding the lock.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use chunkwise::device::system;
+use chunkwise::{Bytes, Error};
+
+use crate::common::TemporaryFolder;
+use crate::lanes::Lanes;
+use crate::machine::Ticks;
+use crate::measure::{Lane, measure};
+use crate::plan::{Plan, Planned};
+use crate::roofline::Roofline;
+use crate::stats::{Crossing, Rule, Shuffle, Summary};
+use crate::study::{Crossed, Row, Study};
+use crate::work::{Job, Reference, Workload};
+
+/// Bisection ends when the sizes differ by less than this factor.
+const SHARP: f64 = 1.1;
+
+/// Rounds of each comparison in a bisection.
+const CROSSING_REPEATS: usize = 7;
+
+/// A comparison that is under way.
+pub struct Comparison<'a> {
+    /// The lanes' sessions.
+    pub lanes: Lanes<'a>,
+    /// What is to be measured.
+    pub plan: Plan,
+    /// What was found so far.
+    pub study: &'a Mutex<Study>,
+    /// What bounds are made of.
+    pub roofline: Roofline,
+    /// Where data files go.
+    pub folder: TemporaryFolder,
+    /// When it began.
+    pub started: Instant,
+}
+
+/// The study, whatever became of another thread that held it.
+pub fn lock(study: &Mutex<Study>) -> MutexGuard<'_, Study> {
+    study.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Comparison<'_> {
+    /// Measures all rows; `watch` is told how many are done, and which one is next.
+    pub fn rows(&self, watch: &dyn Fn(usize, usize, &Planned)) {
+        let mut shuffle = Shuffle::new(self.plan.settings.seed);
+        let total = self.plan.rows.len();
+        let ticks = Ticks::now();
+        for (index, planned) in self.plan.rows.iter().enumerate() {
+            watch(index, total, planned);
+            let left = self.plan.settings.budget_s - self.started.elapsed().as_secs_f64();
+            let rule = Rule { repeats: self.plan.settings.repeats, budget_s: (left / (total - index) as f64).max(0.0) };
+            let row = self.row(*planned, rule, &mut shuffle);
+            let mut study = lock(self.study);
+            study.rows.push(row);
+            study.total_s = self.started.elapsed().as_secs_f64();
+            let since = Ticks::now().zip(ticks);
+            study.machine.others_busy_cores = since.and_then(|(now, before)| now.others_since(before, system::threads()));
+        }
+    }
+
+    fn row(&self, planned: Planned, rule: Rule, shuffle: &mut Shuffle) -> Row {
+        let Planned { workload, dtype, n } = planned;
+        let (input, result) = workload.bytes(dtype, n);
+        let (bytes, lanes) = (input + result, Vec::new());
+        let mut row = Row {
+            workload,
+            dtype,
+            n,
+            bytes,
+            flops: None,
+            bound_s: None,
+            lanes,
+            stopped: None,
+            skipped: self.too_large(planned),
+        };
+        if row.skipped.is_some() {
+            return row;
+        }
+        match self.job(planned) {
+            Err(error) => row.skipped = Some(error.to_string()),
+            Ok((job, twin, reference)) => {
+                let check = job.check_alone(&reference);
+                if !check.passes() {
+                    row.skipped = Some(format!("the CPU's own result fails: {} is {:.1e}", check.measure, check.difference));
+                    return row;
+                }
+                let work = job.work(&reference);
+                row.flops = Some(work.0);
+                if workload != Workload::BlockedMeanFile {
+                    row.bound_s = Some(self.roofline.bound_s(dtype, work));
+                }
+                let mut entrants =
+                    self.lanes.entrants(&self.lanes_for(workload), (&job, twin.as_ref().unwrap_or(&job)), &reference);
+                let start = Instant::now();
+                let (measured, stopped) = measure(&mut entrants, rule, shuffle, || start.elapsed().as_secs_f64());
+                (row.lanes, row.stopped) = (measured, Some(stopped));
+            }
+        }
+        row
+    }
+
+    /// A file is read by the CPU; a lane that may only use GPUs has nothing to do there.
+    fn lanes_for(&self, workload: Workload) -> Vec<Lane> {
+        let mut lanes = self.lanes.list();
+        if workload == Workload::BlockedMeanFile {
+            lanes.retain(|lane| lane.device != "gpu");
+        }
+        lanes
+    }
+
+    /// The work, the same on other data where lanes need it, and the reference: what all CPU threads compute.
+    fn job(&self, planned: Planned) -> Result<(Job, Option<Job>, Reference), Error> {
+        let session = self.lanes.session(Lane::CPU)?;
+        let new = || Job::new(planned.workload, (planned.dtype, planned.n, self.plan.chunk), &session, &self.folder);
+        let job = new()?;
+        let twin = if self.lanes.needs_twin() { Some(new()?) } else { None };
+        let reference = job.prepare(&session)?()?.values;
+        Ok((job, twin, Reference::new(reference)))
+    }
+
+    /// Why the row cannot be tried, known from its size alone.
+    fn too_large(&self, planned: Planned) -> Option<String> {
+        let twin = if self.lanes.needs_twin() { planned.workload.bytes(planned.dtype, planned.n).0 } else { 0.0 };
+        let needed = planned.workload.memory(planned.dtype, planned.n) + twin;
+        let limit = lock(self.study).machine.memory_limit_bytes;
+        let bytes = |bytes: f64| Bytes(bytes as u64);
+        if needed > limit as f64 {
+            return Some(format!(
+                "needs {}, more than the {} that a run may take (--memory-limit)",
+                bytes(needed),
+                Bytes(limit)
+            ));
+        }
+        let file = planned.workload.bytes(planned.dtype, planned.n).0;
+        let free = system::disk_free(self.folder.path()).ok().filter(|&free| (free as f64) < 1.02 * file);
+        let free = free.filter(|_| planned.workload == Workload::BlockedMeanFile)?;
+        Some(format!(
+            "its file needs {}, and the disk of {} has {} left",
+            bytes(file),
+            self.folder.path().display(),
+            Bytes(free)
+        ))
+    }
+
+    /// Looks for the crossings of all groups, by bisection on real runs between an eighth of the smallest size and the largest.
+    pub fn crossings(&self, watch: &dyn Fn(usize, usize, &Planned)) {
+        let (groups, duels) = {
+            let study = lock(self.study);
+            (study.groups(), study.duels())
+        };
+        let mut looks = Vec::new();
+        for (workload, dtype) in groups.into_iter().filter(|g| g.0 != Workload::BlockedMeanFile) {
+            let sizes = lock(self.study)
+                .rows_of(workload, dtype)
+                .iter()
+                .filter(|r| r.skipped.is_none())
+                .map(|r| r.n)
+                .collect::<Vec<_>>();
+            if let (Some(&low), Some(&high)) = (sizes.first(), sizes.last()) {
+                looks.extend(duels.iter().map(|&duel| (duel, Planned { workload, dtype, n: low.div_ceil(8) }, high)));
+            }
+        }
+        // A bisection of three octaves and more to 10 % takes about eight comparisons.
+        let share = self.plan.settings.budget_s / (8 * looks.len()).max(1) as f64;
+        let rule = Rule { repeats: self.plan.settings.repeats.min(CROSSING_REPEATS), budget_s: share };
+        let mut shuffle = Shuffle::new(self.plan.settings.seed ^ 1);
+        for (index, (duel, planned, high)) in looks.iter().enumerate() {
+            watch(index, looks.len(), planned);
+            if let Some(crossed) = self.cross(*duel, *planned, *high, rule, &mut shuffle) {
+                lock(self.study).crossings.push(crossed);
+            }
+        }
+    }
+
+    /// `None` if a run fails: the rows tell of that already.
+    fn cross(
+        &self,
+        (challenger, against): (Lane, Lane),
+        from: Planned,
+        high: usize,
+        rule: Rule,
+        shuffle: &mut Shuffle,
+    ) -> Option<Crossed> {
+        let mut runs = Vec::new();
+        let faster = |n: usize| -> Result<bool, Option<Error>> {
+            let (job, twin, reference) = self.job(Planned { n, ..from }).map_err(Some)?;
+            let mut entrants = self.lanes.entrants(&[challenger, against], (&job, twin.as_ref().unwrap_or(&job)), &reference);
+            let start = Instant::now();
+            let (measured, _) = measure(&mut entrants, rule, shuffle, || start.elapsed().as_secs_f64());
+            let summary = |index: usize| measured[index].summary.ok_or(None);
+            let (a, b): (Summary, Summary) = (summary(0)?, summary(1)?);
+            runs.push((n, a.median, b.median));
+            // At the far end only a clear win counts; between the ends a side must be taken.
+            Ok(a.below(&b).unwrap_or(n != high && a.median < b.median))
+        };
+        let crossing = Crossing::bisect(from.n, high, SHARP, faster).ok()?;
+        let Planned { workload, dtype, .. } = from;
+        Some(Crossed { workload, dtype, challenger, against, method: "bisection", crossing, runs })
+    }
+}

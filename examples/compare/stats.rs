@@ -1,0 +1,337 @@
+//! What repeated measurements say: medians with intervals, when to stop, in which order to run, where two curves cross.
+//!
+//! Owns: all statistics of this program. Must not know: clocks, devices, workloads. Invariant: no distribution is assumed; an
+//! interval is stated with the confidence that it has, never with the one that was wished for.
+
+use serde::Serialize;
+
+/// The confidence that intervals aim at.
+pub const CONFIDENCE: f64 = 0.95;
+
+/// An interval of this width, as a share of the median, is narrow enough to stop.
+pub const NARROW: f64 = 0.05;
+
+/// The median of some samples, and an interval that holds the true median with the stated confidence.
+///
+/// The interval is that between two order statistics: of `n` samples in order, the k-th from below and the k-th from above have the
+/// true median between them with probability `1 - 2 P(B <= k - 1)`, where `B` is binomial of `n` and 1/2, whatever the distribution
+/// (H. A. David, H. N. Nagaraja, Order Statistics, 3rd ed., section 7.1). Below 6 samples no interval reaches 95 %; then it is that
+/// from the least to the largest, with its own confidence (5 samples: 93.75 %).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Number of samples.
+    pub n: usize,
+    /// The middle one; of an even number the mean of the two in the middle.
+    pub median: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+    /// Probability that the interval holds the true median; 0 for a single sample.
+    pub confidence: f64,
+    /// The least sample.
+    pub min: f64,
+    /// The largest sample.
+    pub max: f64,
+}
+
+impl Summary {
+    /// `None` without samples, or if one is not a number.
+    pub fn of(samples: &[f64]) -> Option<Self> {
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let n = sorted.len();
+        if n == 0 || sorted.iter().any(|s| s.is_nan()) {
+            return None;
+        }
+        let (k, confidence) = rank(n);
+        let median = if n % 2 == 1 { sorted[n / 2] } else { 0.5 * (sorted[n / 2 - 1] + sorted[n / 2]) };
+        Some(Self { n, median, low: sorted[k - 1], high: sorted[n - k], confidence, min: sorted[0], max: sorted[n - 1] })
+    }
+
+    /// Half the interval's width, as a share of the median: the "± 2 %" of a table.
+    pub fn spread(&self) -> f64 {
+        0.5 * (self.high - self.low) / self.median
+    }
+
+    /// Whether more samples are not worth their time.
+    pub fn narrow(&self) -> bool {
+        self.confidence >= CONFIDENCE && self.high - self.low <= NARROW * self.median
+    }
+
+    /// How this compares with `other`: `None` if the intervals overlap, so that the order of the medians may be chance.
+    pub fn below(&self, other: &Self) -> Option<bool> {
+        if self.high < other.low {
+            Some(true)
+        } else if other.high < self.low {
+            Some(false)
+        } else {
+            None
+        }
+    }
+}
+
+/// The rank `k` of the interval's ends among `n` samples, and its confidence.
+fn rank(n: usize) -> (usize, f64) {
+    // P(B <= j), from below; powers of 1/2 underflow to 0 only beyond a thousand samples, where the first ranks do not matter.
+    let mut term = 0.5f64.powi(i32::try_from(n).unwrap_or(i32::MAX));
+    let mut below = term;
+    let mut best = (1, (1.0 - 2.0 * below).max(0.0));
+    for k in 2..=n / 2 {
+        term *= (n + 2 - k) as f64 / (k - 1) as f64;
+        below += term;
+        if 1.0 - 2.0 * below < CONFIDENCE {
+            break;
+        }
+        best = (k, 1.0 - 2.0 * below);
+    }
+    best
+}
+
+/// Why a row's rounds ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stopped {
+    /// All intervals are narrow.
+    Narrow,
+    /// As many rounds as allowed.
+    Repeats,
+    /// The row's share of the time is spent.
+    Budget,
+}
+
+/// When rounds end.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// Most rounds.
+    pub repeats: usize,
+    /// Seconds after which no further round starts.
+    pub budget_s: f64,
+}
+
+impl Rule {
+    /// Whether to stop after some rounds: `None` to go on. The first round is always run.
+    pub fn stop(&self, samples: &[&[f64]], elapsed_s: f64) -> Option<Stopped> {
+        let rounds = samples.iter().map(|s| s.len()).max().unwrap_or(0);
+        let narrow = |s: &&[f64]| Summary::of(s).is_some_and(|s| s.narrow());
+        if rounds == 0 {
+            return None;
+        }
+        if samples.iter().all(narrow) {
+            Some(Stopped::Narrow)
+        } else if rounds >= self.repeats {
+            Some(Stopped::Repeats)
+        } else {
+            (elapsed_s >= self.budget_s).then_some(Stopped::Budget)
+        }
+    }
+}
+
+/// Orders in which to run, the same for the same seed.
+pub struct Shuffle(u64);
+
+impl Shuffle {
+    /// Orders from this seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// `0..n` in an order of which all are equally likely (Fisher and Yates, with SplitMix64).
+    pub fn order(&mut self, n: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..n).collect();
+        for i in (1..n).rev() {
+            // The bias of a 64-bit remainder for so few items is below 2^-60.
+            order.swap(i, (self.next() % (i as u64 + 1)) as usize);
+        }
+        order
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// From which size on the challenger is faster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "answer")]
+pub enum Crossing {
+    /// At the smallest size already.
+    Always {
+        /// The smallest size tried.
+        from: usize,
+    },
+    /// Not even at the largest size.
+    Never {
+        /// The largest size tried.
+        up_to: usize,
+    },
+    /// Not at `low`, but at `high`.
+    Between {
+        /// The largest size known where it is slower.
+        low: usize,
+        /// The smallest size known where it is faster.
+        high: usize,
+    },
+}
+
+impl Crossing {
+    /// The bracket that measured sizes give by themselves: `wins` are (size, is the challenger faster), in ascending order. It is
+    /// assumed that from some size on the challenger stays faster: the last change counts. `None` without sizes.
+    pub fn of_rows(wins: &[(usize, bool)]) -> Option<Self> {
+        let &(largest, last) = wins.last()?;
+        if !last {
+            return Some(Self::Never { up_to: largest });
+        }
+        let loss = wins.iter().rposition(|&(_, won)| !won);
+        Some(loss.map_or(Self::Always { from: wins[0].0 }, |at| Self::Between { low: wins[at].0, high: wins[at + 1].0 }))
+    }
+
+    /// Finds the crossing between `low` and `high` by bisection (of the logarithm), until the ends differ by less than `ratio`.
+    /// `faster` runs both at a size. It is assumed that the answer changes at most once; if it does not, some change is found.
+    ///
+    /// # Errors
+    /// Those of `faster`.
+    pub fn bisect<E>(low: usize, high: usize, ratio: f64, mut faster: impl FnMut(usize) -> Result<bool, E>) -> Result<Self, E> {
+        let (mut low, mut high) = (low.min(high).max(1), high.max(low).max(1));
+        if !faster(high)? {
+            return Ok(Self::Never { up_to: high });
+        }
+        if low == high || faster(low)? {
+            return Ok(Self::Always { from: low });
+        }
+        while high - low > 1 && high as f64 / low as f64 > ratio {
+            let middle = ((low as f64 * high as f64).sqrt().round() as usize).clamp(low + 1, high - 1);
+            *(if faster(middle)? { &mut high } else { &mut low }) = middle;
+        }
+        Ok(Self::Between { low, high })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_intervals_of_known_samples() {
+        assert_eq!(Summary::of(&[]), None);
+        assert_eq!(Summary::of(&[1.0, f64::NAN]), None);
+        let one = Summary::of(&[3.0]).unwrap();
+        assert_eq!((one.median, one.low, one.high, one.confidence), (3.0, 3.0, 3.0, 0.0));
+        assert_eq!(Summary::of(&[4.0, 1.0]).unwrap().median, 2.5);
+        let five = Summary::of(&[5.0, 1.0, 4.0, 2.0, 3.0]).unwrap();
+        assert_eq!((five.median, five.low, five.high, five.confidence), (3.0, 1.0, 5.0, 0.9375));
+        // The ranks that tables give for 95 %: 6 -> 1, 9 -> 2, 12 -> 3, 15 -> 4, 20 -> 6, 100 -> 40.
+        for (n, k) in [(6, 1), (8, 1), (9, 2), (12, 3), (15, 4), (20, 6), (100, 40)] {
+            let samples: Vec<f64> = (1..=n).rev().map(f64::from).collect();
+            let s = Summary::of(&samples).unwrap();
+            assert_eq!((s.low, s.high), (f64::from(k), f64::from(n + 1 - k)), "{n}");
+            assert!(s.confidence >= 0.95 && s.confidence < 1.0, "{n}: {}", s.confidence);
+        }
+        assert!((Summary::of(&[1.0; 6]).unwrap().confidence - 0.96875).abs() < 1e-12);
+        assert!(Summary::of(&vec![1.0; 5000]).unwrap().confidence <= 1.0);
+    }
+
+    /// Uniform numbers in 0..1 from the program's own generator.
+    fn uniform(shuffle: &mut Shuffle) -> f64 {
+        (shuffle.next() >> 11) as f64 * 0.5f64.powi(53)
+    }
+
+    #[test]
+    fn intervals_hold_the_true_median_as_often_as_they_say() {
+        let mut numbers = Shuffle::new(1);
+        for n in [5, 6, 11, 30] {
+            let trials = 4000;
+            let mut held = 0;
+            let mut said = 0.0;
+            for _ in 0..trials {
+                // Exponential: as skewed as run times are. Its median is ln 2.
+                let samples: Vec<f64> = (0..n).map(|_| -(1.0 - uniform(&mut numbers)).ln()).collect();
+                let s = Summary::of(&samples).unwrap();
+                held += usize::from(s.low <= std::f64::consts::LN_2 && std::f64::consts::LN_2 <= s.high);
+                said = s.confidence;
+            }
+            let share = held as f64 / f64::from(trials);
+            assert!((share - said).abs() < 0.015, "{n}: held {share}, said {said}");
+        }
+    }
+
+    #[test]
+    fn two_runs_of_one_thing_agree_and_of_a_slower_one_do_not() {
+        let mut numbers = Shuffle::new(2);
+        let mut run = |factor: f64| {
+            let samples: Vec<f64> = (0..15).map(|_| factor * (1.0 + 0.1 * uniform(&mut numbers))).collect();
+            Summary::of(&samples).unwrap()
+        };
+        let mut disagreements = 0;
+        for _ in 0..200 {
+            disagreements += usize::from(run(1.0).below(&run(1.0)).is_some());
+            assert_eq!(run(1.0).below(&run(2.0)), Some(true));
+            assert_eq!(run(2.0).below(&run(1.0)), Some(false));
+        }
+        assert!(disagreements <= 4, "{disagreements} of 200");
+    }
+
+    #[test]
+    fn rounds_stop_when_narrow_or_spent() {
+        let rule = Rule { repeats: 10, budget_s: 1.0 };
+        let (steady, wide) = ([1.0, 1.01, 1.02, 1.0, 1.01, 1.03], [1.0, 2.0, 1.0, 2.0, 1.0, 2.0]);
+        assert_eq!(rule.stop(&[&[], &[]], 5.0), None, "the first round is always run");
+        assert_eq!(rule.stop(&[&steady[..5]], 0.1), None, "five samples are too few");
+        assert_eq!(rule.stop(&[&steady], 0.1), Some(Stopped::Narrow));
+        assert_eq!(rule.stop(&[&steady, &wide], 0.1), None, "one is wide");
+        assert_eq!(rule.stop(&[&steady, &wide], 1.0), Some(Stopped::Budget));
+        assert_eq!(rule.stop(&[&[1.0, 2.0].repeat(5)], 0.1), Some(Stopped::Repeats));
+        assert_eq!(Rule { repeats: 1, budget_s: 9.0 }.stop(&[&[1.0]], 0.0), Some(Stopped::Repeats));
+    }
+
+    #[test]
+    fn orders_are_permutations_repeatable_and_fair() {
+        let (mut a, mut b) = (Shuffle::new(7), Shuffle::new(7));
+        let mut first = [0; 4];
+        for _ in 0..4000 {
+            let order = a.order(4);
+            assert_eq!(order, b.order(4));
+            first[order[0]] += 1;
+            let mut sorted = order;
+            sorted.sort_unstable();
+            assert_eq!(sorted, [0, 1, 2, 3]);
+        }
+        assert!(first.iter().all(|&n| (850..1150).contains(&n)), "{first:?}");
+        assert_ne!(Shuffle::new(8).order(20), Shuffle::new(9).order(20));
+        assert_eq!((a.order(0), a.order(1)), (vec![], vec![0]));
+    }
+
+    #[test]
+    fn crossings_are_found_where_they_are() {
+        for true_size in [2, 3, 100, 777, 5000] {
+            let mut runs = 0;
+            let found = Crossing::bisect(1, 10_000, 1.1, |n| {
+                runs += 1;
+                Ok::<_, ()>(n >= true_size)
+            });
+            let Ok(Crossing::Between { low, high }) = found else { panic!("{found:?}") };
+            assert!(low < true_size && true_size <= high, "{low} < {true_size} <= {high}");
+            assert!(high - low == 1 || high as f64 / low as f64 <= 1.1, "{low}..{high}");
+            assert!(runs <= 10, "{runs}");
+        }
+        let fixed = |answer: bool| Crossing::bisect(10, 1000, 1.1, |_| Ok::<_, ()>(answer)).unwrap();
+        assert_eq!((fixed(true), fixed(false)), (Crossing::Always { from: 10 }, Crossing::Never { up_to: 1000 }));
+        assert_eq!(Crossing::bisect(10, 1000, 1.1, |_| Err::<bool, _>("gone")), Err("gone"));
+        // Not monotone: it ends, and says a change.
+        let odd = Crossing::bisect(1, 1000, 1.01, |n| Ok::<_, ()>(n == 1000 || (n > 20 && n % 3 == 0))).unwrap();
+        assert!(matches!(odd, Crossing::Between { .. }));
+    }
+
+    #[test]
+    fn rows_bracket_a_crossing() {
+        let rows = |wins: &[bool]| Crossing::of_rows(&wins.iter().enumerate().map(|(i, &w)| (i + 1, w)).collect::<Vec<_>>());
+        assert_eq!(rows(&[]), None);
+        assert_eq!(rows(&[true, true]), Some(Crossing::Always { from: 1 }));
+        assert_eq!(rows(&[true, false]), Some(Crossing::Never { up_to: 2 }));
+        assert_eq!(rows(&[false, true, true]), Some(Crossing::Between { low: 1, high: 2 }));
+        assert_eq!(rows(&[true, false, true]), Some(Crossing::Between { low: 2, high: 3 }));
+    }
+}

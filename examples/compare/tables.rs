@@ -1,0 +1,97 @@
+//! The table of a comparison, for terminal and page alike.
+//!
+//! Owns: columns and their order, footnotes. Must not know: terminals, Markdown. Invariant: every row and every failure is in it.
+
+use chunkwise::shape::DType;
+
+use crate::common::{Cell, Table};
+use crate::measure::{Lane, Measured, State};
+use crate::stats::Crossing;
+use crate::study::{Row, Study};
+use crate::words::{factor, percent, time};
+use crate::work::Workload;
+
+/// The rows, and footnotes: why a row was skipped, why a lane failed.
+pub fn results(study: &Study) -> (Table, Vec<String>) {
+    let gpu = study.lanes.contains(&Lane::GPU);
+    let mut heading: Vec<String> = ["workload", "dtype", "size"].map(String::from).to_vec();
+    heading.extend(study.lanes.iter().map(|lane| study.lane_name(*lane)));
+    heading
+        .extend(if gpu { ["auto v best", "bound", "crossover"] } else { ["speed-up", "bound", "v bound"] }.map(String::from));
+    let mut notes = Vec::new();
+    let mut table = Table { heading, names: 3, rows: Vec::new() };
+    for (workload, dtype) in study.groups() {
+        let rows = study.rows_of(workload, dtype);
+        for (index, row) in rows.iter().enumerate() {
+            let mut cells: Vec<Cell> = vec![workload.name().into(), dtype.to_string().into(), format!("{}²", row.n).into()];
+            cells.extend(study.lanes.iter().map(|&lane| lane_cell(row, lane, &mut notes)));
+            cells.extend(if gpu { gpu_cells(study, row, index == 0) } else { cpu_cells(row) });
+            table.rows.push(cells);
+        }
+    }
+    (table, notes)
+}
+
+fn lane_cell(row: &Row, lane: Lane, notes: &mut Vec<String>) -> Cell {
+    let mut noted = |word: &str, why: &str| {
+        let text = format!("{} {} {n} x {n}: {why}", row.workload.name(), row.dtype, n = row.n);
+        let number = notes.iter().position(|n| *n == text).unwrap_or_else(|| {
+            notes.push(text);
+            notes.len() - 1
+        });
+        Cell::from(format!("{word} [{}]", number + 1))
+    };
+    match (&row.skipped, row.lane(lane)) {
+        (Some(why), _) => noted("skipped", why),
+        (None, None) => Cell::from("-"),
+        (None, Some(measured)) => match (&measured.failed, measured.summary) {
+            (Some(why), _) if why.starts_with("no ") => noted("none", why),
+            (Some(why), _) => noted("failed", why),
+            (None, None) => Cell::from("-"),
+            (None, Some(summary)) => {
+                let wrong = if measured.differs() { " WRONG" } else { "" };
+                let spread = if summary.n > 1 { format!(" ±{:.0}%", 100.0 * summary.spread()) } else { " (once)".into() };
+                Cell { text: format!("{}{spread}{wrong}", time(summary.median)), strong: is_best(row, measured) }
+            }
+        },
+    }
+}
+
+/// Whether this is the least of several, or cannot be told apart from it.
+fn is_best(row: &Row, measured: &Measured) -> bool {
+    let all = || row.lanes.iter().filter_map(|m| m.summary);
+    let least = all().min_by(|a, b| a.median.total_cmp(&b.median));
+    let own = measured.summary.zip(least);
+    all().count() > 1 && own.is_some_and(|(own, least)| own.median <= least.median || own.below(&least).is_none())
+}
+
+fn gpu_cells(study: &Study, row: &Row, first: bool) -> Vec<Cell> {
+    let auto = |state| row.auto_over_best(state).map(percent);
+    let auto = match (auto(State::Cold), auto(State::Resident)) {
+        (Some(cold), Some(resident)) => format!("{cold} / {resident}"),
+        (one, other) => one.or(other).unwrap_or_else(|| "-".into()),
+    };
+    let crossover = if first { crossover(study, row.workload, row.dtype) } else { String::new() };
+    vec![auto.into(), row.bound_s.map_or("-".into(), time).into(), crossover.into()]
+}
+
+/// `never / 1300..1400`: cold, then resident.
+fn crossover(study: &Study, workload: Workload, dtype: DType) -> String {
+    let one = |duel: (Lane, Lane)| match study.crossing(workload, dtype, duel) {
+        None => "unclear".to_owned(),
+        Some(Crossing::Always { .. }) => "always".to_owned(),
+        Some(Crossing::Never { .. }) => "never".to_owned(),
+        Some(Crossing::Between { low, high }) => format!("{low}..{high}"),
+    };
+    if workload == Workload::BlockedMeanFile {
+        return String::new();
+    }
+    study.duels().into_iter().map(one).collect::<Vec<_>>().join(" / ")
+}
+
+fn cpu_cells(row: &Row) -> Vec<Cell> {
+    let ratio = |a: Option<f64>, b: Option<f64>| Some(format!("{}x", factor(a? / b?)));
+    let cpu = row.median(Lane::CPU);
+    let or_dash = |text: Option<String>| Cell::from(text.unwrap_or_else(|| "-".into()));
+    vec![or_dash(ratio(row.median(Lane::ONE), cpu)), or_dash(row.bound_s.map(time)), or_dash(ratio(cpu, row.bound_s))]
+}

@@ -1,0 +1,270 @@
+//! What the numbers say, in sentences.
+//!
+//! Owns: the conclusions, and the complaints about results that differ. Must not know: how sentences are shown. Invariant: a sentence
+//! claims nothing that its intervals do not carry: where two overlap, it says so.
+
+use chunkwise::shape::DType;
+
+use crate::common::rate;
+use crate::measure::{Lane, State};
+use crate::stats::Crossing;
+use crate::study::{Row, Study};
+use crate::work::Workload;
+
+/// One sentence for each workload, in order.
+pub fn conclusions(study: &Study) -> Vec<String> {
+    let mut workloads: Vec<Workload> = Vec::new();
+    for (workload, _) in study.groups() {
+        if !workloads.contains(&workload) {
+            workloads.push(workload);
+        }
+    }
+    workloads.into_iter().map(|workload| sentence(study, workload)).collect()
+}
+
+fn sentence(study: &Study, workload: Workload) -> String {
+    let gpu = study.lanes.contains(&Lane::GPU) && workload != Workload::BlockedMeanFile;
+    let clause = if gpu { gpu_clause } else { cpu_clause };
+    let dtypes = study.groups().into_iter().filter(|g| g.0 == workload).map(|g| g.1);
+    let clauses: Vec<String> = dtypes.map(|dtype| format!("in {dtype} {}", clause(study, workload, dtype))).collect();
+    format!("On this machine, {}: {}.", workload.title(), clauses.join("; "))
+}
+
+/// `the GPU pays off above 1400 x 1400 if the data stay there, never up to 4000 x 4000 if they are moved each time`.
+fn gpu_clause(study: &Study, workload: Workload, dtype: DType) -> String {
+    let rows = study.rows_of(workload, dtype);
+    let answer = |lane| study.crossing(workload, dtype, (lane, Lane::CPU));
+    let never = |c: Option<Crossing>| matches!(c, Some(Crossing::Never { .. }));
+    match (answer(Lane::GPU), answer(Lane::GPU_COLD)) {
+        (None, None) if rows.iter().any(|r| r.median(Lane::GPU).is_some() && r.median(Lane::CPU).is_some()) => {
+            "the GPU and the CPU cannot be told apart at any size tried".to_owned()
+        }
+        (None, None) => format!("nothing to compare: {}", why_not(&rows, Lane::GPU)),
+        (resident, cold) if never(resident) && never(cold) => {
+            let largest = rows.iter().rev().find(|r| r.median(Lane::GPU).is_some() && r.median(Lane::CPU).is_some());
+            let told = largest.map_or(String::new(), |row| format!(": {}", against_cpu(row)));
+            format!("the GPU does not pay off at any size tried{told}")
+        }
+        (resident, cold) => {
+            let part =
+                |c: Option<Crossing>| c.map_or("with no clear winner".to_owned(), |c| from_where(study, workload, dtype, c));
+            if resident == cold {
+                return format!("the GPU pays off {}, whether the data stay there or are moved each time", part(resident));
+            }
+            let verb = if never(resident) { "the GPU " } else { "the GPU pays off " };
+            format!("{verb}{} if the data stay there, {} if they are moved each time", part(resident), part(cold))
+        }
+    }
+}
+
+/// `at 4000 x 4000 it takes 2.0 times as long as the CPU (12 ms against 6.0 ms) with the data already there`.
+fn against_cpu(row: &Row) -> String {
+    let (Some(gpu), Some(cpu)) = (row.median(Lane::GPU), row.median(Lane::CPU)) else { return String::new() };
+    let sizes = format!("at {n} x {n}", n = row.n);
+    let summaries = row.lane(Lane::GPU).and_then(|m| m.summary).zip(row.lane(Lane::CPU).and_then(|m| m.summary));
+    if summaries.is_some_and(|(gpu, cpu)| gpu.below(&cpu).is_none()) {
+        return format!("{sizes} it and the CPU ({}, {}) cannot be told apart", time(gpu), time(cpu));
+    }
+    let times = format!("{} against {}", time(gpu), time(cpu));
+    format!("{sizes} it takes {} times as long as the CPU ({times}) with the data already there", factor(gpu / cpu))
+}
+
+/// Where a challenger wins, in words that follow "pays off".
+fn from_where(study: &Study, workload: Workload, dtype: DType, crossing: Crossing) -> String {
+    let sharp = |low: usize, high: usize| high as f64 / low as f64 <= 1.25;
+    match crossing {
+        Crossing::Always { from } => format!("at every size tried (from {from} x {from})"),
+        Crossing::Never { up_to } => format!("never up to {up_to} x {up_to}"),
+        Crossing::Between { low, high } if sharp(low, high) => format!("above {high} x {high}"),
+        Crossing::Between { low, high } => {
+            let tried = study.rows_of(workload, dtype).iter().any(|r| r.n > high);
+            let also = if tried { " and above" } else { "" };
+            format!("from somewhere between {low} x {low} and {high} x {high}{also}")
+        }
+    }
+}
+
+/// `2 threads are 1.9 times as fast as one at 4000 x 4000 (9.8 ms; the bound is 7.5 ms)`.
+fn cpu_clause(study: &Study, workload: Workload, dtype: DType) -> String {
+    let rows = study.rows_of(workload, dtype);
+    let Some(row) = rows.iter().rev().find(|r| r.median(Lane::CPU).is_some()) else {
+        return format!("nothing was measured: {}", why_not(&rows, Lane::CPU));
+    };
+    let (cpu, threads) = (row.median(Lane::CPU).unwrap_or_default(), study.machine.threads);
+    let bound = row.bound_s.map_or(String::new(), |bound| match cpu / bound {
+        // Peaks measured on a machine that was busier then are too low.
+        times if times < 1.0 => {
+            format!(", less than the bound of {}: the machine was busier when its peaks were measured", time(bound))
+        }
+        times => format!(", {} times the bound", factor(times)),
+    });
+    let at = format!("at {n} x {n}", n = row.n);
+    let told = format!("({}{bound}{})", time(cpu), beside_memory(study, row, cpu));
+    let both = row.lane(Lane::ONE).and_then(|m| m.summary).zip(row.lane(Lane::CPU).and_then(|m| m.summary));
+    match both {
+        None => format!("the CPU's {threads} threads take {} {at}{bound}{}", time(cpu), beside_memory(study, row, cpu)),
+        Some((one, all)) if all.below(&one).is_none() => {
+            format!("{threads} threads and one cannot be told apart {at} {told}")
+        }
+        Some((one, all)) if one.median < all.median => {
+            format!("{threads} threads take {} times as long as one {at} {told}", factor(all.median / one.median))
+        }
+        Some((one, all)) => {
+            format!("{threads} threads are {} times as fast as one {at} {told}", factor(one.median / all.median))
+        }
+    }
+}
+
+/// For a file: how it compares with the same numbers in memory.
+fn beside_memory(study: &Study, row: &Row, cpu: f64) -> String {
+    let same = |r: &&Row| r.workload == Workload::BlockedMean && (r.dtype, r.n) == (row.dtype, row.n);
+    let memory = study.rows.iter().find(same).and_then(|r| r.median(Lane::CPU));
+    match memory.filter(|_| row.workload == Workload::BlockedMeanFile) {
+        Some(memory) => format!(", {} times as long as from memory", factor(cpu / memory)),
+        None => String::new(),
+    }
+}
+
+/// The first reason that rows give for having no median of a lane.
+fn why_not(rows: &[&Row], lane: Lane) -> String {
+    let reason = |row: &&Row| row.skipped.clone().or_else(|| row.lane(lane)?.failed.clone());
+    rows.iter().find_map(reason).unwrap_or_else(|| "the run ended before".into())
+}
+
+/// Two digits: `1.9`, `12`, `140`.
+pub fn factor(value: f64) -> String {
+    if value >= 9.95 { format!("{value:.0}") } else { format!("{value:.1}") }
+}
+
+/// Three digits: `24.3 ms`, `850 us`, `1.02 s`.
+pub fn time(seconds: f64) -> String {
+    let (value, unit) = match seconds {
+        s if s >= 0.9995 => (s, "s"),
+        s if s >= 0.9995e-3 => (1e3 * s, "ms"),
+        s => (1e6 * s, "us"),
+    };
+    let digits = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
+    format!("{value:.digits$} {unit}")
+}
+
+/// `+3 %`.
+pub fn percent(share: f64) -> String {
+    format!("{:+.0} %", 100.0 * share)
+}
+
+/// Every lane of every row whose result was too far from the reference.
+pub fn differences(study: &Study) -> Vec<String> {
+    let mut all = Vec::new();
+    for row in &study.rows {
+        for measured in row.lanes.iter().filter(|m| m.differs()) {
+            let Some(check) = measured.check else { continue };
+            all.push(format!(
+                "{} {} {n} x {n}, {}: {} is {:.2e}, and {:.2e} is allowed",
+                row.workload.name(),
+                row.dtype,
+                study.lane_name(measured.lane),
+                check.measure,
+                check.difference,
+                check.tolerance,
+                n = row.n,
+            ));
+        }
+    }
+    all
+}
+
+/// What automatic placement may take above the better of CPU alone and GPU alone: this share, or these seconds, whichever is more.
+const PROMISED: (f64, f64) = (0.05, 1e-3);
+
+/// Where automatic placement stands, over all rows and both states.
+pub fn auto_sentence(study: &Study) -> Option<String> {
+    let excess = |row: &Row, state| {
+        let share = row.auto_over_best(state)?;
+        let auto = row.median(if state == State::Cold { Lane::AUTO_COLD } else { Lane::AUTO })?;
+        let over_s = auto - auto / (1.0 + share);
+        Some((share, share <= PROMISED.0 || over_s <= PROMISED.1, row.n, row.workload, row.dtype, state))
+    };
+    let all = study.rows.iter().flat_map(|r| [excess(r, State::Cold), excess(r, State::Resident)]).flatten();
+    let all: Vec<_> = all.collect();
+    let kept = all.iter().filter(|e| e.1).count();
+    let &(share, _, n, workload, dtype, state) = all.iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let state = if state == State::Cold { "cold" } else { "resident" };
+    Some(format!(
+        "Automatic placement is within 5 % or 1 ms of the better of CPU alone and GPU alone in {kept} of {} cases; at worst it takes \
+         {} ({} in {dtype} at {n} x {n}, {state}).",
+        all.len(),
+        percent(share),
+        workload.name()
+    ))
+}
+
+/// The machine and the method, in a few lines above the table.
+pub fn head(study: &Study) -> Vec<String> {
+    let m = &study.machine;
+    let c = &m.calibration;
+    let rates = |flops: f64| rate(flops, "flop/s");
+    let mut lines = vec![
+        format!("compare   {}, {} threads, {}", m.cpu, m.threads, m.simd),
+        format!(
+            "  measured: multiply-add f32 {}, f64 {}; memory reads {}",
+            rates(c.f32_flops_all),
+            rates(c.f64_flops_all),
+            rate(c.read_all, "B/s")
+        ),
+    ];
+    lines.extend(m.gpus.iter().map(|gpu| format!("  {gpu}")));
+    if !m.has_gpu() {
+        lines.push(format!("  gpu    none took part: {}", no_gpu(study)));
+    }
+    let rounds = study.rows.iter().flat_map(|r| &r.lanes).map(|l| l.samples.len());
+    let (least, most) = (rounds.clone().min().unwrap_or(0), rounds.max().unwrap_or(0));
+    lines.push(format!(
+        "  {} rows, {least} to {most} rounds each after warm-up, in shuffled order; {:.0} s in all",
+        study.rows.len(),
+        study.total_s
+    ));
+    lines.push(
+        "  times are medians; ± is half the interval that holds the median with 95 % confidence (below 6 rounds: the range)"
+            .into(),
+    );
+    lines
+}
+
+/// Why no GPU took part.
+pub fn no_gpu(study: &Study) -> &str {
+    study.machine.no_gpu.as_deref().unwrap_or("none was found")
+}
+
+/// What a reader must know before believing the numbers.
+pub fn warnings(study: &Study) -> Vec<String> {
+    let mut all = Vec::new();
+    if study.interrupted {
+        all.push("INTERRUPTED: rows that are not here were not measured.".to_owned());
+    }
+    if study.machine.profile == "dev" {
+        all.push("Built without --release: these times say nothing about the library.".to_owned());
+    }
+    let cores = study.machine.cores;
+    if let Some(others) = study.machine.others_busy_cores.filter(|others| *others > 0.05 * cores as f64) {
+        all.push(format!("Other programs kept {others:.1} of {cores} cores busy meanwhile: times are too long, and threads seem to gain less."));
+    }
+    let once = study.rows.iter().filter(|r| r.lanes.iter().any(|l| !l.samples.is_empty() && l.samples.len() < 6)).count();
+    if once > 0 {
+        all.push(format!("{once} of {} rows have fewer than 6 rounds: --budget gives them more time.", study.rows.len()));
+    }
+    all.extend(study.differences.iter().map(|d| format!("WRONG RESULT: {d}")));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_the_digits_that_they_are_worth() {
+        let times = [123.4, 1.0204, 0.99951, 0.0243, 0.009_13, 0.000_999_6, 0.000_222, 0.000_000_34].map(time);
+        assert_eq!(times, ["123 s", "1.02 s", "1.00 s", "24.3 ms", "9.13 ms", "1.00 ms", "222 us", "0.34 us"]);
+        assert_eq!([0.54, 1.96, 9.96, 139.7].map(factor), ["0.5", "2.0", "10", "140"]);
+        assert_eq!([0.031, -0.2].map(percent), ["+3 %", "-20 %"]);
+    }
+}

@@ -1,0 +1,243 @@
+//! What a study concludes: sentences, tables, page, pictures, exit.
+//!
+//! Invariant: each verdict is shown to change when the numbers do.
+
+use chunkwise::shape::DType;
+
+use crate::fake::{WITH_GPU, empty, machine, plausible, row};
+use crate::harness::Folder;
+use crate::measure::{Lane, State};
+use crate::out::Reporter;
+use crate::stats::{Crossing, Summary};
+use crate::study::Crossed;
+use crate::work::{Check, Workload};
+use crate::{chart, page, raster, tables, words};
+
+/// The conclusion about matvec in f32 at 4000 x 4000 on a machine whose GPU takes `factor` times as long as its CPU.
+fn verdict(factor: f64) -> String {
+    let mut study = empty(&WITH_GPU, machine(1, Some("Fake 9000")));
+    for n in [1000, 4000] {
+        let seconds = |lane: Lane| if lane.device == "gpu" { factor * 0.006 } else { 0.006 };
+        study.rows.push(row((Workload::Matvec, DType::F32, n), &WITH_GPU, seconds));
+    }
+    study.conclude();
+    study.conclusions.join("\n")
+}
+
+#[test]
+fn a_device_that_is_twice_as_slow_is_called_so() {
+    let slow = verdict(2.0);
+    for part in [
+        "On this machine",
+        "does not pay off at any size tried",
+        "at 4000 x 4000 it takes 2.0 times as long as the CPU (12.1 ms against 6.03 ms)",
+    ] {
+        assert!(slow.contains(part), "no `{part}` in: {slow}");
+    }
+    assert!(
+        verdict(0.5).contains("pays off at every size tried (from 1000 x 1000), whether the data stay there"),
+        "{}",
+        verdict(0.5)
+    );
+    assert!(verdict(1.001).contains("cannot be told apart"), "{}", verdict(1.001));
+}
+
+#[test]
+fn one_sentence_per_workload_tells_both_states_and_precisions() {
+    let study = plausible();
+    assert_eq!(study.conclusions.len(), 2);
+    let matvec = study.conclusions.iter().find(|c| c.contains("matrix times vector")).unwrap();
+    let wanted = "in f32 the GPU pays off from somewhere between 1000 x 1000 and 2000 x 2000 and above if the data stay there, \
+                  never up to 4000 x 4000 if they are moved each time; in f64 ";
+    assert!(matvec.contains(wanted), "{matvec}");
+    let auto = |study: &crate::study::Study| words::auto_sentence(study).unwrap();
+    assert!(auto(&study).contains("in 32 of 32 cases; at worst it takes +"), "{}", auto(&study));
+    let mut study = study;
+    let slow = study.rows.last_mut().unwrap().lanes.iter_mut().find(|m| m.lane == Lane::AUTO).unwrap();
+    slow.summary = Summary::of(&[0.5; 9]);
+    assert!(auto(&study).contains("in 31 of 32 cases; at worst it takes +"), "{}", auto(&study));
+}
+
+#[test]
+fn a_bisection_is_believed_before_the_rows() {
+    let mut study = plausible();
+    study.crossings.clear();
+    study.crossings.push(Crossed {
+        workload: Workload::Matvec,
+        dtype: DType::F32,
+        challenger: Lane::GPU,
+        against: Lane::CPU,
+        method: "bisection",
+        crossing: Crossing::Between { low: 1300, high: 1400 },
+        runs: vec![(1300, 2e-3, 1e-3), (1400, 1e-3, 2e-3)],
+    });
+    study.conclude();
+    let matvec = study.conclusions.iter().find(|c| c.contains("matrix times vector")).unwrap();
+    assert!(matvec.contains("in f32 the GPU pays off above 1400 x 1400 if the data stay there"), "{matvec}");
+    let duel = |c: &&Crossed| (c.workload, c.dtype, c.challenger) == (Workload::Matvec, DType::F32, Lane::GPU);
+    assert_eq!(study.crossings.iter().filter(duel).count(), 1, "the rows' answer is not added beside it");
+}
+
+#[test]
+fn a_crossing_needs_a_clear_winner() {
+    let crossing = |factors: [f64; 3]| {
+        let mut study = empty(&WITH_GPU, machine(1, Some("Fake 9000")));
+        for (n, factor) in [100, 200, 400].into_iter().zip(factors) {
+            let seconds = |lane: Lane| if lane.device == "gpu" { factor } else { 1.0 };
+            study.rows.push(row((Workload::Matvec, DType::F32, n), &WITH_GPU, seconds));
+        }
+        study.crossing(Workload::Matvec, DType::F32, (Lane::GPU, Lane::CPU))
+    };
+    assert_eq!(crossing([2.0, 1.001, 0.5]), Some(Crossing::Between { low: 100, high: 400 }));
+    assert_eq!(crossing([2.0, 0.5, 1.001]), Some(Crossing::Between { low: 100, high: 200 }));
+    assert_eq!(crossing([1.001, 1.0, 0.999]), None);
+}
+
+#[test]
+fn auto_is_compared_with_the_better_device() {
+    let seconds = |lane: Lane| match lane.device {
+        "cpu" => 2.0,
+        "gpu" => 1.0,
+        _ => 1.1,
+    };
+    let row = row((Workload::Cholesky, DType::F64, 100), &WITH_GPU, seconds);
+    for state in [State::Cold, State::Resident] {
+        let over = row.auto_over_best(state).unwrap();
+        assert!((over - 0.1).abs() < 0.02, "{over}");
+    }
+}
+
+#[test]
+fn a_wrong_result_is_told_everywhere_and_fails() {
+    let folder = Folder::new("compare-wrong");
+    let report = |study: &mut crate::study::Study| Reporter::new(folder.path().into(), false, true).finish(study);
+    let mut study = plausible();
+    report(&mut study).unwrap();
+    let check = Check { difference: 0.25, tolerance: 1e-5, measure: "max|y - y_cpu| / max|y_cpu|" };
+    study.rows[0].lanes[2].check = Some(check);
+    study.wrote.clear();
+    let error = report(&mut study).unwrap_err().to_string();
+    for part in ["1 result(s) differ", "gpu resident", "2.50e-1", "1.00e-5"] {
+        assert!(error.contains(part), "no `{part}` in {error}");
+    }
+    let (table, _) = tables::results(&study);
+    assert!(table.lines(usize::MAX, false).iter().any(|l| l.contains("WRONG")));
+    assert!(page::markdown(&study, &[]).contains("WRONG RESULT"));
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.file("compare.json")).unwrap()).unwrap();
+    assert_eq!(json["differences"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn failures_and_skipped_rows_are_footnotes() {
+    let mut study = plausible();
+    let gpu = study.rows[0].lanes.iter_mut().find(|m| m.lane == Lane::GPU).unwrap();
+    (gpu.failed, gpu.summary) = (Some("device lost".into()), None);
+    study.rows[1].skipped = Some("needs 80.0 GB".into());
+    study.rows[1].lanes.clear();
+    let (table, notes) = tables::results(&study);
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert!(notes[0].ends_with("device lost") && notes[1].ends_with("needs 80.0 GB"), "{notes:?}");
+    let lines = table.lines(usize::MAX, false);
+    assert!(lines.iter().any(|l| l.contains("failed [1]")) && lines.iter().any(|l| l.contains("skipped [2]")), "{lines:#?}");
+    let page = page::markdown(&study, &["compare"]);
+    assert!(page.contains("[1] ") && page.contains("![compare against size](compare.png)"));
+}
+
+#[test]
+fn pictures_have_a_curve_per_lane_the_bound_and_the_crossing() {
+    let study = plausible();
+    let scenes = chart::all(&study);
+    let names: Vec<&str> = scenes.iter().map(|s| s.0.as_str()).collect();
+    assert_eq!(names, ["compare", "mandelbrot", "matvec"]);
+    for (name, scene) in &scenes {
+        let svg = scene.svg();
+        for part in ["class=\"s-cpu\"", "class=\"s-gpu\"", "class=\"s-auto\"", "class=\"s-bound\"", "gpu wins: ", "Fake 9000"] {
+            assert!(svg.contains(part), "{name}: no `{part}`");
+        }
+        let picture = raster::draw(scene, 1.0);
+        assert_eq!((picture.width, picture.height), (scene.width as usize, scene.height as usize));
+        let has = |ink: crate::scene::Ink| {
+            let wanted = [16, 8, 0].map(|shift| (ink.light() >> shift) as u8);
+            picture.rgb.chunks(3).any(|p| p == wanted)
+        };
+        assert!(has(crate::scene::Ink::Cpu) && has(crate::scene::Ink::Gpu) && has(crate::scene::Ink::Auto), "{name}");
+    }
+    study_for_eyes(&study);
+    let mut nothing = empty(&WITH_GPU, machine(1, None));
+    assert!(chart::all(&nothing).is_empty());
+    nothing.conclude();
+    assert!(page::markdown(&nothing, &[]).contains("## Method"));
+}
+
+/// The report of this study, to be looked at: COMPARE_PICTURES=/tmp/x cargo test --test compare pictures -- --nocapture
+fn study_for_eyes(study: &crate::study::Study) {
+    if let Some(folder) = std::env::var_os("COMPARE_PICTURES") {
+        for (name, scene) in chart::all(study) {
+            raster::draw(&scene, 2.0).write_png(&std::path::Path::new(&folder).join(format!("{name}.png"))).unwrap();
+        }
+        let (table, _) = tables::results(study);
+        println!("{}\n{}", words::head(study).join("\n"), table.lines(usize::MAX, false).join("\n"));
+        println!("{}", study.conclusions.join("\n"));
+    }
+}
+
+#[test]
+fn an_interrupted_study_says_so_in_table_page_and_picture() {
+    let mut study = plausible();
+    study.interrupted = true;
+    assert!(words::warnings(&study).iter().any(|w| w.starts_with("INTERRUPTED")));
+    assert!(page::markdown(&study, &[]).contains("INTERRUPTED"));
+    assert!(chart::all(&study)[0].1.svg().contains("INTERRUPTED"));
+}
+
+#[test]
+fn the_schema_has_every_field_that_the_issue_names() {
+    let json = serde_json::to_value(plausible()).unwrap();
+    assert_eq!(json["schema"], "chunkwise-compare/1");
+    for pointer in [
+        "/date",
+        "/command/0",
+        "/interrupted",
+        "/total_s",
+        "/settings/seed",
+        "/settings/repeats",
+        "/machine/cpu",
+        "/machine/cores",
+        "/machine/threads",
+        "/machine/simd",
+        "/machine/calibration/read_all",
+        "/machine/calibration/f64_flops_all",
+        "/machine/calibration/f32_flops_all",
+        "/machine/adapters/0/name",
+        "/machine/adapters/0/driver",
+        "/machine/chunkwise",
+        "/machine/profile",
+        "/machine/system",
+        "/lanes/0/device",
+        "/rows/0/workload",
+        "/rows/0/dtype",
+        "/rows/0/n",
+        "/rows/0/bound_s",
+        "/rows/0/lanes/0/device",
+        "/rows/0/lanes/0/state",
+        "/rows/0/lanes/0/samples/0",
+        "/rows/0/lanes/0/warm_up/0",
+        "/rows/0/lanes/0/summary/median",
+        "/rows/0/lanes/0/summary/low",
+        "/rows/0/lanes/0/summary/confidence",
+        "/rows/0/lanes/0/check/difference",
+        "/rows/0/lanes/0/check/tolerance",
+        "/rows/0/lanes/0/gpu_tasks",
+        "/rows/0/stopped",
+        "/rows/0/skipped",
+        "/crossings/0/answer",
+        "/crossings/0/method",
+        "/conclusions/0",
+        "/differences",
+    ] {
+        assert!(json.pointer(pointer).is_some(), "no {pointer}");
+    }
+    let samples: Vec<f64> = serde_json::from_value(json["rows"][0]["lanes"][0]["samples"].clone()).unwrap();
+    let again = Summary::of(&samples).unwrap();
+    assert_eq!(json["rows"][0]["lanes"][0]["summary"]["median"].as_f64(), Some(again.median), "a reader can recompute it");
+}

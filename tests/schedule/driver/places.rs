@@ -1,0 +1,107 @@
+//! What places hold, who uses them, and how much memory that is.
+//!
+//! Owns: the checks of reads, writes and limits. Must not know: time. Invariant: a check that fails is a panic.
+
+use std::collections::BTreeSet;
+
+use chunkwise::device::HOST;
+use chunkwise::id::{GraphId, SpaceId, ValueId};
+use chunkwise::schedule::Place;
+use chunkwise::shape::ChunkMeta;
+use chunkwise::task::{Home, TaskGraph};
+
+use super::{Content, Flying, Key, World};
+
+/// The content of a plain value: a chunk of a caller's array that has a number is the same in every graph.
+pub fn plain(graphs: &TaskGraph, graph: GraphId, value: ValueId) -> Content {
+    match graphs.home(value) {
+        Home::Window { array, offset } if graphs.producer(value).is_none() && graphs.arrays()[array.index()].source != 0 => {
+            Content::Source(graphs.arrays()[array.index()].source, offset, graphs.shape(value).iter().product())
+        }
+        _ => Content::Plain(graph, value),
+    }
+}
+
+impl World {
+    /// No written place is in use by anybody else.
+    pub(super) fn claim(&mut self, new: &Flying) {
+        for (index, key) in new.writes.iter().enumerate() {
+            assert!(!new.reads.contains(key), "{key:?} is read and written by one launch");
+            assert!(!new.writes[..index].contains(key), "{key:?} is written twice by one launch");
+        }
+        // An opaque value is shared, and replaced as a whole: writing it again disturbs no reader.
+        let bytes = |key: &&Key| !matches!(key, Key::Opaque(..));
+        for old in self.launches.values().chain(self.moves.values()) {
+            let written = new.writes.iter().filter(bytes).find(|k| old.reads.contains(k) || old.writes.contains(k));
+            let read = new.reads.iter().filter(bytes).find(|k| old.writes.contains(k));
+            assert_eq!((written, read), (None, None), "{} shares a place with {} (written, read)", new.name(), old.name());
+        }
+        for key in new.writes.iter().filter(bytes) {
+            self.contents.insert(*key, Content::Junk);
+        }
+    }
+
+    pub(super) fn plain(&self, graph: GraphId, value: ValueId) -> Content {
+        plain(&self.graphs[&graph], graph, value)
+    }
+
+    /// Host memory is within its limit; that of devices too, or less of it is used than before.
+    pub(super) fn check_memory(&mut self) {
+        for space in 1..4 {
+            let used = self.scheduler.used_bytes(SpaceId(space));
+            let all: u64 = self.buffers.values().filter(|b| b.space == SpaceId(space)).map(|b| b.bytes).sum();
+            let (limit, before) = *self.limits.get(&SpaceId(space)).unwrap_or(&(u64::MAX, 0));
+            assert!(all <= limit.max(before), "space {space}: {all} B (before {before}), {used} B used, limit {limit}");
+            assert!(used <= all && self.scheduler.cached_bytes(SpaceId(space)) <= used, "space {space}");
+            self.limits.insert(SpaceId(space), (limit, all));
+        }
+        let used = self.scheduler.used_bytes(HOST);
+        if self.troubled {
+            return;
+        }
+        assert!(used <= self.limit, "{used} B in use, limit {}", self.limit);
+        let buffers: u64 = self.buffers.values().filter(|b| b.space == HOST).map(|b| b.bytes).sum();
+        let arrays = |g: &GraphId| self.graphs[g].arrays().iter().map(|a| a.bytes()).sum::<u64>();
+        let begun: BTreeSet<GraphId> = self.done.keys().map(|k| k.0).filter(|g| !self.retired.contains(g)).collect();
+        let all = buffers + begun.iter().map(arrays).sum::<u64>();
+        assert!(all <= self.limit, "{all} B of buffers (cached ones too) and arrays, limit {}", self.limit);
+    }
+
+    pub(super) fn meta(&self, graph: GraphId, value: ValueId) -> ChunkMeta<'_> {
+        let graph = &self.graphs[&graph];
+        ChunkMeta { dtype: graph.dtype(value), shape: graph.shape(value), data: None }
+    }
+
+    pub(super) fn key(&self, graph: GraphId, value: ValueId, place: Place, space: SpaceId, bytes: u64) -> Key {
+        match place {
+            Place::Buffer(buffer) => {
+                let buffer = self.buffers.get(&buffer).unwrap_or_else(|| panic!("{buffer} does not exist"));
+                assert_eq!(buffer.space, space, "{value} is in another space");
+                assert!(buffer.bytes >= bytes, "{value} does not fit its buffer");
+                Key::Buffer(buffer.serial)
+            }
+            Place::Home => {
+                assert_eq!(space, HOST, "a window is host memory");
+                match self.graphs[&graph].window_id(value) {
+                    Some(window) => Key::Window(graph, window),
+                    None => Key::Caller(graph, value),
+                }
+            }
+            Place::Opaque => {
+                assert!(self.graphs[&graph].is_opaque(value) && space == HOST);
+                Key::Opaque(graph, value)
+            }
+        }
+    }
+
+    /// The place holds exactly this.
+    pub(super) fn expect(&self, graph: GraphId, value: ValueId, place: Place, space: SpaceId, content: Content) -> Key {
+        let bytes =
+            if matches!(content, Content::Plain(..) | Content::Source(..)) { self.graphs[&graph].bytes(value) } else { 0 };
+        let key = self.key(graph, value, place, space, bytes);
+        let callers = matches!(key, Key::Caller(..)) && self.graphs[&graph].producer(value).is_none();
+        let found = if callers { self.plain(graph, value) } else { self.contents.get(&key).copied().unwrap_or(Content::Junk) };
+        assert_eq!(found, content, "{value} at {place:?}");
+        key
+    }
+}
