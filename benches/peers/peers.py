@@ -1,5 +1,6 @@
 """The Python peers of benches/peers/run.sh. One number (seconds) per repeat on stdout. Needs numpy and numba.
-usage: peers.py mandelbrot ROWS COLUMNS ITERATIONS | matvec N | versions"""
+With PEERS_SERVE set, one number per line of stdin instead. usage: peers.py mandelbrot ROWS COLUMNS ITERATIONS | matvec N | versions"""
+import os
 import sys
 import time
 
@@ -10,10 +11,13 @@ REPEATS = 5
 
 def timed(job):
     job()  # compilation, first touch
-    for _ in range(REPEATS):
+    serves = "PEERS_SERVE" in os.environ
+    if serves:
+        print("ready", flush=True)
+    for _ in sys.stdin if serves else range(REPEATS):
         start = time.perf_counter()
         job()
-        print(time.perf_counter() - start)
+        print(time.perf_counter() - start, flush=True)
 
 
 def mandelbrot(rows, columns, iterations):
