@@ -74,6 +74,7 @@ fn matvec<T: Float>(args: &Args) -> Outcome {
             (values, best) = (again, run);
         }
     }
+    common::explain_run(&args.common, &best)?;
     common::write_trace(&args.common, &best)?;
     let mut report = Report::new("matvec", a.shape(), &args.common);
     report.what = common::extents(a.shape());

@@ -50,7 +50,8 @@ pub struct CommonArgs {
     #[arg(verbatim_doc_comment, long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
 
-    /// Print what would run where, why, and the predicted seconds, before running.
+    /// Print what would run where, why, and the predicted seconds; after the run, predicted beside
+    /// measured.
     #[arg(verbatim_doc_comment, long)]
     pub explain: bool,
 

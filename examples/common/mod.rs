@@ -39,5 +39,5 @@ pub use picture::{Counts, LONGEST_SIDE, Picture};
 pub use process::on_interrupt;
 pub use progress::Progress;
 pub use report::{Placed, Report, cut, extents, rate, seconds};
-pub use session::{Fallible, compute, explain, finish, open_session, store, write_trace};
+pub use session::{Fallible, compute, explain, explain_run, finish, open_session, store, write_trace};
 pub use table::{Cell, Table, terminal, wrapped};

@@ -48,10 +48,21 @@ pub fn explain(args: &CommonArgs, explain: impl FnOnce() -> Result<Explanation>)
     Ok(())
 }
 
+/// Prints what came of a run, predicted beside measured, if an explanation was asked for.
+pub fn explain_run(args: &CommonArgs, run: &RunReport) -> Outcome {
+    if args.explain && args.json {
+        eprintln!("{}", run.comparison());
+    } else if args.explain {
+        line(run.comparison())?;
+    }
+    Ok(())
+}
+
 /// Computes an array with a progress bar, after its explanation, and writes the timeline.
 pub fn finish<T: Element>(args: &CommonArgs, label: &str, array: &Array<T>) -> Fallible<(ArrayD<T>, RunReport)> {
     explain(args, || array.explain())?;
     let (values, run) = compute(args, label, array)?;
+    explain_run(args, &run)?;
     write_trace(args, &run)?;
     Ok((values, run))
 }
@@ -69,6 +80,7 @@ pub fn store<T: Element>(args: &CommonArgs, label: &str, array: &Array<T>, sink:
     let progress = Progress::start(args, label);
     let run = array.store_watched(sink, |done, total| progress.set(done as u64, total as u64))?;
     drop(progress);
+    explain_run(args, &run)?;
     write_trace(args, &run)?;
     Ok(run)
 }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::CANNOT;
 use super::simulate::{Outcome, Simulation};
 use crate::error::Bytes;
-use crate::id::DeviceId;
+use crate::id::{DeviceId, TaskId};
 use crate::task::TaskGraph;
 
 /// One group of tasks.
@@ -22,6 +22,9 @@ pub struct GroupRow {
     pub tasks: usize,
     /// Mean predicted seconds of one task on each device; `None` where it cannot run.
     pub each_s: Vec<Option<f64>>,
+    /// Mean predicted seconds to move one task's data over the link of the first device with one: what comes from the caller's memory, and
+    /// what goes to a result. `None` without such a device, or where nothing crosses.
+    pub link_s: Option<f64>,
     /// Tasks placed on each device.
     pub placed: Vec<usize>,
     /// Why there.
@@ -72,7 +75,9 @@ impl Explanation {
             };
             let each_s: Vec<Option<f64>> = (0..n).map(mean).collect();
             let why = why(&each_s, &placed, sim);
-            GroupRow { label: label.to_owned(), tasks: count, each_s, placed, why }
+            let crossing: u64 = tasks().map(|t| crossing_ns(graph, TaskId::at(t), sim)).fold(0, u64::saturating_add);
+            let link_s = (crossing > 0).then(|| crossing as f64 * 1e-9 / count as f64);
+            GroupRow { label: label.to_owned(), tasks: count, each_s, link_s, placed, why }
         });
         Self {
             devices: sim.devices.iter().map(|d| d.name.clone()).collect(),
@@ -87,8 +92,16 @@ impl Explanation {
     }
 }
 
+/// Time on the first link there is for what a task reads of the caller's memory and writes of results.
+fn crossing_ns(graph: &TaskGraph, task: TaskId, sim: &Simulation) -> u64 {
+    let Some([up, down]) = sim.devices.iter().find_map(|d| d.link) else { return 0 };
+    let reads = graph.reads(task).filter(|&v| graph.producer(v).is_none()).map(|v| up.transfer_ns(graph.bytes(v)));
+    let finals = graph.outputs(task).iter().filter(|o| graph.is_final(o.value));
+    reads.chain(finals.map(|o| down.transfer_ns(graph.bytes(o.value)))).fold(0, u64::saturating_add)
+}
+
 /// The task ranges of each label, in the order of their first tasks.
-fn by_label(graph: &TaskGraph) -> Vec<(&str, Vec<Range<usize>>)> {
+pub(crate) fn by_label(graph: &TaskGraph) -> Vec<(&str, Vec<Range<usize>>)> {
     let mut rows: Vec<(&str, Vec<Range<usize>>)> = Vec::new();
     let mut known: BTreeMap<&str, usize> = BTreeMap::new();
     for group in graph.groups().iter().filter(|g| !g.tasks.is_empty()) {
@@ -125,7 +138,7 @@ fn why(each_s: &[Option<f64>], placed: &[usize], sim: &Simulation) -> String {
 }
 
 /// Seconds with a unit that people read.
-fn time(seconds: f64) -> String {
+pub(crate) fn time(seconds: f64) -> String {
     match seconds {
         s if s >= 1.0 => format!("{s:.2} s"),
         s if s >= 1e-3 => format!("{:.2} ms", s * 1e3),
@@ -142,11 +155,18 @@ impl fmt::Display for Explanation {
         for &d in &shown {
             write!(f, "  {:>11}", format!("{} each", self.devices[d]))?;
         }
+        let links = self.groups.iter().any(|g| g.link_s.is_some());
+        if links {
+            write!(f, "  {:>11}", "link each")?;
+        }
         writeln!(f, "  {:<14}  why", "placed")?;
         for group in &self.groups {
             write!(f, "{:<wide$}  {:>7}", group.label, group.tasks)?;
             for &d in &shown {
                 write!(f, "  {:>11}", group.each_s[d].map_or("-".into(), time))?;
+            }
+            if links {
+                write!(f, "  {:>11}", group.link_s.map_or("-".into(), time))?;
             }
             let on = shown.iter().filter(|&&d| group.placed[d] > 0);
             let placed: Vec<String> = on.map(|&d| format!("{} {}", self.devices[d], group.placed[d])).collect();

@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 pub use event::{Action, CANNOT, Estimates, Event, Operands, Place};
 pub use explain::{Explanation, GroupRow};
+pub(crate) use explain::{by_label, time};
 pub use policy::{Auto, Candidate, Only, OnlyDevice, Placement, Policy};
 
 use crate::device::HOST;

@@ -1,0 +1,102 @@
+//! What a run did, in words: predicted beside measured.
+//!
+//! Owns: [`Comparison`] and its `Display`. Must not know: why anything was placed (schedule). Invariant: every number is of the run's own
+//! record.
+
+use std::fmt;
+
+use super::RunReport;
+use crate::error::Bytes;
+use crate::id::DeviceId;
+use crate::schedule::{by_label, time};
+
+/// One group of tasks on one device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ComparisonRow {
+    /// What it does: `gemv 1000x1000`.
+    pub label: String,
+    /// Where.
+    pub device: String,
+    /// Number of tasks there.
+    pub tasks: usize,
+    /// Mean predicted seconds of one of them.
+    pub predicted_s: f64,
+    /// Mean measured seconds of one of them.
+    pub measured_s: f64,
+}
+
+/// Predicted and measured times of a run. Print it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Comparison {
+    /// The groups, in order; one row for each device that took part.
+    pub rows: Vec<ComparisonRow>,
+    /// Predicted and measured seconds of the run.
+    pub total_s: [f64; 2],
+    /// Moves over links: how many, bytes, seconds on the way (of all, added).
+    pub moves: (usize, u64, f64),
+}
+
+impl RunReport {
+    /// Predicted beside measured times, by group of tasks and device.
+    #[must_use]
+    pub fn comparison(&self) -> Comparison {
+        let mut rows = Vec::new();
+        for (label, ranges) in by_label(&self.graph) {
+            for (device, name) in self.devices.iter().enumerate() {
+                let there = |s: &&super::TaskSpan| {
+                    s.device == DeviceId::at(device) && ranges.iter().any(|r| r.contains(&s.task.index()))
+                };
+                let spans = || self.spans.iter().filter(there);
+                let tasks = spans().count();
+                if tasks > 0 {
+                    let mean = |ns: u64| ns as f64 * 1e-9 / tasks as f64;
+                    rows.push(ComparisonRow {
+                        label: label.to_owned(),
+                        device: name.clone(),
+                        tasks,
+                        predicted_s: mean(spans().map(|s| s.predicted_ns).sum()),
+                        measured_s: mean(spans().map(|s| s.end_ns - s.start_ns).sum()),
+                    });
+                }
+            }
+        }
+        let ns = self.moves.iter().map(|m| m.end_ns - m.start_ns).sum::<u64>();
+        let moves = (self.moves.len(), self.bytes_moved, ns as f64 * 1e-9);
+        Comparison { rows, total_s: [self.predicted_s, self.total_s], moves }
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wide = self.rows.iter().map(|r| r.label.len()).max().unwrap_or(0).max(10);
+        let header = ("afterwards", "tasks", "on", "predicted", "measured");
+        writeln!(f, "{:<wide$}  {:>7}  {:<6}  {:>11}  {:>11}", header.0, header.1, header.2, header.3, header.4)?;
+        for row in &self.rows {
+            let (predicted, measured) = (time(row.predicted_s), time(row.measured_s));
+            writeln!(f, "{:<wide$}  {:>7}  {:<6}  {predicted:>11}  {measured:>11}", row.label, row.tasks, row.device)?;
+        }
+        let (count, bytes, seconds) = self.moves;
+        if count > 0 {
+            writeln!(f, "{count} moves of {} in all, {} on the way", Bytes(bytes), time(seconds))?;
+        }
+        write!(f, "whole run: predicted {}, measured {}", time(self.total_s[0]), time(self.total_s[1]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Session;
+
+    #[test]
+    fn each_task_is_counted_once() {
+        let session = Session::builder().threads(2).cache_dir("").build().unwrap();
+        let a = session.random_uniform::<f64>([40, 30]).unwrap().chunks((10, 30));
+        let x = session.random_uniform::<f64>([30]).unwrap();
+        let (_, run) = a.matvec(&x).run().unwrap();
+        let found = run.comparison();
+        assert_eq!(found.rows.iter().map(|r| r.tasks).sum::<usize>(), run.tasks());
+        assert!(found.rows.iter().all(|r| r.device == "cpu" && r.measured_s > 0.0 && r.predicted_s > 0.0));
+        let text = found.to_string();
+        assert!(text.contains("gemv") && text.ends_with(&super::time(run.total_s)), "{text}");
+    }
+}
