@@ -62,6 +62,9 @@ impl Explanation {
             device_of[span.task.index()] = span.device;
         }
         let n = sim.devices.len();
+        // A fixed placement is not a choice by cost.
+        let asked =
+            totals.first().is_some_and(|(policy, _)| policy == "cpu" || policy == "gpu" || policy.starts_with("device"));
         let rows = by_label(graph).into_iter().map(|(label, ranges)| {
             let tasks = || ranges.iter().cloned().flatten();
             let count = tasks().count();
@@ -74,7 +77,7 @@ impl Explanation {
                 Some(sum * 1e-9 / count as f64)
             };
             let each_s: Vec<Option<f64>> = (0..n).map(mean).collect();
-            let why = why(&each_s, &placed, sim);
+            let why = why(&each_s, &placed, sim, asked);
             let crossing: u64 = tasks().map(|t| crossing_ns(graph, TaskId::at(t), sim)).fold(0, u64::saturating_add);
             let link_s = (crossing > 0).then(|| crossing as f64 * 1e-9 / count as f64);
             GroupRow { label: label.to_owned(), tasks: count, each_s, link_s, placed, why }
@@ -114,25 +117,21 @@ pub(crate) fn by_label(graph: &TaskGraph) -> Vec<(&str, Vec<Range<usize>>)> {
     rows
 }
 
-fn why(each_s: &[Option<f64>], placed: &[usize], sim: &Simulation) -> String {
+fn why(each_s: &[Option<f64>], placed: &[usize], sim: &Simulation, asked: bool) -> String {
     let able: Vec<usize> = (0..each_s.len()).filter(|&d| each_s[d].is_some()).collect();
     let used: Vec<usize> = (0..placed.len()).filter(|&d| placed[d] > 0).collect();
+    let name = |d: usize| &sim.devices[d].name;
     match (able.as_slice(), used.as_slice()) {
-        ([only], _)
-            if sim.devices.len() > 1 && sim.devices.iter().filter(|d| d.kind == sim.devices[*only].kind).count() == 1 =>
-        {
-            format!("only {} runs it", sim.devices[*only].name)
+        ([only], _) if sim.devices.iter().filter(|d| d.kind == sim.devices[*only].kind).count() < sim.devices.len() => {
+            format!("only {} runs it", name(*only))
         }
         ([_], _) => "the only device".into(),
-        (_, [one]) => {
-            let faster = able.iter().all(|&d| each_s[*one] <= each_s[d]);
-            let name = &sim.devices[*one].name;
-            if faster {
-                format!("{name} is faster")
-            } else {
-                format!("{name} is sooner: moving the data costs more than computing there")
-            }
+        (_, [one]) if asked => format!("{} was asked for", name(*one)),
+        (_, [one]) if able.iter().all(|&d| each_s[*one] <= each_s[d]) => format!("{} is faster", name(*one)),
+        (_, [one]) if sim.devices[*one].link.is_none() => {
+            format!("{} is sooner: moving the data costs more than computing there", name(*one))
         }
+        (_, [one]) => format!("{} is sooner: the others are busy", name(*one)),
         _ => "several finish sooner than one".into(),
     }
 }

@@ -109,7 +109,9 @@ impl Scheduler {
             }
             out = device.spec.link.map_or(0, |link| results_ns(job, task, link[1]));
         }
-        let mut finish_ns = waits.saturating_add(estimate_ns);
+        // That a device behind a link is done is known to the host only as late as a message crosses.
+        let told = device.spec.link.map_or(0, |link| link[1].latency_ns);
+        let mut finish_ns = waits.saturating_add(estimate_ns).saturating_add(told);
         if out > 0 {
             finish_ns = finish_ns.max(device.links[1].backlog(self.now)).saturating_add(out);
         }

@@ -81,7 +81,7 @@ pub struct Outcome {
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
-    Launch(LaunchId, TaskId, u16, u32, u64),
+    Launch(LaunchId, TaskId, u16, u32, (u64, u64)),
     Pack(LaunchId),
     Move(CopyId),
     Fault(usize),
@@ -184,10 +184,10 @@ impl World<'_> {
             };
             self.now = at;
             let event = match what {
-                Due::Launch(launch, task, device, worker, start_ns) => {
-                    let (from, to) = (start_ns.saturating_sub(self.start), at - self.start);
+                Due::Launch(launch, task, device, worker, (start_ns, end_ns)) => {
+                    let (from, to) = (start_ns.saturating_sub(self.start), end_ns - self.start);
                     self.out.spans.push(Span { device: DeviceId(device), worker, task, start_ns: from, end_ns: to });
-                    Event::Done { launch, elapsed_ns: at - start_ns }
+                    Event::Done { launch, elapsed_ns: end_ns - start_ns }
                 }
                 Due::Pack(launch) => Event::Done { launch, elapsed_ns: 0 },
                 Due::Move(copy) => Event::Moved { copy, arrived: true },
@@ -213,7 +213,9 @@ impl World<'_> {
                     return Ok(());
                 }
                 let (worker, start, end) = self.occupy(device, cost);
-                self.due(end, Due::Launch(launch, task, device.0, worker, start));
+                // A device behind a link goes on with its queue while the host has yet to hear.
+                let told = self.sim.devices[device.index()].link.map_or(0, |link| link[1].latency_ns);
+                self.due(end + told, Due::Launch(launch, task, device.0, worker, (start, end)));
             }
             Action::Pack { launch, value, device, .. } => {
                 let (_, _, end) = self.occupy(device, self.graph.bytes(value) / 4);
