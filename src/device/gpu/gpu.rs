@@ -176,6 +176,9 @@ impl Gpu {
         let Some(program) = kernel.program(&params, &metas, &self.facts) else {
             return Err((done, cannot("the kernel has no GPU half for these operands")));
         };
+        if let Some(mistake) = program.mistake(&metas) {
+            return Err((done, cannot(&format!("its GPU half is wrong: {mistake}"))));
+        }
         let old = |output: &crate::device::Output| {
             let ((from, layout), (to, _)) = (chunk(output.copy_in.as_ref()?)?, chunk(&output.to)?);
             Some((from, to, layout.bytes()))
