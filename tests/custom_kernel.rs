@@ -126,9 +126,11 @@ fn inputs_that_do_not_fit_are_refused() {
     assert!(panic.is_some_and(|text| text.contains("[6, 4]")));
 }
 
+type Change = fn(Program) -> Program;
+
 /// [`Logistic`] with its GPU half changed, or a body that panics.
 struct Changed {
-    program: fn(Program) -> Program,
+    program: Change,
     panics: bool,
 }
 
@@ -285,7 +287,7 @@ mod on_a_gpu {
     }
 
     /// GPU halves that cannot run, and a word of the reason.
-    const WRONG: [(fn(Program) -> Program, &str); 5] = [
+    const WRONG: [(Change, &str); 5] = [
         (|p| Program { shader: &NONSENSE, ..p }, "nonsense"),
         (|p| Program { passes: vec![Pass::new("missing", 1, 0)], ..p }, "missing"),
         (|p| Program { params: vec![0; 244], ..p }, "244 bytes"),
@@ -303,6 +305,17 @@ mod on_a_gpu {
             let good: Arc<dyn Kernel> = Arc::new(Logistic);
             right(&x_and_sum(&session, &good).unwrap_or_else(|e| panic!("after {why}: {e}")));
         }
+    }
+
+    #[test]
+    fn a_gpu_half_that_panics_when_asked_is_none() {
+        let Some(gpu) = open() else { return };
+        let session = session(Placement::Gpu, &[gpu]);
+        let kernel: Arc<dyn Kernel> = Arc::new(Changed { program: |_| panic!("the user's bug"), panics: false });
+        right(&x_and_sum(&session, &kernel).expect("the CPU does it"));
+        let good: Arc<dyn Kernel> = Arc::new(Logistic);
+        right(&x_and_sum(&session, &good).expect("the GPU does it"));
+        assert_eq!(session.counters(GPU).launches, 12);
     }
 
     #[test]
