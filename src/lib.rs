@@ -63,6 +63,11 @@
 //! | dtypes | `f32` on every GPU; `f64` where the adapter has it (Vulkan only), else on the CPU: never in `f32` instead |
 //! | no GPU, no driver, a lost GPU | everything runs on the CPU |
 //!
+//! # Your own kernels
+//!
+//! [`Array::with_kernel`] computes an array chunk by chunk with a [`kernel::Kernel`] of yours: a CPU body, and for GPUs a shader.
+//! [`kernel::guide`] says how.
+//!
 //! # Files
 //!
 //! [`Array::open`] takes `data.npy` or, with the feature `hdf5`, `data.h5:/path/in/file`. Contiguous and chunked data without filters are

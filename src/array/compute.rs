@@ -146,7 +146,7 @@ impl<T: Element> Array<T> {
         let write = |lw: &mut Lowering, number: usize, value| {
             lw.graph.task(kernel, &(number as u32).to_ne_bytes(), &[value], &[]).map(drop)
         };
-        if self.node.op.is_leaf() {
+        if self.node.op.in_pieces() {
             // Each chunk is written next to being made: the proven peak is that of one.
             for number in 0..grid.len() {
                 let values = lw.piece(&self.node, &grid, number..number + 1)?;

@@ -48,7 +48,7 @@ impl Op for Memory {
         let array = lw.caller(&self.layout, self.bytes.clone());
         let numbers = lw.numbers(grid.len());
         lw.expect_tasks(numbers.len())?;
-        let kernel = lw.leaf_kernel(node, || Arc::new(Add));
+        let kernel = lw.leaf_kernel(node, grid, || Arc::new(Add));
         if target != Target::Pool {
             lw.graph.group(format!("copy {}", extents(grid)));
         }
@@ -171,7 +171,7 @@ fn each_chunk(
 ) -> Result<Vec<ValueId>> {
     let numbers = lw.numbers(grid.len());
     lw.expect_tasks(numbers.len())?;
-    let kernel = lw.leaf_kernel(node, kernel);
+    let kernel = lw.leaf_kernel(node, grid, kernel);
     lw.graph.group(label);
     let mut values = Vec::with_capacity(numbers.len());
     for number in numbers {

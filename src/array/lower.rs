@@ -39,6 +39,11 @@ pub(crate) trait Op: Send + Sync {
         false
     }
 
+    /// Whether [`Op::lower`] makes only the chunks of [`Lowering::numbers`] when asked: then no step needs the whole array.
+    fn in_pieces(&self) -> bool {
+        self.is_leaf()
+    }
+
     /// Adds the tasks; one value for each chunk of `grid`, in C order, each made by [`Lowering::output`] for that `target`.
     fn lower(&self, node: &Node, grid: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>>;
 
@@ -69,10 +74,12 @@ pub(crate) struct Lowering {
     arrays: Vec<Option<Arc<HostBuffer>>>,
     done: BTreeMap<usize, Vec<(ChunkGrid, Vec<ValueId>)>>,
     tasks: usize,
-    /// The chunks that leaves make now, if not all: see [`Lowering::piece`].
+    /// The chunks to be made now, if not all: see [`Lowering::piece`].
     part: Option<Range<usize>>,
-    /// Kernels of leaves that are made piece by piece, by node.
-    leaf_kernels: BTreeMap<usize, KernelId>,
+    /// Chunks of operations that were made piece by piece, by node and number.
+    pieces: BTreeMap<(usize, usize), ValueId>,
+    /// Kernels of leaves that are made piece by piece, by node and grid.
+    leaf_kernels: BTreeMap<usize, Vec<(ChunkGrid, KernelId)>>,
     /// Extent of chunks to use instead of automatic or chosen ones: to find one that fits memory.
     pub(crate) side: Option<usize>,
 }
@@ -116,40 +123,63 @@ impl Lowering {
         if let Some((_, values)) = self.done.get(&key).and_then(|all| all.iter().find(|(g, _)| g == grid)) {
             return Ok(values.clone());
         }
-        let own = node.grid();
-        if !node.op.is_leaf() && own != *grid {
-            let wanted =
-                format!("chunks {:?} of {}: call .chunks() on it so that the cuts agree", grid.largest(), node.op.name());
-            return Err(Error::Shape { op: "rechunk", found: own.largest(), wanted });
-        }
-        let values = node.op.lower(node, grid, Target::Pool, self)?;
+        check_cuts(node, grid)?;
+        let values = if node.op.in_pieces() && !node.op.is_leaf() {
+            self.piece(node, grid, 0..grid.len())?
+        } else {
+            // A part that is being made is one of another node.
+            let part = self.part.take();
+            let values = node.op.lower(node, grid, Target::Pool, self);
+            self.part = part;
+            values?
+        };
         self.done.entry(key).or_default().push((grid.clone(), values.clone()));
         Ok(values)
     }
 
-    /// The values of a leaf's chunks `numbers`, and no others: so that they are made next to their use, and the sequential
-    /// order of the tasks needs memory for few of them at once. One grid per node and lowering.
+    /// The values of a node's chunks `numbers`, and no others: so that they are made next to their use, and the sequential
+    /// order of the tasks needs memory for few of them at once. A leaf's chunks are made for each use, others once.
     pub(crate) fn piece(&mut self, node: &Arc<Node>, grid: &ChunkGrid, numbers: Range<usize>) -> Result<Vec<ValueId>> {
-        debug_assert!(node.op.is_leaf());
-        self.part = Some(numbers);
+        debug_assert!(node.op.in_pieces());
+        if node.op.is_leaf() {
+            return self.part(node, grid, numbers);
+        }
+        check_cuts(node, grid)?;
+        let mut values = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            let key = (Arc::as_ptr(node) as usize, number);
+            if let Some(&known) = self.pieces.get(&key) {
+                values.push(known);
+                continue;
+            }
+            for value in self.part(node, grid, number..number + 1)? {
+                self.pieces.insert(key, value);
+                values.push(value);
+            }
+        }
+        Ok(values)
+    }
+
+    fn part(&mut self, node: &Node, grid: &ChunkGrid, numbers: Range<usize>) -> Result<Vec<ValueId>> {
+        let before = self.part.replace(numbers);
         let values = node.op.lower(node, grid, Target::Pool, self);
-        self.part = None;
+        self.part = before;
         values
     }
 
-    /// The chunks that a leaf has to make now, of `all`.
+    /// The chunks that a node has to make now, of `all`.
     pub(crate) fn numbers(&self, all: usize) -> Range<usize> {
         self.part.clone().unwrap_or(0..all)
     }
 
     /// The kernel of a leaf: the same one for all its pieces.
-    pub(crate) fn leaf_kernel(&mut self, node: &Node, make: impl FnOnce() -> Arc<dyn Kernel>) -> KernelId {
-        let key = std::ptr::from_ref(node) as usize;
-        if let Some(known) = self.leaf_kernels.get(&key).filter(|_| self.part.is_some()) {
-            return *known;
+    pub(crate) fn leaf_kernel(&mut self, node: &Node, grid: &ChunkGrid, make: impl FnOnce() -> Arc<dyn Kernel>) -> KernelId {
+        let known = self.leaf_kernels.entry(std::ptr::from_ref(node) as usize).or_default();
+        if let Some((_, kernel)) = known.iter().find(|(cut, _)| cut == grid) {
+            return *kernel;
         }
         let kernel = self.graph.kernel(make());
-        self.leaf_kernels.insert(key, kernel);
+        known.push((grid.clone(), kernel));
         kernel
     }
 
@@ -191,6 +221,16 @@ impl Lowering {
     pub(crate) fn plan(self) -> Plan {
         Plan::new(self.graph.build(), self.arrays)
     }
+}
+
+/// Only a leaf can be cut by a grid that is not its own.
+fn check_cuts(node: &Node, grid: &ChunkGrid) -> Result<()> {
+    let own = node.grid();
+    if node.op.is_leaf() || own == *grid {
+        return Ok(());
+    }
+    let wanted = format!("chunks {:?} of {}: call .chunks() on it so that the cuts agree", grid.largest(), node.op.name());
+    Err(Error::Shape { op: "rechunk", found: own.largest(), wanted })
 }
 
 /// Offset (elements) and layout of a region of an array with this layout.

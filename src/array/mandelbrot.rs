@@ -136,7 +136,7 @@ impl Op for Counts {
         };
         let (rows, columns) = (along(0), along(1));
         let (x, y) = (self.x.chunks(grid, 1, &columns, lw), self.y.chunks(grid, 0, &rows, lw));
-        let kernel = lw.leaf_kernel(node, || Arc::new(Kernel));
+        let kernel = lw.leaf_kernel(node, grid, || Arc::new(Kernel));
         lw.graph.group(format!("mandelbrot {}", extents(grid)));
         let params = MandelbrotParams { iterations: self.iterations };
         let mut values = Vec::with_capacity(numbers.len());

@@ -13,6 +13,7 @@ mod matvec;
 mod mean;
 mod overhead;
 mod show;
+mod with_kernel;
 
 use std::marker::PhantomData;
 use std::sync::Arc;

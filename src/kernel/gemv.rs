@@ -27,7 +27,7 @@ pub struct Gemv;
 
 shader_params!(
     /// Parameters of the shader.
-    Cut {
+    pub(crate) struct Cut {
         m,
         k,
         /// Parts of a row.
@@ -96,11 +96,11 @@ impl Kernel for Gemv {
             ],
         };
         let cut = Cut { m: m as u32, k: k as u32, parts: parts as u32, span: span as u32 };
-        let mut program = Program::new(&SHADER, real, &cut, passes, self.work(&[], operands));
+        let mut program = Program::new(&SHADER, real, &cut.words(), passes, self.work(&[], operands));
         if parts > 1 {
             program.scratch_bytes = (m * parts * real.bytes()) as u64;
         }
-        program.fitting(gpu, operands, SHADER.workgroup(real))
+        program.fitting(gpu, operands)
     }
 
     fn run_cpu(

@@ -36,7 +36,7 @@ pub struct MandelbrotParams {
 
 shader_params!(
     /// Parameters of the shader: shape of the output.
-    Shape { m, n }
+    pub(crate) struct Shape { m, n }
 );
 
 pub(super) static SHADER: Shader = Shader {
@@ -108,11 +108,11 @@ impl Kernel for Mandelbrot {
         let pass = Pass { entry: if resumable { "resume" } else { "whole" }, groups, steps: 0..iterations, resumable };
         let most = Work { flops: 8.0 * f64::from(iterations) * points, bytes: 4.0 * points };
         let shape = Shape { m: m as u32, n: n as u32 };
-        let mut program = Program::new(&SHADER, x.dtype, &shape, vec![pass], most);
+        let mut program = Program::new(&SHADER, x.dtype, &shape.words(), vec![pass], most);
         if resumable {
             program.scratch_bytes = (m * n * 2 * x.dtype.bytes()) as u64;
         }
-        program.fitting(gpu, operands, SHADER.workgroup(x.dtype))
+        program.fitting(gpu, operands)
     }
 
     fn run_cpu(

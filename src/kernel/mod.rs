@@ -10,11 +10,12 @@
 //! An output is either written in full, or updated: then it arrives holding the old value. The CPU body defines the result.
 //!
 //! Adding a kernel: one file here, with its parameters (a `#[repr(C)]` Pod struct), its [`Work`], its scratch, its body; for GPUs
-//! also its shader, a line in [`SHADERS`], and a [`Program`].
+//! also its shader, a line in [`SHADERS`], and a [`Program`]. In a crate of your own: [`guide`].
 
 pub mod block_sum;
 pub mod dense;
 pub mod gemv;
+pub mod guide;
 pub mod mandelbrot;
 pub mod program;
 pub mod random;
@@ -29,6 +30,7 @@ use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
 pub use program::{GpuFacts, Pass, Program, Shader};
+pub use rows::for_each_piece;
 
 /// Every shader: what a GPU compiles ahead, and what is checked against the kernels' parameters.
 pub static SHADERS: &[&Shader] =

@@ -123,25 +123,30 @@ impl GpuFacts {
     };
 }
 
+/// Most bytes of a kernel's parameters.
+const MOST_PARAMS: usize = 240;
+
 /// Largest operand in bytes: what a binding takes on Vulkan and DX12, and far from where `u32` indices end.
 const LARGEST_OPERAND: u64 = (1 << 31) - 1;
 
 impl Program {
-    /// A program without scratch that reports no faults.
-    pub(crate) fn new(
-        shader: &'static Shader,
-        real: DType,
-        params: &impl bytemuck::NoUninit,
-        passes: Vec<Pass>,
-        most: Work,
-    ) -> Self {
-        let params = bytemuck::bytes_of(params).to_vec();
+    /// A program without scratch that reports no faults; set [`Program::scratch_bytes`] and [`Program::faults`] if it has them.
+    /// `params` are the words of the shader's own parameters, as [`shader_params`](crate::shader_params!) gives them.
+    #[must_use]
+    pub fn new(shader: &'static Shader, real: DType, params: &[u32], passes: Vec<Pass>, most: Work) -> Self {
+        let params = bytemuck::cast_slice(params).to_vec();
         Self { shader, real, params, passes, scratch_bytes: 0, faults: false, most }
     }
 
-    /// Itself, if this GPU can run it on these operands and none of them is empty. `workgroup` is what the largest of its
-    /// workgroups needs: invocations, and bytes.
-    pub(crate) fn fitting(self, gpu: &GpuFacts, operands: &[ChunkMeta<'_>], workgroup: (u32, u32)) -> Option<Self> {
+    /// Itself, if this GPU can run it on these operands and none of them is empty: the last line of most [`super::Kernel::program`]s.
+    #[must_use]
+    pub fn fitting(self, gpu: &GpuFacts, operands: &[ChunkMeta<'_>]) -> Option<Self> {
+        let workgroup = (self.shader.invocations, self.shader.workgroup_bytes[usize::from(self.real == DType::F64)]);
+        self.fitting_within(gpu, operands, workgroup)
+    }
+
+    /// [`Program::fitting`], where not all of a shader's workgroups are as large as its largest: invocations, and bytes.
+    pub(crate) fn fitting_within(self, gpu: &GpuFacts, operands: &[ChunkMeta<'_>], workgroup: (u32, u32)) -> Option<Self> {
         let bindings = operands.len() as u32 + u32::from(self.scratch_bytes > 0) + u32::from(self.faults);
         let largest = gpu.binding_bytes.min(LARGEST_OPERAND);
         let bytes = |m: &ChunkMeta<'_>| {
@@ -155,27 +160,76 @@ impl Program {
             && operands.iter().all(|m| (1..=largest).contains(&bytes(m)));
         fits.then_some(self)
     }
-}
 
-impl Shader {
-    /// Invocations and bytes of its largest workgroup, as [`Program::fitting`] wants them.
-    pub(crate) fn workgroup(&self, real: DType) -> (u32, u32) {
-        (self.invocations, self.workgroup_bytes[usize::from(real == DType::F64)])
+    /// What no executor can run in it, for these operands: anyone may write a program, so nothing in it is taken on trust.
+    pub(crate) fn mistake(&self, operands: &[ChunkMeta<'_>]) -> Option<String> {
+        let (bound, given) = (self.shader.inputs + self.shader.outputs, operands.len());
+        let outputs = operands.iter().rev().take(self.shader.outputs as usize);
+        if bound as usize != given {
+            return Some(format!("its shader {} binds {bound} operands, the task has {given}", self.shader.name));
+        }
+        if !matches!(self.real, DType::F32 | DType::F64) {
+            return Some(format!("its Real is {}, not f32 or f64", self.real));
+        }
+        if self.params.len() > MOST_PARAMS || !self.params.len().is_multiple_of(4) {
+            return Some(format!("{} bytes of parameters, not a multiple of 4 up to {MOST_PARAMS}", self.params.len()));
+        }
+        if self.passes.is_empty() || self.passes.iter().any(|pass| pass.groups > u64::from(u32::MAX)) {
+            return Some("it has no pass, or one of more than 2^32 workgroups".into());
+        }
+        // A shader writes any bits, and not all are a `bool`.
+        { outputs }.any(|o| o.dtype == DType::Bool).then(|| "a shader cannot write an output of bool: use u32".into())
     }
 }
 
-/// Declares the parameters of a shader: a struct of `u32`s that is cast to bytes, and `FIELDS`, the names and offsets that are
-/// compared with the WGSL struct.
+/// Declares the parameters of a shader: a struct of `u32`s, in the order of the WGSL struct (after the launch's four).
+///
+/// Besides the struct there are `FIELDS` (names and offsets, for [`Shader::params`](crate::kernel::Shader::params)), `words()` for
+/// [`Program::new`](crate::kernel::Program::new), and `to_bytes()` and `from_bytes()` for parameters that a kernel gets as bytes, as those of
+/// [`Array::with_kernel`](crate::Array::with_kernel). A float goes as its bits: `f32::to_bits` here, `bitcast<f32>` there.
+///
+/// ```
+/// chunkwise::shader_params!(
+///     /// Extents of a matrix.
+///     pub struct Extents { m, n }
+/// );
+/// let extents = Extents { m: 3, n: 4 };
+/// assert_eq!(extents.words(), [3, 4]);
+/// assert_eq!(Extents::from_bytes(&extents.to_bytes()), extents);
+/// assert_eq!(Extents::FIELDS, [("m", 0), ("n", 4)]);
+/// ```
+#[macro_export]
 macro_rules! shader_params {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $field:ident),* $(,)? }) => {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($(#[$doc:meta])* $field:ident),+ $(,)? }) => {
         $(#[$meta])*
         #[repr(C)]
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-        pub(crate) struct $name { $($(#[$doc])* pub(crate) $field: u32),* }
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        $vis struct $name { $($(#[$doc])* #[allow(missing_docs)] $vis $field: u32),+ }
 
+        #[allow(dead_code)] // not every kernel needs all of them
         impl $name {
-            pub(crate) const FIELDS: &'static [(&'static str, usize)] =
-                &[$((stringify!($field), std::mem::offset_of!($name, $field))),*];
+            /// Name and offset of each parameter.
+            $vis const FIELDS: &'static [(&'static str, usize)] =
+                &[$((stringify!($field), ::std::mem::offset_of!($name, $field))),+];
+
+            /// The parameters, as a `Program` takes them.
+            $vis const fn words(&self) -> [u32; Self::FIELDS.len()] {
+                [$(self.$field),+]
+            }
+
+            /// The parameters as bytes.
+            $vis fn to_bytes(self) -> ::std::vec::Vec<u8> {
+                self.words().iter().flat_map(|word| word.to_ne_bytes()).collect()
+            }
+
+            /// The parameters that were made into these bytes.
+            ///
+            /// # Panics
+            /// If the bytes are not as many as those of the struct.
+            $vis fn from_bytes(bytes: &[u8]) -> Self {
+                let [$($field),+]: [u32; Self::FIELDS.len()] = $crate::kernel::params(bytes);
+                Self { $($field),+ }
+            }
         }
     };
 }

@@ -61,6 +61,50 @@ pub(crate) fn for_each_pair<T: Element>(a: ChunkView<'_>, b: ChunkView<'_>, mut 
     }
 }
 
+/// Calls `body` with slices of the same elements of each input and of the output, piece by piece in C order, until all of the output has
+/// been seen: the loop of a CPU body of elementwise work. Where all chunks are contiguous, the first piece is the whole.
+///
+/// ```
+/// use chunkwise::kernel::for_each_piece;
+/// use chunkwise::shape::{ChunkView, ChunkViewMut, DType, Layout};
+/// let layout = Layout::contiguous(DType::F64, &[2, 2]);
+/// let (a, mut twice) = ([1.0, 2.0, 3.0, 4.0], [0.0; 4]);
+/// let mut out = ChunkViewMut::from_slice(&mut twice, &layout);
+/// for_each_piece([ChunkView::from_slice(&a, &layout)], &mut out, |[a]: [&[f64]; 1], out| {
+///     out.iter_mut().zip(a).for_each(|(out, a)| *out = 2.0 * a);
+/// });
+/// assert_eq!(twice, [2.0, 4.0, 6.0, 8.0]);
+/// ```
+///
+/// # Panics
+/// If a shape or dtype is not what `body` takes.
+pub fn for_each_piece<T: Element, U: Element, const N: usize>(
+    inputs: [ChunkView<'_>; N],
+    out: &mut ChunkViewMut<'_>,
+    mut body: impl FnMut([&[T]; N], &mut [U]),
+) {
+    assert!(inputs.iter().all(|input| input.shape() == out.shape()), "chunks of one shape");
+    let whole = inputs.map(|input| input.try_slice());
+    if whole.iter().all(Option::is_some)
+        && let Some(out) = out.try_slice_mut()
+    {
+        if !out.is_empty() {
+            body(whole.map(Option::unwrap_or_default), out);
+        }
+        return;
+    }
+    let mut buffers = [[T::default(); GATHER]; N];
+    fill(out, |row, start, piece: &mut [U]| {
+        for (k, part) in piece.chunks_mut(GATHER).enumerate() {
+            let mut slices = [&[] as &[T]; N];
+            for ((slice, input), buffer) in slices.iter_mut().zip(&inputs).zip(&mut buffers) {
+                *slice = gather(*input, row, start + k * GATHER, &mut buffer[..part.len()]);
+            }
+            body(slices, part);
+        }
+    });
+}
+
 /// Calls `fill(row, start, piece)` with pieces of rows that together are the whole chunk; `piece` is elements `start..` of
 /// the row and must be written in full.
 pub(crate) fn fill<T: Element>(out: &mut ChunkViewMut<'_>, mut fill: impl FnMut(usize, usize, &mut [T])) {
@@ -123,6 +167,13 @@ mod tests {
             for_each_pair(view, view, |a: &[i64], b: &[i64]| pairs.extend(a.iter().zip(b).map(|(a, b)| (*a, *b))));
             assert!(pairs.iter().map(|p| p.0).eq(wanted.iter().copied()) && pairs.iter().all(|p| p.0 == p.1));
             let mut target = vec![-1i64; 20_000];
+            let mut copied = Vec::new();
+            let mut out = ChunkViewMut::from_slice(&mut target, &layout);
+            for_each_piece([view, view], &mut out, |[a, b]: [&[i64]; 2], out: &mut [i64]| {
+                assert!(a == b && a.len() == out.len() && !a.is_empty());
+                copied.extend_from_slice(a);
+            });
+            assert_eq!(copied, wanted, "{layout:?}");
             let mut out = ChunkViewMut::from_slice(&mut target, &layout);
             fill(&mut out, |r, start, piece: &mut [i64]| {
                 piece.iter_mut().enumerate().for_each(|(i, v)| *v = (r * len + start + i) as i64);

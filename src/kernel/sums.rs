@@ -32,7 +32,7 @@ type Outcome = Result<(), Fault>;
 
 shader_params!(
     /// Parameters of the shader of [`SumChunk`].
-    Runs {
+    pub(crate) struct Runs {
         /// Elements.
         len,
         /// Runs of `RUN` elements, the last perhaps shorter.
@@ -118,9 +118,9 @@ impl Kernel for SumChunk {
         let last = if x.dtype == DType::F64 { "finish_f64" } else { "finish" };
         let passes = vec![Pass::new(first, runs as u64, 0), Pass::new(last, 1, 0)];
         let params = Runs { len: len as u32, runs: runs as u32 };
-        let mut program = Program::new(&SHADER, x.dtype, &params, passes, self.work(&[], operands));
+        let mut program = Program::new(&SHADER, x.dtype, &params.words(), passes, self.work(&[], operands));
         program.scratch_bytes = (runs * x.dtype.bytes()) as u64;
-        program.fitting(gpu, operands, SHADER.workgroup(x.dtype))
+        program.fitting(gpu, operands)
     }
 
     fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Outcome {

@@ -93,8 +93,10 @@ impl Priced {
         let mut work = Vec::with_capacity(graph.len());
         for task in graph.tasks() {
             let kernel = graph.kernel(task);
-            let (w, s) =
-                plan.with_operands(task, |o| (kernel.work(graph.params(task), o), kernel.scratch_bytes(graph.params(task), o)));
+            let (w, s) = plan.with_operands(task, |o| {
+                let asked = calm(|| (kernel.work(graph.params(task), o), kernel.scratch_bytes(graph.params(task), o)));
+                asked.unwrap_or_default()
+            });
             scratch_bytes = scratch_bytes.max(s);
             work.push(w);
         }
@@ -169,17 +171,22 @@ impl std::fmt::Display for Unable {
     }
 }
 
+/// What a kernel answers, unless it panics: it may be the user's, and then its body has the last word.
+fn calm<R>(answer: impl FnOnce() -> R) -> Option<R> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(answer)).ok()
+}
+
 /// Number of passes of a task's GPU half, if the GPU can run it.
 fn passes(graph: &TaskGraph, task: TaskId, facts: &GpuFacts) -> Result<usize, Unable> {
     let values = graph.inputs(task).iter().chain(graph.outputs(task)).map(|o| o.value);
     let metas: Vec<ChunkMeta<'_>> =
         values.map(|v| ChunkMeta { dtype: graph.dtype(v), shape: graph.shape(v), data: None }).collect();
     let (kernel, params) = (graph.kernel(task), graph.params(task));
-    if let Some(program) = kernel.program(params, &metas, facts) {
+    if let Some(program) = calm(|| kernel.program(params, &metas, facts)).flatten() {
         return Ok(program.passes.len());
     }
     // Would another GPU run it?
-    let Some(program) = kernel.program(params, &metas, &GpuFacts::ANY) else { return Err(Unable::NoHalf) };
+    let Some(program) = calm(|| kernel.program(params, &metas, &GpuFacts::ANY)).flatten() else { return Err(Unable::NoHalf) };
     let bytes = |m: &ChunkMeta<'_>| (m.shape.iter().product::<usize>() * m.dtype.bytes()) as u64;
     let largest = metas.iter().map(bytes).max().unwrap_or(0).max(program.scratch_bytes);
     Err(match kernel.name() {

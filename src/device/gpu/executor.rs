@@ -4,6 +4,7 @@
 //! moment at most, however wedged its driver is.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -173,9 +174,14 @@ impl Gpu {
         let Some(all) = all else { return Err((done, cannot("an operand is not in its memory"))) };
         let metas: Vec<ChunkMeta<'_>> =
             all.iter().map(|(_, l)| ChunkMeta { dtype: l.dtype, shape: &l.shape, data: None }).collect();
-        let Some(program) = kernel.program(&params, &metas, &self.facts) else {
+        // A panic here would take the thread with it that hands out launches.
+        let made = catch_unwind(AssertUnwindSafe(|| kernel.program(&params, &metas, &self.facts)));
+        let Some(program) = made.ok().flatten() else {
             return Err((done, cannot("the kernel has no GPU half for these operands")));
         };
+        if let Some(mistake) = program.mistake(&metas) {
+            return Err((done, cannot(&format!("its GPU half is wrong: {mistake}"))));
+        }
         let old = |output: &crate::device::Output| {
             let ((from, layout), (to, _)) = (chunk(output.copy_in.as_ref()?)?, chunk(&output.to)?);
             Some((from, to, layout.bytes()))

@@ -12,7 +12,7 @@ use wgpu::{BindGroupLayoutEntry, BufferBindingType, ShaderStages};
 
 use super::open::{Opened, Refusal};
 use crate::device::panic_message;
-use crate::kernel::{Program, Shader};
+use crate::kernel::{Program, SHADERS, Shader};
 use crate::shape::DType;
 
 /// What tells pipelines apart: the shader (its address: a user's may have the name of one of ours), `f64`, entry point, scratch,
@@ -123,13 +123,13 @@ impl Pipelines {
         let (device, name) = (&self.opened.device, shader.name);
         let source = format!("alias Real = {};\n{}", if wide { "f64" } else { "f32" }, shader.source);
         let mut checks = wgpu::ShaderRuntimeChecks::checked();
-        // A counter in every loop costs up to half the speed of a product.
-        checks.force_loop_bounding = false;
+        // A counter in every loop costs up to half the speed of a product. A user's loops have it: they might not end.
+        checks.force_loop_bounding = !SHADERS.iter().any(|ours| std::ptr::eq(*ours, shader));
         self.opened.caught(|| {
             let descriptor =
                 wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(source.into()) };
-            // SAFETY: the shaders are this crate's own and their loops end (bounds come from parameters that `program` made);
-            // all other checks stay on.
+            // SAFETY: all checks stay on but that of loops, and this only for the crate's own shaders, whose loops end (their bounds
+            // are parameters).
             let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
             let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: Some(name),

@@ -38,7 +38,7 @@ pub struct Potrf {
 
 shader_params!(
     /// Parameters of the shader.
-    Square {
+    pub(crate) struct Square {
         /// Side of A.
         n,
         /// 0.
@@ -117,9 +117,9 @@ impl Kernel for Potrf {
         }
         passes.push(Pass::new("clear", (n * n.div_ceil(CLEARED)) as u64, 0));
         let square = Square { n: n as u32, zero: 0 };
-        let mut program = Program::new(&SHADER, a.dtype, &square, passes, self.work(bytes, operands));
+        let mut program = Program::new(&SHADER, a.dtype, &square.words(), passes, self.work(bytes, operands));
         program.faults = true;
-        program.fitting(gpu, operands, SHADER.workgroup(a.dtype))
+        program.fitting(gpu, operands)
     }
 
     fn fault(&self, bytes: &[u8], [row, high, low, _]: [u32; 4]) -> Option<Fault> {

@@ -9,7 +9,7 @@ use crate::shape::{ChunkMeta, DType};
 
 shader_params!(
     /// Parameters of the shader: C is `(m, n)`.
-    Product {
+    pub(crate) struct Product {
         m,
         n,
         k,
@@ -68,5 +68,5 @@ pub(super) fn program(operands: &[ChunkMeta<'_>], lower: bool, most: Work, gpu: 
     let passes = vec![Pass::new(entry, tiles(variant.side) as u64, 0)];
     let params = Product { m: m as u32, n: n as u32, k: k as u32, lower: u32::from(lower) };
     let workgroup = (variant.invocations, variant.workgroup_bytes[double]);
-    Program::new(&SHADER, real, &params, passes, most).fitting(gpu, operands, workgroup)
+    Program::new(&SHADER, real, &params.words(), passes, most).fitting_within(gpu, operands, workgroup)
 }

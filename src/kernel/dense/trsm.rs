@@ -28,7 +28,7 @@ pub struct Trsm {
 
 shader_params!(
     /// Parameters of the shader: shape of B.
-    Shape { m, n }
+    pub(crate) struct Shape { m, n }
 );
 
 pub(super) static SHADER: Shader = Shader {
@@ -96,8 +96,8 @@ impl Kernel for Trsm {
             }
         }
         let shape = Shape { m: m as u32, n: n as u32 };
-        let program = Program::new(&SHADER, b.dtype, &shape, passes, self.work(bytes, operands));
-        program.fitting(gpu, operands, SHADER.workgroup(b.dtype))
+        let program = Program::new(&SHADER, b.dtype, &shape.words(), passes, self.work(bytes, operands));
+        program.fitting(gpu, operands)
     }
 
     fn run_cpu(

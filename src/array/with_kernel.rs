@@ -1,0 +1,156 @@
+//! An operation with a kernel of the user's own, chunk by chunk.
+//!
+//! Owns: `with_kernel`. Must not know: which kernel. Invariant: the kernel sees the chunks of one place of all inputs, by the first input's grid, and
+//! each place once.
+
+use std::sync::Arc;
+
+use super::leaf::extents;
+use super::lower::{Lowering, Op, Target};
+use super::{Array, Node};
+use crate::error::{Error, Result};
+use crate::id::ValueId;
+use crate::kernel::Kernel;
+use crate::shape::{ChunkGrid, Element};
+
+impl<T: Element> Array<T> {
+    /// The array whose chunks `kernel` computes from the chunks of this array and of the `others` at the same place: one task for each
+    /// chunk of this array's grid, with this array's chunk and then the others' as inputs, and one output of the same shape and of
+    /// dtype `U`. All tasks have the parameters `params`. Where an element is worth much work, [`Array::chunks`] smaller than the automatic
+    /// ones keep all cores busy. [`crate::kernel::guide`] says how to write a kernel, for the CPU and for GPUs.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use chunkwise::kernel::{Fault, Kernel, Scratch, Work, for_each_piece};
+    /// use chunkwise::prelude::*;
+    /// use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut};
+    ///
+    /// /// Whether a > b.
+    /// struct Above;
+    /// impl Kernel for Above {
+    ///     fn name(&self) -> &'static str {
+    ///         "docs::above"
+    ///     }
+    ///     fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+    ///         let elements = operands[0].shape.iter().product::<usize>() as f64;
+    ///         Work { flops: elements, bytes: 17.0 * elements }
+    ///     }
+    ///     fn run_cpu(
+    ///         &self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>,
+    ///     ) -> std::result::Result<(), Fault> {
+    ///         for_each_piece([inputs[0], inputs[1]], &mut outputs[0], |[a, b]: [&[f64]; 2], out| {
+    ///             out.iter_mut().zip(a.iter().zip(b)).for_each(|(out, (a, b))| *out = a > b);
+    ///         });
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let a = Array::from(ndarray::arr1(&[1.0, 5.0, 3.0])).chunks(2);
+    /// let b = Array::from(ndarray::arr1(&[2.0, 4.0, 3.0]));
+    /// let above: Array<bool> = a.with_kernel(&[&b], Arc::new(Above), &[]);
+    /// assert_eq!(above.compute()?, ndarray::arr1(&[false, true, false]).into_dyn());
+    /// # Ok::<(), chunkwise::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the shapes differ, an operation among the inputs is cut into other chunks than this array, or the arrays belong to two sessions.
+    /// [`Array::try_with_kernel`] returns that as an error.
+    #[track_caller]
+    pub fn with_kernel<U: Element>(&self, others: &[&Self], kernel: Arc<dyn Kernel>, params: &[u8]) -> Array<U> {
+        self.try_with_kernel(others, kernel, params).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// [`Array::with_kernel`], with errors instead of panics.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the shapes differ, or an input that is itself computed is cut into other chunks than this array;
+    /// [`Error::SessionMismatch`].
+    pub fn try_with_kernel<U: Element>(&self, others: &[&Self], kernel: Arc<dyn Kernel>, params: &[u8]) -> Result<Array<U>> {
+        let mut first = self.clone();
+        for other in others {
+            if other.shape() != self.shape() {
+                let wanted = format!("shape {:?}, as the first input has", self.shape());
+                return Err(Error::Shape { op: "with_kernel", found: other.shape().to_vec(), wanted });
+            }
+            first.session = first.common_session(other, "with_kernel")?;
+        }
+        let inputs: Vec<Arc<Node>> = std::iter::once(self).chain(others.iter().copied()).map(|a| a.node.clone()).collect();
+        let op = WithKernel { inputs, kernel, params: params.into() };
+        op.check_cuts(&self.grid())?;
+        Ok(Array::new(op, self.shape().to_vec(), first.session))
+    }
+}
+
+#[derive(Clone)]
+struct WithKernel {
+    inputs: Vec<Arc<Node>>,
+    kernel: Arc<dyn Kernel>,
+    params: Arc<[u8]>,
+}
+
+impl WithKernel {
+    /// Leaves can be cut by any grid, results of operations only by their own.
+    fn check_cuts(&self, grid: &ChunkGrid) -> Result<()> {
+        for input in self.inputs.iter().filter(|input| !input.op.is_leaf()) {
+            let own = input.grid();
+            if own != *grid {
+                let (name, wanted) = (input.op.name(), grid.largest());
+                let wanted = format!("chunks {wanted:?}, but the input {name} has others: call .chunks() where it is made");
+                return Err(Error::Shape { op: "with_kernel", found: own.largest(), wanted });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Op for WithKernel {
+    fn name(&self) -> &'static str {
+        self.kernel.name()
+    }
+
+    fn default_grid(&self, _: &Node) -> ChunkGrid {
+        self.inputs[0].grid()
+    }
+
+    fn regrid(&self, grid: &ChunkGrid) -> Result<Box<dyn Op>> {
+        self.check_cuts(grid)?;
+        Ok(Box::new(self.clone()))
+    }
+
+    fn in_pieces(&self) -> bool {
+        self.inputs.iter().all(|input| input.op.in_pieces())
+    }
+
+    fn inputs(&self) -> Vec<Arc<Node>> {
+        self.inputs.clone()
+    }
+
+    /// Each task comes next to those that make its inputs, where these can be made one by one: then arrays larger than memory pass through.
+    fn lower(&self, node: &Node, grid: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>> {
+        let numbers = lw.numbers(grid.len());
+        lw.expect_tasks(numbers.len())?;
+        let mut whole = Vec::with_capacity(self.inputs.len());
+        for input in &self.inputs {
+            whole.push(if input.op.in_pieces() { None } else { Some(lw.chunks(input, grid)?) });
+        }
+        let kernel = lw.graph.kernel(self.kernel.clone());
+        let label = format!("{} {}", self.kernel.name(), extents(grid));
+        let mut values = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            let mut chunks: Vec<ValueId> = Vec::with_capacity(self.inputs.len());
+            for (i, (input, whole)) in self.inputs.iter().zip(&whole).enumerate() {
+                let twin = self.inputs[..i].iter().position(|earlier| Arc::ptr_eq(earlier, input));
+                match (twin, whole) {
+                    (Some(twin), _) => chunks.push(chunks[twin]),
+                    (None, Some(whole)) => chunks.push(whole[number]),
+                    (None, None) => chunks.extend(lw.piece(input, grid, number..number + 1)?),
+                }
+            }
+            lw.graph.group(label.as_str());
+            let out = lw.output(node, &grid.region(number), target);
+            lw.graph.write(kernel, &self.params, &chunks, out)?;
+            values.push(out);
+        }
+        Ok(values)
+    }
+}

@@ -1,0 +1,366 @@
+//! A user's own kernel: the example's, against a plain loop on the CPU and on a GPU; wrong kernels; the example program.
+//!
+//! Owns: what `Array::with_kernel` and the guide promise. Must not know: how the library's own kernels are run. Invariant: that a GPU computed
+//! something is read from its counters.
+
+#[allow(dead_code)]
+#[path = "../examples/custom_kernel.rs"]
+mod example;
+#[cfg(feature = "gpu")]
+#[path = "harness/gpu.rs"]
+mod gpu;
+#[path = "harness/mod.rs"]
+mod programs;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use chunkwise::kernel::{Fault, GpuFacts, Kernel, Program, Scratch, Work};
+use chunkwise::prelude::*;
+use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut};
+use example::{Logistic, Number};
+use ndarray::{ArrayD, Dimension, IxDyn, ShapeBuilder};
+
+/// Shapes that fill no workgroup, row of a buffer, or chunk; and their chunks.
+const RAGGED: [(&[usize], usize); 8] =
+    [(&[], 1), (&[1], 1), (&[63], 64), (&[65], 64), (&[1009], 100), (&[7, 129], 50), (&[3, 2100], 2100), (&[5, 4, 3], 3)];
+
+fn cpu() -> Session {
+    Session::builder().threads(2).placement(Placement::Cpu).cache_dir("").build().expect("a session")
+}
+
+/// Populations and rates, in C order or with the first axis innermost.
+fn populations<T: Number>(shape: &[usize], f_order: bool) -> [ArrayD<T>; 2] {
+    let dim = || IxDyn(shape).set_f(f_order);
+    let number = |i: &IxDyn| -> f64 { i.as_array_view().iter().fold(1usize, |n, i| (n * 31 + i) % 10_007) as f64 };
+    [
+        ArrayD::from_shape_fn(dim(), |i| T::from_f64((number(&i) * 0.618).fract())),
+        ArrayD::from_shape_fn(dim(), |i| T::from_f64((number(&i) * 0.324).fract() * 3.4)),
+    ]
+}
+
+fn plain<T: Number>(x: &ArrayD<T>, rate: &ArrayD<T>, generations: u32) -> ArrayD<T> {
+    let grow = |x: &T, r: &T| (0..generations).fold(*x, |x, _| *r * (x * (T::from_f64(1.0) - x)));
+    ndarray::Zip::from(x).and(rate).map_collect(grow)
+}
+
+fn grown<T: Number>(x: &Array<T>, rate: &Array<T>, generations: u32) -> Array<T> {
+    x.with_kernel(&[rate], Arc::new(Logistic), &generations.to_ne_bytes())
+}
+
+fn is_the_plain_loop<T: Number>() {
+    let session = cpu();
+    for (shape, chunk) in RAGGED {
+        for (f_order, generations) in [(false, 0), (true, 1), (false, 50), (true, 50)] {
+            let [x, rate] = populations::<T>(shape, f_order);
+            let wanted = plain(&x, &rate, generations);
+            let x = Array::from(x).in_session(&session).chunks(chunk);
+            let found = grown(&x, &Array::from(rate), generations).compute().expect("runs");
+            assert_eq!(found, wanted, "{shape:?} by {chunk}, {generations} generations");
+        }
+    }
+}
+
+#[test]
+fn the_cpu_body_is_the_plain_loop() {
+    is_the_plain_loop::<f32>();
+    is_the_plain_loop::<f64>();
+}
+
+#[test]
+fn inputs_may_be_computed_shared_empty_or_larger_than_memory() {
+    let session = cpu();
+    let [x, rate] = populations::<f64>(&[40, 30], false);
+    let twice = plain(&plain(&x, &rate, 3), &plain(&x, &rate, 3), 1);
+    let a = Array::from(x.clone()).in_session(&session).chunks((16, 30));
+    let y = grown(&a, &Array::from(rate.clone()), 3);
+    let z = grown(&y, &y, 1);
+    assert_eq!(z.grid(), a.grid());
+    let (found, run) = z.run().expect("a chain");
+    assert_eq!((found, run.tasks()), (twice, 6), "y is computed once");
+    let recut = grown(&a, &Array::from(rate), 3).chunks(7);
+    assert_eq!((recut.compute().expect("other chunks"), recut.grid().len()), (y.compute().expect("y"), 30));
+
+    let v = a.matvec(&Array::from(ndarray::Array1::from_elem(30, 0.01)));
+    let start = v.compute().expect("a product");
+    assert_eq!(grown(&v, &v, 2).compute().expect("of products"), plain(&start, &start, 2));
+
+    let none = Array::from(ndarray::Array2::<f64>::zeros((0, 3))).in_session(&session);
+    assert_eq!(grown(&none, &none, 5).compute().expect("nothing").shape(), [0, 3]);
+
+    // 80 MB pass through 20 MB.
+    let small =
+        Session::builder().threads(2).placement(Placement::Cpu).memory_limit("20MB").cache_dir("").build().expect("small");
+    let wide = small.random_uniform::<f64>([10_000_000]).expect("lazy").chunks(100_000);
+    let file = std::env::temp_dir().join(format!("chunkwise-with-kernel-{}.npy", std::process::id()));
+    let stored = grown(&grown(&wide, &wide, 2), &wide, 1).store(&file.display().to_string());
+    let bytes = std::fs::metadata(&file).map(|m| m.len()).unwrap_or(0);
+    let _ = std::fs::remove_file(&file);
+    assert!(stored.is_ok() && bytes > 80_000_000, "{stored:?}, {bytes}");
+}
+
+#[test]
+fn what_will_be_done_is_explained_and_shown() {
+    let [x, rate] = populations::<f64>(&[90], false);
+    let y = grown(&Array::from(x).in_session(&cpu()).chunks(40), &Array::from(rate), 9);
+    let text = y.explain().expect("explains").to_string();
+    assert!(text.contains("example::logistic"), "{text}");
+    let table = format!("{y:?}");
+    assert!(table.contains("example::logistic") && table.contains("3 tasks"), "{table}");
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_refused() {
+    let [a, b] = [cpu(), cpu()].map(|s| s.random_uniform::<f64>([6, 4]).expect("lazy").chunks((2, 4)));
+    let with = |x: &Array<f64>, y: &Array<f64>| x.try_with_kernel::<f64>(&[y], Arc::new(Logistic), &[0; 4]);
+    assert!(matches!(with(&a, &b), Err(Error::SessionMismatch { op: "with_kernel" })));
+    let other = Array::from(ndarray::Array2::<f64>::zeros((4, 6)));
+    assert!(matches!(with(&a, &other), Err(Error::Shape { op: "with_kernel", .. })));
+    // Results keep their chunks.
+    let made = with(&a, &a).expect("fits");
+    let error = with(&a.clone().chunks((3, 4)), &made).expect_err("other chunks").to_string();
+    assert!(error.contains("[3, 4]") && error.contains(".chunks()"), "{error}");
+    assert!(with(&made, &a).expect("fits").try_chunks((3, 4)).is_err());
+    let panic =
+        std::panic::catch_unwind(AssertUnwindSafe(|| grown(&a, &other, 1))).err().and_then(|e| e.downcast::<String>().ok());
+    assert!(panic.is_some_and(|text| text.contains("[6, 4]")));
+}
+
+type Change = fn(Program) -> Program;
+
+/// [`Logistic`] with its GPU half changed, or a body that panics.
+struct Changed {
+    program: Change,
+    panics: bool,
+}
+
+impl Kernel for Changed {
+    fn name(&self) -> &'static str {
+        "test::changed"
+    }
+    fn work(&self, bytes: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        Logistic.work(bytes, operands)
+    }
+    fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
+        Logistic.program(bytes, operands, gpu).map(self.program)
+    }
+    fn run_cpu(
+        &self,
+        bytes: &[u8],
+        inputs: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        scratch: &mut Scratch<'_>,
+    ) -> std::result::Result<(), Fault> {
+        assert!(!self.panics, "the user's bug");
+        Logistic.run_cpu(bytes, inputs, outputs, scratch)
+    }
+}
+
+#[test]
+fn a_body_that_panics_or_meets_another_dtype_is_one_error() {
+    let session = cpu();
+    let x = session.random_uniform::<f64>([100]).expect("lazy").chunks(30);
+    let panics = Changed { program: |p| p, panics: true };
+    let error = x.with_kernel::<f64>(&[&x], Arc::new(panics), &[0; 4]).compute().expect_err("panics").to_string();
+    assert!(error.contains("the user's bug") && error.contains("test::changed"), "{error}");
+    let error = x.with_kernel::<i32>(&[&x], Arc::new(Logistic), &[0; 4]).compute().expect_err("floats").to_string();
+    assert!(error.contains("chunk holds i32"), "{error}");
+    assert_eq!(grown(&x, &x, 0).compute().expect("works"), x.compute().expect("works"));
+}
+
+#[test]
+fn the_example_checks_itself_and_reports() {
+    let required = std::env::var("REQUIRE_GPU").is_ok_and(|v| v == "1");
+    for flags in
+        ["--device cpu", "--device cpu --dtype f32 --chunk 999", "--device gpu --allow-software --dtype f32 --chunk 1500"]
+    {
+        let run = programs::example("custom_kernel").args("--n 4001 --generations 100 --json --out x.npy").args(flags);
+        let output = run.run();
+        if output.code != 0 && flags.contains("gpu") && !required && output.stderr.contains("gpu") {
+            eprintln!("SKIPPED: {}", output.stderr);
+            continue;
+        }
+        let json = output.success().json();
+        let tasks = json["tasks"].as_u64().expect("a number");
+        let device = if flags.contains("gpu") { "gpu0" } else { "cpu" };
+        assert_eq!(json["placement"][device].as_u64(), Some(tasks), "{flags}: {json}");
+        let residual = json["residual"].as_f64().expect("a number");
+        assert!(json["shape"][0] == 4001 && (device == "gpu0" || residual == 0.0), "{json}");
+        assert!(json["checksum"].as_f64().is_some_and(|sum| (1000.0..3000.0).contains(&sum)), "{json}");
+    }
+    let text = programs::example("custom_kernel").args("--n 1000 --generations 9 --threads 1 --explain").run().success().stdout;
+    assert!(text.contains("example::logistic") && text.contains("residual"), "{text}");
+    programs::example("custom_kernel").args("--n 0").run().success();
+}
+
+#[cfg(feature = "gpu")]
+mod on_a_gpu {
+    use super::*;
+    use crate::gpu::{gpu as open, session, settled, tasks_on};
+    use chunkwise::device::{Device, IoLane};
+    use chunkwise::id::DeviceId;
+    use chunkwise::kernel::{Pass, Shader};
+    use chunkwise::shape::DType;
+
+    const GPU: DeviceId = DeviceId(2);
+
+    fn is_the_plain_loop<T: Number>(epsilon: f64) {
+        let Some(gpu) = open() else { return };
+        if T::DTYPE == DType::F64 && !gpu.spec().gpu.is_some_and(|facts| facts.f64) {
+            return eprintln!("SKIPPED tests in f64: the adapter has none");
+        }
+        let session = session(Placement::Gpu, &[gpu]);
+        for (shape, chunk) in RAGGED {
+            for (f_order, generations) in [(false, 0), (true, 1), (false, 50)] {
+                let [x, rate] = populations::<T>(shape, f_order);
+                let wanted = plain(&x, &rate, generations);
+                let x = Array::from(x).in_session(&session).chunks(chunk);
+                let before = session.counters(GPU).launches;
+                let (found, run) = grown(&x, &Array::from(rate), generations).run().expect("runs");
+                let worst = found.iter().zip(&wanted).fold(0.0f64, |m, (a, b)| m.max((a.to_f64() - b.to_f64()).abs()));
+                assert!(worst <= 64.0 * epsilon * f64::from(generations), "{shape:?}, {generations}: {worst:e}");
+                assert_eq!(session.counters(GPU).launches - before, x.grid().len() as u64, "{:?}", run.placement());
+            }
+        }
+        settled(&session);
+    }
+
+    #[test]
+    fn the_shader_is_the_plain_loop_in_f32() {
+        is_the_plain_loop::<f32>(f64::from(f32::EPSILON));
+    }
+
+    #[test]
+    fn the_shader_is_the_plain_loop_in_f64() {
+        is_the_plain_loop::<f64>(f64::EPSILON);
+    }
+
+    #[test]
+    fn many_generations_are_cut_into_short_dispatches() {
+        let Some(gpu) = open() else { return };
+        let session = session(Placement::Gpu, &[gpu]);
+        // At 1 and 2 a half stays what it is, in any rounding.
+        let half = Array::from(ndarray::arr1(&[0.5f32; 100])).in_session(&session);
+        let rate = Array::from(ndarray::arr1(&[2.0f32; 100]));
+        let found = grown(&half, &rate, 200_000).compute().expect("runs");
+        assert!(found.iter().all(|&x| x == 0.5), "{found:?}");
+        assert_eq!(session.counters(GPU).launches, 1);
+    }
+
+    static NAMESAKE: Shader = Shader {
+        name: "gemv",
+        source: include_str!("../examples/custom_kernel.wgsl"),
+        params: &[("n", 0)],
+        inputs: 2,
+        outputs: 1,
+        invocations: 64,
+        workgroup_bytes: [0, 0],
+    };
+    static NONSENSE: Shader = Shader { source: "fn nonsense(", ..NAMESAKE };
+
+    fn x_and_sum(session: &Session, kernel: &Arc<dyn Kernel>) -> Result<(ArrayD<f32>, ArrayD<f32>)> {
+        let [x, rate] = populations::<f32>(&[100, 7], false);
+        let x = Array::from(x).in_session(session).chunks((30, 7));
+        let grown: Array<f32> = x.with_kernel(&[&Array::from(rate)], kernel.clone(), &20u32.to_ne_bytes());
+        let sum = x.matvec(&Array::from(ndarray::arr1(&[1.0; 7])));
+        Ok((grown.compute()?, sum.compute()?))
+    }
+
+    fn right(found: &(ArrayD<f32>, ArrayD<f32>)) {
+        let [x, rate] = populations::<f32>(&[100, 7], false);
+        let wanted = (plain(&x, &rate, 20), x.sum_axis(ndarray::Axis(1)));
+        for (found, wanted) in [(&found.0, &wanted.0), (&found.1, &wanted.1)] {
+            assert!(found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?}\n{wanted:?}");
+        }
+    }
+
+    #[test]
+    fn a_shader_named_like_one_of_ours_is_told_apart() {
+        let Some(gpu) = open() else { return };
+        let session = session(Placement::Gpu, &[gpu]);
+        let program = |p| Program { shader: &NAMESAKE, ..p };
+        let kernel: Arc<dyn Kernel> = Arc::new(Changed { program, panics: true });
+        for _ in 0..2 {
+            right(&x_and_sum(&session, &kernel).expect("both run"));
+        }
+        assert_eq!(session.counters(GPU).launches, 16);
+    }
+
+    /// GPU halves that cannot run, and a word of the reason.
+    const WRONG: [(Change, &str); 5] = [
+        (|p| Program { shader: &NONSENSE, ..p }, "nonsense"),
+        (|p| Program { passes: vec![Pass::new("missing", 1, 0)], ..p }, "missing"),
+        (|p| Program { params: vec![0; 244], ..p }, "244 bytes"),
+        (|p| Program { real: DType::I32, ..p }, "Real is i32"),
+        (|p| Program { passes: vec![], ..p }, "no pass"),
+    ];
+
+    #[test]
+    fn a_wrong_gpu_half_leaves_the_work_to_the_cpu() {
+        for (program, why) in WRONG {
+            let Some(gpu) = open() else { return };
+            let session = session(Placement::Gpu, &[gpu]);
+            let kernel: Arc<dyn Kernel> = Arc::new(Changed { program, panics: false });
+            right(&x_and_sum(&session, &kernel).unwrap_or_else(|e| panic!("{why}: {e}")));
+            let good: Arc<dyn Kernel> = Arc::new(Logistic);
+            right(&x_and_sum(&session, &good).unwrap_or_else(|e| panic!("after {why}: {e}")));
+        }
+    }
+
+    #[test]
+    fn a_gpu_half_that_panics_when_asked_is_none() {
+        let Some(gpu) = open() else { return };
+        let session = session(Placement::Gpu, &[gpu]);
+        let kernel: Arc<dyn Kernel> = Arc::new(Changed { program: |_| panic!("the user's bug"), panics: false });
+        right(&x_and_sum(&session, &kernel).expect("the CPU does it"));
+        let good: Arc<dyn Kernel> = Arc::new(Logistic);
+        right(&x_and_sum(&session, &good).expect("the GPU does it"));
+        assert_eq!(session.counters(GPU).launches, 12);
+    }
+
+    #[test]
+    fn a_wrong_gpu_half_without_a_cpu_is_one_error_that_says_why() {
+        for (program, why) in WRONG {
+            let Some(gpu) = open() else { return };
+            let devices: Vec<Arc<dyn Device>> = vec![gpu, Arc::new(IoLane::new())];
+            let session = Session::builder().devices(devices).cache_dir("").build().expect("a session");
+            let kernel: Arc<dyn Kernel> = Arc::new(Changed { program, panics: false });
+            let error = x_and_sum(&session, &kernel).expect_err("nothing can run it").to_string();
+            assert!(error.contains(why) && error.contains("test::changed"), "{why}: {error}");
+            let good: Arc<dyn Kernel> = Arc::new(Logistic);
+            right(&x_and_sum(&session, &good).unwrap_or_else(|e| panic!("after {why}: {e}")));
+        }
+    }
+
+    #[test]
+    fn a_shader_cannot_write_bools() {
+        let Some(gpu) = open() else { return };
+        let session = session(Placement::Gpu, &[gpu]);
+        struct Bools;
+        impl Kernel for Bools {
+            fn name(&self) -> &'static str {
+                "test::bools"
+            }
+            fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
+                Work::default()
+            }
+            fn program(&self, _: &[u8], _: &[ChunkMeta<'_>], _: &GpuFacts) -> Option<Program> {
+                let pass = Pass::new("grow", 1, 0);
+                Some(Program::new(&NAMESAKE, DType::F32, &[2], vec![pass], Work::default()))
+            }
+            fn run_cpu(
+                &self,
+                _: &[u8],
+                _: &[ChunkView<'_>],
+                outputs: &mut [ChunkViewMut<'_>],
+                _: &mut Scratch<'_>,
+            ) -> std::result::Result<(), Fault> {
+                outputs[0].slice_mut::<bool>().fill(true);
+                Ok(())
+            }
+        }
+        let x = Array::from(ndarray::arr1(&[0.5f32; 64])).in_session(&session);
+        let (found, run) = x.with_kernel::<bool>(&[&x], Arc::new(Bools), &[]).run().expect("the CPU does it");
+        assert!(found.iter().all(|&b| b) && tasks_on(&run, "gpu0") == 0, "{:?}", run.placement());
+    }
+}
