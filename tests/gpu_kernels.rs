@@ -442,3 +442,22 @@ fn resumed_iterations_end_as_on_the_cpu() {
         assert!(iterations < 5000 || between(4096.0, 5000.0), "none escapes in a later dispatch: {found:?}");
     }
 }
+
+#[test]
+fn launches_that_wait_are_submitted_sixteen_and_more_at_once() {
+    let Some(lab) = lab() else { return };
+    let gpu = lab.gpu.clone();
+    let numbers = |shape: &[usize]| Chunk::new(DType::F32, shape, |i| i as f64);
+    let case = gemv(numbers(&[4, 4]), numbers(&[4]));
+    let inputs: Vec<Data> = case.inputs.iter().map(|chunk| lab.upload(chunk, Place::Plain)).collect();
+    let to = lab.room(DType::F32, &[4]);
+    wait(&lab.start(&case, &inputs, &to, None)).expect("compiled");
+    let before = gpu.counters();
+    let reports: Vec<_> = (0..10_000).map(|_| lab.start(&case, &inputs, &to, None)).collect();
+    reports.iter().for_each(|report| wait(report).expect("runs"));
+    let after = gpu.counters();
+    let (launches, submissions) = (after.launches - before.launches, after.submissions - before.submissions);
+    assert_eq!(launches, 10_000);
+    assert!(submissions <= launches / 16, "{submissions} submissions");
+    assert_eq!((after.uploads, after.downloads), (before.uploads, before.downloads));
+}

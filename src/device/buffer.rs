@@ -188,6 +188,7 @@ impl Window {
     }
 
     /// The same chunk as up to `parts` chunks, cut along the first axis.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
     pub(crate) fn split_rows(&self, parts: usize) -> Vec<Self> {
         let Some(&rows) = self.layout.shape.first() else { return vec![self.clone()] };
         let each = rows.div_ceil(parts.max(1)).max(1);

@@ -124,6 +124,7 @@ impl GpuFacts {
 }
 
 /// Most bytes of a kernel's parameters.
+#[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
 const MOST_PARAMS: usize = 240;
 
 /// Largest operand in bytes: what a binding takes on Vulkan and DX12, and far from where `u32` indices end.
@@ -162,6 +163,7 @@ impl Program {
     }
 
     /// What no executor can run in it, for these operands: anyone may write a program, so nothing in it is taken on trust.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
     pub(crate) fn mistake(&self, operands: &[ChunkMeta<'_>]) -> Option<String> {
         let (bound, given) = (self.shader.inputs + self.shader.outputs, operands.len());
         let outputs = operands.iter().rev().take(self.shader.outputs as usize);

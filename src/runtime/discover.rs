@@ -23,6 +23,7 @@ enum Stage {
     Off,
     NotYet,
     Running,
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
     Done,
 }
 

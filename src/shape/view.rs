@@ -143,6 +143,7 @@ impl<'a> ChunkView<'a> {
     }
 
     /// The bytes of row `r`, whatever the dtype.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
     pub(crate) fn row_bytes(&self, r: usize) -> &'a [u8] {
         let (rows, len) = self.layout.rows();
         assert!(r < rows && self.opaque.is_none(), "row {r} of {rows}");
@@ -153,6 +154,7 @@ impl<'a> ChunkView<'a> {
     }
 
     /// All bytes of a contiguous chunk.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
     pub(crate) fn try_bytes(&self) -> Option<&'a [u8]> {
         assert!(self.opaque.is_none(), "an opaque value has no bytes");
         // SAFETY: contiguous, so these bytes are exactly those of the elements reachable through the layout.
@@ -161,6 +163,7 @@ impl<'a> ChunkView<'a> {
     }
 
     /// A view of numbers in C order that lie in `bytes`; `None` if they are too few or not aligned, or are not plain numbers.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
     pub(crate) fn from_bytes(bytes: &'a [u8], layout: &'a Layout) -> Option<Self> {
         let size = layout.dtype.bytes();
         let fits = bytes.len() as u64 >= layout.bytes() && bytes.as_ptr().addr().is_multiple_of(size);
@@ -181,6 +184,7 @@ impl<'a> ChunkView<'a> {
     }
 
     /// Number of rows along the last axis.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
     pub(crate) fn row_count(&self) -> usize {
         self.layout.rows().0
     }
