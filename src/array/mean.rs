@@ -105,7 +105,8 @@ impl Op for Mean {
         let mut level = match (self.x.op.source(), self.w.as_ref().map(|w| w.op.source())) {
             (Some(x), None) => sum_source(lw, x, &grid)?,
             (Some(x), Some(Some(w))) => {
-                let regions = regions(&grid);
+                let empty = |r: &Region| x.constant(r).is_some() && w.constant(r).is_some();
+                let regions = unwritten_joined(&grid, x.shape(), empty)?;
                 let kernel = store::WeightedSumChunk::new(x.clone(), w.clone(), regions.clone())?;
                 partials(lw, Arc::new(kernel), "read and weigh", &grid, regions.len(), |_| Vec::new())?
             }
@@ -142,10 +143,6 @@ impl Op for Mean {
     }
 }
 
-fn regions(grid: &ChunkGrid) -> Vec<Region> {
-    (0..grid.len()).map(|i| grid.region(i)).collect()
-}
-
 /// One pair (sum, count) per part.
 fn partials(
     lw: &mut Lowering,
@@ -168,21 +165,22 @@ fn partials(
 
 /// Sums of a file's regions; neighbours that were never written are one region, which costs nothing to sum.
 fn sum_source(lw: &mut Lowering, source: &Arc<dyn ChunkSource>, grid: &ChunkGrid) -> Result<Vec<ValueId>> {
-    let shape = source.shape();
-    let whole = Region::all(shape);
-    let regions = if source.constant(&whole).is_some() { vec![whole] } else { coalesce(regions(grid), &**source)? };
+    let regions = unwritten_joined(grid, source.shape(), |r| source.constant(r).is_some())?;
     let count = regions.len();
     let kernel = store::SumChunk { source: source.clone(), regions };
     partials(lw, Arc::new(kernel), "read and sum", grid, count, |_| Vec::new())
 }
 
-/// Joins runs of unwritten regions that follow each other along the first axis and span all others.
-fn coalesce(regions: Vec<Region>, source: &dyn ChunkSource) -> Result<Vec<Region>> {
-    let shape = source.shape();
+/// The grid's regions; runs of unwritten ones (`is_empty`) that follow each other along the first axis and span all others are joined.
+fn unwritten_joined(grid: &ChunkGrid, shape: &[usize], is_empty: impl Fn(&Region) -> bool) -> Result<Vec<Region>> {
+    let whole = Region::all(shape);
+    if is_empty(&whole) {
+        return Ok(vec![whole]);
+    }
     let slab = |r: &Region| r.axes().iter().zip(shape).skip(1).all(|(a, &n)| a.len == n);
-    let mut out: Vec<(Region, bool)> = Vec::with_capacity(regions.len());
-    for region in regions {
-        let empty = slab(&region) && !shape.is_empty() && source.constant(&region).is_some();
+    let mut out: Vec<(Region, bool)> = Vec::with_capacity(grid.len());
+    for region in (0..grid.len()).map(|i| grid.region(i)) {
+        let empty = slab(&region) && !shape.is_empty() && is_empty(&region);
         match out.last_mut() {
             Some((last, true)) if empty => {
                 let mut ranges: Vec<(usize, usize)> = shape.iter().map(|&n| (0, n)).collect();

@@ -179,6 +179,11 @@ impl WeightedSumChunk {
         let wanted = format!("weights of shape {:?}, as the values have", x.shape());
         Err(Error::Shape { op: "weighted sum", found: w.shape().to_vec(), wanted })
     }
+
+    /// Value and weight of a region of which neither was ever written.
+    fn constants(&self, region: &Region) -> Option<(f64, f64)> {
+        self.x.constant(region).zip(self.w.constant(region))
+    }
 }
 
 impl Kernel for WeightedSumChunk {
@@ -191,7 +196,11 @@ impl Kernel for WeightedSumChunk {
     }
 
     fn work(&self, params: &[u8], _operands: &[ChunkMeta<'_>]) -> Work {
-        let elements = region(&self.regions, params).len() as f64;
+        let region = region(&self.regions, params);
+        if self.constants(region).is_some() {
+            return Work::default(); // never written: nothing is read
+        }
+        let elements = region.len() as f64;
         let bytes = self.x.dtype().bytes() + self.w.dtype().bytes();
         Work { flops: 3.0 * elements, bytes: elements * bytes as f64 }
     }
@@ -208,6 +217,11 @@ impl Kernel for WeightedSumChunk {
         scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault> {
         let region = region(&self.regions, params);
+        if let Some((x, w)) = self.constants(region) {
+            let n = region.len() as f64;
+            outputs[0].slice_mut::<f64>().copy_from_slice(&[x * w * n, w * n]);
+            return Ok(());
+        }
         // Both blocks together are as large as one scanned block, to stay in the core's cache.
         let max = SCAN_BLOCK_BYTES / 2 / size_of::<f64>();
         let (x, w) = (scratch.take::<f64>(max), scratch.take::<f64>(max));
