@@ -171,6 +171,16 @@ fn tiny_launches_are_submitted_together_and_leave_nothing() {
 }
 
 #[test]
+fn chunks_larger_than_staging_come_back_one_after_the_other() {
+    let Some(adapter) = adapter() else { return };
+    let gpu = Gpu::open(&adapter, "gpu0", SpaceId(1), 2 << 20).expect("opens");
+    let session = session(Placement::Gpu, &[Arc::new(gpu)]);
+    let counts = Mandelbrot::new(700, 2100).iterations(5).counts::<f32>().expect("small").in_session(&session);
+    let (found, run) = counts.try_chunks(700).and_then(|c| c.run()).expect("three chunks of 2 MB");
+    assert_eq!((found.len(), tasks_on(&run, "gpu0"), session.counters(GPU).downloads), (700 * 2100, 3, 3));
+}
+
+#[test]
 fn long_iterations_are_cut_into_short_submissions() {
     let Some(gpu) = gpu() else { return };
     let (session, cpu) = (session(Placement::Gpu, &[gpu]), session(Placement::Cpu, &[]));

@@ -23,6 +23,7 @@ impl Session {
             if let Some(measured) = calibrate_gpu(&*member.device) {
                 self.0.learn_gpu(&mut member, &measured);
                 if let Some(link) = member.spec.link {
+                    self.0.members.replace(device, member);
                     self.0.apply(Event::Link { device, link }, |_| ());
                 }
             }

@@ -15,17 +15,10 @@ use super::members::Members;
 use super::run::{Run, TaskSpan};
 use super::transfer::{self, Wanted};
 use crate::cost::CostModel;
-use crate::device::{Body, Device, Failure, HOST, HostBuffer, Launch, Memory, Output, Report, panic_message};
+use crate::device::{Body, Device, HOST, HostBuffer, Launch, Memory, Output, Report, panic_message};
 use crate::error::{Bytes, Error};
 use crate::id::{DeviceId, GraphId, LaunchId, TaskId};
 use crate::schedule::{Action, Event, Place, Scheduler};
-
-/// Times that a task is tried on devices that fail before the graph gives up.
-pub(super) const ATTEMPTS: u32 = 3;
-/// Failures of a device in a row after which it counts as lost, if others can do its work.
-const STRIKES: u32 = 3;
-/// Times that a device may run out of memory, each time with half as much in use, before it counts as lost.
-const SHORTAGES: u32 = 6;
 
 /// An event as the scheduler saw it, and what it answered.
 #[derive(Clone)]
@@ -45,15 +38,15 @@ pub(super) struct State {
     pub(super) next_graph: u32,
     pub(super) log: Option<Vec<Recorded>>,
     /// Failures of each device since its last success.
-    strikes: BTreeMap<DeviceId, u32>,
-    /// Times that each device has run out of memory.
-    shortages: BTreeMap<DeviceId, u32>,
+    pub(super) strikes: BTreeMap<DeviceId, u32>,
+    /// Times that each device has run out of memory since its last success, and when it last did.
+    pub(super) shortages: BTreeMap<DeviceId, (u32, u64)>,
     /// Caller's arrays of which devices may keep copies.
     pub(super) sources: BTreeMap<u64, Weak<HostBuffer>>,
     /// Devices that count as lost.
-    gone: BTreeSet<DeviceId>,
+    pub(super) gone: BTreeSet<DeviceId>,
     /// What the user is to be told, once the lock is released.
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
     /// Events so far, but for ticks: whether anything happens at all.
     pub(super) happened: u64,
     /// The message of a panic of the scheduler or of the user's policy: nothing is decided any more.
@@ -355,6 +348,7 @@ impl Inner {
                 event = match outcome {
                     Ok(()) => {
                         state.strikes.remove(&device);
+                        state.shortages.remove(&device);
                         event
                     }
                     Err(failure) => self.failed(state, what, task, failure, events),
@@ -376,96 +370,6 @@ impl Inner {
             unused
         });
     }
-
-    /// Whether another device does the work of this one.
-    fn replaceable(&self, state: &State, device: DeviceId) -> bool {
-        let all = self.members.all();
-        let io = |at: usize| all[at].spec.kind == crate::device::DeviceKind::Io;
-        let other = |at: usize| at != device.index() && !state.gone.contains(&DeviceId::at(at));
-        (0..all.len()).any(|at| other(at) && io(at) == io(device.index()))
-    }
-
-    /// What a failed launch means for its run.
-    fn failed(
-        &self,
-        state: &mut State,
-        (launch, graph, device): (LaunchId, GraphId, DeviceId),
-        (task, predicted_ns): (TaskId, Option<u64>),
-        failure: Failure,
-        events: &mut VecDeque<Event>,
-    ) -> Event {
-        let blamed = self.blame(state, device, &failure, events);
-        let Some(run) = state.runs.get_mut(&graph) else { return Event::LaunchFailed { launch } };
-        let task_name = run.graph.task_name(task);
-        let name = if predicted_ns.is_some() { task_name } else { format!("pack of {task_name}") };
-        match failure {
-            Failure::Fault(fault) => run.fail(fault.into()),
-            Failure::Panic(message) => run.fail(Error::Panicked { task: name, message }),
-            Failure::Device(error) | Failure::OutOfMemory(error) | Failure::Lost(error) => {
-                let attempts = run.attempts.entry(task).or_default();
-                *attempts += u32::from(blamed == Blame::Struck);
-                let again = match blamed {
-                    Blame::Struck => *attempts < ATTEMPTS,
-                    Blame::Lost => *attempts < 2 * ATTEMPTS,
-                    Blame::Short => true,
-                    Blame::Irreplaceable => false,
-                };
-                if again {
-                    return Event::LaunchLost { launch };
-                }
-                run.fail(error);
-            }
-        }
-        Event::LaunchFailed { launch }
-    }
-
-    /// What a failure says of its device: whether it counts as lost, or has less memory than was thought.
-    pub(super) fn blame(&self, state: &mut State, device: DeviceId, failure: &Failure, events: &mut VecDeque<Event>) -> Blame {
-        let (limit, counts) = match failure {
-            Failure::Fault(_) | Failure::Panic(_) => return Blame::Struck,
-            Failure::Lost(_) => (1, &mut state.shortages),
-            Failure::OutOfMemory(_) => (SHORTAGES, &mut state.shortages),
-            Failure::Device(_) => (STRIKES, &mut state.strikes),
-        };
-        let count = counts.entry(device).or_default();
-        *count += 1;
-        let over = *count >= limit;
-        let (Failure::Device(error) | Failure::OutOfMemory(error) | Failure::Lost(error)) = failure else {
-            return Blame::Struck;
-        };
-        if over && self.replaceable(state, device) {
-            if state.gone.insert(device) {
-                let name = self.members.all()[device.index()].spec.name.clone();
-                state.warnings.push(format!("{name} is not used any more ({error}); its work goes on elsewhere"));
-                events.push_back(Event::DeviceLost { device });
-            }
-            return Blame::Lost;
-        }
-        match failure {
-            Failure::OutOfMemory(_) if over => Blame::Irreplaceable,
-            Failure::OutOfMemory(_) => {
-                let space = self.members.all()[device.index()].spec.space;
-                let bytes = state.scheduler.used_bytes(space) / 2;
-                events.push_back(Event::MemoryLimit { space, bytes });
-                Blame::Short
-            }
-            Failure::Lost(_) => Blame::Irreplaceable,
-            _ => Blame::Struck,
-        }
-    }
-}
-
-/// What became of a device that failed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Blame {
-    /// It failed once more.
-    Struck,
-    /// It counts as lost; others do its work.
-    Lost,
-    /// It is given less to keep.
-    Short,
-    /// It counts as lost, and nothing does its work.
-    Irreplaceable,
 }
 
 pub(super) fn no_memory(what: String, requested_bytes: u64) -> Error {

@@ -39,6 +39,16 @@ impl Members {
     }
 }
 
+impl Members {
+    /// Replaces what is known of a device.
+    pub(super) fn replace(&self, id: DeviceId, member: Member) {
+        let mut list = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = list.to_vec();
+        all[id.index()] = member;
+        *list = Arc::new(all);
+    }
+}
+
 impl Member {
     /// The device, with the costs that are known of its model. The speed of a measured link replaces that of its spec.
     pub(super) fn new(device: Arc<dyn Device>, costs: &mut CostModel) -> Self {

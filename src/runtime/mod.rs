@@ -7,6 +7,7 @@ mod builder;
 mod calibrate;
 mod discover;
 mod driver;
+mod failures;
 mod handle;
 mod members;
 mod outcome;
@@ -138,7 +139,7 @@ impl Session {
         state.runs.is_empty() && state.scheduler.is_idle()
     }
 
-    /// The cost model, to look at or to calibrate.
+    /// The cost model, to look at or to calibrate. `with` must not call the session: it holds what others wait for.
     pub fn with_costs<R>(&self, with: impl FnOnce(&mut CostModel) -> R) -> R {
         self.0.with_costs(with)
     }

@@ -125,11 +125,10 @@ impl Session {
         let inner = &self.0;
         inner.with_events(|state, events| {
             let members = inner.members.all();
-            inner.with_costs(|costs| {
-                for at in run.priced.estimates.len()..members.len() {
-                    run.priced.extend(&run.graph, DeviceId::at(at), &members[at], costs);
-                }
-            });
+            // A device that joined since; otherwise nobody waits here for whoever prices a large plan.
+            for at in run.priced.estimates.len()..members.len() {
+                inner.with_costs(|costs| run.priced.extend(&run.graph, DeviceId::at(at), &members[at], costs));
+            }
             if members.iter().any(|m| m.spec.link.is_some()) {
                 events.extend(gone(&mut state.sources));
                 let callers = run.graph.arrays().iter().zip(&run.arrays).filter(|(spec, _)| spec.source != 0);

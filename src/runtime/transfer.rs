@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use super::driver::{ATTEMPTS, Blame, Inner, State};
+use super::driver::{Inner, State};
+use super::failures::{ATTEMPTS, Blame};
 use super::run::MoveSpan;
 use crate::device::{Data, Device, Failure, Move, Report};
 use crate::error::Error;

@@ -92,7 +92,8 @@ impl AdapterInfo {
     pub fn facts(&self) -> GpuFacts {
         GpuFacts {
             f64: self.has_f64,
-            binding_bytes: self.limits.binding_bytes.min(self.limits.buffer_bytes),
+            // Bindings and buffers are padded to 16 bytes.
+            binding_bytes: self.limits.binding_bytes.min(self.limits.buffer_bytes) & !15,
             bindings: self.limits.bindings,
             invocations: self.limits.invocations,
             workgroup_bytes: self.limits.workgroup_bytes,
@@ -201,7 +202,7 @@ fn describe(handle: wgpu::Adapter, allow_software: bool) -> AdapterInfo {
         },
         driver: [info.driver.trim(), info.driver_info.trim()].join(" ").trim().to_owned(),
         has_f64: handle.features().contains(Features::SHADER_F64),
-        has_timestamps: handle.features().contains(Features::TIMESTAMP_QUERY),
+        has_timestamps: handle.features().contains(Features::TIMESTAMP_QUERY | Features::TIMESTAMP_QUERY_INSIDE_PASSES),
         limits: AdapterLimits {
             buffer_bytes: limits.max_buffer_size,
             binding_bytes: limits.max_storage_buffer_binding_size,

@@ -4,6 +4,7 @@
 //! submitted, with everything that its report needs, or in none.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -14,7 +15,7 @@ use super::memory::Slot;
 use super::open::{Opened, Refusal};
 use super::pipelines::Pipelines;
 use super::slice::{Cursor, Slice};
-use crate::device::{Done, Failure, Window};
+use crate::device::{Done, Failure, Report, Window};
 use crate::kernel::{Kernel, Program};
 use crate::shape::DType;
 
@@ -47,7 +48,38 @@ pub(super) struct Running {
 pub(super) struct End {
     pub(super) kernel: Arc<dyn Kernel>,
     pub(super) params: Vec<u8>,
-    pub(super) done: Done,
+    pub(super) done: Promise,
+}
+
+/// A report that is made for certain: if it is dropped, in a panic, it says that the device is lost.
+pub(super) struct Promise(Option<Done>);
+
+impl Promise {
+    pub(super) fn new(done: Done) -> Self {
+        Self(Some(done))
+    }
+
+    /// Makes the report.
+    pub(super) fn keep(mut self, report: Report) {
+        if let Some(done) = self.0.take() {
+            done(report);
+        }
+    }
+
+    /// Reports a failure.
+    pub(super) fn fail(self, failure: Failure) {
+        self.keep(Report { elapsed_ns: 0, since_ns: 0, worker: 0, opaque: Vec::new(), outcome: Err(failure) });
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        let Some(done) = self.0.take() else { return };
+        let failure = Refusal::Lost("one of its threads panicked".into()).into_failure("a task", "the GPU");
+        let report = Report { elapsed_ns: 0, since_ns: 0, worker: 0, opaque: Vec::new(), outcome: Err(failure) };
+        // A second panic while one unwinds would end the process.
+        let _ = catch_unwind(AssertUnwindSafe(|| done(report)));
+    }
 }
 
 /// What the parts of a launch have come to.
@@ -70,7 +102,7 @@ pub(super) struct Down {
     pub(super) from: Arc<Slot>,
     pub(super) to: Window,
     pub(super) bytes: u64,
-    pub(super) done: Done,
+    pub(super) done: Promise,
 }
 
 /// Buffers that a submission needs for itself.
@@ -188,6 +220,11 @@ impl<'a> Recorder<'a> {
         }
     }
 
+    /// Whether a download was recorded: its staging buffer comes back only after the submission.
+    pub(super) fn has_downloads(&self) -> bool {
+        !self.downs.is_empty()
+    }
+
     /// Whether nothing was recorded.
     pub(super) fn is_empty(&self) -> bool {
         self.parts.is_empty() && self.ups.is_empty() && self.downs.is_empty()
@@ -291,7 +328,7 @@ impl<'a> Recorder<'a> {
             .map(|(i, b)| wgpu::BindGroupEntry { binding: i as u32, resource: wgpu::BindingResource::Buffer(b) })
             .collect();
         let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries };
-        let group = self.opened.device.create_bind_group(&descriptor);
+        let group = self.opened.caught(|| Ok(self.opened.device.create_bind_group(&descriptor)))?;
         // Once: a launch that goes on in another submission must find what it wrote.
         for (from, to, bytes) in std::mem::take(&mut run.copy_in) {
             self.pass = None;
@@ -372,8 +409,7 @@ impl<'a> Recorder<'a> {
 
 /// Gives up a launch that will not be recorded any more.
 pub(super) fn fail(end: End, failure: Failure) {
-    let report = crate::device::Report { elapsed_ns: 0, since_ns: 0, worker: 0, opaque: Vec::new(), outcome: Err(failure) };
-    (end.done)(report);
+    end.done.fail(failure);
 }
 
 /// The failure that an earlier part of a launch met, if any.

@@ -10,11 +10,11 @@ use std::time::Instant;
 
 use rayon::ThreadPool;
 
-use super::batch::{Down, Up};
+use super::batch::{Down, Promise, Up};
 use super::memory::{Slot, Staging};
 use super::open::Refusal;
 use super::service::Message;
-use crate::device::{Data, Done, Failure, HostBuffer, Report, Window, copy, host_view_mut, input_view, panic_message};
+use crate::device::{Data, Failure, HostBuffer, Report, Window, copy, host_view_mut, input_view, panic_message};
 use crate::error::Error;
 use crate::shape::{ChunkView, Layout};
 
@@ -25,7 +25,7 @@ const LARGE: usize = 4 << 20;
 pub(super) struct Wanted {
     pub(super) from: Window,
     pub(super) to: Arc<Slot>,
-    pub(super) done: Done,
+    pub(super) done: Promise,
 }
 
 /// Fills staging buffers and hands them to the service thread, until nobody asks any more.
@@ -71,9 +71,11 @@ pub(super) fn serve_downloads(arrivals: Receiver<(wgpu::Buffer, Down, u64)>, sta
     }
 }
 
-fn finish(done: Done, started: Instant, more_ns: u64, outcome: Result<(), Failure>) {
+fn finish(done: Promise, started: Instant, more_ns: u64, outcome: Result<(), Failure>) {
     let elapsed_ns = (started.elapsed().as_nanos() as u64).saturating_add(more_ns).max(1);
-    done(Report { elapsed_ns, since_ns: 0, worker: 0, opaque: Vec::new(), outcome });
+    let report = Report { elapsed_ns, since_ns: 0, worker: 0, opaque: Vec::new(), outcome };
+    // What listens may panic; this thread has others to serve.
+    let _ = catch_unwind(AssertUnwindSafe(|| done.keep(report)));
 }
 
 fn caught(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rayon::ThreadPool;
 
 use super::adapters::{AdapterInfo, AdapterKind};
-use super::batch::{Down, End, Running, fail};
+use super::batch::{Down, End, Promise, Running, fail};
 use super::copies::{Wanted, serve_downloads, serve_uploads};
 use super::memory::{Slot, Staging};
 use super::open::{Opened, Refusal};
@@ -23,7 +23,7 @@ use super::service::{Counts, Message, Sabotage, Service};
 use super::slice::Cursor;
 use super::waiter::Waiter;
 use crate::device::{
-    Body, Counters, Data, Device, DeviceKind, DeviceSpec, Done, Failure, Launch, LinkSpec, Memory, Move, Report, system,
+    Body, Counters, Data, Device, DeviceKind, DeviceSpec, Done, Failure, Launch, LinkSpec, Memory, Move, system,
 };
 use crate::error::{Error, Result};
 use crate::id::SpaceId;
@@ -149,10 +149,6 @@ impl Gpu {
         self
     }
 
-    fn refuse(&self, done: Done, failure: Failure) {
-        done(Report { elapsed_ns: 0, since_ns: 0, worker: 0, opaque: Vec::new(), outcome: Err(failure) });
-    }
-
     fn gone(&self, task: &str) -> Failure {
         let why = self.opened.lost().unwrap_or_else(|| "its service thread has ended".into());
         Refusal::Lost(why).into_failure(task, &self.spec.name)
@@ -196,7 +192,7 @@ impl Gpu {
             cursor: Cursor::default(),
             pipelines: Vec::new(),
             tally: Arc::default(),
-            end: End { kernel, params, done },
+            end: End { kernel, params, done: Promise::new(done) },
         }))
     }
 }
@@ -236,20 +232,21 @@ impl Device for Gpu {
                     fail(run.end, self.gone("a task"));
                 }
             }
-            Err((done, failure)) => self.refuse(done, failure),
+            Err((done, failure)) => Promise::new(done).fail(failure),
         }
     }
 
     fn transfer(&self, mv: Move) {
         let Move { from, to, done, .. } = mv;
+        let done = Promise::new(done);
         match (from, to) {
             (Data::Host(from), Data::Remote(to)) => match (to.memory.downcast::<Slot>(), &self.uploads) {
                 (Ok(to), Some(uploads)) => {
                     if let Err(lost) = uploads.send(Wanted { from, to, done }) {
-                        self.refuse(lost.0.done, self.gone("a chunk's upload"));
+                        lost.0.done.fail(self.gone("a chunk's upload"));
                     }
                 }
-                _ => self.refuse(done, self.gone("a chunk's upload")),
+                _ => done.fail(self.gone("a chunk's upload")),
             },
             (Data::Remote(from), Data::Host(to)) => match from.memory.downcast::<Slot>() {
                 Ok(slot) => {
@@ -257,12 +254,12 @@ impl Device for Gpu {
                     if let Err(lost) = self.service.send(Message::Down(down))
                         && let Message::Down(down) = lost.0
                     {
-                        self.refuse(down.done, self.gone("a chunk's download"));
+                        down.done.fail(self.gone("a chunk's download"));
                     }
                 }
-                Err(_) => self.refuse(done, self.gone("a chunk's download")),
+                Err(_) => done.fail(self.gone("a chunk's download")),
             },
-            _ => self.refuse(done, self.gone("a move that is not between host and GPU")),
+            _ => done.fail(self.gone("a move that is not between host and GPU")),
         }
     }
 
@@ -290,8 +287,8 @@ impl Device for Gpu {
 impl Drop for Gpu {
     fn drop(&mut self) {
         self.uploads = None;
-        let stopped = self.service.send(Message::Stop);
-        if stopped.is_ok() && self.opened.lost().is_none() {
+        let sound = self.opened.lost().is_none();
+        if self.service.send(Message::Stop).is_ok() && sound {
             // What does not end within this is left alone.
             let _ = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(PARTING);
         }

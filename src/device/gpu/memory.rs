@@ -20,7 +20,9 @@ pub(super) struct Slot {
 
 impl Slot {
     pub(super) fn new(opened: Arc<Opened>, bytes: u64) -> Self {
-        Self { opened, bytes: bytes.next_multiple_of(16), buffer: OnceLock::new() }
+        // Size classes round up; what a chunk may have survives this (`AdapterInfo::facts`).
+        let bytes = bytes.next_multiple_of(16).min(opened.largest);
+        Self { opened, bytes, buffer: OnceLock::new() }
     }
 
     /// The buffer, made now if it does not exist yet.
@@ -76,27 +78,52 @@ impl Staging {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A buffer of at least `bytes`; waits for one to be given back where the limit is reached.
+    /// A buffer of at least `bytes`; waits for one to be given back where there is no room.
     pub(super) fn take(&self, bytes: u64) -> Result<wgpu::Buffer, Refusal> {
-        let class = bytes.next_power_of_two().max(SMALLEST);
         let mut pool = self.pool();
         loop {
-            if let Some(why) = self.opened.lost() {
-                return Err(Refusal::Lost(why));
-            }
-            if let Some(buffer) = pool.idle.get_mut(&class).and_then(Vec::pop) {
-                pool.lent += class;
-                return Ok(buffer);
-            }
-            while pool.bytes + class > self.limit_bytes && self.drop_one(&mut pool) {}
-            if pool.bytes + class <= self.limit_bytes || pool.lent == 0 {
-                let mapped = self.usage.contains(BufferUsages::MAP_WRITE);
-                let buffer = self.opened.buffer(class, self.usage, mapped)?;
-                pool.bytes += class;
-                pool.lent += class;
+            if let Some(buffer) = self.lend(&mut pool, bytes)? {
                 return Ok(buffer);
             }
             pool = self.returned.wait_timeout(pool, Duration::from_millis(100)).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// A buffer of at least `bytes`, or `None` if one must be given back first.
+    pub(super) fn try_take(&self, bytes: u64) -> Result<Option<wgpu::Buffer>, Refusal> {
+        self.lend(&mut self.pool(), bytes)
+    }
+
+    fn lend(&self, pool: &mut Pool, bytes: u64) -> Result<Option<wgpu::Buffer>, Refusal> {
+        let class = bytes.next_power_of_two().max(SMALLEST).min(self.opened.largest);
+        if let Some(why) = self.opened.lost() {
+            return Err(Refusal::Lost(why));
+        }
+        if let Some(buffer) = pool.idle.get_mut(&class).and_then(Vec::pop) {
+            pool.lent += class;
+            return Ok(Some(buffer));
+        }
+        while pool.bytes + class > self.limit_bytes && self.drop_one(pool) {}
+        if pool.bytes + class > self.limit_bytes && pool.lent > 0 {
+            return Ok(None);
+        }
+        let mapped = self.usage.contains(BufferUsages::MAP_WRITE);
+        loop {
+            match self.opened.buffer(class, self.usage, mapped) {
+                Ok(buffer) => {
+                    pool.bytes += class;
+                    pool.lent += class;
+                    return Ok(Some(buffer));
+                }
+                // What both sides reach may be a small part of memory: first what lies idle goes, then what is lent must come back.
+                Err(Refusal::OutOfMemory { .. }) if self.drop_one(pool) => {}
+                Err(Refusal::OutOfMemory { .. }) if pool.lent > 0 => return Ok(None),
+                // It says nothing of the memory for chunks.
+                Err(Refusal::OutOfMemory { message, .. }) => {
+                    return Err(Refusal::Invalid(format!("no memory for a staging buffer of {class} B: {message}")));
+                }
+                Err(other) => return Err(other),
+            }
         }
     }
 

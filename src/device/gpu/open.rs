@@ -55,6 +55,8 @@ pub(super) struct Opened {
     pub(super) queue: wgpu::Queue,
     /// Whether launches can be timed by the GPU, and how many ns a tick of its clock is.
     pub(super) tick_ns: Option<f32>,
+    /// Bytes of the largest buffer.
+    pub(super) largest: u64,
     /// Bytes of buffers that exist, and (for tests) how many may.
     pub(super) used: AtomicU64,
     pub(super) ceiling: AtomicU64,
@@ -88,8 +90,9 @@ impl Opened {
             slot.lock().unwrap_or_else(PoisonError::into_inner).lost.get_or_insert(text);
         });
         let tick_ns = timestamps.then(|| queue.get_timestamp_period()).filter(|&ns| ns > 0.0);
+        let largest = device.limits().max_buffer_size & !15;
         let (used, ceiling) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
-        Ok(Self { device, queue, tick_ns, used, ceiling, late })
+        Ok(Self { device, queue, tick_ns, largest, used, ceiling, late })
     }
 
     /// Why the device is gone, if it is.

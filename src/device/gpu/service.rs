@@ -11,12 +11,12 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use wgpu::BufferUsages;
 
-use super::batch::{Batch, Down, Kit, Recorder, Running, Up, fail, failed_before, waiting_ns};
+use super::batch::{Batch, Down, Kit, Promise, Recorder, Running, Up, fail, failed_before, waiting_ns};
 use super::memory::Staging;
 use super::open::{Opened, Refusal};
 use super::pipelines::Pipelines;
 use super::slice::Pace;
-use crate::device::{Failure, Report, panic_message};
+use crate::device::{Failure, panic_message};
 use crate::shape::DType;
 
 /// Submissions under way at once.
@@ -119,10 +119,13 @@ impl Service {
 
     /// Serves until told to stop.
     pub(super) fn run(mut self, messages: &Receiver<Message>) {
+        // Now, while there is memory: later, what waits could not even be submitted.
+        self.kits = (0..=IN_FLIGHT).map_while(|_| Kit::new(&self.opened).ok()).collect();
         loop {
             let next = if self.may_submit() { messages.try_recv().ok() } else { messages.recv().ok() };
             let stop = matches!(next, Some(Message::Stop)) || (next.is_none() && !self.may_submit());
             if stop {
+                self.opened.lose("its session has ended");
                 return self.fail_all(&Refusal::Lost("its session has ended".into()));
             }
             let step = catch_unwind(AssertUnwindSafe(|| match next {
@@ -207,7 +210,13 @@ impl Service {
         let kit = match self.kits.pop().map_or_else(|| Kit::new(&self.opened), Ok) {
             Ok(kit) => kit,
             // Without these few kilobytes nothing runs at all.
-            Err(refusal) => return self.fail_all(&refusal),
+            Err(refusal) => {
+                if !self.uploads.is_empty() {
+                    // They have been reported.
+                    self.opened.lose(&format!("nothing can be submitted: {refusal:?}"));
+                }
+                return self.fail_all(&refusal);
+            }
         };
         // The pipelines and the device are shared, so that the recorder leaves the rest of `self` alone.
         let (opened, pipelines) = (self.opened.clone(), self.pipelines.clone());
@@ -250,6 +259,7 @@ impl Service {
         self.counts.uploads.fetch_add(batch.ups.len() as u64, Ordering::Relaxed);
         self.counts.downloads.fetch_add(batch.downs.len() as u64, Ordering::Relaxed);
         if let Err(lost) = self.waiter.send(batch) {
+            self.in_flight -= 1;
             self.fail_batch(lost.0, &Refusal::Lost("its waiting thread has ended".into()));
         }
     }
@@ -263,18 +273,19 @@ impl Service {
         }
     }
 
-    fn record_down(&self, recorder: &mut Recorder<'_>, down: Down) {
+    /// Records a download, or leaves it for the next submission: a staging buffer of this one comes back only after it.
+    fn record_down(&mut self, recorder: &mut Recorder<'_>, down: Down) {
         let from = down.from.clone();
-        let staging = self.downs.take(down.bytes);
-        match (from.buffer(), staging) {
-            (Ok(buffer), Ok(staging)) => recorder.down(buffer, staging, down),
-            (Err(refusal), staging) => {
-                if let Ok(staging) = staging {
-                    self.downs.give(staging, true);
-                }
-                self.fail_move(down.done, refusal);
-            }
-            (_, Err(refusal)) => self.fail_move(down.done, refusal),
+        let buffer = match from.buffer() {
+            Ok(buffer) => buffer,
+            Err(refusal) => return self.fail_move(down.done, refusal),
+        };
+        let staging =
+            if recorder.has_downloads() { self.downs.try_take(down.bytes) } else { self.downs.take(down.bytes).map(Some) };
+        match staging {
+            Ok(Some(staging)) => recorder.down(buffer, staging, down),
+            Ok(None) => self.downloads.push(down),
+            Err(refusal) => self.fail_move(down.done, refusal),
         }
     }
 
@@ -309,13 +320,16 @@ impl Service {
         }
         self.scratch = None;
         self.opened.forget(has);
-        self.scratch = Some(self.opened.buffer(bytes.next_power_of_two().max(4096), BufferUsages::STORAGE, false)?);
+        self.scratch = Some(self.opened.buffer(
+            bytes.next_power_of_two().max(4096).min(self.opened.largest),
+            BufferUsages::STORAGE,
+            false,
+        )?);
         Ok(())
     }
 
-    fn fail_move(&self, done: crate::device::Done, refusal: Refusal) {
-        let outcome = Err(refusal.into_failure("a chunk's move", &self.name));
-        done(Report { elapsed_ns: 0, since_ns: 0, worker: 0, opaque: Vec::new(), outcome });
+    fn fail_move(&self, done: Promise, refusal: Refusal) {
+        done.fail(refusal.into_failure("a chunk's move", &self.name));
     }
 
     /// Reports everything in a batch as failed.
@@ -362,8 +376,7 @@ impl Batch {
         self.ups.into_iter().for_each(|staging| ups.give(staging, false));
         for (staging, down) in self.downs {
             downs.give(staging, false);
-            let outcome = Err(refusal.clone().into_failure("a chunk's move", device));
-            (down.done)(Report { elapsed_ns: 0, since_ns: 0, worker: 0, opaque: Vec::new(), outcome });
+            down.done.fail(refusal.clone().into_failure("a chunk's move", device));
         }
     }
 }

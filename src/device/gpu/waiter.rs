@@ -40,21 +40,31 @@ impl Waiter {
             let outcome = self.wait(&batch);
             let now = Instant::now();
             // The GPU works on one submission after the other.
-            let busy_ns = now.duration_since(batch.submitted.max(last)).as_nanos() as u64;
+            let alone = now.duration_since(batch.submitted.max(last)).as_nanos() as u64;
+            let since = now.duration_since(batch.submitted).as_nanos() as u64;
             last = now;
             match outcome {
-                Ok(()) => self.report(batch, busy_ns),
-                Err(refusal) => {
-                    if let Refusal::Lost(why) = &refusal {
-                        self.opened.lose(why);
+                Ok(()) => {
+                    // A report may run into a user's code; what it had not come to report says so itself.
+                    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.report(batch, Busy { alone, since }))) {
+                        self.lose(&format!("a report panicked: {}", panic_message(&*payload)));
                     }
+                }
+                Err(refusal) => {
                     self.opened.forget(batch.kit.bytes());
                     batch.fail(&self.name, &refusal, [&self.ups, &self.downs]);
-                    // So that the service thread sees the loss even if nothing else comes.
-                    let _ = self.service.send(Message::Compiled);
+                    if let Refusal::Lost(why) = &refusal {
+                        self.lose(why);
+                    }
                 }
             }
         }
+    }
+
+    fn lose(&self, why: &str) {
+        self.opened.lose(why);
+        // So that the service thread sees it even if nothing else comes.
+        let _ = self.service.send(Message::Compiled);
     }
 
     fn wait(&self, batch: &Batch) -> Result<(), Refusal> {
@@ -77,18 +87,15 @@ impl Waiter {
         }
     }
 
-    fn report(&self, batch: Batch, busy_ns: u64) {
+    fn report(&self, batch: Batch, busy: Busy) {
         let report = if batch.reports { batch.read_report() } else { None };
         if batch.reports {
             batch.kit.report.unmap();
         }
-        let times = self.times(&batch, report.as_deref(), busy_ns);
+        let Times { parts: times, link_ns, pace_ns } = self.times(&batch, report.as_deref(), busy);
         let Batch { kit, parts, ups, downs, copied, units, real, .. } = batch;
-        let computed: u64 = times.iter().map(|t| t.0).sum();
-        let link_ns = if parts.is_empty() { busy_ns } else { busy_ns.saturating_sub(computed) };
-        let pace_ns = if downs.is_empty() && ups.is_empty() { busy_ns } else { computed };
         // First, so that the next submission need not wait for the reports.
-        let _ = self.service.send(Message::Completed(kit, real, units, pace_ns));
+        let _ = self.service.send(Message::Completed(kit, real, if pace_ns > 0 { units } else { 0.0 }, pace_ns));
         ups.into_iter().for_each(|staging| self.ups.give(staging, true));
         for (staging, down) in downs {
             let share = down.bytes as f64 / copied.max(1) as f64;
@@ -110,35 +117,66 @@ impl Waiter {
         let (elapsed_ns, fault, failed) = (tally.elapsed_ns, tally.fault, tally.failed.clone());
         drop(tally);
         let Some(end) = part.end else { return };
-        let fault = fault.and_then(|words| end.kernel.fault(&end.params, words)).map(Failure::Fault);
-        let outcome = failed.or(fault).map_or(Ok(()), Err);
+        let told = |words| match catch_unwind(AssertUnwindSafe(|| end.kernel.fault(&end.params, words))) {
+            Ok(fault) => fault.map(Failure::Fault),
+            Err(payload) => Some(Failure::Panic(panic_message(&*payload))),
+        };
+        let outcome = failed.or(fault.and_then(told)).map_or(Ok(()), Err);
         if outcome.is_ok() {
             self.counts.launches.fetch_add(1, Ordering::Relaxed);
         }
         drop(end.kernel); // before the report, as everywhere
-        (end.done)(Report { elapsed_ns, since_ns, worker: 0, opaque: Vec::new(), outcome });
+        end.done.keep(Report { elapsed_ns, since_ns, worker: 0, opaque: Vec::new(), outcome });
     }
 
-    /// For each part: how long it took, and how long ago it ended. From the GPU's clock, or shares of the submission's time.
-    fn times(&self, batch: &Batch, report: Option<&[([u32; 4], [u64; 2])]>, busy_ns: u64) -> Vec<(u64, u64)> {
+    /// How long each part took, from the GPU's clock, or by shares of the submission's time.
+    fn times(&self, batch: &Batch, report: Option<&[([u32; 4], [u64; 2])]>, busy: Busy) -> Times {
         let ticks = report.map(|all| all.iter().map(|r| r.1).collect::<Vec<_>>()).unwrap_or_default();
-        let last = ticks.iter().map(|t| t[1]).max().unwrap_or(0);
-        let sound = !ticks.is_empty() && ticks.iter().all(|t| t[0] > 0 && t[1] >= t[0]);
+        let (first, last) = (ticks.iter().map(|t| t[0]).min().unwrap_or(0), ticks.iter().map(|t| t[1]).max().unwrap_or(0));
+        let sound = first > 0 && ticks.iter().all(|t| t[1] >= t[0]);
         if let Some(tick_ns) = self.opened.tick_ns.filter(|_| sound) {
             let ns = |ticks: u64| (ticks as f64 * f64::from(tick_ns)) as u64;
-            let span: u64 = ns(last - ticks.iter().map(|t| t[0]).min().unwrap_or(0));
-            // A clock that disagrees with the host's by far is not believed.
-            if span <= busy_ns.saturating_mul(2) {
-                return ticks.iter().map(|t| (ns(t[1] - t[0]).max(1), ns(last - t[1]))).collect();
+            let span = ns(last - first);
+            // A clock that disagrees with the host's is not believed.
+            if span <= busy.since {
+                let parts = ticks.iter().map(|t| (ns(t[1] - t[0]).max(1), ns(last - t[1]))).collect();
+                return Times { parts, link_ns: busy.alone.saturating_sub(span), pace_ns: span.max(1) };
             }
         }
-        let total: f64 = batch.parts.iter().map(|p| p.predicted_ns.max(1.0)).sum();
-        let mut ended = 0.0;
-        let share = |part: &Part| part.predicted_ns.max(1.0) / total * busy_ns as f64;
-        let one = |part| {
-            ended += share(part);
-            ((share(part) as u64).max(1), (busy_ns as f64 - ended).max(0.0) as u64)
+        // A waiter that woke late sees several submissions end at once: then their times tell nothing.
+        let known = busy.alone >= busy.since / 20;
+        let busy_ns = busy.alone.max(busy.since / 20) as f64;
+        let copies = batch.copied as f64 / COPIED_PER_NS;
+        let total = copies + batch.parts.iter().map(|p| p.predicted_ns.max(1.0)).sum::<f64>();
+        let scale = busy_ns / total.max(1.0);
+        let mut left = busy_ns - copies * scale;
+        let share = |part: &Part| {
+            let ns = part.predicted_ns.max(1.0) * scale;
+            left = (left - ns).max(0.0);
+            ((ns as u64).max(1), left as u64)
         };
-        batch.parts.iter().map(one).collect()
+        let parts: Vec<_> = batch.parts.iter().map(share).collect();
+        let pace_ns = if known { parts.iter().map(|p| p.0).sum() } else { 0 };
+        Times { parts, link_ns: (copies * scale) as u64, pace_ns }
     }
+}
+
+/// Bytes that a link is taken to copy in a ns, where launches and copies of one submission are told apart by guess.
+const COPIED_PER_NS: f64 = 8.0;
+
+/// How long a submission took, in ns: since the one before it was seen to end, and since it was made.
+#[derive(Clone, Copy)]
+struct Busy {
+    alone: u64,
+    since: u64,
+}
+
+/// What a submission's time went to.
+struct Times {
+    /// Of each part: how long it took, and how long ago it ended.
+    parts: Vec<(u64, u64)>,
+    /// All copies.
+    link_ns: u64,
+    /// All launches; 0 if unknown.
+    pace_ns: u64,
 }

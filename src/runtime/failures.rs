@@ -1,0 +1,137 @@
+//! Devices that fail: what becomes of the launch, of its task, of the device.
+//!
+//! Owns: how often a task is tried, when a device counts as lost, when it is given less memory. Must not know: how work is placed anew (schedule).
+//! Invariant: a run fails for its device only if no other device can do its work.
+
+use std::collections::VecDeque;
+
+use super::driver::{Inner, State};
+use crate::device::Failure;
+use crate::error::Error;
+use crate::id::{DeviceId, GraphId, LaunchId, TaskId};
+use crate::schedule::Event;
+
+/// Times that a task is tried on devices that fail before the graph gives up.
+pub(super) const ATTEMPTS: u32 = 3;
+/// Failures of a device in a row after which it counts as lost, if others can do its work.
+const STRIKES: u32 = 3;
+/// Times that a device may run out of memory, each time with half as much in use, before it counts as lost.
+const SHORTAGES: u32 = 6;
+/// Shortages that follow each other sooner are one.
+const SHORTAGE_NS: u64 = 50_000_000;
+
+impl Inner {
+    /// Whether another device does the work of this one.
+    fn replaceable(&self, state: &State, device: DeviceId) -> bool {
+        let all = self.members.all();
+        let io = |at: usize| all[at].spec.kind == crate::device::DeviceKind::Io;
+        let other = |at: usize| at != device.index() && !state.gone.contains(&DeviceId::at(at));
+        (0..all.len()).any(|at| other(at) && io(at) == io(device.index()))
+    }
+
+    /// What a failed launch means for its run.
+    pub(super) fn failed(
+        &self,
+        state: &mut State,
+        (launch, graph, device): (LaunchId, GraphId, DeviceId),
+        (task, predicted_ns): (TaskId, Option<u64>),
+        failure: Failure,
+        events: &mut VecDeque<Event>,
+    ) -> Event {
+        let blamed = self.blame(state, device, &failure, events);
+        let Some(run) = state.runs.get_mut(&graph) else { return Event::LaunchFailed { launch } };
+        let task_name = run.graph.task_name(task);
+        let name = if predicted_ns.is_some() { task_name } else { format!("pack of {task_name}") };
+        match failure {
+            Failure::Fault(fault) => run.fail(fault.into()),
+            Failure::Panic(message) => run.fail(Error::Panicked { task: name, message }),
+            Failure::Device(error) | Failure::OutOfMemory(error) | Failure::Lost(error) => {
+                let attempts = run.attempts.entry(task).or_default();
+                *attempts += u32::from(blamed == Blame::Struck);
+                let again = match blamed {
+                    Blame::Struck => *attempts < ATTEMPTS,
+                    Blame::Lost => *attempts < 2 * ATTEMPTS,
+                    Blame::Short => true,
+                    Blame::Irreplaceable => false,
+                };
+                let spent = *attempts < 2 * ATTEMPTS;
+                if again {
+                    return Event::LaunchLost { launch };
+                }
+                // A device that others can replace must not cost the run, even if it does other tasks well.
+                if spent && blamed == Blame::Struck && self.replaceable(state, device) {
+                    self.give_up(state, device, &error, events);
+                    return Event::LaunchLost { launch };
+                }
+                if let Some(run) = state.runs.get_mut(&graph) {
+                    run.fail(error);
+                }
+            }
+        }
+        Event::LaunchFailed { launch }
+    }
+
+    /// From now on the device counts as lost.
+    fn give_up(&self, state: &mut State, device: DeviceId, error: &Error, events: &mut VecDeque<Event>) {
+        if state.gone.insert(device) {
+            let name = self.members.all()[device.index()].spec.name.clone();
+            state.warnings.push(format!("{name} is not used any more ({error}); its work goes on elsewhere"));
+            events.push_back(Event::DeviceLost { device });
+        }
+    }
+
+    /// What a failure says of its device: whether it counts as lost, or has less memory than was thought.
+    pub(super) fn blame(&self, state: &mut State, device: DeviceId, failure: &Failure, events: &mut VecDeque<Event>) -> Blame {
+        let now = self.now_ns();
+        let count = match failure {
+            Failure::Fault(_) | Failure::Panic(_) => return Blame::Struck,
+            Failure::Lost(_) => STRIKES,
+            Failure::OutOfMemory(_) => {
+                let (count, at) = state.shortages.entry(device).or_default();
+                // All that is queued meets the same shortage: it counts once.
+                if *count > 0 && now.saturating_sub(*at) < SHORTAGE_NS {
+                    return Blame::Short;
+                }
+                (*count, *at) = (*count + 1, now);
+                if *count > SHORTAGES { STRIKES } else { 0 }
+            }
+            Failure::Device(_) => {
+                let count = state.strikes.entry(device).or_default();
+                *count += 1;
+                *count
+            }
+        };
+        let over = count >= STRIKES;
+        let (Failure::Device(error) | Failure::OutOfMemory(error) | Failure::Lost(error)) = failure else {
+            return Blame::Struck;
+        };
+        if over && self.replaceable(state, device) {
+            self.give_up(state, device, error, events);
+            return Blame::Lost;
+        }
+        match failure {
+            Failure::OutOfMemory(_) if over => Blame::Irreplaceable,
+            Failure::OutOfMemory(_) => {
+                let space = self.members.all()[device.index()].spec.space;
+                let bytes = state.scheduler.used_bytes(space) / 2;
+                events.push_back(Event::MemoryLimit { space, bytes });
+                Blame::Short
+            }
+            Failure::Lost(_) => Blame::Irreplaceable,
+            _ => Blame::Struck,
+        }
+    }
+}
+
+/// What became of a device that failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// It failed once more.
+    Struck,
+    /// It counts as lost; others do its work.
+    Lost,
+    /// It is given less to keep.
+    Short,
+    /// It counts as lost, and nothing does its work.
+    Irreplaceable,
+}
