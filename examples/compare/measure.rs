@@ -117,14 +117,28 @@ impl Measured {
         self.check.is_some_and(|c| !c.passes())
     }
 
+    /// Takes in what a later sweep measured. The interval then reaches from one sweep's median to the other's at least: what lies between is
+    /// the machine's drift, which the samples of one sweep do not show.
+    pub fn add_sweep(&mut self, later: Self) {
+        if let Some(check) = later.check.filter(|c| self.check.is_none_or(|mine| c.is_worse(mine))) {
+            self.check = Some(check);
+        }
+        let medians = [self.summary, later.summary].map(|s| s.map(|s| s.median));
+        self.samples.extend(later.samples);
+        self.warm_up.extend(later.warm_up);
+        self.failed = self.failed.take().or(later.failed);
+        self.summary = if self.failed.is_none() { Summary::of(&self.samples) } else { None };
+        if let Some(summary) = &mut self.summary {
+            for median in medians.into_iter().flatten() {
+                (summary.low, summary.high) = (summary.low.min(median), summary.high.max(median));
+            }
+        }
+    }
+
     fn take(&mut self, ran: Result<Sample, String>, counts: bool) {
         match ran {
             Ok(sample) => {
-                let worse = |c: Check| {
-                    let here = sample.check;
-                    here.difference / here.tolerance > c.difference / c.tolerance || (c.passes() && !here.passes())
-                };
-                if self.check.is_none_or(worse) {
+                if self.check.is_none_or(|mine| sample.check.is_worse(mine)) {
                     self.check = Some(sample.check);
                 }
                 (self.tasks, self.gpu_tasks, self.bytes_moved) = (sample.tasks, sample.gpu_tasks, sample.bytes_moved);
@@ -191,6 +205,23 @@ pub mod tests {
     }
 
     const RULE: Rule = Rule { repeats: 8, budget_s: 100.0 };
+
+    #[test]
+    fn drift_between_sweeps_widens_the_interval() {
+        let sweep = |seconds: f64| {
+            let mut entrants = [entrant(Lane::CPU, move || Ok(sample(seconds)))];
+            measure(&mut entrants, RULE, &mut Shuffle::new(1), || 0.0).0.remove(0)
+        };
+        let mut drifting = sweep(1.0);
+        assert_eq!(drifting.summary.unwrap().spread(), 0.0);
+        let rounds = drifting.samples.len();
+        drifting.add_sweep(sweep(1.3));
+        let summary = drifting.summary.unwrap();
+        assert_eq!((summary.low, summary.high, drifting.samples.len()), (1.0, 1.3, 2 * rounds));
+        let failed = Measured { failed: Some("gone".into()), summary: None, ..sweep(1.0) };
+        drifting.add_sweep(failed);
+        assert!(drifting.summary.is_none() && drifting.failed.as_deref() == Some("gone"));
+    }
 
     #[test]
     fn rounds_interleave_in_changing_order_and_the_warm_up_does_not_count() {

@@ -22,8 +22,9 @@ const DEAD_CODE: &str = "Each run hands out its whole result, and each result is
     wrong result makes the program fail.";
 
 const STATISTICS: &str = "Median, and a distribution-free interval from order statistics (binomial, 95 %). Below 6 rounds no interval \
-    reaches 95 %; the range stands in, and compare.json states the confidence that it has. Where intervals overlap, sentences say \
-    that the two cannot be told apart.";
+    reaches 95 %; the range stands in, and compare.json states the confidence that it has. After two \
+    sweeps the interval reaches from one sweep's median to the other's at least: what drifts between them counts as uncertainty. Where \
+    intervals overlap, sentences say that the two cannot be told apart.";
 
 const FIRST_TOUCH: &str = "The input was written once, by all threads, before any clock ran. The result is new memory in every run, on \
     every device: its pages are touched first inside the clock.";
@@ -69,7 +70,7 @@ fn timing(study: &Study) -> Vec<Answer> {
     );
     let order = format!(
         "In each round every column runs once, in an order shuffled anew (seed {}), so that drift of clocks and temperature hits all \
-         alike. All columns of a row have the same number of rounds, unless one failed.",
+         alike. With 12 rounds and more, the rows are gone through twice, the second time in the other order. All columns of a row have the same number of rounds, unless one failed.",
         settings.seed
     );
     let stop = format!(

@@ -25,6 +25,9 @@ const SHARP: f64 = 1.1;
 /// Rounds of each comparison in a bisection.
 const CROSSING_REPEATS: usize = 7;
 
+/// Rounds that a sweep over all rows should have at least: fewer give no interval.
+const FEWEST: usize = 6;
+
 /// A comparison that is under way.
 pub struct Comparison<'a> {
     /// The lanes' sessions.
@@ -47,18 +50,30 @@ pub fn lock(study: &Mutex<Study>) -> MutexGuard<'_, Study> {
 }
 
 impl Comparison<'_> {
-    /// Measures all rows; `watch` is told how many are done, and which one is next.
+    /// Measures all rows, and again in the other order where there are rounds enough for two sweeps: a machine whose speed drifts shows it
+    /// then. `watch` is told how many are done, and which one is next.
     pub fn rows(&self, watch: &dyn Fn(usize, usize, &Planned)) {
         let mut shuffle = Shuffle::new(self.plan.settings.seed);
-        let total = self.plan.rows.len();
+        let (rows, repeats) = (self.plan.rows.len(), self.plan.settings.repeats);
+        let sweeps = if repeats >= 2 * FEWEST { 2 } else { 1 };
         let ticks = Ticks::now();
-        for (index, planned) in self.plan.rows.iter().enumerate() {
-            watch(index, total, planned);
+        for turn in 0..sweeps * rows {
+            let index = if turn < rows { turn } else { 2 * rows - 1 - turn };
+            let planned = self.plan.rows[index];
+            watch(turn, sweeps * rows, &planned);
             let left = self.plan.settings.budget_s - self.started.elapsed().as_secs_f64();
-            let rule = Rule { repeats: self.plan.settings.repeats, budget_s: (left / (total - index) as f64).max(0.0) };
-            let row = self.row(*planned, rule, &mut shuffle);
+            let share = (left / (sweeps * rows - turn) as f64).max(0.0);
+            let again = turn >= rows;
+            if again && (left <= 0.0 || !lock(self.study).rows[index].is_sound()) {
+                continue;
+            }
+            let row = self.row(planned, Rule { repeats: repeats.div_ceil(sweeps), budget_s: share }, &mut shuffle);
             let mut study = lock(self.study);
-            study.rows.push(row);
+            if again {
+                study.rows[index].add_sweep(row)
+            } else {
+                study.rows.push(row)
+            }
             study.total_s = self.started.elapsed().as_secs_f64();
             let since = Ticks::now().zip(ticks);
             study.machine.others_busy_cores = since.and_then(|(now, before)| now.others_since(before, system::threads()));

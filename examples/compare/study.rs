@@ -110,6 +110,17 @@ pub struct Crossed {
 }
 
 impl Row {
+    /// Whether all lanes were measured.
+    pub fn is_sound(&self) -> bool {
+        self.skipped.is_none() && self.lanes.iter().all(|m| m.failed.is_none())
+    }
+
+    /// Takes in what a later sweep measured.
+    pub fn add_sweep(&mut self, later: Self) {
+        self.lanes.iter_mut().zip(later.lanes).for_each(|(mine, later)| mine.add_sweep(later));
+        self.stopped = later.stopped.or(self.stopped);
+    }
+
     /// What a lane did.
     pub fn lane(&self, lane: Lane) -> Option<&Measured> {
         self.lanes.iter().find(|m| m.lane == lane)

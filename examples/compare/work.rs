@@ -246,6 +246,11 @@ pub struct Check {
 }
 
 impl Check {
+    /// Whether it is farther from the reference than `other`, each by its tolerance.
+    pub fn is_worse(&self, other: Self) -> bool {
+        self.difference / self.tolerance > other.difference / other.tolerance || (other.passes() && !self.passes())
+    }
+
     /// Whether it is near enough. NaN is not.
     pub fn passes(&self) -> bool {
         self.difference <= self.tolerance
