@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fearless_simd::{Level, Simd, SimdFloat, dispatch};
+use fearless_simd::{Level, Simd, SimdBase, SimdFloat, dispatch};
 use rayon::ThreadPool;
 use serde::{Deserialize, Serialize};
 
@@ -177,8 +177,8 @@ fn spawns_per_second(pool: &ThreadPool) -> f64 {
 
 /// A thread's two buffers.
 struct Pair {
-    from: Vec<u64>,
-    to: Vec<u64>,
+    from: Vec<f64>,
+    to: Vec<f64>,
 }
 
 impl Pair {
@@ -199,15 +199,19 @@ impl Pair {
     }
 }
 
+/// The sum of all numbers, in eight vectors at a time. (Lanes of an array would be left to the compiler, which on some CPUs keeps them in
+/// memory, so that it would be timed instead.)
 #[inline(always)] // So that the target features of `dispatch!` hold here.
-fn sum<S: Simd>(_: S, data: &[u64]) -> u64 {
-    let mut sums = [0u64; 32];
-    for chunk in data.chunks_exact(32) {
-        for (sum, value) in sums.iter_mut().zip(chunk) {
-            *sum = sum.wrapping_add(*value);
+fn sum<S: Simd>(simd: S, data: &[f64]) -> f64 {
+    let lanes = S::f64s::LEN;
+    let mut sums = [S::f64s::splat(simd, 0.0); 8];
+    for chunk in data.chunks_exact(8 * lanes) {
+        for (k, sum) in sums.iter_mut().enumerate() {
+            *sum += S::f64s::from_slice(simd, &chunk[k * lanes..][..lanes]);
         }
     }
-    sums.iter().fold(0, |a, b| a.wrapping_add(*b))
+    let all = sums.into_iter().reduce(|a, b| a + b);
+    all.map_or(0.0, |all| all.as_slice().iter().sum())
 }
 
 /// The buffers of all threads, each touched first by its own thread, so that they lie in its memory.
@@ -222,9 +226,9 @@ impl<'p> Memory<'p> {
         let threads = pool.current_num_threads();
         let wanted = BEYOND_OWN_CACHES.max(BEYOND_CACHES / threads);
         let allowed = usize::try_from(most_bytes / threads as u64).unwrap_or(usize::MAX);
-        // Two buffers of u64, each at least one cache line.
+        // Two buffers of f64, each at least one cache line.
         let len = (wanted.min(allowed) / 16).max(64);
-        let pairs = pool.broadcast(|_| Mutex::new(Pair { from: vec![1; len], to: vec![2; len] }));
+        let pairs = pool.broadcast(|_| Mutex::new(Pair { from: vec![1.0; len], to: vec![2.0; len] }));
         Self { pool, pairs, bytes: (threads * len * 16) as u64 }
     }
 
