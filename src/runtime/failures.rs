@@ -54,12 +54,12 @@ impl Inner {
                     Blame::Short => true,
                     Blame::Irreplaceable => false,
                 };
-                let spent = *attempts < 2 * ATTEMPTS;
+                let tries_left = *attempts < 2 * ATTEMPTS;
                 if again {
                     return Event::LaunchLost { launch };
                 }
                 // A device that others can replace must not cost the run, even if it does other tasks well.
-                if spent && blamed == Blame::Struck && self.replaceable(state, device) {
+                if tries_left && blamed == Blame::Struck && self.replaceable(state, device) {
                     self.give_up(state, device, &error, events);
                     return Event::LaunchLost { launch };
                 }

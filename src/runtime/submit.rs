@@ -95,7 +95,8 @@ impl Session {
         if waits && !self.0.discovery.wait(PATIENCE) {
             (self.0.warn)("the GPUs of this machine have not answered; going on without them");
         }
-        if calibrates || waits {
+        let joined = self.0.members.all().len() > priced.estimates.len();
+        if calibrates || joined {
             priced = self.price(plan);
             predicted_ns = self.predict_ns(plan, &priced);
         }
