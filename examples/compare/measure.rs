@@ -1,14 +1,16 @@
 //! One row: several entrants do the same work, in rounds, each round in a new order.
 //!
-//! Owns: warm-up, interleaving, what becomes of an entrant that fails. Must not know: devices, workloads, the real clock (samples bring
-//! their own time). Invariant: every entrant that does not fail has the same number of samples, taken in the same rounds.
+//! Owns: warm-up, interleaving, what becomes of an entrant that fails, how sweeps add up. Must not know: devices, workloads, the real
+//! clock (samples bring their own time). Invariant: every entrant that does not fail has the same number of samples, taken in the same
+//! rounds of the same sweeps.
 
 use serde::Serialize;
 
 use crate::stats::{Rule, Shuffle, Stopped, Summary};
 use crate::work::Check;
 
-/// Rounds before the ones that count: caches and pools are filled, shaders compiled, predictions learned.
+/// Rounds before the ones that count, in a row's first sweep: caches and pools are filled, shaders compiled, predictions learned. Later
+/// sweeps need one.
 pub const WARM_UP: usize = 2;
 
 /// One run of one entrant.
@@ -74,10 +76,12 @@ pub struct Measured {
     /// Who.
     #[serde(flatten)]
     pub lane: Lane,
-    /// Median and interval; absent if it failed.
+    /// Median and interval, of the sweeps' medians (of the samples, if there was one sweep); absent if it failed.
     pub summary: Option<Summary>,
     /// Seconds of each run that counts, in the order of the rounds.
     pub samples: Vec<f64>,
+    /// How many of the samples each sweep has.
+    pub sweeps: Vec<usize>,
     /// Seconds of each warm-up run, which do not count.
     pub warm_up: Vec<f64>,
     /// The worst result of all runs, warm-up included.
@@ -98,6 +102,7 @@ impl Measured {
             lane,
             summary: None,
             samples: Vec::new(),
+            sweeps: Vec::new(),
             warm_up: Vec::new(),
             check: None,
             tasks: 0,
@@ -117,22 +122,30 @@ impl Measured {
         self.check.is_some_and(|c| !c.passes())
     }
 
-    /// Takes in what a later sweep measured. The interval then reaches from one sweep's median to the other's at least: what lies between is
-    /// the machine's drift, which the samples of one sweep do not show.
+    /// Takes in what a later sweep measured.
     pub fn add_sweep(&mut self, later: Self) {
         if let Some(check) = later.check.filter(|c| self.check.is_none_or(|mine| c.is_worse(mine))) {
             self.check = Some(check);
         }
-        let medians = [self.summary, later.summary].map(|s| s.map(|s| s.median));
         self.samples.extend(later.samples);
+        self.sweeps.extend(later.sweeps);
         self.warm_up.extend(later.warm_up);
         self.failed = self.failed.take().or(later.failed);
-        self.summary = if self.failed.is_none() { Summary::of(&self.samples) } else { None };
-        if let Some(summary) = &mut self.summary {
-            for median in medians.into_iter().flatten() {
-                (summary.low, summary.high) = (summary.low.min(median), summary.high.max(median));
-            }
+        self.summarize();
+    }
+
+    /// How many times as long this took as `other`, paired by rounds: what disturbs the machine for a while disturbs both. `None` if one
+    /// failed.
+    pub fn times(&self, other: &Self) -> Option<Summary> {
+        if self.summary.is_none() || other.summary.is_none() {
+            return None;
         }
+        let ratios: Vec<f64> = self.samples.iter().zip(&other.samples).map(|(mine, other)| mine / other).collect();
+        Summary::of_sweeps(&ratios, &self.sweeps)
+    }
+
+    fn summarize(&mut self) {
+        self.summary = if self.failed.is_none() { Summary::of_sweeps(&self.samples, &self.sweeps) } else { None };
     }
 
     fn take(&mut self, ran: Result<Sample, String>, counts: bool) {
@@ -150,10 +163,11 @@ impl Measured {
     }
 }
 
-/// Runs the rounds. An entrant that fails is out; the others go on. `elapsed_s` tells the seconds since the row began.
+/// Runs the rounds of a sweep, after `warm_up` ones that do not count. An entrant that fails is out; the others go on. `elapsed_s` tells the
+/// seconds since the row began.
 pub fn measure(
     entrants: &mut [Entrant<'_>],
-    rule: Rule,
+    (rule, warm_up): (Rule, usize),
     shuffle: &mut Shuffle,
     mut elapsed_s: impl FnMut() -> f64,
 ) -> (Vec<Measured>, Stopped) {
@@ -166,7 +180,7 @@ pub fn measure(
             }
         }
     };
-    for number in 0..WARM_UP {
+    for number in 0..warm_up {
         // A second warm-up that takes the row's whole time would leave nothing to measure with.
         if number == 0 || elapsed_s() < 0.3 * rule.budget_s {
             round(&mut all, false);
@@ -183,7 +197,8 @@ pub fn measure(
         round(&mut all, true);
     };
     for measured in &mut all {
-        measured.summary = if measured.failed.is_none() { Summary::of(&measured.samples) } else { None };
+        measured.sweeps = vec![measured.samples.len()];
+        measured.summarize();
     }
     (all, stopped)
 }
@@ -204,23 +219,30 @@ pub mod tests {
         Entrant { lane, run: Box::new(run) }
     }
 
-    const RULE: Rule = Rule { repeats: 8, budget_s: 100.0 };
+    const RULE: (Rule, usize) = (Rule { repeats: 8, budget_s: 100.0 }, WARM_UP);
 
+    /// A machine that becomes slower from sweep to sweep: the interval of a time shows it, that of a ratio need not.
     #[test]
-    fn drift_between_sweeps_widens_the_interval() {
+    fn drift_widens_the_intervals_of_times_but_not_of_ratios() {
         let sweep = |seconds: f64| {
-            let mut entrants = [entrant(Lane::CPU, move || Ok(sample(seconds)))];
-            measure(&mut entrants, RULE, &mut Shuffle::new(1), || 0.0).0.remove(0)
+            let twice = entrant(Lane::ONE, move || Ok(sample(2.0 * seconds)));
+            let mut entrants = [entrant(Lane::CPU, move || Ok(sample(seconds))), twice];
+            measure(&mut entrants, RULE, &mut Shuffle::new(1), || 0.0).0
         };
-        let mut drifting = sweep(1.0);
-        assert_eq!(drifting.summary.unwrap().spread(), 0.0);
-        let rounds = drifting.samples.len();
-        drifting.add_sweep(sweep(1.3));
-        let summary = drifting.summary.unwrap();
-        assert_eq!((summary.low, summary.high, drifting.samples.len()), (1.0, 1.3, 2 * rounds));
-        let failed = Measured { failed: Some("gone".into()), summary: None, ..sweep(1.0) };
-        drifting.add_sweep(failed);
-        assert!(drifting.summary.is_none() && drifting.failed.as_deref() == Some("gone"));
+        let mut rows = sweep(1.0);
+        let (rounds, alone) = (rows[0].samples.len(), rows[0].summary.unwrap());
+        assert_eq!((alone.n, alone.spread()), (rounds, 0.0), "of one sweep the samples count");
+        for seconds in [1.3, 1.1, 1.5, 1.2, 1.4] {
+            rows.iter_mut().zip(sweep(seconds)).for_each(|(row, later)| row.add_sweep(later));
+        }
+        let times = rows[0].summary.unwrap();
+        assert_eq!((times.n, times.low, times.median, times.high), (6, 1.0, 1.25, 1.5), "of several the sweeps' medians");
+        assert_eq!((rows[0].samples.len(), &rows[0].sweeps), (6 * rounds, &vec![rounds; 6]));
+        let ratio = rows[1].times(&rows[0]).unwrap();
+        assert_eq!((ratio.n, ratio.low, ratio.high, ratio.below(1.0)), (6, 2.0, 2.0, Some(false)));
+        let failed = Measured { failed: Some("gone".into()), summary: None, ..sweep(1.0).remove(0) };
+        rows[0].add_sweep(failed);
+        assert!(rows[0].summary.is_none() && rows[0].failed.as_deref() == Some("gone") && rows[1].times(&rows[0]).is_none());
     }
 
     #[test]

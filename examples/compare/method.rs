@@ -21,10 +21,12 @@ const DEAD_CODE: &str = "Each run hands out its whole result, and each result is
     warm-up included: bit for bit where no GPU took part, else within the tolerance that compare.json states beside the difference. A \
     wrong result makes the program fail.";
 
-const STATISTICS: &str = "Median, and a distribution-free interval from order statistics (binomial, 95 %). Below 6 rounds no interval \
-    reaches 95 %; the range stands in, and compare.json states the confidence that it has. After two \
-    sweeps the interval reaches from one sweep's median to the other's at least: what drifts between them counts as uncertainty. Where \
-    intervals overlap, sentences say that the two cannot be told apart.";
+const STATISTICS: &str = "A machine has phases of seconds and longer in which everything is slower, so samples taken one after another \
+    say less than their number. What counts is one value per sweep, the median of its rounds: a time is the median of these values, and its \
+    interval is distribution-free, from order statistics (binomial, 95 %). Below 6 sweeps no interval reaches 95 %; the range stands in, \
+    and compare.json states the confidence that it has. A repetition of the whole run should find times within these intervals, if the machine \
+    is left as it is. Two columns are compared by the ratio of their times in the same rounds, which such phases leave alone, \
+    with an interval of the same kind; where it holds 1, sentences say that the two cannot be told apart.";
 
 const FIRST_TOUCH: &str = "The input was written once, by all threads, before any clock ran. The result is new memory in every run, on \
     every device: its pages are touched first inside the clock.";
@@ -64,20 +66,21 @@ type Answer = (&'static str, String);
 fn timing(study: &Study) -> Vec<Answer> {
     let settings = &study.settings;
     let warm_up = format!(
-        "The reference run and up to {WARM_UP} rounds are discarded (compare.json keeps the rounds' times as `warm_up`): threads are \
+        "In each sweep a row's reference run and the rounds after it ({WARM_UP} at first, then one) are discarded (compare.json keeps the rounds' times as `warm_up`): threads are \
          started, caches warm, shaders compiled, predictions learned, for every column alike. And each run that counts follows at once \
          on one of the same column that does not, so that all find threads awake and clocks up."
     );
     let order = format!(
         "In each round every column runs once, in an order shuffled anew (seed {}), so that drift of clocks and temperature hits all \
-         alike. With 12 rounds and more, the rows are gone through twice, the second time in the other order. All columns of a row have the same number of rounds, unless one failed.",
-        settings.seed
+         alike. All rows are gone through {} times, there and back, each time with a part of the rounds. All columns of a row have the same \
+         number of rounds, unless one failed.",
+        settings.seed, settings.sweeps
     );
     let stop = format!(
-        "When every column's interval is narrower than {:.0} % of its median, after {} rounds, or when the row's share of {} is spent. No \
-         sample is thrown away; all are in compare.json.",
+        "A row's turn in a sweep ends when every column's samples have an interval narrower than {:.0} % of their median, after {} rounds, \
+         or when its share of {} is spent. No sample is thrown away; all are in compare.json.",
         100.0 * NARROW,
-        settings.repeats,
+        settings.repeats / settings.sweeps.max(1),
         seconds(settings.budget_s)
     );
     vec![

@@ -20,7 +20,7 @@ pub fn markdown(study: &Study, pictures: &[&str]) -> String {
     page += "\n## Times\n\n";
     let (table, notes) = tables::results(study);
     page += &table.markdown();
-    page += "\nMedians; ± is half the interval that holds the true median with 95 % confidence (below 6 rounds: half the range). \
+    page += "\nMedians; ± is half the interval that holds the true median with 95 % confidence (below 6 sweeps: half the range). \
              Bold: the least of its row, and what cannot be told apart from it. Of two values the first is cold, the second resident.\n";
     notes.iter().enumerate().for_each(|(i, note)| page += &format!("\n[{}] {note}", i + 1));
     page += if notes.is_empty() { "\n" } else { "\n\n" };
@@ -49,8 +49,8 @@ fn crossings(study: &Study) -> String {
     };
     let table = Table { heading, names: 6, rows: study.crossings.iter().map(row).collect() };
     format!(
-        "## Crossovers\n\n{}\nTo win is to have an interval below the other's; sizes at which the two overlap are left out (table's sizes) or \
-         decided by medians (bisection, save its largest size). A crossover supposes that who is faster changes at most once as sizes grow; where it changes more often, \
+        "## Crossovers\n\n{}\nTo win is to have a ratio of times whose interval is below 1; sizes at which it holds 1 are left out (table's sizes) or \
+         decided by its median (bisection, save its largest size). A crossover supposes that who is faster changes at most once as sizes grow; where it changes more often, \
          the last change (table's sizes) or one of them (bisection) is told.\n\n",
         table.markdown()
     )

@@ -5,7 +5,7 @@
 
 use chunkwise::shape::DType;
 
-use crate::stats::{CONFIDENCE, NARROW};
+use crate::stats::{CONFIDENCE, NARROW, SWEEPS};
 use crate::study::Settings;
 use crate::work::Workload;
 
@@ -109,9 +109,11 @@ impl Plan {
                 rows.extend(sizes.iter().map(|&n| Planned { workload, dtype, n }));
             }
         }
+        let repeats = wishes.repeats.unwrap_or(if wishes.quick { 24 } else { 96 });
         let settings = Settings {
             quick: wishes.quick,
-            repeats: wishes.repeats.unwrap_or(if wishes.quick { 25 } else { 100 }),
+            repeats,
+            sweeps: SWEEPS.min(repeats),
             budget_s: wishes.budget_s.unwrap_or(if wishes.quick { 40.0 } else { 600.0 }),
             seed: wishes.seed,
             narrow: NARROW,

@@ -12,10 +12,10 @@ use chunkwise::{Bytes, Error};
 use crate::common::TemporaryFolder;
 use crate::lanes::Lanes;
 use crate::machine::Ticks;
-use crate::measure::{Lane, measure};
+use crate::measure::{Lane, WARM_UP, measure};
 use crate::plan::{Plan, Planned};
 use crate::roofline::Roofline;
-use crate::stats::{Crossing, Rule, Shuffle, Summary};
+use crate::stats::{Crossing, Rule, Shuffle};
 use crate::study::{Crossed, Row, Study};
 use crate::work::{Job, Reference, Workload};
 
@@ -24,9 +24,6 @@ const SHARP: f64 = 1.1;
 
 /// Rounds of each comparison in a bisection.
 const CROSSING_REPEATS: usize = 7;
-
-/// Rounds that a sweep over all rows should have at least: fewer give no interval.
-const FEWEST: usize = 6;
 
 /// A comparison that is under way.
 pub struct Comparison<'a> {
@@ -50,24 +47,26 @@ pub fn lock(study: &Mutex<Study>) -> MutexGuard<'_, Study> {
 }
 
 impl Comparison<'_> {
-    /// Measures all rows, and again in the other order where there are rounds enough for two sweeps: a machine whose speed drifts shows it
-    /// then. `watch` is told how many are done, and which one is next.
+    /// Measures all rows in several sweeps, there and back, so that the rounds of a row are spread over the whole time: a machine whose
+    /// speed drifts shows it then. `watch` is told how many turns are done, and which row is next.
     pub fn rows(&self, watch: &dyn Fn(usize, usize, &Planned)) {
         let mut shuffle = Shuffle::new(self.plan.settings.seed);
         let (rows, repeats) = (self.plan.rows.len(), self.plan.settings.repeats);
-        let sweeps = if repeats >= 2 * FEWEST { 2 } else { 1 };
+        let sweeps = self.plan.settings.sweeps;
         let ticks = Ticks::now();
         for turn in 0..sweeps * rows {
-            let index = if turn < rows { turn } else { 2 * rows - 1 - turn };
+            let (sweep, at) = (turn / rows, turn % rows);
+            let index = if sweep % 2 == 0 { at } else { rows - 1 - at };
             let planned = self.plan.rows[index];
             watch(turn, sweeps * rows, &planned);
             let left = self.plan.settings.budget_s - self.started.elapsed().as_secs_f64();
             let share = (left / (sweeps * rows - turn) as f64).max(0.0);
-            let again = turn >= rows;
+            let again = sweep > 0;
             if again && (left <= 0.0 || !lock(self.study).rows[index].is_sound()) {
                 continue;
             }
-            let row = self.row(planned, Rule { repeats: repeats.div_ceil(sweeps), budget_s: share }, &mut shuffle);
+            let rule = Rule { repeats: repeats / sweeps, budget_s: share };
+            let row = self.row(planned, (rule, if again { 1 } else { WARM_UP }), &mut shuffle);
             let mut study = lock(self.study);
             if again {
                 study.rows[index].add_sweep(row)
@@ -80,7 +79,7 @@ impl Comparison<'_> {
         }
     }
 
-    fn row(&self, planned: Planned, rule: Rule, shuffle: &mut Shuffle) -> Row {
+    fn row(&self, planned: Planned, rule: (Rule, usize), shuffle: &mut Shuffle) -> Row {
         let Planned { workload, dtype, n } = planned;
         let (input, result) = workload.bytes(dtype, n);
         let (bytes, lanes) = (input + result, Vec::new());
@@ -208,12 +207,12 @@ impl Comparison<'_> {
             let (job, twin, reference) = self.job(Planned { n, ..from }).map_err(Some)?;
             let mut entrants = self.lanes.entrants(&[challenger, against], (&job, twin.as_ref().unwrap_or(&job)), &reference);
             let start = Instant::now();
-            let (measured, _) = measure(&mut entrants, rule, shuffle, || start.elapsed().as_secs_f64());
-            let summary = |index: usize| measured[index].summary.ok_or(None);
-            let (a, b): (Summary, Summary) = (summary(0)?, summary(1)?);
-            runs.push((n, a.median, b.median));
+            let (measured, _) = measure(&mut entrants, (rule, WARM_UP), shuffle, || start.elapsed().as_secs_f64());
+            let [mine, other] = &measured[..] else { return Err(None) };
+            let times = mine.times(other).ok_or(None)?;
+            runs.extend(mine.median().zip(other.median()).map(|(mine, other)| (n, mine, other)));
             // At the far end only a clear win counts; between the ends a side must be taken.
-            Ok(a.below(&b).unwrap_or(n != high && a.median < b.median))
+            Ok(times.below(1.0).unwrap_or(n != high && times.median < 1.0))
         };
         let crossing = Crossing::bisect(from.n, high, SHARP, faster).ok()?;
         let Planned { workload, dtype, .. } = from;

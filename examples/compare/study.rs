@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use crate::machine::Machine;
 use crate::measure::{Lane, Measured, State};
-use crate::stats::{Crossing, Stopped};
+use crate::stats::{Crossing, Stopped, Summary};
 use crate::work::Workload;
 
 /// The schema's name and version; the number rises when a field changes its meaning or goes.
-pub const SCHEMA: &str = "chunkwise-compare/1";
+pub const SCHEMA: &str = "chunkwise-compare/2";
 
 /// A comparison.
 #[derive(Debug, Serialize)]
@@ -52,8 +52,10 @@ pub struct Study {
 pub struct Settings {
     /// Whether `--quick` was given.
     pub quick: bool,
-    /// Most rounds of a row.
+    /// Most rounds of a row, in all sweeps.
     pub repeats: usize,
+    /// Sweeps over all rows.
+    pub sweeps: usize,
     /// Seconds for all rows.
     pub budget_s: f64,
     /// Seed of input and order.
@@ -131,12 +133,16 @@ impl Row {
         self.lane(lane)?.median()
     }
 
+    /// How many times as long one lane took as another, paired by rounds.
+    pub fn times(&self, lane: Lane, other: Lane) -> Option<Summary> {
+        self.lane(lane)?.times(self.lane(other)?)
+    }
+
     /// How far automatic placement is above the better of CPU-only and GPU-only, as a share.
     pub fn auto_over_best(&self, state: State) -> Option<f64> {
         let (auto, gpu) = if state == State::Cold { (Lane::AUTO_COLD, Lane::GPU_COLD) } else { (Lane::AUTO, Lane::GPU) };
-        let cpu = self.median(Lane::CPU)?;
-        let best = self.median(gpu).map_or(cpu, |gpu| gpu.min(cpu));
-        Some(self.median(auto)? / best - 1.0)
+        let gpu_is_best = self.times(gpu, Lane::CPU).is_some_and(|times| times.median < 1.0);
+        Some(self.times(auto, if gpu_is_best { gpu } else { Lane::CPU })?.median - 1.0)
     }
 }
 
@@ -184,7 +190,7 @@ impl Study {
         found.or_else(|| {
             let rows = self.rows_of(workload, dtype);
             // Sizes at which the two cannot be told apart say nothing.
-            let won = |r: &&Row| Some((r.n, r.lane(challenger)?.summary?.below(&r.lane(against)?.summary?)?));
+            let won = |r: &&Row| Some((r.n, r.times(challenger, against)?.below(1.0)?));
             Crossing::of_rows(&rows.iter().filter_map(won).collect::<Vec<_>>())
         })
     }

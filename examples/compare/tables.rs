@@ -59,10 +59,12 @@ fn lane_cell(row: &Row, lane: Lane, notes: &mut Vec<String>) -> Cell {
 
 /// Whether this is the least of several, or cannot be told apart from it.
 fn is_best(row: &Row, measured: &Measured) -> bool {
-    let all = || row.lanes.iter().filter_map(|m| m.summary);
-    let least = all().min_by(|a, b| a.median.total_cmp(&b.median));
-    let own = measured.summary.zip(least);
-    all().count() > 1 && own.is_some_and(|(own, least)| own.median <= least.median || own.below(&least).is_none())
+    let mut all: Vec<(f64, &Measured)> = row.lanes.iter().filter_map(|m| Some((m.median()?, m))).collect();
+    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let least = all.first().filter(|_| all.len() > 1);
+    least.is_some_and(|(_, least)| {
+        measured.lane == least.lane || measured.times(least).is_some_and(|t| t.below(1.0) != Some(false))
+    })
 }
 
 fn gpu_cells(study: &Study, row: &Row, first: bool) -> Vec<Cell> {
@@ -90,8 +92,9 @@ fn crossover(study: &Study, workload: Workload, dtype: DType) -> String {
 }
 
 fn cpu_cells(row: &Row) -> Vec<Cell> {
-    let ratio = |a: Option<f64>, b: Option<f64>| Some(format!("{}x", factor(a? / b?)));
-    let cpu = row.median(Lane::CPU);
+    let times = |value: f64| format!("{}x", factor(value));
+    let bounded = row.median(Lane::CPU).zip(row.bound_s).map(|(cpu, bound)| cpu / bound);
     let or_dash = |text: Option<String>| Cell::from(text.unwrap_or_else(|| "-".into()));
-    vec![or_dash(ratio(row.median(Lane::ONE), cpu)), or_dash(row.bound_s.map(time)), or_dash(ratio(cpu, row.bound_s))]
+    let speed_up = row.times(Lane::ONE, Lane::CPU).map(|t| t.median);
+    vec![or_dash(speed_up.map(times)), or_dash(row.bound_s.map(time)), or_dash(bounded.map(times))]
 }

@@ -7,7 +7,7 @@ use chunkwise::shape::DType;
 
 use crate::common::rate;
 use crate::measure::{Lane, State};
-use crate::stats::Crossing;
+use crate::stats::{CONFIDENCE, Crossing, SWEEPS};
 use crate::study::{Row, Study};
 use crate::work::Workload;
 
@@ -61,12 +61,15 @@ fn gpu_clause(study: &Study, workload: Workload, dtype: DType) -> String {
 fn against_cpu(row: &Row) -> String {
     let (Some(gpu), Some(cpu)) = (row.median(Lane::GPU), row.median(Lane::CPU)) else { return String::new() };
     let sizes = format!("at {n} x {n}", n = row.n);
-    let summaries = row.lane(Lane::GPU).and_then(|m| m.summary).zip(row.lane(Lane::CPU).and_then(|m| m.summary));
-    if summaries.is_some_and(|(gpu, cpu)| gpu.below(&cpu).is_none()) {
+    let Some(ratio) = row.times(Lane::GPU, Lane::CPU) else { return String::new() };
+    if ratio.below(1.0).is_none() {
         return format!("{sizes} it and the CPU ({}, {}) cannot be told apart", time(gpu), time(cpu));
     }
+    if alike(ratio.median) {
+        return format!("{sizes} it is as fast as the CPU to within 5 % ({}, {})", time(gpu), time(cpu));
+    }
     let times = format!("{} against {}", time(gpu), time(cpu));
-    format!("{sizes} it takes {} times as long as the CPU ({times}) with the data already there", factor(gpu / cpu))
+    format!("{sizes} it takes {} times as long as the CPU ({times}) with the data already there", factor(ratio.median))
 }
 
 /// Where a challenger wins, in words that follow "pays off".
@@ -100,19 +103,20 @@ fn cpu_clause(study: &Study, workload: Workload, dtype: DType) -> String {
     });
     let at = format!("at {n} x {n}", n = row.n);
     let told = format!("({}{bound}{})", time(cpu), beside_memory(study, row, cpu));
-    let both = row.lane(Lane::ONE).and_then(|m| m.summary).zip(row.lane(Lane::CPU).and_then(|m| m.summary));
-    match both {
-        None => format!("the CPU's {threads} threads take {} {at}{bound}{}", time(cpu), beside_memory(study, row, cpu)),
-        Some((one, all)) if all.below(&one).is_none() => {
-            format!("{threads} threads and one cannot be told apart {at} {told}")
-        }
-        Some((one, all)) if one.median < all.median => {
-            format!("{threads} threads take {} times as long as one {at} {told}", factor(all.median / one.median))
-        }
-        Some((one, all)) => {
-            format!("{threads} threads are {} times as fast as one {at} {told}", factor(one.median / all.median))
-        }
+    let Some(gain) = row.times(Lane::ONE, Lane::CPU) else {
+        return format!("the CPU's {threads} threads take {} {at}{bound}{}", time(cpu), beside_memory(study, row, cpu));
+    };
+    match gain.below(1.0) {
+        None => format!("{threads} threads and one cannot be told apart {at} {told}"),
+        Some(_) if alike(gain.median) => format!("{threads} threads are as fast as one to within 5 % {at} {told}"),
+        Some(true) => format!("{threads} threads take {} times as long as one {at} {told}", factor(1.0 / gain.median)),
+        Some(false) => format!("{threads} threads are {} times as fast as one {at} {told}", factor(gain.median)),
     }
+}
+
+/// Whether a ratio that is surely not 1 is so near to it that nobody should care.
+fn alike(ratio: f64) -> bool {
+    (ratio - 1.0).abs() < 0.05
 }
 
 /// For a file: how it compares with the same numbers in memory.
@@ -218,13 +222,15 @@ pub fn head(study: &Study) -> Vec<String> {
     }
     let rounds = study.rows.iter().flat_map(|r| &r.lanes).map(|l| l.samples.len());
     let (least, most) = (rounds.clone().min().unwrap_or(0), rounds.max().unwrap_or(0));
+    let sweeps =
+        if study.settings.sweeps > 1 { format!(" in {} sweeps over all", study.settings.sweeps) } else { String::new() };
     lines.push(format!(
-        "  {} rows, {least} to {most} rounds each after warm-up, in shuffled order; {:.0} s in all",
+        "  {} rows{sweeps}, {least} to {most} rounds each after warm-up, in shuffled order; {:.0} s in all",
         study.rows.len(),
         study.total_s
     ));
     lines.push(
-        "  times are medians; ± is half the interval that holds the median with 95 % confidence (below 6 rounds: the range)"
+        "  times are medians; ± is half the interval that holds the median with 95 % confidence (below 6 sweeps: the range)"
             .into(),
     );
     lines
@@ -248,9 +254,15 @@ pub fn warnings(study: &Study) -> Vec<String> {
     if let Some(others) = study.machine.others_busy_cores.filter(|others| *others > 0.05 * cores as f64) {
         all.push(format!("Other programs kept {others:.1} of {cores} cores busy meanwhile: times are too long, and threads seem to gain less."));
     }
-    let once = study.rows.iter().filter(|r| r.lanes.iter().any(|l| !l.samples.is_empty() && l.samples.len() < 6)).count();
-    if once > 0 {
-        all.push(format!("{once} of {} rows have fewer than 6 rounds: --budget gives them more time.", study.rows.len()));
+    let few = |row: &&Row| row.lanes.iter().any(|l| l.summary.is_some_and(|s| s.confidence < CONFIDENCE));
+    let few = study.rows.iter().filter(few).count();
+    if few > 0 {
+        let more =
+            if study.settings.sweeps < SWEEPS { format!("--repeats {SWEEPS} or more") } else { "a larger --budget".to_owned() };
+        all.push(format!(
+            "{few} of {} rows have fewer than {SWEEPS} sweeps, which give no 95 % interval: {more} does.",
+            study.rows.len()
+        ));
     }
     all.extend(study.differences.iter().map(|d| format!("WRONG RESULT: {d}")));
     all

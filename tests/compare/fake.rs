@@ -10,7 +10,7 @@ use chunkwise::shape::DType;
 use chunkwise::{Error, Placement, Session};
 
 use crate::machine::{Adapter, Machine};
-use crate::measure::{Entrant, Lane, Sample, measure};
+use crate::measure::{Entrant, Lane, Sample, WARM_UP, measure};
 use crate::plan::{Plan, Wishes};
 use crate::stats::{Rule, Shuffle};
 use crate::study::{Row, SCHEMA, Study};
@@ -97,9 +97,9 @@ pub fn empty(lanes: &[Lane], machine: Machine) -> Study {
 
 /// A row whose lanes take the seconds that `seconds` says, with a jitter of 1 %.
 pub fn row((workload, dtype, n): (Workload, DType, usize), lanes: &[Lane], seconds: impl Fn(Lane) -> f64) -> Row {
-    let entrant = |&lane: &Lane| {
+    let entrant = |(index, &lane): (usize, &Lane)| {
         let typical = seconds(lane);
-        let mut runs = 0;
+        let mut runs = 3 * index as u32; // each lane has a jitter of its own
         let run = move || {
             runs += 1;
             let check = Check { difference: 0.0, tolerance: 1e-5, measure: "fake" };
@@ -114,8 +114,8 @@ pub fn row((workload, dtype, n): (Workload, DType, usize), lanes: &[Lane], secon
         };
         Entrant { lane, run: Box::new(run) }
     };
-    let mut entrants: Vec<Entrant<'_>> = lanes.iter().map(entrant).collect();
-    let (lanes, stopped) = measure(&mut entrants, Rule { repeats: 9, budget_s: 9.0 }, &mut Shuffle::new(1), || 0.0);
+    let mut entrants: Vec<Entrant<'_>> = lanes.iter().enumerate().map(entrant).collect();
+    let (lanes, stopped) = measure(&mut entrants, (Rule { repeats: 9, budget_s: 9.0 }, WARM_UP), &mut Shuffle::new(1), || 0.0);
     let (input, result) = workload.bytes(dtype, n);
     let bound_s = Some(lanes.iter().filter_map(|m| m.median()).fold(f64::INFINITY, f64::min) / 3.0);
     let (bytes, flops) = (input + result, Some(1e9));

@@ -32,7 +32,7 @@ fn a_small_run_gives_table_sentences_report_page_and_pictures() {
     has(&page, &["# Chunkwise", "## Times", "| matvec | f32 |", "## Machine", "## Method", "First touch?", "Dead code?"]);
     has(&page, &["](compare.png)", "](cholesky.png)"]);
     let json = report(&folder, "r");
-    assert_eq!((&json["schema"], &json["interrupted"]), (&"chunkwise-compare/1".into(), &false.into()));
+    assert_eq!((&json["schema"], &json["interrupted"]), (&"chunkwise-compare/2".into(), &false.into()));
     assert_eq!(json["wrote"].as_array().unwrap().len(), files);
     let rows = json["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 20);
