@@ -2,7 +2,7 @@
 
 mod common;
 
-use chunkwise::cost::{Calibration, Rates};
+use chunkwise::cost::{Calibration, Peaks, Rates};
 use chunkwise::device::{DeviceKind, DeviceSpec, system};
 use chunkwise::id::DeviceId;
 use chunkwise::kernel::simd::simd_name;
@@ -80,9 +80,10 @@ fn cpu_threads(session: &Session) -> u32 {
 fn describe(session: &Session, allow_software: bool) -> Vec<Listed> {
     let one = |(index, spec): (usize, DeviceSpec)| {
         let (rates, calibration) = session.rates(DeviceId::at(index)).unwrap_or((Rates::CPU, None));
+        let peaks = session.peaks(DeviceId::at(index));
         let speed = match (&calibration, spec.kind) {
             (_, DeviceKind::Io) => "serves files that only libhdf5 can read, and writes results; does not compute".into(),
-            (_, DeviceKind::Gpu) => gpu_text(&spec, &rates, allow_software),
+            (_, DeviceKind::Gpu) => gpu_text(&spec, &rates, peaks.as_ref(), allow_software),
             (Some(measured), _) => measured_text(measured),
             (None, _) => format!(
                 "not measured yet: f64 {}, memory {} a thread assumed (--calibrate measures them)",
@@ -92,7 +93,7 @@ fn describe(session: &Session, allow_software: bool) -> Vec<Listed> {
         };
         let json = json!({
             "index": index, "name": spec.name, "kind": spec.kind, "model": spec.model, "threads": spec.workers,
-            "rates": rates, "calibration": calibration, "link": spec.link, "gpu": spec.gpu,
+            "rates": rates, "peaks": peaks, "calibration": calibration, "link": spec.link, "gpu": spec.gpu,
         });
         Listed { text: format!("{index}  {:<4}   {}\n          {speed}", spec.name, spec.model), json }
     };
@@ -100,18 +101,25 @@ fn describe(session: &Session, allow_software: bool) -> Vec<Listed> {
 }
 
 /// What is known of a GPU: limits and dtypes from its adapter, rates as measured when it was opened the first time.
-fn gpu_text(spec: &DeviceSpec, rates: &Rates, allow_software: bool) -> String {
+fn gpu_text(spec: &DeviceSpec, rates: &Rates, peaks: Option<&Peaks>, allow_software: bool) -> String {
     let dtypes = if spec.gpu.is_some_and(|g| g.f64) { "f32, f64" } else { "f32 (no f64: f64 work runs on the CPU)" };
     let chunks = spec.gpu.map_or(String::new(), |g| format!("chunks up to {}", Bytes(g.binding_bytes)));
     let adapter = adapter_text(spec, allow_software);
-    let f64 =
-        if spec.gpu.is_some_and(|g| g.f64) { format!("f64 {}, ", rate(rates.f64_flops, "flop/s")) } else { String::new() };
+    let has_f64 = spec.gpu.is_some_and(|g| g.f64);
+    let flops = |f64: f64, f32: f64| {
+        let f64 = if has_f64 { format!("f64 {}, ", rate(f64, "flop/s")) } else { String::new() };
+        format!("{f64}f32 {}", rate(f32, "flop/s"))
+    };
     let link = spec.link.map_or(String::new(), |[up, down]| {
         format!("; up {}, down {}", rate(up.bytes_per_s, "B/s"), rate(down.bytes_per_s, "B/s"))
     });
-    let f32 = rate(rates.f32_flops, "flop/s");
+    let peaks = peaks.map_or(String::new(), |p| {
+        let memory = rate(p.bytes_per_s, "B/s");
+        format!("\n          multiply-add {}; memory reads {memory}", flops(p.f64_flops, p.f32_flops))
+    });
+    let products = flops(rates.f64_flops, rates.f32_flops);
     let memory = rate(rates.bytes_per_s, "B/s");
-    format!("{adapter}{dtypes}; {chunks}\n          products {f64}f32 {f32}, matrix-vector {memory}{link}")
+    format!("{adapter}{dtypes}; {chunks}{peaks}\n          products {products}; matrix-vector {memory}{link}")
 }
 
 #[cfg(not(feature = "gpu"))]

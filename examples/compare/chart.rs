@@ -96,7 +96,13 @@ fn legend(scene: &mut Scene, study: &Study, [mut x, y]: At) {
         let (ink, dash, hollow) = look(*lane);
         entry(scene, &study.lane_name(*lane), ink, dash, Some(hollow));
     }
-    entry(scene, "bound of this CPU (roofline)", Ink::Bound, Some([2.0, 4.0]), None);
+    let dots = Some([2.0, 4.0]);
+    if study.machine.gpu_rates.is_some() {
+        entry(scene, "bound of the CPU (roofline)", Ink::Bound, dots, None);
+        entry(scene, "of the GPU, data there", Ink::Gpu, dots, None);
+    } else {
+        entry(scene, "bound of this CPU (roofline)", Ink::Bound, dots, None);
+    }
 }
 
 /// A lane's colour, dashes, and whether its marks are hollow: cold ones are.
@@ -151,7 +157,12 @@ impl Panel {
             times: self.range,
         };
         axes.grid(scene, &measured.iter().map(|r| r.n).collect::<Vec<_>>(), self.small);
-        bound(scene, &axes, &rows);
+        let points = |bound: fn(&Row) -> Option<f64>| {
+            let bounded = rows.iter().filter(|r| r.lanes.iter().any(|m| m.median().is_some()));
+            bounded.filter_map(|r| Some([axes.x(r.n as f64), axes.y(bound(r)?)])).collect::<Vec<At>>()
+        };
+        bound(scene, &axes, points(|r| r.bound_s), Ink::Bound);
+        bound(scene, &axes, points(|r| Some(r.gpu_bound_s?.resident)), Ink::Gpu);
         crossings(scene, &axes, study, (workload, dtype));
         for (index, &lane) in study.lanes.iter().enumerate() {
             // Side by side, so that no interval hides another.
@@ -205,16 +216,15 @@ impl Axes {
     }
 }
 
-/// The roofline, and what lies below it.
-fn bound(scene: &mut Scene, axes: &Axes, rows: &[&Row]) {
-    let points: Vec<At> = rows.iter().filter_map(|r| Some([axes.x(r.n as f64), axes.y(r.bound_s?)])).collect();
+/// A roofline; what lies below that of the CPU is shaded.
+fn bound(scene: &mut Scene, axes: &Axes, points: Vec<At>, ink: Ink) {
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return };
     let mut area = points.clone();
     area.extend([[last[0], axes.bottom], [first[0], axes.bottom]]);
-    if points.len() > 1 {
-        scene.shapes.push(Shape::Area { points: area, fill: Ink::Bound, opacity: 0.13 });
+    if points.len() > 1 && ink == Ink::Bound {
+        scene.shapes.push(Shape::Area { points: area, fill: ink, opacity: 0.13 });
     }
-    scene.line(points, Ink::Bound, 1.8, Some([2.0, 4.0]));
+    scene.line(points, ink, 1.8, Some([2.0, 4.0]));
 }
 
 /// A band between the sizes, or a line where they are near each other.
@@ -269,7 +279,8 @@ fn curve(scene: &mut Scene, axes: &Axes, rows: &[&Row], (lane, aside): (Lane, f6
 /// The times of these rows, bounds included, with some air.
 fn time_range(rows: &[&Row]) -> [f64; 2] {
     let medians = rows.iter().flat_map(|r| r.lanes.iter().filter_map(|m| m.summary).flat_map(|s| [s.low, s.high]));
-    let bounds = rows.iter().filter(|r| r.lanes.iter().any(|m| m.summary.is_some())).filter_map(|r| r.bound_s);
+    let measured = rows.iter().filter(|r| r.lanes.iter().any(|m| m.summary.is_some()));
+    let bounds = measured.flat_map(|r| [r.bound_s, r.gpu_bound_s.map(|g| g.resident)]).flatten();
     let all: Vec<f64> = medians.chain(bounds).filter(|t| *t > 0.0 && t.is_finite()).collect();
     let least = all.iter().copied().fold(f64::INFINITY, f64::min);
     let most = all.iter().copied().fold(0.0, f64::max);

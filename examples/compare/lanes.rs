@@ -4,6 +4,7 @@
 //! and of a resident run is the same call; all that differs is what the session did before.
 
 use std::cell::RefCell;
+use std::time::{Duration, Instant};
 
 use chunkwise::device::DeviceKind;
 use chunkwise::{Error, Placement, Session};
@@ -60,21 +61,8 @@ impl<'a> Lanes<'a> {
         }
     }
 
-    /// A session in which nothing of the input is on a device. It has run the same work once on other data: shaders are compiled, threads
-    /// started and buffers made, as in a program that has been at work for a while. Here is the one place that makes a run cold.
-    fn cold_session(&self, lane: Lane, twin: &Job) -> Result<Session, Error> {
-        let session = self.open(lane)?;
-        twin.prepare(&session)?()?;
-        Ok(session)
-    }
-
-    /// Whether some lane is cold, so that entrants need a twin of the job.
-    pub fn needs_twin(&self) -> bool {
-        self.kept.iter().any(|k| k.0.state == State::Cold)
-    }
-
-    /// The lanes, ready to run `job`; results are compared with `reference`. `twin` is the same work on other data.
-    pub fn entrants<'j>(&'j self, lanes: &[Lane], (job, twin): (&'j Job, &'j Job), reference: &Reference) -> Vec<Entrant<'j>> {
+    /// The lanes, ready to run `job`; results are compared with `reference`.
+    pub fn entrants<'j>(&'j self, lanes: &[Lane], job: &'j Job, reference: &Reference) -> Vec<Entrant<'j>> {
         let entrant = |&lane: &Lane| {
             let reference = reference.clone();
             let mut ready: Option<(Session, Prepared)> = None;
@@ -82,22 +70,22 @@ impl<'a> Lanes<'a> {
                 let (session, prepared) = match ready.take() {
                     Some(ready) => ready,
                     None => {
-                        let session = match lane.state {
-                            State::Cold => self.cold_session(lane, twin)?,
-                            State::Resident => self.session(lane)?,
-                        };
+                        let session = self.session(lane)?;
                         let prepared = job.prepare(&session)?;
+                        if lane == Lane::AUTO {
+                            settle(&prepared)?;
+                        }
                         (session, prepared)
                     }
                 };
-                if lane.state == State::Resident {
-                    // As in a cold session, a run goes before that does not count: threads awake, caches warm.
-                    prepared()?;
+                // A run goes before that does not count: threads awake, caches warm.
+                prepared()?;
+                if lane.state == State::Cold {
+                    session.forget_copies(); // the one place that makes a run cold
                 }
                 let done = prepared()?;
                 let sample = sample(&session, job, &done, &reference);
-                // A cold session has had its one run: it ends here, outside the clock.
-                ready = (lane.state == State::Resident).then_some((session, prepared));
+                ready = Some((session, prepared));
                 Ok(sample)
             };
             let mut before: Option<usize> = None;
@@ -116,6 +104,20 @@ impl<'a> Lanes<'a> {
         };
         lanes.iter().map(entrant).collect()
     }
+}
+
+/// Runs before the first sample of automatic placement with resident data: it moves data to a GPU only once that would have paid off.
+const SETTLING: (usize, Duration) = (16, Duration::from_millis(50));
+
+fn settle(prepared: &Prepared) -> Result<(), Error> {
+    let began = Instant::now();
+    for _ in 0..SETTLING.0 {
+        prepared()?;
+        if began.elapsed() >= SETTLING.1 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Passes a sample of the GPU's lane on if it is what the lane says. A session goes on without a GPU that was lost, and gives the right

@@ -10,7 +10,7 @@ use chunkwise::kernel::simd::simd_name;
 use chunkwise::{Error, Session};
 use serde::Serialize;
 
-use crate::roofline;
+use crate::roofline::{self, GpuRates};
 
 /// A GPU adapter, used or not.
 #[derive(Clone, Debug, Serialize)]
@@ -48,6 +48,8 @@ pub struct Machine {
     pub memory_limit_bytes: u64,
     /// Names of the GPU devices that took part.
     pub gpus: Vec<String>,
+    /// What they do at best, all together; absent without GPUs, or if one could not be measured.
+    pub gpu_rates: Option<GpuRates>,
     /// Why no GPU took part, if so.
     pub no_gpu: Option<String>,
     /// All adapters found, also those that did not take part.
@@ -87,6 +89,7 @@ impl Machine {
             calibration,
             available_memory_bytes: system::available_memory(),
             memory_limit_bytes: session.memory_limit(),
+            gpu_rates: GpuRates::of(session),
             gpus: gpus.map(|d| format!("{}: {}", d.name, d.model)).collect(),
             no_gpu: None,
             adapters,

@@ -9,8 +9,7 @@ use serde::Serialize;
 use crate::stats::{Rule, Shuffle, Stopped, Summary};
 use crate::work::Check;
 
-/// Rounds before the ones that count, in a row's first sweep: caches and pools are filled, shaders compiled, predictions learned. Later
-/// sweeps need one.
+/// Rounds before the ones that count, in a row's first sweep: caches and pools are filled, shaders compiled, predictions learned.
 pub const WARM_UP: usize = 2;
 
 /// One run of one entrant.

@@ -31,10 +31,11 @@ const STATISTICS: &str = "A machine has phases of seconds and longer in which ev
 const FIRST_TOUCH: &str = "The input was written once, by all threads, before any clock ran. The result is new memory in every run, on \
     every device: its pages are touched first inside the clock.";
 
-const COLD: &str = "Cold: a new session that has run the same work once on other data (shaders compiled, threads started, buffers made); \
-    input in host memory, nothing of it on the device. Resident: the same session and input as the run before; copies that the session \
-    kept on the device may be used. The result is brought back to host memory in both. The CPU's input is in host memory either way: \
-    one column serves as both.";
+const COLD: &str = "Both in a session that has just run the same work once (shaders compiled, threads awake, buffers made). Cold: the \
+    session then gives up every copy of the input that it kept on devices, outside the clock, and moves it again inside. Resident: it may \
+    use the copies. Automatic placement moves data that stay only once that would have paid off, so its resident column is measured after \
+    up to 16 runs more (or 0.05 s of them). The result is brought back to host memory in all. The CPU's input is in host memory either \
+    way: one column serves as both.";
 
 const GPU_PART: &str = "compare.json has `gpu_tasks` of `tasks`: steps that have no GPU half run on the CPU in the GPU's columns too. A \
     column in which no task ran on a GPU is shown as absent, not as a time; one whose GPU gave up tasks half-way is shown as failed.";
@@ -43,7 +44,8 @@ const BOUND: &str = "The slower of two floors for this CPU: operations at the mu
     memory rate, both measured with all threads, the best of two measurements; the rate is that of a working set of the row's size, so \
     that caches count. \
     Real algorithms do work that the floor leaves out (Mandelbrot's steps are not all multiply-adds, small sizes are all overhead), so \
-    the bound may be far away. On a machine that was busier while the peaks were measured, a time can be below it.";
+    the bound may be far away. On a machine that was busier while the peaks were measured, a time can be below it. The bound of GPUs is made \
+    likewise, of their own peaks, measured when they were opened, and of the links: result back, and input there when cold, all overlapping.";
 
 const FILES: &str = "`blocked_mean_file` reads an HDF5 file that was written just before: it is in the system's page cache, so this is \
     the speed of reading through the system, not of a disk. It has no bound, because no peak measured here bounds it.";
@@ -66,7 +68,7 @@ type Answer = (&'static str, String);
 fn timing(study: &Study) -> Vec<Answer> {
     let settings = &study.settings;
     let warm_up = format!(
-        "In each sweep a row's reference run and the rounds after it ({WARM_UP} at first, then one) are discarded (compare.json keeps the rounds' times as `warm_up`): threads are \
+        "In each sweep a row's reference run is discarded, and in the first one up to {WARM_UP} rounds after it (compare.json keeps their times as `warm_up`): threads are \
          started, caches warm, shaders compiled, predictions learned, for every column alike. And each run that counts follows at once \
          on one of the same column that does not, so that all find threads awake and clocks up."
     );
@@ -110,7 +112,7 @@ fn devices(study: &Study) -> Vec<Answer> {
 
 fn sizes() -> String {
     format!(
-        "n of n x n. mandelbrot: n x n points of x in [-1.5, 0], y in [-1, 0], {ITERATIONS} steps at most. matvec: n x n times n. \
+        "Up to 16 MiB are one chunk, which is one task, which one thread computes: there, more threads gain nothing (--chunk cuts finer). n of n x n. mandelbrot: n x n points of x in [-1.5, 0], y in [-1, 0], {ITERATIONS} steps at most. matvec: n x n times n. \
          blocked_mean: n x n uniform numbers. cholesky: order n. Operations counted: 8 per step, 2 n², n², n³/3."
     )
 }

@@ -1,13 +1,67 @@
-//! What the measured peaks of the CPU allow.
+//! What the measured peaks of the CPU and of the GPUs allow.
 //!
-//! Owns: [`Roofline`]. Must not know: workloads. Invariant: a rate is the best of several measurements, because whatever disturbs one makes
+//! Owns: [`Roofline`], [`GpuRates`]. Must not know: workloads. Invariant: a rate is the best of several measurements, because whatever disturbs one makes
 //! it too low, and a bound must not be too high.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use chunkwise::cost::{Calibration, calibrate};
+use chunkwise::Session;
+use chunkwise::cost::{Calibration, Peaks, calibrate};
+use chunkwise::device::DeviceKind;
+use chunkwise::id::DeviceId;
 use chunkwise::shape::DType;
+use serde::Serialize;
+
+/// What all GPUs of a session do at best together, as measured when they were opened.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct GpuRates {
+    /// Multiply-adds and memory reads.
+    pub peaks: Peaks,
+    /// From host memory, bytes per second.
+    pub up: f64,
+    /// To host memory, bytes per second.
+    pub down: f64,
+}
+
+impl GpuRates {
+    /// Of a session's GPUs; `None` if there are none, or one was not measured.
+    pub fn of(session: &Session) -> Option<Self> {
+        let mut all: Option<Self> = None;
+        for (index, spec) in session.devices().iter().enumerate().filter(|(_, d)| d.kind == DeviceKind::Gpu) {
+            let (peaks, [up, down]) = (session.peaks(DeviceId::at(index))?, spec.link?.map(|link| link.bytes_per_s));
+            let one = Self { peaks, up, down };
+            all = Some(all.map_or(one, |sum| sum.plus(&one)));
+        }
+        all
+    }
+
+    fn plus(&self, other: &Self) -> Self {
+        let peaks = Peaks {
+            f32_flops: self.peaks.f32_flops + other.peaks.f32_flops,
+            f64_flops: self.peaks.f64_flops + other.peaks.f64_flops,
+            bytes_per_s: self.peaks.bytes_per_s + other.peaks.bytes_per_s,
+        };
+        Self { peaks, up: self.up + other.up, down: self.down + other.down }
+    }
+
+    /// Seconds below which the GPUs cannot do work of so many operations on so many bytes of input and of result. Everything may overlap:
+    /// the bound is the slowest of computing, reading memory, bringing the result back and, when cold, bringing the input. `None` if they
+    /// do not compute in `dtype`.
+    pub fn bounds_s(&self, dtype: DType, flops: f64, (input, result): (f64, f64)) -> Option<GpuBounds> {
+        let resident = self.peaks.bound_s(dtype, flops, input + result)?.max(result / self.down);
+        Some(GpuBounds { cold: resident.max(input / self.up), resident })
+    }
+}
+
+/// Seconds below which the GPUs cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct GpuBounds {
+    /// With the input in host memory.
+    pub cold: f64,
+    /// With the input there.
+    pub resident: f64,
+}
 
 /// Bounds of time for all threads of a CPU.
 pub struct Roofline {
@@ -106,6 +160,19 @@ mod tests {
         near(roofline.bound_s(DType::F32, (1e18, large)), 5e2);
         roofline.bound_s(DType::F32, (1.0, 1.0));
         assert_eq!(roofline.cached.borrow().keys().copied().collect::<Vec<_>>(), [LEAST_SET_BYTES, 1 << 30]);
+    }
+
+    #[test]
+    fn a_gpu_is_bounded_by_the_slowest_of_four() {
+        let peaks = Peaks { f32_flops: 8e12, f64_flops: 0.0, bytes_per_s: 4e11 };
+        let gpu = GpuRates { peaks, up: 1e10, down: 2e10 };
+        let bounds = |flops, bytes| gpu.bounds_s(DType::F32, flops, bytes).map(|b| (b.cold, b.resident));
+        assert_eq!(bounds(8e12, (1e9, 1e9)), Some((1.0, 1.0)), "computing");
+        assert_eq!(bounds(8e8, (4e9, 0.0)), Some((0.4, 1e-2)), "the input's way, or reading it there");
+        assert_eq!(bounds(8e8, (1e3, 4e9)), Some((0.2, 0.2)), "the result's way");
+        assert_eq!(gpu.bounds_s(DType::F64, 1.0, (1.0, 1.0)), None);
+        let two = gpu.plus(&gpu);
+        assert_eq!(two.bounds_s(DType::F32, 8e12, (0.0, 0.0)).map(|b| b.resident), Some(0.5));
     }
 
     #[test]

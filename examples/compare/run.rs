@@ -66,7 +66,7 @@ impl Comparison<'_> {
                 continue;
             }
             let rule = Rule { repeats: repeats / sweeps, budget_s: share };
-            let row = self.row(planned, (rule, if again { 1 } else { WARM_UP }), &mut shuffle);
+            let row = self.row(planned, (rule, if again { 0 } else { WARM_UP }), &mut shuffle);
             let mut study = lock(self.study);
             if again {
                 study.rows[index].add_sweep(row)
@@ -90,6 +90,7 @@ impl Comparison<'_> {
             bytes,
             flops: None,
             bound_s: None,
+            gpu_bound_s: None,
             lanes,
             stopped: None,
             skipped: self.too_large(planned),
@@ -99,7 +100,7 @@ impl Comparison<'_> {
         }
         match self.job(planned) {
             Err(error) => row.skipped = Some(error.to_string()),
-            Ok((job, twin, reference)) => {
+            Ok((job, reference)) => {
                 let check = job.check_alone(&reference);
                 if !check.passes() {
                     row.skipped = Some(format!("the CPU's own result fails: {} is {:.1e}", check.measure, check.difference));
@@ -109,9 +110,10 @@ impl Comparison<'_> {
                 row.flops = Some(work.0);
                 if workload != Workload::BlockedMeanFile {
                     row.bound_s = Some(self.roofline.bound_s(dtype, work));
+                    let gpu = lock(self.study).machine.gpu_rates;
+                    row.gpu_bound_s = gpu.and_then(|gpu| gpu.bounds_s(dtype, work.0, (input, result)));
                 }
-                let mut entrants =
-                    self.lanes.entrants(&self.lanes_for(workload), (&job, twin.as_ref().unwrap_or(&job)), &reference);
+                let mut entrants = self.lanes.entrants(&self.lanes_for(workload), &job, &reference);
                 let start = Instant::now();
                 let (measured, stopped) = measure(&mut entrants, rule, shuffle, || start.elapsed().as_secs_f64());
                 (row.lanes, row.stopped) = (measured, Some(stopped));
@@ -129,20 +131,17 @@ impl Comparison<'_> {
         lanes
     }
 
-    /// The work, the same on other data where lanes need it, and the reference: what all CPU threads compute.
-    fn job(&self, planned: Planned) -> Result<(Job, Option<Job>, Reference), Error> {
+    /// The work, and the reference: what all CPU threads compute.
+    fn job(&self, planned: Planned) -> Result<(Job, Reference), Error> {
         let session = self.lanes.session(Lane::CPU)?;
-        let new = || Job::new(planned.workload, (planned.dtype, planned.n, self.plan.chunk), &session, &self.folder);
-        let job = new()?;
-        let twin = if self.lanes.needs_twin() { Some(new()?) } else { None };
+        let job = Job::new(planned.workload, (planned.dtype, planned.n, self.plan.chunk), &session, &self.folder)?;
         let reference = job.prepare(&session)?()?.values;
-        Ok((job, twin, Reference::new(reference)))
+        Ok((job, Reference::new(reference)))
     }
 
     /// Why the row cannot be tried, known from its size alone.
     fn too_large(&self, planned: Planned) -> Option<String> {
-        let twin = if self.lanes.needs_twin() { planned.workload.bytes(planned.dtype, planned.n).0 } else { 0.0 };
-        let needed = planned.workload.memory(planned.dtype, planned.n) + twin;
+        let needed = planned.workload.memory(planned.dtype, planned.n);
         let limit = lock(self.study).machine.memory_limit_bytes;
         let bytes = |bytes: f64| Bytes(bytes as u64);
         if needed > limit as f64 {
@@ -204,8 +203,8 @@ impl Comparison<'_> {
     ) -> Option<Crossed> {
         let mut runs = Vec::new();
         let faster = |n: usize| -> Result<bool, Option<Error>> {
-            let (job, twin, reference) = self.job(Planned { n, ..from }).map_err(Some)?;
-            let mut entrants = self.lanes.entrants(&[challenger, against], (&job, twin.as_ref().unwrap_or(&job)), &reference);
+            let (job, reference) = self.job(Planned { n, ..from }).map_err(Some)?;
+            let mut entrants = self.lanes.entrants(&[challenger, against], &job, &reference);
             let start = Instant::now();
             let (measured, _) = measure(&mut entrants, (rule, WARM_UP), shuffle, || start.elapsed().as_secs_f64());
             let [mine, other] = &measured[..] else { return Err(None) };

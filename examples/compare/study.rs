@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::machine::Machine;
 use crate::measure::{Lane, Measured, State};
+use crate::roofline::GpuBounds;
 use crate::stats::{Crossing, Stopped, Summary};
 use crate::work::Workload;
 
@@ -83,6 +84,8 @@ pub struct Row {
     pub flops: Option<f64>,
     /// Seconds below which this CPU cannot be, by its measured peaks; absent for files, which no peak here bounds.
     pub bound_s: Option<f64>,
+    /// Seconds below which the GPUs cannot be, by their measured peaks and links.
+    pub gpu_bound_s: Option<GpuBounds>,
     /// What each lane did.
     pub lanes: Vec<Measured>,
     /// Why the rounds ended.

@@ -16,8 +16,9 @@ pub fn results(study: &Study) -> (Table, Vec<String>) {
     let gpu = study.lanes.contains(&Lane::GPU);
     let mut heading: Vec<String> = ["workload", "dtype", "size"].map(String::from).to_vec();
     heading.extend(study.lanes.iter().map(|lane| study.lane_name(*lane)));
-    heading
-        .extend(if gpu { ["auto v best", "bound", "crossover"] } else { ["speed-up", "bound", "v bound"] }.map(String::from));
+    heading.extend(
+        if gpu { ["auto v best", "bound cpu / gpu", "crossover"] } else { ["speed-up", "bound", "v bound"] }.map(String::from),
+    );
     let mut notes = Vec::new();
     let mut table = Table { heading, names: 3, rows: Vec::new() };
     for (workload, dtype) in study.groups() {
@@ -74,7 +75,12 @@ fn gpu_cells(study: &Study, row: &Row, first: bool) -> Vec<Cell> {
         (one, other) => one.or(other).unwrap_or_else(|| "-".into()),
     };
     let crossover = if first { crossover(study, row.workload, row.dtype) } else { String::new() };
-    vec![auto.into(), row.bound_s.map_or("-".into(), time).into(), crossover.into()]
+    let bound = |seconds: Option<f64>| seconds.map_or("-".into(), time);
+    let bounds = match (row.bound_s, row.gpu_bound_s) {
+        (None, None) => "-".to_owned(),
+        (cpu, gpu) => format!("{} / {}", bound(cpu), bound(gpu.map(|g| g.resident))),
+    };
+    vec![auto.into(), bounds.into(), crossover.into()]
 }
 
 /// `never / 1300..1400`: cold, then resident.

@@ -217,6 +217,17 @@ pub fn head(study: &Study) -> Vec<String> {
         ),
     ];
     lines.extend(m.gpus.iter().map(|gpu| format!("  {gpu}")));
+    lines.extend(m.gpu_rates.iter().map(|g| {
+        let f64 = if g.peaks.f64_flops > 0.0 { format!(", f64 {}", rates(g.peaks.f64_flops)) } else { String::new() };
+        let bytes = |bytes: f64| rate(bytes, "B/s");
+        format!(
+            "  measured: multiply-add f32 {}{f64}; memory reads {}; up {}, down {}",
+            rates(g.peaks.f32_flops),
+            bytes(g.peaks.bytes_per_s),
+            bytes(g.up),
+            bytes(g.down)
+        )
+    }));
     if !m.has_gpu() {
         lines.push(format!("  gpu    none took part: {}", no_gpu(study)));
     }

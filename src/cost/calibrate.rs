@@ -11,8 +11,8 @@ use fearless_simd::{Level, Simd, SimdBase, SimdFloat, dispatch};
 use rayon::ThreadPool;
 use serde::{Deserialize, Serialize};
 
-use super::Rates;
 use super::rates::rounded;
+use super::{Peaks, Rates};
 use crate::device::system;
 
 /// Repeats of a measurement, whose median counts, and the time after which no further repeat starts.
@@ -60,6 +60,14 @@ pub struct Calibration {
     pub buffer_bytes: u64,
     /// Nanoseconds that the calibration took.
     pub took_ns: u64,
+}
+
+impl From<&Calibration> for Peaks {
+    /// All threads together; of memory the faster of reading and copying.
+    fn from(measured: &Calibration) -> Self {
+        let bytes_per_s = measured.read_all.max(measured.copy_all);
+        Self { f32_flops: measured.f32_flops_all, f64_flops: measured.f64_flops_all, bytes_per_s }
+    }
 }
 
 impl From<&Calibration> for Rates {

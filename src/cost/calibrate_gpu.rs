@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::kernel_key;
-use super::rates::{LinkRate, Rates};
+use super::rates::{LinkRate, Peaks, Rates};
 use crate::device::{Body, Data, Device, HostBuffer, Launch, Memory, Move, Output, Remote, Report, Window};
 use crate::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
 use crate::kernel::gemv::Gemv;
 use crate::kernel::mandelbrot::{Mandelbrot, MandelbrotParams};
+use crate::kernel::peak::{Peak, PeakParams};
 use crate::kernel::sums::SumChunk;
 use crate::kernel::{Kernel, Work};
 use crate::shape::{ChunkMeta, DType, Layout};
@@ -28,14 +29,22 @@ const LONGEST: Duration = Duration::from_secs(6);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Launches of a kernel whose times count, after one that does not.
 const REPEATS: usize = 4;
+/// A peak is measured over launches of so long: what a launch costs whatever its work is then a small part.
+const LONG: Duration = Duration::from_millis(4);
+/// Elements of the launches that measure arithmetic: a thousand workgroups.
+const PEAK_ELEMENTS: usize = 1 << 18;
+/// Bytes of the chunk that is read to measure memory: more than the caches of all but a few GPUs.
+const PEAK_BYTES: u64 = 128 << 20;
 
 /// What was measured of a GPU.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GpuCalibration {
     /// Links to its memory and back.
     pub link: [LinkRate; 2],
-    /// Its roofline: flops of the matrix product, bytes of the matrix-vector product.
+    /// What is expected of a kernel never measured: flops of the matrix product, bytes of the matrix-vector product.
     pub rates: Rates,
+    /// Its roofline; `None` if time was over before.
+    pub peaks: Option<Peaks>,
     /// Nanoseconds until the end of an (almost) empty launch is known to the host.
     pub round_trip_ns: f64,
     /// Times of each kernel.
@@ -68,6 +77,7 @@ pub fn calibrate_gpu(device: &dyn Device) -> Option<GpuCalibration> {
     let mut kernels = Vec::new();
     let round_trip_ns = bench.round_trip(DType::F32)?;
     let dtypes: &[DType] = if facts.f64 { &[DType::F32, DType::F64] } else { &[DType::F32] };
+    let peaks = bench.peaks(dtypes);
     for &dtype in dtypes {
         // The most important first: what is left out when time is over is predicted from the rates.
         let product = |k: u64| bytemuck::bytes_of(&ProductParams { k }).to_vec();
@@ -92,7 +102,8 @@ pub fn calibrate_gpu(device: &dyn Device) -> Option<GpuCalibration> {
         kernels.extend(bench.kernel(Arc::new(SumChunk), vec![], dtype, &[vec![1 << 20]], &[vec![2]]));
     }
     let rates = rates(&kernels, round_trip_ns);
-    Some(GpuCalibration { link, rates, round_trip_ns, kernels, took_ns: began.elapsed().as_nanos() as u64 })
+    let peaks = peaks.map(|peaks| peaks.not_below(&rates, facts.f64));
+    Some(GpuCalibration { link, rates, peaks, round_trip_ns, kernels, took_ns: began.elapsed().as_nanos() as u64 })
 }
 
 /// The roofline that the samples show.
@@ -193,13 +204,69 @@ impl Bench<'_> {
         LinkRate::fit(&[timed(64 << 10)?, timed(1 << 20)?, timed(16 << 20)?])
     }
 
+    /// What a plain loop of multiply-adds in registers reaches, and a sum of more bytes than caches hold.
+    fn peaks(&self, dtypes: &[DType]) -> Option<Peaks> {
+        let flops = |dtype| if dtypes.contains(&dtype) { self.flops(dtype) } else { Some(0.0) };
+        let (f32_flops, f64_flops) = (flops(DType::F32)?, flops(DType::F64)?);
+        Some(Peaks { f32_flops, f64_flops, bytes_per_s: self.read_rate()? })
+    }
+
+    /// Operations per second of launches that are made longer until they are long.
+    fn flops(&self, dtype: DType) -> Option<f64> {
+        let kernel: Arc<dyn Kernel> = Arc::new(Peak);
+        let (factors, y) = (self.chunk(dtype, &[2])?, self.remote(&Layout::contiguous(dtype, &[PEAK_ELEMENTS]))?);
+        let metas = [ChunkMeta { dtype, shape: &[2], data: None }, ChunkMeta { dtype, shape: &[PEAK_ELEMENTS], data: None }];
+        let once = |steps: u32| {
+            let params = bytemuck::bytes_of(&PeakParams { steps }).to_vec();
+            let ns = self.launch(&kernel, &params, std::slice::from_ref(&factors), std::slice::from_ref(&y))?.elapsed_ns.max(1);
+            Some((ns, kernel.work(&params, &metas).flops * 1e9 / ns as f64))
+        };
+        let first = Instant::now();
+        once(1)?;
+        self.compiling.set(self.compiling.get() + first.elapsed());
+        let (mut steps, mut best) = (4, 0.0f64);
+        loop {
+            let (ns, rate) = once(steps)?;
+            if u128::from(ns) >= LONG.as_nanos() || steps >= 1 << 20 {
+                return Some(best.max(rate).max(once(steps)?.1).max(once(steps)?.1));
+            }
+            best = best.max(rate);
+            steps *= 4;
+        }
+    }
+
+    /// Bytes per second of sums, as many one after the other as take long.
+    fn read_rate(&self) -> Option<f64> {
+        let bytes = PEAK_BYTES.min(self.device.spec().gpu?.binding_bytes);
+        let kernel: Arc<dyn Kernel> = Arc::new(SumChunk);
+        // Nobody looks at what is in it.
+        let x = self.remote(&Layout::contiguous(DType::F32, &[bytes as usize / 4]))?;
+        let sum = self.remote(&Layout::contiguous(DType::F64, &[2]))?;
+        let several = |count: u64| {
+            let began = Instant::now();
+            let all = (0..count).map(|_| self.start(&kernel, &[], std::slice::from_ref(&x), std::slice::from_ref(&sum)));
+            all.collect::<Vec<_>>().iter().map(ended).collect::<Option<Vec<_>>>()?;
+            Some((began.elapsed().as_nanos() as u64).max(1))
+        };
+        let first = Instant::now();
+        several(1)?;
+        self.compiling.set(self.compiling.get() + first.elapsed());
+        let count = (2 * LONG.as_nanos() as u64).div_ceil(several(1)?).clamp(1, 48);
+        let ns = several(count)?.min(several(count)?);
+        Some((count * bytes) as f64 * 1e9 / ns as f64)
+    }
+
     fn launch(&self, kernel: &Arc<dyn Kernel>, params: &[u8], inputs: &[Data], outputs: &[Data]) -> Option<Report> {
+        ended(&self.start(kernel, params, inputs, outputs))
+    }
+
+    fn start(&self, kernel: &Arc<dyn Kernel>, params: &[u8], inputs: &[Data], outputs: &[Data]) -> Receiver<Report> {
         let (sender, receiver) = channel();
         let outputs = outputs.iter().map(|to| Output { to: to.clone(), copy_in: None }).collect();
         let body = Body::Run { params: params.to_vec(), inputs: inputs.to_vec(), outputs, scratch_bytes: 0 };
         let done = Box::new(move |report| drop(sender.send(report)));
         self.device.launch(Launch { kernel: kernel.clone(), body, estimate_ns: 0, done });
-        ended(&receiver)
+        receiver
     }
 
     /// Median wall time of a launch with almost nothing to do, from its start until its report.

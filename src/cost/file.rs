@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::history::{History, KEPT, LAST_CLASS, Samples};
-use super::{Calibration, Rates};
+use super::{Calibration, Peaks, Rates};
 use crate::shape::DType;
 
 /// Raised when the meaning of the file changes (classes, units, fields).
@@ -42,6 +42,7 @@ pub(super) struct Stored {
 pub(super) struct Device {
     pub rates: Option<Rates>,
     pub calibration: Option<Calibration>,
+    pub peaks: Option<Peaks>,
     /// By `gemm@1/f64`.
     pub kernels: BTreeMap<String, Kernel>,
 }
@@ -84,7 +85,11 @@ impl Stored {
             classes.keys().all(|&class| class <= LAST_CLASS)
                 && lists.into_iter().all(|list| list.len() <= KEPT && list.iter().all(|&ns| ns > 0))
         };
-        let device = |device: &Device| device.rates.is_none_or(|rates| rates.usable()) && device.kernels.values().all(kernel);
+        let device = |device: &Device| {
+            device.rates.is_none_or(|rates| rates.usable())
+                && device.peaks.is_none_or(|peaks| peaks.usable())
+                && device.kernels.values().all(kernel)
+        };
         self.devices.values().all(device)
     }
 
@@ -94,7 +99,7 @@ impl Stored {
         for (name, fresh) in news.devices {
             let device = self.devices.entry(name).or_default();
             if fresh.rates.is_some() {
-                (device.rates, device.calibration) = (fresh.rates, fresh.calibration);
+                (device.rates, device.calibration, device.peaks) = (fresh.rates, fresh.calibration, fresh.peaks);
             }
             for (name, fresh) in fresh.kernels {
                 let kernel = device.kernels.entry(name).or_default();

@@ -55,7 +55,7 @@ use crate::shape::DType;
 pub use calibrate::{Calibration, calibrate};
 pub use calibrate_gpu::{GpuCalibration, KernelSample, calibrate_gpu};
 pub use history::ClassSummary;
-pub use rates::{LinkRate, Rates};
+pub use rates::{LinkRate, Peaks, Rates};
 
 use file::Stored;
 use history::History;
@@ -139,6 +139,7 @@ struct Device {
     /// Whether the rates are to be written.
     fresh: bool,
     calibration: Option<Calibration>,
+    peaks: Option<Peaks>,
 }
 
 #[derive(Clone, Debug)]
@@ -195,6 +196,7 @@ impl CostModel {
             calibrated: rates.is_some(),
             fresh: false,
             calibration: stored.and_then(|device| device.calibration.clone()),
+            peaks: stored.and_then(|device| device.peaks),
         });
         PricedId((self.devices.len() - 1) as u32)
     }
@@ -272,6 +274,21 @@ impl CostModel {
         self.entries[id.0 as usize].device
     }
 
+    /// What a device does at best: measured of a GPU, now or in an earlier run; of a CPU, what [`CostModel::calibration`] has.
+    #[must_use]
+    pub fn peaks(&self, device: PricedId) -> Option<Peaks> {
+        let device = &self.devices[device.0 as usize];
+        device.peaks.or_else(|| device.calibration.as_ref().map(Peaks::from))
+    }
+
+    /// Takes what a GPU does at best. Peaks that make no sense are ignored.
+    pub fn set_peaks(&mut self, device: PricedId, peaks: Peaks) {
+        if peaks.usable() {
+            let device = &mut self.devices[device.0 as usize];
+            (device.peaks, device.fresh) = (Some(peaks), true);
+        }
+    }
+
     /// Takes rates that were measured, to four digits: `device` is calibrated from now on. Rates that make no sense are ignored.
     pub fn set_rates(&mut self, device: PricedId, rates: Rates) {
         if rates.usable() {
@@ -298,7 +315,7 @@ impl CostModel {
         let mut news = Stored::default();
         for device in self.devices.iter_mut().filter(|device| device.fresh) {
             let stored = news.devices.entry(device.key.0.clone()).or_default();
-            (stored.rates, stored.calibration) = (Some(device.rates), device.calibration.clone());
+            (stored.rates, stored.calibration, stored.peaks) = (Some(device.rates), device.calibration.clone(), device.peaks);
             device.fresh = false;
         }
         for entry in &mut self.entries {

@@ -57,6 +57,49 @@ impl Rates {
     }
 }
 
+/// What a device as a whole does at best: the roofs of the roofline, below whose time no schedule gets. Operations are multiply-adds in
+/// registers (two each), bytes are read from memory.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peaks {
+    /// Operations per second in `f32`.
+    pub f32_flops: f64,
+    /// Operations per second in `f64`; 0 if it has no `f64`.
+    pub f64_flops: f64,
+    /// Bytes per second.
+    pub bytes_per_s: f64,
+}
+
+impl Peaks {
+    /// Seconds that `flops` operations on elements of `dtype` and `bytes` to and from memory take at least, if they overlap fully.
+    ///
+    /// ```
+    /// use chunkwise::{cost::Peaks, shape::DType};
+    /// let gpu = Peaks { f32_flops: 1e13, f64_flops: 0.0, bytes_per_s: 1e12 };
+    /// assert_eq!(gpu.bound_s(DType::F32, 1e12, 1e9), Some(0.1));
+    /// assert_eq!(gpu.bound_s(DType::F64, 1e12, 1e9), None); // it has no f64
+    /// ```
+    #[must_use]
+    pub fn bound_s(&self, dtype: DType, flops: f64, bytes: f64) -> Option<f64> {
+        let peak = if dtype.bytes() == 8 { self.f64_flops } else { self.f32_flops };
+        (peak > 0.0).then(|| (flops / peak).max(bytes / self.bytes_per_s))
+    }
+
+    /// At least what kernels have reached, to four digits.
+    pub(super) fn not_below(self, reached: &Rates, f64: bool) -> Self {
+        Self {
+            f32_flops: rounded(self.f32_flops.max(reached.f32_flops)),
+            f64_flops: if f64 { rounded(self.f64_flops.max(reached.f64_flops)) } else { 0.0 },
+            bytes_per_s: rounded(self.bytes_per_s.max(reached.bytes_per_s)),
+        }
+    }
+
+    /// Whether a bound made from these means anything.
+    pub(super) fn usable(&self) -> bool {
+        let all = [self.f32_flops, self.f64_flops, self.bytes_per_s];
+        all.iter().all(|rate| rate.is_finite() && *rate >= 0.0) && self.f32_flops > 0.0 && self.bytes_per_s > 0.0
+    }
+}
+
 /// What a link between two memory spaces does: `time = latency + bytes / B`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinkRate {

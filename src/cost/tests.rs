@@ -55,6 +55,8 @@ fn history_rates_and_links_survive_the_file() {
     let mut costs = cache.load();
     let id = run(&mut costs, &[500, 510, 520]);
     costs.set_rates(costs.device_of(id), rates);
+    let peaks = Peaks { f32_flops: 3e12, f64_flops: 0.0, bytes_per_s: 2e11 };
+    costs.set_peaks(costs.device_of(id), peaks);
     let link = costs.link("host", "gpu:test", LinkRate::UNMEASURED);
     (0..4).for_each(|_| costs.record_transfer(link, 1 << 20, 300_000));
     let before = costs.estimate(id, WORK);
@@ -66,7 +68,7 @@ fn history_rates_and_links_survive_the_file() {
     assert_eq!(again.estimate(id, WORK), before);
     let cpu = again.device_of(id);
     assert!(again.calibrated(cpu));
-    assert_eq!(again.rates(cpu), rates);
+    assert_eq!((again.rates(cpu), again.peaks(cpu)), (rates, Some(peaks)));
     let link = again.link("host", "gpu:test", LinkRate::UNMEASURED);
     assert_eq!(again.transfer_ns(link, 1 << 20), 300_000);
     assert!(!again.calibrated(again.device_of(link)));
@@ -221,7 +223,8 @@ fn nonsense_is_not_believed() {
     let id = run(&mut costs, &[]);
     let cpu = costs.device_of(id);
     costs.set_rates(cpu, Rates { f64_flops: 0.0, ..Rates::CPU });
-    assert!(!costs.calibrated(cpu));
+    costs.set_peaks(cpu, Peaks { f32_flops: 1e12, f64_flops: 0.0, bytes_per_s: f64::NAN });
+    assert!(!costs.calibrated(cpu) && costs.peaks(cpu).is_none());
     for work in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
         let work = Work { flops: work, bytes: work };
         assert!(costs.estimate(id, work).ns >= 1);

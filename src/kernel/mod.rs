@@ -17,6 +17,7 @@ pub mod dense;
 pub mod gemv;
 pub mod guide;
 pub mod mandelbrot;
+pub mod peak;
 pub mod program;
 pub mod random;
 mod rows;
@@ -33,8 +34,15 @@ pub use program::{GpuFacts, Pass, Program, Shader};
 pub use rows::for_each_piece;
 
 /// Every shader: what a GPU compiles ahead, and what is checked against the kernels' parameters.
-pub static SHADERS: &[&Shader] =
-    &[&mandelbrot::SHADER, &gemv::SHADER, &sums::SHADER, dense::SHADERS[0], dense::SHADERS[1], dense::SHADERS[2]];
+pub static SHADERS: &[&Shader] = &[
+    &mandelbrot::SHADER,
+    &gemv::SHADER,
+    &sums::SHADER,
+    dense::SHADERS[0],
+    dense::SHADERS[1],
+    dense::SHADERS[2],
+    &peak::SHADER,
+];
 
 /// Floating-point operations and bytes that a task needs: what a roofline wants to know.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Session;
 use super::driver::Inner;
 use super::members::{Member, speed};
-use crate::cost::{Calibration, GpuCalibration, Rates, calibrate, calibrate_gpu};
+use crate::cost::{Calibration, GpuCalibration, Peaks, Rates, calibrate, calibrate_gpu};
 use crate::device::DeviceKind;
 use crate::id::DeviceId;
 use crate::schedule::Event;
@@ -49,6 +49,14 @@ impl Session {
         Some(self.with_costs(|costs| (costs.rates(priced), costs.calibration(priced).cloned())))
     }
 
+    /// What a device as a whole does at best, as [`Session::calibrate`] measured it, now or in an earlier run; a GPU is measured when it is
+    /// first opened. `None` if it never was, or the session has no such device.
+    #[must_use]
+    pub fn peaks(&self, device: DeviceId) -> Option<Peaks> {
+        let priced = self.0.members.all().get(device.index())?.priced;
+        self.with_costs(|costs| costs.peaks(priced))
+    }
+
     pub(super) fn calibrated(&self) -> bool {
         let members = self.0.members.all();
         self.with_costs(|costs| members.iter().filter(|m| m.spec.kind == DeviceKind::Cpu).all(|m| costs.calibrated(m.priced)))
@@ -60,6 +68,9 @@ impl Inner {
     pub(super) fn learn_gpu(self: &Arc<Self>, member: &mut Member, measured: &GpuCalibration) {
         self.with_costs(|costs| {
             costs.set_rates(member.priced, measured.rates);
+            if let Some(peaks) = measured.peaks {
+                costs.set_peaks(member.priced, peaks);
+            }
             for sample in &measured.kernels {
                 let id = costs.resolve(member.priced, &sample.kernel, sample.dtype);
                 sample.ns.iter().for_each(|&ns| costs.record(id, sample.work, ns));

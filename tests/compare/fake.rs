@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use chunkwise::cost::Peaks;
 use chunkwise::device::{Cpu, Device, DeviceKind, DeviceSpec, IoLane, Launch, LinkSpec, Move};
 use chunkwise::id::SpaceId;
 use chunkwise::shape::DType;
@@ -12,6 +13,7 @@ use chunkwise::{Error, Placement, Session};
 use crate::machine::{Adapter, Machine};
 use crate::measure::{Entrant, Lane, Sample, WARM_UP, measure};
 use crate::plan::{Plan, Wishes};
+use crate::roofline::{GpuBounds, GpuRates};
 use crate::stats::{Rule, Shuffle};
 use crate::study::{Row, SCHEMA, Study};
 use crate::work::{Check, Workload};
@@ -62,6 +64,8 @@ pub fn machine(threads: usize, gpu: Option<&str>) -> Machine {
     let mut machine = Machine::look(&session, Vec::new()).unwrap();
     machine.others_busy_cores = Some(0.0);
     if let Some(name) = gpu {
+        let peaks = Peaks { f32_flops: 9e12, f64_flops: 1.5e11, bytes_per_s: 3e11 };
+        machine.gpu_rates = Some(GpuRates { peaks, up: 1.2e10, down: 1.1e10 });
         machine.gpus.push(format!("gpu0: {name}"));
         machine.adapters.push(Adapter {
             name: name.into(),
@@ -119,7 +123,8 @@ pub fn row((workload, dtype, n): (Workload, DType, usize), lanes: &[Lane], secon
     let (input, result) = workload.bytes(dtype, n);
     let bound_s = Some(lanes.iter().filter_map(|m| m.median()).fold(f64::INFINITY, f64::min) / 3.0);
     let (bytes, flops) = (input + result, Some(1e9));
-    Row { workload, dtype, n, bytes, flops, bound_s, lanes, stopped: Some(stopped), skipped: None }
+    let gpu_bound_s = bound_s.map(|cpu: f64| GpuBounds { cold: cpu / 2.0, resident: cpu / 10.0 });
+    Row { workload, dtype, n, bytes, flops, bound_s, gpu_bound_s, lanes, stopped: Some(stopped), skipped: None }
 }
 
 /// The lanes of a machine with a GPU.

@@ -116,7 +116,13 @@ fn a_gpu_adds_its_columns() {
         return;
     }
     assert_eq!(json["lanes"].as_array().unwrap().len(), 5);
+    let rates = &json["machine"]["gpu_rates"];
+    for rate in ["/peaks/f32_flops", "/peaks/bytes_per_s", "/up", "/down"] {
+        assert!(rates.pointer(rate).and_then(Value::as_f64) > Some(1e6), "{rates}");
+    }
     for row in json["rows"].as_array().unwrap().iter().filter(|r| r["workload"] != "blocked_mean_file") {
+        let bounds = ["cold", "resident"].map(|state| row["gpu_bound_s"][state].as_f64());
+        assert!(bounds[0] >= bounds[1] && bounds[1] > Some(0.0), "{row}");
         for lane in row["lanes"].as_array().unwrap().iter().filter(|l| l["device"] == "gpu") {
             assert!(lane["failed"].is_null() && lane["gpu_tasks"].as_u64() > Some(0), "{lane}");
             let check = (lane["check"]["difference"].as_f64(), lane["check"]["tolerance"].as_f64());

@@ -152,6 +152,7 @@ fn pictures_have_a_curve_per_lane_the_bound_and_the_crossing() {
     assert_eq!(names, ["compare", "mandelbrot", "matvec"]);
     for (name, scene) in &scenes {
         let svg = scene.svg();
+        assert!(svg.contains("of the GPU, data there"), "{name}: no bound of the GPU");
         for part in ["class=\"s-cpu\"", "class=\"s-gpu\"", "class=\"s-auto\"", "class=\"s-bound\"", "gpu wins: ", "Fake 9000"] {
             assert!(svg.contains(part), "{name}: no `{part}`");
         }
@@ -220,6 +221,8 @@ fn the_schema_has_every_field_that_the_issue_names() {
         "/rows/0/dtype",
         "/rows/0/n",
         "/rows/0/bound_s",
+        "/rows/0/gpu_bound_s/resident",
+        "/machine/gpu_rates/peaks/f64_flops",
         "/rows/0/lanes/0/device",
         "/rows/0/lanes/0/state",
         "/rows/0/lanes/0/samples/0",

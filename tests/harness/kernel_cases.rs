@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use chunkwise::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
 use chunkwise::kernel::gemv::Gemv;
 use chunkwise::kernel::mandelbrot::{Mandelbrot, MandelbrotParams, axis};
+use chunkwise::kernel::peak::{Peak, PeakParams};
 use chunkwise::kernel::sums::SumChunk;
 use chunkwise::shape::DType;
 
@@ -99,6 +100,11 @@ pub fn mandelbrot(dtype: DType, x: &[f64], y: &[f64], iterations: u32) -> Case {
     Case::new(Mandelbrot, &MandelbrotParams { iterations }, vec![axis(x), axis(y)], counts)
 }
 
+pub fn peak(dtype: DType, n: usize, steps: u32) -> Case {
+    let factors = Chunk::new(dtype, &[2], |i| [0.8125, -3.25][i]);
+    Case::new(Peak, &PeakParams { steps }, vec![factors], garbage(dtype, &[n]))
+}
+
 /// A picture of the default window.
 pub fn picture(dtype: DType, rows: usize, columns: usize, iterations: u32) -> Case {
     mandelbrot(dtype, &axis(-1.5, 0.0, columns), &axis(-1.0, 0.0, rows), iterations)
@@ -146,6 +152,9 @@ pub fn all(dtype: DType) -> Vec<Case> {
         all.push(picture(dtype, rows, columns, [20, 0, 1, 3, 4, 5, 19][i % 7]));
     }
     all.push(picture(dtype, 600, 1000, 20));
+    for (n, steps) in [(1, 0), (255, 1), (256, 2), (257, 3), (1000, 7), (3, 100)] {
+        all.push(peak(dtype, n, steps));
+    }
     all.push(resumed(dtype, 5000));
     all.push(resumed(dtype, 70_000));
     all

@@ -5,6 +5,7 @@
 
 use chunkwise::kernel::dense::ProductParams;
 use chunkwise::kernel::mandelbrot::MandelbrotParams;
+use chunkwise::kernel::peak::PeakParams;
 use chunkwise::shape::DType;
 
 use super::lab::{Case, Chunk};
@@ -76,6 +77,7 @@ pub fn check(case: &Case, found: &[f64]) -> Result<f64, String> {
         "syrk" => product(case, found, true),
         "trsm" => trsm(&case.inputs[0], &case.output, found),
         "potrf" => potrf(&case.output, found),
+        "peak" => peak(case, found),
         "mandelbrot" => return alike(case, found, &mandelbrot(case)),
         other => return Err(format!("no oracle for {other}")),
     };
@@ -97,6 +99,27 @@ fn gemv(a: &Chunk, x: &Chunk, found: &[f64]) -> Vec<Error> {
     let factor = k as f64 / 256.0 + 20.0 + parts as f64;
     let row = |i: usize| (0..k).fold(Exact::default(), |sum, j| sum.add_product(a.at(i, j), x.values[j]));
     (0..m).map(|i| Error::new(i, found[i], row(i), factor, a.dtype)).collect()
+}
+
+/// Each of 16 chains within `4 (V + |b|) u / (1 - |a|)`, their sum within `80 V u` more.
+fn peak(case: &Case, found: &[f64]) -> Vec<Error> {
+    let [a, b] = case.inputs[0].values[..] else { panic!("two factors") };
+    let adds = 4 * bytemuck::pod_read_unaligned::<PeakParams>(&case.params).steps;
+    let dtype = case.output.dtype;
+    let element = |(i, &found): (usize, &f64)| {
+        let (mut sum, mut largest) = (Exact::default(), 0.0f64);
+        for j in 0..16 {
+            let mut v = (i % 256 + j) as f64;
+            for _ in 0..adds {
+                largest = largest.max(v.abs());
+                v = a.mul_add(v, b);
+            }
+            (sum, largest) = (sum.add(v), largest.max(v.abs()));
+        }
+        let bound = (64.0 * (largest + b.abs()) / (1.0 - a.abs()) + 80.0 * largest) * unit(dtype);
+        Error { index: i, found, error: (found - sum.value()).abs(), bound: bound * (1.0 + unit(DType::F32)) }
+    };
+    found.iter().enumerate().map(element).collect()
 }
 
 /// Below `(22 + len / 2^21) u sum |x|`; the count is exact.

@@ -1,0 +1,93 @@
+//! `peak`: multiply-adds in registers and nothing else.
+//!
+//! Owns: the routine by which a GPU's arithmetic peak is measured. Must not know: clocks. Invariant: its work is what it does, so that work
+//! over time is a rate that no other kernel can exceed by much.
+//!
+//! `y[i]` is the sum of 16 chains `v <- a v + b`, each of `4 steps` multiply-adds, the first from `i mod 256`, the others from 1, 2, .. 15
+//! more. With `|a| < 1` they tend to `b / (1 - a)`. Drivers may fuse a multiply-add or not: a chain whose values are at most `V` in size is
+//! within `4 (V + |b|) u / (1 - |a|)` of the exact one, their sum within 16 of these and `80 V u`.
+
+use super::program::shader_params;
+use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, params};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float};
+
+/// The kernel. Input: `a` and `b`, `(2,)`, of a float dtype; output `y` `(n,)` of the same.
+pub struct Peak;
+
+/// Parameters of [`Peak`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct PeakParams {
+    /// Steps of four multiply-adds, each chain.
+    pub steps: u32,
+}
+
+shader_params!(
+    /// Parameters of the shader: length of the output.
+    struct Length { n }
+);
+
+pub(super) static SHADER: Shader = Shader {
+    name: "peak",
+    source: include_str!("../../shaders/peak.wgsl"),
+    params: Length::FIELDS,
+    inputs: 1,
+    outputs: 1,
+    invocations: GROUP as u32,
+    workgroup_bytes: [0, 0],
+};
+
+/// Elements of a workgroup.
+const GROUP: usize = 256;
+/// Chains of an element.
+const CHAINS: usize = 16;
+/// Multiply-adds of a chain in a step.
+const ADDS: u32 = 4;
+
+impl Kernel for Peak {
+    fn name(&self) -> &'static str {
+        "peak"
+    }
+
+    fn work(&self, bytes: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        let [x, y] = operands else { return Work::default() };
+        let n = y.shape.iter().product::<usize>() as f64;
+        let adds = f64::from(params::<PeakParams>(bytes).steps) * f64::from(ADDS) * CHAINS as f64;
+        Work { flops: 2.0 * adds * n, bytes: (n + 2.0) * x.dtype.bytes() as f64 }
+    }
+
+    fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
+        let [x, y] = operands else { return None };
+        if !matches!(x.dtype, DType::F32 | DType::F64) || y.dtype != x.dtype {
+            return None;
+        }
+        let n = y.shape.iter().product::<usize>();
+        let steps = 0..params::<PeakParams>(bytes).steps;
+        let pass = Pass { entry: "multiply_add", groups: n.div_ceil(GROUP) as u64, steps, resumable: false };
+        let length = Length { n: n as u32 };
+        Program::new(&SHADER, x.dtype, &length.words(), vec![pass], self.work(bytes, operands)).fitting(gpu, operands)
+    }
+
+    fn run_cpu(
+        &self,
+        bytes: &[u8],
+        inputs: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        _scratch: &mut Scratch<'_>,
+    ) -> Result<(), Fault> {
+        let adds = params::<PeakParams>(bytes).steps.saturating_mul(ADDS);
+        match inputs[0].layout().dtype {
+            DType::F32 => chains::<f32>(inputs[0], &mut outputs[0], adds, f32::mul_add),
+            _ => chains::<f64>(inputs[0], &mut outputs[0], adds, f64::mul_add),
+        }
+        Ok(())
+    }
+}
+
+fn chains<T: Float>(x: ChunkView<'_>, y: &mut ChunkViewMut<'_>, adds: u32, multiply_add: fn(T, T, T) -> T) {
+    let (a, b): (T, T) = (x.at(0, 0), x.at(0, 1));
+    for (i, y) in y.row_mut::<T>(0).iter_mut().enumerate() {
+        let chain = |j: usize| (0..adds).fold(T::from_f64((i % GROUP + j) as f64), |v, _| multiply_add(v, a, b));
+        *y = T::from_f64((0..CHAINS).map(|j| chain(j).to_f64()).sum());
+    }
+}
