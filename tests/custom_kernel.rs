@@ -197,10 +197,11 @@ fn the_example_checks_itself_and_reports() {
 mod on_a_gpu {
     use super::*;
     use crate::gpu::{gpu as open, session, settled, tasks_on};
-    use chunkwise::device::{Device, IoLane};
+    use chunkwise::device::{Cpu, Device, IoLane};
     use chunkwise::id::DeviceId;
     use chunkwise::kernel::{Pass, Shader};
     use chunkwise::shape::DType;
+    use std::sync::Mutex;
 
     const GPU: DeviceId = DeviceId(2);
 
@@ -299,12 +300,35 @@ mod on_a_gpu {
     fn a_wrong_gpu_half_leaves_the_work_to_the_cpu() {
         for (program, why) in WRONG {
             let Some(gpu) = open() else { return };
-            let session = session(Placement::Gpu, &[gpu]);
+            let warnings = Arc::new(Mutex::new(Vec::new()));
+            let heard = warnings.clone();
+            let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(2).expect("a pool")), Arc::new(IoLane::new()), gpu];
+            let session = Session::builder().devices(devices).cache_dir("").placement(Placement::Gpu);
+            let session = session.warnings(move |text| heard.lock().unwrap().push(text.to_owned())).build().expect("a session");
             let kernel: Arc<dyn Kernel> = Arc::new(Changed { program, panics: false });
             right(&x_and_sum(&session, &kernel).unwrap_or_else(|e| panic!("{why}: {e}")));
+            let before = session.counters(DeviceId(2)).launches;
             let good: Arc<dyn Kernel> = Arc::new(Logistic);
             right(&x_and_sum(&session, &good).unwrap_or_else(|e| panic!("after {why}: {e}")));
+            assert_eq!(session.counters(DeviceId(2)).launches - before, 8, "after {why}: other kernels stay on the GPU");
+            let warnings = warnings.lock().unwrap();
+            assert!(matches!(&warnings[..], [one] if one.contains(why) && one.contains("test::changed")), "{warnings:?}");
         }
+    }
+
+    #[test]
+    fn a_later_run_of_a_wrong_gpu_half_does_not_ask_the_gpu() {
+        let Some(gpu) = open() else { return };
+        let session = session(Placement::Gpu, &[gpu]);
+        let kernel: Arc<dyn Kernel> = Arc::new(Changed { program: |p| Program { shader: &NONSENSE, ..p }, panics: false });
+        let [x, rate] = populations::<f32>(&[100_000], false);
+        let x = Array::from(x).in_session(&session).chunks(1000);
+        let grown: Array<f32> = x.with_kernel(&[&Array::from(rate)], kernel, &20u32.to_ne_bytes());
+        let (first, _) = grown.run().expect("the CPU does it");
+        let (again, run) = grown.run().expect("the CPU does it");
+        assert_eq!(first, again);
+        assert!(run.placement().iter().all(|p| p.0 != "gpu0"), "{:?}", run.placement());
+        assert!(run.idle.iter().any(|(gpu, why)| gpu == "gpu0" && why.contains("cannot run test::changed")), "{:?}", run.idle);
     }
 
     #[test]

@@ -209,6 +209,8 @@ pub enum Failure {
     Panic(String),
     /// The device failed; the task can be rerun elsewhere.
     Device(Error),
+    /// The device is well, but cannot run this kernel on operands of this dtype: its shader does not compile, or its program is none.
+    Unfit(Error),
     /// The device's memory is full: less of it must be used, or another device.
     OutOfMemory(Error),
     /// The device is gone, with everything in its memory.

@@ -3,13 +3,16 @@
 //! Owns: how often a task is tried, when a device counts as lost, when it is given less memory. Must not know: how work is placed anew (schedule).
 //! Invariant: a run fails for its device only if no other device can do its work.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::driver::{Inner, State};
+use super::plan::task_dtype;
+use crate::cost::kernel_key;
 use crate::device::Failure;
 use crate::error::Error;
 use crate::id::{DeviceId, GraphId, LaunchId, TaskId};
-use crate::schedule::Event;
+use crate::schedule::{CANNOT, Estimates, Event};
 
 /// Times that a task is tried on devices that fail before the graph gives up.
 pub(super) const ATTEMPTS: u32 = 3;
@@ -45,6 +48,7 @@ impl Inner {
         match failure {
             Failure::Fault(fault) => run.fail(fault.into()),
             Failure::Panic(message) => run.fail(Error::Panicked { task: name, message }),
+            Failure::Unfit(error) => return self.unfit(state, (launch, graph, device), task, error, events),
             Failure::Device(error) | Failure::OutOfMemory(error) | Failure::Lost(error) => {
                 let attempts = run.attempts.entry(task).or_default();
                 *attempts += u32::from(blamed == Blame::Struck);
@@ -71,6 +75,45 @@ impl Inner {
         Event::LaunchFailed { launch }
     }
 
+    /// A device cannot run a kernel: it is not asked again, and others do this work, if there are any.
+    fn unfit(
+        &self,
+        state: &mut State,
+        (launch, graph, device): (LaunchId, GraphId, DeviceId),
+        task: TaskId,
+        error: Error,
+        events: &mut VecDeque<Event>,
+    ) -> Event {
+        let members = self.members.all();
+        let Some(run) = state.runs.get_mut(&graph) else { return Event::LaunchFailed { launch } };
+        let (kernel, dtype) = (kernel_key(&**run.graph.kernel(task)), task_dtype(&run.graph, task));
+        let can = |e: &&Estimates| e.task_ns[task.index()] != CANNOT && !members[e.device.index()].is_unfit(&kernel, dtype);
+        let others = run.priced.estimates.iter().filter(|e| e.device != device && !state.gone.contains(&e.device));
+        if others.filter(can).count() == 0 {
+            run.fail(error);
+            return Event::LaunchFailed { launch };
+        }
+        let member = &members[device.index()];
+        let new = member.forbid(&kernel, dtype);
+        if new {
+            let name = &member.spec.name;
+            state.warnings.push(format!("{name} is not used for this kernel any more ({error}); its work goes on elsewhere"));
+        }
+        // A run that was priced before and began since has to be told too.
+        for (&id, run) in state.runs.iter().filter(|(id, _)| new || **id == graph) {
+            let mut known = BTreeMap::new();
+            let mut is_it = |t: TaskId| {
+                let same = || kernel_key(&**run.graph.kernel(t)) == kernel;
+                task_dtype(&run.graph, t) == dtype && *known.entry(run.graph.kernel_id(t)).or_insert_with(same)
+            };
+            let tasks: Arc<[TaskId]> = run.graph.tasks().filter(|&t| is_it(t)).collect();
+            if !tasks.is_empty() {
+                events.push_back(Event::Unfit { graph: id, device, tasks });
+            }
+        }
+        Event::LaunchLost { launch }
+    }
+
     /// From now on the device counts as lost.
     fn give_up(&self, state: &mut State, device: DeviceId, error: &Error, events: &mut VecDeque<Event>) {
         if state.gone.insert(device) {
@@ -84,7 +127,7 @@ impl Inner {
     pub(super) fn blame(&self, state: &mut State, device: DeviceId, failure: &Failure, events: &mut VecDeque<Event>) -> Blame {
         let now = self.now_ns();
         let count = match failure {
-            Failure::Fault(_) | Failure::Panic(_) => return Blame::Struck,
+            Failure::Fault(_) | Failure::Panic(_) | Failure::Unfit(_) => return Blame::Struck,
             Failure::Lost(_) => STRIKES,
             Failure::OutOfMemory(_) => {
                 let (count, at) = state.shortages.entry(device).or_default();

@@ -3,13 +3,15 @@
 //! Owns: [`Members`], [`Member`]; how a device joins. Must not know: how devices are found (discover.rs). Invariant: a device is in the list
 //! before the scheduler hears of it, and stays there; ids are places in the list.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::driver::Inner;
 use crate::cost::{CostId, CostModel, DeviceKey, LinkRate, PricedId, Rates};
 use crate::device::{Device, DeviceKind, DeviceSpec, LinkSpec};
 use crate::id::{DeviceId, SpaceId};
 use crate::schedule::Event;
+use crate::shape::DType;
 
 /// A device, and where its costs are kept.
 #[derive(Clone)]
@@ -19,6 +21,8 @@ pub(super) struct Member {
     pub(super) priced: PricedId,
     /// The links to its memory and back, where that is a GPU's.
     pub(super) links: Option<[CostId; 2]>,
+    /// Kernels, each with a dtype, that it turned out to be unable to run.
+    unfit: Arc<Mutex<BTreeSet<(String, DType)>>>,
 }
 
 /// The list: a snapshot for whoever asks.
@@ -64,12 +68,27 @@ impl Member {
             let link = |from: &str, to: &str, costs: &mut CostModel| costs.link(from, to, LinkRate::UNMEASURED);
             [link("host", &spec.model, costs), link(&spec.model, "host", costs)]
         });
-        let mut member = Self { device, spec: spec.clone(), priced, links };
+        let mut member = Self { device, spec: spec.clone(), priced, links, unfit: Arc::default() };
         if let Some(links) = member.links.filter(|l| costs.calibrated(costs.device_of(l[0]))) {
             spec.link = Some(links.map(|link| speed(costs, link)));
             member.spec = spec;
         }
         member
+    }
+
+    fn unfit(&self) -> MutexGuard<'_, BTreeSet<(String, DType)>> {
+        self.unfit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it turned out to be unable to run this kernel ([`kernel_key`](crate::cost::kernel_key)).
+    pub(super) fn is_unfit(&self, kernel: &str, dtype: DType) -> bool {
+        let unfit = self.unfit();
+        !unfit.is_empty() && unfit.contains(&(kernel.to_owned(), dtype))
+    }
+
+    /// From now on it is not asked to run this kernel. Whether that is new.
+    pub(super) fn forbid(&self, kernel: &str, dtype: DType) -> bool {
+        self.unfit().insert((kernel.to_owned(), dtype))
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns: [`Plan`] (a graph with the caller's bytes), pricing. Must not know: placement. Invariant: `work()` is asked once per
 //! task and kept, so that what is learned from the run belongs to what was predicted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::members::Member;
@@ -81,6 +81,8 @@ pub(super) enum Unable {
     NoHalf,
     /// It has no `f64`.
     NoF64(&'static str),
+    /// It turned out that it cannot run the kernel: the shader does not compile there.
+    Unfit(&'static str),
     /// A chunk is larger than its shaders can see.
     TooLarge { kernel: &'static str, bytes: u64, most: u64 },
 }
@@ -110,13 +112,17 @@ impl Priced {
     /// Prices every task on one more device, the next one.
     pub(super) fn extend(&mut self, graph: &TaskGraph, id: DeviceId, member: &Member, costs: &mut CostModel) -> Estimates {
         let mut column = Vec::with_capacity(graph.len());
+        let mut unfit = BTreeSet::new();
         for task in graph.tasks() {
             let key = (graph.kernel_id(task), task_dtype(graph, task));
             let known = self.ids.entry(key).or_default();
             if known.len() <= id.index() {
                 let kernel = &**graph.kernel(task);
-                let resolved =
-                    member.spec.serves(kernel.lane()).then(|| costs.resolve(member.priced, &kernel_key(kernel), key.1));
+                let name = kernel_key(kernel);
+                if member.is_unfit(&name, key.1) {
+                    unfit.insert(key);
+                }
+                let resolved = member.spec.serves(kernel.lane()).then(|| costs.resolve(member.priced, &name, key.1));
                 known.resize(id.index(), None);
                 known.push(resolved);
             }
@@ -125,6 +131,10 @@ impl Priced {
             column.push(match (cost, &member.spec.gpu) {
                 (None, _) => CANNOT,
                 (Some(cost), None) => costs.estimate(cost, work).ns,
+                (Some(_), Some(_)) if unfit.contains(&key) => {
+                    self.note(id, Unable::Unfit(graph.kernel(task).name()));
+                    CANNOT
+                }
                 (Some(cost), Some(facts)) => match passes(graph, task, facts) {
                     Ok(passes) => on_gpu(costs.estimate(cost, work), passes),
                     Err(unable) => {
@@ -163,6 +173,7 @@ impl std::fmt::Display for Unable {
         match self {
             Self::NoHalf => f.write_str("no GPU half"),
             Self::NoF64(kernel) => write!(f, "it has no f64, which {kernel} needs here (try --dtype f32)"),
+            Self::Unfit(kernel) => write!(f, "it cannot run {kernel}, as a warning has said"),
             Self::TooLarge { kernel, bytes, most } => {
                 let (bytes, most) = (crate::Bytes(*bytes), crate::Bytes(*most));
                 write!(f, "a chunk of {kernel} has {bytes}, its shaders see at most {most} (try a smaller --chunk)")
@@ -205,7 +216,7 @@ fn on_gpu(estimate: Estimate, passes: usize) -> u64 {
 }
 
 /// The dtype that a task's speed depends on: that of its first input, else of its first output.
-fn task_dtype(graph: &TaskGraph, task: TaskId) -> DType {
+pub(super) fn task_dtype(graph: &TaskGraph, task: TaskId) -> DType {
     let operand = graph.inputs(task).first().or_else(|| graph.outputs(task).first());
     operand.map_or(DType::U8, |o| graph.dtype(o.value))
 }

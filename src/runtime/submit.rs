@@ -113,7 +113,9 @@ impl Session {
             Placement::Auto | Placement::Cpu => false,
         };
         let gpus = members.iter().filter(|m| m.spec.kind == DeviceKind::Gpu).count();
-        let unable: Vec<_> = priced.unable.iter().filter(|(id, _)| wanted(*id)).collect();
+        // What turned out while the session worked has been told, and is the CPU's work since.
+        let known = |unable: &Unable| !matches!(unable, Unable::Unfit(_));
+        let unable: Vec<_> = priced.unable.iter().filter(|(id, why)| wanted(*id) && known(why)).collect();
         match (unable.first(), self.0.settings.placement) {
             (Some((id, why)), Placement::Device(_)) => Err(unable_error(&members[id.index()].spec, why)),
             (Some((id, why)), Placement::Gpu) if unable.len() == gpus => Err(unable_error(&members[id.index()].spec, why)),

@@ -80,7 +80,7 @@ impl Inner {
 
 fn as_error(failure: Failure) -> Error {
     match failure {
-        Failure::Device(error) | Failure::OutOfMemory(error) | Failure::Lost(error) => error,
+        Failure::Device(error) | Failure::Unfit(error) | Failure::OutOfMemory(error) | Failure::Lost(error) => error,
         Failure::Fault(fault) => fault.into(),
         Failure::Panic(message) => Error::Panicked { task: "move".into(), message },
     }

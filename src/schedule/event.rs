@@ -74,6 +74,15 @@ pub enum Event {
         /// Costs on one device.
         estimates: Estimates,
     },
+    /// A device turned out to be unable to run some tasks of a graph, which another one can run.
+    Unfit {
+        /// The graph.
+        graph: GraphId,
+        /// The device.
+        device: DeviceId,
+        /// The tasks, done or not.
+        tasks: Arc<[TaskId]>,
+    },
     /// A launch ended well.
     Done {
         /// Which.

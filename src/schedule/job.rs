@@ -3,6 +3,7 @@
 //! Owns: task states, remaining uses, and which copies (replicas) of each value exist where. Must not know: devices' queues,
 //! time. Invariant: a value that somebody still needs has a replica, or its producer has yet to run (again).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::event::{CANNOT, Estimates, Place};
@@ -63,6 +64,8 @@ pub(super) struct Job {
     pub(super) graph: Arc<TaskGraph>,
     /// By device.
     estimates: Vec<Option<Arc<[u64]>>>,
+    /// Devices that turned out to be unable to run a task, whatever was estimated.
+    unfit: BTreeSet<(DeviceId, TaskId)>,
     pub(super) state: Vec<State>,
     /// Unfinished predecessors.
     pub(super) waiting: Vec<u32>,
@@ -115,6 +118,7 @@ impl Job {
         let finals = (0..v).filter(|&i| graph.is_final(ValueId::at(i)) && graph.producer(ValueId::at(i)).is_some()).count();
         let mut job = Self {
             estimates: Vec::new(),
+            unfit: BTreeSet::new(),
             state: vec![State::Waiting; n],
             waiting: graph.tasks().map(|t| graph.predecessor_count(t)).collect(),
             priority: vec![0; n],
@@ -160,6 +164,16 @@ impl Job {
             self.estimates.resize(at + 1, None);
         }
         self.estimates[at] = Some(column.task_ns.clone());
+    }
+
+    /// From now on the device does not run these tasks.
+    pub(super) fn forbid(&mut self, device: DeviceId, tasks: &[TaskId]) {
+        self.unfit.extend(tasks.iter().map(|&task| (device, task)));
+    }
+
+    /// Whether the device may run the task. (Its estimate stays, because sums of estimates count on it.)
+    pub(super) fn may_run_on(&self, task: TaskId, device: DeviceId) -> bool {
+        self.unfit.is_empty() || !self.unfit.contains(&(device, task))
     }
 
     /// The value's number among the chunks of callers' arrays, if it is one.

@@ -144,6 +144,7 @@ impl Scheduler {
                 self.submit(graph, tasks, &estimates, scratch_bytes, actions);
             }
             Event::Priced { graph, estimates } => self.price(graph, &estimates),
+            Event::Unfit { graph, device, tasks } => self.unfit(graph, device, &tasks, actions),
             Event::Done { launch, elapsed_ns: _ } => self.done(launch, actions),
             Event::LaunchLost { launch } => self.launch_lost(launch, actions),
             Event::LaunchFailed { launch } => self.launch_failed(launch, actions),

@@ -163,7 +163,7 @@ impl Scheduler {
     /// Whether a device takes launches, and its space can hold what the task needs there.
     pub(super) fn serves(&self, job: &Job, task: TaskId, at: DeviceId) -> bool {
         let device = &self.devices[at.index()];
-        if !device.alive || device.room <= 0 {
+        if !device.alive || device.room <= 0 || !job.may_run_on(task, at) {
             return false;
         }
         let limit = if device.spec.space == HOST { u64::MAX } else { self.memory.limit(device.spec.space) };

@@ -155,6 +155,15 @@ impl Scheduler {
         }
     }
 
+    /// A device cannot run these tasks: those that wait for it are placed anew. What flies there reports that it is lost.
+    pub(super) fn unfit(&mut self, id: GraphId, at: DeviceId, tasks: &[TaskId], actions: &mut Vec<Action>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.forbid(at, tasks);
+        // All of them: `settle` gives up what they wait for.
+        (0..self.devices.len()).map(DeviceId::at).for_each(|at| self.unstage(at));
+        self.settle(actions);
+    }
+
     /// A device is gone.
     pub(super) fn device_lost(&mut self, at: DeviceId, actions: &mut Vec<Action>) {
         if !std::mem::replace(&mut self.devices[at.index()].alive, false) {

@@ -180,6 +180,14 @@ fn faults(dice: &mut Dice, devices: &[DeviceSpec], submissions: &[Submission], l
     for _ in 0..dice.below(4) {
         faults.at.push((time(dice), Event::Tick));
     }
+    // Some tasks turn out to be too much for a device; the CPU, the first one, does them.
+    if devices.len() > 1 && dice.percent(30) {
+        for (index, s) in submissions.iter().enumerate() {
+            let device = DeviceId::at(1 + dice.below(devices.len() - 1));
+            let tasks = s.graph.tasks().filter(|t| dice.percent(40) && s.estimates[0].task_ns[t.index()] != CANNOT).collect();
+            faults.at.push((time(dice).max(s.at) + 1, Event::Unfit { graph: GraphId::at(index), device, tasks }));
+        }
+    }
     faults
 }
 

@@ -159,7 +159,7 @@ impl Gpu {
         let Launch { kernel, body, estimate_ns, done } = launch;
         let cannot = |what: &str| {
             let task = format!("{} on {}", kernel.name(), self.spec.name);
-            Failure::Device(Error::Task { task, message: what.to_owned() })
+            Failure::Unfit(Error::Task { task, message: what.to_owned() })
         };
         let Body::Run { params, inputs, outputs, .. } = body else { return Err((done, cannot("a GPU packs no chunks"))) };
         let chunk = |data: &Data| match data {

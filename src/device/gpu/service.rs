@@ -17,6 +17,7 @@ use super::open::{Opened, Refusal};
 use super::pipelines::Pipelines;
 use super::slice::Pace;
 use crate::device::{Failure, panic_message};
+use crate::error::Error;
 use crate::shape::DType;
 
 /// Submissions under way at once.
@@ -197,6 +198,10 @@ impl Service {
                 self.launches.push_back(run);
             }
             Ok(None) => self.parked.push(*run),
+            Err(Refusal::Invalid(message)) => {
+                let task = format!("task {} on {}", run.end.kernel.name(), self.name);
+                fail(run.end, Failure::Unfit(Error::Task { task, message }));
+            }
             Err(refusal) => self.refuse(run, refusal),
         }
     }
