@@ -21,7 +21,8 @@ pub fn markdown(study: &Study, pictures: &[&str]) -> String {
     let (table, notes) = tables::results(study);
     page += &table.markdown();
     page += "\nMedians; ± is half the interval that holds the true median with 95 % confidence (below 6 sweeps: half the range). \
-             Bold: the least of its row, and what cannot be told apart from it. Of two values the first is cold, the second resident.\n";
+             Bold: the least of its row, and what cannot be told apart from it. One column v another: the median of their ratios in each round.";
+    page += if study.machine.has_gpu() { " Of two values the first is cold, the second resident.\n" } else { "\n" };
     notes.iter().enumerate().for_each(|(i, note)| page += &format!("\n[{}] {note}", i + 1));
     page += if notes.is_empty() { "\n" } else { "\n\n" };
     pictures.iter().for_each(|name| page += &format!("![{} against size]({name}.png)\n\n", name.replace('_', " ")));
@@ -38,6 +39,9 @@ fn crossings(study: &Study) -> String {
     let heading = ["workload", "dtype", "challenger", "against", "faster from n", "found by"].map(String::from).to_vec();
     let row = |c: &crate::study::Crossed| {
         let answer = match c.crossing {
+            Crossing::Always { from } if study.is_unclear_below(from, c.workload, c.dtype) => {
+                format!("{from}; below, not told apart")
+            }
             Crossing::Always { from } => format!("every size tried (from {from})"),
             Crossing::Never { up_to } => format!("never (up to {up_to})"),
             Crossing::Between { low, high } => format!("between {low} and {high}"),

@@ -186,6 +186,11 @@ impl Study {
         rows
     }
 
+    /// Whether smaller sizes than this were measured, so that a challenger who wins from here on is not told apart there.
+    pub fn is_unclear_below(&self, from: usize, workload: Workload, dtype: DType) -> bool {
+        self.rows_of(workload, dtype).iter().any(|r| r.n < from && r.median(Lane::CPU).is_some())
+    }
+
     /// The best answer to where `challenger` overtakes: by bisection if there was one, else by the table's sizes.
     pub fn crossing(&self, workload: Workload, dtype: DType, (challenger, against): (Lane, Lane)) -> Option<Crossing> {
         let same = |c: &&Crossed| (c.workload, c.dtype, c.challenger, c.against) == (workload, dtype, challenger, against);

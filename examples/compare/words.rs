@@ -76,6 +76,9 @@ fn against_cpu(row: &Row) -> String {
 fn from_where(study: &Study, workload: Workload, dtype: DType, crossing: Crossing) -> String {
     let sharp = |low: usize, high: usize| high as f64 / low as f64 <= 1.25;
     match crossing {
+        Crossing::Always { from } if study.is_unclear_below(from, workload, dtype) => {
+            format!("from {from} x {from} on (below, the two cannot be told apart)")
+        }
         Crossing::Always { from } => format!("at every size tried (from {from} x {from})"),
         Crossing::Never { up_to } => format!("never up to {up_to} x {up_to}"),
         Crossing::Between { low, high } if sharp(low, high) => format!("above {high} x {high}"),

@@ -92,6 +92,7 @@ fn a_crossing_needs_a_clear_winner() {
     assert_eq!(crossing([2.0, 1.001, 0.5]), Some(Crossing::Between { low: 100, high: 400 }));
     assert_eq!(crossing([2.0, 0.5, 1.001]), Some(Crossing::Between { low: 100, high: 200 }));
     assert_eq!(crossing([1.001, 1.0, 0.999]), None);
+    assert_eq!(crossing([1.001, 0.5, 0.5]), Some(Crossing::Always { from: 200 }));
 }
 
 #[test]
