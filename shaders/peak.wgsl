@@ -24,7 +24,8 @@ fn multiply_add(
     if (folded >= p.groups || i >= p.n) {
         return;
     }
-    // Chains start at different values, so that none can be left out, and do not wait for each other.
+    // Chains start at different values, so that none can be left out, and do not wait for each other. They accumulate, because that is
+    // the form in which all GPUs have their full rate.
     let a = vec4<Real>(x[0]);
     let b = vec4<Real>(x[1]);
     let start = Real(i % 256u);
@@ -33,22 +34,22 @@ fn multiply_add(
     var v2 = v0 + vec4<Real>(Real(8));
     var v3 = v0 + vec4<Real>(Real(12));
     for (var k = 0u; k < p.end; k++) {
-        v0 = fma(v0, a, b);
-        v1 = fma(v1, a, b);
-        v2 = fma(v2, a, b);
-        v3 = fma(v3, a, b);
-        v0 = fma(v0, a, b);
-        v1 = fma(v1, a, b);
-        v2 = fma(v2, a, b);
-        v3 = fma(v3, a, b);
-        v0 = fma(v0, a, b);
-        v1 = fma(v1, a, b);
-        v2 = fma(v2, a, b);
-        v3 = fma(v3, a, b);
-        v0 = fma(v0, a, b);
-        v1 = fma(v1, a, b);
-        v2 = fma(v2, a, b);
-        v3 = fma(v3, a, b);
+        v0 = fma(a, b, v0);
+        v1 = fma(a, b, v1);
+        v2 = fma(a, b, v2);
+        v3 = fma(a, b, v3);
+        v0 = fma(a, b, v0);
+        v1 = fma(a, b, v1);
+        v2 = fma(a, b, v2);
+        v3 = fma(a, b, v3);
+        v0 = fma(a, b, v0);
+        v1 = fma(a, b, v1);
+        v2 = fma(a, b, v2);
+        v3 = fma(a, b, v3);
+        v0 = fma(a, b, v0);
+        v1 = fma(a, b, v1);
+        v2 = fma(a, b, v2);
+        v3 = fma(a, b, v3);
     }
     let all = (v0 + v1) + (v2 + v3);
     y[i] = (all.x + all.y) + (all.z + all.w);

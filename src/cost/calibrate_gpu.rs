@@ -29,10 +29,17 @@ const LONGEST: Duration = Duration::from_secs(6);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Launches of a kernel whose times count, after one that does not.
 const REPEATS: usize = 4;
+/// Rows and columns of the f32 chunks that are moved to measure a link: 64 KiB, 16 MiB.
+const SHORT: usize = 128;
+const LONG_SIDE: usize = 2048;
+/// Long moves at once: those of a run overlap too.
+const IN_FLIGHT: usize = 3;
 /// A peak is measured over launches of so long: what a launch costs whatever its work is then a small part.
 const LONG: Duration = Duration::from_millis(4);
-/// Elements of the launches that measure arithmetic: a thousand workgroups.
-const PEAK_ELEMENTS: usize = 1 << 18;
+/// Elements of the launches that measure arithmetic: 4096 workgroups, so that the last ones of the largest GPUs do not matter.
+const PEAK_ELEMENTS: usize = 1 << 20;
+/// Long launches of which the fastest counts: a GPU just opened raises its clocks first.
+const PEAK_REPEATS: usize = 5;
 /// Bytes of the chunk that is read to measure memory: more than the caches of all but a few GPUs.
 const PEAK_BYTES: u64 = 128 << 20;
 
@@ -43,7 +50,7 @@ pub struct GpuCalibration {
     pub link: [LinkRate; 2],
     /// What is expected of a kernel never measured: flops of the matrix product, bytes of the matrix-vector product.
     pub rates: Rates,
-    /// Its roofline; `None` if time was over before.
+    /// Its roofline; `None` if it has no memory for that.
     pub peaks: Option<Peaks>,
     /// Nanoseconds until the end of an (almost) empty launch is known to the host.
     pub round_trip_ns: f64,
@@ -77,7 +84,6 @@ pub fn calibrate_gpu(device: &dyn Device) -> Option<GpuCalibration> {
     let mut kernels = Vec::new();
     let round_trip_ns = bench.round_trip(DType::F32)?;
     let dtypes: &[DType] = if facts.f64 { &[DType::F32, DType::F64] } else { &[DType::F32] };
-    let peaks = bench.peaks(dtypes);
     for &dtype in dtypes {
         // The most important first: what is left out when time is over is predicted from the rates.
         let product = |k: u64| bytemuck::bytes_of(&ProductParams { k }).to_vec();
@@ -102,24 +108,32 @@ pub fn calibrate_gpu(device: &dyn Device) -> Option<GpuCalibration> {
         kernels.extend(bench.kernel(Arc::new(SumChunk), vec![], dtype, &[vec![1 << 20]], &[vec![2]]));
     }
     let rates = rates(&kernels, round_trip_ns);
-    let peaks = peaks.map(|peaks| peaks.not_below(&rates, facts.f64));
+    let peaks = bench.peaks(dtypes).map(|peaks| peaks.not_below(&reached(&kernels)));
     Some(GpuCalibration { link, rates, peaks, round_trip_ns, kernels, took_ns: began.elapsed().as_nanos() as u64 })
 }
 
-/// The roofline that the samples show.
+/// What the samples say of a kernel never measured; a guess where there are none.
 fn rates(kernels: &[KernelSample], round_trip_ns: f64) -> Rates {
+    let reached = reached(kernels);
+    let or = |rate: f64, guess: f64| if rate > 0.0 { rate } else { guess };
+    Rates {
+        launch_ns: (round_trip_ns / 4.0).clamp(1e3, 1e6),
+        f32_flops: or(reached.f32_flops, Rates::GPU.f32_flops),
+        f64_flops: or(reached.f64_flops, Rates::GPU.f64_flops),
+        bytes_per_s: or(reached.bytes_per_s, Rates::GPU.bytes_per_s),
+    }
+}
+
+/// The best rates of the samples: products, and matrices times vectors; 0 where there are none.
+fn reached(kernels: &[KernelSample]) -> Peaks {
     let best = |name: &str, dtype: DType, of: fn(&Work) -> f64| {
         let these = kernels.iter().filter(|s| s.kernel.starts_with(name) && s.dtype == dtype);
         let rate = |s: &KernelSample| s.ns.iter().min().map(|&ns| of(&s.work) * 1e9 / ns.max(1) as f64);
-        these.filter_map(rate).fold(None, |a: Option<f64>, b| Some(a.map_or(b, |a| a.max(b))))
+        these.filter_map(rate).fold(0.0, f64::max)
     };
     let flops = |dtype| best("gemm@", dtype, |w| w.flops);
-    Rates {
-        launch_ns: (round_trip_ns / 4.0).clamp(1e3, 1e6),
-        f32_flops: flops(DType::F32).unwrap_or(Rates::GPU.f32_flops),
-        f64_flops: flops(DType::F64).unwrap_or(Rates::GPU.f64_flops),
-        bytes_per_s: best("gemv@", DType::F32, |w| w.bytes).unwrap_or(Rates::GPU.bytes_per_s),
-    }
+    let bytes_per_s = best("gemv@", DType::F32, |w| w.bytes);
+    Peaks { f32_flops: flops(DType::F32), f64_flops: flops(DType::F64), bytes_per_s }
 }
 
 struct Bench<'a> {
@@ -161,8 +175,8 @@ impl Bench<'_> {
         Some(remote)
     }
 
-    /// Uploads of several sizes. An upload is reported when it is submitted, so a stream of large ones is timed until a small
-    /// download behind them has arrived.
+    /// A short and a long upload. An upload is reported when it is submitted, so several long ones are timed until a small download behind
+    /// them has arrived, less what that takes alone.
     fn upload_rate(&self) -> Option<LinkRate> {
         let tiny = Layout::contiguous(DType::F32, &[16]);
         let (far, near) = (self.remote(&tiny)?, Self::host(&tiny)?);
@@ -173,8 +187,8 @@ impl Bench<'_> {
             Some(began.elapsed().as_nanos() as u64)
         };
         let empty = (0..3).map(|_| behind()).collect::<Option<Vec<_>>>()?.into_iter().min()?;
-        let timed = |bytes: usize, count: usize| {
-            let layout = Layout::contiguous(DType::F32, &[bytes / 4]);
+        let timed = |side: usize, count: usize| {
+            let layout = Layout::contiguous(DType::F32, &[side, side]);
             let (from, to) = (Self::host(&layout)?, self.remote(&layout)?);
             let once = || {
                 let began = Instant::now();
@@ -184,24 +198,27 @@ impl Bench<'_> {
                 Some((began.elapsed().as_nanos() as u64).saturating_sub(empty) / count as u64)
             };
             once()?; // staging buffers are made, pages touched
-            Some((bytes as u64, once()?.min(once()?).max(1)))
+            Some((layout.bytes(), once()?.min(once()?)))
         };
-        LinkRate::fit(&[timed(64 << 10, 1)?, timed(1 << 20, 2)?, timed(16 << 20, 3)?])
+        LinkRate::of(timed(SHORT, 1)?, timed(LONG_SIDE, IN_FLIGHT)?)
     }
 
+    /// A short download, and several long ones at once.
     fn download_rate(&self) -> Option<LinkRate> {
-        let timed = |bytes: usize| {
-            let layout = Layout::contiguous(DType::F32, &[bytes / 4]);
-            let (to, from) = (Self::host(&layout)?, self.remote(&layout)?);
+        let timed = |side: usize, count: usize| {
+            let layout = Layout::contiguous(DType::F32, &[side, side]);
+            let from = self.remote(&layout)?;
+            let to = (0..count).map(|_| Self::host(&layout)).collect::<Option<Vec<_>>>()?;
             let once = || {
                 let began = Instant::now();
-                ended(&self.move_to(from.clone(), Data::Host(to.clone()), false))?;
-                Some(began.elapsed().as_nanos() as u64)
+                let moves = to.iter().map(|to| self.move_to(from.clone(), Data::Host(to.clone()), false));
+                moves.collect::<Vec<_>>().iter().map(ended).collect::<Option<Vec<_>>>()?;
+                Some(began.elapsed().as_nanos() as u64 / count as u64)
             };
             once()?;
-            Some((bytes as u64, once()?.min(once()?).max(1)))
+            Some((layout.bytes(), once()?.min(once()?)))
         };
-        LinkRate::fit(&[timed(64 << 10)?, timed(1 << 20)?, timed(16 << 20)?])
+        LinkRate::of(timed(SHORT, 1)?, timed(LONG_SIDE, IN_FLIGHT)?)
     }
 
     /// What a plain loop of multiply-adds in registers reaches, and a sum of more bytes than caches hold.
@@ -224,11 +241,12 @@ impl Bench<'_> {
         let first = Instant::now();
         once(1)?;
         self.compiling.set(self.compiling.get() + first.elapsed());
-        let (mut steps, mut best) = (4, 0.0f64);
+        let (mut steps, mut best) = (1, 0.0f64);
         loop {
             let (ns, rate) = once(steps)?;
             if u128::from(ns) >= LONG.as_nanos() || steps >= 1 << 20 {
-                return Some(best.max(rate).max(once(steps)?.1).max(once(steps)?.1));
+                let more = (0..PEAK_REPEATS).map(|_| Some(once(steps)?.1)).collect::<Option<Vec<_>>>()?;
+                return Some(more.into_iter().fold(best.max(rate), f64::max));
             }
             best = best.max(rate);
             steps *= 4;

@@ -5,7 +5,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::fit::{Affine, Point};
 use crate::kernel::Work;
 use crate::shape::DType;
 
@@ -85,10 +84,10 @@ impl Peaks {
     }
 
     /// At least what kernels have reached, to four digits.
-    pub(super) fn not_below(self, reached: &Rates, f64: bool) -> Self {
+    pub(super) fn not_below(self, reached: &Self) -> Self {
         Self {
             f32_flops: rounded(self.f32_flops.max(reached.f32_flops)),
-            f64_flops: if f64 { rounded(self.f64_flops.max(reached.f64_flops)) } else { 0.0 },
+            f64_flops: rounded(self.f64_flops.max(reached.f64_flops)),
             bytes_per_s: rounded(self.bytes_per_s.max(reached.bytes_per_s)),
         }
     }
@@ -119,16 +118,16 @@ impl LinkRate {
         whole_ns(self.latency_ns + 1e9 * bytes as f64 / self.bytes_per_s)
     }
 
-    /// The link that explains these `(bytes, ns)` best, each weighted by its relative error. `None` without a transfer of
-    /// at least one byte that took time.
+    /// The link whose long transfers are as fast as `large`, and whose short ones take as long as `small`: `(bytes, ns)` each. `None` if the
+    /// large one took no time.
     #[must_use]
-    pub fn fit(transfers: &[(u64, u64)]) -> Option<Self> {
-        let points = transfers.iter().filter(|&&(bytes, ns)| bytes > 0 && ns > 0);
-        let points: Vec<_> = points.map(|&(bytes, ns)| Point { x: bytes as f64, t: ns as f64, n: 1.0 }).collect();
-        let law = Affine::fit(&points, 0.0)?;
-        // A slope of 0 (noise among small transfers only) would promise an infinitely fast link.
-        let ns_per_byte = law.slope.max(1e-4);
-        Some(Self { latency_ns: law.start, bytes_per_s: 1e9 / ns_per_byte })
+    pub fn of(small: (u64, u64), large: (u64, u64)) -> Option<Self> {
+        if large.0 == 0 || large.1 == 0 {
+            return None;
+        }
+        let bytes_per_s = 1e9 * large.0 as f64 / large.1 as f64;
+        let latency_ns = (small.1 as f64 - 1e9 * small.0 as f64 / bytes_per_s).max(0.0);
+        Some(Self { latency_ns, bytes_per_s })
     }
 }
 
@@ -176,14 +175,15 @@ mod tests {
     }
 
     #[test]
-    fn link_fit_recovers_latency_and_bandwidth() {
+    fn a_link_has_the_speed_of_its_long_transfers() {
         let truth = LinkRate { latency_ns: 20_000.0, bytes_per_s: 5e9 };
-        let sizes = [64 << 10, 1 << 20, 16 << 20];
-        let found = LinkRate::fit(&sizes.map(|bytes| (bytes, truth.transfer_ns(bytes)))).unwrap();
+        let found = LinkRate::of((64 << 10, truth.transfer_ns(64 << 10)), (16 << 20, truth.transfer_ns(16 << 20))).unwrap();
         assert!((found.latency_ns / truth.latency_ns - 1.0).abs() < 0.01, "{found:?}");
         assert!((found.bytes_per_s / truth.bytes_per_s - 1.0).abs() < 0.01, "{found:?}");
-        assert_eq!(LinkRate::fit(&[(0, 10), (10, 0)]), None);
-        assert!(LinkRate::fit(&[(1000, 900), (100_000, 800)]).unwrap().bytes_per_s.is_finite());
+        // A short transfer that took no time, as far as the clock could tell, says nothing of the speed.
+        let found = LinkRate::of((64 << 10, 0), (16 << 20, 2_600_000)).unwrap();
+        assert_eq!((found.latency_ns, found.bytes_per_s.round()), (0.0, 6_452_775_385.0));
+        assert_eq!((LinkRate::of((1, 1), (0, 10)), LinkRate::of((1, 1), (10, 0))), (None, None));
     }
 
     proptest! {

@@ -3,9 +3,9 @@
 //! Owns: the routine by which a GPU's arithmetic peak is measured. Must not know: clocks. Invariant: its work is what it does, so that work
 //! over time is a rate that no other kernel can exceed by much.
 //!
-//! `y[i]` is the sum of 16 chains `v <- a v + b`, each of `4 steps` multiply-adds, the first from `i mod 256`, the others from 1, 2, .. 15
-//! more. With `|a| < 1` they tend to `b / (1 - a)`. Drivers may fuse a multiply-add or not: a chain whose values are at most `V` in size is
-//! within `4 (V + |b|) u / (1 - |a|)` of the exact one, their sum within 16 of these and `80 V u`.
+//! `y[i]` is the sum of 16 chains `v <- a b + v`, each of `4 steps` multiply-adds, the first from `i mod 256`, the others from 1, 2, .. 15
+//! more. Drivers may fuse a multiply-add or not: a chain of `n` of them whose values are at most `V` in size is within `n (V + |a b|) u` of the
+//! exact one, their sum within 16 of these and `80 V u`.
 
 use super::program::shader_params;
 use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, params};
@@ -87,7 +87,7 @@ impl Kernel for Peak {
 fn chains<T: Float>(x: ChunkView<'_>, y: &mut ChunkViewMut<'_>, adds: u32, multiply_add: fn(T, T, T) -> T) {
     let (a, b): (T, T) = (x.at(0, 0), x.at(0, 1));
     for (i, y) in y.row_mut::<T>(0).iter_mut().enumerate() {
-        let chain = |j: usize| (0..adds).fold(T::from_f64((i % GROUP + j) as f64), |v, _| multiply_add(v, a, b));
+        let chain = |j: usize| (0..adds).fold(T::from_f64((i % GROUP + j) as f64), |v, _| multiply_add(a, b, v));
         *y = T::from_f64((0..CHAINS).map(|j| chain(j).to_f64()).sum());
     }
 }

@@ -101,7 +101,7 @@ fn gemv(a: &Chunk, x: &Chunk, found: &[f64]) -> Vec<Error> {
     (0..m).map(|i| Error::new(i, found[i], row(i), factor, a.dtype)).collect()
 }
 
-/// Each of 16 chains within `4 (V + |b|) u / (1 - |a|)`, their sum within `80 V u` more.
+/// Each of 16 chains of `n` within `n (V + |a b|) u`, their sum within `80 V u` more.
 fn peak(case: &Case, found: &[f64]) -> Vec<Error> {
     let [a, b] = case.inputs[0].values[..] else { panic!("two factors") };
     let adds = 4 * bytemuck::pod_read_unaligned::<PeakParams>(&case.params).steps;
@@ -109,14 +109,11 @@ fn peak(case: &Case, found: &[f64]) -> Vec<Error> {
     let element = |(i, &found): (usize, &f64)| {
         let (mut sum, mut largest) = (Exact::default(), 0.0f64);
         for j in 0..16 {
-            let mut v = (i % 256 + j) as f64;
-            for _ in 0..adds {
-                largest = largest.max(v.abs());
-                v = a.mul_add(v, b);
-            }
-            (sum, largest) = (sum.add(v), largest.max(v.abs()));
+            let start = (i % 256 + j) as f64;
+            sum = (0..adds).fold(sum.add(start), |sum, _| sum.add_product(a, b));
+            largest = largest.max(start.abs()).max((start + f64::from(adds) * a * b).abs());
         }
-        let bound = (64.0 * (largest + b.abs()) / (1.0 - a.abs()) + 80.0 * largest) * unit(dtype);
+        let bound = (16.0 * f64::from(adds) * (largest + (a * b).abs()) + 80.0 * largest) * unit(dtype);
         Error { index: i, found, error: (found - sum.value()).abs(), bound: bound * (1.0 + unit(DType::F32)) }
     };
     found.iter().enumerate().map(element).collect()
