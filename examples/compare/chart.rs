@@ -8,7 +8,7 @@ use chunkwise::shape::DType;
 use crate::measure::{Lane, State};
 use crate::raster::text_width;
 use crate::scene::{Anchor, At, Ink, Scene, Shape};
-use crate::stats::Crossing;
+use crate::stats::{CONFIDENCE, Crossing};
 use crate::study::{Row, Study};
 use crate::work::Workload;
 
@@ -74,7 +74,10 @@ fn page(study: &Study, [width, height]: At, title: &str) -> Scene {
     scene.text([24.0, 36.0], 21.0, Ink::Text, Anchor::Start, title);
     let mut facts = format!("{}, {} threads, {}", machine.cpu, machine.threads, machine.simd);
     machine.gpus.iter().for_each(|gpu| facts += &format!(" · {gpu}"));
-    facts += &format!(" · medians, bars: 95 % interval · {}", &study.date[..study.date.len().min(10)]);
+    let least = study.confidence();
+    let percent =
+        if least < CONFIDENCE { format!("{:.0} % or more", 100.0 * least) } else { format!("{:.0} %", 100.0 * CONFIDENCE) };
+    facts += &format!(" · medians, bars: interval of {percent} · {}", &study.date[..study.date.len().min(10)]);
     if study.interrupted {
         facts = format!("INTERRUPTED · {facts}");
     }
@@ -99,7 +102,7 @@ fn legend(scene: &mut Scene, study: &Study, [mut x, y]: At) {
     let dots = Some([2.0, 4.0]);
     if study.machine.gpu_rates.is_some() {
         entry(scene, "bound of the CPU (roofline)", Ink::Bound, dots, None);
-        entry(scene, "of the GPU, data there", Ink::Gpu, dots, None);
+        entry(scene, "bound of the GPU, data there", Ink::Gpu, dots, None);
     } else {
         entry(scene, "bound of this CPU (roofline)", Ink::Bound, dots, None);
     }

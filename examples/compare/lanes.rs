@@ -4,13 +4,15 @@
 //! and of a resident run is the same call; all that differs is what the session did before.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use chunkwise::device::DeviceKind;
+use chunkwise::shape::DType;
 use chunkwise::{Error, Placement, Session};
 
 use crate::measure::{Entrant, Lane, Sample, State};
-use crate::work::{Done, Job, Prepared, Reference};
+use crate::work::{Check, Done, Job, Prepared, Reference, Workload};
 
 /// How sessions are opened: where tasks may run, and how many CPU threads (`None`: as many as the flags say).
 pub type Open<'a> = dyn Fn(Placement, Option<usize>) -> Result<Session, Error> + 'a;
@@ -20,6 +22,8 @@ pub struct Lanes<'a> {
     open: &'a Open<'a>,
     gpu: Placement,
     kept: Vec<(Lane, RefCell<Option<Session>>)>,
+    /// Tasks that GPUs have run of a job, in the lane that is theirs.
+    seen: RefCell<BTreeMap<(bool, Workload, DType, usize), usize>>,
 }
 
 impl<'a> Lanes<'a> {
@@ -31,7 +35,7 @@ impl<'a> Lanes<'a> {
             None => &[Lane::ONE, Lane::CPU],
         };
         let kept = lanes.iter().map(|&lane| (lane, RefCell::new(None))).collect();
-        Self { open, gpu: gpu.unwrap_or(Placement::Gpu), kept }
+        Self { open, gpu: gpu.unwrap_or(Placement::Gpu), kept, seen: RefCell::default() }
     }
 
     /// Who takes part, in the order of columns.
@@ -67,38 +71,40 @@ impl<'a> Lanes<'a> {
             let reference = reference.clone();
             let mut ready: Option<(Session, Prepared)> = None;
             let mut run = move || -> Result<Sample, Error> {
+                let new = ready.is_none();
                 let (session, prepared) = match ready.take() {
                     Some(ready) => ready,
                     None => {
                         let session = self.session(lane)?;
                         let prepared = job.prepare(&session)?;
-                        if lane == Lane::AUTO {
-                            settle(&prepared)?;
-                        }
                         (session, prepared)
                     }
                 };
-                // A run goes before that does not count: threads awake, caches warm.
-                prepared()?;
+                let run = || Ok::<_, Error>(sample(&session, job, &prepared()?, &reference));
+                // A run goes before that does not count: threads awake, caches warm. Its result is checked too.
+                let mut worst = run()?.check;
+                if lane == Lane::AUTO && new {
+                    worst = worst.worse(settle(run)?);
+                }
                 if lane.state == State::Cold {
                     session.forget_copies(); // the one place that makes a run cold
                 }
-                let done = prepared()?;
-                let sample = sample(&session, job, &done, &reference);
+                let counts = run()?;
+                let sample = Sample { check: counts.check.worse(worst), ..counts };
                 ready = Some((session, prepared));
                 Ok(sample)
             };
-            let mut before: Option<usize> = None;
-            let run = move || match run() {
-                Ok(sample) if lane.device == "gpu" => gpu_alone(sample, job, &mut before),
-                Ok(sample) => Ok(sample),
-                Err(error) => {
+            let run = move || {
+                let ran = run().map_err(|error| error.to_string());
+                let ran =
+                    ran.and_then(|sample| if lane.device == "gpu" { self.gpu_alone(sample, job, lane) } else { Ok(sample) });
+                if ran.is_err() {
                     // Whatever broke, the next row starts afresh.
                     if let Some((_, kept)) = self.kept.iter().find(|k| k.0 == lane) {
                         *kept.borrow_mut() = None;
                     }
-                    Err(error.to_string())
                 }
+                ran
             };
             Entrant { lane, run: Box::new(run) }
         };
@@ -106,35 +112,36 @@ impl<'a> Lanes<'a> {
     }
 }
 
+impl Lanes<'_> {
+    /// Passes a sample of the GPU's lane on if it is what the lane says. A session goes on without a GPU that was lost, and gives the right
+    /// result; but its time is the CPU's. What begins with "no " is shown as an absence and not as a failure.
+    fn gpu_alone(&self, sample: Sample, job: &Job, lane: Lane) -> Result<Sample, String> {
+        let mut seen = self.seen.borrow_mut();
+        let most = seen.entry((lane.state == State::Cold, job.workload, job.dtype, job.n)).or_default();
+        if sample.gpu_tasks < *most {
+            return Err(format!("the GPU failed: {} of its {most} tasks ran on the CPU instead", *most - sample.gpu_tasks));
+        }
+        *most = sample.gpu_tasks;
+        if sample.gpu_tasks == 0 {
+            return Err(format!("no task of it ran on a GPU: none here computes {} in {}", job.workload.name(), job.dtype));
+        }
+        Ok(sample)
+    }
+}
+
 /// Runs before the first sample of automatic placement with resident data: it moves data to a GPU only once that would have paid off.
 const SETTLING: (usize, Duration) = (16, Duration::from_millis(50));
 
-fn settle(prepared: &Prepared) -> Result<(), Error> {
+fn settle(mut run: impl FnMut() -> Result<Sample, Error>) -> Result<Check, Error> {
     let began = Instant::now();
-    for _ in 0..SETTLING.0 {
-        prepared()?;
+    let mut worst = run()?.check;
+    for _ in 1..SETTLING.0 {
         if began.elapsed() >= SETTLING.1 {
             break;
         }
+        worst = worst.worse(run()?.check);
     }
-    Ok(())
-}
-
-/// Passes a sample of the GPU's lane on if it is what the lane says. A session goes on without a GPU that was lost, and gives the right
-/// result; but its time is the CPU's. What begins with "no " is shown as an absence and not as a failure.
-fn gpu_alone(sample: Sample, job: &Job, before: &mut Option<usize>) -> Result<Sample, String> {
-    match *before {
-        None if sample.gpu_tasks == 0 => {
-            Err(format!("no task of it ran on a GPU: none here computes {} in {}", job.workload.name(), job.dtype))
-        }
-        Some(tasks) if sample.gpu_tasks < tasks => {
-            Err(format!("the GPU failed: {} of its {tasks} tasks ran on the CPU instead", tasks - sample.gpu_tasks))
-        }
-        _ => {
-            *before = Some(sample.gpu_tasks);
-            Ok(sample)
-        }
-    }
+    Ok(worst)
 }
 
 fn sample(session: &Session, job: &Job, done: &Done, reference: &Reference) -> Sample {

@@ -48,7 +48,7 @@ pub struct Machine {
     pub memory_limit_bytes: u64,
     /// Names of the GPU devices that took part.
     pub gpus: Vec<String>,
-    /// What they do at best, all together; absent without GPUs, or if one could not be measured.
+    /// What they do at best, all together, as measured at the start of this run; absent without GPUs, or if one could not be measured.
     pub gpu_rates: Option<GpuRates>,
     /// Why no GPU took part, if so.
     pub no_gpu: Option<String>,
@@ -89,7 +89,7 @@ impl Machine {
             calibration,
             available_memory_bytes: system::available_memory(),
             memory_limit_bytes: session.memory_limit(),
-            gpu_rates: GpuRates::of(session),
+            gpu_rates: None,
             gpus: gpus.map(|d| format!("{}: {}", d.name, d.model)).collect(),
             no_gpu: None,
             adapters,

@@ -36,7 +36,7 @@ use lanes::Lanes;
 use machine::Machine;
 use out::Reporter;
 use plan::{Family, Plan, Planned, Wishes};
-use roofline::Roofline;
+use roofline::{GpuRates, Roofline};
 use run::{Comparison, lock};
 use study::{SCHEMA, Study, utc};
 
@@ -110,6 +110,7 @@ fn compare(args: Args) -> Outcome {
     let look = open(args.common.device, None)?; // an index, or `gpu`, that is not there is an error here
     let gpu = gpu_placement(args.common.device, &look);
     let mut machine = Machine::look(&look, machine::adapters(args.common.allow_software))?;
+    machine.gpu_rates = gpu.and_then(|gpu| GpuRates::of(&look, gpu));
     machine.no_gpu = no_gpu(args.common.device, gpu, &look);
     drop(look);
     let roofline = Roofline::of(&machine.calibration);

@@ -83,13 +83,13 @@ pub struct Measured {
     pub sweeps: Vec<usize>,
     /// Seconds of each warm-up run, which do not count.
     pub warm_up: Vec<f64>,
-    /// The worst result of all runs, warm-up included.
+    /// The worst result of all runs, those that do not count included.
     pub check: Option<Check>,
-    /// Tasks of one run.
+    /// Tasks of one run, the last.
     pub tasks: usize,
     /// Of these, on GPUs.
     pub gpu_tasks: usize,
-    /// Bytes moved between host and devices in one run.
+    /// Bytes moved between host and devices in that run.
     pub bytes_moved: u64,
     /// Why it failed, or has no place in this row.
     pub failed: Option<String>,
@@ -126,6 +126,7 @@ impl Measured {
         if let Some(check) = later.check.filter(|c| self.check.is_none_or(|mine| c.is_worse(mine))) {
             self.check = Some(check);
         }
+        (self.tasks, self.gpu_tasks, self.bytes_moved) = (later.tasks, later.gpu_tasks, later.bytes_moved);
         self.samples.extend(later.samples);
         self.sweeps.extend(later.sweeps);
         self.warm_up.extend(later.warm_up);

@@ -18,22 +18,23 @@ const SAME_WORK: &str = "Every column runs the same expression on the same input
     shape and dtype, never on the machine); only where tasks may run differs. f64 is never computed in f32.";
 
 const DEAD_CODE: &str = "Each run hands out its whole result, and each result is compared with the CPU's reference outside the clock, \
-    warm-up included: bit for bit where no GPU took part, else within the tolerance that compare.json states beside the difference. A \
+    also of the runs that do not count: bit for bit where no GPU took part, else within the tolerance that compare.json states beside the difference. A \
     wrong result makes the program fail.";
 
 const STATISTICS: &str = "A machine has phases of seconds and longer in which everything is slower, so samples taken one after another \
     say less than their number. What counts is one value per sweep, the median of its rounds: a time is the median of these values, and its \
     interval is distribution-free, from order statistics (binomial, 95 %). Below 6 sweeps no interval reaches 95 %; the range stands in, \
     and compare.json states the confidence that it has. A repetition of the whole run should find times within these intervals, if the machine \
-    is left as it is. Two columns are compared by the ratio of their times in the same rounds, which such phases leave alone, \
-    with an interval of the same kind; where it holds 1, sentences say that the two cannot be told apart.";
+    is left as it is; what is decided once for a process, such as where its memory lies, is not in them. Two columns are compared by the \
+    ratio of their times in the same rounds, because most of such a phase is in both, with an interval of the same kind; where it holds 1, \
+    sentences say that the two cannot be told apart. A bisection's steps are one sweep each, of the samples themselves.";
 
 const FIRST_TOUCH: &str = "The input was written once, by all threads, before any clock ran. The result is new memory in every run, on \
     every device: its pages are touched first inside the clock.";
 
 const COLD: &str = "Both in a session that has just run the same work once (shaders compiled, threads awake, buffers made). Cold: the \
     session then gives up every copy of the input that it kept on devices, outside the clock, and moves it again inside. Resident: it may \
-    use the copies. Automatic placement moves data that stay only once that would have paid off, so its resident column is measured after \
+    use the copies (a kernel that overwrites its input, as those of Cholesky do, has it moved each time). Automatic placement moves data that stay only once that would have paid off, so its resident column is measured after \
     up to 16 runs more (or 0.05 s of them). The result is brought back to host memory in all. The CPU's input is in host memory either \
     way: one column serves as both.";
 
@@ -45,7 +46,8 @@ const BOUND: &str = "The slower of two floors for this CPU: operations at the mu
     that caches count. \
     Real algorithms do work that the floor leaves out (Mandelbrot's steps are not all multiply-adds, small sizes are all overhead), so \
     the bound may be far away. On a machine that was busier while the peaks were measured, a time can be below it. The bound of GPUs is made \
-    likewise, of their own peaks, measured when they were opened, and of the links: result back, and input there when cold, all overlapping.";
+    of their own peaks (multiply-adds in registers; a sum of 128 MB, the best of a few), measured at the start, and of the links: what must \
+    come back of the result, and the input when cold, all overlapping. Data that fit in a GPU's caches may be read faster.";
 
 const FILES: &str = "`blocked_mean_file` reads an HDF5 file that was written just before: it is in the system's page cache, so this is \
     the speed of reading through the system, not of a disk. It has no bound, because no peak measured here bounds it.";
@@ -69,21 +71,21 @@ fn timing(study: &Study) -> Vec<Answer> {
     let settings = &study.settings;
     let warm_up = format!(
         "In each sweep a row's reference run is discarded, and in the first one up to {WARM_UP} rounds after it (compare.json keeps their times as `warm_up`): threads are \
-         started, caches warm, shaders compiled, predictions learned, for every column alike. And each run that counts follows at once \
+         started, caches warm, shaders compiled, predictions learned. And each run that counts follows at once \
          on one of the same column that does not, so that all find threads awake and clocks up."
     );
     let order = format!(
-        "In each round every column runs once, in an order shuffled anew (seed {}), so that drift of clocks and temperature hits all \
-         alike. All rows are gone through {} times, there and back, each time with a part of the rounds. All columns of a row have the same \
-         number of rounds, unless one failed.",
+        "In each round every column has one run that counts, in an order shuffled anew (seed {}), so that drift of clocks and temperature \
+         hits all alike. All rows are gone through up to {} times, a second or more apart, each time with a part of the rounds (compare.json \
+         has `sweeps`). All columns of a row have the same number of rounds, unless one failed.",
         settings.seed, settings.sweeps
     );
     let stop = format!(
-        "A row's turn in a sweep ends when every column's samples have an interval narrower than {:.0} % of their median, after {} rounds, \
-         or when its share of {} is spent. No sample is thrown away; all are in compare.json.",
-        100.0 * NARROW,
-        settings.repeats / settings.sweeps.max(1),
-        seconds(settings.budget_s)
+        "A row's turn in a sweep ends after {} rounds, when its share of {} is spent, or (from 6 rounds on) when every column's samples have \
+         an interval narrower than {:.0} % of their median. No sample is thrown away; all are in compare.json.",
+        settings.repeats.div_ceil(settings.sweeps.max(1)),
+        seconds(settings.budget_s),
+        100.0 * NARROW
     );
     vec![
         ("What is timed?", TIMED.to_owned()),

@@ -20,8 +20,8 @@ pub fn markdown(study: &Study, pictures: &[&str]) -> String {
     page += "\n## Times\n\n";
     let (table, notes) = tables::results(study);
     page += &table.markdown();
-    page += "\nMedians; ± is half the interval that holds the true median with 95 % confidence (below 6 sweeps: half the range). \
-             Bold: the least of its row, and what cannot be told apart from it. One column v another: the median of their ratios in each round.";
+    page += &format!("\nMedians; ± is half {}. ", words::interval(study));
+    page += "Bold: the least of its row, and what cannot be told apart from it. One column v another: the median of their ratios in each round.";
     page += if study.machine.has_gpu() { " Of two values the first is cold, the second resident.\n" } else { "\n" };
     notes.iter().enumerate().for_each(|(i, note)| page += &format!("\n[{}] {note}", i + 1));
     page += if notes.is_empty() { "\n" } else { "\n\n" };

@@ -6,11 +6,11 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use chunkwise::Session;
 use chunkwise::cost::{Calibration, Peaks, calibrate};
 use chunkwise::device::DeviceKind;
 use chunkwise::id::DeviceId;
 use chunkwise::shape::DType;
+use chunkwise::{Placement, Session};
 use serde::Serialize;
 
 /// What all GPUs of a session do at best together, as measured when they were opened.
@@ -25,10 +25,12 @@ pub struct GpuRates {
 }
 
 impl GpuRates {
-    /// Of a session's GPUs; `None` if there are none, or one was not measured.
-    pub fn of(session: &Session) -> Option<Self> {
+    /// Of the GPUs of a session that a placement allows; `None` if there are none, or one was not measured.
+    pub fn of(session: &Session, placement: Placement) -> Option<Self> {
         let mut all: Option<Self> = None;
-        for (index, spec) in session.devices().iter().enumerate().filter(|(_, d)| d.kind == DeviceKind::Gpu) {
+        let allowed = |index: usize| !matches!(placement, Placement::Device(only) if usize::from(only) != index);
+        let devices = session.devices();
+        for (index, spec) in devices.iter().enumerate().filter(|(i, d)| d.kind == DeviceKind::Gpu && allowed(*i)) {
             let (peaks, [up, down]) = (session.peaks(DeviceId::at(index))?, spec.link?.map(|link| link.bytes_per_s));
             let one = Self { peaks, up, down };
             all = Some(all.map_or(one, |sum| sum.plus(&one)));
@@ -95,7 +97,9 @@ impl Roofline {
         let measure = || {
             let large = set >= self.calibration.buffer_bytes;
             let first = if large { Some(self.calibration.clone()) } else { once(threads, set) };
-            first.map_or_else(|| self.calibration.clone(), |first| best(first, threads, set))
+            let rates = first.map_or_else(|| self.calibration.clone(), |first| best(first, threads, set));
+            // What fits in caches is not slower than what does not.
+            better(rates, &self.calibration)
         };
         self.cached.borrow_mut().entry(set).or_insert_with(measure).clone()
     }

@@ -4,7 +4,7 @@
 //! the lock is whole between two rows, and nobody computes while holding the lock.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chunkwise::device::system;
 use chunkwise::{Bytes, Error};
@@ -21,6 +21,9 @@ use crate::work::{Job, Reference, Workload};
 
 /// Bisection ends when the sizes differ by less than this factor.
 const SHARP: f64 = 1.1;
+
+/// A sweep begins at least so long after the one before it (less where the budget is small).
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Rounds of each comparison in a bisection.
 const CROSSING_REPEATS: usize = 7;
@@ -47,26 +50,33 @@ pub fn lock(study: &Mutex<Study>) -> MutexGuard<'_, Study> {
 }
 
 impl Comparison<'_> {
-    /// Measures all rows in several sweeps, there and back, so that the rounds of a row are spread over the whole time: a machine whose
-    /// speed drifts shows it then. `watch` is told how many turns are done, and which row is next.
+    /// Measures all rows in several sweeps, so that the rounds of a row are spread over the whole time: a machine whose speed drifts shows it
+    /// then. `watch` is told how many turns are done, and which row is next.
     pub fn rows(&self, watch: &dyn Fn(usize, usize, &Planned)) {
         let mut shuffle = Shuffle::new(self.plan.settings.seed);
         let (rows, repeats) = (self.plan.rows.len(), self.plan.settings.repeats);
         let sweeps = self.plan.settings.sweeps;
         let ticks = Ticks::now();
+        let pause = PAUSE.min(Duration::from_secs_f64(self.plan.settings.budget_s / 40.0));
+        let mut began = Instant::now();
         for turn in 0..sweeps * rows {
-            let (sweep, at) = (turn / rows, turn % rows);
-            let index = if sweep % 2 == 0 { at } else { rows - 1 - at };
+            let (sweep, index) = (turn / rows, turn % rows);
+            if sweep > 0 && index == 0 {
+                std::thread::sleep(pause.saturating_sub(began.elapsed()));
+                began = Instant::now();
+            }
             let planned = self.plan.rows[index];
             watch(turn, sweeps * rows, &planned);
             let left = self.plan.settings.budget_s - self.started.elapsed().as_secs_f64();
             let share = (left / (sweeps * rows - turn) as f64).max(0.0);
             let again = sweep > 0;
-            if again && (left <= 0.0 || !lock(self.study).rows[index].is_sound()) {
+            let lanes = if again { lock(self.study).rows[index].alive() } else { self.lanes_for(planned.workload) };
+            if again && (left <= 0.0 || lanes.is_empty()) {
                 continue;
             }
-            let rule = Rule { repeats: repeats / sweeps, budget_s: share };
-            let row = self.row(planned, (rule, if again { 0 } else { WARM_UP }), &mut shuffle);
+            let rounds = repeats / sweeps + usize::from(sweep < repeats % sweeps);
+            let rule = Rule { repeats: rounds, budget_s: share };
+            let row = self.row(planned, &lanes, (rule, if again { 0 } else { WARM_UP }), &mut shuffle);
             let mut study = lock(self.study);
             if again {
                 study.rows[index].add_sweep(row)
@@ -79,10 +89,11 @@ impl Comparison<'_> {
         }
     }
 
-    fn row(&self, planned: Planned, rule: (Rule, usize), shuffle: &mut Shuffle) -> Row {
+    fn row(&self, planned: Planned, lanes: &[Lane], rule: (Rule, usize), shuffle: &mut Shuffle) -> Row {
+        let start = Instant::now();
         let Planned { workload, dtype, n } = planned;
         let (input, result) = workload.bytes(dtype, n);
-        let (bytes, lanes) = (input + result, Vec::new());
+        let bytes = input + result;
         let mut row = Row {
             workload,
             dtype,
@@ -91,9 +102,11 @@ impl Comparison<'_> {
             flops: None,
             bound_s: None,
             gpu_bound_s: None,
-            lanes,
+            lanes: Vec::new(),
             stopped: None,
             skipped: self.too_large(planned),
+            cut_short: None,
+            reference: None,
         };
         if row.skipped.is_some() {
             return row;
@@ -102,6 +115,7 @@ impl Comparison<'_> {
             Err(error) => row.skipped = Some(error.to_string()),
             Ok((job, reference)) => {
                 let check = job.check_alone(&reference);
+                row.reference = Some(check);
                 if !check.passes() {
                     row.skipped = Some(format!("the CPU's own result fails: {} is {:.1e}", check.measure, check.difference));
                     return row;
@@ -111,10 +125,9 @@ impl Comparison<'_> {
                 if workload != Workload::BlockedMeanFile {
                     row.bound_s = Some(self.roofline.bound_s(dtype, work));
                     let gpu = lock(self.study).machine.gpu_rates;
-                    row.gpu_bound_s = gpu.and_then(|gpu| gpu.bounds_s(dtype, work.0, (input, result)));
+                    row.gpu_bound_s = gpu.and_then(|gpu| gpu.bounds_s(dtype, work.0, (input, workload.bytes_back(result))));
                 }
-                let mut entrants = self.lanes.entrants(&self.lanes_for(workload), &job, &reference);
-                let start = Instant::now();
+                let mut entrants = self.lanes.entrants(lanes, &job, &reference);
                 let (measured, stopped) = measure(&mut entrants, rule, shuffle, || start.elapsed().as_secs_f64());
                 (row.lanes, row.stopped) = (measured, Some(stopped));
             }
@@ -184,25 +197,37 @@ impl Comparison<'_> {
         let share = self.plan.settings.budget_s / (8 * looks.len()).max(1) as f64;
         let rule = Rule { repeats: self.plan.settings.repeats.min(CROSSING_REPEATS), budget_s: share };
         let mut shuffle = Shuffle::new(self.plan.settings.seed ^ 1);
+        let deadline = Instant::now() + Duration::from_secs_f64(self.plan.settings.budget_s);
         for (index, (duel, planned, high)) in looks.iter().enumerate() {
             watch(index, looks.len(), planned);
-            if let Some(crossed) = self.cross(*duel, *planned, *high, rule, &mut shuffle) {
+            if let Some(crossed) = self.cross(*duel, *planned, *high, (rule, deadline), &mut shuffle) {
                 lock(self.study).crossings.push(crossed);
             }
         }
     }
 
-    /// `None` if a run fails: the rows tell of that already.
+    /// `None` if a run fails (the rows tell of that already), or if time is over: then the rows' answer stands.
     fn cross(
         &self,
         (challenger, against): (Lane, Lane),
         from: Planned,
         high: usize,
-        rule: Rule,
+        (rule, deadline): (Rule, Instant),
         shuffle: &mut Shuffle,
     ) -> Option<Crossed> {
         let mut runs = Vec::new();
         let faster = |n: usize| -> Result<bool, Option<Error>> {
+            if n == high {
+                // The table has it, from all sweeps.
+                let study = lock(self.study);
+                let row = study.rows_of(from.workload, from.dtype).into_iter().find(|r| r.n == n).ok_or(None)?;
+                let times = row.times(challenger, against).ok_or(None)?;
+                runs.extend(row.median(challenger).zip(row.median(against)).map(|(mine, other)| (n, mine, other)));
+                return Ok(times.below(1.0) == Some(true));
+            }
+            if Instant::now() > deadline {
+                return Err(None);
+            }
             let (job, reference) = self.job(Planned { n, ..from }).map_err(Some)?;
             let mut entrants = self.lanes.entrants(&[challenger, against], &job, &reference);
             let start = Instant::now();
@@ -210,8 +235,8 @@ impl Comparison<'_> {
             let [mine, other] = &measured[..] else { return Err(None) };
             let times = mine.times(other).ok_or(None)?;
             runs.extend(mine.median().zip(other.median()).map(|(mine, other)| (n, mine, other)));
-            // At the far end only a clear win counts; between the ends a side must be taken.
-            Ok(times.below(1.0).unwrap_or(n != high && times.median < 1.0))
+            // At the ends only a clear win counts; between them a side must be taken.
+            Ok(times.below(1.0).unwrap_or(n != from.n && times.median < 1.0))
         };
         let crossing = Crossing::bisect(from.n, high, SHARP, faster).ok()?;
         let Planned { workload, dtype, .. } = from;

@@ -81,9 +81,15 @@ impl Summary {
         self.confidence >= CONFIDENCE && self.high - self.low <= NARROW * self.median
     }
 
-    /// Whether the median is below `value`: `None` if the interval holds it, so that it may be chance.
+    /// Whether the median is below `value`: `None` if the interval holds it, so that it may be chance, or if there is none (one value).
     pub fn below(&self, value: f64) -> Option<bool> {
-        if self.high < value { Some(true) } else { (self.low > value).then_some(false) }
+        if self.n < 2 {
+            None
+        } else if self.high < value {
+            Some(true)
+        } else {
+            (self.low > value).then_some(false)
+        }
     }
 }
 
@@ -307,6 +313,7 @@ mod tests {
         assert_eq!((Summary::of_sweeps(&[], &[0]), Summary::of_sweeps(&samples, &[7])), (None, None));
         assert_eq!([2.0, 2.1, 3.9, 4.0, 4.1].map(|value| s.below(value)), [None, None, None, None, Some(true)]);
         assert_eq!(s.below(1.9), Some(false));
+        assert_eq!(Summary::of(&[2.0]).unwrap().below(3.0), None, "one value decides nothing");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::machine::Machine;
 use crate::measure::{Lane, Measured, State};
 use crate::roofline::GpuBounds;
 use crate::stats::{Crossing, Stopped, Summary};
-use crate::work::Workload;
+use crate::work::{Check, Workload};
 
 /// The schema's name and version; the number rises when a field changes its meaning or goes.
 pub const SCHEMA: &str = "chunkwise-compare/2";
@@ -88,10 +88,14 @@ pub struct Row {
     pub gpu_bound_s: Option<GpuBounds>,
     /// What each lane did.
     pub lanes: Vec<Measured>,
-    /// Why the rounds ended.
+    /// Why the rounds of the last sweep ended.
     pub stopped: Option<Stopped>,
     /// Why nothing was measured, if so.
     pub skipped: Option<String>,
+    /// Why later sweeps are missing, if so.
+    pub cut_short: Option<String>,
+    /// The check of the CPU's own result that the others are compared with.
+    pub reference: Option<Check>,
 }
 
 /// From which size on the challenger wins.
@@ -115,15 +119,22 @@ pub struct Crossed {
 }
 
 impl Row {
-    /// Whether all lanes were measured.
-    pub fn is_sound(&self) -> bool {
-        self.skipped.is_none() && self.lanes.iter().all(|m| m.failed.is_none())
+    /// The lanes that a further sweep would measure.
+    pub fn alive(&self) -> Vec<Lane> {
+        let over = self.skipped.is_some() || self.cut_short.is_some();
+        self.lanes.iter().filter(|m| !over && m.failed.is_none()).map(|m| m.lane).collect()
     }
 
     /// Takes in what a later sweep measured.
     pub fn add_sweep(&mut self, later: Self) {
-        self.lanes.iter_mut().zip(later.lanes).for_each(|(mine, later)| mine.add_sweep(later));
+        for later in later.lanes {
+            if let Some(mine) = self.lanes.iter_mut().find(|m| m.lane == later.lane) {
+                mine.add_sweep(later);
+            }
+        }
         self.stopped = later.stopped.or(self.stopped);
+        self.cut_short = self.cut_short.take().or(later.skipped);
+        self.reference = later.reference.filter(|c| !c.passes()).or(self.reference);
     }
 
     /// What a lane did.
@@ -155,6 +166,12 @@ impl Study {
         let has = |lane| self.lanes.contains(&lane);
         let all = [(Lane::GPU_COLD, Lane::CPU), (Lane::GPU, Lane::CPU), (Lane::CPU, Lane::ONE)];
         all.into_iter().filter(|&(a, b)| has(a) && has(b)).collect()
+    }
+
+    /// The least confidence of any interval; 1 if there are none.
+    pub fn confidence(&self) -> f64 {
+        let all = self.rows.iter().flat_map(|r| &r.lanes).filter_map(|m| m.summary);
+        all.map(|s| s.confidence).fold(1.0, f64::min)
     }
 
     /// A lane's name in tables and legends.

@@ -69,7 +69,10 @@ fn against_cpu(row: &Row) -> String {
         return format!("{sizes} it is as fast as the CPU to within 5 % ({}, {})", time(gpu), time(cpu));
     }
     let times = format!("{} against {}", time(gpu), time(cpu));
-    format!("{sizes} it takes {} times as long as the CPU ({times}) with the data already there", factor(ratio.median))
+    let moved = |lane| row.lane(lane).map(|m| m.bytes_moved);
+    // Work that overwrites its input has it moved each time.
+    let there = if moved(Lane::GPU) < moved(Lane::GPU_COLD) { " with the data already there" } else { "" };
+    format!("{sizes} it takes {} times as long as the CPU ({times}){there}", factor(ratio.median))
 }
 
 /// Where a challenger wins, in words that follow "pays off".
@@ -98,9 +101,8 @@ fn cpu_clause(study: &Study, workload: Workload, dtype: DType) -> String {
     };
     let (cpu, threads) = (row.median(Lane::CPU).unwrap_or_default(), study.machine.threads);
     let bound = row.bound_s.map_or(String::new(), |bound| match cpu / bound {
-        // Peaks measured on a machine that was busier then are too low.
         times if times < 1.0 => {
-            format!(", less than the bound of {}: the machine was busier when its peaks were measured", time(bound))
+            format!(", less than the bound of {}, so that the peaks were measured too low", time(bound))
         }
         times => format!(", {} times the bound", factor(times)),
     });
@@ -163,6 +165,14 @@ pub fn percent(share: f64) -> String {
 pub fn differences(study: &Study) -> Vec<String> {
     let mut all = Vec::new();
     for row in &study.rows {
+        let own = row.reference.filter(|c| !c.passes());
+        all.extend(own.map(|check| {
+            let name = format!("{} {} {n} x {n}", row.workload.name(), row.dtype, n = row.n);
+            format!(
+                "{name}, the CPU itself: {} is {:.2e}, and {:.2e} is allowed",
+                check.measure, check.difference, check.tolerance
+            )
+        }));
         for measured in row.lanes.iter().filter(|m| m.differs()) {
             let Some(check) = measured.check else { continue };
             all.push(format!(
@@ -191,7 +201,9 @@ pub fn auto_sentence(study: &Study) -> Option<String> {
         let over_s = auto - auto / (1.0 + share);
         Some((share, share <= PROMISED.0 || over_s <= PROMISED.1, row.n, row.workload, row.dtype, state))
     };
-    let all = study.rows.iter().flat_map(|r| [excess(r, State::Cold), excess(r, State::Resident)]).flatten();
+    // Of a file there is no choice to make.
+    let rows = study.rows.iter().filter(|r| r.workload != Workload::BlockedMeanFile);
+    let all = rows.flat_map(|r| [excess(r, State::Cold), excess(r, State::Resident)]).flatten();
     let all: Vec<_> = all.collect();
     let kept = all.iter().filter(|e| e.1).count();
     let &(share, _, n, workload, dtype, state) = all.iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
@@ -234,20 +246,38 @@ pub fn head(study: &Study) -> Vec<String> {
     if !m.has_gpu() {
         lines.push(format!("  gpu    none took part: {}", no_gpu(study)));
     }
-    let rounds = study.rows.iter().flat_map(|r| &r.lanes).map(|l| l.samples.len());
-    let (least, most) = (rounds.clone().min().unwrap_or(0), rounds.max().unwrap_or(0));
-    let sweeps =
-        if study.settings.sweeps > 1 { format!(" in {} sweeps over all", study.settings.sweeps) } else { String::new() };
+    let lanes = || study.rows.iter().flat_map(|r| &r.lanes).filter(|l| !l.samples.is_empty());
     lines.push(format!(
-        "  {} rows{sweeps}, {least} to {most} rounds each after warm-up, in shuffled order; {:.0} s in all",
-        study.rows.len(),
+        "  {}, each with {} in {} after warm-up, in shuffled order; {:.0} s in all",
+        count(study.rows.len(), study.rows.len(), "row"),
+        counts(lanes().map(|l| l.samples.len()), "round"),
+        counts(lanes().map(|l| l.sweeps.len()), "sweep"),
         study.total_s
     ));
-    lines.push(
-        "  times are medians; ± is half the interval that holds the median with 95 % confidence (below 6 sweeps: the range)"
-            .into(),
-    );
+    lines.push(format!("  times are medians; ± is half {}", interval(study)));
     lines
+}
+
+/// `the interval that holds the median with 95 % confidence`.
+pub fn interval(study: &Study) -> String {
+    let least = study.confidence();
+    if least >= CONFIDENCE {
+        return format!("the interval that holds the median with {:.0} % confidence", 100.0 * CONFIDENCE);
+    }
+    format!(
+        "the interval that holds the median with {:.0} % confidence or more (below {SWEEPS} sweeps: the range)",
+        100.0 * least
+    )
+}
+
+/// `6 sweeps`, `2 to 6 sweeps`.
+fn counts(all: impl Iterator<Item = usize> + Clone, what: &str) -> String {
+    count(all.clone().min().unwrap_or(0), all.max().unwrap_or(0), what)
+}
+
+fn count(least: usize, most: usize, what: &str) -> String {
+    let s = if most == 1 { "" } else { "s" };
+    if least == most { format!("{most} {what}{s}") } else { format!("{least} to {most} {what}{s}") }
 }
 
 /// Why no GPU took part.
@@ -271,12 +301,18 @@ pub fn warnings(study: &Study) -> Vec<String> {
     let few = |row: &&Row| row.lanes.iter().any(|l| l.summary.is_some_and(|s| s.confidence < CONFIDENCE));
     let few = study.rows.iter().filter(few).count();
     if few > 0 {
-        let more =
-            if study.settings.sweeps < SWEEPS { format!("--repeats {SWEEPS} or more") } else { "a larger --budget".to_owned() };
+        let asked = study.settings.sweeps < SWEEPS;
+        let more = if asked { format!("--repeats {SWEEPS} or more") } else { "a larger --budget".to_owned() };
+        let rows = count(study.rows.len(), study.rows.len(), "row");
         all.push(format!(
-            "{few} of {} rows have fewer than {SWEEPS} sweeps, which give no 95 % interval: {more} does.",
-            study.rows.len()
+            "{few} of {rows} {} fewer than {SWEEPS} sweeps, so that intervals hold with as little as {:.0} %: {more} gives them more.",
+            if few == 1 { "has" } else { "have" },
+            100.0 * study.confidence()
         ));
+    }
+    for row in &study.rows {
+        let name = || format!("{} {} {n} x {n}", row.workload.name(), row.dtype, n = row.n);
+        all.extend(row.cut_short.iter().map(|why| format!("{}: later sweeps are missing: {why}", name())));
     }
     all.extend(study.differences.iter().map(|d| format!("WRONG RESULT: {d}")));
     all

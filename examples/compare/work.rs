@@ -79,6 +79,11 @@ impl Workload {
         whole + 3.0 * result
     }
 
+    /// Of so many bytes of a result, those that must come back from a device that made it: of Cholesky's the lower triangle.
+    pub fn bytes_back(self, result: f64) -> f64 {
+        if self == Self::Cholesky { result / 2.0 } else { result }
+    }
+
     /// Floating-point operations at size `n`; of Mandelbrot those of `steps` steps in all, 8 each.
     fn flops(self, n: usize, steps: f64) -> f64 {
         let n = n as f64;
@@ -249,6 +254,11 @@ impl Check {
     /// Whether it is farther from the reference than `other`, each by its tolerance.
     pub fn is_worse(&self, other: Self) -> bool {
         self.difference / self.tolerance > other.difference / other.tolerance || (other.passes() && !self.passes())
+    }
+
+    /// The worse of two.
+    pub fn worse(self, other: Self) -> Self {
+        if other.is_worse(self) { other } else { self }
     }
 
     /// Whether it is near enough. NaN is not.

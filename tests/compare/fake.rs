@@ -124,7 +124,8 @@ pub fn row((workload, dtype, n): (Workload, DType, usize), lanes: &[Lane], secon
     let bound_s = Some(lanes.iter().filter_map(|m| m.median()).fold(f64::INFINITY, f64::min) / 3.0);
     let (bytes, flops) = (input + result, Some(1e9));
     let gpu_bound_s = bound_s.map(|cpu: f64| GpuBounds { cold: cpu / 2.0, resident: cpu / 10.0 });
-    Row { workload, dtype, n, bytes, flops, bound_s, gpu_bound_s, lanes, stopped: Some(stopped), skipped: None }
+    let (stopped, skipped, cut_short, reference) = (Some(stopped), None, None, None);
+    Row { workload, dtype, n, bytes, flops, bound_s, gpu_bound_s, lanes, stopped, skipped, cut_short, reference }
 }
 
 /// The lanes of a machine with a GPU.

@@ -16,7 +16,7 @@ use crate::measure::Lane;
 use crate::plan::{Family, Plan, Wishes};
 use crate::roofline::Roofline;
 use crate::run::{Comparison, lock};
-use crate::study::Study;
+use crate::study::{Row, Study};
 use crate::work::Workload;
 
 fn compared(wishes: &Wishes, crossover: bool, gpu: impl Fn() -> Result<Arc<dyn Device>>) -> Study {
@@ -83,7 +83,8 @@ fn a_gpu_that_fails_half_way_fails_its_rows_and_no_others() {
     let failed = |lane: Lane| study.rows.iter().filter(|r| r.lane(lane).is_some_and(|m| m.failed.is_some())).count();
     assert!(failed(Lane::GPU) >= 1, "{:#?}", study.rows);
     assert_eq!(failed(Lane::CPU), 0);
-    assert!(study.rows.iter().all(|r| r.median(Lane::CPU).is_some()), "the rest goes on");
+    let cpu = |row: &Row| row.lane(Lane::CPU).map(|m| m.sweeps.clone());
+    assert!(study.rows.iter().all(|r| cpu(r) == Some(vec![1, 1])), "the rest goes on, in all sweeps");
     let why = study.rows.iter().find_map(|r| r.lane(Lane::GPU)?.failed.clone()).unwrap();
     assert!(why.contains("GPU failed") || why.contains("device"), "{why}");
     assert!(study.differences.is_empty(), "{:?}", study.differences);
@@ -103,6 +104,7 @@ fn a_gpu_without_a_half_for_the_work_is_absent_and_not_timed() {
     let study = study.into_inner().unwrap();
     for row in &study.rows {
         assert!(row.median(Lane::GPU).is_none() && row.median(Lane::CPU).is_some());
+        assert_eq!(row.lane(Lane::CPU).map(|m| m.sweeps.len()), Some(2), "what is absent does not end the row");
         let why = row.lane(Lane::GPU).unwrap().failed.as_deref().unwrap();
         assert!(why.starts_with("no task of it ran on a GPU"), "{why}");
     }

@@ -63,7 +63,12 @@ fn row_of_a_small_run(row: &Value) {
     for lane in lanes {
         let samples = lane["samples"].as_array().unwrap();
         assert!((1..=7).contains(&samples.len()) && samples.iter().all(|s| s.as_f64() > Some(0.0)), "{lane}");
-        assert_eq!(lane["summary"]["n"].as_u64(), Some(samples.len() as u64), "{lane}");
+        let sweeps: Vec<u64> = lane["sweeps"].as_array().unwrap().iter().filter_map(Value::as_u64).collect();
+        assert_eq!(
+            (sweeps.iter().sum::<u64>(), lane["summary"]["n"].as_u64()),
+            (samples.len() as u64, Some(sweeps.len() as u64)),
+            "{lane}"
+        );
         assert_eq!((&lane["check"]["difference"], &lane["failed"]), (&0.0.into(), &Value::Null), "{lane}");
     }
 }

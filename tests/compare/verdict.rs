@@ -124,6 +124,9 @@ fn a_wrong_result_is_told_everywhere_and_fails() {
     }
     let (table, _) = tables::results(&study);
     assert!(table.lines(usize::MAX, false).iter().any(|l| l.contains("WRONG")));
+    let mut own = plausible();
+    own.rows[0].reference = Some(check);
+    assert!(words::differences(&own)[0].contains("the CPU itself: "), "{:?}", words::differences(&own));
     assert!(page::markdown(&study, &[]).contains("WRONG RESULT"));
     let json: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.file("compare.json")).unwrap()).unwrap();
     assert_eq!(json["differences"].as_array().map(Vec::len), Some(1));
@@ -153,7 +156,7 @@ fn pictures_have_a_curve_per_lane_the_bound_and_the_crossing() {
     assert_eq!(names, ["compare", "mandelbrot", "matvec"]);
     for (name, scene) in &scenes {
         let svg = scene.svg();
-        assert!(svg.contains("of the GPU, data there"), "{name}: no bound of the GPU");
+        assert!(svg.contains("bound of the GPU, data there"), "{name}: no bound of the GPU");
         for part in ["class=\"s-cpu\"", "class=\"s-gpu\"", "class=\"s-auto\"", "class=\"s-bound\"", "gpu wins: ", "Fake 9000"] {
             assert!(svg.contains(part), "{name}: no `{part}`");
         }
@@ -182,6 +185,32 @@ fn study_for_eyes(study: &crate::study::Study) {
         println!("{}\n{}", words::head(study).join("\n"), table.lines(usize::MAX, false).join("\n"));
         println!("{}", study.conclusions.join("\n"));
     }
+}
+
+/// Sweeps that were not made are said, wherever a confidence is.
+#[test]
+fn fewer_sweeps_are_said_with_their_confidence() {
+    let mut study = plausible();
+    let all = |study: &crate::study::Study| {
+        let svg = chart::all(study)[0].1.svg();
+        [words::head(study).join("\n"), words::warnings(study).join("\n"), page::markdown(study, &[]), svg]
+    };
+    let sure = all(&study);
+    assert!(
+        sure[0].contains("95 % confidence") && !sure[1].contains("sweeps") && sure[3].contains("interval of 95 %"),
+        "{sure:#?}"
+    );
+    let lane = &mut study.rows[0].lanes[0];
+    lane.sweeps = vec![2, 2, lane.samples.len() - 4];
+    lane.summary = Summary::of_sweeps(&lane.samples, &lane.sweeps);
+    study.rows[1].cut_short = Some("no space".into());
+    let unsure = all(&study);
+    assert!(unsure[0].contains("75 % confidence or more") && unsure[2].contains("75 % confidence or more"), "{unsure:#?}");
+    assert!(
+        unsure[1].contains("1 of 16 rows has fewer than 6 sweeps") && unsure[1].contains("missing: no space"),
+        "{unsure:#?}"
+    );
+    assert!(unsure[3].contains("interval of 75 % or more"), "{}", unsure[3]);
 }
 
 #[test]
