@@ -69,7 +69,7 @@ struct Args {
     #[arg(long, value_name = "N", value_parser = size)]
     repeats: Option<usize>,
 
-    /// Seconds for all rows together [default: 48 with --quick, else 600].
+    /// Seconds for all rows together [default: 45 with --quick, else 600].
     #[arg(long, value_name = "SECONDS", value_parser = budget)]
     budget: Option<f64>,
 

@@ -46,15 +46,18 @@ fn crossings(study: &Study) -> String {
             Crossing::Never { up_to } => format!("never (up to {up_to})"),
             Crossing::Between { low, high } => format!("between {low} and {high}"),
         };
-        let how =
-            if c.method == "rows" { "the table's sizes".to_owned() } else { format!("bisection, {} sizes run", c.runs.len()) };
+        let how = if c.method == "rows" {
+            "the table's sizes".to_owned()
+        } else {
+            format!("bisection, runs at {}", words::count(c.runs.len(), c.runs.len(), "size"))
+        };
         let (a, b) = (study.lane_name(c.challenger), study.lane_name(c.against));
         [c.workload.name().to_owned(), c.dtype.to_string(), a, b, answer, how].map(Into::into).to_vec()
     };
     let table = Table { heading, names: 6, rows: study.crossings.iter().map(row).collect() };
     format!(
         "## Crossovers\n\n{}\nTo win is to have a ratio of times whose interval is below 1; sizes at which it holds 1 are left out (table's sizes) or \
-         decided by its median (bisection, save its largest size). A crossover supposes that who is faster changes at most once as sizes grow; where it changes more often, \
+         count as not won (bisection). A crossover supposes that who is faster changes at most once as sizes grow; where it changes more often, \
          the last change (table's sizes) or one of them (bisection) is told.\n\n",
         table.markdown()
     )

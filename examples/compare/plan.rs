@@ -114,7 +114,7 @@ impl Plan {
             quick: wishes.quick,
             repeats,
             sweeps: SWEEPS.min(repeats),
-            budget_s: wishes.budget_s.unwrap_or(if wishes.quick { 48.0 } else { 600.0 }),
+            budget_s: wishes.budget_s.unwrap_or(if wishes.quick { 45.0 } else { 600.0 }),
             seed: wishes.seed,
             narrow: NARROW,
             confidence: CONFIDENCE,

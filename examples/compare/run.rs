@@ -235,8 +235,7 @@ impl Comparison<'_> {
             let [mine, other] = &measured[..] else { return Err(None) };
             let times = mine.times(other).ok_or(None)?;
             runs.extend(mine.median().zip(other.median()).map(|(mine, other)| (n, mine, other)));
-            // At the ends only a clear win counts; between them a side must be taken.
-            Ok(times.below(1.0).unwrap_or(n != from.n && times.median < 1.0))
+            Ok(times.below(1.0) == Some(true))
         };
         let crossing = Crossing::bisect(from.n, high, SHARP, faster).ok()?;
         let Planned { workload, dtype, .. } = from;

@@ -275,7 +275,8 @@ fn counts(all: impl Iterator<Item = usize> + Clone, what: &str) -> String {
     count(all.clone().min().unwrap_or(0), all.max().unwrap_or(0), what)
 }
 
-fn count(least: usize, most: usize, what: &str) -> String {
+/// `1 row`, `2 to 6 rows`.
+pub fn count(least: usize, most: usize, what: &str) -> String {
     let s = if most == 1 { "" } else { "s" };
     if least == most { format!("{most} {what}{s}") } else { format!("{least} to {most} {what}{s}") }
 }
