@@ -1,16 +1,19 @@
-// Chains of multiply-adds in registers: how fast a GPU computes at best. The host prepends `alias Real`.
+// What a GPU does at best: multiply-adds in registers, and plain reads. The host prepends `alias Real`.
 //
-// Input: a and b. Output: y (n,), which holds nothing between dispatches. A workgroup takes 256 elements; `end` is the number of steps.
+// Output: y (n,). A workgroup takes 256 elements of it. Input of `multiply_add`: a and b, and `end` is the number of steps; of `quads`: x,
+// `quads` times four elements.
 struct Params {
     first: u32,
     groups: u32,
     begin: u32,
     end: u32,
     n: u32,
+    quads: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Real>;
+@group(0) @binding(1) var<storage, read> x4: array<vec4<Real>>;
 @group(0) @binding(2) var<storage, read_write> y: array<Real>;
 
 @compute @workgroup_size(256)
@@ -50,6 +53,36 @@ fn multiply_add(
         v1 = fma(a, b, v1);
         v2 = fma(a, b, v2);
         v3 = fma(a, b, v3);
+    }
+    let all = (v0 + v1) + (v2 + v3);
+    y[i] = (all.x + all.y) + (all.z + all.w);
+}
+
+// Sums every n-th quad, four loads at once.
+@compute @workgroup_size(256)
+fn quads(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) count: vec3<u32>,
+    @builtin(local_invocation_index) t: u32,
+) {
+    let folded = id.x + id.y * count.x;
+    let i = (p.first + folded) * 256u + t;
+    if (folded >= p.groups || i >= p.n) {
+        return;
+    }
+    var v0 = vec4<Real>();
+    var v1 = vec4<Real>();
+    var v2 = vec4<Real>();
+    var v3 = vec4<Real>();
+    var k = i;
+    for (; k + 3u * p.n < p.quads; k += 4u * p.n) {
+        v0 += x4[k];
+        v1 += x4[k + p.n];
+        v2 += x4[k + 2u * p.n];
+        v3 += x4[k + 3u * p.n];
+    }
+    for (; k < p.quads; k += p.n) {
+        v0 += x4[k];
     }
     let all = (v0 + v1) + (v2 + v3);
     y[i] = (all.x + all.y) + (all.z + all.w);

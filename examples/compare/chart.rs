@@ -248,6 +248,7 @@ fn crossings(scene: &mut Scene, axes: &Axes, study: &Study, (workload, dtype): (
 fn crossing_words(study: &Study, (workload, dtype): (Workload, DType)) -> String {
     let one = |duel: (Lane, Lane)| {
         let answer = match study.crossing(workload, dtype, duel)? {
+            Crossing::Always { from } if study.is_unclear_below(from, workload, dtype) => format!("from {from}"),
             Crossing::Always { .. } => "always".to_owned(),
             Crossing::Never { .. } => "never".to_owned(),
             Crossing::Between { high, .. } => format!("from {high}"),

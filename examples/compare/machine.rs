@@ -40,7 +40,7 @@ pub struct Machine {
     pub threads: u32,
     /// SIMD path of the CPU kernels.
     pub simd: String,
-    /// Measured at the start of this run, the best of two: multiply-add peaks and memory rates, one thread and all.
+    /// Measured at the start of this run and between its sweeps, the best counts: multiply-add peaks and memory rates, one thread and all.
     pub calibration: Calibration,
     /// Memory available at the start, bytes.
     pub available_memory_bytes: u64,

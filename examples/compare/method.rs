@@ -42,7 +42,7 @@ const GPU_PART: &str = "compare.json has `gpu_tasks` of `tasks`: steps that have
     column in which no task ran on a GPU is shown as absent, not as a time; one whose GPU gave up tasks half-way is shown as failed.";
 
 const BOUND: &str = "The slower of two floors for this CPU: operations at the multiply-add peak, bytes (input once, result once) at the \
-    memory rate, both measured with all threads, the best of two measurements; the rate is that of a working set of the row's size, so \
+    memory rate, both measured with all threads, at the start and between sweeps, of which the best counts; the rate is that of a working set of the row's size, so \
     that caches count. \
     Real algorithms do work that the floor leaves out (Mandelbrot's steps are not all multiply-adds, small sizes are all overhead), so \
     the bound may be far away. On a machine that was busier while the peaks were measured, a time can be below it. The bound of GPUs is made \

@@ -67,7 +67,7 @@ pub struct GpuBounds {
 
 /// Bounds of time for all threads of a CPU.
 pub struct Roofline {
-    calibration: Calibration,
+    calibration: RefCell<Calibration>,
     /// Rates by working set in bytes; those of sets that fit in caches are higher.
     cached: RefCell<BTreeMap<u64, Calibration>>,
 }
@@ -78,7 +78,14 @@ const LEAST_SET_BYTES: u64 = 1 << 20;
 impl Roofline {
     /// With the peaks of this calibration.
     pub fn of(calibration: &Calibration) -> Self {
-        Self { calibration: calibration.clone(), cached: RefCell::default() }
+        Self { calibration: RefCell::new(calibration.clone()), cached: RefCell::default() }
+    }
+
+    /// Measures once more, a quarter of a second, and keeps the better rates: a machine may have been slow the first time.
+    pub fn refine(&self) -> Calibration {
+        let mut calibration = self.calibration.borrow_mut();
+        *calibration = best(calibration.clone(), calibration.threads, calibration.buffer_bytes);
+        calibration.clone()
     }
 
     /// Seconds below which this CPU cannot do the work with all its threads: the slower of `flops` at the measured multiply-add peak
@@ -86,22 +93,23 @@ impl Roofline {
     /// data that fit in caches are not held to the speed of memory.
     pub fn bound_s(&self, dtype: DType, (flops, bytes): (f64, f64)) -> f64 {
         let rates = self.rates_at(bytes);
-        let peak = if dtype == DType::F32 { self.calibration.f32_flops_all } else { self.calibration.f64_flops_all };
+        let calibration = self.calibration.borrow();
+        let peak = if dtype == DType::F32 { calibration.f32_flops_all } else { calibration.f64_flops_all };
         (flops / peak).max(bytes / rates.read_all.max(rates.copy_all))
     }
 
     fn rates_at(&self, bytes: f64) -> Calibration {
-        let threads = self.calibration.threads;
+        let calibration = self.calibration.borrow();
+        let threads = calibration.threads;
         let set = (bytes as u64).max(LEAST_SET_BYTES);
-        let set = (1u64 << set.ilog2()).min(self.calibration.buffer_bytes.max(LEAST_SET_BYTES));
+        let set = (1u64 << set.ilog2()).min(calibration.buffer_bytes.max(LEAST_SET_BYTES));
         let measure = || {
-            let large = set >= self.calibration.buffer_bytes;
-            let first = if large { Some(self.calibration.clone()) } else { once(threads, set) };
-            let rates = first.map_or_else(|| self.calibration.clone(), |first| best(first, threads, set));
-            // What fits in caches is not slower than what does not.
-            better(rates, &self.calibration)
+            let large = set >= calibration.buffer_bytes;
+            let first = if large { Some(calibration.clone()) } else { once(threads, set) };
+            first.map_or_else(|| calibration.clone(), |first| best(first, threads, set))
         };
-        self.cached.borrow_mut().entry(set).or_insert_with(measure).clone()
+        // What fits in caches is not slower than what does not.
+        better(self.cached.borrow_mut().entry(set).or_insert_with(measure).clone(), &calibration)
     }
 }
 

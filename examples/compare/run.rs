@@ -62,6 +62,7 @@ impl Comparison<'_> {
         for turn in 0..sweeps * rows {
             let (sweep, index) = (turn / rows, turn % rows);
             if sweep > 0 && index == 0 {
+                self.refine();
                 std::thread::sleep(pause.saturating_sub(began.elapsed()));
                 began = Instant::now();
             }
@@ -86,6 +87,16 @@ impl Comparison<'_> {
             study.total_s = self.started.elapsed().as_secs_f64();
             let since = Ticks::now().zip(ticks);
             study.machine.others_busy_cores = since.and_then(|(now, before)| now.others_since(before, system::threads()));
+        }
+    }
+
+    /// Measures the CPU's peaks once more, and corrects the bounds.
+    fn refine(&self) {
+        let calibration = self.roofline.refine();
+        let mut study = lock(self.study);
+        study.machine.calibration = calibration;
+        for row in study.rows.iter_mut().filter(|r| r.bound_s.is_some()) {
+            row.bound_s = row.flops.map(|flops| self.roofline.bound_s(row.dtype, (flops, row.bytes)));
         }
     }
 

@@ -87,6 +87,7 @@ fn gpu_cells(study: &Study, row: &Row, first: bool) -> Vec<Cell> {
 fn crossover(study: &Study, workload: Workload, dtype: DType) -> String {
     let one = |duel: (Lane, Lane)| match study.crossing(workload, dtype, duel) {
         None => "unclear".to_owned(),
+        Some(Crossing::Always { from }) if study.is_unclear_below(from, workload, dtype) => format!("..{from}"),
         Some(Crossing::Always { .. }) => "always".to_owned(),
         Some(Crossing::Never { .. }) => "never".to_owned(),
         Some(Crossing::Between { low, high }) => format!("{low}..{high}"),

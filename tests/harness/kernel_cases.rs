@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use chunkwise::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
 use chunkwise::kernel::gemv::Gemv;
 use chunkwise::kernel::mandelbrot::{Mandelbrot, MandelbrotParams, axis};
-use chunkwise::kernel::peak::{Peak, PeakParams};
+use chunkwise::kernel::peak::{Peak, PeakParams, Read};
 use chunkwise::kernel::sums::SumChunk;
 use chunkwise::shape::DType;
 
@@ -154,6 +154,9 @@ pub fn all(dtype: DType) -> Vec<Case> {
     all.push(picture(dtype, 600, 1000, 20));
     for (n, steps) in [(1, 0), (255, 1), (256, 2), (257, 3), (1000, 7), (3, 100)] {
         all.push(peak(dtype, n, steps));
+    }
+    for (len, n) in [(4, 1), (4, 3), (8, 257), (4096, 256), (10_000, 300), (100_004, 7)] {
+        all.push(Case::new(Read, &[0u8; 0], vec![r.spread(dtype, &[len])], garbage(dtype, &[n])));
     }
     all.push(resumed(dtype, 5000));
     all.push(resumed(dtype, 70_000));

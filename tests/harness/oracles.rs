@@ -78,6 +78,7 @@ pub fn check(case: &Case, found: &[f64]) -> Result<f64, String> {
         "trsm" => trsm(&case.inputs[0], &case.output, found),
         "potrf" => potrf(&case.output, found),
         "peak" => peak(case, found),
+        "read" => read(&case.inputs[0], found),
         "mandelbrot" => return alike(case, found, &mandelbrot(case)),
         other => return Err(format!("no oracle for {other}")),
     };
@@ -99,6 +100,16 @@ fn gemv(a: &Chunk, x: &Chunk, found: &[f64]) -> Vec<Error> {
     let factor = k as f64 / 256.0 + 20.0 + parts as f64;
     let row = |i: usize| (0..k).fold(Exact::default(), |sum, j| sum.add_product(a.at(i, j), x.values[j]));
     (0..m).map(|i| Error::new(i, found[i], row(i), factor, a.dtype)).collect()
+}
+
+/// Sums of `k` quads within `(k + 4) u sum |x|`.
+fn read(x: &Chunk, found: &[f64]) -> Vec<Error> {
+    let element = |i: usize| {
+        let quads = x.values.chunks(4).skip(i).step_by(found.len());
+        let factor = quads.len() as f64 + 4.0;
+        Error::new(i, found[i], quads.flatten().fold(Exact::default(), |sum, &v| sum.add(v)), factor, x.dtype)
+    };
+    (0..found.len()).map(element).collect()
 }
 
 /// Each of 16 chains of `n` within `n (V + |a b|) u`, their sum within `80 V u` more.
