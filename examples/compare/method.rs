@@ -17,14 +17,14 @@ const TIMED: &str = "One call, `array.run()`: from the request to the result as 
 const SAME_WORK: &str = "Every column runs the same expression on the same input bytes, cut into the same chunks (chunks depend on \
     shape and dtype, never on the machine); only where tasks may run differs. f64 is never computed in f32.";
 
-const DEAD_CODE: &str = "Each run hands out its whole result, and each result is compared with the CPU's reference outside the clock, \
-    also of the runs that do not count: bit for bit where no GPU took part, else within the tolerance that compare.json states beside the difference. A \
-    wrong result makes the program fail.";
+const DEAD_CODE: &str = "Each run hands out its whole result, and each result is compared with the CPU's reference outside the clock, also \
+    of the runs that do not count: bit for bit where no GPU took part, else within the tolerance that compare.json states beside the \
+    difference. A wrong result makes the program fail.";
 
-const STATISTICS: &str = "A machine has phases of seconds and longer in which everything is slower, so samples taken one after another \
-    say less than their number. What counts is one value per sweep, the median of its rounds: a time is the median of these values, and its \
-    interval is distribution-free, from order statistics (binomial, 95 %). Below 6 sweeps no interval reaches 95 %; the range stands in, \
-    and compare.json states the confidence that it has. A repetition of the whole run should find times within these intervals, if the machine \
+const STATISTICS: &str = "A machine has phases of seconds and longer in which everything is slower, so samples taken one after another say \
+    less than their number. What counts is one value per sweep, the median of its rounds: a time is the median of these values, and its \
+    interval is distribution-free, from order statistics (binomial, 95 %). Below 6 sweeps no interval reaches 95 %; the range stands in, and \
+    compare.json states the confidence that it has. A repetition of the whole run should find times within these intervals, if the machine \
     is left as it is; what is decided once for a process, such as where its memory lies, is not in them. Two columns are compared by the \
     ratio of their times in the same rounds, because most of such a phase is in both, with an interval of the same kind; where it holds 1, \
     sentences say that the two cannot be told apart. A bisection's steps are one sweep each, of the samples themselves.";
@@ -34,20 +34,20 @@ const FIRST_TOUCH: &str = "The input was written once, by all threads, before an
 
 const COLD: &str = "Both in a session that has just run the same work once (shaders compiled, threads awake, buffers made). Cold: the \
     session then gives up every copy of the input that it kept on devices, outside the clock, and moves it again inside. Resident: it may \
-    use the copies (a kernel that overwrites its input, as those of Cholesky do, has it moved each time). Automatic placement moves data that stay only once that would have paid off, so its resident column is measured after \
-    up to 16 runs more (or 0.05 s of them). The result is brought back to host memory in all. The CPU's input is in host memory either \
-    way: one column serves as both.";
+    use the copies (a kernel that overwrites its input, as those of Cholesky do, has it moved each time). Automatic placement moves data \
+    that stay only once that would have paid off, so its resident column is measured after up to 16 runs more (or 0.05 s of them). The \
+    result is brought back to host memory in all. The CPU's input is in host memory either way: one column serves as both.";
 
 const GPU_PART: &str = "compare.json has `gpu_tasks` of `tasks`: steps that have no GPU half run on the CPU in the GPU's columns too. A \
     column in which no task ran on a GPU is shown as absent, not as a time; one whose GPU gave up tasks half-way is shown as failed.";
 
 const BOUND: &str = "The slower of two floors for this CPU: operations at the multiply-add peak, bytes (input once, result once) at the \
-    memory rate, both measured with all threads, at the start and between sweeps, of which the best counts; the rate is that of a working set of the row's size, so \
-    that caches count. \
-    Real algorithms do work that the floor leaves out (Mandelbrot's steps are not all multiply-adds, small sizes are all overhead), so \
-    the bound may be far away. On a machine that was busier while the peaks were measured, a time can be below it. The bound of GPUs is made \
-    of their own peaks (multiply-adds in registers; a sum of 128 MB, the best of a few), measured at the start, and of the links: what must \
-    come back of the result, and the input when cold, all overlapping. Data that fit in a GPU's caches may be read faster.";
+    memory rate, both measured with all threads, at the start and between sweeps, of which the best counts; the rate is that of a working \
+    set of the row's size, so that caches count. Real algorithms do work that the floor leaves out (Mandelbrot's steps are not all \
+    multiply-adds, small sizes are all overhead), so the bound may be far away. On a machine that was busier while the peaks were measured, \
+    a time can be below it. The bound of GPUs is made of their own peaks (multiply-adds in registers; a sum of 128 MB, the best of a few), \
+    measured at the start, and of the links: what must come back of the result, and the input when cold, all overlapping. Data that fit in a \
+    GPU's caches may be read faster.";
 
 const FILES: &str = "`blocked_mean_file` reads an HDF5 file that was written just before: it is in the system's page cache, so this is \
     the speed of reading through the system, not of a disk. It has no bound, because no peak measured here bounds it.";
@@ -70,9 +70,9 @@ type Answer = (&'static str, String);
 fn timing(study: &Study) -> Vec<Answer> {
     let settings = &study.settings;
     let warm_up = format!(
-        "In each sweep a row's reference run is discarded, and in the first one up to {WARM_UP} rounds after it (compare.json keeps their times as `warm_up`): threads are \
-         started, caches warm, shaders compiled, predictions learned. And each run that counts follows at once \
-         on one of the same column that does not, so that all find threads awake and clocks up."
+        "In each sweep a row's reference run is discarded, and in the first one up to {WARM_UP} rounds after it (compare.json keeps their \
+         times as `warm_up`): threads are started, caches warm, shaders compiled, predictions learned. And each run that counts follows at \
+         once on one of the same column that does not, so that all find threads awake and clocks up."
     );
     let order = format!(
         "In each round every column has one run that counts, in an order shuffled anew (seed {}), so that drift of clocks and temperature \
@@ -114,7 +114,8 @@ fn devices(study: &Study) -> Vec<Answer> {
 
 fn sizes() -> String {
     format!(
-        "Up to 16 MiB are one chunk, which is one task, which one thread computes: there, more threads gain nothing (--chunk cuts finer). n of n x n. mandelbrot: n x n points of x in [-1.5, 0], y in [-1, 0], {ITERATIONS} steps at most. matvec: n x n times n. \
+        "A matrix of up to 16 MiB is one chunk, which is one task, which one thread computes: more threads gain nothing (--chunk cuts finer). n \
+         of n x n. mandelbrot: n x n points of x in [-1.5, 0], y in [-1, 0], {ITERATIONS} steps at most. matvec: n x n times n. \
          blocked_mean: n x n uniform numbers. cholesky: order n. Operations counted: 8 per step, 2 n², n², n³/3."
     )
 }

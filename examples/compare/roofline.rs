@@ -1,7 +1,7 @@
 //! What the measured peaks of the CPU and of the GPUs allow.
 //!
-//! Owns: [`Roofline`], [`GpuRates`]. Must not know: workloads. Invariant: a rate is the best of several measurements, because whatever disturbs one makes
-//! it too low, and a bound must not be too high.
+//! Owns: [`Roofline`], [`GpuRates`]. Must not know: workloads. Invariant: a rate is the best of several measurements, because whatever
+//! disturbs one makes it too low, and a bound must not be too high.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Measuring a session's devices.
 //!
-//! Owns: [`Session::calibrate`], [`Session::rates`]. Must not know: how anything is measured (cost). Invariant: what was measured is kept, and used
-//! from the next plan on.
+//! Owns: [`Session::calibrate`], [`Session::rates`], [`Session::peaks`]. Must not know: how anything is measured (cost). Invariant: what was
+//! measured is kept, and used from the next plan on.
 
 use std::sync::Arc;
 
