@@ -76,9 +76,8 @@ impl Drop for Promise {
     fn drop(&mut self) {
         let Some(done) = self.0.take() else { return };
         let failure = Refusal::Lost("one of its threads panicked".into()).into_failure("a task", "the GPU");
-        let report = Report { elapsed_ns: 0, since_ns: 0, worker: 0, opaque: Vec::new(), outcome: Err(failure) };
         // A second panic while one unwinds would end the process.
-        let _ = catch_unwind(AssertUnwindSafe(|| done(report)));
+        let _ = catch_unwind(AssertUnwindSafe(|| Self::new(done).fail(failure)));
     }
 }
 
@@ -405,11 +404,6 @@ impl<'a> Recorder<'a> {
         };
         (batch, outcome)
     }
-}
-
-/// Gives up a launch that will not be recorded any more.
-pub(super) fn fail(end: End, failure: Failure) {
-    end.done.fail(failure);
 }
 
 /// The failure that an earlier part of a launch met, if any.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rayon::ThreadPool;
 
 use super::adapters::{AdapterInfo, AdapterKind};
-use super::batch::{Down, End, Promise, Running, fail};
+use super::batch::{Down, End, Promise, Running};
 use super::copies::{Wanted, serve_downloads, serve_uploads};
 use super::memory::{Slot, Staging};
 use super::open::{Opened, Refusal};
@@ -229,7 +229,7 @@ impl Device for Gpu {
                 if let Err(lost) = self.service.send(Message::Launch(run))
                     && let Message::Launch(run) = lost.0
                 {
-                    fail(run.end, self.gone("a task"));
+                    run.end.done.fail(self.gone("a task"));
                 }
             }
             Err((done, failure)) => Promise::new(done).fail(failure),

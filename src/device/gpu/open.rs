@@ -17,8 +17,10 @@ use crate::error::Error;
 pub(super) enum Refusal {
     /// No memory of the GPU is left; the device goes on working.
     OutOfMemory { requested_bytes: u64, message: String },
-    /// A call or shader that wgpu does not accept.
+    /// A call that wgpu does not accept.
     Invalid(String),
+    /// A shader that does not compile.
+    Unfit(String),
     /// The device is gone.
     Lost(String),
 }
@@ -34,6 +36,7 @@ impl Refusal {
                 try_this: "smaller chunks (--chunk), or --device cpu".into(),
             }),
             Self::Invalid(message) => Failure::Device(Error::Task { task: format!("{task} on {device}"), message }),
+            Self::Unfit(message) => Failure::Unfit(Error::Task { task: format!("{task} on {device}"), message }),
             Self::Lost(message) => {
                 let message = format!("the GPU is lost: {message}");
                 Failure::Lost(Error::Task { task: format!("{task} on {device}"), message })

@@ -56,8 +56,9 @@ impl Pipelines {
         let made = catch_unwind(AssertUnwindSafe(|| self.compile(key, shader)));
         let state = match made {
             Ok(Ok(pipeline)) => State::Ready(pipeline),
+            Ok(Err(Refusal::Invalid(message))) => State::Failed(Refusal::Unfit(message)),
             Ok(Err(refusal)) => State::Failed(refusal),
-            Err(payload) => State::Failed(Refusal::Invalid(format!("the compiler panicked: {}", panic_message(&*payload)))),
+            Err(payload) => State::Failed(Refusal::Unfit(format!("the compiler panicked: {}", panic_message(&*payload)))),
         };
         self.states().insert(key, state);
     }

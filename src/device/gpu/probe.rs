@@ -190,7 +190,8 @@ impl Open {
 
 fn text(refusal: Refusal) -> String {
     match refusal {
-        Refusal::OutOfMemory { message, .. } | Refusal::Invalid(message) | Refusal::Lost(message) => message,
+        Refusal::OutOfMemory { message, .. } => message,
+        Refusal::Invalid(message) | Refusal::Unfit(message) | Refusal::Lost(message) => message,
     }
 }
 

@@ -11,13 +11,12 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use wgpu::BufferUsages;
 
-use super::batch::{Batch, Down, Kit, Promise, Recorder, Running, Up, fail, failed_before, waiting_ns};
+use super::batch::{Batch, Down, Kit, Promise, Recorder, Running, Up, failed_before, waiting_ns};
 use super::memory::Staging;
 use super::open::{Opened, Refusal};
 use super::pipelines::Pipelines;
 use super::slice::Pace;
 use crate::device::{Failure, panic_message};
-use crate::error::Error;
 use crate::shape::DType;
 
 /// Submissions under way at once.
@@ -198,17 +197,13 @@ impl Service {
                 self.launches.push_back(run);
             }
             Ok(None) => self.parked.push(*run),
-            Err(Refusal::Invalid(message)) => {
-                let task = format!("task {} on {}", run.end.kernel.name(), self.name);
-                fail(run.end, Failure::Unfit(Error::Task { task, message }));
-            }
             Err(refusal) => self.refuse(run, refusal),
         }
     }
 
     fn refuse(&self, run: Box<Running>, refusal: Refusal) {
         let failure = refusal.into_failure(&format!("task {}", run.end.kernel.name()), &self.name);
-        fail(run.end, failure);
+        run.end.done.fail(failure);
     }
 
     fn submit(&mut self) {
@@ -302,7 +297,7 @@ impl Service {
             }
             let Some(run) = self.launches.pop_front() else { return };
             if let Some(failure) = failed_before(&run) {
-                fail(run.end, failure);
+                run.end.done.fail(failure);
                 continue;
             }
             if let Err(refusal) = self.grow_scratch(run.program.scratch_bytes) {
@@ -372,7 +367,7 @@ impl Batch {
             let task = part.end.as_ref().map_or("task", |end| end.kernel.name());
             let failure: Failure = refusal.clone().into_failure(&format!("task {task}"), device);
             match part.end {
-                Some(end) => fail(end, failure),
+                Some(end) => end.done.fail(failure),
                 None => {
                     part.tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner).failed.get_or_insert(failure);
                 }
