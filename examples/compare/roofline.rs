@@ -13,7 +13,7 @@ use chunkwise::shape::DType;
 use chunkwise::{Placement, Session};
 use serde::Serialize;
 
-/// What all GPUs of a session do at best together, as measured when they were opened.
+/// What all GPUs of a session do at best together, as its calibration measured it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct GpuRates {
     /// Multiply-adds and memory reads.

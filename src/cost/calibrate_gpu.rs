@@ -1,6 +1,6 @@
 //! Calibration of a GPU: what launches and moves take there, as its device really does them.
 //!
-//! Owns: [`calibrate_gpu`] and [`GpuCalibration`]. Must not know: GPU APIs; it drives any [`Device`] that runs programs. Invariant: it ends
+//! Owns: [`calibrate_gpu`], [`GpuCalibration`] and [`gpu_peaks`]. Must not know: GPU APIs; it drives any [`Device`] that runs programs. Invariant: a calibration ends
 //! within about half a second of measuring (compilers and slow drivers apart), and gives up a device that does not answer.
 
 use std::cell::Cell;
@@ -52,8 +52,6 @@ pub struct GpuCalibration {
     pub link: [LinkRate; 2],
     /// What is expected of a kernel never measured: flops of the matrix product, bytes of the matrix-vector product.
     pub rates: Rates,
-    /// Its roofline; `None` if it has no memory for that.
-    pub peaks: Option<Peaks>,
     /// Nanoseconds until the end of an (almost) empty launch is known to the host.
     pub round_trip_ns: f64,
     /// Times of each kernel.
@@ -85,8 +83,7 @@ pub fn calibrate_gpu(device: &dyn Device) -> Option<GpuCalibration> {
     let link = [bench.upload_rate()?, bench.download_rate()?];
     let mut kernels = Vec::new();
     let round_trip_ns = bench.round_trip(DType::F32)?;
-    let dtypes: &[DType] = if facts.f64 { &[DType::F32, DType::F64] } else { &[DType::F32] };
-    for &dtype in dtypes {
+    for &dtype in dtypes(facts.f64) {
         // The most important first: what is left out when time is over is predicted from the rates.
         let product = |k: u64| bytemuck::bytes_of(&ProductParams { k }).to_vec();
         let square = |n: usize| vec![n, n];
@@ -110,8 +107,20 @@ pub fn calibrate_gpu(device: &dyn Device) -> Option<GpuCalibration> {
         kernels.extend(bench.kernel(Arc::new(SumChunk), vec![], dtype, &[vec![1 << 20]], &[vec![2]]));
     }
     let rates = rates(&kernels, round_trip_ns);
-    let peaks = bench.peaks(dtypes).map(|peaks| peaks.not_below(&reached(&kernels)));
-    Some(GpuCalibration { link, rates, peaks, round_trip_ns, kernels, took_ns: began.elapsed().as_nanos() as u64 })
+    Some(GpuCalibration { link, rates, round_trip_ns, kernels, took_ns: began.elapsed().as_nanos() as u64 })
+}
+
+/// What a device that runs programs does at best, and no less than the kernels of its calibration have reached; `None` if it fails, or has no
+/// memory for that. Nothing is placed by it, so a device need not wait for it to join.
+#[must_use]
+pub fn gpu_peaks(device: &dyn Device, measured: &GpuCalibration) -> Option<Peaks> {
+    let bench = Bench { device, began: Instant::now(), compiling: Cell::new(Duration::ZERO) };
+    let peaks = bench.peaks(dtypes(device.spec().gpu?.f64))?;
+    Some(peaks.not_below(&reached(&measured.kernels)))
+}
+
+fn dtypes(f64: bool) -> &'static [DType] {
+    if f64 { &[DType::F32, DType::F64] } else { &[DType::F32] }
 }
 
 /// What the samples say of a kernel never measured; a guess where there are none.
@@ -243,9 +252,7 @@ impl Bench<'_> {
             let ns = self.launch(&kernel, &params, std::slice::from_ref(&factors), std::slice::from_ref(&y))?.elapsed_ns.max(1);
             Some((ns, kernel.work(&params, &metas).flops * 1e9 / ns as f64))
         };
-        let first = Instant::now();
-        once(1)?;
-        self.compiling.set(self.compiling.get() + first.elapsed());
+        once(1)?; // its shader is compiled
         let (mut steps, mut best) = (1, 0.0f64);
         loop {
             // Twice, so that one that was held up is not taken for long.
@@ -272,9 +279,7 @@ impl Bench<'_> {
             all.collect::<Vec<_>>().iter().map(ended).collect::<Option<Vec<_>>>()?;
             Some((began.elapsed().as_nanos() as u64).max(1))
         };
-        let first = Instant::now();
-        several(1)?;
-        self.compiling.set(self.compiling.get() + first.elapsed());
+        several(1)?; // its shader is compiled
         let count = (2 * LONG.as_nanos() as u64).div_ceil(several(1)?).clamp(1, 48);
         let ns = several(count)?.min(several(count)?);
         Some((count * bytes) as f64 * 1e9 / ns as f64)

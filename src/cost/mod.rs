@@ -53,7 +53,7 @@ use crate::kernel::{Kernel, Work};
 use crate::shape::DType;
 
 pub use calibrate::{Calibration, calibrate};
-pub use calibrate_gpu::{GpuCalibration, KernelSample, calibrate_gpu};
+pub use calibrate_gpu::{GpuCalibration, KernelSample, calibrate_gpu, gpu_peaks};
 pub use history::ClassSummary;
 pub use rates::{LinkRate, Peaks, Rates};
 

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use super::Session;
 use super::driver::Inner;
 use super::members::{Member, speed};
-use crate::cost::{Calibration, GpuCalibration, Peaks, Rates, calibrate, calibrate_gpu};
+use crate::cost::{Calibration, GpuCalibration, Peaks, Rates, calibrate, calibrate_gpu, gpu_peaks};
 use crate::device::DeviceKind;
 use crate::id::DeviceId;
 use crate::schedule::Event;
 
 impl Session {
-    /// Measures this machine's CPU and GPUs (under half a second each, on an idle machine), and keeps the rates.
+    /// Measures this machine's CPU and GPUs (about half a second each, on an idle machine), and keeps the rates and peaks.
     pub fn calibrate(&self) {
         self.discover();
         self.calibrate_cpu();
@@ -22,6 +22,9 @@ impl Session {
             let (mut member, device) = (member.clone(), DeviceId::at(index));
             if let Some(measured) = calibrate_gpu(&*member.device) {
                 self.0.learn_gpu(&mut member, &measured);
+                if let Some(peaks) = gpu_peaks(&*member.device, &measured) {
+                    self.with_costs(|costs| costs.set_peaks(member.priced, peaks));
+                }
                 if let Some(link) = member.spec.link {
                     self.0.members.replace(device, member);
                     self.0.apply(Event::Link { device, link }, |_| ());
@@ -49,8 +52,8 @@ impl Session {
         Some(self.with_costs(|costs| (costs.rates(priced), costs.calibration(priced).cloned())))
     }
 
-    /// What a device as a whole does at best, as [`Session::calibrate`] measured it, now or in an earlier run; a GPU is measured when it is
-    /// first opened. `None` if it never was, or the session has no such device.
+    /// What a device as a whole does at best, as [`Session::calibrate`] measured it, now or in an earlier run. `None` if it never did, or the
+    /// session has no such device.
     #[must_use]
     pub fn peaks(&self, device: DeviceId) -> Option<Peaks> {
         let priced = self.0.members.all().get(device.index())?.priced;
@@ -68,9 +71,6 @@ impl Inner {
     pub(super) fn learn_gpu(self: &Arc<Self>, member: &mut Member, measured: &GpuCalibration) {
         self.with_costs(|costs| {
             costs.set_rates(member.priced, measured.rates);
-            if let Some(peaks) = measured.peaks {
-                costs.set_peaks(member.priced, peaks);
-            }
             for sample in &measured.kernels {
                 let id = costs.resolve(member.priced, &sample.kernel, sample.dtype);
                 sample.ns.iter().for_each(|&ns| costs.record(id, sample.work, ns));

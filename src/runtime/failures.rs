@@ -87,9 +87,9 @@ impl Inner {
         let members = self.members.all();
         let Some(run) = state.runs.get_mut(&graph) else { return Event::LaunchFailed { launch } };
         let (kernel, dtype) = (kernel_key(&**run.graph.kernel(task)), task_dtype(&run.graph, task));
-        let can = |e: &&Estimates| e.task_ns[task.index()] != CANNOT && !members[e.device.index()].is_unfit(&kernel, dtype);
-        let others = run.priced.estimates.iter().filter(|e| e.device != device && !state.gone.contains(&e.device));
-        if others.filter(can).count() == 0 {
+        let can = |e: &Estimates| e.task_ns[task.index()] != CANNOT && !members[e.device.index()].is_unfit(&kernel, dtype);
+        let mut others = run.priced.estimates.iter().filter(|e| e.device != device && !state.gone.contains(&e.device));
+        if !others.any(can) {
             run.fail(error);
             return Event::LaunchFailed { launch };
         }
