@@ -80,7 +80,7 @@ impl Kernel for Logistic {
 
     fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
         let [x, rate, next] = operands else { return None };
-        if !matches!(x.dtype, DType::F32 | DType::F64) || rate.dtype != x.dtype || next.dtype != x.dtype {
+        if !x.dtype.is_float() || rate.dtype != x.dtype || next.dtype != x.dtype {
             return None;
         }
         let n = x.shape.iter().product::<usize>();

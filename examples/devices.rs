@@ -102,10 +102,10 @@ fn describe(session: &Session, allow_software: bool) -> Vec<Listed> {
 
 /// What is known of a GPU: limits and dtypes from its adapter, rates as measured when it was opened the first time.
 fn gpu_text(spec: &DeviceSpec, rates: &Rates, peaks: Option<&Peaks>, allow_software: bool) -> String {
-    let dtypes = if spec.gpu.is_some_and(|g| g.f64) { "f32, f64" } else { "f32 (no f64: f64 work runs on the CPU)" };
+    let has_f64 = spec.gpu.is_some_and(|g| g.f64);
+    let dtypes = if has_f64 { "f32, f64" } else { "f32 (no f64: f64 work runs on the CPU)" };
     let chunks = spec.gpu.map_or(String::new(), |g| format!("chunks up to {}", Bytes(g.binding_bytes)));
     let adapter = adapter_text(spec, allow_software);
-    let has_f64 = spec.gpu.is_some_and(|g| g.f64);
     let flops = |f64: f64, f32: f64| {
         let f64 = if has_f64 { format!("f64 {}, ", rate(f64, "flop/s")) } else { String::new() };
         format!("{f64}f32 {}", rate(f32, "flop/s"))

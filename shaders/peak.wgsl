@@ -16,15 +16,24 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x4: array<vec4<Real>>;
 @group(0) @binding(2) var<storage, read_write> y: array<Real>;
 
+// The element of an invocation; `n` or more where it has none.
+fn element(folded: u32, t: u32) -> u32 {
+    return select(p.n, (p.first + folded) * 256u + t, folded < p.groups);
+}
+
+fn total(v0: vec4<Real>, v1: vec4<Real>, v2: vec4<Real>, v3: vec4<Real>) -> Real {
+    let all = (v0 + v1) + (v2 + v3);
+    return (all.x + all.y) + (all.z + all.w);
+}
+
 @compute @workgroup_size(256)
 fn multiply_add(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) count: vec3<u32>,
     @builtin(local_invocation_index) t: u32,
 ) {
-    let folded = id.x + id.y * count.x;
-    let i = (p.first + folded) * 256u + t;
-    if (folded >= p.groups || i >= p.n) {
+    let i = element(id.x + id.y * count.x, t);
+    if (i >= p.n) {
         return;
     }
     // Chains start at different values, so that none can be left out, and do not wait for each other. They accumulate, because that is
@@ -54,8 +63,7 @@ fn multiply_add(
         v2 = fma(a, b, v2);
         v3 = fma(a, b, v3);
     }
-    let all = (v0 + v1) + (v2 + v3);
-    y[i] = (all.x + all.y) + (all.z + all.w);
+    y[i] = total(v0, v1, v2, v3);
 }
 
 // Sums every n-th quad, four loads at once.
@@ -65,9 +73,8 @@ fn quads(
     @builtin(num_workgroups) count: vec3<u32>,
     @builtin(local_invocation_index) t: u32,
 ) {
-    let folded = id.x + id.y * count.x;
-    let i = (p.first + folded) * 256u + t;
-    if (folded >= p.groups || i >= p.n) {
+    let i = element(id.x + id.y * count.x, t);
+    if (i >= p.n) {
         return;
     }
     var v0 = vec4<Real>();
@@ -84,6 +91,5 @@ fn quads(
     for (; k < p.quads; k += p.n) {
         v0 += x4[k];
     }
-    let all = (v0 + v1) + (v2 + v3);
-    y[i] = (all.x + all.y) + (all.z + all.w);
+    y[i] = total(v0, v1, v2, v3);
 }

@@ -40,22 +40,20 @@ pub fn open_session(args: &CommonArgs) -> Result<Session> {
 
 /// Prints the explanation, if it was asked for: on stdout, or on stderr beside JSON.
 pub fn explain(args: &CommonArgs, explain: impl FnOnce() -> Result<Explanation>) -> Outcome {
-    if args.explain && args.json {
-        eprintln!("{}", explain()?);
-    } else if args.explain {
-        line(explain()?)?;
-    }
-    Ok(())
+    if args.explain { tell(args, explain()?) } else { Ok(()) }
 }
 
 /// Prints what came of a run, predicted beside measured, if an explanation was asked for.
 pub fn explain_run(args: &CommonArgs, run: &RunReport) -> Outcome {
-    if args.explain && args.json {
-        eprintln!("{}", run.comparison());
-    } else if args.explain {
-        line(run.comparison())?;
+    if args.explain { tell(args, run.comparison()) } else { Ok(()) }
+}
+
+fn tell(args: &CommonArgs, text: impl std::fmt::Display) -> Outcome {
+    if args.json {
+        eprintln!("{text}");
+        return Ok(());
     }
-    Ok(())
+    line(text)
 }
 
 /// Computes an array with a progress bar, after its explanation, and writes the timeline.

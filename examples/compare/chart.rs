@@ -8,8 +8,9 @@ use chunkwise::shape::DType;
 use crate::measure::{Lane, State};
 use crate::raster::text_width;
 use crate::scene::{Anchor, At, Ink, Scene, Shape};
-use crate::stats::{CONFIDENCE, Crossing};
+use crate::stats::Crossing;
 use crate::study::{Row, Study};
+use crate::words;
 use crate::work::Workload;
 
 /// Left of the curves, for the labels of the time axis; below, for those of sizes; above, for the panel's name.
@@ -74,10 +75,8 @@ fn page(study: &Study, [width, height]: At, title: &str) -> Scene {
     scene.text([24.0, 36.0], 21.0, Ink::Text, Anchor::Start, title);
     let mut facts = format!("{}, {} threads, {}", machine.cpu, machine.threads, machine.simd);
     machine.gpus.iter().for_each(|gpu| facts += &format!(" · {gpu}"));
-    let least = study.confidence();
-    let percent =
-        if least < CONFIDENCE { format!("{:.0} % or more", 100.0 * least) } else { format!("{:.0} %", 100.0 * CONFIDENCE) };
-    facts += &format!(" · medians, bars: interval of {percent} · {}", &study.date[..study.date.len().min(10)]);
+    let (percent, more) = words::confidence(study);
+    facts += &format!(" · medians, bars: interval of {percent}{more} · {}", &study.date[..study.date.len().min(10)]);
     if study.interrupted {
         facts = format!("INTERRUPTED · {facts}");
     }

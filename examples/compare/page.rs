@@ -90,14 +90,7 @@ fn machine(study: &Study) -> String {
         ("memory available, limit of a run", format!("{}, {}", Bytes(m.available_memory_bytes), Bytes(m.memory_limit_bytes))),
     ];
     facts.extend(m.gpus.iter().map(|gpu| ("GPU", gpu.clone())));
-    facts.extend(m.gpu_rates.iter().map(|g| {
-        let f64 = if g.peaks.f64_flops > 0.0 { rate(g.peaks.f64_flops, "flop/s") } else { "none".into() };
-        let (f32, bytes) = (rate(g.peaks.f32_flops, "flop/s"), |bytes: f64| rate(bytes, "B/s"));
-        let memory = bytes(g.peaks.bytes_per_s);
-        let text =
-            format!("multiply-add f32 {f32}, f64 {f64}; memory reads {memory}; up {}, down {}", bytes(g.up), bytes(g.down));
-        ("GPU, measured", text)
-    }));
+    facts.extend(m.gpu_rates.iter().map(|g| ("GPU, measured", words::gpu_rates(g))));
     facts.extend(m.adapters.iter().map(|a| {
         let use_ = a.unusable.as_ref().map_or(String::new(), |why| format!("; not used: {why}"));
         (

@@ -119,6 +119,11 @@ pub struct Crossed {
 }
 
 impl Row {
+    /// `matvec f32 4000 x 4000`.
+    pub fn name(&self) -> String {
+        format!("{} {} {n} x {n}", self.workload.name(), self.dtype, n = self.n)
+    }
+
     /// The lanes that a further sweep would measure.
     pub fn alive(&self) -> Vec<Lane> {
         let over = self.skipped.is_some() || self.cut_short.is_some();

@@ -35,7 +35,7 @@ pub fn results(study: &Study) -> (Table, Vec<String>) {
 
 fn lane_cell(row: &Row, lane: Lane, notes: &mut Vec<String>) -> Cell {
     let mut noted = |word: &str, why: &str| {
-        let text = format!("{} {} {n} x {n}: {why}", row.workload.name(), row.dtype, n = row.n);
+        let text = format!("{}: {why}", row.name());
         let number = notes.iter().position(|n| *n == text).unwrap_or_else(|| {
             notes.push(text);
             notes.len() - 1

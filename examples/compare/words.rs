@@ -7,9 +7,10 @@ use chunkwise::shape::DType;
 
 use crate::common::rate;
 use crate::measure::{Lane, State};
+use crate::roofline::GpuRates;
 use crate::stats::{CONFIDENCE, Crossing, SWEEPS};
 use crate::study::{Row, Study};
-use crate::work::Workload;
+use crate::work::{Check, Workload};
 
 /// One sentence for each workload, in order.
 pub fn conclusions(study: &Study) -> Vec<String> {
@@ -165,26 +166,12 @@ pub fn percent(share: f64) -> String {
 pub fn differences(study: &Study) -> Vec<String> {
     let mut all = Vec::new();
     for row in &study.rows {
-        let own = row.reference.filter(|c| !c.passes());
-        all.extend(own.map(|check| {
-            let name = format!("{} {} {n} x {n}", row.workload.name(), row.dtype, n = row.n);
-            format!(
-                "{name}, the CPU itself: {} is {:.2e}, and {:.2e} is allowed",
-                check.measure, check.difference, check.tolerance
-            )
-        }));
-        for measured in row.lanes.iter().filter(|m| m.differs()) {
-            let Some(check) = measured.check else { continue };
-            all.push(format!(
-                "{} {} {n} x {n}, {}: {} is {:.2e}, and {:.2e} is allowed",
-                row.workload.name(),
-                row.dtype,
-                study.lane_name(measured.lane),
-                check.measure,
-                check.difference,
-                check.tolerance,
-                n = row.n,
-            ));
+        let own = row.reference.map(|check| ("the CPU itself".to_owned(), check));
+        let lanes = row.lanes.iter().filter_map(|m| Some((study.lane_name(m.lane), m.check?)));
+        for (who, Check { difference, tolerance, measure }) in own.into_iter().chain(lanes).filter(|(_, check)| !check.passes())
+        {
+            let name = row.name();
+            all.push(format!("{name}, {who}: {measure} is {difference:.2e}, and {tolerance:.2e} is allowed"));
         }
     }
     all
@@ -232,17 +219,7 @@ pub fn head(study: &Study) -> Vec<String> {
         ),
     ];
     lines.extend(m.gpus.iter().map(|gpu| format!("  {gpu}")));
-    lines.extend(m.gpu_rates.iter().map(|g| {
-        let f64 = if g.peaks.f64_flops > 0.0 { format!(", f64 {}", rates(g.peaks.f64_flops)) } else { String::new() };
-        let bytes = |bytes: f64| rate(bytes, "B/s");
-        format!(
-            "  measured: multiply-add f32 {}{f64}; memory reads {}; up {}, down {}",
-            rates(g.peaks.f32_flops),
-            bytes(g.peaks.bytes_per_s),
-            bytes(g.up),
-            bytes(g.down)
-        )
-    }));
+    lines.extend(m.gpu_rates.iter().map(|g| format!("  measured: {}", gpu_rates(g))));
     if !m.has_gpu() {
         lines.push(format!("  gpu    none took part: {}", no_gpu(study)));
     }
@@ -258,16 +235,26 @@ pub fn head(study: &Study) -> Vec<String> {
     lines
 }
 
+/// `multiply-add f32 9.00 Tflop/s, f64 none; memory reads 300 GB/s; up 12.0 GB/s, down 11.0 GB/s`.
+pub fn gpu_rates(gpu: &GpuRates) -> String {
+    let (flops, bytes) = (|v| rate(v, "flop/s"), |v| rate(v, "B/s"));
+    let f64 = if gpu.peaks.f64_flops > 0.0 { flops(gpu.peaks.f64_flops) } else { "none".into() };
+    let (f32, memory) = (flops(gpu.peaks.f32_flops), bytes(gpu.peaks.bytes_per_s));
+    format!("multiply-add f32 {f32}, f64 {f64}; memory reads {memory}; up {}, down {}", bytes(gpu.up), bytes(gpu.down))
+}
+
 /// `the interval that holds the median with 95 % confidence`.
 pub fn interval(study: &Study) -> String {
+    let (percent, more) = confidence(study);
+    let fewer = if more.is_empty() { String::new() } else { format!("{more} (below {SWEEPS} sweeps: the range)") };
+    format!("the interval that holds the median with {percent} confidence{fewer}")
+}
+
+/// The confidence of all intervals: `95 %`, or `75 %` and ` or more`.
+pub fn confidence(study: &Study) -> (String, &'static str) {
     let least = study.confidence();
-    if least >= CONFIDENCE {
-        return format!("the interval that holds the median with {:.0} % confidence", 100.0 * CONFIDENCE);
-    }
-    format!(
-        "the interval that holds the median with {:.0} % confidence or more (below {SWEEPS} sweeps: the range)",
-        100.0 * least
-    )
+    let (share, more) = if least < CONFIDENCE { (least, " or more") } else { (CONFIDENCE, "") };
+    (format!("{:.0} %", 100.0 * share), more)
 }
 
 /// `6 sweeps`, `2 to 6 sweeps`.
@@ -312,8 +299,7 @@ pub fn warnings(study: &Study) -> Vec<String> {
         ));
     }
     for row in &study.rows {
-        let name = || format!("{} {} {n} x {n}", row.workload.name(), row.dtype, n = row.n);
-        all.extend(row.cut_short.iter().map(|why| format!("{}: later sweeps are missing: {why}", name())));
+        all.extend(row.cut_short.iter().map(|why| format!("{}: later sweeps are missing: {why}", row.name())));
     }
     all.extend(study.differences.iter().map(|d| format!("WRONG RESULT: {d}")));
     all

@@ -82,7 +82,7 @@ impl Kernel for Gemv {
         let [a, x, y] = operands else { return None };
         let &[m, k] = a.shape else { return None };
         let real = a.dtype;
-        if !matches!(real, DType::F32 | DType::F64) || x.dtype != real || y.dtype != real || m == 0 || k == 0 {
+        if !real.is_float() || x.dtype != real || y.dtype != real || m == 0 || k == 0 {
             return None;
         }
         let (parts, span) = cut(m, k);

@@ -98,7 +98,7 @@ impl Kernel for Mandelbrot {
     /// whole set at 200 iterations 16 in 10 000, and 8 in a million.
     fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
         let [x, y, out] = operands else { return None };
-        if !matches!(x.dtype, DType::F32 | DType::F64) || y.dtype != x.dtype || out.dtype != DType::I32 {
+        if !x.dtype.is_float() || y.dtype != x.dtype || out.dtype != DType::I32 {
             return None;
         }
         let (iterations, points) = (limit(bytes), out.shape.iter().product::<usize>() as f64);

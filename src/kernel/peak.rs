@@ -62,7 +62,7 @@ impl Kernel for Peak {
 
     fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
         let [x, y] = operands else { return None };
-        if !matches!(x.dtype, DType::F32 | DType::F64) || y.dtype != x.dtype {
+        if !x.dtype.is_float() || y.dtype != x.dtype {
             return None;
         }
         let n = y.shape.iter().product::<usize>();
@@ -113,7 +113,7 @@ impl Kernel for Read {
     fn program(&self, _: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
         let [x, y] = operands else { return None };
         let (len, n) = (x.shape.iter().product::<usize>(), y.shape.iter().product::<usize>());
-        if !matches!(x.dtype, DType::F32 | DType::F64) || y.dtype != x.dtype || len % 4 != 0 {
+        if !x.dtype.is_float() || y.dtype != x.dtype || len % 4 != 0 {
             return None;
         }
         let extents = Extents { n: n as u32, quads: (len / 4) as u32 };

@@ -170,7 +170,7 @@ impl Program {
         if bound as usize != given {
             return Some(format!("its shader {} binds {bound} operands, the task has {given}", self.shader.name));
         }
-        if !matches!(self.real, DType::F32 | DType::F64) {
+        if !self.real.is_float() {
             return Some(format!("its Real is {}, not f32 or f64", self.real));
         }
         if self.params.len() > MOST_PARAMS || !self.params.len().is_multiple_of(4) {

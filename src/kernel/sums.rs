@@ -109,7 +109,7 @@ impl Kernel for SumChunk {
 
     fn program(&self, _params: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
         let [x, _] = operands else { return None };
-        if !matches!(x.dtype, DType::F32 | DType::F64) {
+        if !x.dtype.is_float() {
             return None;
         }
         let len = x.shape.iter().product::<usize>();

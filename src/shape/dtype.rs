@@ -39,6 +39,12 @@ impl DType {
         }
     }
 
+    /// Whether it is `f32` or `f64`.
+    #[must_use]
+    pub const fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F64)
+    }
+
     /// The name that NumPy users know: `float64`, `int32`.
     #[must_use]
     pub const fn numpy_name(self) -> &'static str {

@@ -11,7 +11,7 @@ use super::pack::{Panels, Place, pack};
 use super::{BLOCK, SOLVED, Space, level, rows_of, with_tile, with_type};
 use crate::kernel::program::shader_params;
 use crate::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, params};
-use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut};
 
 /// Parameters of [`Potrf`].
 #[repr(C)]
@@ -102,7 +102,7 @@ impl Kernel for Potrf {
     fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
         let [a] = operands else { return None };
         let &[n, _] = a.shape else { return None };
-        if !matches!(a.dtype, DType::F32 | DType::F64) {
+        if !a.dtype.is_float() {
             return None;
         }
         let mut passes = Vec::new();

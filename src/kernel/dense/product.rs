@@ -50,7 +50,7 @@ pub(super) fn program(operands: &[ChunkMeta<'_>], lower: bool, most: Work, gpu: 
     let [a, b, c] = operands else { return None };
     let (&[m, n], &[_, k]) = (c.shape, a.shape) else { return None };
     let real = c.dtype;
-    if !matches!(real, DType::F32 | DType::F64) || a.dtype != real || b.dtype != real {
+    if !real.is_float() || a.dtype != real || b.dtype != real {
         return None;
     }
     let double = usize::from(real == DType::F64);

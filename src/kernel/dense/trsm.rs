@@ -11,7 +11,7 @@ use super::pack::{Panels, Place, pack};
 use super::{BLOCK, SOLVED, Space, level, rows_of, with_tile, with_type};
 use crate::kernel::program::shader_params;
 use crate::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
-use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut};
 
 /// `B <- B L^-T` with L `(n, n)` lower triangular, B `(m, n)`; `f32` or `f64`.
 ///
@@ -84,7 +84,7 @@ impl Kernel for Trsm {
     fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
         let [l, b] = operands else { return None };
         let &[m, n] = b.shape else { return None };
-        if !matches!(b.dtype, DType::F32 | DType::F64) || l.dtype != b.dtype {
+        if !b.dtype.is_float() || l.dtype != b.dtype {
             return None;
         }
         let mut passes = Vec::new();
