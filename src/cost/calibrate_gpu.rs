@@ -294,7 +294,7 @@ impl Bench<'_> {
         let outputs = outputs.iter().map(|to| Output { to: to.clone(), copy_in: None }).collect();
         let body = Body::Run { params: params.to_vec(), inputs: inputs.to_vec(), outputs, scratch_bytes: 0 };
         let done = Box::new(move |report| drop(sender.send(report)));
-        self.device.launch(Launch { kernel: kernel.clone(), body, estimate_ns: 0, done });
+        self.device.launch(Launch { kernel: kernel.clone(), body, estimate_ns: 0, origin: None, done });
         receiver
     }
 

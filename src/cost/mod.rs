@@ -311,6 +311,14 @@ impl CostModel {
     /// Writes what was learned since the last time (milliseconds; call it when nobody waits), added to what other processes have written meanwhile; whole or not at
     /// all. If that is impossible, the text says why, once, and nothing is written from then on.
     pub fn save(&mut self) -> Option<String> {
+        let warning = self.news()?.write().err()?;
+        self.stop_saving();
+        Some(warning)
+    }
+
+    /// What was learned since the last time, to be written while the model goes on; `None` if nothing is to be written.
+    #[must_use]
+    pub fn news(&mut self) -> Option<News> {
         let path = self.path.clone()?;
         let mut news = Stored::default();
         for device in self.devices.iter_mut().filter(|device| device.fresh) {
@@ -328,11 +336,28 @@ impl CostModel {
             stored.kernels.insert(name, file::Kernel { samples, run: 0 });
             entry.history.mark_saved();
         }
-        if news.devices.is_empty() {
-            return None;
-        }
-        let problem = file::merge(&path, news).err()?;
+        (!news.devices.is_empty()).then_some(News { path, stored: news })
+    }
+
+    /// Nothing is written from now on.
+    pub fn stop_saving(&mut self) {
         self.path = None;
-        Some(problem.to_string())
+    }
+}
+
+/// Measurements on their way to the file.
+#[derive(Debug)]
+pub struct News {
+    path: PathBuf,
+    stored: Stored,
+}
+
+impl News {
+    /// Adds them to the file; whole or not at all.
+    ///
+    /// # Errors
+    /// Why that is impossible, for the user.
+    pub fn write(self) -> Result<(), String> {
+        file::merge(&self.path, self.stored).map_err(|problem| problem.to_string())
     }
 }

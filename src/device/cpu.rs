@@ -7,7 +7,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Data, Device, DeviceKind, DeviceSpec, Launch, LinkSpec, Move, Report, execute, system};
+use super::calls::{self, Origin, Queue};
+use super::{Data, Device, DeviceKind, DeviceSpec, Launch, LinkSpec, Move, Report, system};
 use crate::error::{Error, Result};
 use crate::id::SpaceId;
 use crate::kernel::simd;
@@ -20,6 +21,8 @@ thread_local! {
 pub struct Cpu {
     spec: DeviceSpec,
     pool: Arc<rayon::ThreadPool>,
+    /// The pool is told of each launch once, and takes them from here, as does a thread that waits.
+    queue: Arc<Queue>,
     /// For a pool in a memory space of its own: the thread that moves bytes at the link's speed.
     link: Option<crossing::Sender>,
 }
@@ -65,7 +68,7 @@ impl Cpu {
         let link = link.map(crossing::start).transpose();
         let link =
             link.map_err(|e| Error::argument("threads", threads, format!("the system refused one for the link: {e}")))?;
-        Ok(Self { spec, pool: Arc::new(pool), link })
+        Ok(Self { spec, pool: Arc::new(pool), queue: Arc::default(), link })
     }
 
     /// The pool, for calibration.
@@ -81,16 +84,12 @@ impl Device for Cpu {
     }
 
     fn launch(&self, launch: Launch) {
+        self.queue.push(launch);
+        let queue = self.queue.clone();
         self.pool.spawn(move || {
-            let worker = rayon::current_thread_index().unwrap_or(0) as u32;
-            let Launch { kernel, body, done, .. } = launch;
-            let start = Instant::now();
-            // Taken, not borrowed: a task that computes another array comes back here on the same thread.
-            let mut scratch = SCRATCH.take();
-            let (outcome, opaque) = execute(&*kernel, body, &mut scratch);
-            SCRATCH.set(scratch);
-            drop(kernel); // before the report: it may hold a file that the waiter wants to be closed
-            done(Report { elapsed_ns: start.elapsed().as_nanos() as u64, since_ns: 0, worker, opaque, outcome });
+            if let Some(launch) = queue.pop() {
+                serve(launch);
+            }
         });
     }
 
@@ -105,9 +104,18 @@ impl Device for Cpu {
         self.pool.current_thread_index().is_some()
     }
 
-    fn help(&self) -> bool {
-        matches!(rayon::yield_now(), Some(rayon::Yield::Executed))
+    fn help(&self, wanted: &dyn Fn(&Origin) -> bool) -> bool {
+        self.queue.pop_wanted(wanted).map(serve).is_some()
     }
+}
+
+/// Runs a launch on this thread of a pool.
+fn serve(launch: Launch) {
+    let worker = rayon::current_thread_index().unwrap_or(0) as u32;
+    // Taken, not borrowed: a task that computes another array comes back here on the same thread.
+    let mut scratch = SCRATCH.take();
+    calls::serve(launch, worker, &mut scratch);
+    SCRATCH.set(scratch);
 }
 
 /// A link between two parts of host memory that takes the time of a slower one.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Body, Counters, Device, DeviceSpec, Failure, Launch, Memory, Move, Report};
+use super::{Body, Counters, Device, DeviceSpec, Failure, Launch, Memory, Move, Origin, Report};
 use crate::error::Error;
 use crate::kernel::{Fault, Kernel, Scratch, Work};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut};
@@ -71,7 +71,7 @@ impl Device for Faulty {
                     Body::Pack { .. } => Body::Run { params: vec![], inputs: vec![], outputs: vec![], scratch_bytes: 0 },
                 };
                 let kernel = Arc::new(Broken { panics: matches!(self.injection, Injection::Panic) });
-                self.inner.launch(Launch { kernel, body, estimate_ns: launch.estimate_ns, done: launch.done });
+                self.inner.launch(Launch { kernel, body, ..launch });
             }
             Injection::DeviceError => {
                 let error = Error::Task { task: "injected".into(), message: "device error".into() };
@@ -103,6 +103,10 @@ impl Device for Faulty {
         self.inner.memory_bytes()
     }
 
+    fn staging_bytes(&self) -> u64 {
+        self.inner.staging_bytes()
+    }
+
     fn counters(&self) -> Counters {
         self.inner.counters()
     }
@@ -111,8 +115,8 @@ impl Device for Faulty {
         self.inner.on_worker()
     }
 
-    fn help(&self) -> bool {
-        self.inner.help()
+    fn help(&self, wanted: &dyn Fn(&Origin) -> bool) -> bool {
+        self.inner.help(wanted)
     }
 }
 

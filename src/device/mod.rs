@@ -10,6 +10,7 @@
 //! it). A panic in a kernel is a report like any other. A device's launches may overlap up to [`DeviceSpec::queue`].
 
 mod buffer;
+mod calls;
 mod cpu;
 mod faulty;
 #[cfg(feature = "gpu")]
@@ -20,6 +21,8 @@ pub mod system;
 use std::sync::Arc;
 
 pub use buffer::{ALIGN, HostBuffer, TakenResult, Window};
+pub(crate) use calls::current;
+pub use calls::Origin;
 pub use cpu::Cpu;
 pub use faulty::{Faulty, Injection};
 pub use io::IoLane;
@@ -167,6 +170,8 @@ pub struct Launch {
     pub body: Body,
     /// Time it is expected to take: what keeps launches of a GPU short.
     pub estimate_ns: u64,
+    /// Who ordered it; `None` for measurements.
+    pub origin: Option<Origin>,
     /// Called once, when it is over.
     pub done: Done,
 }
@@ -257,6 +262,11 @@ pub trait Device: Send + Sync + 'static {
         None
     }
 
+    /// Host memory that it may take for moves, beside the chunks: counted in the host's limit from when it joins.
+    fn staging_bytes(&self) -> u64 {
+        0
+    }
+
     /// What it has done so far.
     fn counters(&self) -> Counters {
         Counters::default()
@@ -267,8 +277,8 @@ pub trait Device: Send + Sync + 'static {
         false
     }
 
-    /// Called on one of its workers that waits: executes one queued launch here, if there is one.
-    fn help(&self) -> bool {
+    /// Called on one of its workers that waits: executes one queued launch here that is `wanted`, if there is one.
+    fn help(&self, _wanted: &dyn Fn(&Origin) -> bool) -> bool {
         false
     }
 }

@@ -150,6 +150,12 @@ pub trait Kernel: Send + Sync + 'static {
     /// Flops and bytes of one task; `operands` are the inputs, then the outputs. May sample the data.
     fn work(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Work;
 
+    /// Whether tasks of equal work take equal time. Not so where the time depends on the data, or on a disk or a network: then no measured time
+    /// says that a task hangs, and one that takes long is waited for.
+    fn is_steady(&self) -> bool {
+        true
+    }
+
     /// Bytes of scratch that one run needs (64 per `take` included).
     fn scratch_bytes(&self, _params: &[u8], _operands: &[ChunkMeta<'_>]) -> u64 {
         0

@@ -4,7 +4,7 @@
 //! range is refused here.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -195,7 +195,6 @@ impl SessionBuilder {
             warn: self.warnings,
             stall_floor: floor,
             ticked_ns: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
         });
         inner.apply(Event::MemoryLimit { space: HOST, bytes: memory_limit }, |_| ());
         members.into_iter().for_each(|member| inner.join(member));

@@ -23,7 +23,7 @@ impl Session {
             if let Some(measured) = calibrate_gpu(&*member.device) {
                 self.0.learn_gpu(&mut member, &measured);
                 if let Some(peaks) = gpu_peaks(&*member.device, &measured) {
-                    self.with_costs(|costs| costs.set_peaks(member.priced, peaks));
+                    self.0.with_costs(|costs| costs.set_peaks(member.priced, peaks));
                 }
                 if let Some(link) = member.spec.link {
                     self.0.members.replace(device, member);
@@ -34,12 +34,29 @@ impl Session {
         self.save_costs();
     }
 
-    pub(super) fn calibrate_cpu(&self) {
+    fn calibrate_cpu(&self) {
+        self.measure_cpus(|| true);
+    }
+
+    /// Measures the CPU unless other runs load it: what is measured then is not what it can do, and would be kept for good.
+    pub(super) fn calibrate_if_quiet(&self) {
+        let happened = || {
+            let state = self.0.lock();
+            (state.scheduler.flying() == 0).then_some(state.happened)
+        };
+        let Some(before) = happened() else { return };
+        self.measure_cpus(|| happened() == Some(before));
+    }
+
+    /// Measures the CPU devices, and keeps what is valid.
+    fn measure_cpus(&self, valid: impl Fn() -> bool) {
         for member in self.0.members.all().iter().filter(|m| m.spec.kind == DeviceKind::Cpu) {
             let threads = member.spec.workers as usize;
             let Ok(pool) = rayon::ThreadPoolBuilder::new().num_threads(threads).build() else { continue };
             let measured = calibrate(&pool, self.0.memory_limit / 4);
-            self.with_costs(|costs| costs.set_calibration(member.priced, measured));
+            if valid() {
+                self.0.with_costs(|costs| costs.set_calibration(member.priced, measured));
+            }
         }
         self.save_costs();
     }
@@ -49,7 +66,7 @@ impl Session {
     #[must_use]
     pub fn rates(&self, device: DeviceId) -> Option<(Rates, Option<Calibration>)> {
         let priced = self.0.members.all().get(device.index())?.priced;
-        Some(self.with_costs(|costs| (costs.rates(priced), costs.calibration(priced).cloned())))
+        Some(self.0.with_costs(|costs| (costs.rates(priced), costs.calibration(priced).cloned())))
     }
 
     /// What a device as a whole does at best, as [`Session::calibrate`] measured it, now or in an earlier run. `None` if it never did, or the
@@ -57,12 +74,12 @@ impl Session {
     #[must_use]
     pub fn peaks(&self, device: DeviceId) -> Option<Peaks> {
         let priced = self.0.members.all().get(device.index())?.priced;
-        self.with_costs(|costs| costs.peaks(priced))
+        self.0.with_costs(|costs| costs.peaks(priced))
     }
 
     pub(super) fn calibrated(&self) -> bool {
         let members = self.0.members.all();
-        self.with_costs(|costs| members.iter().filter(|m| m.spec.kind == DeviceKind::Cpu).all(|m| costs.calibrated(m.priced)))
+        self.0.with_costs(|costs| members.iter().filter(|m| m.spec.kind == DeviceKind::Cpu).all(|m| costs.calibrated(m.priced)))
     }
 }
 

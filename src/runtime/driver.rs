@@ -6,16 +6,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::any::Any;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::discover::Discovery;
 use super::members::Members;
 use super::run::{Run, TaskSpan};
-use super::transfer::{self, Wanted};
+use super::slots::Slots;
+use super::transfer::{self, Unready, Wanted};
 use crate::cost::CostModel;
-use crate::device::{Body, Device, HOST, HostBuffer, Launch, Memory, Output, Report, panic_message};
+use crate::device::{Body, Device, Failure, HostBuffer, Launch, Memory, Origin, Output, Report, panic_message};
 use crate::error::{Bytes, Error};
 use crate::id::{DeviceId, GraphId, LaunchId, TaskId};
 use crate::schedule::{Action, Event, Place, Scheduler};
@@ -34,13 +36,13 @@ pub struct Recorded {
 pub(super) struct State {
     pub(super) scheduler: Scheduler,
     pub(super) runs: BTreeMap<GraphId, Run>,
-    pub(super) buffers: Vec<Option<Memory>>,
+    pub(super) buffers: Slots,
     pub(super) next_graph: u32,
     pub(super) log: Option<Vec<Recorded>>,
     /// Failures of each device since its last success.
     pub(super) strikes: BTreeMap<DeviceId, u32>,
-    /// Times that each device has run out of memory since its last success, and when it last did.
-    pub(super) shortages: BTreeMap<DeviceId, (u32, u64)>,
+    /// Devices that have run out of memory and are given less since.
+    pub(super) shortages: BTreeMap<DeviceId, super::failures::Shortage>,
     /// Caller's arrays of which devices may keep copies.
     pub(super) sources: BTreeMap<u64, Weak<HostBuffer>>,
     /// Devices that count as lost.
@@ -58,7 +60,7 @@ impl State {
         Self {
             scheduler,
             runs: BTreeMap::new(),
-            buffers: Vec::new(),
+            buffers: Slots::default(),
             next_graph: 0,
             log: record.then(Vec::new),
             strikes: BTreeMap::new(),
@@ -87,8 +89,6 @@ pub(super) struct Inner {
     pub(super) stall_floor: Duration,
     /// When somebody who waits last looked for stalled tasks.
     pub(super) ticked_ns: AtomicU64,
-    /// Workers that wait inside a task.
-    pub(super) waiting: AtomicUsize,
 }
 
 /// What is done after the lock is released.
@@ -191,43 +191,30 @@ impl Inner {
                 log.push(Recorded { at_ns, event, actions: actions.clone() });
             }
             for action in actions.drain(..) {
-                events.extend(self.obey(state, action, out));
+                self.obey(state, action, out, &mut events);
             }
         }
     }
 
-    /// Carries an action out; what cannot be is answered with an event.
-    fn obey(self: &Arc<Self>, state: &mut State, action: Action, out: &mut Outgoing) -> Option<Event> {
+    /// Carries an action out; what cannot be is answered with events.
+    fn obey(self: &Arc<Self>, state: &mut State, action: Action, out: &mut Outgoing, events: &mut VecDeque<Event>) {
         match action {
-            Action::Allocate { buffer, space, bytes } => {
-                if state.buffers.len() <= buffer.index() {
-                    state.buffers.resize(buffer.index() + 1, None);
-                }
-                // If the system refuses, the launch that was to use the buffer reports it.
-                let remote = if space == HOST { None } else { self.device_of(space) };
-                let made = remote.map_or_else(|| HostBuffer::pooled(bytes as usize).map(Memory::Host), |d| d.allocate(bytes));
-                state.buffers[buffer.index()] = made.ok();
-            }
-            Action::Release { buffer } => out.buffers.extend(state.buffers[buffer.index()].take()),
+            // If the system refuses, whoever is to use the buffer tries once more, and reports it.
+            Action::Allocate { buffer, space, bytes } => state.buffers.allocate(self, buffer, (space, bytes)),
+            Action::Release { buffer } => out.buffers.extend(state.buffers.release(buffer)),
             Action::Run { launch, graph, task, device } => match self.prepare_task(state, (launch, graph, task, device)) {
                 Ok(work) => out.launches.push((self.members.all()[device.index()].device.clone(), work)),
-                Err(error) => {
-                    if let Some(run) = state.runs.get_mut(&graph) {
-                        run.fail(error);
-                    }
-                    return Some(Event::LaunchFailed { launch });
-                }
+                Err(unready) => self.unready(state, (launch, graph, device), (task, Some(0)), unready, events),
             },
-            Action::Pack { launch, .. } => match self.prepare_pack(state, &action) {
-                Some(ready) => out.launches.push(ready),
-                None => return Some(Event::LaunchFailed { launch }),
+            Action::Pack { launch, graph, task, device, .. } => match self.prepare_pack(state, &action) {
+                Ok(ready) => out.launches.push(ready),
+                Err(unready) => self.unready(state, (launch, graph, device), (task, None), unready, events),
             },
             Action::Move { copy, graph, value, device, upload, from, to } => {
                 let wanted = Wanted { copy, graph, value, device, upload, from, to };
                 match transfer::prepare(self, state, wanted) {
-                    Some(ready) => out.moves.push(ready),
-                    // The graph has failed by now, so nobody looks at what has arrived.
-                    None => return Some(Event::Moved { copy, arrived: true }),
+                    Ok(ready) => out.moves.push(ready),
+                    Err(unready) => transfer::unready(self, state, (copy, graph, device), unready, events),
                 }
             }
             Action::Refused { graph, task, peak_bytes, limit_bytes } => {
@@ -235,6 +222,11 @@ impl Inner {
                     run.fail(refused(run, task, (peak_bytes, limit_bytes)));
                     run.over = true;
                     self.changed.notify_all();
+                }
+            }
+            Action::NoMemory { graph, task, bytes, used_bytes } => {
+                if let Some(run) = state.runs.get_mut(&graph) {
+                    run.fail(refused(run, Some(task), (used_bytes.saturating_add(bytes), self.memory_limit)));
                 }
             }
             Action::Stalled { graph, task, device, waited_ns, predicted_ns } => {
@@ -254,27 +246,53 @@ impl Inner {
                 self.changed.notify_all();
             }
         }
-        None
     }
 
-    fn prepare_pack(self: &Arc<Self>, state: &mut State, action: &Action) -> Option<(Arc<dyn Device>, Launch)> {
-        let Action::Pack { launch, graph, value, task, form, from, to: Place::Buffer(to), device } = *action else {
-            return None;
+    /// A launch that cannot be made: its run is gone, or its memory is not to be had.
+    fn unready(
+        &self,
+        state: &mut State,
+        (launch, graph, device): (LaunchId, GraphId, DeviceId),
+        task: (TaskId, Option<u64>),
+        unready: Unready,
+        events: &mut VecDeque<Event>,
+    ) {
+        let event = match unready {
+            Unready::Gone => Event::LaunchFailed { launch },
+            Unready::NoMemory { host: true, error } => {
+                if let Some(run) = state.runs.get_mut(&graph) {
+                    run.fail(error);
+                }
+                Event::LaunchFailed { launch }
+            }
+            Unready::NoMemory { host: false, error } => {
+                self.failed(state, (launch, graph, device), task, Failure::OutOfMemory(error), events)
+            }
         };
-        let run = state.runs.get_mut(&graph)?;
-        let missing = |place| matches!(place, Place::Buffer(b) if state.buffers[b.index()].is_none());
-        if missing(from) || missing(Place::Buffer(to)) {
-            run.fail(no_memory(format!("a packed operand of task {}", run.graph.task_name(task)), run.graph.bytes(value)));
-            return None;
-        }
+        events.push_back(event);
+    }
+
+    fn prepare_pack(self: &Arc<Self>, state: &mut State, action: &Action) -> Result<(Arc<dyn Device>, Launch), Unready> {
+        let Action::Pack { launch, graph, value, task, form, from, to: Place::Buffer(to), device } = *action else {
+            return Err(Unready::Gone);
+        };
+        let Some(run) = state.runs.get(&graph) else { return Err(Unready::Gone) };
+        let what = || format!("a packed operand of task {}", run.graph.task_name(task));
+        state.buffers.have(self, [from, Place::Buffer(to)], what)?;
         let from = run.data(&state.buffers, value, from);
-        let to = run.packed(&state.buffers, task, value, form, to);
+        let to = run.packed(&state.buffers, task, (value, form), to);
         let kernel = run.graph.kernel(task).clone();
         let done = self.report_to((launch, graph, device), (task, None));
-        Some((
+        let origin = self.origin(graph, launch);
+        Ok((
             self.members.all()[device.index()].device.clone(),
-            Launch { kernel, body: Body::Pack { form, from, to }, estimate_ns: 0, done },
+            Launch { kernel, body: Body::Pack { form, from, to }, estimate_ns: 0, origin, done },
         ))
+    }
+
+    fn origin(self: &Arc<Self>, graph: GraphId, launch: LaunchId) -> Option<Origin> {
+        let session: Arc<dyn Any + Send + Sync> = self.clone();
+        Some(Origin { session: Arc::downgrade(&session), graph, launch })
     }
 
     fn stalled(&self, state: &State, graph: GraphId, task: TaskId, device: Option<DeviceId>, ns: (u64, u64)) -> Error {
@@ -293,18 +311,13 @@ impl Inner {
         }
     }
 
-    fn prepare_task(self: &Arc<Self>, state: &mut State, what: (LaunchId, GraphId, TaskId, DeviceId)) -> Result<Launch, Error> {
+    fn prepare_task(self: &Arc<Self>, state: &mut State, what: (LaunchId, GraphId, TaskId, DeviceId)) -> Result<Launch, Unready> {
         let (launch, graph, task, device) = what;
-        let run = state.runs.get(&graph).ok_or(Error::Cancelled)?;
-        let operands = state.scheduler.operands(launch).ok_or(Error::Cancelled)?;
+        let run = state.runs.get(&graph).ok_or(Unready::Gone)?;
+        let operands = state.scheduler.operands(launch).ok_or(Unready::Gone)?;
         let old = operands.outputs.iter().filter_map(|o| o.1);
         let places = operands.inputs.iter().copied().chain(operands.outputs.iter().map(|o| o.0)).chain(old);
-        for place in places {
-            if matches!(place, Place::Buffer(buffer) if state.buffers[buffer.index()].is_none()) {
-                let bytes = run.graph.outputs(task).iter().map(|o| run.graph.bytes(o.value)).sum();
-                return Err(no_memory(format!("a buffer of task {}", run.graph.task_name(task)), bytes));
-            }
-        }
+        state.buffers.have(self, places, || format!("a buffer of task {}", run.graph.task_name(task)))?;
         let inputs = operands.inputs.iter().enumerate();
         let members = self.members.all();
         let spec = &members[device.index()].spec;
@@ -321,7 +334,8 @@ impl Inner {
         let scratch_bytes = run.priced.scratch_bytes;
         let predicted = state.scheduler.prediction(launch).map_or(0, |p| p.1);
         let done = self.report_to((launch, graph, device), (task, Some(predicted)));
-        Ok(Launch { kernel, body: Body::Run { params, inputs, outputs, scratch_bytes }, estimate_ns: predicted, done })
+        let (body, origin) = (Body::Run { params, inputs, outputs, scratch_bytes }, self.origin(graph, launch));
+        Ok(Launch { kernel, body, estimate_ns: predicted, origin, done })
     }
 
     /// The report of a launch of a task with its prediction, or (without one) of packing for a task. It does not keep the
@@ -341,22 +355,19 @@ impl Inner {
         let Report { elapsed_ns, since_ns, worker, opaque, outcome } = report;
         let end_ns = end_ns.saturating_sub(since_ns);
         self.with_events(|state, events| {
-            // Reports of launches that were given up only free what they held.
-            let live = state.scheduler.operands(launch).is_some();
-            let mut event = Event::Done { launch, elapsed_ns };
-            if live {
-                event = match outcome {
-                    Ok(()) => {
-                        state.strikes.remove(&device);
-                        state.shortages.remove(&device);
-                        event
-                    }
-                    Err(failure) => self.failed(state, what, task, failure, events),
-                };
-            }
+            // The result of a launch that was given up counts if nobody was faster; its failure frees what it held.
+            let (wanted, live) = (state.scheduler.wants(launch), state.scheduler.operands(launch).is_some());
+            let event = match outcome {
+                Ok(()) => {
+                    self.succeeded(state, device, events);
+                    Event::Done { launch, elapsed_ns }
+                }
+                Err(failure) if live => self.failed(state, what, task, failure, events),
+                Err(_) => Event::LaunchLost { launch },
+            };
             let mut unused = Vec::new();
             match (state.runs.get_mut(&graph), task) {
-                (Some(run), (task, Some(predicted_ns))) if live && matches!(event, Event::Done { .. }) => {
+                (Some(run), (task, Some(predicted_ns))) if wanted && matches!(event, Event::Done { .. }) => {
                     let start_ns = end_ns.saturating_sub(elapsed_ns);
                     run.spans.push(TaskSpan { task, device, worker, start_ns, end_ns, predicted_ns });
                     let graph = run.graph.clone();
@@ -370,11 +381,6 @@ impl Inner {
             unused
         });
     }
-}
-
-pub(super) fn no_memory(what: String, requested_bytes: u64) -> Error {
-    let try_this = "a lower --memory-limit or smaller chunks".into();
-    Error::OutOfMemory { what, requested_bytes, available_bytes: 0, space: "system".into(), try_this }
 }
 
 fn refused(run: &Run, task: Option<TaskId>, (requested_bytes, available_bytes): (u64, u64)) -> Error {

@@ -3,12 +3,9 @@
 //! Owns: how often a task is tried, when a device counts as lost, when it is given less memory. Must not know: how work is placed anew (schedule).
 //! Invariant: a run fails for its device only if no other device can do its work.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::VecDeque;
 
 use super::driver::{Inner, State};
-use super::plan::task_dtype;
-use crate::cost::kernel_key;
 use crate::device::Failure;
 use crate::error::Error;
 use crate::id::{DeviceId, GraphId, LaunchId, TaskId};
@@ -22,6 +19,16 @@ const STRIKES: u32 = 3;
 const SHORTAGES: u32 = 6;
 /// Shortages that follow each other sooner are one.
 const SHORTAGE_NS: u64 = 50_000_000;
+/// A device that has had no shortage for so long is given twice as much again.
+const RECOVERY_NS: u64 = 10_000_000_000;
+
+/// A device that has run out of memory.
+pub(super) struct Shortage {
+    /// How often since its last success.
+    count: u32,
+    /// When it last did, or was given more again.
+    at_ns: u64,
+}
 
 impl Inner {
     /// Whether another device does the work of this one.
@@ -30,6 +37,25 @@ impl Inner {
         let io = |at: usize| all[at].spec.kind == crate::device::DeviceKind::Io;
         let other = |at: usize| at != device.index() && !state.gone.contains(&DeviceId::at(at));
         (0..all.len()).any(|at| other(at) && io(at) == io(device.index()))
+    }
+
+    /// A launch went well: its device counts as sound. One that had too little memory is given twice as much after a while, up to what it had.
+    pub(super) fn succeeded(&self, state: &mut State, device: DeviceId, events: &mut VecDeque<Event>) {
+        state.strikes.remove(&device);
+        let now = self.now_ns();
+        let Some(shortage) = state.shortages.get_mut(&device) else { return };
+        shortage.count = 0;
+        if now.saturating_sub(shortage.at_ns) < RECOVERY_NS {
+            return;
+        }
+        shortage.at_ns = now;
+        let member = &self.members.all()[device.index()];
+        let (space, full) = (member.spec.space, self.memory_of(member).unwrap_or(u64::MAX));
+        let bytes = state.scheduler.limit_bytes(space).saturating_mul(2).min(full);
+        if bytes == full {
+            state.shortages.remove(&device);
+        }
+        events.push_back(Event::MemoryLimit { space, bytes });
     }
 
     /// What a failed launch means for its run.
@@ -86,7 +112,7 @@ impl Inner {
     ) -> Event {
         let members = self.members.all();
         let Some(run) = state.runs.get_mut(&graph) else { return Event::LaunchFailed { launch } };
-        let (kernel, dtype) = (kernel_key(&**run.graph.kernel(task)), task_dtype(&run.graph, task));
+        let (kernel, dtype) = run.priced.kind_of(&run.graph, task);
         let can = |e: &Estimates| e.task_ns[task.index()] != CANNOT && !members[e.device.index()].is_unfit(&kernel, dtype);
         let mut others = run.priced.estimates.iter().filter(|e| e.device != device && !state.gone.contains(&e.device));
         if !others.any(can) {
@@ -101,12 +127,7 @@ impl Inner {
         }
         // A run that was priced before and began since has to be told too.
         for (&id, run) in state.runs.iter().filter(|(id, _)| new || **id == graph) {
-            let mut known = BTreeMap::new();
-            let mut is_it = |t: TaskId| {
-                let same = || kernel_key(&**run.graph.kernel(t)) == kernel;
-                task_dtype(&run.graph, t) == dtype && *known.entry(run.graph.kernel_id(t)).or_insert_with(same)
-            };
-            let tasks: Arc<[TaskId]> = run.graph.tasks().filter(|&t| is_it(t)).collect();
+            let tasks = run.priced.tasks_of(&run.graph, &kernel, dtype);
             if !tasks.is_empty() {
                 events.push_back(Event::Unfit { graph: id, device, tasks });
             }
@@ -130,13 +151,13 @@ impl Inner {
             Failure::Fault(_) | Failure::Panic(_) | Failure::Unfit(_) => return Blame::Struck,
             Failure::Lost(_) => STRIKES,
             Failure::OutOfMemory(_) => {
-                let (count, at) = state.shortages.entry(device).or_default();
+                let shortage = state.shortages.entry(device).or_insert(Shortage { count: 0, at_ns: 0 });
                 // All that is queued meets the same shortage: it counts once.
-                if *count > 0 && now.saturating_sub(*at) < SHORTAGE_NS {
+                if shortage.count > 0 && now.saturating_sub(shortage.at_ns) < SHORTAGE_NS {
                     return Blame::Short;
                 }
-                (*count, *at) = (*count + 1, now);
-                if *count > SHORTAGES { STRIKES } else { 0 }
+                (shortage.count, shortage.at_ns) = (shortage.count + 1, now);
+                if shortage.count > SHORTAGES { STRIKES } else { 0 }
             }
             Failure::Device(_) => {
                 let count = state.strikes.entry(device).or_default();

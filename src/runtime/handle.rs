@@ -3,17 +3,16 @@
 //! Owns: [`Handle`]. Must not know: decisions. Invariant: whoever waits also looks for stalled tasks, and a worker that waits works
 //! meanwhile; so no wait is for ever.
 
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::driver::Inner;
 use super::results::{displaced, move_home};
 use super::run::Run;
 use super::{Results, RunReport, Session};
-use crate::device::HOST;
+use crate::device::{self, HOST, Origin};
 use crate::error::{Error, Result};
-use crate::id::{DeviceId, GraphId};
+use crate::id::{GraphId, LaunchId};
 use crate::schedule::Event;
 
 /// Most tasks of one run whose times are learned from.
@@ -109,25 +108,29 @@ impl Handle {
     }
 
     fn wait_until(&self, end: Option<Instant>) -> bool {
+        let inner = &self.session.0;
+        // Before the end is looked at: whoever asks again and again, each time for a moment, waits too.
+        inner.tick_if_due();
         if self.doze(Duration::ZERO) {
             return true;
         }
-        let inner = &self.session.0;
         let members = inner.members.all();
-        let own = (0..members.len()).find(|&d| members[d].device.on_worker());
-        let _place = own.map(|d| Waiting::new(inner, DeviceId::at(d)));
+        let own = members.iter().find(|m| m.device.on_worker());
+        let _waits = Waits::new(inner, own.map(|_| self.id));
+        // A worker helps with what it waits for, and nothing else: so it comes back here as soon as that is done.
+        let mine = |origin: &Origin| origin.graph == self.id && is_from(origin, inner);
         let mut quiet = Quiet { since: Instant::now(), happened: 0 };
         loop {
-            let helped = own.is_some_and(|d| members[d].device.help());
+            let helped = own.is_some_and(|m| m.device.help(&mine));
             let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
             let longest = if own.is_some() { NAP } else { inner.tick() };
             if self.doze(if helped { Duration::ZERO } else { left.min(longest) }) {
                 return true;
             }
+            inner.tick_if_due();
             if end.is_some_and(|end| Instant::now() >= end) {
                 return false;
             }
-            inner.tick_if_due();
             self.refuse_if_hopeless(&mut quiet);
         }
     }
@@ -137,8 +140,7 @@ impl Handle {
     fn refuse_if_hopeless(&self, quiet: &mut Quiet) {
         let inner = &self.session.0;
         let mut state = inner.lock();
-        let stuck = state.scheduler.is_pending(self.id) && state.scheduler.flying() <= inner.waiting.load(Ordering::Relaxed);
-        if !stuck || state.happened != quiet.happened {
+        if !state.scheduler.is_stuck(self.id) || state.happened != quiet.happened {
             *quiet = Quiet { since: Instant::now(), happened: state.happened };
             return;
         }
@@ -171,7 +173,7 @@ impl Handle {
         let coprime =
             |a: &usize| std::iter::successors(Some((*a, n)), |&(x, y)| (x > 0).then(|| (y % x, x))).last() == Some((0, 1));
         let stride = (n * 618 / 1000..n).find(coprime).unwrap_or(1);
-        self.session.with_costs(|costs| {
+        self.session.0.with_costs(|costs| {
             for span in (0..n.min(LEARN)).map(|i| &run.spans[i * stride % n]) {
                 if let Some(id) = run.priced.cost_id(&run.graph, span.task, span.device) {
                     costs.record(id, run.priced.work[span.task.index()], span.end_ns - span.start_ns);
@@ -202,23 +204,29 @@ struct Quiet {
     happened: u64,
 }
 
-/// A worker that waits lets another launch take its place.
-struct Waiting<'a> {
-    inner: &'a std::sync::Arc<Inner>,
-    device: DeviceId,
+fn is_from(origin: &Origin, inner: &Arc<Inner>) -> bool {
+    std::ptr::addr_eq(origin.session.as_ptr(), Arc::as_ptr(inner))
 }
 
-impl<'a> Waiting<'a> {
-    fn new(inner: &'a std::sync::Arc<Inner>, device: DeviceId) -> Self {
-        inner.waiting.fetch_add(1, Ordering::Relaxed);
-        inner.apply(Event::Waiting { device, workers: 1 }, |_| ());
-        Self { inner, device }
+/// A task that waits inside: the session that runs it is told, so that its time does not count, and so that tasks of what it waits for may
+/// take its worker's place.
+struct Waits(Option<(Arc<Inner>, LaunchId)>);
+
+impl Waits {
+    /// This thread waits, for this graph if it is a worker of the graph's session.
+    fn new(inner: &Arc<Inner>, graph: Option<GraphId>) -> Self {
+        let Some(origin) = device::current() else { return Self(None) };
+        let Some(session) = origin.session.upgrade().and_then(|s| s.downcast::<Inner>().ok()) else { return Self(None) };
+        let graph = graph.filter(|_| is_from(&origin, inner));
+        session.apply(Event::Waits { launch: origin.launch, graph }, |_| ());
+        Self(Some((session, origin.launch)))
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waits {
     fn drop(&mut self) {
-        self.inner.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.inner.apply(Event::Waiting { device: self.device, workers: -1 }, |_| ());
+        if let Some((session, launch)) = self.0.take() {
+            session.apply(Event::Resumes { launch }, |_| ());
+        }
     }
 }

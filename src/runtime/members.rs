@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::driver::Inner;
 use crate::cost::{CostId, CostModel, DeviceKey, LinkRate, PricedId, Rates};
-use crate::device::{Device, DeviceKind, DeviceSpec, LinkSpec};
+use crate::device::{Device, DeviceKind, DeviceSpec, HOST, LinkSpec};
 use crate::id::{DeviceId, SpaceId};
 use crate::schedule::Event;
 use crate::shape::DType;
@@ -99,22 +99,34 @@ pub(super) fn speed(costs: &CostModel, link: CostId) -> LinkSpec {
 }
 
 impl Inner {
-    /// Takes a device in: graphs that are under way may use it from now on.
+    /// Takes a device in: graphs that are under way may use it from now on. They are priced on it while nothing is locked.
     pub(super) fn join(self: &Arc<Self>, member: Member) {
         let spec = member.spec.clone();
+        let mut unpriced = Vec::new();
+        let mut joined = DeviceId(0);
         self.with_events(|state, events| {
-            let id = self.members.push(member.clone());
+            joined = self.members.push(member.clone());
             if let Some(bytes) = self.memory_of(&member) {
                 events.push_back(Event::MemoryLimit { space: spec.space, bytes });
             }
-            events.push_back(Event::DeviceJoined { device: id, spec });
-            self.with_costs(|costs| {
-                for (&graph, run) in &mut state.runs {
-                    let estimates = run.priced.extend(&run.graph, id, &member, costs);
-                    events.push_back(Event::Priced { graph, estimates });
+            let staging = member.device.staging_bytes();
+            if staging > 0 {
+                let bytes = state.scheduler.limit_bytes(HOST).saturating_sub(staging);
+                events.push_back(Event::MemoryLimit { space: HOST, bytes });
+            }
+            events.push_back(Event::DeviceJoined { device: joined, spec });
+            // A run that comes later finds the device in the list.
+            let under_way = state.runs.iter().filter(|(_, run)| !run.over);
+            unpriced.extend(under_way.map(|(&graph, run)| (graph, run.priced.column(&run.graph, joined, &member))));
+        });
+        for (graph, column) in unpriced {
+            let column = column.price(self);
+            self.with_events(|state, events| {
+                if let Some(run) = state.runs.get_mut(&graph).filter(|run| run.priced.estimates.len() == joined.index()) {
+                    events.push_back(Event::Priced { graph, estimates: run.priced.add(column) });
                 }
             });
-        });
+        }
     }
 
     /// How much of its own memory a device may use at first.

@@ -12,8 +12,10 @@ mod handle;
 mod members;
 mod outcome;
 mod plan;
+mod pricing;
 mod results;
 mod run;
+mod slots;
 mod submit;
 mod transfer;
 
@@ -25,11 +27,12 @@ pub use discover::Absent;
 pub use driver::Recorded;
 pub use handle::Handle;
 pub use outcome::{Comparison, ComparisonRow};
-pub use plan::{Plan, Priced};
+pub use plan::Plan;
+pub use pricing::Priced;
 pub use results::Results;
 pub use run::{MoveSpan, RunReport, TaskSpan};
 
-use crate::cost::CostModel;
+use crate::cost::{CostModel, Rates};
 use crate::device::{Counters, DeviceKind, DeviceSpec, HOST};
 use crate::error::Result;
 use crate::id::DeviceId;
@@ -139,9 +142,12 @@ impl Session {
         state.runs.is_empty() && state.scheduler.is_idle()
     }
 
-    /// The cost model, to look at or to calibrate. `with` must not call the session: it holds what others wait for.
-    pub fn with_costs<R>(&self, with: impl FnOnce(&mut CostModel) -> R) -> R {
-        self.0.with_costs(with)
+    /// Believes from now on that a device has these rates, as if they had been measured; what was measured of single kernels stays. For
+    /// trying out placement.
+    pub fn set_rates(&self, device: DeviceId, rates: Rates) {
+        if let Some(member) = self.0.members.all().get(device.index()) {
+            self.0.with_costs(|costs| costs.set_rates(member.priced, rates));
+        }
     }
 
     /// The number of the next random stream.
@@ -151,13 +157,17 @@ impl Session {
 
     /// Writes what was learned, at most once per second (and when the session ends).
     pub(crate) fn save_costs(&self) {
-        let mut saved = self.0.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        if saved.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
-            *saved = Some(Instant::now());
-            // A cache that cannot be written costs accuracy of predictions, never results: one warning, then no more tries.
-            if let Some(warning) = self.with_costs(CostModel::save) {
-                (self.0.warn)(&warning);
-            }
+        let due = {
+            let mut saved = self.0.saved.lock().unwrap_or_else(PoisonError::into_inner);
+            let due = saved.is_none_or(|at| at.elapsed() > Duration::from_secs(1));
+            *saved = if due { Some(Instant::now()) } else { *saved };
+            due
+        };
+        let Some(news) = due.then(|| self.0.with_costs(CostModel::news)).flatten() else { return };
+        // A cache that cannot be written costs accuracy of predictions, never results: one warning, then no more tries.
+        if let Err(warning) = news.write() {
+            self.0.with_costs(CostModel::stop_saving);
+            (self.0.warn)(&warning);
         }
     }
 
@@ -212,8 +222,7 @@ impl Session {
     /// Prices a plan's tasks on this session's devices.
     #[must_use]
     pub fn price(&self, plan: &Plan) -> Priced {
-        let members = self.0.members.all();
-        self.with_costs(|costs| Priced::new(plan, &members, costs))
+        Priced::new(plan, &self.0.members.all(), &self.0)
     }
 }
 

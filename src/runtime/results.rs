@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::driver::State;
 use super::run::Run;
+use super::slots::Slots;
 use crate::device::{Data, HostBuffer, Window};
 use crate::error::Result;
 use crate::id::{GraphId, ValueId};
@@ -67,7 +68,7 @@ pub(super) fn move_home(run: &mut Run, displaced: &[(ValueId, Data)]) -> Result<
             let Home::Window { array, offset } = graph.home(value) else { continue };
             let Some(to) = arrays[array.index()].clone().filter(|_| moved[array.index()]) else { continue };
             let from = displaced.iter().find(|(v, _)| *v == value).map(|(_, data)| data.clone());
-            let from = from.unwrap_or_else(|| run.data(&[], value, Place::Home));
+            let from = from.unwrap_or_else(|| run.data(&Slots::default(), value, Place::Home));
             crate::device::copy(&from, &Window::new(to, offset, graph.layout(value)));
         }
     }

@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::plan::Priced;
+use super::pricing::Priced;
+use super::slots::Slots;
 use crate::device::{Data, DeviceSpec, HostBuffer, Memory, Remote, Window};
 use crate::error::Error;
 use crate::id::{BufferId, DeviceId, GroupId, TaskId, ValueId};
 use crate::kernel::Form;
 use crate::schedule::Place;
-use crate::shape::{ChunkMeta, Layout, Opaque};
+use crate::shape::{Layout, Opaque};
 use crate::task::{Home, TaskGraph};
 
 /// A graph that runs.
@@ -36,7 +37,7 @@ pub(super) struct Run {
 
 impl Run {
     /// The bytes of a value at a place, in plain form.
-    pub(super) fn data(&self, buffers: &[Option<Memory>], value: ValueId, place: Place) -> Data {
+    pub(super) fn data(&self, buffers: &Slots, value: ValueId, place: Place) -> Data {
         match (place, self.graph.home(value)) {
             _ if self.graph.is_opaque(value) => Data::Opaque(self.opaque.get(&value).cloned()),
             (Place::Opaque, _) => Data::Opaque(self.opaque.get(&value).cloned()),
@@ -54,21 +55,20 @@ impl Run {
     /// The bytes of an input of a task, in the form that the task takes on the device.
     pub(super) fn input(
         &self,
-        buffers: &[Option<Memory>],
+        buffers: &Slots,
         spec: &DeviceSpec,
         (task, index): (TaskId, usize),
         place: Place,
     ) -> Data {
         let value = self.graph.inputs(task)[index].value;
         match (spec.form(self.graph.input_form(task, index)), place) {
-            (Form::Packed(form), Place::Buffer(buffer)) => self.packed(buffers, task, value, form, buffer),
+            (Form::Packed(form), Place::Buffer(buffer)) => self.packed(buffers, task, (value, form), buffer),
             _ => self.data(buffers, value, place),
         }
     }
 
-    pub(super) fn packed(&self, buffers: &[Option<Memory>], task: TaskId, value: ValueId, form: u8, buffer: BufferId) -> Data {
-        let meta = ChunkMeta { dtype: self.graph.dtype(value), shape: self.graph.shape(value), data: None };
-        let (dtype, len) = self.graph.kernel(task).packed_len(form, meta);
+    pub(super) fn packed(&self, buffers: &Slots, task: TaskId, (value, form): (ValueId, u8), buffer: BufferId) -> Data {
+        let (dtype, len) = self.graph.packed_len(task, value, form);
         pooled(buffers, buffer, Layout::contiguous(dtype, &[len]))
     }
 
@@ -77,8 +77,8 @@ impl Run {
     }
 }
 
-fn pooled(buffers: &[Option<Memory>], id: BufferId, layout: Layout) -> Data {
-    match buffers[id.index()].clone().expect("a place names a buffer that was allocated") {
+fn pooled(buffers: &Slots, id: BufferId, layout: Layout) -> Data {
+    match buffers.get(id) {
         Memory::Host(buffer) => Data::Host(Window::new(buffer, 0, layout)),
         Memory::Remote(memory) => Data::Remote(Remote { memory, layout }),
     }

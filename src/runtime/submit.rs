@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::plan::Unable;
+use super::pricing::Unable;
 use super::results::allocate_result;
 use super::run::Run;
 use super::{Handle, Plan, Priced, Session};
-use crate::device::{DeviceKind, DeviceSpec, HOST, HostBuffer};
+use crate::device::{self, DeviceKind, DeviceSpec, HOST, HostBuffer};
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, GraphId};
 use crate::schedule::{Event, Placement, Scheduler};
@@ -89,7 +89,7 @@ impl Session {
         }
         let calibrates = predicted_ns > WORTH_CALIBRATING_NS && self.0.settings.calibrate && !self.calibrated();
         if calibrates {
-            self.calibrate_cpu();
+            self.calibrate_if_quiet();
         }
         let waits = predicted_ns > WORTH_WAITING_NS && self.0.settings.placement != Placement::Cpu;
         if waits && !self.0.discovery.wait(PATIENCE) {
@@ -124,23 +124,33 @@ impl Session {
     }
 
     /// Hands a run to the scheduler, priced on the devices of this moment.
-    fn start_run(&self, id: GraphId, mut run: Run, scratch_bytes: u64) {
+    fn start_run(&self, id: GraphId, run: Run, scratch_bytes: u64) {
         let inner = &self.0;
-        inner.with_events(|state, events| {
+        let nested = device::current().is_some_and(|origin| std::ptr::addr_eq(origin.session.as_ptr(), Arc::as_ptr(inner)));
+        let mut waiting = Some(run);
+        // A device that joins meanwhile is priced outside the lock; there are few.
+        while let Some(mut run) = waiting.take() {
             let members = inner.members.all();
-            // A device that joined since; otherwise nobody waits here for whoever prices a large plan.
             for at in run.priced.estimates.len()..members.len() {
-                inner.with_costs(|costs| run.priced.extend(&run.graph, DeviceId::at(at), &members[at], costs));
+                let column = run.priced.column(&run.graph, DeviceId::at(at), &members[at]).price(inner);
+                run.priced.add(column);
             }
-            if members.iter().any(|m| m.spec.link.is_some()) {
-                events.extend(gone(&mut state.sources));
-                let callers = run.graph.arrays().iter().zip(&run.arrays).filter(|(spec, _)| spec.source != 0);
-                state.sources.extend(callers.map(|(spec, bytes)| (spec.source, Arc::downgrade(bytes))));
-            }
-            let (tasks, estimates) = (run.graph.clone(), run.priced.estimates.clone());
-            state.runs.insert(id, run);
-            events.push_back(Event::Submit { graph: id, tasks, estimates, scratch_bytes });
-        });
+            inner.with_events(|state, events| {
+                let members = inner.members.all();
+                if members.len() > run.priced.estimates.len() {
+                    waiting = Some(run);
+                    return;
+                }
+                if members.iter().any(|m| m.spec.link.is_some()) {
+                    events.extend(gone(&mut state.sources));
+                    let callers = run.graph.arrays().iter().zip(&run.arrays).filter(|(spec, _)| spec.source != 0);
+                    state.sources.extend(callers.map(|(spec, bytes)| (spec.source, Arc::downgrade(bytes))));
+                }
+                let (tasks, estimates) = (run.graph.clone(), run.priced.estimates.clone());
+                state.runs.insert(id, run);
+                events.push_back(Event::Submit { graph: id, tasks, estimates, scratch_bytes, nested });
+            });
+        }
     }
 
     /// The predicted time of a run. Simulating costs as much as scheduling; for huge graphs the sum of estimates must do.

@@ -3,6 +3,7 @@
 //! Owns: turning a `Move` action into a device's transfer. Must not know: why a move is wanted. Invariant: the bytes of both
 //! ends stay alive until the report.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::driver::{Inner, State};
@@ -29,16 +30,24 @@ pub(super) struct Wanted {
     pub(super) to: Place,
 }
 
-pub(super) fn prepare(inner: &Arc<Inner>, state: &mut State, wanted: Wanted) -> Option<Ready> {
+/// Why something cannot be started.
+pub(super) enum Unready {
+    /// Its run has ended.
+    Gone,
+    /// Memory that it needs is not to be had, of the host or of a device.
+    NoMemory {
+        /// Whose.
+        host: bool,
+        /// What the system said.
+        error: Error,
+    },
+}
+
+pub(super) fn prepare(inner: &Arc<Inner>, state: &mut State, wanted: Wanted) -> Result<Ready, Unready> {
     let Wanted { copy, graph, value, device, upload, from, to } = wanted;
-    let run = state.runs.get_mut(&graph)?;
+    let run = state.runs.get_mut(&graph).ok_or(Unready::Gone)?;
     let bytes = run.graph.bytes(value);
-    for place in [from, to] {
-        if matches!(place, Place::Buffer(b) if state.buffers[b.index()].is_none()) {
-            run.fail(super::driver::no_memory("a buffer to move a chunk to".into(), bytes));
-            return None;
-        }
-    }
+    state.buffers.have(inner, [from, to], || "a buffer to move a chunk to".into())?;
     run.bytes_moved += bytes;
     let data = |place| -> Data { run.data(&state.buffers, value, place) };
     let (from, to) = (data(from), data(to));
@@ -48,29 +57,55 @@ pub(super) fn prepare(inner: &Arc<Inner>, state: &mut State, wanted: Wanted) -> 
             session.moved((copy, graph, value), (device, upload, bytes), report);
         }
     });
-    Some(Ready { device: inner.members.all()[device.index()].device.clone(), mv: Move { from, to, upload, done } })
+    Ok(Ready { device: inner.members.all()[device.index()].device.clone(), mv: Move { from, to, upload, done } })
+}
+
+/// A move that cannot be started has not arrived.
+pub(super) fn unready(
+    inner: &Inner,
+    state: &mut State,
+    (copy, graph, device): (CopyId, GraphId, DeviceId),
+    unready: Unready,
+    events: &mut VecDeque<Event>,
+) {
+    let failure = match unready {
+        Unready::Gone => None,
+        Unready::NoMemory { host: false, error } => Some(Failure::OutOfMemory(error)),
+        Unready::NoMemory { host: true, error } => {
+            if let Some(run) = state.runs.get_mut(&graph) {
+                run.fail(error);
+                events.push_back(Event::Retire { graph });
+            }
+            None
+        }
+    };
+    if let Some(failure) = failure {
+        inner.move_failed(state, (graph, device), failure, events);
+    }
+    events.push_back(Event::Moved { copy, arrived: false });
 }
 
 impl Inner {
+    /// A move has failed: its run ends, if that happens too often.
+    fn move_failed(&self, state: &mut State, (graph, device): (GraphId, DeviceId), failure: Failure, events: &mut VecDeque<Event>) {
+        let blamed = self.blame(state, device, &failure, events);
+        let Some(run) = state.runs.get_mut(&graph) else { return };
+        run.failed_moves += u32::from(blamed == Blame::Struck);
+        if blamed == Blame::Irreplaceable || run.failed_moves >= ATTEMPTS {
+            run.fail(as_error(failure));
+            events.push_back(Event::Retire { graph });
+        }
+    }
+
     fn moved(self: &Arc<Self>, what: (CopyId, GraphId, ValueId), link: (DeviceId, bool, u64), report: Report) {
         let ((copy, graph, value), (device, upload, bytes)) = (what, link);
         let end_ns = self.now_ns();
         let start_ns = end_ns.saturating_sub(report.elapsed_ns);
         self.with_events(|state, events| {
-            let mut arrived = report.outcome.is_ok();
+            let arrived = report.outcome.is_ok();
             match (report.outcome, state.runs.get_mut(&graph)) {
                 (Ok(()), Some(run)) => run.moves.push(MoveSpan { value, device, upload, bytes, start_ns, end_ns }),
-                (Err(failure), Some(_)) => {
-                    let blamed = self.blame(state, device, &failure, events);
-                    let Some(run) = state.runs.get_mut(&graph) else { return };
-                    run.failed_moves += u32::from(blamed == Blame::Struck);
-                    if blamed == Blame::Irreplaceable || run.failed_moves >= ATTEMPTS {
-                        run.fail(as_error(failure));
-                        // Nobody will look at what has not arrived.
-                        arrived = true;
-                        events.push_back(Event::Retire { graph });
-                    }
-                }
+                (Err(failure), Some(_)) => self.move_failed(state, (graph, device), failure, events),
                 _ => {}
             }
             events.push_back(Event::Moved { copy, arrived });

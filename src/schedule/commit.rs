@@ -96,7 +96,7 @@ impl Scheduler {
         if job.frontier != task.index() {
             job.charged[task.index()] += host_bytes;
             job.extra += host_bytes;
-            self.extra += host_bytes;
+            self.admission.extra += host_bytes;
         }
         let graph = job.graph.clone();
         for (value, form) in self.wanted_inputs(id, task, at).collect::<Vec<_>>() {
@@ -123,6 +123,7 @@ impl Scheduler {
         let estimate = self.jobs[&id].estimate(task, at).unwrap_or(0);
         let device = &mut self.devices[at.index()];
         device.committed_ns = device.committed_ns.saturating_add(estimate);
+        device.ready.charge(id, estimate);
         device.staged.push((id, task));
         self.promote(at);
     }
@@ -315,7 +316,7 @@ impl Scheduler {
         job.state[task.index()] = State::Running;
         let estimate_ns = job.estimate(task, at).unwrap_or(0);
         self.devices[at.index()].committed_ns -= estimate_ns;
-        let launch = self.take_off(at, id, Item::Task(id, task), estimate_ns, operands);
+        let launch = self.take_off(at, Item::Task(id, task), estimate_ns, operands);
         actions.push(Action::Run { launch, graph: id, task, device: at });
     }
 
@@ -364,23 +365,23 @@ impl Scheduler {
         let from = job.find(value, space, Form::Plain).expect("pinned since the packing was issued");
         let (from, bytes) = (job.replica(from).place, job.graph.bytes(value));
         let estimate_ns = bytes / 4; // 4 GB/s: a rearranging copy
-        let launch = self.take_off(at, id, Item::Pack(id, value, to), estimate_ns, Operands::default());
+        let launch = self.take_off(at, Item::Pack(id, value, to), estimate_ns, Operands::default());
         actions.push(Action::Pack { launch, graph: id, value, task, form: number, from, to: place, device: at });
     }
 
-    fn take_off(
-        &mut self,
-        at: DeviceId,
-        graph: GraphId,
-        item: Item,
-        estimate_ns: u64,
-        operands: Operands,
-    ) -> crate::id::LaunchId {
-        let launch = self.new_launch();
-        let ahead_ns = self.devices[at.index()].wait_ns(self.now);
-        self.devices[at.index()].started(self.now, estimate_ns);
+    fn take_off(&mut self, at: DeviceId, item: Item, estimate_ns: u64, operands: Operands) -> crate::id::LaunchId {
+        let (launch, graph) = (self.new_launch(), item.graph());
+        let (job, task) = (&self.jobs[&graph], self.task_of(item));
+        // Packing takes less than the task that it is for.
+        let expected_ns = estimate_ns.max(job.estimate(task, at).unwrap_or(0));
+        let clock = self.watch.start(expected_ns, job.is_measured(task, at));
+        let device = &mut self.devices[at.index()];
+        let (ahead_ns, lent) = (device.wait_ns(self.now), device.room_for(graph).unwrap_or(false));
+        device.started(self.now, estimate_ns, (graph, lent));
         self.took_off(graph);
-        let flight = Flight { graph, device: at, item, start_ns: self.now, ahead_ns, estimate_ns, operands, abandoned: None };
+        let (start_ns, device) = (self.now, at);
+        let flight =
+            Flight { graph, device, item, start_ns, ahead_ns, estimate_ns, operands, lent, clock, abandoned: None };
         self.launches.insert(launch, flight);
         launch
     }

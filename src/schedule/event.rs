@@ -16,6 +16,9 @@ pub struct Estimates {
     pub device: DeviceId,
     /// One entry per task.
     pub task_ns: Arc<[u64]>,
+    /// Whether each is a time that such tasks were measured to take, and that follows from their work; `None` if none is. Only such a
+    /// time can say that a task hangs.
+    pub measured: Option<Arc<[bool]>>,
 }
 
 /// The estimate of a task that a device cannot run.
@@ -66,6 +69,8 @@ pub enum Event {
         estimates: Vec<Estimates>,
         /// Scratch of the neediest task.
         scratch_bytes: u64,
+        /// Whether a task that runs will wait for it.
+        nested: bool,
     },
     /// Costs of a graph on a device that joined later.
     Priced {
@@ -107,12 +112,17 @@ pub enum Event {
         /// Whether the bytes are there.
         arrived: bool,
     },
-    /// Workers of a device wait inside a task (`+`), or no longer do (`-`): others may take their place.
-    Waiting {
-        /// The device.
-        device: DeviceId,
-        /// Change in the number of such workers.
-        workers: i32,
+    /// A launch waits inside its kernel: its time does not count meanwhile.
+    Waits {
+        /// Which.
+        launch: LaunchId,
+        /// For which graph, whose tasks may take the worker's place meanwhile; `None` for something else.
+        graph: Option<GraphId>,
+    },
+    /// It waits no longer.
+    Resumes {
+        /// Which.
+        launch: LaunchId,
     },
     /// The graph's result has been taken, or nobody wants it any more.
     Retire {
@@ -197,6 +207,17 @@ pub enum Action {
         peak_bytes: u64,
         /// The limit.
         limit_bytes: u64,
+    },
+    /// After a fault, a graph needs more host memory than was promised to it: it stops.
+    NoMemory {
+        /// The graph.
+        graph: GraphId,
+        /// The task that does not fit.
+        task: TaskId,
+        /// What it needs.
+        bytes: u64,
+        /// What is in use.
+        used_bytes: u64,
     },
     /// No worker is left for a task: the graph stops.
     Stalled {

@@ -287,8 +287,7 @@ impl Scheduler {
         }
         let Some(producer) = job.graph.producer(value) else { return false };
         let bytes = class(job.graph.bytes(value));
-        let shared = self.extra.saturating_add(self.promised).saturating_add(bytes) <= self.memory.limit(HOST);
-        self.memory.fits(HOST, bytes) && (producer.index() < job.frontier || shared)
+        self.memory.fits(HOST, bytes) && (producer.index() < job.frontier || self.shares(bytes))
     }
 
     /// Sends a value home that is to be evicted when it is there.
@@ -303,7 +302,7 @@ impl Scheduler {
             let bytes = class(job.graph.bytes(value));
             job.charged[producer.index()] += bytes;
             job.extra += bytes;
-            self.extra += bytes;
+            self.admission.extra += bytes;
         }
         job.replica_mut(at).leaving = true;
         let by: (DeviceId, TaskId) = (job.device[producer.index()], producer);

@@ -3,11 +3,13 @@
 //! Owns: task states, remaining uses, and which copies (replicas) of each value exist where. Must not know: devices' queues,
 //! time. Invariant: a value that somebody still needs has a replica, or its producer has yet to run (again).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::admission::Base;
 use super::event::{CANNOT, Estimates, Place};
 use super::memory::class;
+use super::peak;
 use crate::device::{DeviceSpec, HOST};
 use crate::id::{DeviceId, SpaceId, TaskId, ValueId};
 use crate::kernel::Form;
@@ -63,7 +65,7 @@ const END: u32 = u32::MAX;
 pub(super) struct Job {
     pub(super) graph: Arc<TaskGraph>,
     /// By device.
-    estimates: Vec<Option<Arc<[u64]>>>,
+    estimates: Vec<Option<Estimates>>,
     /// Devices that turned out to be unable to run a task, whatever was estimated.
     unfit: BTreeSet<(DeviceId, TaskId)>,
     pub(super) state: Vec<State>,
@@ -87,7 +89,7 @@ pub(super) struct Job {
     /// Value (index + 1) that occupies each result window; 0 = none.
     pub(super) occupant: Vec<u32>,
     /// Result windows that an abandoned task may still write.
-    pub(super) poisoned: Vec<bool>,
+    poisoned: Vec<bool>,
     /// The first task in sequential order that is not done.
     pub(super) frontier: usize,
     /// Bytes charged by tasks beyond the frontier, in all and each.
@@ -97,23 +99,31 @@ pub(super) struct Job {
     pub(super) peak: u64,
     pub(super) peak_task: Option<TaskId>,
     /// Arrays and scratch.
-    pub(super) base: u64,
+    pub(super) base: Base,
     pub(super) remaining: usize,
     /// Final values that are not in host memory yet, and which ones are.
     pub(super) homeless: usize,
     at_home: Vec<bool>,
     /// Launches and moves under way, given-up ones not counted.
     pub(super) flying: usize,
+    /// A task waits for it.
+    pub(super) nested: bool,
+    /// Later graphs that began while it waited.
+    pub(super) passed: u32,
+    /// Memory was promised to it.
+    pub(super) started: bool,
     pub(super) failed: bool,
     pub(super) finished: bool,
     /// Nobody waits for it any more.
     pub(super) retired: bool,
     /// Something was lost: count missing inputs instead of trusting `waiting`.
     pub(super) disturbed: bool,
+    /// How often each task was given up because it took too long.
+    tries: BTreeMap<TaskId, u32>,
 }
 
 impl Job {
-    pub(super) fn new(graph: Arc<TaskGraph>, estimates: &[Estimates], base: u64) -> Self {
+    pub(super) fn new(graph: Arc<TaskGraph>, estimates: &[Estimates], base: Base, nested: bool) -> Self {
         let (n, v) = (graph.len(), graph.value_count());
         let finals = (0..v).filter(|&i| graph.is_final(ValueId::at(i)) && graph.producer(ValueId::at(i)).is_some()).count();
         let mut job = Self {
@@ -143,10 +153,14 @@ impl Job {
             homeless: finals,
             at_home: vec![false; v],
             flying: 0,
+            nested,
+            passed: 0,
+            started: false,
             failed: false,
             finished: false,
             retired: false,
             disturbed: false,
+            tries: BTreeMap::new(),
             graph,
         };
         for column in estimates {
@@ -154,7 +168,7 @@ impl Job {
         }
         job.rank();
         job.adopt_callers_arrays();
-        (job.peak, job.peak_task) = sequential_peak(&job.graph);
+        (job.peak, job.peak_task) = peak::sequential_peak(&job.graph);
         job
     }
 
@@ -163,7 +177,29 @@ impl Job {
         if self.estimates.len() <= at {
             self.estimates.resize(at + 1, None);
         }
-        self.estimates[at] = Some(column.task_ns.clone());
+        self.estimates[at] = Some(column.clone());
+    }
+
+    /// Whether the estimate of a task on a device is a measured time of such tasks.
+    pub(super) fn is_measured(&self, task: TaskId, device: DeviceId) -> bool {
+        let column = self.estimates.get(device.index()).and_then(Option::as_ref);
+        column.and_then(|e| e.measured.as_ref()).is_some_and(|measured| measured[task.index()])
+    }
+
+    /// How often a task was given up because it took too long.
+    pub(super) fn tries(&self, task: TaskId) -> u32 {
+        self.tries.get(&task).copied().unwrap_or(0)
+    }
+
+    pub(super) fn count_try(&mut self, task: TaskId) {
+        *self.tries.entry(task).or_insert(0) += 1;
+    }
+
+    /// A launch that was given up may still write the value's window (or no longer may).
+    pub(super) fn poison(&mut self, value: ValueId, may: bool) {
+        if let Some(window) = self.graph.window_id(value) {
+            self.poisoned[window] = may;
+        }
     }
 
     /// From now on the device does not run these tasks.
@@ -255,13 +291,13 @@ impl Job {
 
     /// The estimate of a task on a device, if it can run there.
     pub(super) fn estimate(&self, task: TaskId, device: DeviceId) -> Option<u64> {
-        let ns = *self.estimates.get(device.index())?.as_ref()?.get(task.index())?;
+        let ns = *self.estimates.get(device.index())?.as_ref()?.task_ns.get(task.index())?;
         (ns != CANNOT).then_some(ns)
     }
 
     fn rank(&mut self) {
         for task in self.graph.clone().tasks().rev() {
-            let all = self.estimates.iter().flatten().map(|column| column[task.index()]);
+            let all = self.estimates.iter().flatten().map(|column| column.task_ns[task.index()]);
             let own = all.filter(|&ns| ns != CANNOT).min().unwrap_or(0);
             let below = self.graph.successors(task).iter().map(|s| self.priority[s.index()]).max().unwrap_or(0);
             self.priority[task.index()] = own.saturating_add(below);
@@ -399,7 +435,7 @@ impl Job {
 
     /// Bytes that a replica of this form takes in a pool.
     pub(super) fn replica_bytes(&self, value: ValueId, form: Form, task: TaskId) -> u64 {
-        replica_bytes(&self.graph, value, form, task)
+        peak::replica_bytes(&self.graph, value, form, task)
     }
 
     /// Whether `new`, written as an update of `old` by the only task that still needs `old`, may take over `old`'s bytes,
@@ -427,73 +463,4 @@ impl Replica {
         let (leaving, proved, spare) = (false, false, false);
         Self { space, form, place, arrival, pins: 0, leaving, proved, stamp: 0, spare, serial: 0, wanted, next: END }
     }
-}
-
-fn replica_bytes(graph: &TaskGraph, value: ValueId, form: Form, task: TaskId) -> u64 {
-    let bytes = match form {
-        Form::Plain => graph.bytes(value),
-        Form::Packed(number) => {
-            let meta = crate::shape::ChunkMeta { dtype: graph.dtype(value), shape: graph.shape(value), data: None };
-            let (dtype, len) = graph.kernel(task).packed_len(number, meta);
-            (len * dtype.bytes()) as u64
-        }
-    };
-    class(bytes)
-}
-
-/// Peak of pooled host bytes when the tasks run one after the other in order, and the task at which it is reached: what a
-/// task's commit takes (see `Scheduler::need`), minus what its end gives back. O(operands).
-pub(super) fn sequential_peak(graph: &TaskGraph) -> (u64, Option<TaskId>) {
-    let mut uses: Vec<u32> = (0..graph.value_count()).map(|i| graph.use_count(ValueId::at(i))).collect();
-    let mut held = vec![0u64; graph.value_count()];
-    let mut packed = std::collections::BTreeSet::new();
-    let (mut live, mut peak, mut at) = (0u64, 0, None);
-    for task in graph.tasks() {
-        let mut donated = 0;
-        for (index, input) in graph.inputs(task).iter().enumerate() {
-            if let form @ Form::Packed(number) = graph.input_form(task, index)
-                && packed.insert((input.value, number))
-            {
-                let bytes = replica_bytes(graph, input.value, form, task);
-                held[input.value.index()] += bytes;
-                live += bytes;
-            }
-        }
-        for output in graph.outputs(task) {
-            let old = output.updates;
-            let last = old.is_some_and(|old| uses[old.index()] == 1);
-            if let Some(window) = graph.window_id(output.value) {
-                // A task that reads what it also overwrites needs a second place.
-                if old.is_none_or(|old| last || graph.window_id(old) != Some(window)) {
-                    continue;
-                }
-            }
-            let bytes = class(graph.bytes(output.value));
-            live += bytes;
-            if graph.is_final(output.value) {
-                continue; // a result that is not in its window stays to the end
-            }
-            held[output.value.index()] += bytes;
-            let in_buffer = |old: ValueId| graph.home(old) == Home::Pool && !graph.is_opaque(output.value);
-            if last && old.is_some_and(in_buffer) {
-                donated += bytes;
-            }
-        }
-        if live - donated > peak {
-            (peak, at) = (live - donated, Some(task));
-        }
-        for value in graph.reads(task) {
-            let left = &mut uses[value.index()];
-            *left -= 1;
-            if *left == 0 {
-                live -= std::mem::take(&mut held[value.index()]);
-            }
-        }
-        for output in graph.outputs(task) {
-            if uses[output.value.index()] == 0 {
-                live -= std::mem::take(&mut held[output.value.index()]);
-            }
-        }
-    }
-    (peak, at)
 }

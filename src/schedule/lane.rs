@@ -4,9 +4,9 @@
 //! `committed_ns`, `planned_ns` and `running_until` are sums over what is queued, staged, planned and running; a datum that
 //! several queued tasks want is planned once, and nothing is left behind.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
+use super::queue::Queue;
 use crate::device::DeviceSpec;
 use crate::id::{CopyId, GraphId, TaskId, ValueId};
 
@@ -18,14 +18,27 @@ const WINDOW_NS: u64 = 1_000_000;
 /// Moves that a device is given at once in one direction.
 pub(super) const MOVES: usize = 2;
 
-/// Order of a device's queue: highest bottom level first, then submission order.
-pub(super) type Key = (Reverse<u64>, GraphId, TaskId);
-
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Item {
     Task(GraphId, TaskId),
     /// Make this replica (a packed form of the value).
     Pack(GraphId, ValueId, u32),
+}
+
+impl Item {
+    pub(super) fn graph(self) -> GraphId {
+        let (Self::Task(graph, _) | Self::Pack(graph, ..)) = self;
+        graph
+    }
+}
+
+/// Whose tasks a device may be given now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    Nobodys,
+    /// Those of graphs that its own workers wait for.
+    Awaited,
+    Anybodys,
 }
 
 /// A move that waits for the link.
@@ -66,9 +79,9 @@ impl Link {
 pub(super) struct Device {
     pub(super) spec: DeviceSpec,
     pub(super) alive: bool,
-    /// Launches it takes at once now: the spec's queue, plus waiting workers, minus wedged ones.
-    pub(super) room: i64,
-    pub(super) ready: BTreeSet<Key>,
+    /// Workers (or places in its queue) that are not wedged, and the rest of the bookkeeping of who may launch.
+    pub(super) seats: Seats,
+    pub(super) ready: Queue,
     pub(super) queued_ns: u64,
     /// Uploads that queued tasks will ask for: by how many tasks, and how long each takes.
     planned: BTreeMap<(GraphId, ValueId), (u32, u64)>,
@@ -76,11 +89,10 @@ pub(super) struct Device {
     pub(super) launchable: VecDeque<Item>,
     /// Estimates of the tasks in `staged` and `launchable`.
     pub(super) committed_ns: u64,
-    pub(super) running: i64,
     /// Sum over the running launches of when each would end if it began at once.
     running_until: u128,
     /// Whether it takes more launches than it has workers, and so runs them in order.
-    in_order: bool,
+    pub(super) in_order: bool,
     /// Estimates of the running launches, and when the last would end: of a device that runs them in order.
     launched_ns: u64,
     busy_until: u64,
@@ -91,17 +103,16 @@ pub(super) struct Device {
 impl Device {
     pub(super) fn new(spec: DeviceSpec) -> Self {
         Self {
-            room: i64::from(spec.queue),
+            seats: Seats { free: i64::from(spec.queue), ..Seats::default() },
             in_order: spec.queue > spec.workers,
             spec,
             alive: true,
-            ready: BTreeSet::new(),
+            ready: Queue::default(),
             queued_ns: 0,
             planned: BTreeMap::new(),
             staged: Vec::new(),
             launchable: VecDeque::new(),
             committed_ns: 0,
-            running: 0,
             running_until: 0,
             launched_ns: 0,
             busy_until: 0,
@@ -140,17 +151,50 @@ impl Device {
         }
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.alive && self.running < self.room
+    /// Whether it is to be given work at all: it lives, has workers that are not wedged, and is not stuck behind a launch that is.
+    pub(super) fn takes(&self) -> bool {
+        self.alive && self.seats.all() > 0 && !(self.in_order && self.seats.wedged > 0)
     }
 
-    /// Whether another task may be taken from the queue: a worker is free for it, or its inputs can travel meanwhile.
-    pub(super) fn may_commit(&self, now: u64) -> bool {
-        let (launching, staged) = (self.running + self.launchable.len() as i64, self.staged.len() as i64);
-        if !self.alive || launching >= self.room || staged >= 2 * self.room + 2 {
-            return false;
+    /// Whether a launch of this graph may begin now; if so, whether in the place of a worker that waits for the graph.
+    pub(super) fn room_for(&self, graph: GraphId) -> Option<bool> {
+        let lent = self.seats.lent_to(graph);
+        (self.takes() && (lent || self.seats.free > 0)).then_some(lent)
+    }
+
+    /// The next launchable item that has room.
+    pub(super) fn next_launchable(&mut self) -> Option<Item> {
+        if self.takes() && self.seats.free > 0 {
+            return self.launchable.pop_front();
         }
-        self.spec.link.is_none() || launching + staged < DEPTH || self.ahead(now) < self.window()
+        if self.seats.lent.is_empty() {
+            return None;
+        }
+        let at = self.launchable.iter().position(|item| self.room_for(item.graph()).is_some())?;
+        self.launchable.remove(at)
+    }
+
+    /// Whose task may be taken from the queue: a worker is free for it, or its inputs can travel meanwhile.
+    pub(super) fn may_commit(&self, now: u64) -> Offer {
+        if !self.takes() {
+            return Offer::Nobodys;
+        }
+        let (all, staged) = (self.seats.all(), self.staged.len() as i64);
+        let launching = all - self.seats.free + self.launchable.len() as i64;
+        let full = launching >= all || staged >= 2 * all + 2;
+        let deep = self.spec.link.is_some() && launching + staged >= DEPTH && self.ahead(now) >= self.window();
+        match full || deep {
+            false => Offer::Anybodys,
+            true if !deep && self.seats.lent.keys().any(|&graph| self.may_commit_of(graph)) => Offer::Awaited,
+            true => Offer::Nobodys,
+        }
+    }
+
+    /// Whether a worker that waits for this graph has nothing of it to do.
+    pub(super) fn may_commit_of(&self, graph: GraphId) -> bool {
+        let staged = self.staged.iter().filter(|s| s.0 == graph).count();
+        let launchable = self.launchable.iter().filter(|item| item.graph() == graph).count();
+        self.seats.lent.get(&graph).copied().unwrap_or(0) > (staged + launchable) as i64
     }
 
     /// Predicted time of the work that a device behind a link has taken, or of the moves it waits for, if that is longer.
@@ -166,11 +210,12 @@ impl Device {
 
     /// Whether it has nothing to do and nothing on its way.
     pub(super) fn is_free(&self) -> bool {
-        self.running == 0 && self.staged.is_empty() && self.launchable.is_empty() && self.ready.is_empty()
+        self.seats.running == 0 && self.staged.is_empty() && self.launchable.is_empty() && self.ready.is_empty()
     }
 
-    pub(super) fn started(&mut self, now: u64, estimate: u64) {
-        self.running += 1;
+    /// A launch begins, `lent` in the place of a worker that waits for its graph.
+    pub(super) fn started(&mut self, now: u64, estimate: u64, (graph, lent): (GraphId, bool)) {
+        self.seats.take(graph, lent);
         self.running_until += u128::from(now.saturating_add(estimate));
         if self.in_order {
             self.launched_ns = self.launched_ns.saturating_add(estimate);
@@ -178,11 +223,11 @@ impl Device {
         }
     }
 
-    pub(super) fn ended(&mut self, now: u64, started: u64, estimate: u64) {
-        self.running -= 1;
+    pub(super) fn ended(&mut self, now: u64, (started, estimate): (u64, u64), (graph, lent): (GraphId, bool)) {
+        self.seats.give(graph, lent);
         self.running_until -= u128::from(started.saturating_add(estimate));
         if self.in_order {
-            self.launched_ns = if self.running == 0 { 0 } else { self.launched_ns.saturating_sub(estimate) };
+            self.launched_ns = if self.seats.running == 0 { 0 } else { self.launched_ns.saturating_sub(estimate) };
             self.busy_until = now.saturating_add(self.launched_ns / self.workers());
         }
     }
@@ -197,7 +242,7 @@ impl Device {
         if self.in_order {
             return self.wait_ns(now).saturating_mul(self.workers());
         }
-        let running = self.running_until.saturating_sub(self.running.max(0) as u128 * u128::from(now));
+        let running = self.running_until.saturating_sub(self.seats.running.max(0) as u128 * u128::from(now));
         u64::try_from(running).unwrap_or(u64::MAX)
     }
 
@@ -218,7 +263,7 @@ impl Device {
 
     /// Predicted time until a worker can start one more task.
     pub(super) fn start_in(&self, now: u64) -> u64 {
-        let idle = self.running + ((self.staged.len() + self.launchable.len()) as i64) < i64::from(self.spec.workers);
+        let idle = self.seats.running + ((self.staged.len() + self.launchable.len()) as i64) < i64::from(self.spec.workers);
         if idle && self.ready.is_empty() { 0 } else { self.compute(now) }
     }
 
@@ -226,7 +271,72 @@ impl Device {
     pub(super) fn is_idle(&self) -> bool {
         let sums = self.queued_ns | self.committed_ns | self.links[0].planned_ns | self.links[1].planned_ns;
         let links = self.links.iter().all(|l| l.current.is_empty() && l.queue.is_empty() && l.queued_ns == 0);
-        let tasks = self.ready.len() + self.staged.len() + self.launchable.len() + self.planned.len();
-        tasks == 0 && self.running == 0 && self.running_until == 0 && sums == 0 && links
+        let tasks = self.staged.len() + self.launchable.len() + self.planned.len();
+        let seats = !self.alive || self.seats.free == i64::from(self.spec.queue);
+        seats && tasks == 0 && self.ready.is_empty() && self.running_until == 0 && sums == 0 && links
+    }
+}
+
+/// Who may launch on a device: its workers (or places in its queue), and the places of workers that wait for a graph.
+#[derive(Default)]
+pub(super) struct Seats {
+    /// Seats that any launch may take.
+    pub(super) free: i64,
+    /// Launches that have a seat of their own, and that sit on a waiting worker's.
+    pub(super) running: i64,
+    guests: i64,
+    /// Seats lost to launches that were given up.
+    pub(super) wedged: i64,
+    /// By graph: workers that wait for it inside a task, less the launches that have their places.
+    pub(super) lent: BTreeMap<GraphId, i64>,
+}
+
+impl Seats {
+    /// Seats, taken or not, that are not wedged.
+    pub(super) fn all(&self) -> i64 {
+        self.free + self.running - self.guests
+    }
+
+    fn lent_to(&self, graph: GraphId) -> bool {
+        self.lent.get(&graph).is_some_and(|&places| places > 0)
+    }
+
+    fn take(&mut self, graph: GraphId, lent: bool) {
+        self.running += 1;
+        if lent {
+            self.guests += 1;
+            self.lend(graph, -1);
+        } else {
+            self.free -= 1;
+        }
+    }
+
+    fn give(&mut self, graph: GraphId, lent: bool) {
+        self.running -= 1;
+        if lent {
+            self.guests -= 1;
+            self.lend(graph, 1);
+        } else {
+            self.free += 1;
+        }
+    }
+
+    /// A worker begins (1) or ends (-1) to wait for a graph.
+    pub(super) fn lend(&mut self, graph: GraphId, workers: i64) {
+        let places = self.lent.entry(graph).or_insert(0);
+        *places += workers;
+        if *places == 0 {
+            self.lent.remove(&graph);
+        }
+    }
+
+    /// A launch, already over in the counts, may still run: its seat is lost until it reports.
+    pub(super) fn wedge(&mut self) {
+        (self.free, self.wedged) = (self.free - 1, self.wedged + 1);
+    }
+
+    /// It has reported.
+    pub(super) fn unwedge(&mut self) {
+        (self.free, self.wedged) = (self.free + 1, self.wedged - 1);
     }
 }

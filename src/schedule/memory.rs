@@ -140,12 +140,28 @@ impl Memory {
         true
     }
 
-    /// Forgets a buffer whose device is gone, or that an abandoned task may still write.
-    pub(super) fn forget(&mut self, buffer: BufferId, actions: &mut Vec<Action>) {
+    /// Counts a buffer no longer, although a launch that was given up may still write it.
+    pub(super) fn set_aside(&mut self, buffer: BufferId) {
         let Buffer { space, bytes } = self.buffers[buffer.index()];
         self.pool(space).used -= bytes;
+    }
+
+    /// Counts a buffer again that was set aside.
+    pub(super) fn take_back(&mut self, buffer: BufferId) {
+        let Buffer { space, bytes } = self.buffers[buffer.index()];
+        self.pool(space).used += bytes;
+    }
+
+    /// Forgets a buffer that was set aside.
+    pub(super) fn scrap(&mut self, buffer: BufferId, actions: &mut Vec<Action>) {
         self.free_ids.push(buffer);
         actions.push(Action::Release { buffer });
+    }
+
+    /// Forgets a buffer whose device is gone, or that an abandoned task may still write.
+    pub(super) fn forget(&mut self, buffer: BufferId, actions: &mut Vec<Action>) {
+        self.set_aside(buffer);
+        self.scrap(buffer, actions);
     }
 }
 

@@ -6,6 +6,7 @@
 //! [`Scheduler::step`] is driven by real devices (`runtime/`) and by the virtual clock of [`simulate`], with the same code.
 //! README.md in this folder explains how a task comes to its place, and why memory stays within the limit.
 
+mod admission;
 mod commit;
 mod event;
 mod evict;
@@ -13,15 +14,17 @@ mod explain;
 mod job;
 mod lane;
 mod memory;
+mod peak;
 mod place;
 mod policy;
+mod queue;
 mod recover;
 mod residency;
 pub mod simulate;
 mod sources;
+mod stall;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 pub use event::{Action, CANNOT, Estimates, Event, Operands, Place};
 pub use explain::{Explanation, GroupRow};
@@ -31,7 +34,7 @@ pub use policy::{Auto, Candidate, Only, OnlyDevice, Placement, Policy};
 use crate::device::HOST;
 use crate::id::{CopyId, DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
 use crate::kernel::Form;
-use crate::task::TaskGraph;
+use admission::Admission;
 use job::{Job, State};
 use lane::{Device, Item};
 use memory::Memory;
@@ -46,8 +49,12 @@ struct Flight {
     ahead_ns: u64,
     estimate_ns: u64,
     operands: Operands,
-    /// Given up: its report will be ignored, and what it may still read (value, replica, serial) stays pinned until then.
-    abandoned: Option<Vec<Held>>,
+    /// It has the place of a worker that waits for its graph.
+    lent: bool,
+    /// How long it may take, and how long it has.
+    clock: stall::Clock,
+    /// Given up. Its report frees what it held, and is a result if nobody else had one before.
+    abandoned: Option<stall::Abandoned>,
 }
 
 /// A pinned replica: its value, its index, and the serial number that tells it from a later one of that index.
@@ -70,21 +77,15 @@ pub struct Scheduler {
     /// Working memory of `on_ready`.
     candidates: Vec<Candidate>,
     jobs: BTreeMap<GraphId, Job>,
-    /// Graphs that wait until others have finished, because both do not fit.
-    pending: VecDeque<GraphId>,
+    admission: Admission,
     launches: BTreeMap<LaunchId, Flight>,
     /// Moves over links of lost devices that may still read their sources: those stay pinned until the report.
     strays: BTreeMap<CopyId, (GraphId, [Held; 1])>,
     /// Launches and moves under way, of all graphs.
     flying: usize,
-    /// Host bytes promised to the graphs that run: the sum of their `base + peak`.
-    promised: u64,
-    /// Host bytes taken out of sequential order: the sum of the graphs' `extra`.
-    extra: u64,
     next_launch: u64,
     next_copy: u64,
-    stall_factor: u64,
-    stall_floor_ns: u64,
+    watch: stall::Watch,
 }
 
 impl Scheduler {
@@ -103,23 +104,21 @@ impl Scheduler {
             has_links: false,
             candidates: Vec::new(),
             jobs: BTreeMap::new(),
-            pending: VecDeque::new(),
+            admission: Admission::default(),
             launches: BTreeMap::new(),
             strays: BTreeMap::new(),
             flying: 0,
-            promised: 0,
-            extra: 0,
             next_launch: 0,
             next_copy: 0,
-            stall_factor: 10,
-            stall_floor_ns: 5_000_000_000,
+            watch: stall::Watch::default(),
         }
     }
 
-    /// A task is stalled when it takes longer than `factor` times its prediction (and that of what its device had been given
-    /// before) plus `floor_ns`.
+    /// When a task counts as late: it has taken longer than `factor` times its measured time (and that of what its device had been
+    /// given before) plus `floor_ns`. A task whose time was never measured, or does not follow from its work, is given twelve
+    /// times the floor. What follows from it: README.md, "When a task takes too long".
     pub fn set_stall_rule(&mut self, factor: u64, floor_ns: u64) {
-        (self.stall_factor, self.stall_floor_ns) = (factor, floor_ns);
+        self.watch.set_rule(factor, floor_ns);
     }
 
     /// The policy's name.
@@ -130,6 +129,7 @@ impl Scheduler {
 
     /// Takes in `event`, which happened at `now_ns`, and appends what is to be done to `actions`, in order.
     pub fn step(&mut self, now_ns: u64, event: Event, actions: &mut Vec<Action>) {
+        self.watch.pass(now_ns.saturating_sub(self.now));
         self.now = self.now.max(now_ns);
         self.steps += 1;
         match event {
@@ -137,11 +137,13 @@ impl Scheduler {
             Event::DeviceLost { device } => self.device_lost(device, actions),
             Event::MemoryLimit { space, bytes } => {
                 self.memory.set_limit(space, bytes, actions);
-                if space == HOST { self.admit_pending(actions) } else { self.limit_changed(space, actions) }
+                if space != HOST {
+                    self.limit_changed(space, actions);
+                }
             }
             Event::SourceGone { source } => self.source_gone(source),
-            Event::Submit { graph, tasks, estimates, scratch_bytes } => {
-                self.submit(graph, tasks, &estimates, scratch_bytes, actions);
+            Event::Submit { graph, tasks, estimates, scratch_bytes, nested } => {
+                self.submit((graph, nested), tasks, &estimates, scratch_bytes, actions);
             }
             Event::Priced { graph, estimates } => self.price(graph, &estimates),
             Event::Unfit { graph, device, tasks } => self.unfit(graph, device, &tasks, actions),
@@ -150,7 +152,8 @@ impl Scheduler {
             Event::LaunchFailed { launch } => self.launch_failed(launch, actions),
             Event::Link { device, link } => self.relink(device, link),
             Event::Moved { copy, arrived } => self.moved(copy, arrived, actions),
-            Event::Waiting { device, workers } => self.devices[device.index()].room += i64::from(workers),
+            Event::Waits { launch, graph } => self.waits(launch, graph),
+            Event::Resumes { launch } => self.resumes(launch),
             Event::Retire { graph } => self.retire(graph, actions),
             Event::Tick => self.look_for_stalls(actions),
         }
@@ -161,6 +164,12 @@ impl Scheduler {
     #[must_use]
     pub fn operands(&self, launch: LaunchId) -> Option<&Operands> {
         self.launches.get(&launch).filter(|flight| flight.abandoned.is_none()).map(|flight| &flight.operands)
+    }
+
+    /// Whether a launch that ends well now gives its task a result: it is under way, or it was given up and nobody has been faster.
+    #[must_use]
+    pub fn wants(&self, launch: LaunchId) -> bool {
+        self.launches.get(&launch).is_some_and(|flight| flight.abandoned.is_none() || self.would_adopt(flight))
     }
 
     /// Where in host memory a value is, in plain form, if it is there.
@@ -177,6 +186,12 @@ impl Scheduler {
         self.memory.used(space)
     }
 
+    /// The limit of a memory space.
+    #[must_use]
+    pub fn limit_bytes(&self, space: SpaceId) -> u64 {
+        self.memory.limit(space)
+    }
+
     /// Bytes in a device's space that copies of callers' chunks take and no graph uses now: part of [`Scheduler::used_bytes`].
     #[must_use]
     pub fn cached_bytes(&self, space: SpaceId) -> u64 {
@@ -189,24 +204,6 @@ impl Scheduler {
         self.launches.get(&launch).map(|f| (f.start_ns, f.estimate_ns))
     }
 
-    /// The proven peak of host memory for a graph: arrays and scratch, and pooled chunks in sequential order.
-    #[must_use]
-    pub fn peak_bytes(graph: &TaskGraph, scratch_bytes: u64, workers: u32) -> u64 {
-        base_bytes(graph, scratch_bytes, workers) + job::sequential_peak(graph).0
-    }
-
-    /// The task at which a graph's pooled chunks take most memory.
-    #[must_use]
-    pub fn peak_task(graph: &TaskGraph) -> Option<TaskId> {
-        job::sequential_peak(graph).1
-    }
-
-    /// Whether a graph waits until others have given memory back.
-    #[must_use]
-    pub fn is_pending(&self, graph: GraphId) -> bool {
-        self.pending.contains(&graph)
-    }
-
     /// Launches and moves under way, those that were given up not counted.
     #[must_use]
     pub fn flying(&self) -> usize {
@@ -217,36 +214,14 @@ impl Scheduler {
     /// retired and all launches have reported. Copies of callers' chunks may remain: [`Scheduler::cached_bytes`].
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let devices = self.devices.iter().all(|d| d.is_idle() && (!d.alive || d.room == i64::from(d.spec.queue)));
-        let sums = self.flying == 0 && self.promised == 0 && self.extra == 0;
-        devices && sums && self.jobs.is_empty() && self.pending.is_empty() && self.launches.is_empty()
+        let devices = self.devices.iter().all(Device::is_idle);
+        devices && self.flying == 0 && self.admission.is_idle() && self.jobs.is_empty() && self.launches.is_empty()
     }
 
     fn join(&mut self, device: DeviceId, spec: crate::device::DeviceSpec) {
         assert_eq!(device.index(), self.devices.len(), "devices join in the order of their ids");
         self.has_links |= spec.link.is_some();
         self.devices.push(Device::new(spec));
-    }
-
-    fn host_workers(&self) -> u32 {
-        self.devices.iter().filter(|d| d.alive && d.spec.space == HOST).map(|d| d.spec.workers).sum()
-    }
-
-    fn submit(&mut self, id: GraphId, tasks: Arc<TaskGraph>, estimates: &[Estimates], scratch: u64, actions: &mut Vec<Action>) {
-        let base = base_bytes(&tasks, scratch, self.host_workers());
-        let job = Job::new(tasks, estimates, base);
-        let (peak, limit) = (job.base + job.peak, self.memory.limit(HOST));
-        if peak > limit {
-            let task = job.peak_task.filter(|_| job.base <= limit);
-            actions.push(Action::Refused { graph: id, task, peak_bytes: peak, limit_bytes: limit });
-            return;
-        }
-        self.jobs.insert(id, job);
-        if self.has_links {
-            self.prepare(id);
-        }
-        self.pending.push_back(id);
-        self.admit_pending(actions);
     }
 
     /// What is to be known of a graph where devices have memory of their own.
@@ -260,29 +235,6 @@ impl Scheduler {
         }
     }
 
-    /// Starts graphs, in order of submission, while their peaks fit together.
-    fn admit_pending(&mut self, actions: &mut Vec<Action>) {
-        while let Some(&id) = self.pending.front() {
-            let Some(job) = self.jobs.get(&id) else {
-                self.pending.pop_front();
-                continue;
-            };
-            let wanted = job.base + job.peak;
-            if self.promised > 0 && self.promised.saturating_add(self.extra).saturating_add(wanted) > self.memory.limit(HOST) {
-                return;
-            }
-            self.pending.pop_front();
-            self.promised += wanted;
-            self.memory.reserve(HOST, job.base, actions);
-            let job = &self.jobs[&id];
-            let ready: Vec<TaskId> = job.graph.tasks().filter(|t| job.waiting[t.index()] == 0).collect();
-            for task in ready {
-                self.on_ready(id, task, actions);
-            }
-            self.finish_if_over(id, actions);
-        }
-    }
-
     fn price(&mut self, graph: GraphId, estimates: &Estimates) {
         if let Some(job) = self.jobs.get_mut(&graph) {
             job.price(estimates);
@@ -291,7 +243,7 @@ impl Scheduler {
 
     /// A task (or packing) ended well: its outputs exist, its inputs are needed once less.
     fn done(&mut self, launch: LaunchId, actions: &mut Vec<Action>) {
-        let Some(flight) = self.end_flight(launch) else { return };
+        let Some(flight) = self.end_flight(launch, true, actions) else { return };
         let id = flight.graph;
         match flight.item {
             Item::Pack(_, value, at) => {
@@ -309,16 +261,23 @@ impl Scheduler {
 
     fn task_done(&mut self, (id, task): (GraphId, TaskId), device: DeviceId, operands: &Operands, actions: &mut Vec<Action>) {
         let space = self.devices[device.index()].spec.space;
-        let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
-        let graph = job.graph.clone();
-        job.state[task.index()] = State::Done;
-        job.remaining -= 1;
+        let job = &self.jobs[&id];
         if space != HOST {
             self.prove(id, task, space);
         } else if self.has_links && job.has_chunks() {
             self.regret(id, task, device);
         }
         self.unpin_operands(id, task, device, Some(operands));
+        self.complete((id, task), device, actions);
+    }
+
+    /// A task has its outputs, and holds its inputs no longer.
+    fn complete(&mut self, (id, task): (GraphId, TaskId), device: DeviceId, actions: &mut Vec<Action>) {
+        let space = self.devices[device.index()].spec.space;
+        let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
+        let graph = job.graph.clone();
+        job.state[task.index()] = State::Done;
+        job.remaining -= 1;
         for value in graph.reads(task) {
             self.used_once(id, value);
         }
@@ -329,7 +288,7 @@ impl Scheduler {
         while job.frontier < job.state.len() && job.state[job.frontier] == State::Done {
             let charged = std::mem::take(&mut job.charged[job.frontier]);
             job.extra -= charged;
-            self.extra -= charged;
+            self.admission.extra -= charged;
             job.frontier += 1;
         }
         if job.failed {
@@ -350,15 +309,14 @@ impl Scheduler {
     }
 
     /// Ends the bookkeeping of a flight; `None` if it was given up before, or its graph is gone.
-    fn end_flight(&mut self, launch: LaunchId) -> Option<Flight> {
+    fn end_flight(&mut self, launch: LaunchId, well: bool, actions: &mut Vec<Action>) -> Option<Flight> {
         let flight = self.launches.remove(&launch)?;
-        let device = &mut self.devices[flight.device.index()];
-        if let Some(held) = &flight.abandoned {
-            device.room += 1;
-            self.bury(flight.graph, held);
+        if flight.abandoned.is_some() {
+            self.late_report(flight, well, actions);
             return None;
         }
-        device.ended(self.now, flight.start_ns, flight.estimate_ns);
+        let seat = (flight.graph, flight.lent);
+        self.devices[flight.device.index()].ended(self.now, (flight.start_ns, flight.estimate_ns), seat);
         self.landed(flight.graph);
         Some(flight)
     }
@@ -375,63 +333,6 @@ impl Scheduler {
         self.flying -= 1;
     }
 
-    fn finish_if_over(&mut self, id: GraphId, actions: &mut Vec<Action>) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let complete = job.remaining == 0 && job.homeless == 0;
-        let (quiet, failed, retired) = (job.flying == 0, job.failed, job.retired);
-        if !job.finished && quiet && (complete || failed) {
-            job.finished = true;
-            actions.push(Action::Finished { graph: id });
-            if !self.pending.contains(&id) {
-                let kept = self.sweep(id, !failed, actions);
-                self.give_promise_back(id, kept);
-            }
-            self.admit_pending(actions);
-        }
-        if retired && quiet {
-            self.bury_job(id, actions);
-            self.admit_pending(actions);
-        }
-    }
-
-    /// A graph that is over needs no more than its arrays, and `kept` bytes of results that are not in them.
-    fn give_promise_back(&mut self, id: GraphId, kept: u64) {
-        let job = self.jobs.get_mut(&id).expect("only asked for graphs that are there");
-        self.promised = self.promised - std::mem::replace(&mut job.peak, kept) + kept;
-        self.extra -= std::mem::take(&mut job.extra);
-        job.charged.fill(0);
-    }
-
-    /// Forgets a graph: its buffers are free, its arrays the caller's.
-    fn retire(&mut self, id: GraphId, actions: &mut Vec<Action>) {
-        if let Some(job) = self.jobs.get_mut(&id) {
-            (job.failed, job.retired) = (true, true);
-            self.withdraw(id);
-            self.finish_if_over(id, actions);
-        }
-        if self.jobs.is_empty() {
-            self.memory.release_cached(HOST, actions);
-        }
-    }
-
-    fn bury_job(&mut self, id: GraphId, actions: &mut Vec<Action>) {
-        if let Some(at) = self.pending.iter().position(|&g| g == id) {
-            self.pending.remove(at);
-        } else {
-            self.sweep(id, false, actions);
-            self.give_promise_back(id, 0);
-            let base = self.jobs[&id].base;
-            self.promised -= base;
-            self.memory.unreserve(HOST, base);
-        }
-        let chunks = self.jobs.remove(&id).into_iter().flat_map(|mut job| job.take_chunks());
-        chunks.for_each(|chunk| self.sources.leave(id, chunk));
-        // A device that is gone reports no more.
-        let devices = &self.devices;
-        self.strays.retain(|_, (graph, _)| *graph != id);
-        self.launches.retain(|_, f| f.graph != id || devices[f.device.index()].alive);
-    }
-
     fn new_launch(&mut self) -> LaunchId {
         self.next_launch += 1;
         LaunchId(self.next_launch)
@@ -441,10 +342,4 @@ impl Scheduler {
         self.next_copy += 1;
         CopyId(self.next_copy)
     }
-}
-
-/// Host bytes that a graph holds from start to end: caller's arrays, results, scratch of every worker.
-fn base_bytes(graph: &TaskGraph, scratch_bytes: u64, workers: u32) -> u64 {
-    let arrays: u64 = graph.arrays().iter().map(crate::task::HostArray::bytes).sum();
-    arrays.saturating_add(scratch_bytes.saturating_mul(u64::from(workers)))
 }

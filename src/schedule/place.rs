@@ -3,11 +3,9 @@
 //! Owns: finish-time prediction, queueing, stealing, admission. Must not know: bytes' addresses. Invariant: a task that is next in
 //! sequential order is always admitted, so work never stops for want of memory.
 
-use std::cmp::Reverse;
-
 use super::event::Place;
 use super::job::{Arrival, Job, State};
-use super::lane::Link;
+use super::lane::{Link, Offer};
 use super::{Action, Candidate, Item, Scheduler};
 use crate::device::{HOST, LinkSpec};
 use crate::id::{DeviceId, GraphId, SpaceId, TaskId, ValueId};
@@ -47,7 +45,7 @@ impl Scheduler {
         job.state[task.index()] = State::Ready;
         job.device[task.index()] = at;
         let device = &mut self.devices[at.index()];
-        device.ready.insert((Reverse(job.priority[task.index()]), id, task));
+        device.ready.insert(id, job.priority[task.index()], task);
         device.queued_ns = device.queued_ns.saturating_add(estimate_ns);
         let Some(link) = device.spec.link else { return };
         job.count_queued(task, true);
@@ -66,7 +64,7 @@ impl Scheduler {
         let at = job.device[task.index()];
         let estimate = job.estimate(task, at).unwrap_or(0);
         let device = &mut self.devices[at.index()];
-        if !device.ready.remove(&(Reverse(job.priority[task.index()]), id, task)) {
+        if !device.ready.remove(id, job.priority[task.index()], task) {
             return;
         }
         device.queued_ns = device.queued_ns.saturating_sub(estimate);
@@ -163,7 +161,7 @@ impl Scheduler {
     /// Whether a device takes launches, and its space can hold what the task needs there.
     pub(super) fn serves(&self, job: &Job, task: TaskId, at: DeviceId) -> bool {
         let device = &self.devices[at.index()];
-        if !device.alive || device.room <= 0 || !job.may_run_on(task, at) {
+        if !device.takes() || !job.may_run_on(task, at) {
             return false;
         }
         let limit = if device.spec.space == HOST { u64::MAX } else { self.memory.limit(device.spec.space) };
@@ -185,25 +183,48 @@ impl Scheduler {
             return;
         }
         device.spec.link = Some(link);
-        device.links[1].planned_ns = device.ready.iter().map(|&(_, id, task)| results_ns(&jobs[&id], task, link[1])).sum();
+        device.links[1].planned_ns = device.ready.all().map(|(id, task)| results_ns(&jobs[&id], task, link[1])).sum();
         device.replan(|id, value| link[0].transfer_ns(jobs[&id].graph.bytes(value)));
     }
 
     /// Gives work to every device that has room.
     pub(super) fn dispatch(&mut self, actions: &mut Vec<Action>) {
+        self.admit_pending(actions);
         for index in 0..self.devices.len() {
             self.pump(DeviceId::at(index), actions);
         }
-        if self.flying == 0 && !self.jobs.is_empty() {
+        if self.flying == 0 && !self.admission.active.is_empty() {
             self.force_next(actions);
         }
     }
 
     /// Nothing runs: then the sequentially next task of each graph goes to any device whose memory takes it, even if it was placed
-    /// elsewhere.
+    /// elsewhere. If none can go, what was made ahead of its turn is dropped; if that does not help, the graphs end.
     fn force_next(&mut self, actions: &mut Vec<Action>) {
-        for id in self.jobs.keys().copied().collect::<Vec<_>>() {
-            let job = &self.jobs[&id];
+        let mut stuck = self.commit_next(actions);
+        if self.flying == 0 && !stuck.is_empty() && self.sacrifice(actions) {
+            (0..self.devices.len()).for_each(|at| self.pump(DeviceId::at(at), actions));
+            stuck = if self.flying == 0 { self.commit_next(actions) } else { Vec::new() };
+        }
+        if self.flying > 0 {
+            return;
+        }
+        for (id, task) in stuck {
+            let able = (0..self.devices.len()).map(DeviceId::at).find(|&d| self.candidate(id, task, d).is_some());
+            let host = able.map_or(0, |at| self.need(id, task, at).0);
+            actions.push(match host > 0 && !self.fits_host(host) {
+                true => Action::NoMemory { graph: id, task, bytes: host, used_bytes: self.memory.used(HOST) },
+                false => Action::Stalled { graph: id, task, device: None, waited_ns: 0, predicted_ns: 0 },
+            });
+            self.stop(id, actions);
+        }
+    }
+
+    /// Commits the next task of each graph wherever memory takes it; says which ones it takes nowhere.
+    fn commit_next(&mut self, actions: &mut Vec<Action>) -> Vec<(GraphId, TaskId)> {
+        let mut stuck = Vec::new();
+        for id in self.admission.active.iter().copied().collect::<Vec<_>>() {
+            let Some(job) = self.jobs.get(&id) else { continue };
             let task = TaskId::at(job.frontier);
             if job.failed || job.state.get(job.frontier) != Some(&State::Ready) {
                 continue;
@@ -215,56 +236,57 @@ impl Scheduler {
                 self.commit(id, task, at, actions);
                 self.pump(at, actions);
             } else {
-                actions.push(Action::Stalled { graph: id, task, device: None, waited_ns: 0, predicted_ns: 0 });
-                self.stop(id, actions);
+                stuck.push((id, task));
             }
         }
+        stuck
     }
 
     fn pump(&mut self, at: DeviceId, actions: &mut Vec<Action>) {
         loop {
-            while self.devices[at.index()].has_room() {
-                let Some(item) = self.devices[at.index()].launchable.pop_front() else { break };
+            while let Some(item) = self.devices[at.index()].next_launchable() {
                 self.launch(at, item, actions);
             }
-            if !self.devices[at.index()].may_commit(self.now) {
-                return;
-            }
-            let Some((id, task)) = self.pick(at, actions).or_else(|| self.steal(at, actions)) else { return };
+            let found = match self.devices[at.index()].may_commit(self.now) {
+                Offer::Nobodys => None,
+                Offer::Awaited => self.pick(at, true, actions),
+                Offer::Anybodys => self.pick(at, false, actions).or_else(|| self.steal(at, actions)),
+            };
+            let Some((id, task)) = found else { return };
             self.dequeue(id, task);
             self.commit(id, task, at, actions);
         }
     }
 
-    /// The next task of the device's own queue that memory admits.
-    fn pick(&mut self, at: DeviceId, actions: &mut Vec<Action>) -> Option<(GraphId, TaskId)> {
-        let keys: [Option<super::lane::Key>; LOOK] = {
-            let mut first = self.devices[at.index()].ready.iter().copied();
-            std::array::from_fn(|_| first.next())
+    /// The next task of the device's own queue that memory admits: of the graph whose turn it is, or of a later one. Only of graphs that
+    /// workers of the device wait for, if `awaited`.
+    fn pick(&mut self, at: DeviceId, awaited: bool, actions: &mut Vec<Action>) -> Option<(GraphId, TaskId)> {
+        let device = &self.devices[at.index()];
+        if device.ready.is_empty() {
+            return None;
+        }
+        let graphs: Vec<GraphId> = match awaited {
+            true => device.seats.lent.keys().copied().filter(|&graph| device.may_commit_of(graph)).collect(),
+            false => device.ready.graphs().take(LOOK).collect(),
         };
-        keys[0]?;
-        for (_, id, task) in keys.iter().flatten().copied() {
-            if self.admits(id, task, at, actions) {
+        for &id in &graphs {
+            let mut tasks = [None; LOOK];
+            self.devices[at.index()].ready.of(id).zip(&mut tasks).for_each(|(task, place)| *place = Some(task));
+            if let Some(task) = tasks.into_iter().flatten().find(|&task| self.admits(id, task, at, actions)) {
                 return Some((id, task));
             }
         }
-        let mut after = None;
-        while let Some((id, task)) = self.next_graph(after) {
+        // The sequentially next task of a graph is admitted where others are not.
+        let graphs = if awaited { graphs } else { self.devices[at.index()].ready.graphs().collect() };
+        for id in graphs {
             let job = &self.jobs[&id];
+            let task = TaskId::at(job.frontier);
             let queued = job.state.get(task.index()) == Some(&State::Ready) && job.device[task.index()] == at;
             if queued && self.admits(id, task, at, actions) {
                 return Some((id, task));
             }
-            after = Some(id);
         }
         None
-    }
-
-    /// The graph after `after`, and its sequentially next task.
-    fn next_graph(&self, after: Option<GraphId>) -> Option<(GraphId, TaskId)> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let (&id, job) = self.jobs.range((after.map_or(Unbounded, Excluded), Unbounded)).next()?;
-        Some((id, TaskId::at(job.frontier)))
     }
 
     /// Whether a task may take its memory now.
@@ -294,13 +316,20 @@ impl Scheduler {
     }
 
     fn admits_host(&self, id: GraphId, task: TaskId, bytes: u64) -> bool {
-        let next = self.jobs[&id].frontier == task.index();
-        if !self.memory.fits(HOST, bytes) {
-            // P is proved, so the next task fits; after a fault it may not, and then waits for what is running.
-            return next && self.flying == 0;
-        }
-        let out_of_order = self.extra.saturating_add(bytes).saturating_add(self.promised);
-        next || out_of_order <= self.memory.limit(HOST)
+        // P is proved, so the next task fits; after a fault it may not: then what was made out of order goes, see `force_next`.
+        self.fits_host(bytes) && (self.jobs[&id].frontier == task.index() || self.shares(bytes))
+    }
+
+    /// Whether this much host memory is within the limit, or, if that was lowered, within what was promised before.
+    fn fits_host(&self, bytes: u64) -> bool {
+        self.memory.used(HOST).saturating_add(bytes) <= self.memory.limit(HOST).max(self.admission.promised)
+    }
+
+    /// Whether this much host memory may be taken out of sequential order: within the limit, less what is promised to the graphs that run
+    /// and what the first of those that wait needs to start.
+    pub(super) fn shares(&self, bytes: u64) -> bool {
+        let a = &self.admission;
+        a.extra.saturating_add(bytes).saturating_add(a.promised).saturating_add(a.claim) <= self.memory.limit(HOST)
     }
 
     /// A task queued for another device that this idle one would finish before the other gets through its queue.
@@ -315,12 +344,13 @@ impl Scheduler {
             let drain = self.devices[victim].drain(self.now);
             let from_back = self.devices[at.index()].spec.space == HOST;
             let ready = &self.devices[victim].ready;
-            let keys: Vec<_> = if from_back {
-                ready.iter().rev().take(LOOK).copied().collect()
+            let graphs = ready.graphs().take(LOOK);
+            let keys: Vec<(GraphId, TaskId)> = if from_back {
+                graphs.flat_map(|id| ready.of(id).rev().map(move |task| (id, task))).take(LOOK).collect()
             } else {
-                ready.iter().take(LOOK).copied().collect()
+                graphs.flat_map(|id| ready.of(id).map(move |task| (id, task))).take(LOOK).collect()
             };
-            for (_, id, task) in keys {
+            for (id, task) in keys {
                 // Moves that have been paid for by waiting are no reason to come back.
                 let drain = drain.saturating_sub(self.paid(id, task, DeviceId::at(victim)));
                 let sooner = self.candidate(id, task, at).is_some_and(|c| c.finish_ns < drain);

@@ -4,9 +4,9 @@
 //! are never given away. Must not know: why a device failed. Invariant: memory that an abandoned task may still write is never
 //! handed out again.
 
-use super::event::Operands;
-use super::job::{Arrival, State};
-use super::{Action, Flight, Held, Item, Scheduler};
+use super::event::{Operands, Place};
+use super::job::{Arrival, Replica, State};
+use super::{Action, Item, Scheduler, admission};
 use crate::device::HOST;
 use crate::id::{DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
 use crate::kernel::Form;
@@ -14,7 +14,7 @@ use crate::kernel::Form;
 impl Scheduler {
     /// A launch failed because of its data: nothing more of the graph is started.
     pub(super) fn launch_failed(&mut self, launch: LaunchId, actions: &mut Vec<Action>) {
-        let Some(flight) = self.end_flight(launch) else { return };
+        let Some(flight) = self.end_flight(launch, false, actions) else { return };
         self.stop(flight.graph, actions);
     }
 
@@ -28,10 +28,7 @@ impl Scheduler {
 
     /// Takes a graph's tasks out of all queues; what runs goes on.
     pub(super) fn withdraw(&mut self, id: GraphId) {
-        let queued: Vec<TaskId> = {
-            let job = &self.jobs[&id];
-            job.graph.tasks().filter(|t| job.state[t.index()] == State::Ready).collect()
-        };
+        let queued = admission::queued(&self.jobs[&id]);
         for task in queued {
             self.dequeue(id, task);
             self.jobs.get_mut(&id).expect("checked by the caller").state[task.index()] = State::Waiting;
@@ -77,7 +74,7 @@ impl Scheduler {
 
     /// A launch failed because of its device: its task runs again.
     pub(super) fn launch_lost(&mut self, launch: LaunchId, actions: &mut Vec<Action>) {
-        let Some(flight) = self.end_flight(launch) else { return };
+        let Some(flight) = self.end_flight(launch, false, actions) else { return };
         let id = flight.graph;
         match flight.item {
             Item::Pack(_, value, at) => self.repack(id, value, at, actions),
@@ -126,7 +123,7 @@ impl Scheduler {
     }
 
     /// The replica that a committed task writes, if it has one yet (a donated one comes with the launch).
-    fn own_output(&self, id: GraphId, value: ValueId, space: SpaceId) -> Option<u32> {
+    pub(super) fn own_output(&self, id: GraphId, value: ValueId, space: SpaceId) -> Option<u32> {
         let job = &self.jobs[&id];
         job.find_spare(value, space).or_else(|| job.find(value, space, Form::Plain))
     }
@@ -171,102 +168,13 @@ impl Scheduler {
         }
         let on_it = self.launches.iter().filter(|(_, f)| f.device == at && f.abandoned.is_none());
         let lost: Vec<LaunchId> = on_it.map(|(&launch, _)| launch).collect();
-        self.give_up(&lost, actions);
+        self.give_up(&lost, false, actions);
         self.drop_crossings(at, actions);
         let space = self.devices[at.index()].spec.space;
         if space != HOST && !self.devices.iter().any(|d| d.alive && d.spec.space == space) {
             self.drop_space(space, actions);
         }
         self.settle(actions);
-    }
-
-    /// Gives up launches that take far longer than predicted, and runs their tasks elsewhere, into new memory.
-    pub(super) fn look_for_stalls(&mut self, actions: &mut Vec<Action>) {
-        let late = |f: &Flight| {
-            let allowed =
-                f.estimate_ns.saturating_add(f.ahead_ns).saturating_mul(self.stall_factor).saturating_add(self.stall_floor_ns);
-            f.abandoned.is_none() && self.now.saturating_sub(f.start_ns) > allowed
-        };
-        let stalled: Vec<LaunchId> = self.launches.iter().filter(|(_, f)| late(f)).map(|(&launch, _)| launch).collect();
-        if stalled.is_empty() {
-            return;
-        }
-        self.give_up(&stalled, actions);
-        for launch in stalled {
-            let flight = &self.launches[&launch];
-            let (id, at) = (flight.graph, flight.device);
-            let (waited_ns, predicted_ns) = (self.now - flight.start_ns, flight.estimate_ns);
-            let Item::Task(_, task) = flight.item else { continue };
-            let job = self.jobs.get_mut(&id).expect("a graph stays while something of it flies");
-            let can = |(i, d): (usize, &super::Device)| d.alive && d.room > 0 && job.estimate(task, DeviceId::at(i)).is_some();
-            if !job.failed && !self.devices.iter().enumerate().any(can) {
-                job.failed = true;
-                actions.push(Action::Stalled { graph: id, task, device: Some(at), waited_ns, predicted_ns });
-                self.withdraw(id);
-            }
-        }
-        self.settle(actions);
-    }
-
-    /// Counts launches as over, though they may still run: what they write is lost, what they read stays pinned until they
-    /// report. Takes back all commits that have not been launched, because they may count on what is lost.
-    fn give_up(&mut self, lost: &[LaunchId], actions: &mut Vec<Action>) {
-        for launch in lost {
-            let flight = self.launches.get_mut(launch).expect("listed by the caller");
-            flight.abandoned = Some(Vec::new());
-            let (id, at) = (flight.graph, flight.device);
-            let device = &mut self.devices[at.index()];
-            device.ended(self.now, flight.start_ns, flight.estimate_ns);
-            device.room -= 1;
-            self.landed(id);
-        }
-        for at in (0..self.devices.len()).map(DeviceId::at) {
-            self.unstage(at);
-        }
-        for launch in lost {
-            let flight = &self.launches[launch];
-            let at = flight.device;
-            let held = match flight.item {
-                Item::Task(id, task) => {
-                    let operands = flight.operands.clone();
-                    self.abandon_task((id, task), at, &operands, actions)
-                }
-                Item::Pack(id, value, to) => {
-                    self.lose(id, value, to, actions);
-                    self.held(id, &[(value, Form::Plain)], self.devices[at.index()].spec.space)
-                }
-            };
-            self.launches.get_mut(launch).expect("still there").abandoned = Some(held);
-        }
-    }
-
-    fn abandon_task(
-        &mut self,
-        (id, task): (GraphId, TaskId),
-        at: DeviceId,
-        operands: &Operands,
-        actions: &mut Vec<Action>,
-    ) -> Vec<Held> {
-        let graph = self.jobs[&id].graph.clone();
-        let space = self.devices[at.index()].spec.space;
-        for output in graph.outputs(task) {
-            if let Some(at) = self.own_output(id, output.value, space) {
-                self.lose(id, output.value, at, actions);
-            }
-        }
-        let job = self.jobs.get_mut(&id).expect("a graph stays while something of it flies");
-        job.state[task.index()] = State::Waiting;
-        let mut read: Vec<(ValueId, Form)> = self.wanted_inputs(id, task, at).take(graph.inputs(task).len()).collect();
-        let outputs = graph.outputs(task).iter().zip(&operands.outputs);
-        read.extend(outputs.filter(|(_, o)| o.1.is_some()).filter_map(|(o, _)| Some((o.updates?, Form::Plain))));
-        self.held(id, &read, space)
-    }
-
-    /// The replicas of these operands, as (value, replica, serial).
-    fn held(&self, id: GraphId, what: &[(ValueId, Form)], space: SpaceId) -> Vec<Held> {
-        let job = &self.jobs[&id];
-        let one = |&(value, form)| job.find(value, space, form).map(|at| (value, at, job.replica(at).serial));
-        what.iter().filter_map(one).collect()
     }
 
     /// The limit of a device's space has changed: a lower one is kept as soon as can be, and tasks that no longer fit there go
@@ -287,7 +195,7 @@ impl Scheduler {
     }
 
     /// Takes back the commits of a device that have not been launched.
-    fn unstage(&mut self, at: DeviceId) {
+    pub(super) fn unstage(&mut self, at: DeviceId) {
         let device = &mut self.devices[at.index()];
         let mut tasks = std::mem::take(&mut device.staged);
         let items = std::mem::take(&mut device.launchable);
@@ -342,13 +250,12 @@ impl Scheduler {
 
     /// After a loss: what was wanted is wanted no more, tasks whose inputs or devices are gone wait again, lost values that are
     /// needed are remade.
-    fn settle(&mut self, actions: &mut Vec<Action>) {
-        for id in self.jobs.keys().copied().collect::<Vec<_>>() {
-            let job = &self.jobs[&id];
-            if self.pending.contains(&id) || job.finished {
+    pub(super) fn settle(&mut self, actions: &mut Vec<Action>) {
+        for id in self.admission.active.iter().copied().collect::<Vec<_>>() {
+            if !self.runs(id) {
                 continue;
             }
-            if !job.failed {
+            if !self.jobs[&id].failed {
                 self.settle_values(id);
                 self.settle_tasks(id, actions);
             }
@@ -397,14 +304,33 @@ impl Scheduler {
         }
     }
 
-    /// An abandoned launch has reported after all: what it read may be dropped now.
-    pub(super) fn bury(&mut self, id: GraphId, held: &[Held]) {
-        for &(value, at, serial) in held {
-            let Some(job) = self.jobs.get_mut(&id) else { return };
-            if job.of(value).any(|r| r == at) && job.replica(at).serial == serial {
-                self.release(id, value, at);
-                self.drop_if_unused(id, value);
+    /// After a fault, values may have been made again that are needed later only, and the next tasks do not fit. Drops what was made ahead
+    /// of its graph's turn and lies in pooled host memory: it is made once more when it is needed. Whether there was any.
+    pub(super) fn sacrifice(&mut self, actions: &mut Vec<Action>) -> bool {
+        let mut any = false;
+        for id in self.admission.active.iter().copied().collect::<Vec<_>>() {
+            let job = &self.jobs[&id];
+            if job.failed || !job.disturbed {
+                continue;
+            }
+            let frontier = job.frontier;
+            for value in (0..job.graph.value_count()).map(ValueId::at) {
+                let job = &self.jobs[&id];
+                let ahead = |task: TaskId| task.index() > frontier && job.state[task.index()] == State::Done;
+                if !job.graph.producer(value).is_some_and(ahead) {
+                    continue;
+                }
+                let idle = |r: &Replica| r.space == HOST && r.pins == 0 && r.arrival == Arrival::Ready && r.place != Place::Home;
+                let gone: Vec<u32> = job.of(value).filter(|&at| idle(job.replica(at))).collect();
+                any |= !gone.is_empty();
+                gone.into_iter().for_each(|at| self.discard(id, value, at));
+                self.jobs.get_mut(&id).expect("just listed").count_home(value);
             }
         }
+        if any {
+            (0..self.devices.len()).map(DeviceId::at).for_each(|at| self.unstage(at));
+            self.settle(actions);
+        }
+        any
     }
 }

@@ -105,11 +105,7 @@ impl Scheduler {
         match job.remove(value, at) {
             Place::Buffer(buffer) => self.memory.forget(buffer, actions),
             Place::Opaque => self.memory.unreserve(HOST, class(job.graph.bytes(value))),
-            Place::Home => {
-                if let Some(window) = job.graph.window_id(value) {
-                    job.poisoned[window] = true;
-                }
-            }
+            Place::Home => job.poison(value, true),
         }
     }
 

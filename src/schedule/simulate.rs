@@ -151,7 +151,7 @@ pub fn simulate_repeats(graph: &Arc<TaskGraph>, sim: &Simulation, policy: Box<dy
     for id in (0..times).map(GraphId) {
         let (tasks, estimates, scratch_bytes) = (graph.clone(), sim.beliefs.clone(), sim.scratch_bytes);
         (world.start, world.finished) = (world.now, false);
-        scheduler.step(world.now, Event::Submit { graph: id, tasks, estimates, scratch_bytes }, &mut actions);
+        scheduler.step(world.now, Event::Submit { graph: id, tasks, estimates, scratch_bytes, nested: false }, &mut actions);
         outcomes.push(world.run(&mut scheduler, &mut actions)?);
         scheduler.step(world.now, Event::Retire { graph: id }, &mut actions);
     }
@@ -237,6 +237,15 @@ impl World<'_> {
                     available_bytes: limit_bytes,
                     space: "host".into(),
                     try_this: format!("a limit of {}", Bytes(peak_bytes)),
+                });
+            }
+            Action::NoMemory { task, bytes, used_bytes, .. } => {
+                return Err(Error::OutOfMemory {
+                    what: self.graph.task_name(task),
+                    requested_bytes: used_bytes.saturating_add(bytes),
+                    available_bytes: self.sim.memory_limit,
+                    space: "host".into(),
+                    try_this: String::new(),
                 });
             }
             Action::Stalled { task, waited_ns, predicted_ns, .. } => {

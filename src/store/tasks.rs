@@ -42,6 +42,11 @@ impl Kernel for ReadChunk {
         self.source.lane()
     }
 
+    /// A disk or a network may take any time.
+    fn is_steady(&self) -> bool {
+        false
+    }
+
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
         Work { flops: 0.0, bytes: moved(operands) }
     }
@@ -74,6 +79,11 @@ impl Kernel for WriteChunk {
 
     fn lane(&self) -> Lane {
         Lane::Io
+    }
+
+    /// A disk or a network may take any time.
+    fn is_steady(&self) -> bool {
+        false
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
@@ -110,6 +120,11 @@ impl Kernel for SumChunk {
 
     fn lane(&self) -> Lane {
         self.source.lane()
+    }
+
+    /// A disk or a network may take any time.
+    fn is_steady(&self) -> bool {
+        false
     }
 
     fn work(&self, params: &[u8], _operands: &[ChunkMeta<'_>]) -> Work {
@@ -193,6 +208,11 @@ impl Kernel for WeightedSumChunk {
 
     fn lane(&self) -> Lane {
         if self.x.lane() == Lane::Io { Lane::Io } else { self.w.lane() }
+    }
+
+    /// A disk or a network may take any time.
+    fn is_steady(&self) -> bool {
+        false
     }
 
     fn work(&self, params: &[u8], _operands: &[ChunkMeta<'_>]) -> Work {

@@ -81,6 +81,14 @@ struct TaskRow {
     params_end: u32,
 }
 
+/// A packed form: its number for the kernel, dtype and number of elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Pack {
+    form: u8,
+    dtype: DType,
+    len: usize,
+}
+
 const NONE: u32 = u32::MAX;
 
 /// One array operation over a chunk grid: a range of tasks. An operation that is added piece by piece, between others, is
@@ -98,10 +106,14 @@ pub struct Group {
 /// A graph of chunk tasks. See the module's text.
 pub struct TaskGraph {
     kernels: Vec<Arc<dyn Kernel>>,
+    names: Vec<&'static str>,
     groups: Vec<Group>,
     arrays: Vec<HostArray>,
     tasks: Vec<TaskRow>,
     operands: Vec<Operand>,
+    /// Of each operand, 0 for plain, else 1 + the number of a packed form; empty if all are plain.
+    forms: Vec<u16>,
+    packs: Vec<Pack>,
     values: Vec<ValueRow>,
     dims: Vec<usize>,
     params: Vec<u8>,
@@ -159,6 +171,11 @@ impl TaskGraph {
     pub fn kernel(&self, task: TaskId) -> &Arc<dyn Kernel> {
         &self.kernels[self.kernel_id(task).index()]
     }
+    /// The name of a task's kernel.
+    #[must_use]
+    pub fn kernel_name(&self, task: TaskId) -> &'static str {
+        self.names[self.kernel_id(task).index()]
+    }
     /// The group of a task.
     #[must_use]
     pub fn group(&self, task: TaskId) -> GroupId {
@@ -186,10 +203,24 @@ impl TaskGraph {
     pub fn reads(&self, task: TaskId) -> impl Iterator<Item = ValueId> + '_ {
         self.inputs(task).iter().map(|o| o.value).chain(self.outputs(task).iter().filter_map(|o| o.updates))
     }
-    /// The form in which a task takes its input number `index`.
+    /// The form in which a task takes its input number `index`, as its kernel said when the graph was built.
     #[must_use]
     pub fn input_form(&self, task: TaskId, index: usize) -> Form {
-        self.kernel(task).input_form(self.params(task), index)
+        self.pack(self.tasks[task.index()].inputs as usize + index).map_or(Form::Plain, |pack| Form::Packed(pack.form))
+    }
+    /// Dtype and number of elements of a value in the packed form in which a task takes it.
+    ///
+    /// # Panics
+    /// If the task does not take the value in that form.
+    #[must_use]
+    pub fn packed_len(&self, task: TaskId, value: ValueId, form: u8) -> (DType, usize) {
+        let row = &self.tasks[task.index()];
+        let packs = (row.inputs..row.outputs).map(|at| at as usize).filter(|&at| self.operands[at].value == value);
+        let found = packs.filter_map(|at| self.pack(at)).find(|pack| pack.form == form);
+        found.map(|pack| (pack.dtype, pack.len)).expect("a form that the task takes")
+    }
+    fn pack(&self, operand: usize) -> Option<&Pack> {
+        self.packs.get(usize::from(self.forms.get(operand)?.checked_sub(1)?))
     }
     /// Tasks that read what this one writes.
     #[must_use]
@@ -280,7 +311,7 @@ impl TaskGraph {
     #[must_use]
     pub fn task_name(&self, task: TaskId) -> String {
         let group = &self.groups[self.group(task).index()];
-        format!("{} #{} of {}", self.kernel(task).name(), group.first + task.0 - group.tasks.start, group.label)
+        format!("{} #{} of {}", self.kernel_name(task), group.first + task.0 - group.tasks.start, group.label)
     }
     /// Bytes of the tables, for planning-cost figures.
     #[must_use]

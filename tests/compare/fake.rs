@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use chunkwise::cost::Peaks;
-use chunkwise::device::{Cpu, Device, DeviceKind, DeviceSpec, IoLane, Launch, LinkSpec, Move};
+use chunkwise::device::{Cpu, Device, DeviceKind, DeviceSpec, IoLane, Launch, LinkSpec, Move, Origin};
 use chunkwise::id::SpaceId;
 use chunkwise::shape::DType;
 use chunkwise::{Error, Placement, Session};
@@ -46,8 +46,8 @@ impl Device for FakeGpu {
     fn on_worker(&self) -> bool {
         self.inner.on_worker()
     }
-    fn help(&self) -> bool {
-        self.inner.help()
+    fn help(&self, wanted: &dyn Fn(&Origin) -> bool) -> bool {
+        self.inner.help(wanted)
     }
 }
 

@@ -212,7 +212,7 @@ impl Case {
 fn start(device: &dyn Device, kernel: &Arc<dyn Kernel>, body: Body) -> Receiver<Report> {
     let (sender, receiver) = channel();
     let done = Box::new(move |report| drop(sender.send(report)));
-    device.launch(Launch { kernel: kernel.clone(), body, estimate_ns: 10_000, done });
+    device.launch(Launch { kernel: kernel.clone(), body, estimate_ns: 10_000, origin: None, done });
     receiver
 }
 
@@ -305,7 +305,7 @@ pub fn run_graph(
             rooms.insert(index, ((Some(index), updates.1), to.clone()));
             let body = Body::Run { params, inputs, outputs: vec![Output { to, copy_in: Some(old) }], scratch_bytes: 0 };
             let done = Box::new(move |report| drop(sender.send((index, report))));
-            lab.gpu.launch(Launch { kernel: case.kernel.clone(), body, estimate_ns: 10_000, done });
+            lab.gpu.launch(Launch { kernel: case.kernel.clone(), body, estimate_ns: 10_000, origin: None, done });
             false
         });
         let (index, report): (usize, Report) = reports.recv_timeout(PATIENCE).expect("every launch is reported");

@@ -322,7 +322,7 @@ pub fn uniform(graph: &TaskGraph, device: usize, ns: u64) -> Estimates {
 
 /// A cost by task.
 pub fn costs(graph: &TaskGraph, device: usize, ns: impl Fn(TaskId) -> u64) -> Estimates {
-    Estimates { device: DeviceId::at(device), task_ns: graph.tasks().map(ns).collect() }
+    Estimates { device: DeviceId::at(device), task_ns: graph.tasks().map(ns).collect(), measured: None }
 }
 
 /// No task can run there.

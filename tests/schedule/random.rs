@@ -63,7 +63,9 @@ fn estimates(graph: &TaskGraph, only: &[Option<bool>], devices: &[DeviceSpec], d
             (None, DeviceKind::Gpu) if dice.percent(15) => CANNOT,
             _ => 100 + dice.below(2000) as u64,
         };
-        Estimates { device: DeviceId::at(index), task_ns: (0..graph.len()).map(cost).collect() }
+        let task_ns = (0..graph.len()).map(cost).collect();
+        let measured = dice.percent(50).then(|| vec![true; graph.len()].into());
+        Estimates { device: DeviceId::at(index), task_ns, measured }
     };
     devices.iter().enumerate().map(column).collect()
 }
@@ -167,15 +169,18 @@ fn faults(dice: &mut Dice, devices: &[DeviceSpec], submissions: &[Submission], l
         faults.at.push((at, Event::DeviceJoined { device, spec }));
         for (index, s) in submissions.iter().enumerate() {
             let cpu = &s.estimates[0].task_ns;
-            let estimates = Estimates { device, task_ns: cpu.clone() };
+            let estimates = Estimates { device, task_ns: cpu.clone(), measured: None };
             faults.at.push((at.max(s.at) + 1, Event::Priced { graph: GraphId::at(index), estimates }));
         }
     }
     if dice.percent(25) {
         faults.at.push((time(dice), Event::MemoryLimit { space: HOST, bytes: limit / 2 }));
     }
-    if dice.percent(25) {
-        faults.at.push((time(dice), Event::Retire { graph: GraphId(0) }));
+    // Any graph, at any time: waiting for memory, running, over.
+    for (index, s) in submissions.iter().enumerate() {
+        if dice.percent(15) {
+            faults.at.push((s.at + time(dice), Event::Retire { graph: GraphId::at(index) }));
+        }
     }
     for _ in 0..dice.below(4) {
         faults.at.push((time(dice), Event::Tick));

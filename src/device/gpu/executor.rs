@@ -156,7 +156,7 @@ impl Gpu {
 
     /// What the service thread needs to run a kernel; an error if this GPU cannot run it, which pricing has excluded.
     fn running(&self, launch: Launch) -> Result<Box<Running>, (Done, Failure)> {
-        let Launch { kernel, body, estimate_ns, done } = launch;
+        let Launch { kernel, body, estimate_ns, done, .. } = launch;
         let cannot = |what: &str| {
             let task = format!("{} on {}", kernel.name(), self.spec.name);
             Failure::Unfit(Error::Task { task, message: what.to_owned() })

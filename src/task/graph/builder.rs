@@ -172,11 +172,14 @@ impl GraphBuilder {
         let mut this = self;
         this.cull();
         let mut graph = TaskGraph {
+            names: this.kernels.iter().map(|kernel| kernel.name()).collect(),
             kernels: this.kernels,
             groups: this.groups,
             arrays: this.arrays,
             tasks: this.tasks,
             operands: this.operands,
+            forms: Vec::new(),
+            packs: Vec::new(),
             values: this.values,
             dims: this.dims,
             params: this.params,

@@ -3,12 +3,17 @@
 //! Owns: use counts, result windows, edges. Must not know: anything but the tables. Invariant: every edge goes from a lower
 //! task number to a higher one.
 
-use super::{NONE, TaskGraph};
+use std::collections::BTreeMap;
+
+use super::{NONE, Pack, TaskGraph};
 use crate::id::TaskId;
+use crate::kernel::Form;
+use crate::shape::ChunkMeta;
 
 impl TaskGraph {
     /// Fills what follows from the operands: use counts, result windows, CSR edges.
     pub(super) fn connect(&mut self) {
+        self.ask_forms();
         self.number_windows();
         let edges = self.edges();
         let n = self.tasks.len();
@@ -29,6 +34,31 @@ impl TaskGraph {
             *slot += 1;
         }
         (self.successors, self.successor_starts, self.predecessor_counts) = (successors, starts, counts);
+    }
+
+    /// Asks each kernel in which form it takes its inputs, once.
+    fn ask_forms(&mut self) {
+        let mut forms = Vec::new();
+        let mut packs: Vec<Pack> = Vec::new();
+        let mut known = BTreeMap::new();
+        for task in self.tasks() {
+            let (kernel, row) = (self.kernel(task), &self.tasks[task.index()]);
+            for (index, at) in (row.inputs as usize..row.outputs as usize).enumerate() {
+                let Form::Packed(form) = kernel.input_form(self.params(task), index) else { continue };
+                let value = self.operands[at].value;
+                let operand = ChunkMeta { dtype: self.dtype(value), shape: self.shape(value), data: None };
+                let (dtype, len) = kernel.packed_len(form, operand);
+                let pack = Pack { form, dtype, len };
+                let number = *known.entry(pack).or_insert_with(|| {
+                    packs.push(pack);
+                    packs.len()
+                });
+                forms.resize(self.operands.len(), 0);
+                // Shapes of chunks are few: two or three an axis.
+                forms[at] = u16::try_from(number).expect("fewer than 65 536 packed forms in one graph");
+            }
+        }
+        (self.forms, self.packs) = (forms, packs);
     }
 
     fn number_windows(&mut self) {

@@ -1,0 +1,92 @@
+//! Launches that wait for a thread, and which launch a thread is working on.
+//!
+//! Owns: the queue that the CPU pool and the I/O lane share, the running of one launch. Must not know: graphs, why a launch is wanted.
+//! Invariant: a launch is taken out of its queue once; a thread that waits inside a kernel takes only launches of what it waits for, so its
+//! stack is as deep as the program's own nesting, however many launches wait.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+use super::{Launch, Report, execute};
+use crate::id::{GraphId, LaunchId};
+
+thread_local! {
+    static CURRENT: RefCell<Option<Origin>> = const { RefCell::new(None) };
+}
+
+/// Who ordered a launch, and for what: so that a wait inside its kernel can be told to whom it concerns.
+#[derive(Clone)]
+pub struct Origin {
+    /// The session.
+    pub session: Weak<dyn Any + Send + Sync>,
+    /// The graph that the launch belongs to.
+    pub graph: GraphId,
+    /// The launch.
+    pub launch: LaunchId,
+}
+
+/// The launch whose kernel this thread is running, if its device said so.
+pub(crate) fn current() -> Option<Origin> {
+    CURRENT.with_borrow(Clone::clone)
+}
+
+/// Launches in the order given.
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: Mutex<(VecDeque<Launch>, bool)>,
+    changed: Condvar,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, (VecDeque<Launch>, bool)> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn push(&self, launch: Launch) {
+        self.lock().0.push_back(launch);
+        self.changed.notify_one();
+    }
+
+    /// The first launch, if there is one.
+    pub(super) fn pop(&self) -> Option<Launch> {
+        self.lock().0.pop_front()
+    }
+
+    /// The first launch that is wanted.
+    pub(super) fn pop_wanted(&self, wanted: &dyn Fn(&Origin) -> bool) -> Option<Launch> {
+        let mut waiting = self.lock();
+        let at = waiting.0.iter().position(|launch| launch.origin.as_ref().is_some_and(wanted))?;
+        waiting.0.remove(at)
+    }
+
+    /// The first launch, waited for; `None` once the queue is closed and empty.
+    pub(super) fn wait(&self) -> Option<Launch> {
+        let mut waiting = self.lock();
+        loop {
+            match waiting.0.pop_front() {
+                None if !waiting.1 => waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+                launch => return launch,
+            }
+        }
+    }
+
+    /// Nothing more will come.
+    pub(super) fn close(&self) {
+        self.lock().1 = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Runs a launch on this thread and reports it.
+pub(super) fn serve(launch: Launch, worker: u32, scratch: &mut Vec<u64>) {
+    let Launch { kernel, body, done, origin, .. } = launch;
+    let start = Instant::now();
+    let outer = CURRENT.replace(origin);
+    let (outcome, opaque) = execute(&*kernel, body, scratch);
+    CURRENT.set(outer);
+    drop(kernel); // before the report: it may hold a file that the waiter wants to be closed
+    done(Report { elapsed_ns: start.elapsed().as_nanos() as u64, since_ns: 0, worker, opaque, outcome });
+}

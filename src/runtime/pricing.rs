@@ -1,0 +1,261 @@
+//! What the tasks of a plan take on each device.
+//!
+//! Owns: [`Priced`]: everything that kernels are asked before a run. Must not know: placement. Invariant: a kernel is asked once per task, while
+//! nothing is locked; what is learned from the run belongs to what was predicted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Plan;
+use super::driver::Inner;
+use super::members::Member;
+use crate::cost::{CostId, Estimate, Source, kernel_key};
+use crate::id::{DeviceId, KernelId, TaskId};
+use crate::kernel::{GpuFacts, Work};
+use crate::schedule::{CANNOT, Estimates};
+use crate::shape::{ChunkMeta, DType};
+use crate::task::TaskGraph;
+
+/// Time that each pass after the first adds where a program was never measured.
+const PASS_NS: u64 = 5_000;
+
+/// What the tasks of a plan need.
+pub struct Priced {
+    /// Flops and bytes per task.
+    pub work: Arc<[Work]>,
+    /// Predicted times, by device.
+    pub estimates: Vec<Estimates>,
+    /// Scratch of the neediest task.
+    pub scratch_bytes: u64,
+    /// Kernels with the dtypes of their tasks: what times are learned for.
+    kinds: BTreeMap<(KernelId, DType), Kind>,
+    /// GPUs that cannot run some tasks although the kernel has a GPU half for them, each with the first reason.
+    pub(super) unable: Vec<(DeviceId, Unable)>,
+}
+
+/// A kernel on operands of a dtype.
+struct Kind {
+    /// The name and version under which its times are kept.
+    key: Arc<str>,
+    /// Where its times on each device are kept; `None` for devices that do not serve its lane.
+    costs: Vec<Option<CostId>>,
+}
+
+/// The prices of one device.
+pub(super) struct Column {
+    estimates: Estimates,
+    costs: BTreeMap<(KernelId, DType), Option<CostId>>,
+    unable: Option<Unable>,
+}
+
+/// Why a GPU cannot run a task.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Unable {
+    /// The kernel has no GPU half for these operands: the CPU's work, nothing to tell.
+    NoHalf,
+    /// It has no `f64`.
+    NoF64(&'static str),
+    /// It turned out that it cannot run the kernel: the shader does not compile there.
+    Unfit(&'static str),
+    /// A chunk is larger than its shaders can see.
+    TooLarge { kernel: &'static str, bytes: u64, most: u64 },
+}
+
+impl Priced {
+    /// Asks every task's kernel what the task needs, and prices it on every device. O(tasks x devices).
+    pub(super) fn new(plan: &Plan, devices: &[Member], inner: &Inner) -> Self {
+        let graph = &plan.graph;
+        let mut scratch_bytes = 0;
+        let mut work = Vec::with_capacity(graph.len());
+        let mut kinds = BTreeMap::new();
+        for task in graph.tasks() {
+            let kernel = graph.kernel(task);
+            let (w, s) = plan.with_operands(task, |o| {
+                let asked = calm(|| (kernel.work(graph.params(task), o), kernel.scratch_bytes(graph.params(task), o)));
+                asked.unwrap_or_default()
+            });
+            scratch_bytes = scratch_bytes.max(s);
+            work.push(w);
+            let kind = (graph.kernel_id(task), task_dtype(graph, task));
+            kinds.entry(kind).or_insert_with(|| Kind { key: kernel_key(&**kernel).into(), costs: Vec::new() });
+        }
+        let mut this = Self { work: work.into(), estimates: Vec::new(), scratch_bytes, kinds, unable: Vec::new() };
+        for (id, member) in devices.iter().enumerate() {
+            let column = this.column(graph, DeviceId::at(id), member).price(inner);
+            this.add(column);
+        }
+        this
+    }
+
+    /// What is to be priced on one more device.
+    pub(super) fn column(&self, graph: &Arc<TaskGraph>, id: DeviceId, member: &Member) -> Unpriced {
+        let kinds = self.kinds.iter().map(|(&kind, k)| (kind, k.key.clone())).collect();
+        Unpriced { graph: graph.clone(), work: self.work.clone(), kinds, id, member: member.clone() }
+    }
+
+    /// Takes in the prices of the next device.
+    pub(super) fn add(&mut self, column: Column) -> Estimates {
+        let id = column.estimates.device;
+        for (kind, cost) in column.costs {
+            let costs = &mut self.kinds.get_mut(&kind).expect("priced for this plan").costs;
+            costs.resize(id.index(), None);
+            costs.push(cost);
+        }
+        self.unable.extend(column.unable.map(|unable| (id, unable)));
+        self.estimates.push(column.estimates.clone());
+        column.estimates
+    }
+
+    /// The devices that could not run some of the work, and why, for people.
+    pub(super) fn idle(&self, members: &[Member]) -> Vec<(String, String)> {
+        let words = |(id, unable): &(DeviceId, Unable)| Some((members.get(id.index())?.spec.name.clone(), unable.to_string()));
+        self.unable.iter().filter_map(words).collect()
+    }
+
+    /// The handle under which a task's time on a device is learned.
+    #[must_use]
+    pub fn cost_id(&self, graph: &TaskGraph, task: TaskId, device: DeviceId) -> Option<CostId> {
+        *self.kinds.get(&(graph.kernel_id(task), task_dtype(graph, task)))?.costs.get(device.index())?
+    }
+
+    /// The name and version of a task's kernel, as [`kernel_key`] writes it, and the dtype that its speed depends on.
+    pub(super) fn kind_of(&self, graph: &TaskGraph, task: TaskId) -> (Arc<str>, DType) {
+        let dtype = task_dtype(graph, task);
+        (self.kinds[&(graph.kernel_id(task), dtype)].key.clone(), dtype)
+    }
+
+    /// The tasks of a graph with this kernel and dtype.
+    pub(super) fn tasks_of(&self, graph: &TaskGraph, key: &str, dtype: DType) -> Arc<[TaskId]> {
+        let same = |&t: &TaskId| task_dtype(graph, t) == dtype && &*self.kinds[&(graph.kernel_id(t), dtype)].key == key;
+        graph.tasks().filter(same).collect()
+    }
+}
+
+/// A plan's tasks before they are priced on a device.
+pub(super) struct Unpriced {
+    graph: Arc<TaskGraph>,
+    work: Arc<[Work]>,
+    kinds: BTreeMap<(KernelId, DType), Arc<str>>,
+    id: DeviceId,
+    member: Member,
+}
+
+/// What is known of a kind before its tasks are priced.
+struct Known {
+    key: Arc<str>,
+    served: bool,
+    unfit: bool,
+    /// Whether a measured time says how long such a task may take.
+    steady: bool,
+}
+
+impl Unpriced {
+    /// Prices every task: kernels are asked first, the cost model is locked only for arithmetic.
+    pub(super) fn price(self, inner: &Inner) -> Column {
+        let (graph, spec) = (&self.graph, &self.member.spec);
+        let known: BTreeMap<(KernelId, DType), Known> = self.kinds.iter().map(|(&kind, key)| (kind, self.ask(kind, key))).collect();
+        let programs: Option<Vec<Result<usize, Unable>>> =
+            spec.gpu.map(|facts| graph.tasks().map(|task| passes(graph, task, &facts)).collect());
+        let mut task_ns = Vec::with_capacity(graph.len());
+        let mut measured = Vec::with_capacity(graph.len());
+        let mut unable = None;
+        let mut note = |why: Unable| {
+            if why != Unable::NoHalf {
+                unable.get_or_insert(why);
+            }
+        };
+        let costs = inner.with_costs(|costs| {
+            let resolved = known.iter().map(|(&kind, k)| {
+                let id = k.served.then(|| costs.resolve(self.member.priced, &k.key, kind.1));
+                (kind, id)
+            });
+            let resolved: BTreeMap<(KernelId, DType), Option<CostId>> = resolved.collect();
+            let mut last: Option<((KernelId, DType), &Known, Option<CostId>)> = None;
+            for task in graph.tasks() {
+                let kind = (graph.kernel_id(task), task_dtype(graph, task));
+                if last.as_ref().is_none_or(|(k, ..)| *k != kind) {
+                    last = Some((kind, &known[&kind], resolved[&kind]));
+                }
+                let Some((_, known, cost)) = last else { continue };
+                let work = self.work[task.index()];
+                let estimate = cost.map(|cost| costs.estimate(cost, work));
+                let trusted = known.steady && work != Work::default();
+                let is_measured = |e: &Estimate| trusted && matches!(e.source, Source::Measured { .. });
+                measured.push(estimate.as_ref().is_some_and(is_measured));
+                task_ns.push(match (estimate, programs.as_ref().map(|p| &p[task.index()])) {
+                    (None, _) => CANNOT,
+                    (Some(estimate), None) => estimate.ns,
+                    (Some(_), Some(_)) if known.unfit => {
+                        note(Unable::Unfit(graph.kernel_name(task)));
+                        CANNOT
+                    }
+                    (Some(estimate), Some(Ok(passes))) => on_gpu(estimate, *passes),
+                    (Some(_), Some(Err(why))) => {
+                        note(why.clone());
+                        CANNOT
+                    }
+                });
+            }
+            resolved
+        });
+        let measured = measured.contains(&true).then(|| measured.into());
+        Column { estimates: Estimates { device: self.id, task_ns: task_ns.into(), measured }, costs, unable }
+    }
+
+    fn ask(&self, kind: (KernelId, DType), key: &Arc<str>) -> Known {
+        let kernel = &self.graph.kernels()[kind.0.index()];
+        let (lane, steady) = calm(|| (kernel.lane(), kernel.is_steady())).unwrap_or((crate::kernel::Lane::Compute, false));
+        let served = self.member.spec.serves(lane);
+        Known { key: key.clone(), served, unfit: self.member.is_unfit(key, kind.1), steady }
+    }
+}
+
+impl std::fmt::Display for Unable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoHalf => f.write_str("no GPU half"),
+            Self::NoF64(kernel) => write!(f, "it has no f64, which {kernel} needs here (try --dtype f32)"),
+            Self::Unfit(kernel) => write!(f, "it cannot run {kernel}, as a warning has said"),
+            Self::TooLarge { kernel, bytes, most } => {
+                let (bytes, most) = (crate::Bytes(*bytes), crate::Bytes(*most));
+                write!(f, "a chunk of {kernel} has {bytes}, its shaders see at most {most} (try a smaller --chunk)")
+            }
+        }
+    }
+}
+
+/// What a kernel answers, unless it panics: it may be the user's, and then its body has the last word.
+fn calm<R>(answer: impl FnOnce() -> R) -> Option<R> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(answer)).ok()
+}
+
+/// Number of passes of a task's GPU half, if the GPU can run it.
+fn passes(graph: &TaskGraph, task: TaskId, facts: &GpuFacts) -> Result<usize, Unable> {
+    let values = graph.inputs(task).iter().chain(graph.outputs(task)).map(|o| o.value);
+    let metas: Vec<ChunkMeta<'_>> =
+        values.map(|v| ChunkMeta { dtype: graph.dtype(v), shape: graph.shape(v), data: None }).collect();
+    let (kernel, params) = (graph.kernel(task), graph.params(task));
+    if let Some(program) = calm(|| kernel.program(params, &metas, facts)).flatten() {
+        return Ok(program.passes.len());
+    }
+    // Would another GPU run it?
+    let Some(program) = calm(|| kernel.program(params, &metas, &GpuFacts::ANY)).flatten() else { return Err(Unable::NoHalf) };
+    let bytes = |m: &ChunkMeta<'_>| (m.shape.iter().product::<usize>() * m.dtype.bytes()) as u64;
+    let largest = metas.iter().map(bytes).max().unwrap_or(0).max(program.scratch_bytes);
+    Err(match graph.kernel_name(task) {
+        kernel if program.real == DType::F64 && !facts.f64 => Unable::NoF64(kernel),
+        kernel if largest > facts.binding_bytes => Unable::TooLarge { kernel, bytes: largest, most: facts.binding_bytes },
+        _ => Unable::NoHalf,
+    })
+}
+
+fn on_gpu(estimate: Estimate, passes: usize) -> u64 {
+    let more = if estimate.source == Source::Prior { PASS_NS * passes.saturating_sub(1) as u64 } else { 0 };
+    estimate.ns.saturating_add(more)
+}
+
+/// The dtype that a task's speed depends on: that of its first input, else of its first output.
+fn task_dtype(graph: &TaskGraph, task: TaskId) -> DType {
+    let operand = graph.inputs(task).first().or_else(|| graph.outputs(task).first());
+    operand.map_or(DType::U8, |o| graph.dtype(o.value))
+}

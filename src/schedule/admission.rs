@@ -1,0 +1,283 @@
+//! Which graphs run, and what host memory is promised to them: from submission to the last byte given back.
+//!
+//! Owns: [`Admission`], the start, end and burial of graphs. Must not know: where tasks run. Invariant: what the graphs that run were promised,
+//! plus what their tasks take out of order, stays within the host's limit; so each of them can always go on with its next task.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::event::{Action, Estimates};
+use super::job::{Job, State};
+use super::{Device, Scheduler, peak};
+use crate::device::HOST;
+use crate::id::{GraphId, TaskId};
+use crate::task::TaskGraph;
+
+/// Graphs that wait and are looked at, when memory has come free.
+const LOOK: usize = 32;
+/// Times that a waiting graph may be passed over by later ones that fit beside those that run.
+const PASSES: u32 = 16;
+
+/// Host memory that a graph holds besides pooled chunks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Base {
+    /// Results: held until the graph is retired.
+    pub(super) results: u64,
+    /// Scratch of every worker, and callers' arrays without a number: held while it runs.
+    pub(super) working: u64,
+    /// Callers' arrays, (number, bytes): held while it runs, and counted once, whoever else runs on them.
+    pub(super) callers: Box<[(u64, u64)]>,
+}
+
+impl Base {
+    /// What a graph of these arrays holds.
+    pub(super) fn new(graph: &TaskGraph, scratch_bytes: u64, workers: u32) -> Self {
+        let mut base = Self { working: scratch_bytes.saturating_mul(u64::from(workers)), ..Self::default() };
+        let mut callers = BTreeMap::new();
+        for array in graph.arrays() {
+            match (array.result, array.source) {
+                (true, _) => base.results = base.results.saturating_add(array.bytes()),
+                (false, 0) => base.working = base.working.saturating_add(array.bytes()),
+                (false, source) => {
+                    let bytes: &mut u64 = callers.entry(source).or_default();
+                    *bytes = (*bytes).max(array.bytes());
+                }
+            }
+        }
+        base.callers = callers.into_iter().collect();
+        base
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.callers.iter().fold(self.results.saturating_add(self.working), |sum, c| sum.saturating_add(c.1))
+    }
+}
+
+/// See the module's text.
+#[derive(Default)]
+pub(super) struct Admission {
+    /// Graphs that wait until others give memory back, because both do not fit: first those that tasks wait for, then the rest, each in
+    /// order of submission. Graphs that were retired meanwhile are skipped.
+    pending: VecDeque<GraphId>,
+    /// Graphs that run.
+    pub(super) active: BTreeSet<GraphId>,
+    /// Bytes promised to the graphs that are not buried: what they hold, and the peak of those that run.
+    pub(super) promised: u64,
+    /// The part of it that results hold which nobody has taken yet.
+    held: u64,
+    /// Bytes taken out of sequential order: the sum of the graphs' `extra`.
+    pub(super) extra: u64,
+    /// What is kept from tasks out of order, so that the first graph that waits can start.
+    pub(super) claim: u64,
+    /// Callers' arrays that graphs use: (bytes, how many graphs).
+    callers: BTreeMap<u64, (u64, u32)>,
+    /// What was free when the waiting graphs were last looked at; `None` if one has come since.
+    looked: Option<u64>,
+}
+
+impl Admission {
+    pub(super) fn is_idle(&self) -> bool {
+        self.promised == 0 && self.held == 0 && self.extra == 0 && self.callers.is_empty() && self.active.is_empty()
+    }
+
+    /// What a graph would add to what is promised.
+    fn wanted(&self, job: &Job) -> u64 {
+        let new = job.base.callers.iter().filter(|(source, _)| !self.callers.contains_key(source));
+        new.fold(job.base.results.saturating_add(job.base.working).saturating_add(job.peak), |sum, c| sum.saturating_add(c.1))
+    }
+}
+
+impl Scheduler {
+    /// The proven peak of host memory for a graph: arrays and scratch, and pooled chunks in sequential order.
+    #[must_use]
+    pub fn peak_bytes(graph: &TaskGraph, scratch_bytes: u64, workers: u32) -> u64 {
+        Base::new(graph, scratch_bytes, workers).bytes().saturating_add(peak::sequential_peak(graph).0)
+    }
+
+    /// The task at which a graph's pooled chunks take most memory.
+    #[must_use]
+    pub fn peak_task(graph: &TaskGraph) -> Option<TaskId> {
+        peak::sequential_peak(graph).1
+    }
+
+    /// Whether a graph waits for memory that only those give back which wait themselves: nothing runs but tasks that wait for graphs.
+    #[must_use]
+    pub fn is_stuck(&self, graph: GraphId) -> bool {
+        let waits = |f: &super::Flight| f.abandoned.is_none() && f.clock.waits_for_graph();
+        self.jobs.get(&graph).is_some_and(|job| !job.started && !job.finished)
+            && self.flying <= self.launches.values().filter(|f| waits(f)).count()
+    }
+
+    fn host_workers(&self) -> u32 {
+        self.devices.iter().filter(|d| d.alive && d.spec.space == HOST).map(|d| d.spec.workers).sum()
+    }
+
+    /// Takes a graph in; `nested` if a task waits for it.
+    pub(super) fn submit(
+        &mut self,
+        (id, nested): (GraphId, bool),
+        tasks: Arc<TaskGraph>,
+        estimates: &[Estimates],
+        scratch: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        let base = Base::new(&tasks, scratch, self.host_workers());
+        let job = Job::new(tasks, estimates, base, nested);
+        let (base, limit) = (job.base.bytes(), self.memory.limit(HOST));
+        let peak = base.saturating_add(job.peak);
+        if peak > limit {
+            let task = job.peak_task.filter(|_| base <= limit);
+            actions.push(Action::Refused { graph: id, task, peak_bytes: peak, limit_bytes: limit });
+            return;
+        }
+        self.jobs.insert(id, job);
+        if self.has_links {
+            self.prepare(id);
+        }
+        let nests = |g: &&GraphId| self.jobs.get(g).is_none_or(|job| job.nested);
+        let at = if nested { self.admission.pending.iter().take_while(nests).count() } else { self.admission.pending.len() };
+        self.admission.pending.insert(at, id);
+        self.admission.looked = None;
+    }
+
+    /// Starts graphs that fit beside those that run, in order; one that does not fit is passed over a bounded number of times, by
+    /// graphs that tasks wait for any number.
+    pub(super) fn admit_pending(&mut self, actions: &mut Vec<Action>) {
+        if self.admission.pending.is_empty() {
+            return;
+        }
+        let free = |s: &Self| s.memory.limit(HOST).saturating_sub(s.admission.promised).saturating_sub(s.admission.extra);
+        if self.admission.looked.is_some_and(|looked| free(self) <= looked) {
+            return;
+        }
+        let (mut at, mut patient) = (0, true);
+        self.admission.claim = 0;
+        while let Some(&id) = self.admission.pending.get(at).filter(|_| at < LOOK) {
+            let Some(job) = self.jobs.get(&id) else {
+                self.admission.pending.remove(at);
+                continue;
+            };
+            let (wanted, promised) = (self.admission.wanted(job), self.admission.promised);
+            let fits = wanted <= free(self) || promised == 0;
+            if fits && (patient || job.nested) {
+                self.admission.pending.remove(at);
+                self.begin(id, actions);
+                let earlier: Vec<GraphId> = self.admission.pending.iter().take(at).copied().collect();
+                earlier.into_iter().filter_map(|g| self.jobs.get_mut(&g).map(|job| job.passed += 1)).for_each(drop);
+                continue;
+            }
+            if self.admission.claim == 0 && promised.saturating_add(wanted) <= self.memory.limit(HOST) {
+                self.admission.claim = wanted;
+            }
+            // What results hold that nobody takes is nothing that those who come later could wait for.
+            let waits_for_runs = self.admission.held.saturating_add(wanted) <= self.memory.limit(HOST);
+            patient &= job.passed < PASSES || !waits_for_runs;
+            at += 1;
+        }
+        self.admission.looked = Some(free(self));
+    }
+
+    /// A graph runs from now on.
+    fn begin(&mut self, id: GraphId, actions: &mut Vec<Action>) {
+        let job = self.jobs.get_mut(&id).expect("just looked at");
+        job.started = true;
+        let mut bytes = job.base.results + job.base.working;
+        for &(source, size) in &job.base.callers {
+            let entry = self.admission.callers.entry(source).or_insert((size, 0));
+            bytes += if entry.1 == 0 { size } else { 0 };
+            entry.1 += 1;
+        }
+        self.admission.promised += bytes + job.peak;
+        self.admission.active.insert(id);
+        self.memory.reserve(HOST, bytes, actions);
+        let job = &self.jobs[&id];
+        let ready: Vec<TaskId> = job.graph.tasks().filter(|t| job.waiting[t.index()] == 0).collect();
+        for task in ready {
+            self.on_ready(id, task, actions);
+        }
+        self.finish_if_over(id, actions);
+    }
+
+    pub(super) fn finish_if_over(&mut self, id: GraphId, actions: &mut Vec<Action>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let complete = job.started && job.remaining == 0 && job.homeless == 0;
+        let (quiet, failed, retired, started) = (job.flying == 0, job.failed, job.retired, job.started);
+        if !job.finished && quiet && (complete || failed) {
+            job.finished = true;
+            actions.push(Action::Finished { graph: id });
+            if started {
+                let kept = self.sweep(id, !failed, actions);
+                self.give_back(id, kept);
+            }
+        }
+        if retired && quiet {
+            self.bury_job(id, actions);
+        }
+    }
+
+    /// A graph that is over needs no more than its results, and `kept` bytes of results that are not in them.
+    fn give_back(&mut self, id: GraphId, kept: u64) {
+        let job = self.jobs.get_mut(&id).expect("only asked for graphs that are there");
+        let mut bytes = std::mem::take(&mut job.base.working);
+        for (source, size) in std::mem::take(&mut job.base.callers) {
+            let Some(entry) = self.admission.callers.get_mut(&source) else { continue };
+            entry.1 -= 1;
+            if entry.1 == 0 {
+                self.admission.callers.remove(&source);
+                bytes += size;
+            }
+        }
+        self.memory.unreserve(HOST, bytes);
+        let peak = std::mem::replace(&mut job.peak, kept);
+        self.admission.promised = self.admission.promised - bytes - peak + kept;
+        self.admission.held = match self.admission.active.remove(&id) {
+            true => self.admission.held + job.base.results + kept,
+            false => self.admission.held - peak + kept,
+        };
+        self.admission.extra -= std::mem::take(&mut job.extra);
+        job.charged.fill(0);
+    }
+
+    /// Forgets a graph: its buffers are free, its arrays the caller's.
+    pub(super) fn retire(&mut self, id: GraphId, actions: &mut Vec<Action>) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            (job.failed, job.retired) = (true, true);
+            self.withdraw(id);
+            self.finish_if_over(id, actions);
+        }
+        if self.jobs.is_empty() {
+            self.memory.release_cached(HOST, actions);
+        }
+    }
+
+    fn bury_job(&mut self, id: GraphId, actions: &mut Vec<Action>) {
+        if self.jobs[&id].started {
+            self.sweep(id, false, actions);
+            self.give_back(id, 0);
+            let results = self.jobs[&id].base.results;
+            self.admission.promised -= results;
+            self.admission.held -= results;
+            self.memory.unreserve(HOST, results);
+        }
+        let chunks = self.jobs.remove(&id).into_iter().flat_map(|mut job| job.take_chunks());
+        chunks.for_each(|chunk| self.sources.leave(id, chunk));
+        self.devices.iter_mut().for_each(|device: &mut Device| device.ready.forget(id));
+        self.scrap_set_aside(id, actions);
+        // A device that is gone reports no more.
+        let devices = &self.devices;
+        self.strays.retain(|_, (graph, _)| *graph != id);
+        self.launches.retain(|_, f| f.graph != id || devices[f.device.index()].alive);
+        // One that waited may have had a claim.
+        self.admission.looked = None;
+    }
+
+    /// Whether a graph has begun and is not over.
+    pub(super) fn runs(&self, id: GraphId) -> bool {
+        self.jobs.get(&id).is_some_and(|job| job.started && !job.finished)
+    }
+}
+
+/// Tasks that wait in a queue.
+pub(super) fn queued(job: &Job) -> Vec<TaskId> {
+    job.graph.tasks().filter(|t| job.state[t.index()] == State::Ready).collect()
+}

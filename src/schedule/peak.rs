@@ -1,0 +1,78 @@
+//! The proven peak of host memory for a graph.
+//!
+//! Owns: [`sequential_peak`]. Must not know: devices, what runs beside. Invariant: it is the sum of what commits take (`Scheduler::need`) and
+//! ends give back, when tasks run one after the other in order.
+
+use super::memory::class;
+use crate::id::{TaskId, ValueId};
+use crate::kernel::Form;
+use crate::task::{Home, TaskGraph};
+
+/// Bytes that a replica of a value in this form, as the task's kernel packs it, takes in a pool.
+pub(super) fn replica_bytes(graph: &TaskGraph, value: ValueId, form: Form, task: TaskId) -> u64 {
+    let bytes = match form {
+        Form::Plain => graph.bytes(value),
+        Form::Packed(number) => {
+            let (dtype, len) = graph.packed_len(task, value, number);
+            (len * dtype.bytes()) as u64
+        }
+    };
+    class(bytes)
+}
+
+/// Peak of pooled host bytes when the tasks run one after the other in order, and the task at which it is reached: what a
+/// task's commit takes (see `Scheduler::need`), minus what its end gives back. O(operands).
+pub(super) fn sequential_peak(graph: &TaskGraph) -> (u64, Option<TaskId>) {
+    let mut uses: Vec<u32> = (0..graph.value_count()).map(|i| graph.use_count(ValueId::at(i))).collect();
+    let mut held = vec![0u64; graph.value_count()];
+    let mut packed = std::collections::BTreeSet::new();
+    let (mut live, mut peak, mut at) = (0u64, 0, None);
+    for task in graph.tasks() {
+        let mut donated = 0;
+        for (index, input) in graph.inputs(task).iter().enumerate() {
+            if let form @ Form::Packed(number) = graph.input_form(task, index)
+                && packed.insert((input.value, number))
+            {
+                let bytes = replica_bytes(graph, input.value, form, task);
+                held[input.value.index()] += bytes;
+                live += bytes;
+            }
+        }
+        for output in graph.outputs(task) {
+            let old = output.updates;
+            let last = old.is_some_and(|old| uses[old.index()] == 1);
+            if let Some(window) = graph.window_id(output.value) {
+                // A task that reads what it also overwrites needs a second place.
+                if old.is_none_or(|old| last || graph.window_id(old) != Some(window)) {
+                    continue;
+                }
+            }
+            let bytes = class(graph.bytes(output.value));
+            live += bytes;
+            if graph.is_final(output.value) {
+                continue; // a result that is not in its window stays to the end
+            }
+            held[output.value.index()] += bytes;
+            let in_buffer = |old: ValueId| graph.home(old) == Home::Pool && !graph.is_opaque(output.value);
+            if last && old.is_some_and(in_buffer) {
+                donated += bytes;
+            }
+        }
+        if live - donated > peak {
+            (peak, at) = (live - donated, Some(task));
+        }
+        for value in graph.reads(task) {
+            let left = &mut uses[value.index()];
+            *left -= 1;
+            if *left == 0 {
+                live -= std::mem::take(&mut held[value.index()]);
+            }
+        }
+        for output in graph.outputs(task) {
+            if uses[output.value.index()] == 0 {
+                live -= std::mem::take(&mut held[output.value.index()]);
+            }
+        }
+    }
+    (peak, at)
+}

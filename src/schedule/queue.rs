@@ -1,0 +1,116 @@
+//! The ready tasks of one device: fair between graphs, by priority within each.
+//!
+//! Owns: whose turn it is. Must not know: devices, memory, why a task is ready. Invariant: of two graphs that always have ready tasks here,
+//! neither gets more than one task ahead of the other in predicted time, however many tasks either has; a graph that comes later starts
+//! level with the one served last, and what it did not use is not saved up for it.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::id::{GraphId, TaskId};
+
+/// Order within a graph: highest bottom level first, then submission order.
+type Key = (Reverse<u64>, TaskId);
+
+#[derive(Default)]
+struct Lot {
+    /// Predicted time that the graph has been given here, and what it was level with when it came.
+    turn: u64,
+    tasks: BTreeSet<Key>,
+}
+
+/// See the module's text.
+#[derive(Default)]
+pub(super) struct Queue {
+    lots: BTreeMap<GraphId, Lot>,
+    /// Graphs with ready tasks, by turn.
+    order: BTreeSet<(u64, GraphId)>,
+    /// The turn of the graph that was served last.
+    now: u64,
+    len: usize,
+}
+
+impl Queue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(super) fn insert(&mut self, graph: GraphId, priority: u64, task: TaskId) {
+        let lot = self.lots.entry(graph).or_default();
+        if lot.tasks.is_empty() {
+            lot.turn = lot.turn.max(self.now);
+            self.order.insert((lot.turn, graph));
+        }
+        self.len += usize::from(lot.tasks.insert((Reverse(priority), task)));
+    }
+
+    /// Takes a task out; whether it was there.
+    pub(super) fn remove(&mut self, graph: GraphId, priority: u64, task: TaskId) -> bool {
+        let Some(lot) = self.lots.get_mut(&graph) else { return false };
+        let there = lot.tasks.remove(&(Reverse(priority), task));
+        if there && lot.tasks.is_empty() {
+            self.order.remove(&(lot.turn, graph));
+        }
+        self.len -= usize::from(there);
+        there
+    }
+
+    /// The graph gets this much of the device's time.
+    pub(super) fn charge(&mut self, graph: GraphId, ns: u64) {
+        let Some(lot) = self.lots.get_mut(&graph) else { return };
+        let waits = self.order.remove(&(lot.turn, graph));
+        self.now = self.now.max(lot.turn);
+        lot.turn = lot.turn.saturating_add(ns.max(1));
+        if waits {
+            self.order.insert((lot.turn, graph));
+        }
+    }
+
+    /// The graph is over; it has no task here any more.
+    pub(super) fn forget(&mut self, graph: GraphId) {
+        debug_assert!(self.lots.get(&graph).is_none_or(|lot| lot.tasks.is_empty()));
+        self.lots.remove(&graph);
+    }
+
+    /// Graphs with ready tasks, the one whose turn it is first.
+    pub(super) fn graphs(&self) -> impl Iterator<Item = GraphId> + '_ {
+        self.order.iter().map(|&(_, graph)| graph)
+    }
+
+    /// A graph's ready tasks, the most urgent first.
+    pub(super) fn of(&self, graph: GraphId) -> impl DoubleEndedIterator<Item = TaskId> + '_ {
+        self.lots.get(&graph).into_iter().flat_map(|lot| lot.tasks.iter().map(|&(_, task)| task))
+    }
+
+    /// All ready tasks.
+    pub(super) fn all(&self) -> impl Iterator<Item = (GraphId, TaskId)> + '_ {
+        self.graphs().flat_map(|graph| self.of(graph).map(move |task| (graph, task)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_graph_beside_a_large_one_gets_its_half() {
+        let (large, small) = (GraphId(1), GraphId(2));
+        let mut queue = Queue::default();
+        (0..1000).for_each(|t| queue.insert(large, 1_000_000, TaskId(t)));
+        let mut served = Vec::new();
+        let mut serve = |queue: &mut Queue| {
+            let graph = queue.graphs().next().expect("tasks");
+            let task = queue.of(graph).next().expect("a task");
+            assert!(queue.remove(graph, if graph == large { 1_000_000 } else { 1 }, task));
+            queue.charge(graph, 10);
+            served.push(graph);
+        };
+        (0..100).for_each(|_| serve(&mut queue));
+        (0..10).for_each(|t| queue.insert(small, 1, TaskId(t)));
+        (0..20).for_each(|_| serve(&mut queue));
+        assert_eq!(served[100..].iter().filter(|&&g| g == small).count(), 10);
+        assert_eq!(queue.all().count(), 890);
+        queue.forget(small);
+        assert!(!queue.remove(small, 1, TaskId(0)) && !queue.is_empty());
+    }
+}
