@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::calls::{self, Origin, Queue};
@@ -17,14 +18,47 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Scratch that threads may keep while nothing runs, in all.
+const KEPT_BYTES: u64 = 16 << 20;
+
 /// CPU threads that execute tasks.
 pub struct Cpu {
     spec: DeviceSpec,
     pool: Arc<rayon::ThreadPool>,
-    /// The pool is told of each launch once, and takes them from here, as does a thread that waits.
-    queue: Arc<Queue>,
+    shared: Arc<Shared>,
     /// For a pool in a memory space of its own: the thread that moves bytes at the link's speed.
     link: Option<crossing::Sender>,
+}
+
+/// What the pool's threads have in common.
+#[derive(Default)]
+struct Shared {
+    /// The pool is told of each launch once, and takes them from here, as does a thread that waits.
+    queue: Queue,
+    /// Scratch that the threads keep, so that the next task finds it.
+    scratch_bytes: AtomicU64,
+}
+
+impl Shared {
+    /// Runs a launch on this thread of the pool.
+    fn serve(&self, launch: Launch) {
+        let worker = rayon::current_thread_index().unwrap_or(0) as u32;
+        // Taken, not borrowed: a task that computes another array comes back here on the same thread.
+        let mut scratch = SCRATCH.take();
+        self.scratch_bytes.fetch_sub(bytes(&scratch), Ordering::Relaxed);
+        calls::serve(launch, worker, &mut scratch);
+        self.keep(scratch);
+    }
+
+    fn keep(&self, scratch: Vec<u64>) {
+        self.scratch_bytes.fetch_add(bytes(&scratch), Ordering::Relaxed);
+        let nested = SCRATCH.replace(scratch);
+        self.scratch_bytes.fetch_sub(bytes(&nested), Ordering::Relaxed);
+    }
+}
+
+fn bytes(scratch: &Vec<u64>) -> u64 {
+    (scratch.capacity() * size_of::<u64>()) as u64
 }
 
 impl Cpu {
@@ -68,7 +102,7 @@ impl Cpu {
         let link = link.map(crossing::start).transpose();
         let link =
             link.map_err(|e| Error::argument("threads", threads, format!("the system refused one for the link: {e}")))?;
-        Ok(Self { spec, pool: Arc::new(pool), queue: Arc::default(), link })
+        Ok(Self { spec, pool: Arc::new(pool), shared: Arc::default(), link })
     }
 
     /// The pool, for calibration.
@@ -84,11 +118,11 @@ impl Device for Cpu {
     }
 
     fn launch(&self, launch: Launch) {
-        self.queue.push(launch);
-        let queue = self.queue.clone();
+        self.shared.queue.push(launch);
+        let shared = self.shared.clone();
         self.pool.spawn(move || {
-            if let Some(launch) = queue.pop() {
-                serve(launch);
+            if let Some(launch) = shared.queue.pop() {
+                shared.serve(launch);
             }
         });
     }
@@ -105,17 +139,15 @@ impl Device for Cpu {
     }
 
     fn help(&self, wanted: &dyn Fn(&Origin) -> bool) -> bool {
-        self.queue.pop_wanted(wanted).map(serve).is_some()
+        self.shared.queue.pop_wanted(wanted).map(|launch| self.shared.serve(launch)).is_some()
     }
-}
 
-/// Runs a launch on this thread of a pool.
-fn serve(launch: Launch) {
-    let worker = rayon::current_thread_index().unwrap_or(0) as u32;
-    // Taken, not borrowed: a task that computes another array comes back here on the same thread.
-    let mut scratch = SCRATCH.take();
-    calls::serve(launch, worker, &mut scratch);
-    SCRATCH.set(scratch);
+    fn rest(&self) {
+        if self.shared.scratch_bytes.load(Ordering::Relaxed) > KEPT_BYTES {
+            let shared = self.shared.clone();
+            self.pool.spawn_broadcast(move |_| shared.keep(Vec::new()));
+        }
+    }
 }
 
 /// A link between two parts of host memory that takes the time of a slower one.

@@ -111,6 +111,10 @@ impl Device for Faulty {
         self.inner.counters()
     }
 
+    fn rest(&self) {
+        self.inner.rest();
+    }
+
     fn on_worker(&self) -> bool {
         self.inner.on_worker()
     }

@@ -21,8 +21,8 @@ pub mod system;
 use std::sync::Arc;
 
 pub use buffer::{ALIGN, HostBuffer, TakenResult, Window};
-pub(crate) use calls::current;
 pub use calls::Origin;
+pub(crate) use calls::current;
 pub use cpu::Cpu;
 pub use faulty::{Faulty, Injection};
 pub use io::IoLane;
@@ -271,6 +271,9 @@ pub trait Device: Send + Sync + 'static {
     fn counters(&self) -> Counters {
         Counters::default()
     }
+
+    /// Called when nothing of the session is under way: gives back what it keeps for the next launch, if that is much.
+    fn rest(&self) {}
 
     /// Whether this thread is one of its workers: then a wait for other tasks must not block it.
     fn on_worker(&self) -> bool {

@@ -24,10 +24,11 @@ pub fn available_memory() -> u64 {
     os::available_memory().unwrap_or(UNKNOWN_MEMORY_BYTES)
 }
 
-/// The memory limit of a session that was given none: 70 % of [`available_memory`], in bytes.
+/// The memory limit of a session that was given none, in bytes: 70 % of [`available_memory`], and what the process has already, because the
+/// caller's arrays among that count in the limit when they are used.
 #[must_use]
 pub fn default_memory_limit() -> u64 {
-    available_memory() / 10 * 7
+    available_memory() / 10 * 7 + os::resident_bytes().unwrap_or(0)
 }
 
 /// The largest resident size that this process has had, in bytes; 0 where the system does not say.
@@ -174,6 +175,12 @@ mod os {
         system.into_iter().chain(cgroup_headroom(Path::new("/"), &groups, &mounts)).min()
     }
 
+    /// Memory that is the process's own: without files and what it shares.
+    pub(super) fn resident_bytes() -> Option<u64> {
+        let status = fs::read_to_string("/proc/self/status").ok()?;
+        field(&status, "RssAnon", ':').map(|kib| kib * 1024)
+    }
+
     pub(super) fn cpu_model() -> Option<String> {
         let info = fs::read_to_string("/proc/cpuinfo").ok()?;
         // x86 says "model name"; ARM boards say "Hardware" or "Model", ARM servers nothing but numbers.
@@ -195,6 +202,11 @@ mod os {
         let (pages, page) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
         let physical = u64::try_from(pages).ok()?.checked_mul(u64::try_from(page).ok()?)?;
         (physical > 0).then_some(physical / 2)
+    }
+
+    /// What is available is a share of all memory there, used or not.
+    pub(super) fn resident_bytes() -> Option<u64> {
+        None
     }
 
     #[cfg(target_os = "macos")]
@@ -291,6 +303,10 @@ mod os {
         (done != 0).then_some(counters.peak_working_set as u64)
     }
 
+    pub(super) fn resident_bytes() -> Option<u64> {
+        None
+    }
+
     pub(super) fn cpu_model() -> Option<String> {
         std::env::var("PROCESSOR_IDENTIFIER").ok()
     }
@@ -317,6 +333,10 @@ mod os {
     pub(super) fn peak_rss_bytes() -> Option<u64> {
         None
     }
+    pub(super) fn resident_bytes() -> Option<u64> {
+        None
+    }
+
     pub(super) fn cpu_model() -> Option<String> {
         None
     }

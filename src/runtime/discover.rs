@@ -123,10 +123,10 @@ impl Inner {
     }
 }
 
-/// Host memory for chunks on their way: a small part of what the session may use.
+/// Host memory for chunks on their way: a small part of what the session may use, which chunks on the host may not.
 #[cfg(feature = "gpu")]
 fn staging_bytes(memory_limit: u64) -> u64 {
-    (memory_limit / 32).clamp(8 << 20, 512 << 20)
+    (memory_limit / 32).clamp(8 << 20, 512 << 20).min(memory_limit / 4)
 }
 
 #[cfg(feature = "gpu")]

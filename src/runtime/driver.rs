@@ -4,9 +4,9 @@
 //! Whoever finishes a task (a worker, an I/O thread, a link) takes the lock, tells the scheduler, and passes on the actions
 //! that come back; so the lock is held for microseconds, and never while a kernel, a destructor or a device runs.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -120,6 +120,14 @@ impl Inner {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// If nothing is under way, devices give back what they keep for the next launch.
+    pub(super) fn rest_if_idle(&self) {
+        let idle = self.lock().runs.is_empty();
+        if idle {
+            self.members.all().iter().for_each(|member| member.device.rest());
+        }
     }
 
     /// How long a waiting thread sleeps between two looks for stalled tasks.
@@ -311,7 +319,11 @@ impl Inner {
         }
     }
 
-    fn prepare_task(self: &Arc<Self>, state: &mut State, what: (LaunchId, GraphId, TaskId, DeviceId)) -> Result<Launch, Unready> {
+    fn prepare_task(
+        self: &Arc<Self>,
+        state: &mut State,
+        what: (LaunchId, GraphId, TaskId, DeviceId),
+    ) -> Result<Launch, Unready> {
         let (launch, graph, task, device) = what;
         let run = state.runs.get(&graph).ok_or(Unready::Gone)?;
         let operands = state.scheduler.operands(launch).ok_or(Unready::Gone)?;

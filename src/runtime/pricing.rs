@@ -153,7 +153,8 @@ impl Unpriced {
     /// Prices every task: kernels are asked first, the cost model is locked only for arithmetic.
     pub(super) fn price(self, inner: &Inner) -> Column {
         let (graph, spec) = (&self.graph, &self.member.spec);
-        let known: BTreeMap<(KernelId, DType), Known> = self.kinds.iter().map(|(&kind, key)| (kind, self.ask(kind, key))).collect();
+        let known: BTreeMap<(KernelId, DType), Known> =
+            self.kinds.iter().map(|(&kind, key)| (kind, self.ask(kind, key))).collect();
         let programs: Option<Vec<Result<usize, Unable>>> =
             spec.gpu.map(|facts| graph.tasks().map(|task| passes(graph, task, &facts)).collect());
         let mut task_ns = Vec::with_capacity(graph.len());

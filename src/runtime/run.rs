@@ -53,13 +53,7 @@ impl Run {
     }
 
     /// The bytes of an input of a task, in the form that the task takes on the device.
-    pub(super) fn input(
-        &self,
-        buffers: &Slots,
-        spec: &DeviceSpec,
-        (task, index): (TaskId, usize),
-        place: Place,
-    ) -> Data {
+    pub(super) fn input(&self, buffers: &Slots, spec: &DeviceSpec, (task, index): (TaskId, usize), place: Place) -> Data {
         let value = self.graph.inputs(task)[index].value;
         match (spec.form(self.graph.input_form(task, index)), place) {
             (Form::Packed(form), Place::Buffer(buffer)) => self.packed(buffers, task, (value, form), buffer),

@@ -87,7 +87,13 @@ pub(super) fn unready(
 
 impl Inner {
     /// A move has failed: its run ends, if that happens too often.
-    fn move_failed(&self, state: &mut State, (graph, device): (GraphId, DeviceId), failure: Failure, events: &mut VecDeque<Event>) {
+    fn move_failed(
+        &self,
+        state: &mut State,
+        (graph, device): (GraphId, DeviceId),
+        failure: Failure,
+        events: &mut VecDeque<Event>,
+    ) {
         let blamed = self.blame(state, device, &failure, events);
         let Some(run) = state.runs.get_mut(&graph) else { return };
         run.failed_moves += u32::from(blamed == Blame::Struck);

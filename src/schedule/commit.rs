@@ -47,6 +47,9 @@ impl Scheduler {
             if !self.output_has_place(id, output, space) {
                 add(space, class(graph.bytes(output.value)));
             }
+            if space != HOST && self.wants_a_way_home(id, output.value) {
+                add(HOST, class(graph.bytes(output.value)));
+            }
         }
         (host, there)
     }
@@ -57,6 +60,13 @@ impl Scheduler {
         let form = move |index: usize| spec.form(graph.input_form(task, index));
         let inputs = graph.inputs(task).iter().enumerate().map(move |(i, o)| (o.value, form(i)));
         inputs.chain(graph.outputs(task).iter().filter_map(|o| o.updates).map(|old| (old, Form::Plain)))
+    }
+
+    /// Whether a result that is made in a device's space has no window to come home to, because a launch that was given up may still
+    /// write it: then it needs pooled host memory.
+    fn wants_a_way_home(&self, id: GraphId, value: ValueId) -> bool {
+        let job = &self.jobs[&id];
+        job.graph.is_final(value) && !job.is_in(value, HOST) && job.is_poisoned(value)
     }
 
     /// Before a commit: whether an output will need no new bytes, because it goes to its window or takes over an old value's place.
@@ -118,6 +128,11 @@ impl Scheduler {
                 Place::Buffer(self.memory.take(space, graph.bytes(output.value), actions))
             };
             self.add_output(id, output.value, (space, place, spare), (at, task));
+        }
+        for output in graph.outputs(task).iter().filter(|_| space != HOST) {
+            if self.wants_a_way_home(id, output.value) {
+                self.want(id, output.value, HOST, Form::Plain, (at, task), actions);
+            }
         }
         debug_assert!(self.memory.used(HOST) - before <= host_bytes, "{task} takes more than was admitted");
         let estimate = self.jobs[&id].estimate(task, at).unwrap_or(0);
@@ -320,15 +335,18 @@ impl Scheduler {
         actions.push(Action::Run { launch, graph: id, task, device: at });
     }
 
-    /// Whether a committed task still fits its device's space: since the commit, a fault may have given new readers to an old
+    /// Whether a committed task still fits the space that it works in: since the commit, a fault may have given new readers to an old
     /// value whose bytes the task was to take over.
     pub(super) fn still_fits(&mut self, id: GraphId, task: TaskId, at: DeviceId, actions: &mut Vec<Action>) -> bool {
         let (space, job) = (self.devices[at.index()].spec.space, &self.jobs[&id]);
         let placed = |value: ValueId| job.find_spare(value, space).or(job.find(value, space, Form::Plain)).is_some();
         let graph = &job.graph;
         let outputs = graph.outputs(task).iter().filter(|o| !placed(o.value) && self.donation(id, o, space).is_none());
-        let bytes = outputs.map(|o| class(graph.bytes(o.value))).sum();
-        space == HOST || bytes == 0 || self.make_room(space, bytes, Some((id, task)), actions)
+        match outputs.map(|o| class(graph.bytes(o.value))).sum() {
+            0 => true,
+            bytes if space == HOST => self.fits_host(bytes),
+            bytes => self.make_room(space, bytes, Some((id, task)), actions),
+        }
     }
 
     /// The place of an output, and from where its old value is copied in, if it is not there already.
@@ -380,8 +398,7 @@ impl Scheduler {
         device.started(self.now, estimate_ns, (graph, lent));
         self.took_off(graph);
         let (start_ns, device) = (self.now, at);
-        let flight =
-            Flight { graph, device, item, start_ns, ahead_ns, estimate_ns, operands, lent, clock, abandoned: None };
+        let flight = Flight { graph, device, item, start_ns, ahead_ns, estimate_ns, operands, lent, clock, abandoned: None };
         self.launches.insert(launch, flight);
         launch
     }

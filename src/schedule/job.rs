@@ -92,6 +92,8 @@ pub(super) struct Job {
     poisoned: Vec<bool>,
     /// The first task in sequential order that is not done.
     pub(super) frontier: usize,
+    /// Up to this task (counted from 1), tasks go one after the other, in order: memory did not suffice for more.
+    pub(super) strictly: usize,
     /// Bytes charged by tasks beyond the frontier, in all and each.
     pub(super) extra: u64,
     pub(super) charged: Vec<u64>,
@@ -144,6 +146,7 @@ impl Job {
             occupant: vec![0; graph.window_count()],
             poisoned: vec![false; graph.window_count()],
             frontier: 0,
+            strictly: 0,
             extra: 0,
             charged: vec![0; n],
             peak: 0,
@@ -200,6 +203,11 @@ impl Job {
         if let Some(window) = self.graph.window_id(value) {
             self.poisoned[window] = may;
         }
+    }
+
+    /// Whether a launch that was given up may still write the value's window.
+    pub(super) fn is_poisoned(&self, value: ValueId) -> bool {
+        self.graph.window_id(value).is_some_and(|w| self.poisoned[w])
     }
 
     /// From now on the device does not run these tasks.
@@ -444,7 +452,7 @@ impl Job {
         let same_window = || self.graph.window_id(old).is_some() && self.graph.window_id(old) == self.graph.window_id(new);
         self.uses[old.index()] == 1
             && replica.pins == own_pins + u32::from(replica.arrival == Arrival::Coming)
-            && self.of(new).next().is_none()
+            && self.of(new).all(|at| self.replica(at).arrival == Arrival::Wanted) // but for a way home
             && match replica.place {
                 Place::Buffer(_) => replica.space != HOST || !self.has_free_window(new),
                 Place::Home => same_window(),

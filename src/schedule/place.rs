@@ -291,8 +291,9 @@ impl Scheduler {
 
     /// Whether a task may take its memory now.
     fn admits(&mut self, id: GraphId, task: TaskId, at: DeviceId, actions: &mut Vec<Action>) -> bool {
-        let space = self.devices[at.index()].spec.space;
-        if space != HOST && self.old_comes_home(id, task) {
+        let (space, job) = (self.devices[at.index()].spec.space, &self.jobs[&id]);
+        let too_early = job.frontier < job.strictly && job.frontier != task.index();
+        if too_early || space != HOST && self.old_comes_home(id, task) {
             return false;
         }
         let (host, there) = self.need(id, task, at);
@@ -321,7 +322,7 @@ impl Scheduler {
     }
 
     /// Whether this much host memory is within the limit, or, if that was lowered, within what was promised before.
-    fn fits_host(&self, bytes: u64) -> bool {
+    pub(super) fn fits_host(&self, bytes: u64) -> bool {
         self.memory.used(HOST).saturating_add(bytes) <= self.memory.limit(HOST).max(self.admission.promised)
     }
 
@@ -365,7 +366,7 @@ impl Scheduler {
     /// Starts a launchable item on a device with room.
     fn launch(&mut self, at: DeviceId, item: Item, actions: &mut Vec<Action>) {
         match item {
-            Item::Task(id, task) if self.has_links && self.jobs[&id].disturbed && !self.still_fits(id, task, at, actions) => {
+            Item::Task(id, task) if self.jobs[&id].disturbed && !self.still_fits(id, task, at, actions) => {
                 self.recommit(id, task, at, actions);
             }
             Item::Task(id, task) => self.launch_task(at, id, task, actions),

@@ -112,6 +112,11 @@ impl Scheduler {
             if let Some(at) = self.own_output(id, output.value, space) {
                 self.discard(id, output.value, at);
             }
+            let job = &self.jobs[&id];
+            let way_home = job.find(output.value, HOST, Form::Plain).filter(|&at| job.replica(at).arrival == Arrival::Wanted);
+            if let Some(at) = way_home.filter(|_| space != HOST && !job.exists(output.value)) {
+                self.discard(id, output.value, at);
+            }
         }
     }
 
@@ -305,22 +310,25 @@ impl Scheduler {
     }
 
     /// After a fault, values may have been made again that are needed later only, and the next tasks do not fit. Drops what was made ahead
-    /// of its graph's turn and lies in pooled host memory: it is made once more when it is needed. Whether there was any.
+    /// of its graph's turn and lies in pooled host memory: it is made once more when it is needed. Until the graph has passed this point, its
+    /// tasks go in order. Whether there was any.
     pub(super) fn sacrifice(&mut self, actions: &mut Vec<Action>) -> bool {
         let mut any = false;
         for id in self.admission.active.iter().copied().collect::<Vec<_>>() {
-            let job = &self.jobs[&id];
-            if job.failed || !job.disturbed {
+            let job = self.jobs.get_mut(&id).expect("an active graph is there");
+            let frontier = job.frontier;
+            if job.failed || !job.disturbed || job.strictly > frontier {
                 continue;
             }
-            let frontier = job.frontier;
+            job.strictly = frontier + 1;
             for value in (0..job.graph.value_count()).map(ValueId::at) {
                 let job = &self.jobs[&id];
                 let ahead = |task: TaskId| task.index() > frontier && job.state[task.index()] == State::Done;
                 if !job.graph.producer(value).is_some_and(ahead) {
                     continue;
                 }
-                let idle = |r: &Replica| r.space == HOST && r.pins == 0 && r.arrival == Arrival::Ready && r.place != Place::Home;
+                let idle =
+                    |r: &Replica| r.space == HOST && r.pins == 0 && r.arrival == Arrival::Ready && r.place != Place::Home;
                 let gone: Vec<u32> = job.of(value).filter(|&at| idle(job.replica(at))).collect();
                 any |= !gone.is_empty();
                 gone.into_iter().for_each(|at| self.discard(id, value, at));

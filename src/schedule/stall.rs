@@ -343,7 +343,8 @@ impl Scheduler {
     pub(super) fn scrap_set_aside(&mut self, id: GraphId, actions: &mut Vec<Action>) {
         for flight in self.launches.values_mut().filter(|f| f.graph == id) {
             let outputs = flight.abandoned.as_mut().map(|a| std::mem::take(&mut a.outputs)).unwrap_or_default();
-            let buffers = outputs.into_iter().filter_map(|(_, place)| if let Place::Buffer(b) = place { Some(b) } else { None });
+            let buffers =
+                outputs.into_iter().filter_map(|(_, place)| if let Place::Buffer(b) = place { Some(b) } else { None });
             buffers.for_each(|buffer| self.memory.scrap(buffer, actions));
         }
     }

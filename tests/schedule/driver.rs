@@ -194,7 +194,8 @@ impl World {
             let graph = GraphId::at(self.graphs.len());
             self.graphs.insert(graph, s.graph.clone());
             self.measured.extend(s.estimates.iter().filter(|e| e.measured.is_some()).map(|e| (graph, e.device)));
-            let submit = Event::Submit { graph, tasks: s.graph, estimates: s.estimates, scratch_bytes: s.scratch, nested: false };
+            let submit =
+                Event::Submit { graph, tasks: s.graph, estimates: s.estimates, scratch_bytes: s.scratch, nested: false };
             self.due(s.at, Due::Event(submit));
         }
         for (at, event) in std::mem::take(&mut self.faults.at) {
@@ -327,8 +328,10 @@ impl World {
             }
             Action::Release { buffer } => {
                 let serial = self.buffers.remove(&buffer).expect("a buffer to release").serial;
+                // A launch that was given up holds its memory itself.
+                let live = self.launches.iter().filter(|(launch, _)| self.scheduler.operands(**launch).is_some()).map(|l| l.1);
                 let used = |f: &Flying| f.reads.iter().chain(&f.writes).any(|&k| k == Key::Buffer(serial)) && !f.wedged;
-                assert!(!self.launches.values().chain(self.moves.values()).any(used), "{buffer} is in use");
+                assert!(!live.chain(self.moves.values()).any(used), "{buffer} is in use");
             }
             Action::Run { launch, graph, task, device } => self.run_task(now, launch, graph, task, device),
             Action::Pack { launch, graph, value, task, form, from, to, device } => {
@@ -375,7 +378,8 @@ impl World {
     fn end(&mut self, graph: GraphId, how: &'static str) {
         assert!(self.ended.insert(graph, how).is_none(), "{graph} ended twice");
         let of = |f: &&Flying| f.graph == graph && !f.wedged;
-        assert_eq!(self.launches.values().chain(self.moves.values()).filter(of).count(), 0, "{graph} ended while it flies");
+        let live = self.launches.iter().filter(|(launch, _)| self.scheduler.operands(**launch).is_some()).map(|l| l.1);
+        assert_eq!(live.chain(self.moves.values()).filter(of).count(), 0, "{graph} ended while it flies");
         if how != "finished" || self.retired.contains(&graph) {
             return;
         }
@@ -430,7 +434,14 @@ impl World {
         if !flying.wedged {
             self.due(now + time, Due::Launch(launch));
         } else if self.faults.late {
-            self.due(now + 1_000_000_000_000 + 7 * time, Due::Launch(launch));
+            // Before or after it is given up, and before or after its task has run again.
+            // Each second counts a millisecond: a measured launch is late after two, another after thirteen.
+            let seconds = [2, 13, 1 + self.dice.below(40) as u64][self.dice.below(3)];
+            for second in 1..=seconds {
+                self.due(now + second * 1_000_000_000, Due::Event(Event::Tick));
+            }
+            let again = if self.dice.percent(50) { self.dice.below(600) as u64 } else { 7 * time };
+            self.due(now + seconds * 1_000_000_000 + again, Due::Launch(launch));
         }
         self.launches.insert(launch, flying);
     }
@@ -443,7 +454,11 @@ impl World {
             for key in flying.writes.into_iter().filter(|key| !matches!(key, Key::Opaque(..))) {
                 self.contents.insert(key, Content::Junk);
             }
-            return if self.scheduler.wants(launch) { Event::LaunchLost { launch } } else { Event::Done { launch, elapsed_ns: 1 } };
+            return if self.scheduler.wants(launch) {
+                Event::LaunchLost { launch }
+            } else {
+                Event::Done { launch, elapsed_ns: 1 }
+            };
         }
         self.adopted += u32::from(given_up);
         let roll = self.dice.below(1000) as u32;

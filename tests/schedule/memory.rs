@@ -194,7 +194,11 @@ fn after_the_upload(ns: u64) -> Vec<Action> {
         scheduler.step(0, Event::DeviceJoined { device: DeviceId::at(device), spec }, &mut actions);
     }
     let estimates = both(&graph, ns, ns);
-    scheduler.step(0, Event::Submit { graph: GraphId(0), tasks: graph, estimates, scratch_bytes: 0, nested: false }, &mut actions);
+    scheduler.step(
+        0,
+        Event::Submit { graph: GraphId(0), tasks: graph, estimates, scratch_bytes: 0, nested: false },
+        &mut actions,
+    );
     let copy = actions.iter().find_map(|a| if let Action::Move { copy, .. } = a { Some(*copy) } else { None });
     actions.clear();
     scheduler.step(1, Event::Moved { copy: copy.unwrap(), arrived: true }, &mut actions);

@@ -44,6 +44,7 @@ pub struct Gpu {
     spec: DeviceSpec,
     facts: GpuFacts,
     memory_bytes: u64,
+    staging_bytes: u64,
     opened: Arc<Opened>,
     counts: Arc<Counts>,
     service: Sender<Message>,
@@ -124,7 +125,7 @@ impl Gpu {
         thread("down").spawn(move || serve_downloads(arrivals, &downs, pool_down.as_deref()))?;
         thread("up").spawn(move || serve_uploads(&label, wanted, &ups, pool.as_deref(), &to_service))?;
         let ended = Mutex::new(ended);
-        Ok(Self { spec, facts, memory_bytes, opened, counts, service, uploads: Some(uploads), ended })
+        Ok(Self { spec, facts, memory_bytes, staging_bytes, opened, counts, service, uploads: Some(uploads), ended })
     }
 
     /// Breaks something on purpose when so many more launches have come in: for tests of what must hold then.
@@ -270,6 +271,10 @@ impl Device for Gpu {
 
     fn memory_bytes(&self) -> Option<u64> {
         Some(self.memory_bytes)
+    }
+
+    fn staging_bytes(&self) -> u64 {
+        self.staging_bytes
     }
 
     fn counters(&self) -> Counters {

@@ -1,0 +1,392 @@
+//! Nothing hangs and nothing starves: slow kernels, nested computing at scale, memory that waits, kernels that call the session.
+//!
+//! Owns: what a user sees of the stall rule, of waiting inside tasks and of admission. Must not know: how the scheduler does it. Invariant:
+//! everything runs with a time limit, and what is asserted are results and counts, not speeds.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use chunkwise::device::HostBuffer;
+use chunkwise::id::DeviceId;
+use chunkwise::kernel::{Fault, Form, GpuFacts, Kernel, Program, Scratch, Work};
+use chunkwise::ndarray::Array1;
+use chunkwise::prelude::*;
+use chunkwise::runtime::{Handle, Plan};
+use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
+use chunkwise::task::GraphBuilder;
+
+fn within<R: Send + 'static>(seconds: u64, what: impl FnOnce() -> R + Send + 'static) -> R {
+    let (sender, receiver) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let result = what();
+        let _ = sender.send(());
+        result
+    });
+    let timeout = receiver.recv_timeout(Duration::from_secs(seconds)) == Err(mpsc::RecvTimeoutError::Timeout);
+    assert!(!timeout, "still running after {seconds} s");
+    thread.join().expect("the test's own thread")
+}
+
+fn session(threads: usize) -> Session {
+    Session::builder().threads(threads).placement(Placement::Cpu).cache_dir("").build().expect("session")
+}
+
+/// A session that thinks a task late after 50 ms, or 600 ms if its time was never measured.
+fn impatient(threads: usize) -> Session {
+    let builder = Session::builder().threads(threads).placement(Placement::Cpu).cache_dir("");
+    builder.stall_after(2, Duration::from_millis(50)).build().expect("session")
+}
+
+/// A kernel that runs a closure, given the number of its task, and writes its value.
+struct Calls<F> {
+    work: Work,
+    what: F,
+}
+
+impl<F: Fn(u32) -> Result<f64> + Send + Sync + 'static> Kernel for Calls<F> {
+    fn name(&self) -> &'static str {
+        "calls"
+    }
+    fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
+        self.work
+    }
+    fn run_cpu(
+        &self,
+        params: &[u8],
+        _: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        _: &mut Scratch<'_>,
+    ) -> std::result::Result<(), Fault> {
+        let number = u32::from_ne_bytes(params.try_into().expect("a number"));
+        outputs[0].set(0, 0, (self.what)(number)?);
+        Ok(())
+    }
+}
+
+/// What says nothing about a task's time, and what says a little.
+const SILENT: Work = Work { flops: 0.0, bytes: 0.0 };
+const SOME: Work = Work { flops: 1e5, bytes: 0.0 };
+
+/// One task per closure call; the result's elements are what they return, with some padding behind.
+fn plan(count: usize, padding: usize, work: Work, what: impl Fn(u32) -> Result<f64> + Send + Sync + 'static) -> Plan {
+    let mut graph = GraphBuilder::new();
+    let result = graph.array(DType::F64, count + padding, true);
+    let kernel = graph.kernel(Arc::new(Calls { work, what }));
+    graph.group("calls");
+    for i in 0..count {
+        let out = graph.window(result, i, &Layout::contiguous(DType::F64, &[]));
+        graph.write(kernel, &(i as u32).to_ne_bytes(), &[], out).expect("graph");
+    }
+    Plan::new(graph.build(), vec![None])
+}
+
+fn start(session: &Session, plan: Plan) -> Handle {
+    session.submit(plan, Instant::now()).expect("submits")
+}
+
+fn values(handle: Handle) -> Result<Vec<f64>> {
+    let (results, report) = handle.wait()?;
+    let len = report.graph.arrays()[0].len;
+    let taken = results.into_iter().flatten().next().and_then(HostBuffer::take_result::<f64>).expect("one result");
+    Ok(taken.vec[taken.start..][..len].to_vec())
+}
+
+/// Sleeps as long as it is told, run by run.
+fn sleeper(ms: Arc<AtomicUsize>, runs: Arc<AtomicUsize>) -> impl Fn(u32) -> Result<f64> + Send + Sync + 'static {
+    move |_| {
+        runs.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(ms.load(Ordering::Relaxed) as u64));
+        Ok(7.0)
+    }
+}
+
+/// A first run, and work that says nothing, are no ground to call a task late: it runs once, whatever it takes.
+#[test]
+fn a_slow_kernel_whose_time_is_unknown_runs_once() {
+    for (threads, work) in [(1, SILENT), (2, SILENT), (1, SOME), (2, SOME)] {
+        within(30, move || {
+            let session = impatient(threads);
+            let (ms, runs) = (Arc::new(AtomicUsize::new(400)), Arc::new(AtomicUsize::new(0)));
+            let found = values(start(&session, plan(1, 0, work, sleeper(ms, runs.clone()))));
+            assert_eq!(found.expect("slow is not wrong"), [7.0]);
+            assert_eq!(runs.load(Ordering::Relaxed), 1, "{threads} threads");
+            assert_eq!(values(start(&session, plan(1, 0, SOME, |_| Ok(1.0)))).expect("the session works"), [1.0]);
+        });
+    }
+}
+
+/// Beyond even that, somebody idle may try too; whoever ends first counts, and the graph never fails for it.
+#[test]
+fn a_task_that_takes_for_ever_once_is_tried_again_by_whoever_is_idle() {
+    within(30, || {
+        let session = impatient(2);
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counts = runs.clone();
+        let what = move |_| {
+            if counts.fetch_add(1, Ordering::Relaxed) == 0 {
+                std::thread::sleep(Duration::from_secs(3));
+            }
+            Ok(5.0)
+        };
+        let began = Instant::now();
+        assert_eq!(values(start(&session, plan(1, 0, SILENT, what))).expect("the second try"), [5.0]);
+        assert!(began.elapsed() < Duration::from_millis(2900), "nobody waits for the first try");
+        assert_eq!(runs.load(Ordering::Relaxed), 2);
+    });
+}
+
+/// What takes ten times as long as was measured is right all the same, with nobody else to try and with somebody.
+#[test]
+fn a_task_slower_than_measured_ends() {
+    for threads in [1, 2] {
+        within(30, move || {
+            let session = impatient(threads);
+            let (ms, runs) = (Arc::new(AtomicUsize::new(5)), Arc::new(AtomicUsize::new(0)));
+            for _ in 0..6 {
+                values(start(&session, plan(1, 0, SOME, sleeper(ms.clone(), runs.clone())))).expect("measured");
+            }
+            ms.store(150, Ordering::Relaxed);
+            assert_eq!(values(start(&session, plan(1, 0, SOME, sleeper(ms, runs.clone())))).expect("slow"), [7.0]);
+            let most = if threads == 1 { 7 } else { 9 };
+            let ran = runs.load(Ordering::Relaxed);
+            assert!((7..=most).contains(&ran), "{threads} threads: {ran} runs");
+        });
+    }
+}
+
+/// A task that waits for a run of its own is not late, however long that takes, in this session or in another.
+#[test]
+fn a_task_that_waits_for_a_nested_run_is_not_late() {
+    for elsewhere in [false, true] {
+        within(30, move || {
+            let outer = impatient(1);
+            let inner = if elsewhere { session(1) } else { outer.clone() };
+            let (ms, runs) = (Arc::new(AtomicUsize::new(1)), Arc::new(AtomicUsize::new(0)));
+            let nested = {
+                let (ms, runs) = (ms.clone(), runs.clone());
+                move |_| {
+                    runs.fetch_add(1, Ordering::Relaxed);
+                    let plan = plan(1, 0, SILENT, sleeper(ms.clone(), Arc::new(AtomicUsize::new(0))));
+                    Ok(values(inner.submit(plan, Instant::now())?)?[0])
+                }
+            };
+            let nested = Arc::new(nested);
+            for _ in 0..6 {
+                let nested = nested.clone();
+                values(start(&outer, plan(1, 0, SOME, move |i| nested(i)))).expect("measured");
+            }
+            ms.store(500, Ordering::Relaxed);
+            let last = nested.clone();
+            assert_eq!(values(start(&outer, plan(1, 0, SOME, move |i| last(i)))).expect("not late"), [7.0]);
+            assert_eq!(runs.load(Ordering::Relaxed), 7, "nothing ran twice");
+        });
+    }
+}
+
+/// A worker that waits helps with what it waits for only: its stack does not grow with the tasks that are ready.
+#[test]
+fn nested_computing_at_scale_needs_no_stack() {
+    for threads in [1, 2] {
+        within(120, move || {
+            let session = session(threads);
+            let inner = session.clone();
+            let data = Array::from(Array1::from_elem(12, 2.0)).in_session(&session).try_chunks(6).expect("chunks");
+            let what = move |_| data.mean().in_session(&inner).compute_scalar();
+            let found = values(start(&session, plan(10_000, 0, SOME, what))).expect("no overflow, no deadlock");
+            assert!(found.iter().all(|&x| x == 2.0) && found.len() == 10_000);
+            assert!(session.is_idle());
+        });
+    }
+}
+
+/// A caller's array counts once, however many runs read it, and not for longer than they run.
+#[test]
+fn an_array_counts_once() {
+    within(60, || {
+        let builder = Session::builder().threads(2).placement(Placement::Cpu).cache_dir("").memory_limit("1MB");
+        let session = builder.build().expect("session");
+        let a = Array::from(Array1::from_elem(75_000, 1.5)).in_session(&session).try_chunks(10_000).expect("chunks");
+        let pending: Vec<_> = (0..4).map(|_| a.mean().start().expect("starts")).collect();
+        let again = a.mean().compute_scalar().expect("beside results that nobody has taken yet");
+        assert_eq!(again, 1.5);
+        for one in pending {
+            assert_eq!(one.wait().expect("fits").0.first(), Some(&1.5));
+        }
+        assert_eq!(session.used_bytes(), 0);
+    });
+}
+
+/// What fits beside a run goes ahead of what does not, and what a task waits for ahead of all.
+#[test]
+fn a_small_run_does_not_wait_behind_a_large_one() {
+    within(60, || {
+        let builder = Session::builder().threads(1).placement(Placement::Cpu).cache_dir("").memory_limit("100kB");
+        let session = builder.build().expect("session");
+        let (release, held) = mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let inner = session.clone();
+        let first = start(
+            &session,
+            plan(1, 7_000, SOME, move |_| {
+                // While the large one waits: a nested run, and one from outside.
+                held.lock().expect("one task").recv_timeout(Duration::from_secs(20)).expect("released");
+                Ok(values(start(&inner, plan(1, 100, SOME, |_| Ok(3.0))))?[0])
+            }),
+        );
+        let large = start(&session, plan(1, 8_000, SOME, |_| Ok(2.0)));
+        let small = start(&session, plan(1, 100, SOME, |_| Ok(1.0)));
+        release.send(()).expect("the task waits");
+        assert_eq!(values(first).expect("its nested run goes ahead")[0], 3.0);
+        assert_eq!(values(small).expect("fits beside")[0], 1.0);
+        assert_eq!(values(large).expect("when the first is over")[0], 2.0);
+    });
+}
+
+/// A small run beside a large one gets its share of the workers.
+#[test]
+fn a_small_run_beside_a_large_one_is_done_soon() {
+    within(60, || {
+        let session = session(1);
+        let done = Arc::new(AtomicUsize::new(0));
+        let counts = done.clone();
+        let tick = || std::thread::sleep(Duration::from_micros(200));
+        let large = start(
+            &session,
+            plan(3_000, 0, SOME, move |_| {
+                tick();
+                Ok(counts.fetch_add(1, Ordering::Relaxed) as f64)
+            }),
+        );
+        while done.load(Ordering::Relaxed) < 10 {
+            std::thread::yield_now();
+        }
+        let before = done.load(Ordering::Relaxed);
+        let small = start(
+            &session,
+            plan(20, 0, SOME, move |_| {
+                tick();
+                Ok(0.0)
+            }),
+        );
+        values(small).expect("its half");
+        let meanwhile = done.load(Ordering::Relaxed) - before;
+        assert!(meanwhile < 300, "{meanwhile} tasks of the large run were done before 20 of the small one");
+        values(large).expect("the rest");
+    });
+}
+
+/// Runs that wait for memory may be dropped at any time.
+#[test]
+fn waiting_runs_that_are_dropped_leave_nothing() {
+    within(60, || {
+        let builder = Session::builder().threads(1).placement(Placement::Cpu).cache_dir("").memory_limit("100kB");
+        let session = builder.build().expect("session");
+        for round in 0..20 {
+            let mut runs: Vec<Handle> =
+                (0..6).map(|i| start(&session, plan(1, 8_000, SOME, move |_| Ok(f64::from(i))))).collect();
+            drop(runs.remove(round % 5 + 1));
+            drop(runs.remove(2));
+            for run in runs {
+                assert!(values(run).is_ok());
+            }
+        }
+        let begin = Instant::now();
+        while !session.is_idle() || session.used_bytes() != 0 {
+            assert!(begin.elapsed() < Duration::from_secs(10), "{} B in use", session.used_bytes());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+}
+
+/// Thousands of runs at once, none taken before all are begun.
+#[test]
+fn thousands_of_runs_wait_side_by_side() {
+    within(120, || {
+        let session = session(2);
+        let runs: Vec<Handle> = (0..5_000).map(|i| start(&session, plan(1, 0, SOME, move |_| Ok(f64::from(i))))).collect();
+        for (i, run) in runs.into_iter().enumerate() {
+            assert_eq!(values(run).expect("ends"), [i as f64]);
+        }
+        assert!(session.is_idle());
+    });
+}
+
+/// A kernel that asks its session whatever a kernel is asked, and when it is dropped.
+struct Curious(Session, Arc<AtomicUsize>);
+
+impl Curious {
+    fn ask(&self) {
+        assert!(self.0.rates(DeviceId(0)).is_some() && !self.0.devices().is_empty());
+        let _ = (self.0.used_bytes(), self.0.is_idle(), self.0.counters(DeviceId(0)));
+        self.1.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Curious {
+    fn drop(&mut self) {
+        self.ask();
+    }
+}
+
+impl Kernel for Curious {
+    fn name(&self) -> &'static str {
+        self.ask();
+        "curious"
+    }
+    fn version(&self) -> u32 {
+        self.ask();
+        1
+    }
+    fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
+        self.ask();
+        SOME
+    }
+    fn scratch_bytes(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> u64 {
+        self.ask();
+        64
+    }
+    fn input_form(&self, _: &[u8], _: usize) -> Form {
+        self.ask();
+        Form::Packed(0)
+    }
+    fn packed_len(&self, _: u8, operand: ChunkMeta<'_>) -> (DType, usize) {
+        self.ask();
+        (operand.dtype, operand.shape.iter().product())
+    }
+    fn pack(&self, _: u8, from: ChunkView<'_>, to: &mut ChunkViewMut<'_>) {
+        self.ask();
+        to.copy_from(from);
+    }
+    fn program(&self, _: &[u8], _: &[ChunkMeta<'_>], _: &GpuFacts) -> Option<Program> {
+        self.ask();
+        None
+    }
+    fn run_cpu(
+        &self,
+        _: &[u8],
+        inputs: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        _: &mut Scratch<'_>,
+    ) -> std::result::Result<(), Fault> {
+        self.ask();
+        outputs[0].copy_from(inputs[0]);
+        Ok(())
+    }
+}
+
+/// No lock is held while a kernel is asked, or goes.
+#[test]
+fn a_kernel_may_ask_the_session_at_any_time() {
+    within(30, || {
+        let (session, asked) = (session(2), Arc::new(AtomicUsize::new(0)));
+        let a = Array::from(Array1::from_elem(100, 2.0)).in_session(&session).try_chunks(10).expect("chunks");
+        let copy: Array<f64> = a.with_kernel(&[], Arc::new(Curious(session.clone(), asked.clone())), &[]);
+        assert_eq!(copy.explain().expect("explained").groups.len(), 1);
+        assert!(copy.compute().expect("no deadlock").iter().all(|&x| x == 2.0));
+        let before = asked.load(Ordering::Relaxed);
+        drop(copy);
+        assert!(before > 50 && asked.load(Ordering::Relaxed) > before);
+        assert_eq!(session.used_bytes(), 0);
+    });
+}
