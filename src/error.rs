@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything that can go wrong, as facts.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Two shapes that do not fit together, or a shape that an operation cannot take.
@@ -136,6 +136,13 @@ pub enum Error {
     Cancelled,
 }
 
+/// As `Display`: what `fn main() -> Result<()>` and `unwrap` print is the sentence, not the facts.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl Error {
     /// An [`Error::Io`] about `path`.
     pub fn io(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
@@ -150,6 +157,16 @@ impl Error {
     /// An [`Error::Argument`].
     pub fn argument(what: impl Into<String>, value: impl fmt::Display, wanted: impl Into<String>) -> Self {
         Self::Argument { what: what.into(), value: value.to_string(), wanted: wanted.into() }
+    }
+}
+
+/// The value; or, for what only the caller's own mistake can cause, a panic with the error's sentence at the caller's location. A closure
+/// (`unwrap_or_else(|e| panic!(..))`) would have a location of its own.
+#[track_caller]
+pub(crate) fn or_panic<T>(result: Result<T>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{error}"),
     }
 }
 
