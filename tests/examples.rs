@@ -49,3 +49,32 @@ fn the_readme_names_exactly_the_common_flags() {
     assert_eq!(told, written);
     assert!(told.len() >= 10, "{told:?}");
 }
+
+/// `cargo test --test examples` builds this file alone: the programs that it runs must not be those of an earlier day.
+#[test]
+fn programs_are_built_anew_when_a_source_is_newer() {
+    use std::time::{Duration, SystemTime};
+    let folder = harness::Folder::new("fresh programs");
+    let [program, list, source] = ["x", "x.d", "a source.rs"].map(|name| folder.file(name));
+    let fresh = || harness::programs::is_fresh(&program);
+    let touch = |path: &std::path::Path, age: u64| {
+        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).expect("opens");
+        file.set_modified(SystemTime::now() - Duration::from_secs(age)).expect("sets the time");
+    };
+    assert!(!fresh(), "it is not there");
+    touch(&program, 50);
+    assert!(!fresh(), "nobody knows its sources");
+    let list_of = |path: &std::path::Path| {
+        let written = |path: &std::path::Path| path.display().to_string().replace(' ', "\\ ");
+        std::fs::write(&list, format!("{}: {}\n", written(path), written(&source))).expect("writes");
+    };
+    list_of(&program);
+    assert!(!fresh(), "a source is gone");
+    touch(&source, 90);
+    assert!(fresh());
+    touch(&source, 10);
+    assert!(!fresh(), "a source is newer");
+    touch(&source, 90);
+    list_of(&source);
+    assert!(!fresh(), "the folder was copied from elsewhere");
+}
