@@ -56,7 +56,7 @@ fn programs_are_built_anew_when_a_source_is_newer() {
     use std::time::{Duration, SystemTime};
     let folder = harness::Folder::new("fresh programs");
     let [program, list, source] = ["x", "x.d", "a source.rs"].map(|name| folder.file(name));
-    let fresh = || harness::programs::is_fresh(&program);
+    let fresh = || harness::built::is_fresh(&program);
     let touch = |path: &std::path::Path, age: u64| {
         let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).expect("opens");
         file.set_modified(SystemTime::now() - Duration::from_secs(age)).expect("sets the time");

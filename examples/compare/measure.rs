@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use crate::duel::Verdict;
 use crate::stats::{Rule, Shuffle, Stopped, Summary};
 use crate::work::Check;
 
@@ -132,6 +133,11 @@ impl Measured {
         self.warm_up.extend(later.warm_up);
         self.failed = self.failed.take().or(later.failed);
         self.summarize();
+    }
+
+    /// How this does against `other`. `None` if one failed.
+    pub fn against(&self, other: &Self) -> Option<Verdict> {
+        Some(Verdict::of(&self.times(other)?, [self.median()?, other.median()?]))
     }
 
     /// How many times as long this took as `other`, paired by rounds: what disturbs the machine for a while disturbs both. `None` if one

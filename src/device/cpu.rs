@@ -51,7 +51,8 @@ impl Cpu {
     fn build(name: &str, threads: usize, space: SpaceId, link: Option<[LinkSpec; 2]>) -> Result<Self> {
         let most = most_threads(system::threads());
         if !(1..=most).contains(&threads) {
-            let wanted = format!("between 1 and {most} on this machine, whose {} cores gain nothing from more", system::threads());
+            let wanted =
+                format!("between 1 and {most} on this machine, whose {} cores gain nothing from more", system::threads());
             return Err(Error::argument("threads", threads, wanted));
         }
         let label = name.to_owned();

@@ -1,10 +1,10 @@
 //! Runs example programs with small input.
 //!
-//! Owns: running them; `programs.rs` finds them. Must not know: any program. Invariant: each run has an empty folder of its own, an environment
+//! Owns: running them; `built.rs` finds them. Must not know: any program. Invariant: each run has an empty folder of its own, an environment
 //! without surprises, and a time limit.
 #![allow(dead_code)] // not every test file uses all of it
 
-pub mod programs;
+pub mod built;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub struct Output {
 /// The example `name`, built if need be, in an empty folder and with no arguments yet.
 #[track_caller]
 pub fn example(name: &str) -> Example {
-    let program = programs::program(name);
+    let program = built::program(name);
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let folder = std::env::temp_dir().join(format!("chunkwise-{name}-{}-{number}", std::process::id()));
