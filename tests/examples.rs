@@ -23,6 +23,21 @@ fn devices_lists_the_cpu_and_speaks_json() {
     assert_eq!(example("devices").args("--quiet").run().success().stdout, "");
 }
 
+/// All programs say the same of a GPU that somebody insists on and that has nothing to do.
+#[test]
+fn a_gpu_without_a_part_in_the_work_is_said_in_all_programs() {
+    let gpu = || example("devices").args("--json --allow-software").run().success().json();
+    if !gpu()["devices"].as_array().is_some_and(|all| all.iter().any(|d| d["kind"] == "gpu")) {
+        return;
+    }
+    let file = harness::data("chunked.h5:/edge");
+    for (program, flags) in [("overhead", "--tasks 50"), ("blocked_mean", file.as_str())] {
+        let run = example(program).args(flags).args("--device gpu --allow-software --explain").run().success();
+        let told = run.stdout.matches("nothing of this work can run on a GPU, so the CPU does all of it").count();
+        assert_eq!(told, 2, "in explanation and summary: {run:#?}");
+    }
+}
+
 #[test]
 fn wrong_flags_are_usage_errors_and_help_is_help() {
     for flags in ["--nonsense", "--chunk 0", "--device tpu", "--memory-limit none"] {

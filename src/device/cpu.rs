@@ -52,7 +52,7 @@ impl Cpu {
         let most = most_threads(system::threads());
         if !(1..=most).contains(&threads) {
             let wanted =
-                format!("between 1 and {most} on this machine, whose {} cores gain nothing from more", system::threads());
+                format!("choose 1 to {most} on this machine, whose {} cores gain nothing from more", system::threads());
             return Err(Error::argument("threads", threads, wanted));
         }
         let label = name.to_owned();
@@ -60,7 +60,7 @@ impl Cpu {
             .num_threads(threads)
             .thread_name(move |i| format!("chunkwise-{label}-{i}"))
             .build()
-            .map_err(|e| Error::argument("threads", threads, format!("the system refused: {e}")))?;
+            .map_err(|e| Error::argument("threads", threads, format!("the system refused so many: {e}")))?;
         let spec = DeviceSpec {
             name: name.to_owned(),
             model: format!("{}, {threads} threads, {}", system::cpu_model(), simd::simd_name()),
@@ -73,7 +73,7 @@ impl Cpu {
         };
         let link = link.map(crossing::start).transpose();
         let link =
-            link.map_err(|e| Error::argument("threads", threads, format!("the system refused one for the link: {e}")))?;
+            link.map_err(|e| Error::argument("threads", threads, format!("the system refused one more for the link: {e}")))?;
         Ok(Self { spec, pool: Arc::new(pool), link })
     }
 

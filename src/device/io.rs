@@ -80,7 +80,7 @@ impl Device for IoLane {
         // It fails only if the system gave the lane no thread at all.
         if let Err(mpsc::SendError(launch)) = self.queue.send(launch) {
             let message = "the system refused a thread for reading and writing".into();
-            let outcome = Err(Failure::Device(Error::Task { task: "of the I/O lane".into(), message }));
+            let outcome = Err(Failure::Device(Error::Failed { what: "the I/O lane".into(), message }));
             (launch.done)(Report { elapsed_ns: 0, since_ns: 0, worker: 0, opaque: Vec::new(), outcome });
         }
     }

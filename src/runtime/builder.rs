@@ -227,7 +227,7 @@ fn check_placement(session: &Session) -> Result<()> {
         _ => {
             let why = session.why_no_gpu();
             let why = why.strip_prefix("none: ").unwrap_or(&why);
-            Error::NoDevice { wanted: "gpu".into(), found: format!("{why}; use --device cpu or auto") }
+            Error::NoDevice { wanted: "gpu".into(), found: format!("{why}; the CPU can do all work") }
         }
     })
 }

@@ -210,7 +210,10 @@ impl Session {
         }
         let workers = sim.devices.iter().filter(|d| d.space == HOST).map(|d| d.workers).sum();
         let bound = Scheduler::peak_bytes(&plan.graph, priced.scratch_bytes, workers);
-        Ok(Explanation::new(&plan.graph, &sim, &outcome, totals, bound))
+        let mut explanation = Explanation::new(&plan.graph, &sim, &outcome, totals, bound);
+        let idle = priced.idle(&self.0.members.all());
+        explanation.notes.extend(idle.into_iter().map(|(name, why)| format!("{name}: {why}")));
+        Ok(explanation)
     }
 
     fn policy(&self) -> Box<dyn Policy> {

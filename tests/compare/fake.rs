@@ -115,6 +115,7 @@ pub fn row((workload, dtype, n): (Workload, DType, usize), lanes: &[Lane], secon
                 tasks: 8,
                 gpu_tasks: if lane.device == "gpu" { 8 } else { 0 },
                 bytes_moved: 0,
+                why_idle: None,
             })
         };
         Entrant { lane, run: Box::new(run) }

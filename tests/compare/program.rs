@@ -189,7 +189,7 @@ fn what_cannot_be_written_or_used_is_said_before_measuring() {
     #[cfg(target_os = "linux")]
     fails("--out /proc/compare", &["cannot create /proc/compare"]);
     fails("--device 7 --out r", &["number 7", "0 = cpu"]);
-    fails("--threads 4096 --out r", &["threads = 4096: between 1 and", "cores gain nothing from more"]);
+    fails("--threads 4096 --out r", &["threads = 4096: choose 1 to", "cores gain nothing from more"]);
     assert_eq!(folder.names(), ["file"]);
 }
 
