@@ -180,6 +180,19 @@ fn pictures_have_a_curve_per_lane_the_bound_and_the_crossing() {
     assert!(page::markdown(&nothing, &[]).contains("## Method"));
 }
 
+#[test]
+fn the_legend_names_only_what_is_drawn() {
+    let mut study = empty(&WITH_GPU, machine(1, Some("Fake 9000")));
+    let mut file = row((Workload::BlockedMeanFile, DType::F32, 100), &[Lane::CPU, Lane::AUTO], |_| 0.5);
+    (file.bound_s, file.gpu_bound_s) = (None, None);
+    study.rows.push(file);
+    let svg = chart::all(&study)[0].1.svg();
+    assert!(svg.contains(">cpu<") && svg.contains(">auto resident<"), "{svg}");
+    for absent in ["bound of", ">gpu cold<", ">gpu resident<", ">auto cold<"] {
+        assert!(!svg.contains(absent), "{absent} in {svg}");
+    }
+}
+
 /// The report of this study, to be looked at: COMPARE_PICTURES=/tmp/x cargo test --test compare pictures -- --nocapture
 fn study_for_eyes(study: &crate::study::Study) {
     if let Some(folder) = std::env::var_os("COMPARE_PICTURES") {
