@@ -231,7 +231,7 @@ fn a_panicking_policy_is_an_error() {
         for _ in 0..2 {
             let mean = Array::from(spd(30)).in_session(&session).try_chunks(10).expect("chunks").mean();
             let error = mean.compute().expect_err("the merge of the sums has no place");
-            assert!(matches!(&error, Error::Panicked { message, .. } if message.contains("no idea")), "{error}");
+            assert!(matches!(&error, Error::Failed { message, .. } if message.contains("no idea")), "{error}");
         }
     });
 }

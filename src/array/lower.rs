@@ -97,7 +97,7 @@ impl Lowering {
             return Err(Error::argument(
                 "number of tasks",
                 self.tasks,
-                format!("one graph has at most {MOST_TASKS}; use larger chunks"),
+                format!("choose larger chunks; at most {MOST_TASKS} tasks in one graph can be planned"),
             ));
         }
         Ok(())
