@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything that can go wrong, as facts.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Two shapes that do not fit together, or a shape that an operation cannot take.
@@ -37,24 +37,24 @@ pub enum Error {
     /// An argument outside its range.
     #[error("{what} = {value}: {wanted}")]
     Argument {
-        /// The argument's name, for example `--chunk`.
+        /// The argument's name, for example `threads`.
         what: String,
         /// The value given.
         value: String,
-        /// The accepted range, and what to do.
+        /// The accepted range, and what to do: a phrase with a verb, `write a number from 1 to 9`.
         wanted: String,
     },
     /// The work cannot fit the memory limit; found before anything ran.
     #[error(
-        "{what} needs {} at once, more than the {} of {space} memory allowed{}",
-        Bytes(*requested_bytes), Bytes(*available_bytes), hint(try_this)
+        "{what} needs {} at once, more than {}{}",
+        Bytes(*requested_bytes), room(*available_bytes, space), hint(try_this)
     )]
     OutOfMemory {
         /// The task or array that sets the peak.
         what: String,
         /// Bytes needed at the peak.
         requested_bytes: u64,
-        /// Bytes that the limit leaves.
+        /// Bytes that the limit leaves; 0 where whoever refused did not say.
         available_bytes: u64,
         /// The memory space, for example `host`.
         space: String,
@@ -76,6 +76,22 @@ pub enum Error {
         task: String,
         /// Why.
         message: String,
+    },
+    /// Something other than a task went wrong: opening a device, moving a chunk, a thread of the library's own.
+    #[error("{what} failed: {message}")]
+    Failed {
+        /// What was tried, for example `the move of a chunk`.
+        what: String,
+        /// Why, and what to do.
+        message: String,
+    },
+    /// A device that is there, but not for this work.
+    #[error("{device} cannot be used for this: {why}")]
+    Unable {
+        /// The device, for example `gpu0`.
+        device: String,
+        /// Why, and what would do.
+        why: String,
     },
     /// A kernel or closure panicked. The session stays usable.
     #[error("task {task} panicked: {message}")]
@@ -136,6 +152,13 @@ pub enum Error {
     Cancelled,
 }
 
+/// As `Display`: what `fn main() -> Result<()>` and `unwrap` print is the sentence, not the facts.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl Error {
     /// An [`Error::Io`] about `path`.
     pub fn io(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
@@ -150,6 +173,24 @@ impl Error {
     /// An [`Error::Argument`].
     pub fn argument(what: impl Into<String>, value: impl fmt::Display, wanted: impl Into<String>) -> Self {
         Self::Argument { what: what.into(), value: value.to_string(), wanted: wanted.into() }
+    }
+}
+
+/// The value; or, for what only the caller's own mistake can cause, a panic with the error's sentence at the caller's location. A closure
+/// (`unwrap_or_else(|e| panic!(..))`) would have a location of its own.
+#[track_caller]
+pub(crate) fn or_panic<T>(result: Result<T>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// What a memory has, as far as known.
+fn room(available_bytes: u64, space: &str) -> String {
+    match available_bytes {
+        0 => format!("the memory of {space} has left"),
+        some => format!("the {} of {space} memory allowed", Bytes(some)),
     }
 }
 
@@ -233,5 +274,63 @@ mod tests {
         }
         assert_eq!(Bytes(999_600).to_string(), "1.00 MB");
         assert_eq!(Bytes(80_000_000_000).to_string(), "80.0 GB");
+    }
+
+    /// Every variant, as whoever meets it reads it: who or what, what is wrong, and what to do.
+    #[test]
+    fn each_error_is_a_sentence() {
+        let text = |s: &str| s.to_owned();
+        let no_memory = |available_bytes, space: &str, hint: &str| Error::OutOfMemory {
+            what: text("task gemv (1, 2)"),
+            requested_bytes: 3_000_000,
+            available_bytes,
+            space: text(space),
+            try_this: text(hint),
+        };
+        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        for (error, sentence) in [
+            (
+                Error::Shape { op: "matvec", found: vec![3, 2], wanted: text("a vector of shape [3]") },
+                "matvec: shape [3, 2] does not fit; wanted: a vector of shape [3]",
+            ),
+            (
+                Error::DType { what: text("a.npy"), found: text("<c16"), wanted: text("store float64") },
+                "a.npy: its dtype, <c16, cannot be used here: store float64",
+            ),
+            (Error::argument("threads", 0, "choose 1 to 512"), "threads = 0: choose 1 to 512"),
+            (
+                no_memory(2_000_000, "host", "smaller chunks"),
+                "task gemv (1, 2) needs 3.00 MB at once, more than the 2.00 MB of host memory allowed; try smaller chunks",
+            ),
+            (no_memory(0, "gpu0", ""), "task gemv (1, 2) needs 3.00 MB at once, more than the memory of gpu0 has left"),
+            (
+                Error::NotPositiveDefinite { row: 7, pivot: -0.5 },
+                "matrix is not positive definite: pivot -5e-1 at row 7 (counted from 0)",
+            ),
+            (Error::Task { task: text("gemv (1, 2)"), message: text("a bad day") }, "task gemv (1, 2) failed: a bad day"),
+            (
+                Error::Failed { what: text("the move of a chunk"), message: text("the link is down") },
+                "the move of a chunk failed: the link is down",
+            ),
+            (
+                Error::Unable { device: text("gpu0"), why: text("it has no f64, which gemv needs here; f32 would do") },
+                "gpu0 cannot be used for this: it has no f64, which gemv needs here; f32 would do",
+            ),
+            (Error::Panicked { task: text("mine (0)"), message: text("oh no") }, "task mine (0) panicked: oh no"),
+            (
+                Error::NoDevice { wanted: text("such"), found: text("number 7, but this session has 0 = cpu, 1 = io") },
+                "no such device: number 7, but this session has 0 = cpu, 1 = io",
+            ),
+            (Error::io("read", "a.npy", denied), "cannot read a.npy: permission denied"),
+            (Error::file("a.npy", "is a directory; name a file inside it"), "a.npy: is a directory; name a file inside it"),
+            (
+                Error::SessionMismatch { op: "matvec" },
+                "arrays of two sessions in one call to matvec; build both with the same Session",
+            ),
+            (Error::Cancelled, "cancelled"),
+        ] {
+            assert_eq!(error.to_string(), sentence);
+            assert_eq!(format!("{error:?}"), sentence, "Debug is for people too");
+        }
     }
 }

@@ -44,8 +44,12 @@
 //! | [`Array::compute`] | the elements, as `ndarray::ArrayD` |
 //! | [`Array::run`] | the elements, and a [`runtime::RunReport`]: placement, predicted and measured times |
 //! | [`Array::start`] | a [`Pending`], at once |
-//! | [`Array::store`] | a file, written chunk by chunk; the whole need not fit in memory |
+//! | [`Array::store`] | a file, written chunk by chunk |
 //! | [`Array::explain`] | what would run where, why, predicted seconds, memory; runs nothing |
+//!
+//! Larger than memory may be, today: a file in [`Array::mean`] and [`Array::weighted_mean`]; the matrix of [`Array::matvec`], if it is a file or
+//! generated; what [`Array::store`] writes, if each chunk follows from generated numbers and files alone (through [`Array::with_kernel`] too). All
+//! else is held whole: factors, means of what is not a file, returned results.
 //!
 //! Memory is settled beforehand: a run whose proven peak is above the limit is refused with [`Error::OutOfMemory`], which
 //! names the task and chunks that would fit.

@@ -23,6 +23,21 @@ fn devices_lists_the_cpu_and_speaks_json() {
     assert_eq!(example("devices").args("--quiet").run().success().stdout, "");
 }
 
+/// All programs say the same of a GPU that somebody insists on and that has nothing to do.
+#[test]
+fn a_gpu_without_a_part_in_the_work_is_said_in_all_programs() {
+    let gpu = || example("devices").args("--json --allow-software").run().success().json();
+    if !gpu()["devices"].as_array().is_some_and(|all| all.iter().any(|d| d["kind"] == "gpu")) {
+        return;
+    }
+    let file = harness::data("chunked.h5:/edge");
+    for (program, flags) in [("overhead", "--tasks 50"), ("blocked_mean", file.as_str())] {
+        let run = example(program).args(flags).args("--device gpu --allow-software --explain").run().success();
+        let told = run.stdout.matches("nothing of this work can run on a GPU, so the CPU does all of it").count();
+        assert_eq!(told, 2, "in explanation and summary: {run:#?}");
+    }
+}
+
 #[test]
 fn wrong_flags_are_usage_errors_and_help_is_help() {
     for flags in ["--nonsense", "--chunk 0", "--device tpu", "--memory-limit none"] {
@@ -48,4 +63,33 @@ fn the_readme_names_exactly_the_common_flags() {
     let written: Vec<String> = readme.lines().filter(|line| line.starts_with("| `--")).filter_map(flag).collect();
     assert_eq!(told, written);
     assert!(told.len() >= 10, "{told:?}");
+}
+
+/// `cargo test --test examples` builds this file alone: the programs that it runs must not be those of an earlier day.
+#[test]
+fn programs_are_built_anew_when_a_source_is_newer() {
+    use std::time::{Duration, SystemTime};
+    let folder = harness::Folder::new("fresh programs");
+    let [program, list, source] = ["x", "x.d", "a source.rs"].map(|name| folder.file(name));
+    let fresh = || harness::built::is_fresh(&program);
+    let touch = |path: &std::path::Path, age: u64| {
+        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).expect("opens");
+        file.set_modified(SystemTime::now() - Duration::from_secs(age)).expect("sets the time");
+    };
+    assert!(!fresh(), "it is not there");
+    touch(&program, 50);
+    assert!(!fresh(), "nobody knows its sources");
+    let list_of = |path: &std::path::Path| {
+        let written = |path: &std::path::Path| path.display().to_string().replace(' ', "\\ ");
+        std::fs::write(&list, format!("{}: {}\n", written(path), written(&source))).expect("writes");
+    };
+    list_of(&program);
+    assert!(!fresh(), "a source is gone");
+    touch(&source, 90);
+    assert!(fresh());
+    touch(&source, 10);
+    assert!(!fresh(), "a source is newer");
+    touch(&source, 90);
+    list_of(&source);
+    assert!(!fresh(), "the folder was copied from elsewhere");
 }

@@ -112,7 +112,7 @@ fn devices_that_are_not_there() {
         }
         fails(program, "--device 7", &["number 7", "0 = cpu"]);
         fails(program, "--device 1", &["number 1", "io serves files"]);
-        fails(program, "--threads 5000", &["threads = 5000", "4096"]);
+        fails(program, "--threads 4096", &["threads = 4096: choose 1 to", "cores gain nothing from more"]);
     }
     let json = example("mandelbrot").args("--size 9x7 --png none --device 0 --json").run().success().json();
     assert_eq!((&json["device"], &json["placement"]["cpu"]), (&"0".into(), &1.into()));

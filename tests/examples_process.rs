@@ -106,3 +106,12 @@ fn an_interrupt_leaves_no_file() {
     example("mandelbrot").with_history(folder.path()).args("--size 60x40 --png none --out c.npy").run().success();
     assert_eq!(folder.names(), ["c.npy"]);
 }
+
+/// What it prints is its own peak, not that of the large process that started it.
+#[test]
+fn the_peak_of_memory_is_the_programs_own() {
+    let large = std::hint::black_box(vec![1u8; 400 << 20]);
+    let json = example("matvec").args("--n 20 --threads 1 --json").run().success().json();
+    let peak = json["peak_rss_bytes"].as_u64().expect("a number");
+    assert!((1 << 20..200 << 20).contains(&peak), "{peak} B of a parent with {} B", large.len());
+}

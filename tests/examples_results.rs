@@ -226,3 +226,19 @@ fn overhead_checks_its_sum_and_seeds_differ() {
     assert!(one["us_per_task"].as_f64().is_some_and(|us| us > 0.0), "{one}");
     assert!(one["tasks"].as_u64().is_some_and(|n| n > 3000), "{one}");
 }
+
+/// What README and the crate's text say of memory, at a limit below the size of the data: what streams, and what does not.
+#[test]
+fn what_is_said_to_be_larger_than_memory_may_be() {
+    let folder = Folder::new("larger");
+    let run = |program: &str, flags: &str| {
+        example(program).with_history(folder.path()).args(flags).args("--threads 2 --device cpu --memory-limit 40MB").run()
+    };
+    run("blocked_mean", "--make 60MB a.h5:/x").success();
+    run("blocked_mean", "a.h5:/x").success();
+    run("blocked_mean", "a.h5:/x --weights a.h5:/x").success();
+    run("mandelbrot", "--size 4000x4000 --iterations 2 --png none --out c.npy").success();
+    run("matvec", "--n 3000").success();
+    run("mandelbrot", "--size 4000x4000 --iterations 2 --png c.png").failure(&["mandelbrot of shape", "40.0 MB"]);
+    run("cholesky", "--n 3000").failure(&["40.0 MB"]);
+}

@@ -203,7 +203,7 @@ fn what_the_gpu_cannot_do_is_said_or_done_elsewhere() {
     };
     let no_f64 = open(|facts| facts.f64 = false);
     let small = open(|facts| facts.binding_bytes = 4096);
-    for (device, word) in [(no_f64, "--dtype f32"), (small, "--chunk")] {
+    for (device, word) in [(no_f64, "f32 would do"), (small, "smaller chunks would do")] {
         let error = compute::<f64>("cholesky", &session(Placement::Gpu, std::slice::from_ref(&device)))
             .expect_err("cannot")
             .to_string();
@@ -213,6 +213,23 @@ fn what_the_gpu_cannot_do_is_said_or_done_elsewhere() {
         assert!(residual::<f64>(&l) < 1.0 && tasks_on(&run, "gpu0") == 0);
         assert!(run.idle.iter().any(|(name, why)| name == "gpu0" && why.contains(word)), "{:?}", run.idle);
     }
+}
+
+/// Whoever insists on a GPU hears that it has nothing to do: in the report and in the explanation, in the same words.
+#[test]
+fn work_without_a_gpu_half_says_so() {
+    let Some(gpu) = gpu() else { return };
+    let session = session(Placement::Gpu, &[gpu]);
+    let x = Array::from(ndarray::Array1::<i64>::from_iter(0..100)).in_session(&session);
+    let (mean, run) = x.mean().run().expect("the CPU does it");
+    let why = "nothing of this work can run on a GPU, so the CPU does all of it";
+    assert_eq!((mean.first(), &run.idle[..]), (Some(&49.5), &[("gpu0".to_owned(), why.to_owned())][..]));
+    let explained = x.mean().explain().expect("explains").to_string();
+    assert!(explained.contains(&format!("gpu0: {why}")), "{explained}");
+    // Where a part can, there is nothing to say.
+    let some = Array::from(ndarray::Array2::<f32>::ones((50, 40))).in_session(&session);
+    let y = some.matvec(&Array::from(ndarray::Array1::ones(40)).in_session(&session)).run().expect("computes").1;
+    assert!(y.idle.is_empty(), "{:?}", y.idle);
 }
 
 #[test]

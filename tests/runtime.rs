@@ -231,7 +231,7 @@ fn a_panicking_policy_is_an_error() {
         for _ in 0..2 {
             let mean = Array::from(spd(30)).in_session(&session).try_chunks(10).expect("chunks").mean();
             let error = mean.compute().expect_err("the merge of the sums has no place");
-            assert!(matches!(&error, Error::Panicked { message, .. } if message.contains("no idea")), "{error}");
+            assert!(matches!(&error, Error::Failed { message, .. } if message.contains("no idea")), "{error}");
         }
     });
 }
@@ -280,4 +280,75 @@ fn long_timeouts_and_odd_settings() {
     let pending = Array::from(spd(4)).in_session(&session).mean().start().expect("starts");
     assert!(pending.wait_timeout(Duration::MAX));
     assert!(pending.is_done());
+}
+
+/// Where a call on this thread panics, and with which words.
+fn panic_of(call: impl FnOnce() + std::panic::UnwindSafe) -> (String, u32, String) {
+    use std::sync::{LazyLock, Mutex, PoisonError};
+    static LAST: Mutex<Option<(std::thread::ThreadId, String, u32)>> = Mutex::new(None);
+    static HOOK: LazyLock<()> = LazyLock::new(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+            match (&*last, info.location()) {
+                (Some((id, ..)), Some(at)) if *id == std::thread::current().id() => {
+                    *last = Some((std::thread::current().id(), at.file().to_owned(), at.line()));
+                }
+                _ => usual(info),
+            }
+        }));
+    });
+    LazyLock::force(&HOOK);
+    let lock = || LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    *lock() = Some((std::thread::current().id(), String::new(), 0));
+    let payload = std::panic::catch_unwind(call).expect_err("the call panics");
+    let (_, file, line) = lock().take().expect("the hook ran");
+    let text = payload.downcast_ref::<String>().cloned().or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+    (file, line, text.expect("a panic with words"))
+}
+
+/// A word of what the call says, the line it is on, and the call.
+macro_rules! mistake {
+    ($word:literal, $call:expr) => {
+        ($word, line!(), Box::new(|| drop($call)) as Box<dyn FnOnce() + std::panic::UnwindSafe + '_>)
+    };
+}
+
+#[test]
+fn a_callers_mistake_panics_where_the_caller_is() {
+    let (a, x) = (&Array::from(spd(6)), &Array::from(Array1::<f64>::ones(5)));
+    let kernel = || Arc::new(chunkwise::kernel::sums::Add);
+    let calls = [
+        mistake!("chunks", a.clone().chunks(0)),
+        mistake!("matvec", a.matvec(x)),
+        mistake!("weighted_mean", a.weighted_mean(x)),
+        mistake!("cholesky", x.cholesky()),
+        mistake!("with_kernel", a.with_kernel::<f64>(&[x], kernel(), &[])),
+        mistake!("random_uniform", Array::<f64>::random_uniform([usize::MAX, 2])),
+        mistake!("plan", Plan::new(GraphBuilder::new().build(), vec![None])),
+    ];
+    for (word, wanted, call) in calls {
+        let (file, line, text) = panic_of(call);
+        assert!(file.ends_with("tests/runtime.rs") && line == wanted, "{word}: {file}:{line}: {text}");
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn an_error_debugs_as_it_displays() {
+    let error = Array::from(Array1::<f64>::ones(3)).try_matvec(&Array::from(Array1::ones(3))).expect_err("no matrix");
+    assert_eq!(format!("{error:?}"), error.to_string());
+    assert!(format!("{error:?}").contains("wanted: a matrix"), "{error:?}");
+}
+
+/// A panic may pass over them (a server that catches it goes on with them).
+#[test]
+fn sessions_and_arrays_are_unwind_safe() {
+    fn both<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
+    fn arrays<T: chunkwise::shape::Element>() {
+        both::<Array<T>>();
+    }
+    both::<Session>();
+    arrays::<f64>();
+    both::<Pending<f64>>();
 }

@@ -68,7 +68,22 @@ fn describe(error: &(dyn Error + 'static)) -> String {
         }
         cause = next.source();
     }
+    if let Some(flags) = error.downcast_ref().and_then(flags)
+        && !text.contains(" --")
+    {
+        text.push_str(&format!("\n  flags   {flags}"));
+    }
     text
+}
+
+/// The flags that have to do with an error of the library, which knows of none.
+fn flags(error: &chunkwise::Error) -> Option<&'static str> {
+    match error {
+        chunkwise::Error::NoDevice { .. } => Some("--device cpu or --device auto; the program `devices` lists what there is"),
+        chunkwise::Error::Unable { .. } => Some("--dtype f32, a smaller --chunk, or --device auto"),
+        chunkwise::Error::OutOfMemory { .. } => Some("--chunk, --threads and --memory-limit set these"),
+        _ => None,
+    }
 }
 
 fn complain(text: &str) {
@@ -102,6 +117,15 @@ mod tests {
         fn source(&self) -> Option<&(dyn Error + 'static)> {
             Some(&self.1)
         }
+    }
+
+    #[test]
+    fn flags_are_told_where_the_library_names_none() {
+        let unable = chunkwise::Error::Unable { device: "gpu0".into(), why: "it has no f64".into() };
+        let told =
+            "error: gpu0 cannot be used for this: it has no f64\n  flags   --dtype f32, a smaller --chunk, or --device auto";
+        assert_eq!(describe(&unable), told);
+        assert_eq!(describe(&chunkwise::Error::Cancelled), "error: cancelled");
     }
 
     #[test]

@@ -5,10 +5,10 @@
 
 use chunkwise::shape::DType;
 
+use crate::duel::Crossing;
 use crate::measure::{Lane, State};
 use crate::raster::text_width;
 use crate::scene::{Anchor, At, Ink, Scene, Shape};
-use crate::stats::Crossing;
 use crate::study::{Row, Study};
 use crate::words;
 use crate::work::Workload;
@@ -37,10 +37,11 @@ pub fn all(study: &Study) -> Vec<(String, Scene)> {
 fn of_workload(study: &Study, workload: Workload) -> Scene {
     let dtypes: Vec<DType> = study.groups().into_iter().filter(|g| g.0 == workload).map(|g| g.1).collect();
     let (width, height) = (if dtypes.len() > 1 { 980.0 } else { 560.0 }, 500.0);
-    let mut scene = page(study, [width, height], &format!("{}: time against size", capital(workload.title())));
+    let rows: Vec<&Row> = study.rows.iter().filter(|r| r.workload == workload).collect();
+    let mut scene = page(study, &rows, [width, height], &format!("{}: time against size", capital(workload.title())));
     let top = 92.0;
     let each = (width - 48.0 - 20.0 * (dtypes.len() - 1) as f64) / dtypes.len() as f64;
-    let range = time_range(&study.rows.iter().filter(|r| r.workload == workload).collect::<Vec<_>>());
+    let range = time_range(&rows);
     for (index, &dtype) in dtypes.iter().enumerate() {
         let at = [24.0 + index as f64 * (each + 20.0), top];
         let panel = Panel { at, size: [each, height - top - 24.0], name: dtype.to_string(), range, small: false };
@@ -57,7 +58,8 @@ fn overview(study: &Study, workloads: &[Workload]) -> Scene {
     let (each, gap, top) = ([250.0, 250.0], 12.0, 92.0);
     let lines = panels.len().div_ceil(columns) as f64;
     let width = 48.0 + columns as f64 * (each[0] + gap) - gap;
-    let mut scene = page(study, [width, top + lines * (each[1] + gap) - gap + 24.0], "Time against size");
+    let rows: Vec<&Row> = study.rows.iter().filter(|r| panels.contains(&(r.workload, r.dtype))).collect();
+    let mut scene = page(study, &rows, [width, top + lines * (each[1] + gap) - gap + 24.0], "Time against size");
     for (index, &(workload, dtype)) in panels.iter().enumerate() {
         let at = [24.0 + (index % columns) as f64 * (each[0] + gap), top + (index / columns) as f64 * (each[1] + gap)];
         let range = time_range(&study.rows.iter().filter(|r| r.workload == workload).collect::<Vec<_>>());
@@ -67,8 +69,8 @@ fn overview(study: &Study, workloads: &[Workload]) -> Scene {
     scene
 }
 
-/// A page with title, machine and legend.
-fn page(study: &Study, [width, height]: At, title: &str) -> Scene {
+/// A page with title, machine and the legend of what is drawn of these rows.
+fn page(study: &Study, rows: &[&Row], [width, height]: At, title: &str) -> Scene {
     let machine = &study.machine;
     let mut scene = Scene { width, height, title: title.to_owned(), shapes: Vec::new() };
     scene.shapes.push(Shape::Plate { at: [0.0, 0.0], size: [width, height], radius: 0.0, fill: Ink::Page });
@@ -81,11 +83,11 @@ fn page(study: &Study, [width, height]: At, title: &str) -> Scene {
         facts = format!("INTERRUPTED · {facts}");
     }
     scene.text([24.0, 56.0], 12.0, Ink::Muted, Anchor::Start, fitted(&facts, width - 48.0, 12.0));
-    legend(&mut scene, study, [24.0, 76.0]);
+    legend(&mut scene, study, rows, [24.0, 76.0]);
     scene
 }
 
-fn legend(scene: &mut Scene, study: &Study, [mut x, y]: At) {
+fn legend(scene: &mut Scene, study: &Study, rows: &[&Row], [mut x, y]: At) {
     let mut entry = |scene: &mut Scene, name: &str, ink: Ink, dash: Option<[f64; 2]>, hollow: Option<bool>| {
         scene.line(vec![[x, y - 4.0], [x + 24.0, y - 4.0]], ink, 2.2, dash);
         if let Some(hollow) = hollow {
@@ -94,17 +96,39 @@ fn legend(scene: &mut Scene, study: &Study, [mut x, y]: At) {
         scene.text([x + 31.0, y], 12.5, Ink::Text, Anchor::Start, name);
         x += 31.0 + text_width(name, 12.5) + 22.0;
     };
-    for lane in &study.lanes {
+    let has_curve = |lane: &&Lane| rows.iter().any(|r| r.median(**lane).is_some());
+    for lane in study.lanes.iter().filter(has_curve) {
         let (ink, dash, hollow) = look(*lane);
         entry(scene, &study.lane_name(*lane), ink, dash, Some(hollow));
     }
     let dots = Some([2.0, 4.0]);
-    if study.machine.gpu_rates.is_some() {
-        entry(scene, "bound of the CPU (roofline)", Ink::Bound, dots, None);
-        entry(scene, "bound of the GPU, data there", Ink::Gpu, dots, None);
-    } else {
-        entry(scene, "bound of this CPU (roofline)", Ink::Bound, dots, None);
+    let of_gpu = bounded(rows, gpu_bound).next().is_some();
+    if bounded(rows, cpu_bound).next().is_some() {
+        entry(
+            scene,
+            if of_gpu { "bound of the CPU (roofline)" } else { "bound of this CPU (roofline)" },
+            Ink::Bound,
+            dots,
+            None,
+        );
     }
+    if of_gpu {
+        entry(scene, "bound of the GPU, data there", Ink::Gpu, dots, None);
+    }
+}
+
+fn cpu_bound(row: &Row) -> Option<f64> {
+    row.bound_s
+}
+
+fn gpu_bound(row: &Row) -> Option<f64> {
+    Some(row.gpu_bound_s?.resident)
+}
+
+/// Sizes and bounds of the rows that were measured: what is drawn of them.
+fn bounded(rows: &[&Row], bound: fn(&Row) -> Option<f64>) -> impl Iterator<Item = (usize, f64)> {
+    let measured = rows.iter().filter(|r| r.lanes.iter().any(|m| m.median().is_some()));
+    measured.filter_map(move |r| Some((r.n, bound(r)?)))
 }
 
 /// A lane's colour, dashes, and whether its marks are hollow: cold ones are.
@@ -159,12 +183,9 @@ impl Panel {
             times: self.range,
         };
         axes.grid(scene, &measured.iter().map(|r| r.n).collect::<Vec<_>>(), self.small);
-        let points = |bound: fn(&Row) -> Option<f64>| {
-            let bounded = rows.iter().filter(|r| r.lanes.iter().any(|m| m.median().is_some()));
-            bounded.filter_map(|r| Some([axes.x(r.n as f64), axes.y(bound(r)?)])).collect::<Vec<At>>()
-        };
-        bound(scene, &axes, points(|r| r.bound_s), Ink::Bound);
-        bound(scene, &axes, points(|r| Some(r.gpu_bound_s?.resident)), Ink::Gpu);
+        for (of, ink) in [(cpu_bound as fn(&Row) -> Option<f64>, Ink::Bound), (gpu_bound, Ink::Gpu)] {
+            bound(scene, &axes, bounded(&rows, of).map(|(n, s)| [axes.x(n as f64), axes.y(s)]).collect(), ink);
+        }
         crossings(scene, &axes, study, (workload, dtype));
         for (index, &lane) in study.lanes.iter().enumerate() {
             // Side by side, so that no interval hides another.
@@ -246,12 +267,7 @@ fn crossings(scene: &mut Scene, axes: &Axes, study: &Study, (workload, dtype): (
 /// Who wins from where, in a few words.
 fn crossing_words(study: &Study, (workload, dtype): (Workload, DType)) -> String {
     let one = |duel: (Lane, Lane)| {
-        let answer = match study.crossing(workload, dtype, duel)? {
-            Crossing::Always { from } if study.is_unclear_below(from, workload, dtype) => format!("from {from}"),
-            Crossing::Always { .. } => "always".to_owned(),
-            Crossing::Never { .. } => "never".to_owned(),
-            Crossing::Between { high, .. } => format!("from {high}"),
-        };
+        let answer = study.crossing(workload, dtype, duel)?.short();
         let state = if duel.0.state == State::Cold { "cold" } else { "resident" };
         Some(if duel.0.device == "gpu" { format!("{state} {answer}") } else { answer })
     };
@@ -282,8 +298,7 @@ fn curve(scene: &mut Scene, axes: &Axes, rows: &[&Row], (lane, aside): (Lane, f6
 /// The times of these rows, bounds included, with some air.
 fn time_range(rows: &[&Row]) -> [f64; 2] {
     let medians = rows.iter().flat_map(|r| r.lanes.iter().filter_map(|m| m.summary).flat_map(|s| [s.low, s.high]));
-    let measured = rows.iter().filter(|r| r.lanes.iter().any(|m| m.summary.is_some()));
-    let bounds = measured.flat_map(|r| [r.bound_s, r.gpu_bound_s.map(|g| g.resident)]).flatten();
+    let bounds = bounded(rows, cpu_bound).chain(bounded(rows, gpu_bound)).map(|b| b.1);
     let all: Vec<f64> = medians.chain(bounds).filter(|t| *t > 0.0 && t.is_finite()).collect();
     let least = all.iter().copied().fold(f64::INFINITY, f64::min);
     let most = all.iter().copied().fold(0.0, f64::max);
@@ -303,7 +318,7 @@ fn time_label(seconds: f64) -> String {
     let (value, unit) = match seconds {
         s if s >= 0.95 => (s, "s"),
         s if s >= 0.95e-3 => (s * 1e3, "ms"),
-        s if s >= 0.95e-6 => (s * 1e6, "µs"),
+        s if s >= 0.95e-6 => (s * 1e6, "us"),
         s => (s * 1e9, "ns"),
     };
     format!("{value:.0} {unit}")
@@ -335,7 +350,7 @@ mod tests {
         assert_eq!(time_ticks([0.9e-3, 1.1]), [1e-3, 1e-2, 0.1, 1.0]);
         let near: Vec<String> = time_ticks([0.004, 0.03]).into_iter().map(time_label).collect();
         assert_eq!(near, ["5 ms", "10 ms", "20 ms"]);
-        assert_eq!([1e-9, 2e-6, 5e-4, 1.0, 20.0].map(time_label), ["1 ns", "2 µs", "500 µs", "1 s", "20 s"]);
+        assert_eq!([1e-9, 2e-6, 5e-4, 1.0, 20.0].map(time_label), ["1 ns", "2 us", "500 us", "1 s", "20 s"]);
     }
 
     #[test]

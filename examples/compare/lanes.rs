@@ -123,7 +123,7 @@ impl Lanes<'_> {
         }
         *most = sample.gpu_tasks;
         if sample.gpu_tasks == 0 {
-            return Err(format!("no task of it ran on a GPU: none here computes {} in {}", job.workload.name(), job.dtype));
+            return Err(format!("no task of it ran on a GPU: {}", sample.why_idle.as_deref().unwrap_or("there was none")));
         }
         Ok(sample)
     }
@@ -150,5 +150,13 @@ fn sample(session: &Session, job: &Job, done: &Done, reference: &Reference) -> S
     let placement = done.report.placement();
     let gpu_tasks = placement.iter().filter(|p| on_gpu(&p.0)).map(|p| p.1).sum();
     let check = job.check(&done.values, reference, gpu_tasks > 0);
-    Sample { seconds: done.seconds, check, tasks: done.report.tasks(), gpu_tasks, bytes_moved: done.report.bytes_moved }
+    let why_idle = done.report.idle.first().map(|idle| idle.1.clone());
+    Sample {
+        seconds: done.seconds,
+        check,
+        tasks: done.report.tasks(),
+        gpu_tasks,
+        bytes_moved: done.report.bytes_moved,
+        why_idle,
+    }
 }

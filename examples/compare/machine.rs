@@ -30,7 +30,7 @@ pub struct Adapter {
 }
 
 /// Facts of the machine.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Machine {
     /// The processor's name.
     pub cpu: String,

@@ -7,6 +7,7 @@
 mod common;
 
 mod chart;
+mod duel;
 mod lanes;
 mod machine;
 mod measure;

@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use crate::duel::Verdict;
 use crate::stats::{Rule, Shuffle, Stopped, Summary};
 use crate::work::Check;
 
@@ -25,6 +26,8 @@ pub struct Sample {
     pub gpu_tasks: usize,
     /// Bytes moved between host and devices.
     pub bytes_moved: u64,
+    /// Why a GPU had nothing to do, as the run's report says it.
+    pub why_idle: Option<String>,
 }
 
 /// Who takes part: a device (or several), and where its data are when the clock starts.
@@ -134,6 +137,11 @@ impl Measured {
         self.summarize();
     }
 
+    /// How this does against `other`. `None` if one failed.
+    pub fn against(&self, other: &Self) -> Option<Verdict> {
+        Some(Verdict::of(&self.times(other)?, [self.median()?, other.median()?]))
+    }
+
     /// How many times as long this took as `other`, paired by rounds: what disturbs the machine for a while disturbs both. `None` if one
     /// failed.
     pub fn times(&self, other: &Self) -> Option<Summary> {
@@ -212,7 +220,7 @@ pub mod tests {
     /// A passing sample of that many seconds.
     pub fn sample(seconds: f64) -> Sample {
         let check = Check { difference: 0.0, tolerance: 0.0, measure: "test" };
-        Sample { seconds, check, tasks: 4, gpu_tasks: 0, bytes_moved: 0 }
+        Sample { seconds, check, tasks: 4, gpu_tasks: 0, bytes_moved: 0, why_idle: None }
     }
 
     fn entrant<'a>(lane: Lane, run: impl FnMut() -> Result<Sample, String> + 'a) -> Entrant<'a> {

@@ -25,9 +25,11 @@ const STATISTICS: &str = "A machine has phases of seconds and longer in which ev
     less than their number. What counts is one value per sweep, the median of its rounds: a time is the median of these values, and its \
     interval is distribution-free, from order statistics (binomial, 95 %). Below 6 sweeps no interval reaches 95 %; the range stands in, and \
     compare.json states the confidence that it has. A repetition of the whole run should find times within these intervals, if the machine \
-    is left as it is; what is decided once for a process, such as where its memory lies, is not in them. Two columns are compared by the \
-    ratio of their times in the same rounds, because most of such a phase is in both, with an interval of the same kind; where it holds 1, \
-    sentences say that the two cannot be told apart. A bisection's steps are one sweep each, of the samples themselves.";
+    is left as it is; what is decided once for a process, such as where its memory lies, is not in them. Two columns are compared once per \
+    row, for table, picture and sentence alike: who is faster is decided by the ratio of their times in the same rounds, because most of such \
+    a phase is in both, if its interval (of the same kind, of 5 sweeps or more) leaves out 1; by how much is the ratio of the two medians. \
+    Below 5 % they are level; where interval and medians do not agree, or the interval holds 1, they cannot be told apart. A bisection's \
+    steps are one sweep each, of the samples themselves.";
 
 const FIRST_TOUCH: &str = "The input was written once, by all threads, before any clock ran. The result is new memory in every run, on \
     every device: its pages are touched first inside the clock.";

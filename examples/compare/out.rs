@@ -152,7 +152,10 @@ fn summary(study: &Study) -> Vec<String> {
     lines.extend(table.lines(width, colour));
     lines.extend(notes.iter().enumerate().flat_map(|(i, note)| wrap(format!("[{}] {note}", i + 1))));
     lines.push(String::new());
-    lines.extend(study.conclusions.iter().cloned().chain(words::auto_sentence(study)).flat_map(wrap));
+    if !study.conclusions.is_empty() {
+        lines.push("On this machine:".into());
+    }
+    lines.extend(study.conclusions.iter().cloned().flat_map(wrap));
     lines.extend(words::warnings(study).into_iter().flat_map(wrap));
     lines
 }

@@ -5,7 +5,6 @@
 use chunkwise::Bytes;
 
 use crate::common::{Table, rate, seconds};
-use crate::stats::Crossing;
 use crate::study::Study;
 use crate::{method, tables, words};
 
@@ -16,12 +15,14 @@ pub fn markdown(study: &Study, pictures: &[&str]) -> String {
     let warnings = words::warnings(study);
     warnings.iter().for_each(|w| page += &format!("> **{w}**\n>\n"));
     page += if warnings.is_empty() { "" } else { "\n" };
-    study.conclusions.iter().chain(&words::auto_sentence(study)).for_each(|c| page += &format!("- {c}\n"));
+    page += "On this machine:\n\n";
+    study.conclusions.iter().for_each(|c| page += &format!("- {c}\n"));
     page += "\n## Times\n\n";
     let (table, notes) = tables::results(study);
     page += &table.markdown();
     page += &format!("\nMedians; ± is half {}. ", words::interval(study));
-    page += "Bold: the least of its row, and what cannot be told apart from it. One column v another: the median of their ratios in each round.";
+    page += "Bold: what loses against no other of its row. One column v another: the ratio of their medians, where the ratios in each \
+             round decide (see Statistics below).";
     page += if study.machine.has_gpu() { " Of two values the first is cold, the second resident.\n" } else { "\n" };
     notes.iter().enumerate().for_each(|(i, note)| page += &format!("\n[{}] {note}", i + 1));
     page += if notes.is_empty() { "\n" } else { "\n\n" };
@@ -36,29 +37,21 @@ fn crossings(study: &Study) -> String {
     if study.crossings.is_empty() {
         return String::new();
     }
-    let heading = ["workload", "dtype", "challenger", "against", "faster from n", "found by"].map(String::from).to_vec();
+    let heading = ["workload", "dtype", "challenger", "against", "answer", "found by"].map(String::from).to_vec();
     let row = |c: &crate::study::Crossed| {
-        let answer = match c.crossing {
-            Crossing::Always { from } if study.is_unclear_below(from, c.workload, c.dtype) => {
-                format!("{from}; below, not told apart")
-            }
-            Crossing::Always { from } => format!("every size tried (from {from})"),
-            Crossing::Never { up_to } => format!("never (up to {up_to})"),
-            Crossing::Between { low, high } => format!("between {low} and {high}"),
-        };
         let how = if c.method == "rows" {
             "the table's sizes".to_owned()
         } else {
             format!("bisection, runs at {}", words::count(c.runs.len(), c.runs.len(), "size"))
         };
         let (a, b) = (study.lane_name(c.challenger), study.lane_name(c.against));
-        [c.workload.name().to_owned(), c.dtype.to_string(), a, b, answer, how].map(Into::into).to_vec()
+        [c.workload.name().to_owned(), c.dtype.to_string(), a, b, c.crossing.long(), how].map(Into::into).to_vec()
     };
     let table = Table { heading, names: 6, rows: study.crossings.iter().map(row).collect() };
     format!(
-        "## Crossovers\n\n{}\nTo win is to have a ratio of times whose interval is below 1; sizes at which it holds 1 are left out (table's sizes) or \
-         count as not won (bisection). A crossover supposes that who is faster changes at most once as sizes grow; where it changes more often, \
-         the last change (table's sizes) or one of them (bisection) is told.\n\n",
+        "## Crossovers\n\n{}\nWho wins at one size: see Statistics below. A crossover supposes that who is faster changes at most once as sizes \
+         grow; where it changes more often, the last change (table's sizes) or one of them (bisection) is told. A bisection that the table's \
+         sizes deny is not believed.\n\n",
         table.markdown()
     )
 }

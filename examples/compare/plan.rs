@@ -80,11 +80,13 @@ impl Family {
     }
 }
 
-/// Sizes that take milliseconds to seconds on a laptop: from where overheads rule to where the work does.
+/// Sizes that take milliseconds to seconds on a laptop: from where overheads rule to where the work does. The quick ones have a task for each of
+/// eight threads at least in the largest, which is about the largest that six sweeps on two cores have time for.
 fn default_sizes(workload: Workload, quick: bool) -> &'static [usize] {
     match (workload, quick) {
-        (Workload::Mandelbrot | Workload::Cholesky, true) => &[500, 1000, 2000],
-        (_, true) => &[1000, 2000, 4000],
+        (Workload::Mandelbrot, true) => &[500, 2000, 4000],
+        (Workload::Cholesky, true) => &[500, 1000, 2000],
+        (_, true) => &[1000, 4000, 8000],
         (Workload::Mandelbrot, false) => &[250, 500, 1000, 2000, 4000, 8000],
         (Workload::Cholesky, false) => &[250, 500, 1000, 2000, 4000],
         (_, false) => &[500, 1000, 2000, 4000, 8000, 16_000],
@@ -141,6 +143,22 @@ mod tests {
             }
         }
         assert!(plan.settings.budget_s < 60.0 && Plan::new(&Wishes::default()).rows.len() > plan.rows.len());
+    }
+
+    /// Where there are fewer tasks than threads, more threads gain nothing, and a comparison shows that alone.
+    #[test]
+    fn quick_sizes_are_large_enough_for_threads_to_matter() {
+        use chunkwise::{Array, Mandelbrot};
+        for workload in Family::ALL.iter().flat_map(|f| f.workloads()) {
+            let &n = default_sizes(*workload, true).last().unwrap();
+            let a = Array::<f32>::random_uniform([n, n]); // f32 has the fewest chunks
+            let tasks = match workload {
+                Workload::Mandelbrot => Mandelbrot::new(n, n).counts::<f32>().unwrap().grid().len(),
+                Workload::Cholesky => a.cholesky().grid().counts()[0],
+                _ => a.grid().len(),
+            };
+            assert!(tasks >= 8, "{} {n}: {tasks}", workload.name());
+        }
     }
 
     #[test]

@@ -10,12 +10,13 @@ use chunkwise::device::system;
 use chunkwise::{Bytes, Error};
 
 use crate::common::TemporaryFolder;
+use crate::duel::Crossing;
 use crate::lanes::Lanes;
 use crate::machine::Ticks;
 use crate::measure::{Lane, WARM_UP, measure};
 use crate::plan::{Plan, Planned};
 use crate::roofline::Roofline;
-use crate::stats::{Crossing, Rule, Shuffle};
+use crate::stats::{Rule, Shuffle};
 use crate::study::{Crossed, Row, Study};
 use crate::work::{Job, Reference, Workload};
 
@@ -227,14 +228,14 @@ impl Comparison<'_> {
         shuffle: &mut Shuffle,
     ) -> Option<Crossed> {
         let mut runs = Vec::new();
-        let faster = |n: usize| -> Result<bool, Option<Error>> {
+        let wins = |n: usize| -> Result<bool, Option<Error>> {
             if n == high {
                 // The table has it, from all sweeps.
                 let study = lock(self.study);
                 let row = study.rows_of(from.workload, from.dtype).into_iter().find(|r| r.n == n).ok_or(None)?;
-                let times = row.times(challenger, against).ok_or(None)?;
+                let verdict = row.verdict(challenger, against).ok_or(None)?;
                 runs.extend(row.median(challenger).zip(row.median(against)).map(|(mine, other)| (n, mine, other)));
-                return Ok(times.below(1.0) == Some(true));
+                return Ok(verdict.wins());
             }
             if Instant::now() > deadline {
                 return Err(None);
@@ -244,11 +245,11 @@ impl Comparison<'_> {
             let start = Instant::now();
             let (measured, _) = measure(&mut entrants, (rule, WARM_UP), shuffle, || start.elapsed().as_secs_f64());
             let [mine, other] = &measured[..] else { return Err(None) };
-            let times = mine.times(other).ok_or(None)?;
+            let verdict = mine.against(other).ok_or(None)?;
             runs.extend(mine.median().zip(other.median()).map(|(mine, other)| (n, mine, other)));
-            Ok(times.below(1.0) == Some(true))
+            Ok(verdict.wins())
         };
-        let crossing = Crossing::bisect(from.n, high, SHARP, faster).ok()?;
+        let crossing = Crossing::bisect(from.n, high, SHARP, wins).ok()?;
         let Planned { workload, dtype, .. } = from;
         Some(Crossed { workload, dtype, challenger, against, method: "bisection", crossing, runs })
     }

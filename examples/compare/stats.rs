@@ -1,4 +1,4 @@
-//! What repeated measurements say: medians with intervals, when to stop, in which order to run, where two curves cross.
+//! What repeated measurements say: medians with intervals, when to stop, in which order to run.
 //!
 //! Owns: all statistics of this program. Must not know: clocks, devices, workloads. Invariant: no distribution is assumed; an
 //! interval is stated with the confidence that it has, never with the one that was wished for.
@@ -176,62 +176,6 @@ impl Shuffle {
     }
 }
 
-/// From which size on the challenger is faster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase", tag = "answer")]
-pub enum Crossing {
-    /// At the smallest size already.
-    Always {
-        /// The smallest size tried.
-        from: usize,
-    },
-    /// Not even at the largest size.
-    Never {
-        /// The largest size tried.
-        up_to: usize,
-    },
-    /// Not at `low`, but at `high`.
-    Between {
-        /// The largest size known where it is slower.
-        low: usize,
-        /// The smallest size known where it is faster.
-        high: usize,
-    },
-}
-
-impl Crossing {
-    /// The bracket that measured sizes give by themselves: `wins` are (size, is the challenger faster), in ascending order. It is
-    /// assumed that from some size on the challenger stays faster: the last change counts. `None` without sizes.
-    pub fn of_rows(wins: &[(usize, bool)]) -> Option<Self> {
-        let &(largest, last) = wins.last()?;
-        if !last {
-            return Some(Self::Never { up_to: largest });
-        }
-        let loss = wins.iter().rposition(|&(_, won)| !won);
-        Some(loss.map_or(Self::Always { from: wins[0].0 }, |at| Self::Between { low: wins[at].0, high: wins[at + 1].0 }))
-    }
-
-    /// Finds the crossing between `low` and `high` by bisection (of the logarithm), until the ends differ by less than `ratio`.
-    /// `faster` runs both at a size. It is assumed that the answer changes at most once; if it does not, some change is found.
-    ///
-    /// # Errors
-    /// Those of `faster`.
-    pub fn bisect<E>(low: usize, high: usize, ratio: f64, mut faster: impl FnMut(usize) -> Result<bool, E>) -> Result<Self, E> {
-        let (mut low, mut high) = (low.min(high).max(1), high.max(low).max(1));
-        if !faster(high)? {
-            return Ok(Self::Never { up_to: high });
-        }
-        if low == high || faster(low)? {
-            return Ok(Self::Always { from: low });
-        }
-        while high - low > 1 && high as f64 / low as f64 > ratio {
-            let middle = ((low as f64 * high as f64).sqrt().round() as usize).clamp(low + 1, high - 1);
-            *(if faster(middle)? { &mut high } else { &mut low }) = middle;
-        }
-        Ok(Self::Between { low, high })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -344,36 +288,5 @@ mod tests {
         assert!(first.iter().all(|&n| (850..1150).contains(&n)), "{first:?}");
         assert_ne!(Shuffle::new(8).order(20), Shuffle::new(9).order(20));
         assert_eq!((a.order(0), a.order(1)), (vec![], vec![0]));
-    }
-
-    #[test]
-    fn crossings_are_found_where_they_are() {
-        for true_size in [2, 3, 100, 777, 5000] {
-            let mut runs = 0;
-            let found = Crossing::bisect(1, 10_000, 1.1, |n| {
-                runs += 1;
-                Ok::<_, ()>(n >= true_size)
-            });
-            let Ok(Crossing::Between { low, high }) = found else { panic!("{found:?}") };
-            assert!(low < true_size && true_size <= high, "{low} < {true_size} <= {high}");
-            assert!(high - low == 1 || high as f64 / low as f64 <= 1.1, "{low}..{high}");
-            assert!(runs <= 10, "{runs}");
-        }
-        let fixed = |answer: bool| Crossing::bisect(10, 1000, 1.1, |_| Ok::<_, ()>(answer)).unwrap();
-        assert_eq!((fixed(true), fixed(false)), (Crossing::Always { from: 10 }, Crossing::Never { up_to: 1000 }));
-        assert_eq!(Crossing::bisect(10, 1000, 1.1, |_| Err::<bool, _>("gone")), Err("gone"));
-        // Not monotone: it ends, and says a change.
-        let odd = Crossing::bisect(1, 1000, 1.01, |n| Ok::<_, ()>(n == 1000 || (n > 20 && n % 3 == 0))).unwrap();
-        assert!(matches!(odd, Crossing::Between { .. }));
-    }
-
-    #[test]
-    fn rows_bracket_a_crossing() {
-        let rows = |wins: &[bool]| Crossing::of_rows(&wins.iter().enumerate().map(|(i, &w)| (i + 1, w)).collect::<Vec<_>>());
-        assert_eq!(rows(&[]), None);
-        assert_eq!(rows(&[true, true]), Some(Crossing::Always { from: 1 }));
-        assert_eq!(rows(&[true, false]), Some(Crossing::Never { up_to: 2 }));
-        assert_eq!(rows(&[false, true, true]), Some(Crossing::Between { low: 1, high: 2 }));
-        assert_eq!(rows(&[true, false, true]), Some(Crossing::Between { low: 2, high: 3 }));
     }
 }

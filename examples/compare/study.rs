@@ -6,14 +6,15 @@
 use chunkwise::shape::DType;
 use serde::Serialize;
 
+use crate::duel::{Crossing, Verdict};
 use crate::machine::Machine;
 use crate::measure::{Lane, Measured, State};
 use crate::roofline::GpuBounds;
-use crate::stats::{Crossing, Stopped, Summary};
+use crate::stats::Stopped;
 use crate::work::{Check, Workload};
 
 /// The schema's name and version; the number rises when a field changes its meaning or goes.
-pub const SCHEMA: &str = "chunkwise-compare/2";
+pub const SCHEMA: &str = "chunkwise-compare/3";
 
 /// A comparison.
 #[derive(Debug, Serialize)]
@@ -40,7 +41,7 @@ pub struct Study {
     pub rows: Vec<Row>,
     /// Where the challenger overtakes.
     pub crossings: Vec<Crossed>,
-    /// One sentence per workload.
+    /// What the numbers say, a fact in each.
     pub conclusions: Vec<String>,
     /// Results that were farther from the reference than they may be; empty is what one wants.
     pub differences: Vec<String>,
@@ -98,7 +99,7 @@ pub struct Row {
     pub reference: Option<Check>,
 }
 
-/// From which size on the challenger wins.
+/// At which sizes the challenger wins.
 #[derive(Clone, Debug, Serialize)]
 pub struct Crossed {
     /// Workload.
@@ -152,16 +153,16 @@ impl Row {
         self.lane(lane)?.median()
     }
 
-    /// How many times as long one lane took as another, paired by rounds.
-    pub fn times(&self, lane: Lane, other: Lane) -> Option<Summary> {
-        self.lane(lane)?.times(self.lane(other)?)
+    /// How one lane does against another.
+    pub fn verdict(&self, challenger: Lane, against: Lane) -> Option<Verdict> {
+        self.lane(challenger)?.against(self.lane(against)?)
     }
 
-    /// How far automatic placement is above the better of CPU-only and GPU-only, as a share.
+    /// How far automatic placement is above the better of CPU-only and GPU-only, as a share of the medians.
     pub fn auto_over_best(&self, state: State) -> Option<f64> {
         let (auto, gpu) = if state == State::Cold { (Lane::AUTO_COLD, Lane::GPU_COLD) } else { (Lane::AUTO, Lane::GPU) };
-        let gpu_is_best = self.times(gpu, Lane::CPU).is_some_and(|times| times.median < 1.0);
-        Some(self.times(auto, if gpu_is_best { gpu } else { Lane::CPU })?.median - 1.0)
+        let best = [gpu, Lane::CPU].into_iter().filter_map(|lane| self.median(lane)).reduce(f64::min)?;
+        Some(self.median(auto)? / best - 1.0)
     }
 }
 
@@ -208,25 +209,25 @@ impl Study {
         rows
     }
 
-    /// Whether smaller sizes than this were measured, so that a challenger who wins from here on is not told apart there.
-    pub fn is_unclear_below(&self, from: usize, workload: Workload, dtype: DType) -> bool {
-        self.rows_of(workload, dtype).iter().any(|r| r.n < from && r.median(Lane::CPU).is_some())
+    /// How `challenger` does against `against` at each size of a group, by size.
+    pub fn verdicts(&self, workload: Workload, dtype: DType, (challenger, against): (Lane, Lane)) -> Vec<(usize, Verdict)> {
+        let rows = self.rows_of(workload, dtype);
+        rows.into_iter().filter_map(|r| Some((r.n, r.verdict(challenger, against)?))).collect()
     }
 
-    /// The best answer to where `challenger` overtakes: by bisection if there was one, else by the table's sizes.
+    /// The one answer to where `challenger` wins: by bisection, if there was one that the table's sizes do not deny, else by these sizes.
     pub fn crossing(&self, workload: Workload, dtype: DType, (challenger, against): (Lane, Lane)) -> Option<Crossing> {
+        let verdicts = self.verdicts(workload, dtype, (challenger, against));
         let same = |c: &&Crossed| (c.workload, c.dtype, c.challenger, c.against) == (workload, dtype, challenger, against);
         let found = self.crossings.iter().find(same).map(|c| c.crossing);
-        found.or_else(|| {
-            let rows = self.rows_of(workload, dtype);
-            // Sizes at which the two cannot be told apart say nothing.
-            let won = |r: &&Row| Some((r.n, r.times(challenger, against)?.below(1.0)?));
-            Crossing::of_rows(&rows.iter().filter_map(won).collect::<Vec<_>>())
-        })
+        found.filter(|c| c.holds(&verdicts)).or_else(|| Crossing::of_rows(&verdicts))
     }
 
     /// Adds what follows from the rows: crossings that bisection did not look for, sentences, differences.
     pub fn conclude(&mut self) {
+        let found = std::mem::take(&mut self.crossings);
+        let holds = |c: &Crossed| c.crossing.holds(&self.verdicts(c.workload, c.dtype, (c.challenger, c.against)));
+        self.crossings = found.into_iter().filter(holds).collect();
         for (workload, dtype) in self.groups() {
             for duel in self.duels() {
                 let looked = |c: &Crossed| (c.workload, c.dtype, c.challenger) == (workload, dtype, duel.0);

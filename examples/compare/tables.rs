@@ -5,10 +5,10 @@
 use chunkwise::shape::DType;
 
 use crate::common::{Cell, Table};
+use crate::duel::{Crossing, Verdict, times};
 use crate::measure::{Lane, Measured, State};
-use crate::stats::Crossing;
 use crate::study::{Row, Study};
-use crate::words::{factor, percent, time};
+use crate::words::{percent, time};
 use crate::work::Workload;
 
 /// The rows, and footnotes: why a row was skipped, why a lane failed.
@@ -17,7 +17,7 @@ pub fn results(study: &Study) -> (Table, Vec<String>) {
     let mut heading: Vec<String> = ["workload", "dtype", "size"].map(String::from).to_vec();
     heading.extend(study.lanes.iter().map(|lane| study.lane_name(*lane)));
     heading.extend(
-        if gpu { ["auto v best", "bound cpu / gpu", "crossover"] } else { ["speed-up", "bound", "v bound"] }.map(String::from),
+        if gpu { ["auto v best", "bound cpu / gpu", "gpu wins"] } else { ["speed-up", "bound", "v bound"] }.map(String::from),
     );
     let mut notes = Vec::new();
     let mut table = Table { heading, names: 3, rows: Vec::new() };
@@ -58,14 +58,10 @@ fn lane_cell(row: &Row, lane: Lane, notes: &mut Vec<String>) -> Cell {
     }
 }
 
-/// Whether this is the least of several, or cannot be told apart from it.
+/// Whether this loses against no other: the least does not, nor does what cannot be told apart from it.
 fn is_best(row: &Row, measured: &Measured) -> bool {
-    let mut all: Vec<(f64, &Measured)> = row.lanes.iter().filter_map(|m| Some((m.median()?, m))).collect();
-    all.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let least = all.first().filter(|_| all.len() > 1);
-    least.is_some_and(|(_, least)| {
-        measured.lane == least.lane || measured.times(least).is_some_and(|t| t.below(1.0) != Some(false))
-    })
+    let mut others = row.lanes.iter().filter(|other| other.lane != measured.lane && other.median().is_some()).peekable();
+    others.peek().is_some() && others.all(|other| measured.against(other).is_some_and(|v| !v.loses()))
 }
 
 fn gpu_cells(study: &Study, row: &Row, first: bool) -> Vec<Cell> {
@@ -83,15 +79,9 @@ fn gpu_cells(study: &Study, row: &Row, first: bool) -> Vec<Cell> {
     vec![auto.into(), bounds.into(), crossover.into()]
 }
 
-/// `never / 1300..1400`: cold, then resident.
+/// `never / from 1300..1400`: cold, then resident.
 fn crossover(study: &Study, workload: Workload, dtype: DType) -> String {
-    let one = |duel: (Lane, Lane)| match study.crossing(workload, dtype, duel) {
-        None => "unclear".to_owned(),
-        Some(Crossing::Always { from }) if study.is_unclear_below(from, workload, dtype) => format!("..{from}"),
-        Some(Crossing::Always { .. }) => "always".to_owned(),
-        Some(Crossing::Never { .. }) => "never".to_owned(),
-        Some(Crossing::Between { low, high }) => format!("{low}..{high}"),
-    };
+    let one = |duel: (Lane, Lane)| study.crossing(workload, dtype, duel).map_or("-".into(), Crossing::short);
     if workload == Workload::BlockedMeanFile {
         return String::new();
     }
@@ -99,9 +89,11 @@ fn crossover(study: &Study, workload: Workload, dtype: DType) -> String {
 }
 
 fn cpu_cells(row: &Row) -> Vec<Cell> {
-    let times = |value: f64| format!("{}x", factor(value));
     let bounded = row.median(Lane::CPU).zip(row.bound_s).map(|(cpu, bound)| cpu / bound);
     let or_dash = |text: Option<String>| Cell::from(text.unwrap_or_else(|| "-".into()));
-    let speed_up = row.times(Lane::ONE, Lane::CPU).map(|t| t.median);
-    vec![or_dash(speed_up.map(times)), or_dash(row.bound_s.map(time)), or_dash(bounded.map(times))]
+    vec![
+        or_dash(row.verdict(Lane::CPU, Lane::ONE).map(Verdict::short)),
+        or_dash(row.bound_s.map(time)),
+        or_dash(bounded.map(times)),
+    ]
 }

@@ -1,149 +1,74 @@
 //! What the numbers say, in sentences.
 //!
 //! Owns: the conclusions, and the complaints about results that differ. Must not know: how sentences are shown. Invariant: a sentence
-//! claims nothing that its intervals do not carry: where two overlap, it says so.
+//! of two lanes is made of their [`Verdict`] or [`Crossing`], as table and chart are: none can say what another denies.
 
 use chunkwise::shape::DType;
 
 use crate::common::rate;
+use crate::duel::{Crossing, Verdict, factor};
 use crate::measure::{Lane, State};
 use crate::roofline::GpuRates;
-use crate::stats::{CONFIDENCE, Crossing, SWEEPS};
+use crate::stats::{CONFIDENCE, SWEEPS};
 use crate::study::{Row, Study};
 use crate::work::{Check, Workload};
 
-/// One sentence for each workload, in order.
+/// What the numbers say: lines of at most 80 characters, a fact in each, by workload and precision.
 pub fn conclusions(study: &Study) -> Vec<String> {
-    let mut workloads: Vec<Workload> = Vec::new();
-    for (workload, _) in study.groups() {
-        if !workloads.contains(&workload) {
-            workloads.push(workload);
-        }
-    }
-    workloads.into_iter().map(|workload| sentence(study, workload)).collect()
-}
-
-fn sentence(study: &Study, workload: Workload) -> String {
-    let gpu = study.lanes.contains(&Lane::GPU) && workload != Workload::BlockedMeanFile;
-    let clause = if gpu { gpu_clause } else { cpu_clause };
-    let dtypes = study.groups().into_iter().filter(|g| g.0 == workload).map(|g| g.1);
-    let clauses: Vec<String> = dtypes.map(|dtype| format!("in {dtype} {}", clause(study, workload, dtype))).collect();
-    format!("On this machine, {}: {}.", workload.title(), clauses.join("; "))
-}
-
-/// `the GPU pays off above 1400 x 1400 if the data stay there, never up to 4000 x 4000 if they are moved each time`.
-fn gpu_clause(study: &Study, workload: Workload, dtype: DType) -> String {
-    let rows = study.rows_of(workload, dtype);
-    let answer = |lane| study.crossing(workload, dtype, (lane, Lane::CPU));
-    let never = |c: Option<Crossing>| matches!(c, Some(Crossing::Never { .. }));
-    match (answer(Lane::GPU), answer(Lane::GPU_COLD)) {
-        (None, None) if rows.iter().any(|r| r.median(Lane::GPU).is_some() && r.median(Lane::CPU).is_some()) => {
-            "the GPU and the CPU cannot be told apart at any size tried".to_owned()
-        }
-        (None, None) => format!("nothing to compare: {}", why_not(&rows, Lane::GPU)),
-        (resident, cold) if never(resident) && never(cold) => {
-            let largest = rows.iter().rev().find(|r| r.median(Lane::GPU).is_some() && r.median(Lane::CPU).is_some());
-            let told = largest.map_or(String::new(), |row| format!(": {}", against_cpu(row)));
-            format!("the GPU does not pay off at any size tried{told}")
-        }
-        (resident, cold) => {
-            let part =
-                |c: Option<Crossing>| c.map_or("with no clear winner".to_owned(), |c| from_where(study, workload, dtype, c));
-            if resident == cold {
-                return format!("the GPU pays off {}, whether the data stay there or are moved each time", part(resident));
-            }
-            let verb = if never(resident) { "the GPU " } else { "the GPU pays off " };
-            format!("{verb}{} if the data stay there, {} if they are moved each time", part(resident), part(cold))
-        }
-    }
-}
-
-/// `at 4000 x 4000 it takes 2.0 times as long as the CPU (12 ms against 6.0 ms) with the data already there`.
-fn against_cpu(row: &Row) -> String {
-    let (Some(gpu), Some(cpu)) = (row.median(Lane::GPU), row.median(Lane::CPU)) else { return String::new() };
-    let sizes = format!("at {n} x {n}", n = row.n);
-    let Some(ratio) = row.times(Lane::GPU, Lane::CPU) else { return String::new() };
-    if ratio.below(1.0).is_none() {
-        return format!("{sizes} it and the CPU ({}, {}) cannot be told apart", time(gpu), time(cpu));
-    }
-    if alike(ratio.median) {
-        return format!("{sizes} it is as fast as the CPU to within 5 % ({}, {})", time(gpu), time(cpu));
-    }
-    let times = format!("{} against {}", time(gpu), time(cpu));
-    let moved = |lane| row.lane(lane).map(|m| m.bytes_moved);
-    // Work that overwrites its input has it moved each time.
-    let there = if moved(Lane::GPU) < moved(Lane::GPU_COLD) { " with the data already there" } else { "" };
-    format!("{sizes} it takes {} times as long as the CPU ({times}){there}", factor(ratio.median))
-}
-
-/// Where a challenger wins, in words that follow "pays off".
-fn from_where(study: &Study, workload: Workload, dtype: DType, crossing: Crossing) -> String {
-    let sharp = |low: usize, high: usize| high as f64 / low as f64 <= 1.25;
-    match crossing {
-        Crossing::Always { from } if study.is_unclear_below(from, workload, dtype) => {
-            format!("from {from} x {from} on (below, the two cannot be told apart)")
-        }
-        Crossing::Always { from } => format!("at every size tried (from {from} x {from})"),
-        Crossing::Never { up_to } => format!("never up to {up_to} x {up_to}"),
-        Crossing::Between { low, high } if sharp(low, high) => format!("above {high} x {high}"),
-        Crossing::Between { low, high } => {
-            let tried = study.rows_of(workload, dtype).iter().any(|r| r.n > high);
-            let also = if tried { " and above" } else { "" };
-            format!("from somewhere between {low} x {low} and {high} x {high}{also}")
-        }
-    }
-}
-
-/// `2 threads are 1.9 times as fast as one at 4000 x 4000 (9.8 ms; the bound is 7.5 ms)`.
-fn cpu_clause(study: &Study, workload: Workload, dtype: DType) -> String {
-    let rows = study.rows_of(workload, dtype);
-    let Some(row) = rows.iter().rev().find(|r| r.median(Lane::CPU).is_some()) else {
-        return format!("nothing was measured: {}", why_not(&rows, Lane::CPU));
+    let gpu = |workload| study.lanes.contains(&Lane::GPU) && workload != Workload::BlockedMeanFile;
+    let of = |(workload, dtype): (Workload, DType)| {
+        let facts = if gpu(workload) { gpu_facts(study, workload, dtype) } else { cpu_facts(study, workload, dtype) };
+        let name = workload.name();
+        facts.into_iter().map(move |(state, fact)| format!("{name} {dtype}{state}: {fact}"))
     };
-    let (cpu, threads) = (row.median(Lane::CPU).unwrap_or_default(), study.machine.threads);
-    let bound = row.bound_s.map_or(String::new(), |bound| match cpu / bound {
-        times if times < 1.0 => {
-            format!(", less than the bound of {}, so that the peaks were measured too low", time(bound))
-        }
-        times => format!(", {} times the bound", factor(times)),
-    });
-    let at = format!("at {n} x {n}", n = row.n);
-    let told = format!("({}{bound}{})", time(cpu), beside_memory(study, row, cpu));
-    let Some(gain) = row.times(Lane::ONE, Lane::CPU) else {
-        return format!("the CPU's {threads} threads take {} {at}{bound}{}", time(cpu), beside_memory(study, row, cpu));
+    study.groups().into_iter().flat_map(of).chain(auto_facts(study)).collect()
+}
+
+/// A state (`, cold`), and what is said of it.
+type Fact = (&'static str, String);
+
+/// Where the GPU wins, cold and resident; by how much it loses where it never does.
+fn gpu_facts(study: &Study, workload: Workload, dtype: DType) -> Vec<Fact> {
+    let duels = [(", cold", Lane::GPU_COLD), (", resident", Lane::GPU)];
+    let answers = duels.map(|(state, lane)| (state, lane, study.crossing(workload, dtype, (lane, Lane::CPU))));
+    let told = |answer: Option<Crossing>| {
+        answer.map_or_else(|| "nothing to compare; the table says why".into(), |a| format!("the GPU {}", a.long()))
     };
-    match gain.below(1.0) {
-        None => format!("{threads} threads and one cannot be told apart {at} {told}"),
-        Some(_) if alike(gain.median) => format!("{threads} threads are as fast as one to within 5 % {at} {told}"),
-        Some(true) => format!("{threads} threads take {} times as long as one {at} {told}", factor(1.0 / gain.median)),
-        Some(false) => format!("{threads} threads are {} times as fast as one {at} {told}", factor(gain.median)),
+    let mut facts: Vec<Fact> = match answers {
+        [(.., cold), (.., resident)] if cold == resident => vec![("", told(cold))],
+        _ => answers.iter().map(|&(state, _, answer)| (state, told(answer))).collect(),
+    };
+    for (state, lane, _) in answers.into_iter().filter(|a| matches!(a.2, Some(Crossing::Never { .. }))) {
+        let verdicts = study.verdicts(workload, dtype, (lane, Lane::CPU));
+        if let Some(&(n, Verdict::Loses { factor: by })) = verdicts.last() {
+            facts.push((state, format!("the GPU takes {} times the CPU's time at {n}²", factor(by))));
+        }
     }
+    facts
 }
 
-/// Whether a ratio that is surely not 1 is so near to it that nobody should care.
-fn alike(ratio: f64) -> bool {
-    (ratio - 1.0).abs() < 0.05
-}
-
-/// For a file: how it compares with the same numbers in memory.
-fn beside_memory(study: &Study, row: &Row, cpu: f64) -> String {
-    let same = |r: &&Row| r.workload == Workload::BlockedMean && (r.dtype, r.n) == (row.dtype, row.n);
+/// What all threads are against one, against the bound, and from a file against memory, at the largest size.
+fn cpu_facts(study: &Study, workload: Workload, dtype: DType) -> Vec<Fact> {
+    let rows = study.rows_of(workload, dtype);
+    let largest = rows.iter().rev().find_map(|row| Some((row, row.median(Lane::CPU)?)));
+    let Some((row, cpu)) = largest else { return vec![("", "nothing was measured; the table says why".into())] };
+    let (n, threads) = (row.n, study.machine.threads);
+    let mut facts = vec![match row.verdict(Lane::CPU, Lane::ONE) {
+        None => format!("{} at {n}²", time(cpu)),
+        Some(Verdict::Wins { factor: by }) => format!("{threads} threads are {} times as fast as one at {n}²", factor(by)),
+        Some(Verdict::Loses { factor: by }) => format!("{threads} threads take {} times as long as one at {n}²", factor(by)),
+        Some(Verdict::Level) => format!("{threads} threads are as fast as one to within 5 % at {n}²"),
+        Some(Verdict::Unclear) => format!("{threads} threads and one cannot be told apart at {n}²"),
+    }];
+    facts.extend(row.bound_s.map(|bound| match cpu / bound {
+        below if below < 1.0 => format!("below the bound at {n}²: the peaks were measured too low"),
+        above => format!("{} times the bound at {n}²", factor(above)),
+    }));
+    let same = |r: &&Row| r.workload == Workload::BlockedMean && (r.dtype, r.n) == (dtype, n);
     let memory = study.rows.iter().find(same).and_then(|r| r.median(Lane::CPU));
-    match memory.filter(|_| row.workload == Workload::BlockedMeanFile) {
-        Some(memory) => format!(", {} times as long as from memory", factor(cpu / memory)),
-        None => String::new(),
-    }
-}
-
-/// The first reason that rows give for having no median of a lane.
-fn why_not(rows: &[&Row], lane: Lane) -> String {
-    let reason = |row: &&Row| row.skipped.clone().or_else(|| row.lane(lane)?.failed.clone());
-    rows.iter().find_map(reason).unwrap_or_else(|| "the run ended before".into())
-}
-
-/// Two digits: `1.9`, `12`, `140`.
-pub fn factor(value: f64) -> String {
-    if value >= 9.95 { format!("{value:.0}") } else { format!("{value:.1}") }
+    let beside = memory.filter(|_| workload == Workload::BlockedMeanFile);
+    facts.extend(beside.map(|memory| format!("{} times as long as from memory at {n}²", factor(cpu / memory))));
+    facts.into_iter().map(|fact| ("", fact)).collect()
 }
 
 /// Three digits: `24.3 ms`, `850 us`, `1.02 s`.
@@ -159,7 +84,7 @@ pub fn time(seconds: f64) -> String {
 
 /// `+3 %`.
 pub fn percent(share: f64) -> String {
-    format!("{:+.0} %", 100.0 * share)
+    format!("{:+.0} %", (100.0 * share).round() + 0.0) // -0 becomes 0
 }
 
 /// Every lane of every row whose result was too far from the reference.
@@ -181,28 +106,30 @@ pub fn differences(study: &Study) -> Vec<String> {
 const PROMISED: (f64, f64) = (0.05, 1e-3);
 
 /// Where automatic placement stands, over all rows and both states.
-pub fn auto_sentence(study: &Study) -> Option<String> {
+fn auto_facts(study: &Study) -> Vec<String> {
     let excess = |row: &Row, state| {
         let share = row.auto_over_best(state)?;
         let auto = row.median(if state == State::Cold { Lane::AUTO_COLD } else { Lane::AUTO })?;
         let over_s = auto - auto / (1.0 + share);
-        Some((share, share <= PROMISED.0 || over_s <= PROMISED.1, row.n, row.workload, row.dtype, state))
+        // In units of what is promised: more than 1 breaks it.
+        let beyond = (share / PROMISED.0).min(over_s / PROMISED.1);
+        let state = if state == State::Cold { "cold" } else { "resident" };
+        let case = format!("{} {} {}², {state}", row.workload.name(), row.dtype, row.n);
+        Some((beyond, format!("{}, {} ({case})", percent(share), time(over_s.max(0.0)))))
     };
     // Of a file there is no choice to make.
     let rows = study.rows.iter().filter(|r| r.workload != Workload::BlockedMeanFile);
-    let all = rows.flat_map(|r| [excess(r, State::Cold), excess(r, State::Resident)]).flatten();
-    let all: Vec<_> = all.collect();
-    let kept = all.iter().filter(|e| e.1).count();
-    let &(share, _, n, workload, dtype, state) = all.iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
-    let state = if state == State::Cold { "cold" } else { "resident" };
-    Some(format!(
-        "Automatic placement is within 5 % or 1 ms of the better of CPU alone and GPU alone in {kept} of {} cases; at worst it takes \
-         {} ({} in {dtype} at {n} x {n}, {state}).",
-        all.len(),
-        percent(share),
-        workload.name()
-    ))
+    let all: Vec<_> = rows.flat_map(|r| [excess(r, State::Cold), excess(r, State::Resident)]).flatten().collect();
+    let Some((_, worst)) = all.iter().max_by(|a, b| a.0.total_cmp(&b.0)) else { return Vec::new() };
+    let kept = all.iter().filter(|e| e.0 <= 1.0).count();
+    vec![
+        format!("auto: within 5 % or 1 ms of the better device in {kept} of {} cases", all.len()),
+        format!("auto: at worst {worst}"),
+    ]
 }
+
+/// What a bound is, after that word.
+pub const BOUND: &str = "no time can be less by the measured peaks (of all operations or of all bytes, whichever takes longer)";
 
 /// The machine and the method, in a few lines above the table.
 pub fn head(study: &Study) -> Vec<String> {
@@ -232,6 +159,12 @@ pub fn head(study: &Study) -> Vec<String> {
         study.total_s
     ));
     lines.push(format!("  times are medians; ± is half {}", interval(study)));
+    lines.push(format!("  bound: {BOUND}"));
+    if study.lanes.contains(&Lane::GPU) {
+        lines.push(
+            "  cold: the input is moved to the GPU in each run; resident: it is there; where neither is said: both".into(),
+        );
+    }
     lines
 }
 
@@ -313,7 +246,6 @@ mod tests {
     fn numbers_have_the_digits_that_they_are_worth() {
         let times = [123.4, 1.0204, 0.99951, 0.0243, 0.009_13, 0.000_999_6, 0.000_222, 0.000_000_34].map(time);
         assert_eq!(times, ["123 s", "1.02 s", "1.00 s", "24.3 ms", "9.13 ms", "1.00 ms", "222 us", "0.34 us"]);
-        assert_eq!([0.54, 1.96, 9.96, 139.7].map(factor), ["0.5", "2.0", "10", "140"]);
-        assert_eq!([0.031, -0.2].map(percent), ["+3 %", "-20 %"]);
+        assert_eq!([0.031, -0.2, -0.001].map(percent), ["+3 %", "-20 %", "+0 %"]);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::lower::{Lowering, Op, Target};
 use super::{Array, Node, chunks};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, or_panic};
 use crate::id::{KernelId, ValueId};
 use crate::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
 use crate::kernel::zeros::Zeros;
@@ -25,7 +25,7 @@ impl<T: Float> Array<T> {
     /// shows when it is computed: [`Error::NotPositiveDefinite`].
     #[track_caller]
     pub fn cholesky(&self) -> Self {
-        self.try_cholesky().unwrap_or_else(|error| panic!("{error}"))
+        or_panic(self.try_cholesky())
     }
 
     /// [`Array::cholesky`], with an error instead of a panic.

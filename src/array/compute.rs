@@ -268,12 +268,12 @@ impl<T: Element> Pending<T> {
         let len: usize = self.shape.iter().product();
         let taken = results.into_iter().flatten().next().and_then(crate::device::HostBuffer::take_result::<T>);
         let Some(taken) = taken else {
-            let message = "the result has another dtype than the array (a bug)".into();
-            return Err(Error::Task { task: "result".into(), message });
+            let message = "it has another dtype than the array (a bug of chunkwise: please report it)".into();
+            return Err(Error::Failed { what: "handing out the result".into(), message });
         };
         let flat = ndarray::Array1::from_vec(taken.vec).slice_move(s![taken.start..taken.start + len]);
         let shaped = flat.into_shape_with_order(IxDyn(&self.shape));
-        let array = shaped.map_err(|e| Error::Task { task: "result".into(), message: e.to_string() })?;
+        let array = shaped.map_err(|e| Error::Failed { what: "handing out the result".into(), message: e.to_string() })?;
         Ok((array, report))
     }
 }

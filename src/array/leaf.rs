@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::lower::{Lowering, Op, Target, window_of};
 use super::{Array, Node, checked_shape, chunks};
 use crate::device::HostBuffer;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, or_panic};
 use crate::id::ValueId;
 use crate::kernel::Kernel;
 use crate::kernel::random::{Spd, SpdParams, Uniform, UniformParams};
@@ -240,7 +240,7 @@ impl<T: Float> Array<T> {
     /// If the shape overflows memory addresses.
     #[track_caller]
     pub fn random_uniform(shape: impl AsRef<[usize]>) -> Self {
-        Session::global().random_uniform(shape).unwrap_or_else(|error| panic!("{error}"))
+        or_panic(Session::global().random_uniform(shape))
     }
 }
 

@@ -95,9 +95,9 @@ impl Lowering {
         self.tasks = self.tasks.saturating_add(count);
         if self.tasks > MOST_TASKS {
             return Err(Error::argument(
-                "chunks",
-                format!("{} tasks", self.tasks),
-                format!("at most {MOST_TASKS} tasks in one graph: use larger chunks"),
+                "number of tasks",
+                self.tasks,
+                format!("choose larger chunks; at most {MOST_TASKS} tasks in one graph can be planned"),
             ));
         }
         Ok(())

@@ -62,10 +62,10 @@ impl Mandelbrot {
     /// [`Error::Shape`] if the picture is too large.
     pub fn counts<T: Float>(&self) -> Result<Array<i32>> {
         if let Some(bad) = self.window.iter().find(|b| !b.is_finite()) {
-            return Err(Error::argument("window", bad, "four finite numbers X0,X1,Y0,Y1"));
+            return Err(Error::argument("window", bad, "choose four finite numbers X0, X1, Y0, Y1"));
         }
         if i32::try_from(self.iterations).is_err() {
-            return Err(Error::argument("iterations", self.iterations, "at most 2147483647: counts are 32-bit"));
+            return Err(Error::argument("iterations", self.iterations, "choose at most 2147483647, because counts are 32-bit"));
         }
         let shape = checked_shape("mandelbrot", &[self.rows, self.columns])?;
         let [x0, x1, y0, y1] = self.window;

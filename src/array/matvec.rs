@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::leaf::extents;
 use super::lower::{Lowering, Op, Target};
 use super::{Array, Node};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, or_panic};
 use crate::id::ValueId;
 use crate::kernel::gemv::Gemv;
 use crate::kernel::sums::Add;
@@ -32,7 +32,7 @@ impl<T: Float> Array<T> {
     /// If the shapes do not match, or the arrays belong to two sessions. [`Array::try_matvec`] returns that as an error.
     #[track_caller]
     pub fn matvec(&self, x: &Self) -> Self {
-        self.try_matvec(x).unwrap_or_else(|error| panic!("{error}"))
+        or_panic(self.try_matvec(x))
     }
 
     /// [`Array::matvec`], with errors instead of panics.

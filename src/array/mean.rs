@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::leaf::extents;
 use super::lower::{Lowering, Op, Target};
 use super::{Array, Node};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, or_panic};
 use crate::id::ValueId;
 use crate::kernel::Kernel;
 use crate::kernel::sums::{DivideSums, MergeSums, SumChunk, WeightedSumChunk};
@@ -49,7 +49,7 @@ impl<T: Real> Array<T> {
     /// If the shapes differ, or the arrays belong to two sessions. [`Array::try_weighted_mean`] returns that as an error.
     #[track_caller]
     pub fn weighted_mean(&self, w: &Self) -> Array<f64> {
-        self.try_weighted_mean(w).unwrap_or_else(|error| panic!("{error}"))
+        or_panic(self.try_weighted_mean(w))
     }
 
     /// [`Array::weighted_mean`], with errors instead of panics.

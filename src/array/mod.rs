@@ -23,7 +23,7 @@ pub use compute::Pending;
 pub use mandelbrot::Mandelbrot;
 pub use overhead::{explain_random_dag, random_dag};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, or_panic};
 use crate::runtime::Session;
 use crate::shape::{ChunkGrid, DType, Element, checked_len};
 use lower::Op;
@@ -53,6 +53,10 @@ pub(crate) struct Node {
     /// As the user wants it cut; else the operation decides.
     grid: Option<ChunkGrid>,
 }
+
+// An array is data that never change and a session, which is safe to use after a panic: so is the array, whatever its operations hold.
+impl<T: Element> std::panic::UnwindSafe for Array<T> {}
+impl<T: Element> std::panic::RefUnwindSafe for Array<T> {}
 
 impl<T: Element> Array<T> {
     fn new(op: impl Op + 'static, shape: Vec<usize>, session: Option<Session>) -> Self {
@@ -109,7 +113,7 @@ impl<T: Element> Array<T> {
     /// If an extent is 0, or there is not one for each axis. [`Array::try_chunks`] returns that as an error.
     #[track_caller]
     pub fn chunks(self, chunks: impl IntoChunks) -> Self {
-        self.try_chunks(chunks).unwrap_or_else(|error| panic!("{error}"))
+        or_panic(self.try_chunks(chunks))
     }
 
     /// [`Array::chunks`], with an error instead of a panic.
@@ -132,8 +136,12 @@ impl<T: Element> Array<T> {
 
     /// The session it will be computed in: its own, else the global one.
     #[must_use]
+    #[track_caller]
     pub fn session(&self) -> Session {
-        self.session.clone().unwrap_or_else(Session::global)
+        match &self.session {
+            Some(session) => session.clone(),
+            None => Session::global(),
+        }
     }
 
     /// The session of an operation on two arrays.

@@ -37,7 +37,7 @@ pub fn explain_random_dag(session: &Session, tasks: usize) -> Result<Explanation
 /// and returns the sum of all values that no task read, with the run's record.
 ///
 /// # Errors
-/// [`Error::Task`] if the sum is not that of a sequential loop; whatever a run can report.
+/// [`Error::Failed`] if the sum is not that of a sequential loop; whatever a run can report.
 pub fn random_dag(session: &Session, tasks: usize) -> Result<(u64, RunReport)> {
     let asked = Instant::now();
     let Dag { plan, expected } = dag(session.seed(), tasks)?;
@@ -46,7 +46,7 @@ pub fn random_dag(session: &Session, tasks: usize) -> Result<(u64, RunReport)> {
     let got = taken.map(|t| t.vec[t.start]);
     if got != Some(expected) {
         let message = format!("checksum {got:?}, a sequential loop gives {expected}");
-        return Err(Error::Task { task: "random additions".into(), message });
+        return Err(Error::Failed { what: "the check of the sum".into(), message });
     }
     Ok((expected, report))
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::leaf::extents;
 use super::lower::{Lowering, Op, Target};
 use super::{Array, Node};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, or_panic};
 use crate::id::ValueId;
 use crate::kernel::Kernel;
 use crate::shape::{ChunkGrid, Element};
@@ -57,7 +57,7 @@ impl<T: Element> Array<T> {
     /// [`Array::try_with_kernel`] returns that as an error.
     #[track_caller]
     pub fn with_kernel<U: Element>(&self, others: &[&Self], kernel: Arc<dyn Kernel>, params: &[u8]) -> Array<U> {
-        self.try_with_kernel(others, kernel, params).unwrap_or_else(|error| panic!("{error}"))
+        or_panic(self.try_with_kernel(others, kernel, params))
     }
 
     /// [`Array::with_kernel`], with errors instead of panics.

@@ -57,7 +57,7 @@ impl HostBuffer {
             requested_bytes: bytes as u64,
             available_bytes: 0,
             space: "system".into(),
-            try_this: "a lower --memory-limit or smaller chunks".into(),
+            try_this: "a lower memory limit or smaller chunks".into(),
         };
         let layout = std::alloc::Layout::from_size_align(bytes.max(1), align).map_err(|_| refused())?;
         // SAFETY: the layout's size is not zero. Zeroed, so that the bytes are valid numbers; the system hands out zero pages
@@ -84,7 +84,7 @@ impl HostBuffer {
             requested_bytes: bytes as u64,
             available_bytes: 0,
             space: "system".into(),
-            try_this: "writing it to a file chunk by chunk (--out)".into(),
+            try_this: "storing it in a file chunk by chunk, where it can be made so".into(),
         })?;
         drop(vec);
         let mut vec: Vec<T> = vec![T::default(); len + pad]; // calloc: zero pages, untouched

@@ -21,6 +21,12 @@ thread_local! {
 /// Scratch that threads may keep while nothing runs, in all.
 const KEPT_BYTES: u64 = 16 << 20;
 
+/// The most threads of a pool. Idle threads of rayon look for work at all others before they sleep, so that starting a pool takes time that
+/// grows with the square of their number, 19 s for 4096 on two cores; 512 take 0.2 s there. Each core brings its share of that work.
+fn most_threads(cores: usize) -> usize {
+    cores.saturating_mul(4).max(512)
+}
+
 /// CPU threads that execute tasks.
 pub struct Cpu {
     spec: DeviceSpec,
@@ -65,7 +71,7 @@ impl Cpu {
     /// A pool of `threads` threads that works in host memory.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the system refuses that many threads.
+    /// [`Error::Argument`] if there are to be none, or more than four for each core (or 512), or if the system refuses that many.
     pub fn new(threads: usize) -> Result<Self> {
         Self::build("cpu", threads, super::HOST, None)
     }
@@ -80,15 +86,18 @@ impl Cpu {
     }
 
     fn build(name: &str, threads: usize, space: SpaceId, link: Option<[LinkSpec; 2]>) -> Result<Self> {
-        if threads == 0 {
-            return Err(Error::argument("threads", threads, "at least 1"));
+        let most = most_threads(system::threads());
+        if !(1..=most).contains(&threads) {
+            let wanted =
+                format!("choose 1 to {most} on this machine, whose {} cores gain nothing from more", system::threads());
+            return Err(Error::argument("threads", threads, wanted));
         }
         let label = name.to_owned();
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(move |i| format!("chunkwise-{label}-{i}"))
             .build()
-            .map_err(|e| Error::argument("threads", threads, format!("the system refused: {e}")))?;
+            .map_err(|e| Error::argument("threads", threads, format!("the system refused so many: {e}")))?;
         let spec = DeviceSpec {
             name: name.to_owned(),
             model: format!("{}, {threads} threads, {}", system::cpu_model(), simd::simd_name()),
@@ -101,7 +110,7 @@ impl Cpu {
         };
         let link = link.map(crossing::start).transpose();
         let link =
-            link.map_err(|e| Error::argument("threads", threads, format!("the system refused one for the link: {e}")))?;
+            link.map_err(|e| Error::argument("threads", threads, format!("the system refused one more for the link: {e}")))?;
         Ok(Self { spec, pool: Arc::new(pool), shared: Arc::default(), link })
     }
 

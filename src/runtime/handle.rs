@@ -155,7 +155,7 @@ impl Handle {
                 requested_bytes: self.peak_bound_bytes,
                 available_bytes,
                 space: "host".into(),
-                try_this: "taking the results of earlier computations first, or a higher --memory-limit".into(),
+                try_this: "taking the results of earlier computations first, or a higher memory limit".into(),
             });
         }
         drop(state);

@@ -34,7 +34,7 @@ pub use run::{MoveSpan, RunReport, TaskSpan};
 
 use crate::cost::{CostModel, Rates};
 use crate::device::{Counters, DeviceKind, DeviceSpec, HOST};
-use crate::error::Result;
+use crate::error::{Result, or_panic};
 use crate::id::DeviceId;
 use crate::schedule::simulate::{Outcome, Simulation, simulate};
 use crate::schedule::{Explanation, Placement, Policy, Scheduler};
@@ -57,6 +57,9 @@ impl std::fmt::Debug for Session {
     }
 }
 
+/// All that changes in a session is behind locks, and whoever panics under one ends the runs concerned with an error.
+impl std::panic::RefUnwindSafe for Inner {}
+
 impl PartialEq for Session {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -75,9 +78,14 @@ impl Session {
     /// # Panics
     /// If the system cannot start a thread.
     #[must_use]
+    #[track_caller]
     pub fn global() -> Self {
         static GLOBAL: OnceLock<Session> = OnceLock::new();
-        GLOBAL.get_or_init(|| Session::builder().build().expect("default settings are in range")).clone()
+        if let Some(session) = GLOBAL.get() {
+            return session.clone();
+        }
+        let made = or_panic(Session::builder().build());
+        GLOBAL.get_or_init(|| made).clone()
     }
 
     /// The devices, by id. GPUs join when they are found, which is not before work begins for which they may matter; see
@@ -212,7 +220,10 @@ impl Session {
         }
         let workers = sim.devices.iter().filter(|d| d.space == HOST).map(|d| d.workers).sum();
         let bound = Scheduler::peak_bytes(&plan.graph, priced.scratch_bytes, workers);
-        Ok(Explanation::new(&plan.graph, &sim, &outcome, totals, bound))
+        let mut explanation = Explanation::new(&plan.graph, &sim, &outcome, totals, bound);
+        let idle = priced.idle(&self.0.members.all());
+        explanation.notes.extend(idle.into_iter().map(|(name, why)| format!("{name}: {why}")));
+        Ok(explanation)
     }
 
     fn policy(&self) -> Box<dyn Policy> {

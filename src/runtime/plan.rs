@@ -23,6 +23,7 @@ impl Plan {
     /// # Panics
     /// If the entries do not match the graph's arrays.
     #[must_use]
+    #[track_caller]
     pub fn new(graph: TaskGraph, arrays: Vec<Option<Arc<HostBuffer>>>) -> Self {
         let fits =
             graph.arrays().len() == arrays.len() && graph.arrays().iter().zip(&arrays).all(|(a, b)| a.result == b.is_none());

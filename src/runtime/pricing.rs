@@ -106,10 +106,15 @@ impl Priced {
         column.estimates
     }
 
-    /// The devices that could not run some of the work, and why, for people.
+    /// The GPUs that could not run some of the work, or have nothing to do in it, and why, for people.
     pub(super) fn idle(&self, members: &[Member]) -> Vec<(String, String)> {
-        let words = |(id, unable): &(DeviceId, Unable)| Some((members.get(id.index())?.spec.name.clone(), unable.to_string()));
-        self.unable.iter().filter_map(words).collect()
+        let without_half = |e: &&Estimates| {
+            let gpu = members.get(e.device.index()).is_some_and(|m| m.spec.gpu.is_some());
+            gpu && e.task_ns.iter().all(|&ns| ns == CANNOT) && self.unable.iter().all(|(id, _)| *id != e.device)
+        };
+        let idle = self.estimates.iter().filter(without_half).map(|e| (e.device, &Unable::NoHalf));
+        let unable = self.unable.iter().map(|(id, unable)| (*id, unable)).chain(idle);
+        unable.filter_map(|(id, why)| Some((members.get(id.index())?.spec.name.clone(), why.to_string()))).collect()
     }
 
     /// The handle under which a task's time on a device is learned.
@@ -214,12 +219,12 @@ impl Unpriced {
 impl std::fmt::Display for Unable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NoHalf => f.write_str("no GPU half"),
-            Self::NoF64(kernel) => write!(f, "it has no f64, which {kernel} needs here (try --dtype f32)"),
+            Self::NoHalf => f.write_str("nothing of this work can run on a GPU, so the CPU does all of it"),
+            Self::NoF64(kernel) => write!(f, "it has no f64, which {kernel} needs here; f32 would do"),
             Self::Unfit(kernel) => write!(f, "it cannot run {kernel}, as a warning has said"),
             Self::TooLarge { kernel, bytes, most } => {
                 let (bytes, most) = (crate::Bytes(*bytes), crate::Bytes(*most));
-                write!(f, "a chunk of {kernel} has {bytes}, its shaders see at most {most} (try a smaller --chunk)")
+                write!(f, "a chunk of {kernel} has {bytes}, and its shaders see at most {most}; smaller chunks would do")
             }
         }
     }

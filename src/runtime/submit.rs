@@ -170,8 +170,7 @@ fn gone(sources: &mut BTreeMap<u64, Weak<HostBuffer>>) -> Vec<Event> {
 }
 
 fn unable_error(spec: &DeviceSpec, why: &Unable) -> Error {
-    let found = format!("{} is there, but {why}, or --device auto", spec.name);
-    Error::NoDevice { wanted: format!("{} that can do this", spec.name), found }
+    Error::Unable { device: spec.name.clone(), why: why.to_string() }
 }
 
 /// Work divided by workers: a guess of the makespan.

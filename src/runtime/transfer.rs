@@ -123,6 +123,8 @@ fn as_error(failure: Failure) -> Error {
     match failure {
         Failure::Device(error) | Failure::Unfit(error) | Failure::OutOfMemory(error) | Failure::Lost(error) => error,
         Failure::Fault(fault) => fault.into(),
-        Failure::Panic(message) => Error::Panicked { task: "move".into(), message },
+        Failure::Panic(message) => {
+            Error::Failed { what: "the move of a chunk".into(), message: format!("it panicked: {message}") }
+        }
     }
 }

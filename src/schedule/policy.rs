@@ -127,7 +127,7 @@ impl std::str::FromStr for Placement {
             "cpu" => Ok(Self::Cpu),
             "gpu" => Ok(Self::Gpu),
             number => number.parse().map(Self::Device).map_err(|_| {
-                Error::argument("device", text, "write auto, cpu, gpu, or a number that the example `devices` lists")
+                Error::argument("device", text, "write auto, cpu, gpu, or the number of a device in the session's list")
             }),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Owns: a GPU that is none, and studies with times of one's choice. Must not know: what is tested. Invariant: nothing here measures.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use chunkwise::cost::Peaks;
 use chunkwise::device::{Cpu, Device, DeviceKind, DeviceSpec, IoLane, Launch, LinkSpec, Move, Origin};
@@ -58,10 +58,11 @@ pub fn session(placement: Placement, threads: usize, gpu: Option<Arc<dyn Device>
     Session::builder().devices(devices).placement(placement).cache_dir("").memory_limit("1GB").seed(7).build()
 }
 
-/// A machine of these many threads, whose GPU has this name.
+/// A machine of these many threads, whose GPU has this name. Its peaks are measured once.
 pub fn machine(threads: usize, gpu: Option<&str>) -> Machine {
-    let session = session(Placement::Cpu, threads, None).unwrap();
-    let mut machine = Machine::look(&session, Vec::new()).unwrap();
+    static LOOKED: LazyLock<Machine> =
+        LazyLock::new(|| Machine::look(&session(Placement::Cpu, 2, None).unwrap(), Vec::new()).unwrap());
+    let mut machine = Machine { threads: threads as u32, ..LOOKED.clone() };
     machine.others_busy_cores = Some(0.0);
     if let Some(name) = gpu {
         let peaks = Peaks { f32_flops: 9e12, f64_flops: 1.5e11, bytes_per_s: 3e11 };
@@ -114,6 +115,7 @@ pub fn row((workload, dtype, n): (Workload, DType, usize), lanes: &[Lane], secon
                 tasks: 8,
                 gpu_tasks: if lane.device == "gpu" { 8 } else { 0 },
                 bytes_moved: 0,
+                why_idle: None,
             })
         };
         Entrant { lane, run: Box::new(run) }
@@ -157,4 +159,29 @@ pub fn plausible() -> Study {
     study.rows.sort_by_key(|r| (r.workload, r.dtype, r.n));
     study.conclude();
     study
+}
+
+/// A row whose lanes take the seconds that `typical` says, in so many sweeps, with a noise of that share from sweep to sweep.
+pub fn noisy_row(
+    (workload, dtype, n): (Workload, DType, usize),
+    lanes: &[Lane],
+    typical: impl Fn(Lane) -> f64,
+    (noise, sweeps, seed): (f64, usize, &mut u32),
+) -> Row {
+    let mut whole: Option<Row> = None;
+    for _ in 0..sweeps {
+        // A generator of Lehmer's (Park and Miller, 1988) is random enough for noise.
+        let mut uniform = || {
+            *seed = (u64::from(*seed) * 48_271 % 0x7fff_ffff) as u32;
+            f64::from(*seed) / f64::from(0x7fff_ffff)
+        };
+        let slower: Vec<(Lane, f64)> = lanes.iter().map(|&lane| (lane, 1.0 + noise * uniform())).collect();
+        let of = |lane: Lane| typical(lane) * slower.iter().find(|s| s.0 == lane).map_or(1.0, |s| s.1);
+        let sweep = row((workload, dtype, n), lanes, of);
+        match &mut whole {
+            Some(whole) => whole.add_sweep(sweep),
+            None => whole = Some(sweep),
+        }
+    }
+    whole.expect("at least one sweep")
 }

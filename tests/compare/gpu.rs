@@ -43,7 +43,7 @@ fn compared(wishes: &Wishes, crossover: bool, gpu: impl Fn() -> Result<Arc<dyn D
 
 fn wishes(workloads: &[Family]) -> Wishes {
     let workloads = workloads.to_vec();
-    Wishes { quick: true, workloads, sizes: vec![60, 150], repeats: Some(2), budget_s: Some(5.0), ..Wishes::default() }
+    Wishes { quick: true, workloads, sizes: vec![60, 150], repeats: Some(2), budget_s: Some(20.0), ..Wishes::default() }
 }
 
 #[test]
@@ -60,7 +60,8 @@ fn every_workload_runs_in_every_lane() {
             assert_eq!(m.lane.device == "cpu", m.gpu_tasks == 0 && m.lane.device != "auto", "{name}: {m:#?}");
         }
     }
-    assert_eq!((study.conclusions.len(), study.differences.len()), (5, 0));
+    let told = |row: &Row| study.conclusions.iter().any(|c| c.starts_with(&format!("{} {}", row.workload.name(), row.dtype)));
+    assert!(study.rows.iter().all(told) && study.differences.is_empty(), "{:#?}", study.conclusions);
     assert!(study.crossings.iter().all(|c| c.challenger.device == "gpu" && c.against == Lane::CPU));
 }
 
@@ -108,7 +109,7 @@ fn a_gpu_without_a_half_for_the_work_is_absent_and_not_timed() {
         let why = row.lane(Lane::GPU).unwrap().failed.as_deref().unwrap();
         assert!(why.starts_with("no task of it ran on a GPU"), "{why}");
     }
-    assert!(study.conclusions[0].contains("nothing to compare: no task of it ran on a GPU"), "{:?}", study.conclusions);
+    assert!(study.conclusions[0].contains("nothing to compare; the table says why"), "{:?}", study.conclusions);
     let (table, _) = crate::tables::results(&study);
     assert!(table.lines(usize::MAX, false).iter().any(|l| l.contains("none [1]")));
 }

@@ -12,6 +12,8 @@ mod harness;
 
 #[path = "../../examples/compare/chart.rs"]
 mod chart;
+#[path = "../../examples/compare/duel.rs"]
+mod duel;
 #[path = "../../examples/compare/lanes.rs"]
 mod lanes;
 #[path = "../../examples/compare/machine.rs"]
@@ -45,6 +47,7 @@ mod words;
 #[path = "../../examples/compare/work.rs"]
 mod work;
 
+mod agree;
 mod claims;
 mod fake;
 mod gpu;

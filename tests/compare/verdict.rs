@@ -4,11 +4,12 @@
 
 use chunkwise::shape::DType;
 
+use crate::duel::Crossing;
 use crate::fake::{WITH_GPU, empty, machine, plausible, row};
 use crate::harness::Folder;
 use crate::measure::{Lane, State};
 use crate::out::Reporter;
-use crate::stats::{Crossing, Summary};
+use crate::stats::Summary;
 use crate::study::Crossed;
 use crate::work::{Check, Workload};
 use crate::{chart, page, raster, tables, words};
@@ -28,35 +29,34 @@ fn verdict(factor: f64) -> String {
 fn a_device_that_is_twice_as_slow_is_called_so() {
     let slow = verdict(2.0);
     for part in [
-        "On this machine",
-        "does not pay off at any size tried",
-        "at 4000 x 4000 it takes 2.0 times as long as the CPU (12.0 ms against 6.03 ms)",
+        "matvec f32: the GPU wins at no size tried",
+        "matvec f32, cold: the GPU takes 2.0 times the CPU's time at 4000²",
+        "matvec f32, resident: the GPU takes 2.0 times the CPU's time at 4000²",
     ] {
         assert!(slow.contains(part), "no `{part}` in: {slow}");
     }
-    assert!(
-        verdict(0.5).contains("pays off at every size tried (from 1000 x 1000), whether the data stay there"),
-        "{}",
-        verdict(0.5)
-    );
-    assert!(verdict(1.001).contains("cannot be told apart"), "{}", verdict(1.001));
+    assert!(verdict(0.5).contains("matvec f32: the GPU wins at every size tried"), "{}", verdict(0.5));
+    assert!(verdict(1.001).contains("the GPU neither wins nor loses clearly at any size"), "{}", verdict(1.001));
 }
 
 #[test]
-fn one_sentence_per_workload_tells_both_states_and_precisions() {
+fn conclusions_tell_both_states_and_precisions_a_fact_in_each() {
     let study = plausible();
-    assert_eq!(study.conclusions.len(), 2);
-    let matvec = study.conclusions.iter().find(|c| c.contains("matrix times vector")).unwrap();
-    let wanted = "in f32 the GPU pays off from somewhere between 1000 x 1000 and 2000 x 2000 and above if the data stay there, \
-                  never up to 4000 x 4000 if they are moved each time; in f64 ";
-    assert!(matvec.contains(wanted), "{matvec}");
-    let auto = |study: &crate::study::Study| words::auto_sentence(study).unwrap();
-    assert!(auto(&study).contains("in 32 of 32 cases; at worst it takes +"), "{}", auto(&study));
+    for wanted in [
+        "mandelbrot f32: the GPU wins at every size tried",
+        "matvec f32, resident: the GPU wins from between 1000² and 2000² on",
+        "matvec f32, cold: the GPU wins at no size tried",
+        "matvec f64, resident: the GPU wins from between 500² and 1000² on",
+    ] {
+        assert!(study.conclusions.iter().any(|c| c == wanted), "no `{wanted}` in {:#?}", study.conclusions);
+    }
+    let auto = |study: &crate::study::Study| words::conclusions(study).join("\n");
+    assert!(auto(&study).contains("in 32 of 32 cases\nauto: at worst "), "{}", auto(&study));
     let mut study = study;
     let slow = study.rows.last_mut().unwrap().lanes.iter_mut().find(|m| m.lane == Lane::AUTO).unwrap();
     slow.samples.fill(0.5);
     slow.summary = Summary::of(&slow.samples);
-    assert!(auto(&study).contains("in 31 of 32 cases; at worst it takes +"), "{}", auto(&study));
+    assert!(auto(&study).contains("in 31 of 32 cases\nauto: at worst "), "{}", auto(&study));
 }
 
 #[test]
@@ -73,10 +73,15 @@ fn a_bisection_is_believed_before_the_rows() {
         runs: vec![(1300, 2e-3, 1e-3), (1400, 1e-3, 2e-3)],
     });
     study.conclude();
-    let matvec = study.conclusions.iter().find(|c| c.contains("matrix times vector")).unwrap();
-    assert!(matvec.contains("in f32 the GPU pays off above 1400 x 1400 if the data stay there"), "{matvec}");
+    let wanted = "matvec f32, resident: the GPU wins from 1400² on";
+    assert!(study.conclusions.iter().any(|c| c == wanted), "{:#?}", study.conclusions);
     let duel = |c: &&Crossed| (c.workload, c.dtype, c.challenger) == (Workload::Matvec, DType::F32, Lane::GPU);
     assert_eq!(study.crossings.iter().filter(duel).count(), 1, "the rows' answer is not added beside it");
+    // What the rows deny is not believed: at 1000 the GPU is slower.
+    study.crossings.iter_mut().filter(|c| duel(&&**c)).for_each(|c| c.crossing = Crossing::Always { from: 63 });
+    study.conclude();
+    let crossing = study.crossings.iter().find(duel).map(|c| (c.method, c.crossing));
+    assert_eq!(crossing, Some(("rows", Crossing::Between { low: 1000, high: 2000 })));
 }
 
 #[test]
@@ -90,9 +95,9 @@ fn a_crossing_needs_a_clear_winner() {
         study.crossing(Workload::Matvec, DType::F32, (Lane::GPU, Lane::CPU))
     };
     assert_eq!(crossing([2.0, 1.001, 0.5]), Some(Crossing::Between { low: 100, high: 400 }));
-    assert_eq!(crossing([2.0, 0.5, 1.001]), Some(Crossing::Between { low: 100, high: 200 }));
-    assert_eq!(crossing([1.001, 1.0, 0.999]), None);
-    assert_eq!(crossing([1.001, 0.5, 0.5]), Some(Crossing::Always { from: 200 }));
+    assert_eq!(crossing([2.0, 0.5, 1.001]), Some(Crossing::Until { won: 200, not: 400 }));
+    assert_eq!(crossing([1.001, 1.0, 0.999]), Some(Crossing::Unclear { up_to: 400 }));
+    assert_eq!(crossing([1.001, 0.5, 0.5]), Some(Crossing::From { from: 200 }));
 }
 
 #[test]
@@ -175,6 +180,19 @@ fn pictures_have_a_curve_per_lane_the_bound_and_the_crossing() {
     assert!(page::markdown(&nothing, &[]).contains("## Method"));
 }
 
+#[test]
+fn the_legend_names_only_what_is_drawn() {
+    let mut study = empty(&WITH_GPU, machine(1, Some("Fake 9000")));
+    let mut file = row((Workload::BlockedMeanFile, DType::F32, 100), &[Lane::CPU, Lane::AUTO], |_| 0.5);
+    (file.bound_s, file.gpu_bound_s) = (None, None);
+    study.rows.push(file);
+    let svg = chart::all(&study)[0].1.svg();
+    assert!(svg.contains(">cpu<") && svg.contains(">auto resident<"), "{svg}");
+    for absent in ["bound of", ">gpu cold<", ">gpu resident<", ">auto cold<"] {
+        assert!(!svg.contains(absent), "{absent} in {svg}");
+    }
+}
+
 /// The report of this study, to be looked at: COMPARE_PICTURES=/tmp/x cargo test --test compare pictures -- --nocapture
 fn study_for_eyes(study: &crate::study::Study) {
     if let Some(folder) = std::env::var_os("COMPARE_PICTURES") {
@@ -225,7 +243,7 @@ fn an_interrupted_study_says_so_in_table_page_and_picture() {
 #[test]
 fn the_schema_has_every_field_that_the_issue_names() {
     let json = serde_json::to_value(plausible()).unwrap();
-    assert_eq!(json["schema"], "chunkwise-compare/2");
+    assert_eq!(json["schema"], "chunkwise-compare/3");
     for pointer in [
         "/date",
         "/command/0",

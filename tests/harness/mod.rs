@@ -1,8 +1,10 @@
 //! Runs example programs with small input.
 //!
-//! Owns: finding and running them. Must not know: any program. Invariant: each run has an empty folder of its own, an environment
+//! Owns: running them; `built.rs` finds them. Must not know: any program. Invariant: each run has an empty folder of its own, an environment
 //! without surprises, and a time limit.
 #![allow(dead_code)] // not every test file uses all of it
+
+pub mod built;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -34,11 +36,10 @@ pub struct Output {
     pub command: String,
 }
 
-/// The example `name`, as `cargo test` built it, in an empty folder and with no arguments yet.
+/// The example `name`, built if need be, in an empty folder and with no arguments yet.
 #[track_caller]
 pub fn example(name: &str) -> Example {
-    let program = folder_of_examples().join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    assert!(program.exists(), "{} is not built: run `cargo test`, or `cargo build --examples` first", program.display());
+    let program = built::program(name);
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let folder = std::env::temp_dir().join(format!("chunkwise-{name}-{}-{number}", std::process::id()));
@@ -58,13 +59,6 @@ pub fn example(name: &str) -> Example {
         stdout_to: None,
         closes_stdout: false,
     }
-}
-
-/// `target/PROFILE/examples`: beside the `deps` folder that this test program lies in.
-fn folder_of_examples() -> PathBuf {
-    let this = std::env::current_exe().expect("path of this test");
-    let profile = this.parent().and_then(Path::parent).expect("target/PROFILE/deps/test");
-    profile.join("examples")
 }
 
 impl Example {

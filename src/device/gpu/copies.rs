@@ -83,7 +83,7 @@ fn caught(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
 }
 
 fn failed(what: impl std::fmt::Display) -> Failure {
-    Failure::Device(Error::Task { task: "copy to or from the GPU".into(), message: what.to_string() })
+    Failure::Device(Error::Failed { what: "a copy to or from the GPU".into(), message: what.to_string() })
 }
 
 /// Writes a chunk to a mapped buffer, in C order.

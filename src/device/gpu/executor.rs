@@ -57,14 +57,14 @@ impl Gpu {
     /// Opens an adapter as the device `name`, whose memory is `space`. `staging_bytes` is the most host memory for chunks on their way.
     ///
     /// # Errors
-    /// [`Error::NoDevice`] if the adapter must not be used; [`Error::Task`] if it cannot be opened within 20 s.
+    /// [`Error::Unable`] if the adapter must not be used; [`Error::Failed`] if it cannot be opened within 20 s.
     pub fn open(adapter: &AdapterInfo, name: &str, space: SpaceId, staging_bytes: u64) -> Result<Self> {
         if let Some(reason) = &adapter.unusable {
-            return Err(Error::NoDevice { wanted: adapter.to_string(), found: format!("{reason}: not used") });
+            return Err(Error::Unable { device: adapter.to_string(), why: reason.clone() });
         }
         let opening = adapter.clone();
         let opened = within(OPENING, &adapter.to_string(), move || {
-            let failed = |refusal: Refusal| Error::Task { task: format!("opening {opening}"), message: format!("{refusal:?}") };
+            let failed = |refusal: Refusal| Error::Failed { what: format!("opening {opening}"), message: refusal.to_string() };
             Opened::new(&opening).map_err(failed)
         })?;
         let facts = adapter.facts();
@@ -81,7 +81,7 @@ impl Gpu {
         };
         let memory_bytes = usable_memory(adapter);
         Self::start(spec, facts, memory_bytes, Arc::new(opened), staging_bytes)
-            .map_err(|e| Error::Task { task: format!("opening {adapter}"), message: format!("no thread to serve it: {e}") })
+            .map_err(|e| Error::Failed { what: format!("opening {adapter}"), message: format!("no thread to serve it: {e}") })
     }
 
     fn start(

@@ -25,6 +25,16 @@ pub(super) enum Refusal {
     Lost(String),
 }
 
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::OutOfMemory { message, .. } | Self::Invalid(message) | Self::Unfit(message) | Self::Lost(message) => {
+                f.write_str(message)
+            }
+        }
+    }
+}
+
 impl Refusal {
     pub(super) fn into_failure(self, task: &str, device: &str) -> Failure {
         match self {
@@ -33,7 +43,7 @@ impl Refusal {
                 requested_bytes,
                 available_bytes: 0,
                 space: device.to_owned(),
-                try_this: "smaller chunks (--chunk), or --device cpu".into(),
+                try_this: "smaller chunks, or the CPU alone".into(),
             }),
             Self::Invalid(message) => Failure::Device(Error::Task { task: format!("{task} on {device}"), message }),
             Self::Unfit(message) => Failure::Unfit(Error::Task { task: format!("{task} on {device}"), message }),

@@ -38,11 +38,11 @@ pub struct ProbeReport {
 /// Runs `y = 2 x + 1` on 4096 elements of `i32`, `f32` and, where the adapter has it, `f64`, and compares every element.
 ///
 /// # Errors
-/// [`Error::NoDevice`] if the adapter is marked unusable; [`Error::Task`] if it refuses, is lost, answers with wrong numbers or
-/// not within 20 seconds; [`Error::Panicked`] if its driver or wgpu panicked.
+/// [`Error::Unable`] if the adapter is marked unusable; [`Error::Failed`] if it refuses, is lost, answers with wrong numbers or not within 20
+/// seconds, or if its driver or wgpu panicked.
 pub fn probe(adapter: &AdapterInfo) -> Result<ProbeReport> {
     if let Some(reason) = &adapter.unusable {
-        return Err(Error::NoDevice { wanted: adapter.to_string(), found: format!("{reason}: not used") });
+        return Err(Error::Unable { device: adapter.to_string(), why: reason.clone() });
     }
     let work = {
         let adapter = adapter.clone();
@@ -57,7 +57,7 @@ pub(super) fn within<T: Send + 'static>(
     on: &str,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let task = format!("GPU probe on {on}");
+    let what = format!("the GPU probe on {on}");
     let (sender, receiver) = mpsc::channel();
     let body = move || {
         // A receiver that has given up is no error of the work.
@@ -66,11 +66,11 @@ pub(super) fn within<T: Send + 'static>(
     std::thread::Builder::new()
         .name("gpu-probe".into())
         .spawn(body)
-        .map_err(|e| Error::Task { task: task.clone(), message: format!("no thread to run it: {e}") })?;
+        .map_err(|e| Error::Failed { what: what.clone(), message: format!("no thread to run it: {e}") })?;
     match receiver.recv_timeout(limit) {
         Ok(Ok(result)) => result,
-        Ok(Err(panic)) => Err(Error::Panicked { task, message: panic_message(&*panic) }),
-        Err(_) => Err(Error::Task { task, message: format!("no answer within {} s", limit.as_secs_f64()) }),
+        Ok(Err(panic)) => Err(Error::Failed { what, message: format!("it panicked: {}", panic_message(&*panic)) }),
+        Err(_) => Err(Error::Failed { what, message: format!("no answer within {} s", limit.as_secs_f64()) }),
     }
 }
 
@@ -97,12 +97,12 @@ fn run(adapter: &AdapterInfo) -> Result<ProbeReport> {
 impl Open {
     fn new(adapter: &AdapterInfo) -> Result<Self> {
         let on = adapter.to_string();
-        let failed = |refusal| Error::Task { task: format!("GPU probe on {on}"), message: text(refusal) };
+        let failed = |refusal: Refusal| Error::Failed { what: format!("the GPU probe on {on}"), message: refusal.to_string() };
         Ok(Self { opened: Opened::new(adapter).map_err(failed)?, on })
     }
 
     fn error(&self, dtype: DType, message: impl Into<String>) -> Error {
-        Error::Task { task: format!("GPU probe ({dtype}) on {}", self.on), message: message.into() }
+        Error::Failed { what: format!("the GPU probe ({dtype}) on {}", self.on), message: message.into() }
     }
 
     /// Two runs in dtype `T`, both compared.
@@ -128,7 +128,7 @@ impl Open {
 
     /// Runs `calls` with every error that wgpu reports about them, at once or later, turned into a `Result`.
     fn caught<R>(&self, dtype: DType, calls: impl FnOnce() -> Result<R>) -> Result<R> {
-        self.opened.caught(|| Ok(calls())).map_err(|refusal| self.error(dtype, text(refusal)))?
+        self.opened.caught(|| Ok(calls())).map_err(|refusal| self.error(dtype, refusal.to_string()))?
     }
 
     fn compile(&self, source: String) -> wgpu::ComputePipeline {
@@ -188,13 +188,6 @@ impl Open {
     }
 }
 
-fn text(refusal: Refusal) -> String {
-    match refusal {
-        Refusal::OutOfMemory { message, .. } => message,
-        Refusal::Invalid(message) | Refusal::Unfit(message) | Refusal::Lost(message) => message,
-    }
-}
-
 /// Every element of `y` against 2 x + 1, which is exact for the values used.
 fn compare<T: Real>(x: &[T], y: &[T]) -> Result<(), String> {
     if x.len() != y.len() {
@@ -225,9 +218,9 @@ mod tests {
         let limit = Duration::from_millis(20);
         let (_keep, wait) = mpsc::channel::<()>();
         let silent = within(limit, "x", move || Ok(wait.recv().is_err()));
-        assert!(matches!(silent, Err(Error::Task { message, .. }) if message.starts_with("no answer")));
+        assert!(matches!(silent, Err(Error::Failed { message, .. }) if message.starts_with("no answer")));
         let panicking = within(TIMEOUT, "x", || -> Result<()> { panic!("driver bug {}", 7) });
-        assert!(matches!(panicking, Err(Error::Panicked { message, .. }) if message == "driver bug 7"));
+        assert!(matches!(panicking, Err(Error::Failed { message, .. }) if message == "it panicked: driver bug 7"));
         assert_eq!(within(TIMEOUT, "x", || Ok(1)).unwrap(), 1);
     }
 
