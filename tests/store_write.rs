@@ -229,6 +229,42 @@ fn an_interrupted_program_removes_its_temporaries() {
     assert!(child.status.success() && text.contains("1 passed"), "{text}");
 }
 
+/// The child's sink has the name that this process writes too, as in two containers that share a folder.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_writers_file_goes_and_a_live_ones_stays() {
+    const KEY: &str = "CHUNKWISE_TEST_KILL";
+    if let Ok(folder) = std::env::var(KEY) {
+        let _a = store::create(&format!("{folder}/a.npy"), &[100], DType::F64, None).unwrap();
+        let _b = store::create(&format!("{folder}/b.h5:/x"), &[100], DType::F64, None).unwrap();
+        std::fs::write(format!("{folder}/ready"), "").unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(60)); // it is killed long before
+        return;
+    }
+    let dir = Folder::new("kill");
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let mut child = child.args(["a_killed_writers"]).env(KEY, &dir.0).stdout(std::process::Stdio::null()).spawn().unwrap();
+    while !dir.names().contains(&"ready".into()) {
+        assert!(child.try_wait().unwrap().is_none(), "the child ended");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let temporaries = || dir.names().into_iter().filter(|n| n.contains(".tmp-")).collect::<Vec<_>>();
+    let mut write_both = || {
+        for spec in ["a.npy", "b.h5:/x"] {
+            store::create(&dir.path(spec), &[100], DType::F64, None).unwrap().finish().unwrap();
+        }
+    };
+    let theirs = temporaries();
+    assert_eq!(theirs.len(), 2);
+    write_both();
+    assert_eq!(temporaries(), theirs, "files that are being written");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::fs::write(dir.path("a.npy.tmp-mine"), "not ours").unwrap();
+    write_both();
+    assert_eq!(dir.names(), ["a.npy", "a.npy.tmp-mine", "b.h5", "ready"]);
+}
+
 #[test]
 fn a_file_that_changes_under_the_graph_is_an_error() {
     let dir = Folder::new("change");

@@ -13,12 +13,15 @@
 //!
 //! # How data are written
 //!
-//! A sink writes `NAME.tmp-PID` beside the file and gives it its name when it is finished and durable. Dropping an
-//! unfinished sink removes it; so does [`remove_temporaries`] for a program that was told to stop.
+//! A sink writes a [`WholeFile`]: a temporary file beside the final one, which gets its name when it is finished and durable.
+//! Dropping an unfinished sink removes it; so does [`remove_temporaries`] for a program that was told to stop, and the next
+//! writer of that name after a program that was killed.
 
 mod coalesce;
 #[cfg_attr(not(feature = "hdf5"), allow(dead_code))] // chunked and unwritten data: HDF5 only
 mod direct;
+#[cfg_attr(not(feature = "hdf5"), allow(dead_code))] // a changed copy: HDF5 only
+mod leftovers;
 mod npy;
 mod preferred;
 mod raw_source;
@@ -36,7 +39,7 @@ mod hdf5;
 
 pub use preferred::preferred_chunks;
 pub use tasks::{ReadChunk, SumChunk, WeightedSumChunk, WriteChunk};
-pub use whole::remove_temporaries;
+pub use whole::{WholeFile, remove_temporaries};
 
 use std::sync::Arc;
 

@@ -81,9 +81,8 @@ pub(crate) fn open(path: &Path) -> Result<Arc<dyn ChunkSource>> {
 pub(crate) fn create(path: &Path, shape: &[usize], dtype: DType) -> Result<Arc<dyn ChunkSink>> {
     let elements = checked_len("npy", shape)?;
     let header = header(shape, dtype);
-    let bytes = header.len() as u64 + elements as u64 * dtype.bytes() as u64;
-    let file = WholeFile::claim(path, bytes)?;
-    file.open(true)?;
+    let bytes = (elements as u64).saturating_mul(dtype.bytes() as u64).saturating_add(header.len() as u64);
+    let file = WholeFile::create(path, bytes)?;
     file.write(&header, 0)?;
     file.set_len(bytes)?;
     let place = Place::Contiguous(header.len() as u64);

@@ -38,9 +38,7 @@ pub(in crate::store) fn create(
     });
     let bytes = (padded as u64).saturating_mul(dtype.bytes() as u64);
     refuse_loss(path, dataset)?;
-    let file = WholeFile::claim(path, bytes.saturating_add(4096))?;
-    // libhdf5 says only that it could not create the file; the system says why.
-    file.open(true)?;
+    let file = WholeFile::create(path, bytes.saturating_add(4096))?;
     let place = lay_out(file.temporary(), dataset, (shape, dtype), chunks)
         .map_err(|e| failed(path, &format!("cannot create {dataset}"), &e))?;
     if matches!(place, Place::Absent) && elements > 0 {
