@@ -443,8 +443,9 @@ impl Scheduler {
     }
 }
 
-/// Host bytes that a graph holds from start to end: caller's arrays, results, scratch of every worker.
+/// Host bytes that a graph holds from start to end: caller's arrays, results, scratch of every worker, what kernels hold.
 fn base_bytes(graph: &TaskGraph, scratch_bytes: u64, workers: u32) -> u64 {
     let arrays: u64 = graph.arrays().iter().map(crate::task::HostArray::bytes).sum();
-    arrays.saturating_add(scratch_bytes.saturating_mul(u64::from(workers)))
+    let scratch = scratch_bytes.saturating_mul(u64::from(workers));
+    arrays.saturating_add(scratch).saturating_add(graph.held_bytes())
 }

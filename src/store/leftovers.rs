@@ -103,7 +103,9 @@ mod tests {
         let ours = temporary_name(OsStr::new("a.h5"));
         assert_ne!(ours, temporary_name(OsStr::new("a.h5")));
         assert!(is_temporary_of(OsStr::new("a.h5"), &ours), "{ours:?}");
-        for (name, other) in [("b.h5", ours.to_str().unwrap()), ("a.h5", "a.h5"), ("a.h5", "a.h5.tmp-123"), ("a", "a.tmp-ABCDEFABCDEF")] {
+        for (name, other) in
+            [("b.h5", ours.to_str().unwrap()), ("a.h5", "a.h5"), ("a.h5", "a.h5.tmp-123"), ("a", "a.tmp-ABCDEFABCDEF")]
+        {
             assert!(!is_temporary_of(OsStr::new(name), OsStr::new(other)), "{name} {other}");
         }
     }

@@ -24,7 +24,8 @@ impl Spec {
     pub(crate) fn parse(spec: &str) -> Result<Self> {
         let bad = |wanted: String| Err(Error::argument("array file", format!("{spec:?}"), wanted));
         if let Some(scheme) = scheme(spec) {
-            let copy = if scheme == "file" { "write its path alone" } else { "copy it to this machine's disk and name the copy" };
+            let copy =
+                if scheme == "file" { "write its path alone" } else { "copy it to this machine's disk and name the copy" };
             return bad(format!("{scheme}:// is not served; {copy}: FILE.h5:/DATASET or FILE.npy"));
         }
         // A Windows drive (`C:/data.npy`) is not a file with a dataset.

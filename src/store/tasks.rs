@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::kernel::block_sum::BlockSum;
-use crate::kernel::{Fault, Kernel, Lane, Scratch, Work, params};
+use crate::kernel::{Fault, Held, Kernel, Lane, Scratch, Work, params};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout, Region};
 use crate::task::{Block, ChunkSink, ChunkSource, SCAN_BLOCK_BYTES, pieces, storage_parts};
 
@@ -40,6 +40,10 @@ impl Kernel for ReadChunk {
 
     fn lane(&self) -> Lane {
         self.source.lane()
+    }
+
+    fn held(&self) -> Vec<Held> {
+        self.source.held().into_iter().collect()
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
@@ -110,6 +114,10 @@ impl Kernel for SumChunk {
 
     fn lane(&self) -> Lane {
         self.source.lane()
+    }
+
+    fn held(&self) -> Vec<Held> {
+        self.source.held().into_iter().collect()
     }
 
     fn work(&self, params: &[u8], _operands: &[ChunkMeta<'_>]) -> Work {
@@ -193,6 +201,10 @@ impl Kernel for WeightedSumChunk {
 
     fn lane(&self) -> Lane {
         if self.x.lane() == Lane::Io { Lane::Io } else { self.w.lane() }
+    }
+
+    fn held(&self) -> Vec<Held> {
+        self.x.held().into_iter().chain(self.w.held()).collect()
     }
 
     fn work(&self, params: &[u8], _operands: &[ChunkMeta<'_>]) -> Work {

@@ -177,7 +177,8 @@ fn check_room(target: &Path, bytes: u64) -> Result<()> {
         && bytes > limit
     {
         let (needed, limit) = (Bytes(bytes), Bytes(limit));
-        let problem = format!("needs {needed}, but this process may write files of {limit} at most (ulimit -f); raise that limit");
+        let problem =
+            format!("needs {needed}, but this process may write files of {limit} at most (ulimit -f); raise that limit");
         return Err(Error::file(target, problem));
     }
     // Some file systems do not count their free space, and say 0.
