@@ -115,7 +115,8 @@ fn dumped(path: &str) -> Vec<String> {
 #[test]
 fn a_dataset_written_into_a_file_leaves_all_else() {
     // Name, extent, chunks asked for; under which name it is afterwards, and how its chunks are.
-    let cases: [(&str, &[usize], Option<&[usize]>); 9] = [
+    type Case = (&'static str, &'static [usize], Option<&'static [usize]>);
+    let cases: [Case; 9] = [
         ("/new", &[5, 6], None),
         ("/group/new", &[5, 6], Some(&[2, 3])),
         ("/deep/down/new", &[3], None),
@@ -155,7 +156,7 @@ fn a_dataset_written_into_a_file_leaves_all_else() {
         assert_eq!(hard == values, in_place && real == "/group/plain", "{name}");
         let file = hdf5::File::open(&path).unwrap();
         assert_eq!(file.userblock(), 512);
-        assert_eq!(file.dataset("/group/chunks").unwrap().is_resizable(), true, "{name}");
+        assert!(file.dataset("/group/chunks").unwrap().is_resizable(), "{name}");
     }
 }
 
@@ -245,9 +246,9 @@ fn what_this_process_has_not_flushed_is_read() {
     let file = hdf5::File::create(&path).unwrap();
     let set = file.new_dataset::<f64>().chunk(4).shape(8).create("x").unwrap();
     let plain = file.new_dataset::<f64>().shape(8).create("y").unwrap();
-    (set.write_raw(&[1.0; 8]).unwrap(), plain.write_raw(&[1.0; 8]).unwrap());
+    [&set, &plain].iter().for_each(|to| to.write_raw(&[1.0; 8]).unwrap());
     file.flush().unwrap();
-    (set.write_raw(&[2.0; 8]).unwrap(), plain.write_raw(&[2.0; 8]).unwrap());
+    [&set, &plain].iter().for_each(|to| to.write_raw(&[2.0; 8]).unwrap());
     for name in ["x", "y"] {
         let source = store::open(&format!("{path}:/{name}")).unwrap();
         assert_eq!(read_all::<f64>(&*source), [2.0; 8]);

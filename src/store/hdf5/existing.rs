@@ -24,10 +24,13 @@ pub(super) struct Existing {
     pub(super) change: Change,
 }
 
+/// Bytes of a file: the first one, and how many.
+type Extent = (u64, u64);
+
 /// What becomes of it.
 pub(super) enum Change {
     /// The dataset there has the extent, element type and storage that are wanted: its bytes are replaced where they lie.
-    Bytes(Place, Vec<(u64, u64)>),
+    Bytes(Place, Vec<Extent>),
     /// A dataset is made under this path; what is there, if anything, leaves it its attributes.
     Dataset { at: String, replaces: bool },
 }
@@ -57,19 +60,15 @@ impl Existing {
             return Err(Error::file(path, "is open for writing in this process; close it there first"));
         }
         hold(path, &file)?;
-        let change = match resolve(path, &handle, dataset)? {
-            (at, true) => match in_place(path, &handle, &at, (wanted, &file))? {
-                Some((place, extents)) => Change::Bytes(place, extents),
-                None => Change::Dataset { at, replaces: true },
-            },
-            (at, false) => Change::Dataset { at, replaces: false },
-        };
+        let (at, there) = resolve(path, &handle, dataset)?;
+        let same = if there { in_place(path, &handle, &at, (wanted, &file))? } else { None };
+        let change = same.unwrap_or(Change::Dataset { at, replaces: there });
         Ok(Some(Self { file, change }))
     }
 
     /// Copies the file, without the bytes that are going to be replaced: they read as zero.
     pub(super) fn copy_to(&self, whole: &WholeFile) -> Result<()> {
-        let skipped: &[(u64, u64)] = if let Change::Bytes(_, extents) = &self.change { extents } else { &[] };
+        let skipped: &[Extent] = if let Change::Bytes(_, extents) = &self.change { extents } else { &[] };
         let mut at = 0;
         for &(from, len) in skipped.iter().chain(&[(self.file.bytes(), 0)]) {
             if from > at {
@@ -163,14 +162,8 @@ fn joined(parent: &str, to: &str) -> String {
     steps.fold(String::new(), |all, step| all + "/" + step)
 }
 
-/// Where the bytes of the dataset at `at` lie, if the wanted one can have the same place; also all of them as (address, length),
-/// in order.
-fn in_place(
-    path: &Path,
-    file: &hdf5::File,
-    at: &str,
-    (wanted, data): (&Wanted<'_>, &DataFile),
-) -> Result<Option<(Place, Vec<(u64, u64)>)>> {
+/// The change of the bytes of the dataset at `at`, in order, if the wanted one can have the same place.
+fn in_place(path: &Path, file: &hdf5::File, at: &str, (wanted, data): (&Wanted<'_>, &DataFile)) -> Result<Option<Change>> {
     let found = file.dataset(at).map_err(|e| failed(path, &format!("cannot open {at}"), &e))?;
     // Whatever cannot be read (strings, an unknown filter) can be replaced.
     let Ok(ElementType::Standard(stored)) = stored_type(at, &found) else { return Ok(None) };
@@ -197,7 +190,7 @@ fn in_place(
         }
     };
     extents.sort_unstable();
-    Ok(Some((place, extents)))
+    Ok(Some(Change::Bytes(place, extents)))
 }
 
 #[cfg(test)]
