@@ -219,6 +219,20 @@ fn what_a_file_cannot_take_is_refused() {
     let error = sink.finish().unwrap_err().to_string();
     assert!(error.contains("changed or replaced by another program"), "{error}");
     drop(sink);
+    // A file that was not there when it was begun, and is in the end.
+    let new = dir.path("new.h5:/x");
+    let sink = store::create(&new, &[2], DType::F64, None).unwrap();
+    std::fs::copy(&path, dir.path("new.h5")).unwrap();
+    let error = sink.finish().unwrap_err().to_string();
+    assert!(error.contains("new.h5: was made by another program meanwhile"), "{error}");
+    drop(sink);
+    assert_eq!(std::fs::read(dir.path("new.h5")).unwrap(), before);
+    std::fs::remove_file(dir.path("new.h5")).unwrap();
+    // When it has its name, it is free, though its sink still lives.
+    let sink = store::create(&new, &[2], DType::F64, None).unwrap();
+    sink.finish().unwrap();
+    std::fs::File::open(dir.path("new.h5")).unwrap().try_lock().unwrap();
+    std::fs::remove_file(dir.path("new.h5")).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), before);
     assert_eq!(dir.names(), ["keep.h5", "plain.h5", "text.h5"]);
 }

@@ -65,9 +65,18 @@ pub struct WholeFile {
     file: File,
     /// What stood there before.
     replaced: Option<std::fs::Metadata>,
-    /// The file of which this is a changed copy.
-    base: Option<DataFile>,
+    base: Base,
     done: Mutex<bool>,
+}
+
+/// What must stand under the final name when the file takes it.
+enum Base {
+    /// Whatever: it is replaced.
+    Any,
+    /// Nothing.
+    Nothing,
+    /// The file of which this is a changed copy.
+    Copied(DataFile),
 }
 
 impl WholeFile {
@@ -95,12 +104,13 @@ impl WholeFile {
         check_room(&target, bytes)?;
         remove_leftovers(&target);
         let (temporary, file) = claim(&target, replaced.is_some())?;
-        Ok(Self { target, temporary, file, replaced, base: None, done: Mutex::new(false) })
+        Ok(Self { target, temporary, file, replaced, base: Base::Any, done: Mutex::new(false) })
     }
 
-    /// Says that this is a changed copy of `base`: [`WholeFile::finish`] errs if that is no longer what stands under the name.
-    pub(crate) fn changes(mut self, base: DataFile) -> Self {
-        self.base = Some(base);
+    /// Says that this is a changed copy of `base` (`None`: a new file): [`WholeFile::finish`] errs if that is no longer what
+    /// stands under the name.
+    pub(crate) fn changes(mut self, base: Option<DataFile>) -> Self {
+        self.base = base.map_or(Base::Nothing, Base::Copied);
         self
     }
 
@@ -144,14 +154,25 @@ impl WholeFile {
             take_over(&self.file, replaced).map_err(fail("write"))?;
         }
         self.file.sync_all().map_err(fail("write"))?;
-        if let Some(base) = &self.base {
-            base.check_under(&self.target)?;
+        let folder = File::open(folder_of(&self.target)).ok();
+        if let Some(folder) = &folder {
+            take_turn(folder);
+        }
+        match &self.base {
+            Base::Copied(base) => base.check_under(&self.target)?,
+            Base::Nothing if self.target.symlink_metadata().is_ok() => {
+                let problem = "was made by another program meanwhile; this one is dropped, so that it is not lost: write again";
+                return Err(Error::file(&self.target, problem));
+            }
+            Base::Any | Base::Nothing => {}
         }
         std::fs::rename(&self.temporary, &self.target).map_err(fail("create"))?;
         self.forget();
         *done = true;
+        let _ = self.file.unlock(); // others may write it from now on
         // The name is durable once its directory is; not every system can sync a directory, and then there is no need.
-        if let Ok(folder) = File::open(folder_of(&self.target)) {
+        if let Some(folder) = folder {
+            let _ = folder.unlock(); // the turn of the next
             let _ = folder.sync_all();
         }
         Ok(())
@@ -224,10 +245,11 @@ fn claim(target: &Path, secret: bool) -> Result<(PathBuf, File)> {
     unreachable!("the last attempt returns")
 }
 
-/// Takes the file's lock; false only if another has it. Where there are no locks, nobody removes leftovers.
+/// Takes the file's lock; false only if one that removes leftovers has it. Where there are no locks, nobody does. It is the
+/// lock that readers share: the file has it still for a moment when it has its name.
 #[cfg(unix)]
 fn is_locked(file: &File) -> bool {
-    !matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock))
+    !matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
 }
 
 /// Locks of other systems also keep out a library that opens the file a second time.
@@ -235,6 +257,21 @@ fn is_locked(file: &File) -> bool {
 fn is_locked(_file: &File) -> bool {
     true
 }
+
+/// Waits for the turn to look what stands under a name and to replace it: two writers at once would both find the old file.
+/// The turn ends when `folder` is unlocked or closed. Where the folder has no locks, or a stranger keeps it, nobody waits for long.
+#[cfg(unix)]
+fn take_turn(folder: &File) {
+    for _ in 0..500 {
+        match folder.try_lock() {
+            Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(std::time::Duration::from_millis(2)),
+            _ => return,
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn take_turn(_folder: &File) {}
 
 /// Gives `file` the owner, group and mode of what it replaces.
 #[cfg(unix)]

@@ -50,19 +50,19 @@ pub(in crate::store) fn create(
     let existing = Existing::look(path, dataset, &wanted)?;
     let old_bytes = existing.as_ref().map_or(0, |e| e.file.bytes());
     let new_bytes = if matches!(&existing, Some(Existing { change: Change::Bytes(..), .. })) { 0 } else { bytes };
-    let mut file = WholeFile::create(path, old_bytes.saturating_add(new_bytes).saturating_add(4096))?;
-    let place = match existing {
-        None => lay_out(&file, dataset, &wanted, None),
+    let file = WholeFile::create(path, old_bytes.saturating_add(new_bytes).saturating_add(4096))?;
+    let (place, base) = match existing {
+        None => (lay_out(&file, dataset, &wanted, None), None),
         Some(existing) => {
             existing.copy_to(&file)?;
             let place = match existing.change {
                 Change::Bytes(place, _) => Ok(place),
                 Change::Dataset { at, replaces } => lay_out(&file, &at, &wanted, Some(replaces)),
             };
-            file = file.changes(existing.file);
-            place
+            (place, Some(existing.file))
         }
     };
+    let file = file.changes(base);
     let place = place.map_err(|e| failed(path, &format!("cannot create {dataset}"), &e))?;
     if matches!(place, Place::Absent) && elements > 0 {
         return Err(Error::file(path, format!("cannot create {dataset}: libhdf5 gave its elements no address")));
