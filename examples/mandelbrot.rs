@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chunkwise::shape::{ChunkView, Region};
+use chunkwise::shape::{ChunkView, DType, Region};
 use chunkwise::task::ChunkSink;
 use chunkwise::{Array, Error, Mandelbrot, store};
 use common::{
@@ -171,6 +171,14 @@ impl TallySink {
 }
 
 impl ChunkSink for TallySink {
+    fn shape(&self) -> &[usize] {
+        self.file.shape()
+    }
+
+    fn dtype(&self) -> DType {
+        self.file.dtype()
+    }
+
     fn name(&self) -> String {
         self.file.name()
     }

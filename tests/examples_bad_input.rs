@@ -166,7 +166,16 @@ fn files_that_are_not_what_they_should_be() {
     for text in ["plain.h5:/text", "plain.h5:/words", "plain.h5:/complex", "text.npy", "records.npy"] {
         mean(&data(text), &["dtype", "float64"]);
     }
-    mean(&data("fortran.npy"), &["Fortran"]);
+    mean(&data("packed.h5:/zstd"), &["zstd", "HDF5_PLUGIN_PATH"]);
+    mean(&data("links.h5:/gone"), &["/gone is a link", "no_such_file.h5"]);
+    mean("s3://bucket/a.h5:/x", &["s3:// is not served"]);
+    let run = |out: &str| {
+        example("mandelbrot").within(folder.path()).args("--size 1000000000000000x1 --png none --out").arg(out).run()
+    };
+    run("x.npy").failure(&["x.npy: needs 4.00 PB", "free"]);
+    run("x.h5:/x").failure(&["x.h5: needs 4.00 PB", "free"]);
+    run("http://host/x.npy").failure(&["http:// is not served"]);
+    assert_eq!(folder.names(), [""; 0]);
     std::fs::create_dir(folder.file("folder.h5")).unwrap();
     std::fs::create_dir(folder.file("folder.npy")).unwrap();
     mean("folder.h5:/x", &["folder.h5"]);

@@ -139,27 +139,6 @@ fn unfinished_files_leave_nothing() {
 }
 
 #[test]
-fn other_data_are_never_lost() {
-    let dir = Folder::new("exists");
-    let create = |spec: &str| store::create(&dir.path(spec), &[2], DType::F64, None);
-    create("one.h5:/x").unwrap().finish().unwrap();
-    let before = std::fs::read(dir.path("one.h5")).unwrap();
-    let error = create("one.h5:/y").err().unwrap().to_string();
-    assert!(error.contains("also holds /x") && error.contains("write to another file"), "{error}");
-    std::fs::write(dir.path("text.h5"), "not HDF5").unwrap();
-    let error = create("text.h5:/y").err().unwrap().to_string();
-    assert!(error.contains("not overwritten"), "{error}");
-    assert_eq!(std::fs::read(dir.path("one.h5")).unwrap(), before);
-    // The same dataset is replaced, when the new one is whole.
-    let sink = create("one.h5:/x").unwrap();
-    assert_eq!(std::fs::read(dir.path("one.h5")).unwrap(), before);
-    let layout = Layout::contiguous(DType::F64, &[2]);
-    sink.write(&Region::all(&[2]), ChunkView::from_slice(&[1.0, 2.0], &layout)).unwrap();
-    sink.finish().unwrap();
-    assert_eq!(read_all::<f64>(&*store::open(&dir.path("one.h5:/x")).unwrap()), [1.0, 2.0]);
-}
-
-#[test]
 fn what_cannot_be_written_is_refused_at_once() {
     let dir = Folder::new("refused");
     let refused = |spec: &str, shape: &[usize], chunk: Option<&[usize]>, says: &str| {
@@ -177,14 +156,30 @@ fn what_cannot_be_written_is_refused_at_once() {
     refused(&dir.path("a.h5:/x"), &[4, 4], Some(&[4, 0]), "rank 2");
     refused(&dir.path("a.h5:/x"), &[4, 4], Some(&[8, 4]), "within [4, 4]");
     refused(&dir.path("a.h5:/x"), &[usize::MAX, 4], None, "elements");
+    refused(&dir.path("a.h5:/x"), &[1 << 50], None, "free");
+    refused(&dir.path("a.npy"), &[1 << 50], None, "free");
+    refused("s3://bucket/a.npy", &[4], None, "s3:// is not served");
     let sink = store::create(&dir.path("a.npy"), &[2], DType::F64, None).unwrap();
     let layout = Layout::contiguous(DType::F32, &[2]);
     let wrong = sink.write(&Region::all(&[2]), ChunkView::from_slice(&[1f32, 2.0], &layout)).unwrap_err().to_string();
     assert!(wrong.contains("f32") && wrong.contains("convert it to f64"), "{wrong}");
     let layout = Layout::contiguous(DType::F64, &[3]);
     assert!(sink.write(&Region::all(&[3]), ChunkView::from_slice(&[0.0; 3], &layout)).is_err());
+    // More than the array, other elements: the sink would keep zeros, or nonsense.
+    let array = chunkwise::Array::from(ndarray::arr1(&[1.0, 2.0]));
+    array.store_into(&sink).unwrap();
+    for (name, shape, dtype, says) in [
+        ("b.npy", &[3][..], DType::F64, "[3], for which"),
+        ("c.npy", &[2, 1], DType::F64, "[2, 1], for which"),
+        ("d.npy", &[2], DType::F32, "create the sink for f64"),
+    ] {
+        let sink = store::create(&dir.path(name), shape, dtype, None).unwrap();
+        let error = array.store_into(&sink).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+        assert!(array.explain_store(&sink).is_err());
+    }
     drop(sink);
-    assert_eq!(dir.names(), [""; 0]);
+    assert_eq!(dir.names(), ["a.npy"]);
 }
 
 /// Runs in a child: the limit would end this process.
@@ -227,6 +222,42 @@ fn an_interrupted_program_removes_its_temporaries() {
     let child = again(&["an_interrupted_program"], KEY, &dir.path(""));
     let text = String::from_utf8_lossy(&child.stdout);
     assert!(child.status.success() && text.contains("1 passed"), "{text}");
+}
+
+/// The child's sink has the name that this process writes too, as in two containers that share a folder.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_writers_file_goes_and_a_live_ones_stays() {
+    const KEY: &str = "CHUNKWISE_TEST_KILL";
+    if let Ok(folder) = std::env::var(KEY) {
+        let _a = store::create(&format!("{folder}/a.npy"), &[100], DType::F64, None).unwrap();
+        let _b = store::create(&format!("{folder}/b.h5:/x"), &[100], DType::F64, None).unwrap();
+        std::fs::write(format!("{folder}/ready"), "").unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(60)); // it is killed long before
+        return;
+    }
+    let dir = Folder::new("kill");
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let mut child = child.args(["a_killed_writers"]).env(KEY, &dir.0).stdout(std::process::Stdio::null()).spawn().unwrap();
+    while !dir.names().contains(&"ready".into()) {
+        assert!(child.try_wait().unwrap().is_none(), "the child ended");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let temporaries = || dir.names().into_iter().filter(|n| n.contains(".tmp-")).collect::<Vec<_>>();
+    let write_both = || {
+        for spec in ["a.npy", "b.h5:/x"] {
+            store::create(&dir.path(spec), &[100], DType::F64, None).unwrap().finish().unwrap();
+        }
+    };
+    let theirs = temporaries();
+    assert_eq!(theirs.len(), 2);
+    write_both();
+    assert_eq!(temporaries(), theirs, "files that are being written");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::fs::write(dir.path("a.npy.tmp-mine"), "not ours").unwrap();
+    write_both();
+    assert_eq!(dir.names(), ["a.npy", "a.npy.tmp-mine", "b.h5", "ready"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Files that are whole or absent.
 //!
-//! Owns: temporary names and their removal. Must not know: formats. Invariant: under the final name there is the old content or
-//! all of the new one; the temporary file goes away on errors and on Ctrl-C.
+//! Owns: writing them in one go, temporary folders. Must not know: formats, temporary names. Invariant: under the final name
+//! there is the old content or all of the new one; what is temporary goes away on errors and on Ctrl-C.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use chunkwise::Error;
+use chunkwise::store::{WholeFile, remove_temporaries};
 
+/// Temporary folders.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Writes `path` through `content`: into a temporary file beside it, which then takes its name. What is not a regular file
@@ -28,10 +30,9 @@ pub fn write_whole(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Resu
         let open = fs::OpenOptions::new().write(true).open(path);
         return open.and_then(|file| fill(&file)).map_err(|e| Error::io("write", path, e));
     }
-    let (temporary, file) = TemporaryFile::create(path)?;
-    fill(&file).and_then(|()| file.sync_all()).map_err(|e| Error::io("write", path, e))?;
-    drop(file);
-    temporary.take_name()
+    let whole = WholeFile::create(path, 0)?;
+    fill(whole.file()).map_err(|e| Error::io("write", path, e))?;
+    whole.finish()
 }
 
 /// Checks that a file of that name could be written now: for the beginning of long work.
@@ -42,48 +43,7 @@ pub fn can_write(path: &Path) -> Result<(), Error> {
     match path.metadata() {
         Ok(about) if about.is_dir() => Err(Error::file(path, "is a folder; name a file in it")),
         Ok(about) if !about.is_file() => Ok(()),
-        _ => TemporaryFile::create(path).map(drop),
-    }
-}
-
-/// A file under a temporary name, removed unless it takes its final one.
-pub struct TemporaryFile {
-    temporary: PathBuf,
-    target: PathBuf,
-}
-
-impl TemporaryFile {
-    /// Creates it beside `target`, so that renaming stays within one file system.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the folder does not exist or cannot be written.
-    pub fn create(target: &Path) -> Result<(Self, File), Error> {
-        let name = target.file_name().ok_or_else(|| Error::file(target, "is no file name"))?;
-        let temporary = target.with_file_name(format!(".{}.{}.part", name.to_string_lossy(), std::process::id()));
-        unfinished(|list| list.push(temporary.clone()));
-        let guard = Self { temporary, target: target.to_owned() };
-        let file = File::create(&guard.temporary).map_err(|e| Error::io("create", target, e))?;
-        Ok((guard, file))
-    }
-
-    /// The file's name until it is finished.
-    pub fn path(&self) -> &Path {
-        &self.temporary
-    }
-
-    /// Gives the file its final name, over what was there.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the system refuses; the file is removed then.
-    pub fn take_name(self) -> Result<(), Error> {
-        fs::rename(&self.temporary, &self.target).map_err(|e| Error::io("create", &self.target, e))
-    }
-}
-
-impl Drop for TemporaryFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.temporary); // renamed or never created: nothing to remove
-        unfinished(|list| list.retain(|p| *p != self.temporary));
+        _ => WholeFile::create(path, 0).map(drop),
     }
 }
 
@@ -120,8 +80,8 @@ impl Drop for TemporaryFolder {
 
 /// Removes the files that are being written, and temporary folders; for the end by Ctrl-C.
 pub(super) fn remove_unfinished() {
-    let remove = |path: PathBuf| if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    unfinished(|list| list.drain(..).for_each(|path| drop(remove(path))));
+    remove_temporaries();
+    unfinished(|list| list.drain(..).for_each(|path| drop(fs::remove_dir_all(path))));
 }
 
 fn unfinished<R>(with: impl FnOnce(&mut Vec<PathBuf>) -> R) -> R {

@@ -34,7 +34,7 @@ mod table;
 
 pub use args::{CommonArgs, Precision, some_bytes, usage};
 pub use failure::{Outcome, UsageError, line, run};
-pub use files::{TemporaryFile, TemporaryFolder, can_write, write_whole};
+pub use files::{TemporaryFolder, can_write, write_whole};
 pub use picture::{Counts, LONGEST_SIDE, Picture};
 pub use process::on_interrupt;
 pub use progress::Progress;

@@ -19,9 +19,8 @@ use super::{CommonArgs, Outcome, Placed, Progress, Report, can_write, line, writ
 /// What a step of a program gives: `?` takes the library's errors and all others.
 pub type Fallible<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// The session that the flags ask for. From now on Ctrl-C removes files that are being written.
+/// The session that the flags ask for.
 pub fn open_session(args: &CommonArgs) -> Result<Session> {
-    super::on_interrupt(chunkwise::store::remove_temporaries);
     if let Some(path) = &args.trace {
         can_write(path)?; // said now, not after the work
     }

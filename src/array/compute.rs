@@ -84,7 +84,7 @@ impl<T: Element> Array<T> {
     /// [`Array::store`], into any sink.
     ///
     /// # Errors
-    /// As [`Array::compute`]; what the sink reports.
+    /// As [`Array::compute`]; [`Error::Shape`] or [`Error::DType`] if the sink was made for another array; what the sink reports.
     pub fn store_into(&self, sink: &Arc<dyn ChunkSink>) -> Result<RunReport> {
         let asked = Instant::now();
         let session = self.session();
@@ -138,6 +138,7 @@ impl<T: Element> Array<T> {
     }
 
     fn lower_into(&self, sink: &Arc<dyn ChunkSink>, mut lw: Lowering) -> Result<Plan> {
+        self.check_sink(&**sink)?;
         let grid = lw.grid_of(&self.node)?;
         let regions: Vec<Region> = (0..grid.len()).map(|i| grid.region(i)).collect();
         let kernel = lw.graph.kernel(Arc::new(WriteChunk { sink: sink.clone(), regions }));
@@ -161,6 +162,19 @@ impl<T: Element> Array<T> {
         Ok(lw.plan())
     }
 
+    /// Errs unless the sink takes an array of this shape and dtype: the rest of a larger one would stay unwritten.
+    fn check_sink(&self, sink: &dyn ChunkSink) -> Result<()> {
+        if sink.shape() != self.shape() {
+            let wanted = format!("{:?}, for which {} was created", sink.shape(), sink.name());
+            return Err(Error::Shape { op: "store_into", found: self.shape().to_vec(), wanted });
+        }
+        if sink.dtype() != T::DTYPE {
+            let wanted = format!("create the sink for {}", T::DTYPE);
+            return Err(Error::DType { what: sink.name(), found: sink.dtype().to_string(), wanted });
+        }
+        Ok(())
+    }
+
     /// Refuses a plan that cannot fit, and looks for chunks that would.
     fn check_memory(&self, session: &Session, plan: &Plan, lower: impl Fn(Lowering) -> Result<Plan>) -> Result<()> {
         let (limit, peak) = (session.memory_limit(), peak_bytes(session, plan));
@@ -170,6 +184,12 @@ impl<T: Element> Array<T> {
         let arrays: u64 = plan.graph.arrays().iter().map(crate::task::HostArray::bytes).sum();
         if arrays > limit {
             return Err(self.too_large(arrays, limit));
+        }
+        let held = plan.graph.held();
+        if let Some(largest) = held.iter().max_by_key(|held| held.bytes)
+            && arrays + plan.graph.held_bytes() > limit
+        {
+            return Err(out_of_memory(largest.what.clone(), peak, limit, larger_limit(peak))); // whatever the chunks
         }
         let what =
             Scheduler::peak_task(&plan.graph).map_or_else(|| "the run".into(), |t| format!("task {}", plan.graph.task_name(t)));

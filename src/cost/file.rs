@@ -6,15 +6,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::history::{History, KEPT, LAST_CLASS, Samples};
 use super::{Calibration, Peaks, Rates};
+use crate::device::system::{open_regular, random_name};
 use crate::shape::DType;
 
 /// Raised when the meaning of the file changes (classes, units, fields).
@@ -175,12 +175,16 @@ impl fmt::Display for Problem {
 pub(super) fn read(path: &Path) -> Result<Stored, Problem> {
     let unreadable = |error| Problem::Unreadable(path.to_owned(), error);
     let corrupt = |why: String| Problem::Corrupt(path.to_owned(), why);
-    let bytes = match fs::metadata(path) {
+    let mut bytes = Vec::new();
+    match open_regular(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::default()),
         Err(error) => return Err(unreadable(error)),
-        Ok(data) if data.len() > LARGEST_FILE_BYTES => return Err(corrupt(format!("{} bytes", data.len()))),
-        Ok(_) => fs::read(path).map_err(unreadable)?,
+        // Bounded by what is read, not by what the file said of itself before.
+        Ok(file) => file.take(LARGEST_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?,
     };
+    if bytes.len() as u64 > LARGEST_FILE_BYTES {
+        return Err(corrupt(format!("more than {} MiB", LARGEST_FILE_BYTES >> 20)));
+    }
     /// The part that every schema has.
     #[derive(Deserialize)]
     struct Head {
@@ -210,10 +214,9 @@ pub(super) fn merge(path: &Path, news: Stored) -> Result<(), Problem> {
     };
     stored.add(news);
     let text = serde_json::to_vec(&stored).map_err(|error| unwritable(error.into()))?;
-    static WRITES: AtomicU64 = AtomicU64::new(0);
-    let beside = format!("{}-{}.tmp", std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed));
-    let beside = path.with_extension(beside);
-    fs::write(&beside, text).and_then(|()| fs::rename(&beside, path)).map_err(|error| {
+    let beside = path.with_extension(format!("{}.tmp", random_name()));
+    let written = File::create_new(&beside).and_then(|mut file| file.write_all(&text));
+    written.and_then(|()| fs::rename(&beside, path)).map_err(|error| {
         let _ = fs::remove_file(&beside); // It may not exist; the first error is the one to tell.
         unwritable(error)
     })
@@ -221,6 +224,9 @@ pub(super) fn merge(path: &Path, news: Stored) -> Result<(), Problem> {
 
 /// A turn at the file, given back when dropped. Waits at most 100 ms: a lost sample is better than a wait.
 fn lock(path: &Path) -> Option<File> {
+    if path.symlink_metadata().is_ok_and(|about| !about.is_file()) {
+        return None; // a pipe of that name would wait for its other end
+    }
     let file = File::create(path).ok()?;
     for _ in 0..50 {
         match file.try_lock() {

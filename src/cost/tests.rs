@@ -126,6 +126,39 @@ fn a_file_of_another_version_warns_once_and_is_replaced() {
     assert_eq!(samples_on_disk(&cache), 3);
 }
 
+/// A pipe makes its reader wait, a device never ends, a large file takes memory.
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_warns_once_and_is_left_alone() {
+    for what in ["pipe", "device", "folder"] {
+        let cache = Cache::new(what);
+        fs::create_dir_all(&cache.0).unwrap();
+        match what {
+            "pipe" => assert!(std::process::Command::new("mkfifo").arg(cache.file()).status().unwrap().success()),
+            "device" => std::os::unix::fs::symlink("/dev/zero", cache.file()).unwrap(),
+            _ => fs::create_dir(cache.file()).unwrap(),
+        }
+        let (mut costs, warning) = CostModel::load(Some(&cache.0));
+        assert!(warning.is_some_and(|w| w.contains("not a regular file") && w.contains("saving none")), "{what}");
+        run(&mut costs, &[700; 5]);
+        assert_eq!(costs.save(), None);
+        assert!(!fs::symlink_metadata(cache.file()).unwrap().is_file(), "{what} is still there");
+    }
+    // Also if it comes later, and a pipe in place of the lock.
+    let cache = Cache::new("later");
+    let (mut costs, _) = CostModel::load(Some(&cache.0));
+    run(&mut costs, &[700; 5]);
+    fs::create_dir_all(&cache.0).unwrap();
+    for name in [cache.file(), cache.file().with_extension("lock")] {
+        assert!(std::process::Command::new("mkfifo").arg(name).status().unwrap().success());
+    }
+    assert!(costs.save().is_some_and(|w| w.contains("cannot save")));
+    let cache = Cache::new("huge");
+    fs::create_dir_all(&cache.0).unwrap();
+    fs::File::create(cache.file()).unwrap().set_len(1 << 40).unwrap();
+    assert!(CostModel::load(Some(&cache.0)).1.is_some_and(|w| w.contains("more than 64 MiB")));
+}
+
 #[test]
 fn an_unreadable_file_warns_once_and_is_left_alone() {
     let cache = Cache::new("unreadable");

@@ -132,6 +132,16 @@ impl<'a> Scratch<'a> {
     }
 }
 
+/// Host memory that a kernel takes beside operands and scratch, however many of its tasks run: counted once in each run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// What for, as an error may say it: `unpacking data.h5:/x, stored in chunks of [6000, 6000] (288 MB each)`. Equal texts are
+    /// one thing.
+    pub what: String,
+    /// At most.
+    pub bytes: u64,
+}
+
 /// One routine. See the module's text for the contract.
 pub trait Kernel: Send + Sync + 'static {
     /// Its name, as in traces, cost tables and `explain()`: `gemm`.
@@ -159,6 +169,11 @@ pub trait Kernel: Send + Sync + 'static {
     /// Bytes of scratch that one run needs (64 per `take` included).
     fn scratch_bytes(&self, _params: &[u8], _operands: &[ChunkMeta<'_>]) -> u64 {
         0
+    }
+
+    /// Memory that all its tasks together take beside operands and scratch: what a file's library keeps unpacked.
+    fn held(&self) -> Vec<Held> {
+        Vec::new()
     }
 
     /// The form in which it takes input `index`.

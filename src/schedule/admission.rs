@@ -23,7 +23,7 @@ const PASSES: u32 = 16;
 pub(super) struct Base {
     /// Results: held until the graph is retired.
     pub(super) results: u64,
-    /// Scratch of every worker, and callers' arrays without a number: held while it runs.
+    /// Scratch of every worker, what kernels hold, and callers' arrays without a number: held while it runs.
     pub(super) working: u64,
     /// Callers' arrays, (number, bytes): held while it runs, and counted once, whoever else runs on them.
     pub(super) callers: Box<[(u64, u64)]>,
@@ -32,7 +32,8 @@ pub(super) struct Base {
 impl Base {
     /// What a graph of these arrays holds.
     pub(super) fn new(graph: &TaskGraph, scratch_bytes: u64, workers: u32) -> Self {
-        let mut base = Self { working: scratch_bytes.saturating_mul(u64::from(workers)), ..Self::default() };
+        let scratch = scratch_bytes.saturating_mul(u64::from(workers));
+        let mut base = Self { working: scratch.saturating_add(graph.held_bytes()), ..Self::default() };
         let mut callers = BTreeMap::new();
         for array in graph.arrays() {
             match (array.result, array.source) {

@@ -8,9 +8,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::leftovers::stands_under;
 use super::runs::{Run, runs};
 use super::stored::{Stored, Target, with_dtype};
 use super::table::ChunkTable;
+use crate::device::system::open_regular;
 use crate::error::{Error, Result};
 use crate::shape::{AxisRange, ChunkView, ChunkViewMut, DType, Region};
 use crate::task::storage_parts;
@@ -19,6 +21,7 @@ use crate::task::storage_parts;
 const DECODE_BYTES: usize = 32 * 1024;
 
 /// A file that is read by position, with the size and time that it had when it was opened.
+#[derive(Debug)]
 pub(crate) struct DataFile {
     path: PathBuf,
     file: File,
@@ -41,10 +44,21 @@ impl DataFile {
         if !about.is_file() {
             return Err(Error::file(path, "is not a regular file, which reading by position needs; copy the data to one"));
         }
-        let file = File::open(path).map_err(fail)?;
-        let about = file.metadata().map_err(fail)?;
+        Self::of(path, open_regular(path).map_err(fail)?)
+    }
+
+    /// A file that was opened by somebody else.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system refuses.
+    pub(crate) fn of(path: &Path, file: File) -> Result<Self> {
+        let about = file.metadata().map_err(|e| Error::io("open", path, e))?;
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Ok(Self { path, file, bytes: about.len(), modified: about.modified().ok() })
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -71,6 +85,16 @@ impl DataFile {
             &self.path,
             "file changed under the graph: its size or modification time is not what it was when it was opened; open it again",
         ))
+    }
+
+    /// Errs if another file stands under `path` now, or this one has been written.
+    pub(crate) fn check_under(&self, path: &Path) -> Result<()> {
+        let changed = || {
+            let problem = "was changed or replaced by another program while a copy of it was being written; \
+                           that copy is dropped, so that no change is lost: write again";
+            Error::file(path, problem)
+        };
+        if stands_under(&self.file, path) { self.check().map_err(|_| changed()) } else { Err(changed()) }
     }
 
     /// Fills `to` from byte `offset` on.

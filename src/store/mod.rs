@@ -13,12 +13,15 @@
 //!
 //! # How data are written
 //!
-//! A sink writes `NAME.tmp-PID` beside the file and gives it its name when it is finished and durable. Dropping an
-//! unfinished sink removes it; so does [`remove_temporaries`] for a program that was told to stop.
+//! A sink writes a [`WholeFile`]: a temporary file beside the final one, which gets its name when it is finished and durable.
+//! Dropping an unfinished sink removes it; so does [`remove_temporaries`] for a program that was told to stop, and the next
+//! writer of that name after a program that was killed.
 
 mod coalesce;
 #[cfg_attr(not(feature = "hdf5"), allow(dead_code))] // chunked and unwritten data: HDF5 only
 mod direct;
+#[cfg_attr(not(feature = "hdf5"), allow(dead_code))] // a changed copy: HDF5 only
+mod leftovers;
 mod npy;
 mod preferred;
 mod raw_source;
@@ -28,6 +31,7 @@ mod stored;
 #[cfg_attr(not(feature = "hdf5"), allow(dead_code))] // chunked and unwritten data: HDF5 only
 mod table;
 mod tasks;
+mod transposed;
 #[cfg_attr(not(feature = "hdf5"), allow(dead_code))] // chunked and unwritten data: HDF5 only
 mod whole;
 
@@ -36,7 +40,7 @@ mod hdf5;
 
 pub use preferred::preferred_chunks;
 pub use tasks::{ReadChunk, SumChunk, WeightedSumChunk, WriteChunk};
-pub use whole::remove_temporaries;
+pub use whole::{WholeFile, remove_temporaries};
 
 use std::sync::Arc;
 
@@ -66,9 +70,16 @@ pub fn open(spec: &str) -> Result<Arc<dyn ChunkSource>> {
 /// Creates the array that `spec` names; its file appears when the sink is finished. `chunks` sets the storage chunks of an
 /// HDF5 dataset; without, it is contiguous. A `.npy` file is always contiguous. What is never written reads as zero.
 ///
+/// An HDF5 file that exists keeps all else that it holds: it is copied, the dataset is made or replaced in the copy, and the
+/// copy takes its name. A dataset of the same shape and dtype that is not compressed (and, with `chunks`, has these) keeps
+/// everything but its numbers: its attributes, chunks, links and references to it. Another one is replaced by a new one with
+/// its attributes; references and further hard links to the old one do not follow. While it is copied and written, other
+/// programs that use HDF5's locks can read the file, not write it; if one changed it all the same, [`ChunkSink::finish`] errs.
+///
 /// # Errors
-/// As [`open`]; also [`crate::Error::File`] when the file exists and holds anything but that dataset, which would be lost,
-/// and [`crate::Error::Shape`] when `shape` or `chunks` cannot be stored.
+/// As [`open`]; also [`crate::Error::File`] when the disk has no room, when a file there is not HDF5 or is open for writing,
+/// when the name is that of a group, or leads through a dataset or into another file; [`crate::Error::Shape`] when `shape` or
+/// `chunks` cannot be stored.
 pub fn create(spec: &str, shape: &[usize], dtype: DType, chunks: Option<&[usize]>) -> Result<Arc<dyn ChunkSink>> {
     match Spec::parse(spec)? {
         Spec::Npy(path) => npy::create(&path, shape, dtype),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::direct::{DataFile, Fill, Place, RawArray};
 use super::raw_source::{RawSink, RawSource};
 use super::stored::{Number, Stored};
+use super::transposed::TransposedSource;
 use super::whole::WholeFile;
 use crate::error::{Error, Result};
 use crate::shape::{DType, checked_len};
@@ -23,8 +24,8 @@ const HEADER_LIMIT: u64 = 1 << 20;
 /// Opens the array in `path`.
 ///
 /// # Errors
-/// [`Error::Io`] when the system refuses; [`Error::File`] for what is not a `.npy` file, is truncated, or is in Fortran
-/// order; [`Error::DType`] for element types that the crate does not have.
+/// [`Error::Io`] when the system refuses; [`Error::File`] for what is not a `.npy` file, or is truncated;
+/// [`Error::DType`] for element types that the crate does not have.
 pub(crate) fn open(path: &Path) -> Result<Arc<dyn ChunkSource>> {
     let file = DataFile::open(path)?;
     let bad = |problem: String| Error::file(path, problem);
@@ -52,10 +53,6 @@ pub(crate) fn open(path: &Path) -> Result<Arc<dyn ChunkSource>> {
         )));
     };
     let stored = stored_type(path, &header.descr)?;
-    if header.fortran && header.shape.iter().filter(|&&n| n > 1).count() > 1 {
-        let problem = "is in Fortran order, which is not read; write it with numpy.save(path, numpy.ascontiguousarray(a))";
-        return Err(bad(problem.into()));
-    }
     let elements =
         checked_len("npy", &header.shape).map_err(|_| bad(format!("is damaged: its shape is {:?}", header.shape)))?;
     let data_at = text_at + length;
@@ -70,6 +67,9 @@ pub(crate) fn open(path: &Path) -> Result<Arc<dyn ChunkSource>> {
         return Err(bad(problem));
     }
     let name = path.display().to_string();
+    if header.fortran && header.shape.iter().filter(|&&n| n > 1).count() > 1 {
+        return Ok(Arc::new(TransposedSource::new(name, file, data_at, header.shape, stored)));
+    }
     let array = RawArray { shape: header.shape, stored, place: Place::Contiguous(data_at), fill: Fill::default() };
     Ok(Arc::new(RawSource { name, file, array }))
 }
@@ -81,9 +81,8 @@ pub(crate) fn open(path: &Path) -> Result<Arc<dyn ChunkSource>> {
 pub(crate) fn create(path: &Path, shape: &[usize], dtype: DType) -> Result<Arc<dyn ChunkSink>> {
     let elements = checked_len("npy", shape)?;
     let header = header(shape, dtype);
-    let bytes = header.len() as u64 + elements as u64 * dtype.bytes() as u64;
-    let file = WholeFile::claim(path, bytes)?;
-    file.open(true)?;
+    let bytes = (elements as u64).saturating_mul(dtype.bytes() as u64).saturating_add(header.len() as u64);
+    let file = WholeFile::create(path, bytes)?;
     file.write(&header, 0)?;
     file.set_len(bytes)?;
     let place = Place::Contiguous(header.len() as u64);
@@ -126,7 +125,7 @@ fn stored_type(path: &Path, descr: &str) -> Result<Stored> {
     let refuse = || Error::DType {
         what: path.display().to_string(),
         found: descr.to_owned(),
-        wanted: "store booleans, integers of 8 to 64 bits, float32 or float64 (a.astype(\"float64\"))".into(),
+        wanted: "store booleans, integers of 8 to 64 bits, float16, float32 or float64 (a.astype(\"float64\"))".into(),
     };
     let (order, kind) = descr.split_at_checked(1).ok_or_else(refuse)?;
     let number = match kind {
@@ -139,6 +138,7 @@ fn stored_type(path: &Path, descr: &str) -> Result<Stored> {
         "u4" => Number::U32,
         "i8" => Number::I64,
         "u8" => Number::U64,
+        "f2" => Number::F16,
         "f4" => Number::F32,
         "f8" => Number::F64,
         _ => return Err(refuse()),

@@ -84,7 +84,7 @@ impl ChunkSource for RawSource {
             Place::Contiguous(_) => String::new(),
             Place::Absent => " (nothing written)".into(),
         };
-        let order = if self.array.stored.big_endian && self.array.stored.bytes() > 1 { ", bytes swapped" } else { "" };
+        let order = if self.array.stored.is_swapped() { ", bytes swapped" } else { "" };
         format!("positioned reads{order}{chunks}")
     }
 
@@ -144,6 +144,14 @@ impl RawSink {
 }
 
 impl ChunkSink for RawSink {
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
     fn name(&self) -> String {
         self.name.clone()
     }

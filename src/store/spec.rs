@@ -23,18 +23,25 @@ impl Spec {
     /// [`Error::Argument`] that shows the form wanted.
     pub(crate) fn parse(spec: &str) -> Result<Self> {
         let bad = |wanted: String| Err(Error::argument("array file", format!("{spec:?}"), wanted));
+        if let Some(scheme) = scheme(spec) {
+            let copy =
+                if scheme == "file" { "write its path alone" } else { "copy it to this machine's disk and name the copy" };
+            return bad(format!("{scheme}:// is not served; {copy}: FILE.h5:/DATASET or FILE.npy"));
+        }
         // A Windows drive (`C:/data.npy`) is not a file with a dataset.
         match spec.rfind(":/").filter(|&at| at != 1) {
             Some(0) => bad(WANTED.into()),
             Some(at) => {
-                let (path, dataset) = (&spec[..at], spec[at + 1..].trim_end_matches('/'));
+                // As libhdf5 reads it: slashes in a row are one, and `.` is the group that it stands in.
+                let steps = spec[at + 2..].split('/').filter(|step| !matches!(*step, "" | "."));
+                let (path, dataset) = (&spec[..at], steps.fold(String::new(), |all, step| all + "/" + step));
                 if ending(path) == "npy" {
                     return bad(format!("a .npy file holds one array without a name: write {path}"));
                 }
                 if dataset.is_empty() {
                     return bad(format!("name the dataset: {path}:/DATASET"));
                 }
-                Ok(Self::Hdf5 { path: path.into(), dataset: dataset.to_owned() })
+                Ok(Self::Hdf5 { path: path.into(), dataset })
             }
             None if ending(spec) == "npy" => Ok(Self::Npy(spec.into())),
             None => match spec.rsplit_once(':') {
@@ -51,6 +58,16 @@ impl Spec {
     }
 }
 
+/// The scheme of a URL: `s3` of `s3://bucket/a.h5:/A`. One letter is a Windows drive.
+fn scheme(spec: &str) -> Option<&str> {
+    let (scheme, _) = spec.split_once("://")?;
+    let is_scheme = |s: &str| s.starts_with(|c: char| c.is_ascii_alphabetic()) && s.len() > 1;
+    let of_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    // `file.h5://A` names a dataset.
+    let a_file = HDF5_ENDINGS.contains(&ending(scheme).as_str()) || ending(scheme) == "npy";
+    (is_scheme(scheme) && scheme.chars().all(of_scheme) && !a_file).then_some(scheme)
+}
+
 fn ending(path: &str) -> String {
     Path::new(path).extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default()
 }
@@ -64,6 +81,8 @@ mod tests {
         let h5 = |path: &str, dataset: &str| Spec::Hdf5 { path: path.into(), dataset: dataset.into() };
         assert_eq!(Spec::parse("a.h5:/A").unwrap(), h5("a.h5", "/A"));
         assert_eq!(Spec::parse("/d/a b.nc:/g/x").unwrap(), h5("/d/a b.nc", "/g/x"));
+        assert_eq!(Spec::parse("g.h5:/a//b/./c/").unwrap(), h5("g.h5", "/a/b/c"));
+        assert_eq!(Spec::parse("g.h5://a").unwrap(), h5("g.h5", "/a"));
         assert_eq!(Spec::parse("odd:/name.h5:/A/").unwrap(), h5("odd:/name.h5", "/A"));
         assert_eq!(Spec::parse("C:/d/a.h5:/A").unwrap(), h5("C:/d/a.h5", "/A"));
         assert_eq!(Spec::parse("a.npy").unwrap(), Spec::Npy("a.npy".into()));
@@ -77,6 +96,11 @@ mod tests {
             ("a.npy:/A", "write a.npy"),
             ("a.txt", "FILE.npy"),
             (":/A", "FILE.h5"),
+            ("a.h5:/./", "a.h5:/DATASET"),
+            ("s3://bucket/a.h5:/A", "s3:// is not served; copy it"),
+            ("s3://bucket/a.npy", "s3:// is not served"),
+            ("https://host:80/a.h5:/A", "https:// is not served"),
+            ("file:///tmp/a.npy", "file:// is not served; write its path alone"),
         ] {
             let error = Spec::parse(bad).unwrap_err().to_string();
             assert!(error.contains(says), "{bad}: {error}");

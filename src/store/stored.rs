@@ -19,6 +19,7 @@ pub(crate) enum Number {
     U32,
     I64,
     U64,
+    F16,
     F32,
     F64,
 }
@@ -50,7 +51,7 @@ impl Stored {
     pub(crate) fn bytes(self) -> usize {
         match self.number {
             Number::Bool | Number::I8 | Number::U8 => 1,
-            Number::I16 | Number::U16 => 2,
+            Number::I16 | Number::U16 | Number::F16 => 2,
             Number::I32 | Number::U32 | Number::F32 => 4,
             Number::I64 | Number::U64 | Number::F64 => 8,
         }
@@ -65,15 +66,19 @@ impl Stored {
             Number::U32 => DType::U32,
             Number::I64 => DType::I64,
             Number::U64 => DType::U64,
-            Number::F32 => DType::F32,
+            Number::F16 | Number::F32 => DType::F32,
             Number::F64 => DType::F64,
         }
     }
 
+    /// Whether its bytes are in the other order than memory's.
+    pub(crate) fn is_swapped(self) -> bool {
+        self.big_endian && self.bytes() > 1
+    }
+
     /// Whether the bytes in the file are those of `dtype` in memory.
     pub(crate) fn is_native(self, dtype: DType) -> bool {
-        let order = !self.big_endian || self.bytes() == 1;
-        order && self.number != Number::Bool && self == Self { big_endian: self.big_endian, ..Self::of(dtype) }
+        !self.is_swapped() && self.number != Number::Bool && self == Self { big_endian: self.big_endian, ..Self::of(dtype) }
     }
 }
 
@@ -150,6 +155,9 @@ macro_rules! floats {
                 if stored.number == Number::Bool {
                     return each(from, false, to, |[b]| <$t>::from(u8::from(b != 0)));
                 }
+                if stored.number == Number::F16 {
+                    return each(from, stored.big_endian, to, |b| <$t>::from(half(u16::from_le_bytes(b))));
+                }
                 decode_body!($t, stored, from, to, I8 => i8, U8 => u8, I16 => i16, U16 => u16, I32 => i32, U32 => u32,
                     I64 => i64, U64 => u64, F32 => f32, F64 => f64)
             }
@@ -157,6 +165,17 @@ macro_rules! floats {
     )*};
 }
 floats!(f32, f64);
+
+/// A half float (IEEE 754 binary16), exactly; NaNs keep their payload.
+fn half(bits: u16) -> f32 {
+    let [sign, exponent, fraction] = [bits >> 15, bits >> 10 & 31, bits & 1023].map(u32::from);
+    let magnitude = match exponent {
+        0 => (fraction as f32 * 2f32.powi(-24)).to_bits(), // subnormal
+        31 => 0x7f80_0000 | fraction << 13,
+        _ => (exponent + 112) << 23 | fraction << 13,
+    };
+    f32::from_bits(sign << 31 | magnitude)
+}
 
 impl Target for bool {
     fn bytes_mut(_: &mut [Self]) -> Option<&mut [u8]> {
@@ -228,6 +247,24 @@ mod tests {
         let mut bools = [false; 3];
         bool::decode(Stored::of(DType::Bool), &[0, 1, 7], &mut bools);
         assert_eq!(bools, [false, true, true]);
+    }
+
+    #[test]
+    fn halves_are_exact() {
+        let mut one = [0f64];
+        for (bits, value) in [
+            (0x3c00u16, 1.0),
+            (0xc580, -5.5),
+            (0x7bff, 65504.0),
+            (0x0001, 2f64.powi(-24)),
+            (0x83ff, -1023.0 * 2f64.powi(-24)),
+            (0x0400, 2f64.powi(-14)),
+            (0xfc00, f64::NEG_INFINITY),
+        ] {
+            f64::decode(Stored { number: Number::F16, big_endian: true }, &bits.to_be_bytes(), &mut one);
+            assert_eq!(one, [value], "{bits:x}");
+        }
+        assert!(half(0x7e01).is_nan() && half(0x8000).to_bits() == 1 << 31);
     }
 
     #[test]

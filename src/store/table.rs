@@ -39,6 +39,11 @@ impl ChunkTable {
         self.entries.len()
     }
 
+    /// Addresses of the allocated chunks.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = u64> {
+        self.entries.iter().map(|e| e.1)
+    }
+
     /// Address of the chunk in which `part` (a region within one chunk) lies; `None` if it was never written.
     pub(crate) fn address_of(&self, part: &Region) -> Option<u64> {
         let index = part.axes().iter().zip(&self.chunk).map(|(a, c)| (a.start / c) as u64);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::kernel::block_sum::BlockSum;
-use crate::kernel::{Fault, Kernel, Lane, Scratch, Work, params};
+use crate::kernel::{Fault, Held, Kernel, Lane, Scratch, Work, params};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout, Region};
 use crate::task::{Block, ChunkSink, ChunkSource, SCAN_BLOCK_BYTES, pieces, storage_parts};
 
@@ -45,6 +45,10 @@ impl Kernel for ReadChunk {
     /// A disk or a network may take any time.
     fn is_steady(&self) -> bool {
         false
+    }
+
+    fn held(&self) -> Vec<Held> {
+        self.source.held().into_iter().collect()
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
@@ -125,6 +129,10 @@ impl Kernel for SumChunk {
     /// A disk or a network may take any time.
     fn is_steady(&self) -> bool {
         false
+    }
+
+    fn held(&self) -> Vec<Held> {
+        self.source.held().into_iter().collect()
     }
 
     fn work(&self, params: &[u8], _operands: &[ChunkMeta<'_>]) -> Work {
@@ -213,6 +221,10 @@ impl Kernel for WeightedSumChunk {
     /// A disk or a network may take any time.
     fn is_steady(&self) -> bool {
         false
+    }
+
+    fn held(&self) -> Vec<Held> {
+        self.x.held().into_iter().chain(self.w.held()).collect()
     }
 
     fn work(&self, params: &[u8], _operands: &[ChunkMeta<'_>]) -> Work {

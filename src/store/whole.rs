@@ -5,11 +5,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::direct::DataFile;
+use super::leftovers::{folder_of, remove_leftovers, stands_under, temporary_name};
+use crate::device::system::disk_free;
 use crate::error::{Bytes, Error, Result};
 
-static TEMPORARIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// What is being written: the final name, and the temporary one.
+static TEMPORARIES: Mutex<Vec<(PathBuf, PathBuf)>> = Mutex::new(Vec::new());
 
 /// Removes every temporary file of unfinished sinks of this process, for a program that is told to stop (SIGINT).
 ///
@@ -18,8 +22,8 @@ static TEMPORARIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 pub fn remove_temporaries() {
     for _ in 0..1000 {
         if let Ok(mut list) = TEMPORARIES.try_lock() {
-            for path in list.drain(..) {
-                let _ = std::fs::remove_file(path); // there is nobody left to tell
+            for (_, temporary) in list.drain(..) {
+                let _ = std::fs::remove_file(temporary); // there is nobody left to tell
             }
             return;
         }
@@ -27,24 +31,66 @@ pub fn remove_temporaries() {
     }
 }
 
-/// A file being written as `NAME.tmp-PID` beside its final name.
-pub(crate) struct WholeFile {
+fn temporaries() -> MutexGuard<'static, Vec<(PathBuf, PathBuf)>> {
+    TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A file that is written beside its final name, as `NAME.tmp-` and twelve random digits, and takes that name when it is
+/// finished and on disk; dropped before, it is removed.
+///
+/// A file that it replaces leaves it its mode, and its owner and group where the system allows that; access lists and extended
+/// attributes stay behind. While it is written its owner alone can read it then.
+///
+/// The writer holds an advisory lock (`flock`) on the temporary file, so that the next writer of the same name can tell what a
+/// killed one left, and removes that: on Linux, on file systems of the machine itself (ext4, xfs, btrfs, zfs, overlay, tmpfs, ...).
+/// On network and other shared file systems, where locks may not reach the other machine, and on other systems leftovers stay.
+///
+/// ```
+/// use chunkwise::store::WholeFile;
+/// use std::io::Write;
+/// # let folder = std::env::temp_dir().join(format!("chunkwise-doc-whole-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder)?;
+/// # let path = folder.join("a.txt");
+/// let file = WholeFile::create(&path, 5)?;
+/// file.file().write_all(b"whole")?;
+/// assert!(!path.exists());
+/// file.finish()?;
+/// assert_eq!(std::fs::read(&path)?, b"whole");
+/// # std::fs::remove_dir_all(&folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct WholeFile {
     target: PathBuf,
     temporary: PathBuf,
-    file: OnceLock<File>,
+    file: File,
+    /// What stood there before.
+    replaced: Option<std::fs::Metadata>,
+    base: Base,
     done: Mutex<bool>,
 }
 
+/// What must stand under the final name when the file takes it.
+enum Base {
+    /// Whatever: it is replaced.
+    Any,
+    /// Nothing.
+    Nothing,
+    /// The file of which this is a changed copy.
+    Copied(DataFile),
+}
+
 impl WholeFile {
-    /// Claims the temporary name; nothing is on disk yet. `bytes` is about how long the file will be.
+    /// Creates the temporary file. `bytes` is about how long the file will be.
     ///
     /// # Errors
-    /// [`Error::File`] if the target exists and is not a regular file, if another sink of this process writes it, or if the
-    /// process may not write files of that size (exceeding that limit would kill it); [`Error::Io`] otherwise.
-    pub(crate) fn claim(target: &Path, bytes: u64) -> Result<Self> {
+    /// [`Error::File`] if the target exists and is not a regular file, if another sink of this process writes it, if the disk
+    /// has no room for it, or if the process may not write files of that size (exceeding that limit would kill it);
+    /// [`Error::Io`] otherwise.
+    pub fn create(target: &Path, bytes: u64) -> Result<Self> {
         // A link keeps pointing to the file that is replaced.
         let target = std::fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
-        if let Ok(about) = std::fs::metadata(&target) {
+        let replaced = std::fs::metadata(&target).ok();
+        if let Some(about) = &replaced {
             if about.is_dir() {
                 return Err(Error::file(target, "is a directory; name a file inside it"));
             }
@@ -52,35 +98,23 @@ impl WholeFile {
                 return Err(Error::file(target, "is not a regular file, so it cannot be replaced whole; name a new file"));
             }
         }
-        let Some(name) = target.file_name() else {
+        if target.file_name().is_none() {
             return Err(Error::file(target, "is not the name of a file"));
-        };
-        if let Some(limit) = file_size_limit()
-            && bytes > limit
-        {
-            let problem = format!(
-                "needs {}, but this process may write files of {} at most (ulimit -f); raise that limit",
-                Bytes(bytes),
-                Bytes(limit)
-            );
-            return Err(Error::file(target, problem));
         }
-        let mut temporary = name.to_owned();
-        temporary.push(format!(".tmp-{}", std::process::id()));
-        let temporary = target.with_file_name(temporary);
-        let mut list = TEMPORARIES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if list.contains(&temporary) {
-            return Err(Error::file(target, "is already being written by this process; finish or drop that sink first"));
-        }
-        // Not ours, so it was left by a dead process that had our number.
-        match std::fs::remove_file(&temporary) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("create", target, e)),
-            _ => list.push(temporary.clone()),
-        }
-        Ok(Self { target, temporary, file: OnceLock::new(), done: Mutex::new(false) })
+        check_room(&target, bytes)?;
+        remove_leftovers(&target);
+        let (temporary, file) = claim(&target, replaced.is_some())?;
+        Ok(Self { target, temporary, file, replaced, base: Base::Any, done: Mutex::new(false) })
     }
 
-    /// The temporary name, for a library that creates the file.
+    /// Says that this is a changed copy of `base` (`None`: a new file): [`WholeFile::finish`] errs if that is no longer what
+    /// stands under the name.
+    pub(crate) fn changes(mut self, base: Option<DataFile>) -> Self {
+        self.base = base.map_or(Base::Nothing, Base::Copied);
+        self
+    }
+
+    /// The temporary name, for a library that opens files by name.
     pub(crate) fn temporary(&self) -> &Path {
         &self.temporary
     }
@@ -90,60 +124,174 @@ impl WholeFile {
         &self.target
     }
 
-    /// Opens the temporary file for writing by position; creates it if `create`.
-    pub(crate) fn open(&self, create: bool) -> Result<()> {
-        let file = OpenOptions::new().write(true).create_new(create).open(&self.temporary);
-        let file = file.map_err(|e| Error::io("create", &self.target, e))?;
-        self.file.get_or_init(|| file);
-        Ok(())
+    /// The file, open for writing.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// Writes `bytes` at byte `offset`.
     pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        let file = self.file.get().expect("a sink opens its file when it is made");
-        super::direct::write_all_at(file, bytes, offset).map_err(|e| Error::io("write", &self.target, e))
+        super::direct::write_all_at(&self.file, bytes, offset).map_err(|e| Error::io("write", &self.target, e))
     }
 
     /// Sets the file's length, so that what is never written reads as zero.
     pub(crate) fn set_len(&self, bytes: u64) -> Result<()> {
-        let file = self.file.get().expect("a sink opens its file when it is made");
-        file.set_len(bytes).map_err(|e| Error::io("write", &self.target, e))
+        self.file.set_len(bytes).map_err(|e| Error::io("write", &self.target, e))
     }
 
     /// Makes the file durable and gives it its name. A second call does nothing.
-    pub(crate) fn finish(&self) -> Result<()> {
-        let mut done = self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system refuses; nothing is left under the final name then but what was there.
+    pub fn finish(&self) -> Result<()> {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         if *done {
             return Ok(());
         }
         let fail = |action| move |e| Error::io(action, &self.target, e);
-        let file = self.file.get().expect("a sink opens its file when it is made");
-        file.sync_all().map_err(fail("write"))?;
+        if let Some(replaced) = &self.replaced {
+            take_over(&self.file, replaced).map_err(fail("write"))?;
+        }
+        self.file.sync_all().map_err(fail("write"))?;
+        let folder = File::open(folder_of(&self.target)).ok();
+        if let Some(folder) = &folder {
+            take_turn(folder);
+        }
+        match &self.base {
+            Base::Copied(base) => base.check_under(&self.target)?,
+            Base::Nothing if self.target.symlink_metadata().is_ok() => {
+                let problem = "was made by another program meanwhile; this one is dropped, so that it is not lost: write again";
+                return Err(Error::file(&self.target, problem));
+            }
+            Base::Any | Base::Nothing => {}
+        }
         std::fs::rename(&self.temporary, &self.target).map_err(fail("create"))?;
         self.forget();
         *done = true;
+        let _ = self.file.unlock(); // others may write it from now on
         // The name is durable once its directory is; not every system can sync a directory, and then there is no need.
-        if let Some(parent) = self.target.parent() {
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            if let Ok(directory) = File::open(parent) {
-                let _ = directory.sync_all();
-            }
+        if let Some(folder) = folder {
+            let _ = folder.unlock(); // the turn of the next
+            let _ = folder.sync_all();
         }
         Ok(())
     }
 
     fn forget(&self) {
-        TEMPORARIES.lock().unwrap_or_else(std::sync::PoisonError::into_inner).retain(|p| *p != self.temporary);
+        temporaries().retain(|(_, temporary)| *temporary != self.temporary);
     }
 }
 
 impl Drop for WholeFile {
     fn drop(&mut self) {
-        if !*self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
-            let _ = std::fs::remove_file(&self.temporary); // it may not be there yet, and nobody is left to tell
+        if !*self.done.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = std::fs::remove_file(&self.temporary); // it may be gone already, and nobody is left to tell
             self.forget();
         }
     }
+}
+
+/// Errs if the disk or the process's own limit has no room for `bytes`.
+fn check_room(target: &Path, bytes: u64) -> Result<()> {
+    if let Some(limit) = file_size_limit()
+        && bytes > limit
+    {
+        let (needed, limit) = (Bytes(bytes), Bytes(limit));
+        let problem =
+            format!("needs {needed}, but this process may write files of {limit} at most (ulimit -f); raise that limit");
+        return Err(Error::file(target, problem));
+    }
+    // Some file systems do not count their free space, and say 0.
+    match disk_free(&folder_of(target)) {
+        Ok(free) if bytes > free && free > 0 => {
+            let (needed, free) = (Bytes(bytes), Bytes(free));
+            Err(Error::file(target, format!("needs {needed}, but its disk has {free} free; make room, or write elsewhere")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A new temporary file for `target`, with its lock held where the system has locks.
+fn claim(target: &Path, secret: bool) -> Result<(PathBuf, File)> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    if secret {
+        // What it replaces may be closed to others; the mode follows when the file is finished.
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = secret;
+    let name = target.file_name().unwrap_or_default();
+    let mut list = temporaries();
+    if list.iter().any(|(other, _)| other == target) {
+        return Err(Error::file(target, "is already being written by this process; finish or drop that sink first"));
+    }
+    for last in [false, false, false, true] {
+        let temporary = target.with_file_name(temporary_name(name));
+        let file = match options.open(&temporary) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && !last => continue,
+            opened => opened.map_err(|e| Error::io("create", target, e))?,
+        };
+        // Another writer may take it for a leftover between its creation and its lock; not four times. Where files have no
+        // lasting numbers, it never seems to stand there, and leftovers are not removed.
+        if last || (is_locked(&file) && stands_under(&file, &temporary)) {
+            list.push((target.to_owned(), temporary.clone()));
+            return Ok((temporary, file));
+        }
+        let _ = std::fs::remove_file(&temporary); // the other one does the same
+    }
+    unreachable!("the last attempt returns")
+}
+
+/// Takes the file's lock; false only if one that removes leftovers has it. Where there are no locks, nobody does. It is the
+/// lock that readers share: the file has it still for a moment when it has its name.
+#[cfg(unix)]
+fn is_locked(file: &File) -> bool {
+    !matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
+}
+
+/// Locks of other systems also keep out a library that opens the file a second time.
+#[cfg(not(unix))]
+fn is_locked(_file: &File) -> bool {
+    true
+}
+
+/// Waits for the turn to look what stands under a name and to replace it: two writers at once would both find the old file.
+/// The turn ends when `folder` is unlocked or closed. Where the folder has no locks, or a stranger keeps it, nobody waits for long.
+#[cfg(unix)]
+fn take_turn(folder: &File) {
+    for _ in 0..500 {
+        match folder.try_lock() {
+            Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(std::time::Duration::from_millis(2)),
+            _ => return,
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn take_turn(_folder: &File) {}
+
+/// Gives `file` the owner, group and mode of what it replaces.
+#[cfg(unix)]
+fn take_over(file: &File, replaced: &std::fs::Metadata) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+    let own = file.metadata()?;
+    let mut mode = replaced.mode() & 0o7777;
+    if (own.uid(), own.gid()) != (replaced.uid(), replaced.gid())
+        && fchown(file, Some(replaced.uid()), Some(replaced.gid())).is_err()
+        && own.gid() != replaced.gid()
+        && fchown(file, None, Some(replaced.gid())).is_err()
+    {
+        mode &= 0o707; // the bits were meant for another group
+    }
+    file.set_permissions(PermissionsExt::from_mode(mode))
+}
+
+#[cfg(not(unix))]
+fn take_over(_file: &File, _replaced: &std::fs::Metadata) -> std::io::Result<()> {
+    Ok(())
 }
 
 /// The largest file that this process may write, if the system says so. Going over it raises a signal that ends the process
@@ -157,6 +305,7 @@ fn file_size_limit() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     fn folder(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("chunkwise-whole-{name}-{}", std::process::id()));
@@ -170,15 +319,13 @@ mod tests {
         let dir = folder("drop");
         let target = dir.join("a.bin");
         std::fs::write(&target, "old").unwrap();
-        let whole = WholeFile::claim(&target, 3).unwrap();
-        whole.open(true).unwrap();
+        let whole = WholeFile::create(&target, 3).unwrap();
         whole.write(b"new", 0).unwrap();
-        assert!(WholeFile::claim(&target, 3).is_err(), "two writers of one file");
+        assert!(WholeFile::create(&target, 3).is_err(), "two writers of one file");
         drop(whole);
         assert_eq!(std::fs::read(&target).unwrap(), b"old");
-        let whole = WholeFile::claim(&target, 3).unwrap();
-        whole.open(true).unwrap();
-        whole.write(b"new", 0).unwrap();
+        let whole = WholeFile::create(&target, 3).unwrap();
+        whole.file().write_all(b"new").unwrap();
         whole.finish().unwrap();
         whole.finish().unwrap();
         drop(whole);
@@ -190,11 +337,30 @@ mod tests {
     #[test]
     fn odd_targets_are_refused() {
         let dir = folder("odd");
-        for target in [dir.clone(), PathBuf::from("/dev/full"), PathBuf::from("/")] {
-            assert!(WholeFile::claim(&target, 0).is_err(), "{target:?}");
+        for target in [dir.clone(), PathBuf::from("/dev/full"), PathBuf::from("/"), dir.join("missing/a.bin")] {
+            assert!(WholeFile::create(&target, 0).is_err(), "{target:?}");
         }
-        let whole = WholeFile::claim(&dir.join("missing/a.bin"), 0).unwrap();
-        assert!(whole.open(true).is_err());
+        let error = WholeFile::create(&dir.join("a.bin"), u64::MAX).err().unwrap().to_string();
+        assert!(error.contains("a.bin: needs") && error.contains("free"), "{error}");
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_mode_of_a_replaced_file_stays() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let dir = folder("mode");
+        let target = dir.join("a.bin");
+        for mode in [0o600, 0o640, 0o444, 0o755] {
+            std::fs::write(&target, "old").unwrap();
+            std::fs::set_permissions(&target, PermissionsExt::from_mode(mode)).unwrap();
+            let whole = WholeFile::create(&target, 3).unwrap();
+            assert_eq!(whole.file().metadata().unwrap().mode() & 0o7777, 0o600, "while it is written");
+            whole.finish().unwrap();
+            assert_eq!(std::fs::metadata(&target).unwrap().mode() & 0o7777, mode);
+            std::fs::remove_file(&target).unwrap();
+        }
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

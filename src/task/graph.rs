@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::id::{ArrayId, GroupId, KernelId, TaskId, ValueId};
-use crate::kernel::{Form, Kernel};
+use crate::kernel::{Form, Held, Kernel};
 use crate::shape::{DType, Layout};
 
 pub use builder::GraphBuilder;
@@ -107,6 +107,7 @@ pub struct Group {
 pub struct TaskGraph {
     kernels: Vec<Arc<dyn Kernel>>,
     names: Vec<&'static str>,
+    held: Vec<Held>,
     groups: Vec<Group>,
     arrays: Vec<HostArray>,
     tasks: Vec<TaskRow>,
@@ -160,6 +161,16 @@ impl TaskGraph {
     #[must_use]
     pub fn kernels(&self) -> &[Arc<dyn Kernel>] {
         &self.kernels
+    }
+    /// Host memory that its kernels take beside operands and scratch, each thing once.
+    #[must_use]
+    pub fn held(&self) -> &[Held] {
+        &self.held
+    }
+    /// The bytes of [`TaskGraph::held`].
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.held.iter().fold(0, |all, held| all.saturating_add(held.bytes))
     }
     /// The kernel of a task, as an index into [`TaskGraph::kernels`].
     #[must_use]

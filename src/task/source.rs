@@ -5,7 +5,7 @@
 
 use super::scan::{Pieces, scan_by_pieces};
 use crate::error::Result;
-use crate::kernel::Lane;
+use crate::kernel::{Held, Lane};
 use crate::shape::{ChunkView, ChunkViewMut, DType, Region};
 
 /// What a scan hands on: see [`ChunkSource::scan`].
@@ -45,6 +45,12 @@ pub trait ChunkSource: Send + Sync + 'static {
 
     /// [`Lane::Compute`] if any thread may read at once; [`Lane::Io`] if reads wait for a lock or for slow media.
     fn lane(&self) -> Lane;
+
+    /// Memory that reading takes beside the output and scratch, whatever is read and by how many threads of the lane: storage
+    /// chunks that a library unpacks and keeps. Counted once in each run that reads the source.
+    fn held(&self) -> Option<Held> {
+        None
+    }
 
     /// The value of every element of `region`, if they are known to be equal without reading (unwritten chunks).
     fn constant(&self, _region: &Region) -> Option<f64> {
@@ -86,6 +92,12 @@ pub trait ChunkSource: Send + Sync + 'static {
 
 /// An array that is written piece by piece.
 pub trait ChunkSink: Send + Sync + 'static {
+    /// Shape of the array that it takes.
+    fn shape(&self) -> &[usize];
+
+    /// Dtype of the elements that it takes.
+    fn dtype(&self) -> DType;
+
     /// Who it is, for messages and traces.
     fn name(&self) -> String;
 

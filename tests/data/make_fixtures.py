@@ -111,6 +111,65 @@ with h5py.File(path("userblock.h5"), "w", userblock_size=1024) as f:
     f["contiguous"] = floats((20, 30))
     f.create_dataset("edge", data=floats((17, 23)), chunks=(4, 8))
 
+with h5py.File(path("linked.h5"), "w") as f:
+    # What links.h5 links to; `links.h5` holds other numbers at the same addresses.
+    f["contiguous"] = floats((20, 30))
+    f.create_dataset("edge", data=floats((17, 23)), chunks=(4, 8))
+    f.create_dataset("gzip", data=floats((17, 23)), chunks=(4, 8), compression="gzip")
+    f["group/inner/deep"] = floats((3, 4))
+    f["onward"] = h5py.ExternalLink("plain.h5", "/group")
+    f["group/soft"] = h5py.SoftLink("/contiguous")
+
+with h5py.File(path("links.h5"), "w") as f:
+    f["own"] = np.full((20, 30), 777.0)
+    f.create_dataset("own_chunks", data=np.full((17, 23), 777.0), chunks=(4, 8))
+    for name in ["contiguous", "edge", "gzip", "group"]:
+        f[name] = h5py.ExternalLink("linked.h5", name)
+    f["soft"] = h5py.SoftLink("/group/soft")
+    f["chain"] = h5py.ExternalLink("linked.h5", "/onward/inner/deep")
+    f["gone"] = h5py.ExternalLink("no_such_file.h5", "/x")
+    f["lost"] = h5py.ExternalLink("linked.h5", "/no/such")
+    f["dangling"] = h5py.SoftLink("/no/such")
+    f["circle"] = h5py.SoftLink("/circle")
+
+with h5py.File(path("packed.h5"), "w") as f:
+    # Chunks said to be packed by filters that the library does not have.
+    for name, number in [("zstd", 32015), ("blosc", 32001), ("lz4", 32004), ("bitshuffle", 32008), ("mine", 40000)]:
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((4,))
+        plist.set_filter(number, h5py.h5z.FLAG_OPTIONAL)
+        raw = h5py.h5d.create(f.id, name.encode(), h5py.h5t.IEEE_F64LE, h5py.h5s.create_simple((4,)), plist)
+        raw.write_direct_chunk((0,), b"not really", 0)
+
+with h5py.File(path("keep.h5"), "w", userblock_size=512, track_order=True) as f:
+    # A file in which a dataset is written, and all else must stay.
+    f.attrs["title"] = "kept"
+    f.attrs["words"] = ["variable", "length"]
+    f["type"] = np.dtype([("a", "f8"), ("b", "i4")])
+    f["records"] = np.zeros(3, dtype=f["type"])
+    f.create_group("empty").attrs["note"] = np.arange(3)
+    for shape, name, options in [
+        ((20, 30), "plain", {}),
+        ((17, 23), "chunks", {"chunks": (4, 8), "maxshape": (None, 23)}),
+        ((17, 23), "packed", {"chunks": (4, 8), "compression": "gzip"}),
+    ]:
+        d = f.create_dataset(f"group/{name}", data=floats(shape), track_order=True, **options)
+        d.attrs["zeta"] = "first"
+        d.attrs["units"] = "K"
+        d.attrs["names"] = np.array(["a", "bc"], dtype=h5py.string_dtype())
+        d.attrs["range"] = np.array([1.5, 2.5], dtype=">f8")
+        d.attrs["parent"] = f["group"].ref
+        d.attrs["nothing"] = h5py.Empty("f4")
+        d.attrs.create("typed", np.zeros((), dtype=f["type"]), dtype=f["type"])
+    f["hard"] = f["group/plain"]
+    f["soft"] = h5py.SoftLink("/group/packed")
+    f["relative"] = h5py.SoftLink("group/chunks")
+    f["dangling"] = h5py.SoftLink("/no/such")
+    f["away"] = h5py.ExternalLink("plain.h5", "/contiguous")
+    f["away_group"] = h5py.ExternalLink("plain.h5", "/group")
+    f["reference"] = np.array([f["group/plain"].ref, f["empty"].ref], dtype=h5py.ref_dtype)
+    f["text"] = np.array(["some", "words of variable length"], dtype=h5py.string_dtype())
+
 np.save(path("c.npy"), floats((6, 7)))
 np.save(path("one.npy"), ints((50,), "<i2"))
 np.save(path("big.npy"), floats((6, 7), ">f4"))
@@ -118,5 +177,9 @@ np.save(path("bool.npy"), bools((5, 9)))
 np.save(path("scalar.npy"), np.array(2.5))
 np.save(path("empty.npy"), np.zeros((0, 7), "f4"))
 np.save(path("fortran.npy"), np.asfortranarray(floats((6, 7))))
+np.save(path("fortran3.npy"), np.asfortranarray(ints((4, 5, 6), ">i2")))
+np.save(path("fortran_bool.npy"), np.asfortranarray(bools((5, 9))))
+np.save(path("half.npy"), floats((5, 8), "<f2"))
+np.save(path("fortran_half.npy"), np.asfortranarray(floats((5, 8), ">f2")))
 np.save(path("text.npy"), np.array(["ab", "cd"]))
 np.save(path("records.npy"), np.zeros(3, dtype=[("a", "f8"), ("b", "i4")]))

@@ -1,15 +1,24 @@
-//! Creates an HDF5 file with one dataset, laid out in advance so that its bytes can be written by position.
+//! Creates a dataset in an HDF5 file, laid out in advance so that its bytes can be written by position.
 //!
 //! Owns: [`create`]. Must not know: writing. Invariant: when it returns, libhdf5 has closed the file, and every byte of the
 //! dataset has its address.
+//!
+//! A file that is there is copied beside itself, and the copy takes its name in the end. If the dataset is there with the
+//! same extent, element type and storage, its bytes are replaced in the copy, and all else stays as it was. Otherwise libhdf5
+//! makes it in the copy; a dataset that it replaces leaves it its attributes, but not its fill value or its place in the order
+//! of creation, and references and further hard links to the old one do not follow.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use hdf5::plist::dataset_create::AttrCreationOrder;
 use hdf5::plist::dataset_create::{AllocTime, FillTime};
 use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
+use hdf5::{IndexType, IterationOrder};
 
-use super::{datasets, failed, open_file};
+use super::existing::{Change, Existing, Wanted};
+use super::failed;
+use super::raw::SavedAttribute;
 use crate::error::{Error, Result};
 use crate::shape::{DType, checked_len};
 use crate::store::direct::Place;
@@ -37,12 +46,24 @@ pub(in crate::store) fn create(
         shape.iter().zip(chunk).map(|(n, c)| n.div_ceil(*c).saturating_mul(*c)).fold(1, usize::saturating_mul)
     });
     let bytes = (padded as u64).saturating_mul(dtype.bytes() as u64);
-    refuse_loss(path, dataset)?;
-    let file = WholeFile::claim(path, bytes.saturating_add(4096))?;
-    // libhdf5 says only that it could not create the file; the system says why.
-    file.open(true)?;
-    let place = lay_out(file.temporary(), dataset, (shape, dtype), chunks)
-        .map_err(|e| failed(path, &format!("cannot create {dataset}"), &e))?;
+    let wanted = Wanted { shape, dtype, chunks };
+    let existing = Existing::look(path, dataset, &wanted)?;
+    let old_bytes = existing.as_ref().map_or(0, |e| e.file.bytes());
+    let new_bytes = if matches!(&existing, Some(Existing { change: Change::Bytes(..), .. })) { 0 } else { bytes };
+    let file = WholeFile::create(path, old_bytes.saturating_add(new_bytes).saturating_add(4096))?;
+    let (place, base) = match existing {
+        None => (lay_out(&file, dataset, &wanted, None), None),
+        Some(existing) => {
+            existing.copy_to(&file)?;
+            let place = match existing.change {
+                Change::Bytes(place, _) => Ok(place),
+                Change::Dataset { at, replaces } => lay_out(&file, &at, &wanted, Some(replaces)),
+            };
+            (place, Some(existing.file))
+        }
+    };
+    let file = file.changes(base);
+    let place = place.map_err(|e| failed(path, &format!("cannot create {dataset}"), &e))?;
     if matches!(place, Place::Absent) && elements > 0 {
         return Err(Error::file(path, format!("cannot create {dataset}: libhdf5 gave its elements no address")));
     }
@@ -60,38 +81,23 @@ fn check_chunks(shape: &[usize], dtype: DType, chunk: &[usize]) -> Result<()> {
     Err(Error::Shape { op: "create", found: chunk.to_vec(), wanted })
 }
 
-/// The file is replaced as a whole, so it may hold nothing but this dataset.
-fn refuse_loss(path: &Path, dataset: &str) -> Result<()> {
-    if !path.is_file() {
-        return Ok(());
-    }
-    let file = open_file(path, None).map_err(|_| {
-        Error::file(path, "exists and cannot be read as HDF5, so it is not overwritten; remove it or write to another file")
-    })?;
-    let others: Vec<String> = datasets(&file, 9).into_iter().filter(|name| name != dataset).collect();
-    if others.is_empty() {
-        return Ok(());
-    }
-    let problem = format!(
-        "exists and also holds {}; writing {dataset} would replace the whole file; write to another file",
-        others[..others.len().min(8)].join(", ")
-    );
-    Err(Error::file(path, problem))
-}
-
-fn lay_out(path: &Path, dataset: &str, (shape, dtype): (&[usize], DType), chunks: Option<&[usize]>) -> hdf5::Result<Place> {
+/// Makes the dataset in the temporary file, which is empty, or a copy (`Some`) in which it may replace what is there (`true`).
+fn lay_out(file: &WholeFile, at: &str, wanted: &Wanted<'_>, copy: Option<bool>) -> hdf5::Result<Place> {
     hdf5::silence_errors(true);
-    let file = hdf5::File::with_options().with_fapl(|list| list.file_locking(false)).create(path)?;
-    let builder = file
-        .new_dataset_builder()
-        .with_lcpl(|list| list.create_intermediate_group(true))
-        .alloc_time(Some(AllocTime::Early))
-        .fill_time(FillTime::Never);
-    let builder = match chunks {
+    let mut options = hdf5::File::with_options();
+    options.with_fapl(|list| list.file_locking(false));
+    let file = if copy.is_some() { options.open_rw(file.temporary())? } else { options.create(file.temporary())? };
+    let (attributes, order) = if copy == Some(true) { take_out(&file, at)? } else { Default::default() };
+    let Wanted { shape, dtype, chunks } = *wanted;
+    let mut builder = file.new_dataset_builder().with_lcpl(|list| list.create_intermediate_group(true));
+    builder = builder.with_dcpl(|list| list.attr_creation_order(order));
+    builder = builder.alloc_time(Some(AllocTime::Early)).fill_time(FillTime::Never);
+    builder = match chunks {
         Some(chunk) => builder.chunk(chunk.to_vec()),
         None => builder.no_chunk(),
     };
-    let made = builder.empty_as(descriptor(dtype)).shape(shape.to_vec()).create(dataset)?;
+    let made = builder.empty_as(descriptor(dtype)).shape(shape.to_vec()).create(at)?;
+    attributes.iter().try_for_each(|attribute| attribute.write(&made))?;
     file.flush()?;
     let place = match chunks {
         None => made.offset().map_or(Place::Absent, Place::Contiguous),
@@ -107,9 +113,22 @@ fn lay_out(path: &Path, dataset: &str, (shape, dtype): (&[usize], DType), chunks
             if table.len() == all { Place::Chunked(table) } else { Place::Absent }
         }
     };
-    drop(made);
+    drop((made, attributes));
     file.close()?;
     Ok(place)
+}
+
+/// Removes the dataset at `at`, so that its place in the file can be used again, and gives its attributes.
+fn take_out(file: &hdf5::File, at: &str) -> hdf5::Result<(Vec<SavedAttribute>, AttrCreationOrder)> {
+    let old = file.dataset(at)?;
+    let order = old.dcpl()?.get_attr_creation_order()?;
+    let index = if order == AttrCreationOrder::Untracked { IndexType::Name } else { IndexType::CreationOrder };
+    let names = old.attr_names_by(index, IterationOrder::Increasing)?;
+    let read = |name: String| SavedAttribute::read(&old.attr(&name)?, name);
+    let attributes = names.into_iter().map(read).collect::<hdf5::Result<Vec<_>>>()?;
+    drop(old);
+    file.unlink(at)?;
+    Ok((attributes, order))
 }
 
 fn descriptor(dtype: DType) -> TypeDescriptor {

@@ -3,9 +3,10 @@
 //! Owns: [`LibrarySource`]. Must not know: how a dataset is found. Invariant: at most one read runs at a time (the library's
 //! lock), so this is work for the I/O lane.
 
+use super::about::LibraryMemory;
 use super::raw::read_box;
-use crate::error::{Error, Result};
-use crate::kernel::Lane;
+use crate::error::{Bytes, Error, Result};
+use crate::kernel::{Held, Lane};
 use crate::shape::{ChunkViewMut, DType, Layout, Region};
 use crate::store::direct::{DataFile, Fill};
 use crate::store::raw_source::{check_output, check_region};
@@ -29,6 +30,8 @@ pub(super) struct LibrarySource {
     pub(super) fill: Fill,
     /// Why the library is needed.
     pub(super) why: String,
+    /// What the library takes for it.
+    pub(super) memory: LibraryMemory,
 }
 
 impl LibrarySource {
@@ -110,6 +113,13 @@ impl ChunkSource for LibrarySource {
 
     fn lane(&self) -> Lane {
         Lane::Io
+    }
+
+    fn held(&self) -> Option<Held> {
+        let LibraryMemory { chunk_bytes, most_bytes, .. } = self.memory;
+        let chunk = self.chunk.as_ref().filter(|_| most_bytes > 0)?;
+        let what = format!("unpacking {}, stored in chunks of {chunk:?} ({} each)", self.name, Bytes(chunk_bytes));
+        Some(Held { what, bytes: most_bytes })
     }
 
     fn constant(&self, region: &Region) -> Option<f64> {

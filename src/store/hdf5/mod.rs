@@ -3,10 +3,13 @@
 //! Owns: everything that calls libhdf5. Must not know: npy, lazy arrays. Invariant: libhdf5 is called under its own lock
 //! only, with its error printing off, and rayon is never entered while the lock is held.
 //!
-//! `open.rs` finds a dataset and chooses how it is read, `create.rs` lays one out, `library.rs` reads through libhdf5 what
-//! cannot be read by position, `raw.rs` holds the calls that the safe wrapper lacks.
+//! `open.rs` finds a dataset and chooses how it is read, `about.rs` says how it is stored, `library.rs` reads through libhdf5
+//! what cannot be read by position; `create.rs` lays a dataset out, `existing.rs` decides what that does to a file that is
+//! there; `raw.rs` holds the calls that the safe wrapper lacks.
 
+mod about;
 mod create;
+mod existing;
 mod library;
 mod open;
 mod raw;
@@ -16,7 +19,10 @@ pub(super) use open::open;
 
 use std::path::Path;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
+
+/// Links followed one after another; more are a circle, for libhdf5 too.
+const LINKS: usize = 16;
 
 /// One sentence about what libhdf5 said.
 fn failed(path: &Path, doing: &str, error: &hdf5::Error) -> Error {
@@ -26,17 +32,24 @@ fn failed(path: &Path, doing: &str, error: &hdf5::Error) -> Error {
 }
 
 /// Opens a file for reading, without taking its lock: many readers, also on file systems that have no locks.
-fn open_file(path: &Path, chunk_cache: Option<usize>) -> hdf5::Result<hdf5::File> {
+///
+/// # Errors
+/// [`Error::Io`] when the system refuses, [`Error::File`] for what libhdf5 cannot read.
+fn open_file(path: &Path) -> Result<hdf5::File> {
     hdf5::silence_errors(true);
-    let mut options = hdf5::File::with_options();
-    options.with_fapl(|list| {
-        list.file_locking(false);
-        if let Some(bytes) = chunk_cache {
-            list.chunk_cache(521, bytes, 0.75);
-        }
-        list
-    });
-    options.open(path)
+    let unlocked = hdf5::File::with_options().with_fapl(|list| list.file_locking(false)).open(path);
+    // A file that this process has open already must be opened as it was then.
+    unlocked.or_else(|e| hdf5::File::open(path).map_err(|_| e)).map_err(|e| {
+        // libhdf5 says the same of a system that has no more descriptors and of a file that is damaged.
+        let opened = crate::store::direct::DataFile::open(path);
+        opened.err().unwrap_or_else(|| failed(path, "is HDF5, but truncated or damaged", &e))
+    })
+}
+
+/// The steps on the way to `/a/b/c`: `/a`, `/a/b`, `/a/b/c`.
+fn prefixes(name: &str) -> impl Iterator<Item = &str> {
+    let inner = name.match_indices('/').map(|(at, _)| &name[..at]).filter(|step| !step.is_empty());
+    inner.chain([name])
 }
 
 /// Names of datasets in `group` and below, at most `limit`, as absolute paths.

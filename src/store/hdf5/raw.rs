@@ -1,20 +1,26 @@
-//! Calls of libhdf5 that the safe wrapper lacks: reading a box into a buffer, comparing types.
+//! Calls of libhdf5 that the safe wrapper lacks: reading a box into a buffer, comparing types, links' values, filters,
+//! attributes of any type, the file behind a dataset.
 //!
 //! Owns: every `unsafe` call of libhdf5. Must not know: paths, sources. Invariant: each function holds the library's lock
 //! for all its calls, turns error printing off for its thread first, and closes what it opens.
 #![allow(unsafe_code)] // the safe wrapper reads into fresh arrays only: one more copy and allocation per read
 
-use hdf5_sys::h5d::{H5Dget_type, H5Dread};
+use std::ffi::{CStr, CString, c_char};
+
+use hdf5_sys::h5a::{H5Aclose, H5Acreate2, H5Aread, H5Awrite};
+use hdf5_sys::h5d::{H5Dget_type, H5Dopen2, H5Dread};
 use hdf5_sys::h5i::hid_t;
-use hdf5_sys::h5p::{H5P_DEFAULT, H5Pget_fill_value, H5Pget_nfilters};
+use hdf5_sys::h5l::{H5L_info2_t, H5L_type_t, H5Lget_info2, H5Lget_val, H5Lunpack_elink_val};
+use hdf5_sys::h5p::{H5P_DEFAULT, H5Pget_fill_value, H5Pget_filter2, H5Pget_nfilters};
 use hdf5_sys::h5s::{H5S_seloper_t, H5Sclose, H5Screate_simple, H5Sget_select_npoints, H5Sselect_hyperslab};
 use hdf5_sys::h5t::{
     H5T_IEEE_F32BE, H5T_IEEE_F32LE, H5T_IEEE_F64BE, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, H5T_NATIVE_FLOAT, H5T_NATIVE_INT32,
     H5T_NATIVE_INT64, H5T_NATIVE_UINT8, H5T_NATIVE_UINT32, H5T_NATIVE_UINT64, H5T_STD_I8BE, H5T_STD_I8LE, H5T_STD_I16BE,
     H5T_STD_I16LE, H5T_STD_I32BE, H5T_STD_I32LE, H5T_STD_I64BE, H5T_STD_I64LE, H5T_STD_U8BE, H5T_STD_U8LE, H5T_STD_U16BE,
     H5T_STD_U16LE, H5T_STD_U32BE, H5T_STD_U32LE, H5T_STD_U64BE, H5T_STD_U64LE, H5T_class_t, H5T_sign_t, H5Tclose, H5Tequal,
-    H5Tget_class, H5Tget_sign, H5Tget_size,
+    H5Tget_class, H5Tget_sign, H5Tget_size, H5Treclaim,
 };
+use hdf5_sys::h5z::H5Zfilter_avail;
 
 use crate::shape::{AxisRange, DType};
 use crate::store::stored::{Number, Stored};
@@ -145,13 +151,192 @@ pub(super) fn fill(dataset: &hdf5::Dataset, dtype: DType) -> [u8; 8] {
     if status < 0 { [0; 8] } else { native }
 }
 
-/// Number of filters; `None` if it cannot be told.
-pub(super) fn filter_count(dataset: &hdf5::Dataset) -> Option<usize> {
+/// A filter of a dataset.
+pub(super) struct StoredFilter {
+    /// Its registered number.
+    pub(super) id: i32,
+    /// What the writer called it.
+    pub(super) name: String,
+    /// Whether this library has it, or finds a plugin for it.
+    pub(super) available: bool,
+}
+
+/// The filters of a dataset, in the order in which they were applied.
+pub(super) fn filters(dataset: &hdf5::Dataset) -> hdf5::Result<Vec<StoredFilter>> {
     hdf5::silence_errors(true);
-    let list = dataset.dcpl().ok()?;
+    let list = dataset.dcpl()?;
     let _lock = hdf5_sys::LOCK.lock();
     // SAFETY: the lock is held and `list` keeps its id alive.
-    usize::try_from(unsafe { H5Pget_nfilters(list.id()) }).ok()
+    let count = u32::try_from(unsafe { H5Pget_nfilters(list.id()) }).map_err(|_| library_error())?;
+    let one = |index| {
+        let mut name: [c_char; 128] = [0; 128];
+        let (mut flags, mut values, mut config) = (0, 0, 0);
+        // SAFETY: as above; no parameter values are asked for (their count is 0), and at most `name.len()` bytes of the name,
+        // the last of which stays the 0 that it is.
+        let id = unsafe {
+            let (no_values, name) = (std::ptr::null_mut(), name.as_mut_ptr());
+            H5Pget_filter2(list.id(), index, &mut flags, &mut values, no_values, 127, name, &mut config)
+        };
+        if id < 0 {
+            return Err(library_error());
+        }
+        // SAFETY: the last byte of `name` is 0. The second call takes a number.
+        let (name, available) = unsafe { (CStr::from_ptr(name.as_ptr()), H5Zfilter_avail(id) > 0) };
+        Ok(StoredFilter { id, name: name.to_string_lossy().into_owned(), available })
+    };
+    (0..count).map(one).collect()
+}
+
+/// What a link says, without following it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// An object of this file.
+    Hard,
+    /// Another path of this file.
+    Soft(String),
+    /// A path in another file: (file, path).
+    External(String, String),
+    /// Of a kind that a program defined for itself.
+    Unknown,
+}
+
+/// The link at `path`, whose groups exist; `None` if there is none.
+pub(super) fn link(file: &hdf5::File, path: &str) -> Option<Link> {
+    hdf5::silence_errors(true);
+    let path = CString::new(path).ok()?;
+    let _lock = hdf5_sys::LOCK.lock();
+    let mut info = std::mem::MaybeUninit::<H5L_info2_t>::zeroed();
+    // SAFETY: the lock is held, `file` keeps its id alive, `path` ends in 0; zeroes are a valid info.
+    let info = unsafe {
+        if H5Lget_info2(file.id(), path.as_ptr(), info.as_mut_ptr(), H5P_DEFAULT) < 0 {
+            return None;
+        }
+        info.assume_init()
+    };
+    if info.type_ == H5L_type_t::H5L_TYPE_HARD {
+        return Some(Link::Hard);
+    }
+    // SAFETY: for links that are not hard, the union holds the value's size.
+    let size = unsafe { *{ info }.u.val_size() };
+    let mut value = vec![0u8; size + 1]; // one more, so that it ends in 0 whatever the file holds
+    // SAFETY: as above; at most `size` bytes are written to `value`.
+    if unsafe { H5Lget_val(file.id(), path.as_ptr(), value.as_mut_ptr().cast(), size, H5P_DEFAULT) } < 0 {
+        return None;
+    }
+    match info.type_ {
+        H5L_type_t::H5L_TYPE_SOFT => Some(Link::Soft(text(&value))),
+        H5L_type_t::H5L_TYPE_EXTERNAL => {
+            let (mut flags, mut file, mut object) = (0, std::ptr::null(), std::ptr::null());
+            // SAFETY: the call checks that `size` bytes hold two strings that end in 0, and points at them.
+            let (file, object) = unsafe {
+                if H5Lunpack_elink_val(value.as_ptr().cast(), size, &mut flags, &mut file, &mut object) < 0 {
+                    return None;
+                }
+                (CStr::from_ptr(file), CStr::from_ptr(object))
+            };
+            Some(Link::External(file.to_string_lossy().into_owned(), object.to_string_lossy().into_owned()))
+        }
+        _ => Some(Link::Unknown),
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    let bytes = bytes.split(|&b| b == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Opens a dataset with a chunk cache of its own, of `bytes`.
+pub(super) fn open_with_cache(file: &hdf5::File, path: &str, bytes: usize) -> hdf5::Result<hdf5::Dataset> {
+    hdf5::silence_errors(true);
+    let mut list = hdf5::plist::DatasetAccess::build();
+    let list = list.chunk_cache(521, bytes, 0.75).finish()?;
+    let path = CString::new(path).map_err(|_| hdf5::Error::from("a path with a 0 in it"))?;
+    let _lock = hdf5_sys::LOCK.lock();
+    // SAFETY: the lock is held, `file` and `list` keep their ids alive, `path` ends in 0; the new id has one owner.
+    unsafe {
+        let id = H5Dopen2(file.id(), path.as_ptr(), list.id());
+        if id < 0 { Err(library_error()) } else { hdf5::from_id(id) }
+    }
+}
+
+/// A second descriptor of the very file that libhdf5 reads the dataset from (its `sec2` driver), whatever stands under the
+/// name by now; `None` where there is none.
+#[cfg(unix)]
+pub(super) fn descriptor(file: &hdf5::File) -> Option<std::io::Result<std::fs::File>> {
+    use hdf5::plist::file_access::FileDriver;
+    hdf5::silence_errors(true);
+    // Only of this driver is it known what its handle is.
+    if !matches!(file.fapl().ok()?.get_driver(), Ok(FileDriver::Sec2)) {
+        return None;
+    }
+    let _lock = hdf5_sys::LOCK.lock();
+    let mut handle: *mut std::ffi::c_void = std::ptr::null_mut();
+    // SAFETY: the lock is held and `file` keeps its id alive; the sec2 driver's handle is a pointer to its descriptor, which
+    // is open as long as the file is.
+    unsafe {
+        if hdf5_sys::h5f::H5Fget_vfd_handle(file.id(), H5P_DEFAULT, &mut handle) < 0 || handle.is_null() {
+            return None;
+        }
+        let open = std::os::fd::BorrowedFd::borrow_raw(*handle.cast::<std::ffi::c_int>());
+        Some(open.try_clone_to_owned().map(std::fs::File::from))
+    }
+}
+
+/// An attribute, taken out of its file.
+pub(super) struct SavedAttribute {
+    name: String,
+    dtype: hdf5::Datatype,
+    space: hdf5::Dataspace,
+    /// The value as libhdf5 has it in memory; `u64` so that pointers in it are aligned.
+    value: Vec<u64>,
+}
+
+impl SavedAttribute {
+    /// Reads an attribute of any type.
+    pub(super) fn read(attribute: &hdf5::Attribute, name: String) -> hdf5::Result<Self> {
+        hdf5::silence_errors(true);
+        let (dtype, space) = (attribute.dtype()?, attribute.space()?);
+        let bytes = dtype.size().saturating_mul(space.size());
+        let mut value = vec![0u64; bytes.div_ceil(8)];
+        let _lock = hdf5_sys::LOCK.lock();
+        // SAFETY: the lock is held; `attribute` and `dtype` keep their ids alive; `value` has a place for every element of the
+        // attribute's space in its own type.
+        if bytes > 0 && unsafe { H5Aread(attribute.id(), dtype.id(), value.as_mut_ptr().cast()) } < 0 {
+            return Err(library_error());
+        }
+        Ok(Self { name, dtype, space, value })
+    }
+
+    /// Writes it to another dataset of the same file.
+    pub(super) fn write(&self, dataset: &hdf5::Dataset) -> hdf5::Result<()> {
+        hdf5::silence_errors(true);
+        let name = CString::new(self.name.as_str()).map_err(|_| hdf5::Error::from("a name with a 0 in it"))?;
+        let _lock = hdf5_sys::LOCK.lock();
+        // SAFETY: the lock is held; all ids are kept alive by `self` and `dataset`; the attribute's id is closed once; `value`
+        // is what `read` filled for this type and space.
+        unsafe {
+            let (dtype, space) = (self.dtype.id(), self.space.id());
+            let id = H5Acreate2(dataset.id(), name.as_ptr(), dtype, space, H5P_DEFAULT, H5P_DEFAULT);
+            if id < 0 {
+                return Err(library_error());
+            }
+            let status = if self.value.is_empty() { 0 } else { H5Awrite(id, dtype, self.value.as_ptr().cast()) };
+            let error = if status < 0 { Err(library_error()) } else { Ok(()) };
+            H5Aclose(id);
+            error
+        }
+    }
+}
+
+impl Drop for SavedAttribute {
+    fn drop(&mut self) {
+        if self.value.is_empty() {
+            return;
+        }
+        let _lock = hdf5_sys::LOCK.lock();
+        // SAFETY: as for `read`; what it allocated for variable-length values is freed here, once.
+        unsafe { H5Treclaim(self.dtype.id(), self.space.id(), H5P_DEFAULT, self.value.as_mut_ptr().cast()) };
+    }
 }
 
 /// Reads the box `axes` of a dataset into `to`, in C order, as `dtype` (booleans: as the bytes in the file).

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{Group, Home, HostArray, NONE, Operand, TaskGraph, TaskRow, ValueRow};
 use crate::error::{Error, Result};
 use crate::id::{ArrayId, GroupId, KernelId, TaskId, ValueId};
-use crate::kernel::Kernel;
+use crate::kernel::{Held, Kernel};
 use crate::shape::{DType, Layout};
 
 /// Builds a [`TaskGraph`] in sequential order.
@@ -173,6 +173,7 @@ impl GraphBuilder {
         this.cull();
         let mut graph = TaskGraph {
             names: this.kernels.iter().map(|kernel| kernel.name()).collect(),
+            held: held(&this.kernels),
             kernels: this.kernels,
             groups: this.groups,
             arrays: this.arrays,
@@ -231,4 +232,15 @@ impl GraphBuilder {
         let mut stays = stays.into_iter();
         self.tasks.retain(|_| stays.next() == Some(true));
     }
+}
+
+/// What these kernels hold, each thing once: two kernels may read one file.
+fn held(kernels: &[Arc<dyn Kernel>]) -> Vec<Held> {
+    let mut all: Vec<Held> = Vec::new();
+    for held in kernels.iter().flat_map(|kernel| kernel.held()) {
+        if !all.iter().any(|other| other.what == held.what) {
+            all.push(held);
+        }
+    }
+    all
 }

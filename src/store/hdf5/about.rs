@@ -1,0 +1,173 @@
+//! How a dataset is stored.
+//!
+//! Owns: [`About`], the filters' names, what reading through libhdf5 takes in memory. Must not know: how a dataset is found.
+//! Invariant: an address is given out only if it lies, with all its bytes, inside the file.
+
+use hdf5::dataset::Layout;
+
+use super::failed;
+use super::raw::{ElementType, StoredFilter, filters};
+use crate::error::{Error, Result};
+use crate::store::direct::{DataFile, Place};
+use crate::store::table::ChunkTable;
+
+/// A dataset, and the file that holds it.
+pub(super) struct About<'a> {
+    pub(super) dataset: &'a hdf5::Dataset,
+    pub(super) shape: &'a [usize],
+    pub(super) file: &'a DataFile,
+}
+
+impl About<'_> {
+    /// Storage chunks, place, and why the place cannot be read by position (if so).
+    pub(super) fn place(&self, stored: ElementType) -> Result<(Option<Vec<usize>>, Place, Option<String>)> {
+        let path = self.file.path();
+        let problem = |e: hdf5::Error| failed(path, "cannot read the dataset's layout", &e);
+        let list = self.dataset.dcpl().map_err(problem)?;
+        let bytes = match stored {
+            ElementType::Standard(stored) => stored.bytes() as u64,
+            _ => self.dataset.dtype().map_err(problem)?.size() as u64,
+        };
+        let opaque = |why: &str| Ok((None, Place::Absent, Some(why.to_owned())));
+        match list.get_layout().map_err(problem)? {
+            Layout::Compact => opaque("compact storage"),
+            Layout::Virtual => opaque("virtual dataset"),
+            Layout::Contiguous if !list.get_external().map_err(problem)?.is_empty() => opaque("external storage"),
+            Layout::Contiguous => match self.dataset.offset() {
+                Some(at) => {
+                    let elements: usize = self.shape.iter().product();
+                    self.inside(at, elements as u64 * bytes)?;
+                    Ok((None, Place::Contiguous(at), None))
+                }
+                None if self.dataset.storage_size() == 0 => Ok((None, Place::Absent, None)),
+                None => opaque("storage without an address"),
+            },
+            Layout::Chunked => {
+                let Some(chunk) = list.chunk().filter(|c| c.len() == self.shape.len() && !c.contains(&0)) else {
+                    return opaque("chunks of an unknown shape");
+                };
+                let (table, plain) = self.chunks(&chunk, bytes)?;
+                let why = match filters(self.dataset).map_err(problem)? {
+                    none if none.is_empty() && plain => None,
+                    none if none.is_empty() => Some("chunks of unequal sizes".to_owned()),
+                    some => {
+                        if table.len() > 0 {
+                            self.check_filters(&some)?;
+                        }
+                        Some(some.iter().map(filter_name).collect::<Vec<_>>().join(", "))
+                    }
+                };
+                Ok((Some(chunk), Place::Chunked(table), why))
+            }
+        }
+    }
+
+    /// The allocated chunks, and whether each is exactly as long as its elements.
+    fn chunks(&self, chunk: &[usize], bytes: u64) -> Result<(ChunkTable, bool)> {
+        let wanted = chunk.iter().fold(bytes, |b, &n| b.saturating_mul(n as u64));
+        let mut plain = true;
+        let mut furthest = (0, 0);
+        let (table, visited) = ChunkTable::new(self.shape, chunk, |add| {
+            self.dataset.chunks_visit(|info| {
+                plain &= info.size == wanted;
+                if info.addr.saturating_add(info.size) > furthest.0 + furthest.1 {
+                    furthest = (info.addr, info.size.min(u64::MAX - info.addr));
+                }
+                add(info.offset, info.addr);
+                0
+            })
+        });
+        visited.map_err(|e| failed(self.file.path(), "cannot read the chunk table", &e))?;
+        self.inside(furthest.0, furthest.1)?;
+        Ok((table, plain))
+    }
+
+    /// Errs if the file ends before `bytes` at `at` do.
+    fn inside(&self, at: u64, bytes: u64) -> Result<()> {
+        if at.checked_add(bytes).is_some_and(|end| end <= self.file.bytes()) {
+            return Ok(());
+        }
+        let problem = format!(
+            "is truncated: {} has {bytes} bytes at byte {at}, and the file ends at byte {}",
+            self.dataset.name(),
+            self.file.bytes()
+        );
+        Err(Error::file(self.file.path(), problem))
+    }
+
+    /// Errs if data were packed by a filter that is not here.
+    fn check_filters(&self, filters: &[StoredFilter]) -> Result<()> {
+        let Some(lacking) = filters.iter().find(|f| !f.available) else { return Ok(()) };
+        let (name, id, dataset) = (filter_name(lacking), lacking.id, self.dataset.name());
+        let way = if lacking.id < 256 {
+            "the HDF5 library of this program was built without it".to_owned()
+        } else {
+            let searched = match std::env::var_os("HDF5_PLUGIN_PATH") {
+                Some(path) => format!("found neither in this program nor in HDF5_PLUGIN_PATH={}", path.display()),
+                None => "not in this program".to_owned(),
+            };
+            format!("{searched}; set HDF5_PLUGIN_PATH to a folder with its plugin (Python's hdf5plugin has one)")
+        };
+        let again = "or store the data without it: h5repack -f GZIP=1 IN OUT, where HDF5 has it";
+        let problem = format!("{dataset} is packed by the filter {name} (number {id}): {way}, {again}");
+        Err(Error::file(self.file.path(), problem))
+    }
+}
+
+/// Filters that users meet, by their registered numbers.
+const FILTERS: &[(i32, &str)] = &[
+    (1, "deflate"),
+    (2, "shuffle"),
+    (3, "fletcher32"),
+    (4, "szip"),
+    (5, "nbit"),
+    (6, "scale-offset"),
+    (307, "bzip2"),
+    (32000, "lzf"),
+    (32001, "blosc"),
+    (32004, "lz4"),
+    (32008, "bitshuffle"),
+    (32013, "zfp"),
+    (32015, "zstd"),
+    (32017, "sz"),
+    (32024, "sz3"),
+    (32026, "blosc2"),
+];
+
+fn filter_name(filter: &StoredFilter) -> String {
+    match FILTERS.iter().find(|known| known.0 == filter.id) {
+        Some(known) => known.1.to_owned(),
+        None if filter.name.is_empty() => format!("filter {}", filter.id),
+        None => filter.name.chars().filter(|c| !c.is_control()).collect(),
+    }
+}
+
+/// What reading a dataset through libhdf5 takes in memory.
+pub(super) struct LibraryMemory {
+    /// Its cache of unpacked chunks.
+    pub(super) cache_bytes: usize,
+    /// Of one unpacked chunk.
+    pub(super) chunk_bytes: u64,
+    /// All that it can come to: the cache, a chunk on its way there, and another form of it between two filters.
+    pub(super) most_bytes: u64,
+}
+
+/// What reading will take. Packed chunks are unpacked whole, so the cache has a place for one of each thread of the I/O lane:
+/// then each is unpacked once, in however many pieces it is read.
+pub(super) fn library_memory(dataset: &hdf5::Dataset, table: Option<&ChunkTable>) -> Result<LibraryMemory> {
+    /// The library's own default.
+    const CACHE_BYTES: u64 = 8 << 20;
+    let none = LibraryMemory { cache_bytes: CACHE_BYTES as usize, chunk_bytes: 0, most_bytes: 0 };
+    let Some(table) = table else { return Ok(none) };
+    let problem = |e: hdf5::Error| failed(dataset.filename().as_ref(), "cannot read the dataset's layout", &e);
+    let element = dataset.dtype().map_err(problem)?.size() as u64;
+    let packed = !filters(dataset).map_err(problem)?.is_empty();
+    let chunk_bytes = table.chunk().iter().fold(element, |b, &n| b.saturating_mul(n as u64));
+    let cache_bytes = if packed { CACHE_BYTES.max(chunk_bytes.saturating_mul(2)) } else { CACHE_BYTES };
+    if table.len() == 0 || (!packed && chunk_bytes > cache_bytes) {
+        return Ok(none); // nothing is unpacked
+    }
+    let others = chunk_bytes.saturating_mul(table.len() as u64 - 1).min(cache_bytes);
+    let most_bytes = others.saturating_add(chunk_bytes.saturating_mul(2));
+    Ok(LibraryMemory { cache_bytes: usize::try_from(cache_bytes).unwrap_or(usize::MAX), chunk_bytes, most_bytes })
+}

@@ -1,0 +1,207 @@
+//! What writing a dataset does to a file that is there.
+//!
+//! Owns: [`Existing`], [`Change`]. Must not know: how a dataset is laid out. Invariant: the file itself is only read; what is
+//! not the dataset that is written is the same in its copy, bit by bit or through libhdf5's own changes.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use hdf5::LocationType;
+
+use super::about::About;
+use super::open::{check_signature, stored_type};
+use super::raw::{ElementType, Link, link};
+use super::{LINKS, failed, open_file, prefixes};
+use crate::error::{Error, Result};
+use crate::shape::DType;
+use crate::store::direct::{DataFile, Place};
+use crate::store::stored::Stored;
+use crate::store::whole::WholeFile;
+
+/// A file that is there, held against writers that use HDF5's own locks for as long as this lives.
+pub(super) struct Existing {
+    pub(super) file: DataFile,
+    pub(super) change: Change,
+}
+
+/// Bytes of a file: the first one, and how many.
+type Extent = (u64, u64);
+
+/// What becomes of it.
+pub(super) enum Change {
+    /// The dataset there has the extent, element type and storage that are wanted: its bytes are replaced where they lie.
+    Bytes(Place, Vec<Extent>),
+    /// A dataset is made under this path; what is there, if anything, leaves it its attributes.
+    Dataset { at: String, replaces: bool },
+}
+
+/// The dataset that is wanted.
+pub(super) struct Wanted<'a> {
+    pub(super) shape: &'a [usize],
+    pub(super) dtype: DType,
+    pub(super) chunks: Option<&'a [usize]>,
+}
+
+impl Existing {
+    /// Looks at the file under `path`; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it is not HDF5, if somebody has it open for writing, or if `dataset` is taken by something else.
+    pub(super) fn look(path: &Path, dataset: &str, wanted: &Wanted<'_>) -> Result<Option<Self>> {
+        if !path.is_file() {
+            return Ok(None); // what is there otherwise is refused as a target
+        }
+        let file = DataFile::open(path)?;
+        check_signature(path, &file).map_err(|_| {
+            Error::file(path, "exists and is not HDF5, so it is not overwritten; remove it or write to another file")
+        })?;
+        let handle = open_file(path)?;
+        if !handle.is_read_only() {
+            return Err(Error::file(path, "is open for writing in this process; close it there first"));
+        }
+        hold(path, &file)?;
+        let (at, there) = resolve(path, &handle, dataset)?;
+        let same = if there { in_place(path, &handle, &at, (wanted, &file))? } else { None };
+        let change = same.unwrap_or(Change::Dataset { at, replaces: there });
+        Ok(Some(Self { file, change }))
+    }
+
+    /// Copies the file, without the bytes that are going to be replaced: they read as zero.
+    pub(super) fn copy_to(&self, whole: &WholeFile) -> Result<()> {
+        let skipped: &[Extent] = if let Change::Bytes(_, extents) = &self.change { extents } else { &[] };
+        let mut at = 0;
+        for &(from, len) in skipped.iter().chain(&[(self.file.bytes(), 0)]) {
+            if from > at {
+                self.copy_range(whole, at, from - at)?;
+            }
+            at = at.max(from + len);
+        }
+        whole.set_len(self.file.bytes())?;
+        self.file.check()
+    }
+
+    fn copy_range(&self, whole: &WholeFile, at: u64, len: u64) -> Result<()> {
+        let (mut from, mut to) = (self.file.file(), whole.file());
+        let fail = |e| Error::io("copy", self.file.path(), e);
+        from.seek(SeekFrom::Start(at)).map_err(fail)?;
+        to.seek(SeekFrom::Start(at)).map_err(fail)?;
+        let copied = std::io::copy(&mut from.take(len), &mut to).map_err(fail)?;
+        if copied == len { Ok(()) } else { Err(Error::file(self.file.path(), "became shorter while it was copied")) }
+    }
+}
+
+/// Takes the lock that HDF5's readers take, so that no other program opens the file for writing meanwhile: its changes would
+/// be lost. Where there are no locks, [`DataFile::check_under`] finds such changes in the end.
+#[cfg(unix)]
+fn hold(path: &Path, file: &DataFile) -> Result<()> {
+    match file.file().try_lock_shared() {
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(Error::file(path, "is open for writing in another program; close it there first"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn hold(_path: &Path, _file: &DataFile) -> Result<()> {
+    Ok(())
+}
+
+/// The path that `name` stands for, soft links followed, and whether there is a dataset.
+fn resolve(path: &Path, file: &hdf5::File, name: &str) -> Result<(String, bool)> {
+    let refuse = |problem: String| Err(Error::file(path, problem));
+    let own = file.loc_info().map_err(|e| failed(path, "cannot read the root group", &e))?.fileno;
+    let mut at = name.to_owned();
+    for _ in 0..LINKS {
+        let parent = at.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
+        for step in prefixes(&parent).filter(|step| !step.is_empty()) {
+            match file.loc_info_by_name(step) {
+                Ok(about) if about.fileno != own => {
+                    return refuse(format!("{step} lies in another file, to which it is a link; write {name} to that file"));
+                }
+                Ok(about) if about.loc_type == LocationType::Group => {}
+                Ok(about) => {
+                    let what = if about.loc_type == LocationType::Dataset { "a dataset" } else { "a named type" };
+                    return refuse(format!("{step} is {what}, so {name} cannot lie below it; choose another name"));
+                }
+                Err(_) if link(file, step).is_some() => {
+                    return refuse(format!("{step} is a link to something that is not there, so {name} cannot lie below it"));
+                }
+                Err(_) => return Ok((at, false)), // this group and those below it are made
+            }
+        }
+        match link(file, &at) {
+            None => return Ok((at, false)),
+            Some(Link::Soft(to)) if file.loc_type_by_name(&at).is_err() => {
+                return refuse(format!(
+                    "{at} is a link to something that is not there, {to}; write to {to}, or choose another name"
+                ));
+            }
+            Some(Link::Soft(to)) => at = joined(&parent, &to),
+            Some(Link::External(other, to)) => {
+                return refuse(format!("{at} is a link to {to} in another file, {other}; write it to that file"));
+            }
+            Some(Link::Unknown) => return refuse(format!("{at} is a link of a kind that is not known; choose another name")),
+            Some(Link::Hard) => {
+                return match file.loc_type_by_name(&at) {
+                    Ok(LocationType::Dataset) => Ok((at, true)),
+                    Ok(LocationType::Group) => refuse(format!("{at} is a group; name a dataset inside it")),
+                    Ok(_) => refuse(format!("{at} is a named type, which datasets may use; choose another name")),
+                    Err(e) => Err(failed(path, &format!("cannot read {at}"), &e)),
+                };
+            }
+        }
+    }
+    refuse(format!("{name} is a link that leads to ever more links"))
+}
+
+/// The path of a soft link's target, as seen from the group `parent`.
+fn joined(parent: &str, to: &str) -> String {
+    let from = if to.starts_with('/') { "" } else { parent };
+    let steps = from.split('/').chain(to.split('/')).filter(|step| !matches!(*step, "" | "."));
+    steps.fold(String::new(), |all, step| all + "/" + step)
+}
+
+/// The change of the bytes of the dataset at `at`, in order, if the wanted one can have the same place.
+fn in_place(path: &Path, file: &hdf5::File, at: &str, (wanted, data): (&Wanted<'_>, &DataFile)) -> Result<Option<Change>> {
+    let found = file.dataset(at).map_err(|e| failed(path, &format!("cannot open {at}"), &e))?;
+    // Whatever cannot be read (strings, an unknown filter) can be replaced.
+    let Ok(ElementType::Standard(stored)) = stored_type(at, &found) else { return Ok(None) };
+    if stored != Stored::of(wanted.dtype) || found.shape() != wanted.shape || found.space().is_ok_and(|s| s.is_null()) {
+        return Ok(None);
+    }
+    let about = About { dataset: &found, shape: wanted.shape, file: data };
+    let Ok((chunk, place, None)) = about.place(ElementType::Standard(stored)) else { return Ok(None) };
+    if wanted.chunks.is_some_and(|chunks| chunk.as_deref() != Some(chunks)) {
+        return Ok(None);
+    }
+    let elements: usize = wanted.shape.iter().product();
+    let bytes = |elements: usize| elements as u64 * wanted.dtype.bytes() as u64;
+    let mut extents = match &place {
+        Place::Absent if elements > 0 => return Ok(None),
+        Place::Absent => Vec::new(),
+        Place::Contiguous(from) => vec![(*from, bytes(elements))],
+        Place::Chunked(table) => {
+            let all = wanted.shape.iter().zip(table.chunk()).map(|(n, c)| n.div_ceil(*c)).fold(1, usize::saturating_mul);
+            if table.len() != all {
+                return Ok(None);
+            }
+            table.addresses().map(|from| (from, bytes(table.chunk().iter().product()))).collect()
+        }
+    };
+    extents.sort_unstable();
+    Ok(Some(Change::Bytes(place, extents)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_seen_from_their_group() {
+        for (parent, to, path) in [("/a/b", "c", "/a/b/c"), ("/a", "/c/./d", "/c/d"), ("", "x//y", "/x/y"), ("/a", ".", "/a")] {
+            assert_eq!(joined(parent, to), path);
+        }
+        assert_eq!(prefixes("/a/b/c").collect::<Vec<_>>(), ["/a", "/a/b", "/a/b/c"]);
+    }
+}

@@ -1,0 +1,299 @@
+//! Files that others wrote or write: a dataset written into one leaves all else as it was; what other handles in this process
+//! hold in memory; chunks that are large when they are unpacked. Needs no device.
+#![cfg(feature = "hdf5")]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use chunkwise::shape::{ChunkView, ChunkViewMut, DType, Element, Layout, Region};
+use chunkwise::store;
+use chunkwise::task::ChunkSource;
+use chunkwise::{Array, Error, Session};
+
+/// A folder of its own, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("chunkwise-files-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+    /// A copy of a fixture, with one that it links to.
+    fn with(name: &str, fixture: &str) -> Self {
+        let dir = Self::new(name);
+        for file in [fixture, "plain.h5"] {
+            std::fs::copy(format!("{}/tests/data/{file}", env!("CARGO_MANIFEST_DIR")), dir.path(file)).unwrap();
+        }
+        dir
+    }
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn read_all<T: Element>(source: &dyn ChunkSource) -> Vec<T> {
+    let region = Region::all(source.shape());
+    let mut out = vec![T::default(); region.len()];
+    let layout = Layout::contiguous(T::DTYPE, &region.shape());
+    source.read(&region, &mut ChunkViewMut::from_slice(&mut out, &layout)).unwrap_or_else(|e| panic!("{e}"));
+    out
+}
+
+fn read<T: Element>(spec: &str) -> Vec<T> {
+    read_all(&*store::open(spec).unwrap_or_else(|e| panic!("{e}")))
+}
+
+fn write(spec: &str, shape: &[usize], chunks: Option<&[usize]>) -> Vec<f64> {
+    let values: Vec<f64> = (0..shape.iter().product()).map(|i| 1000.0 - i as f64).collect();
+    let sink = store::create(spec, shape, DType::F64, chunks).unwrap_or_else(|e| panic!("{e}"));
+    sink.write(&Region::all(shape), ChunkView::from_slice(&values, &Layout::contiguous(DType::F64, shape))).unwrap();
+    sink.finish().unwrap_or_else(|e| panic!("{e}"));
+    values
+}
+
+fn refused(spec: &str, shape: &[usize], says: &[&str]) {
+    let error = match store::create(spec, shape, DType::F64, None) {
+        Ok(_) => panic!("{spec} was created"),
+        Err(error) => error.to_string(),
+    };
+    assert!(says.iter().all(|s| error.contains(s)) && error.lines().count() == 1, "{error}");
+}
+
+/// `path`, its links, attributes and numbers, and all below it, as text; addresses of objects are not in it.
+fn dump(group: &hdf5::Group, path: &str, text: &mut Vec<String>) {
+    let attributes = |at: &hdf5::Location| -> Vec<String> {
+        let names = at.attr_names_by(hdf5::IndexType::CreationOrder, hdf5::IterationOrder::Increasing);
+        let names = names.or_else(|_| at.attr_names()).unwrap();
+        let value = |name: &String| {
+            let attribute = at.attr(name).unwrap();
+            let strings = attribute.read_raw::<hdf5::types::VarLenUnicode>().map(|all| format!("{all:?}"));
+            let value = strings.or_else(|_| attribute.read_raw::<f64>().map(|all| format!("{all:?}")));
+            format!("{name}: {:?} {:?} {value:?}", attribute.dtype().unwrap().to_descriptor(), attribute.shape())
+        };
+        names.iter().map(value).collect()
+    };
+    text.push(format!("{path}/ {:?}", attributes(group)));
+    let links = |order| group.links(order, hdf5::IterationOrder::Increasing);
+    for (name, link) in links(hdf5::IndexType::CreationOrder).or_else(|_| links(hdf5::IndexType::Name)).unwrap() {
+        let at = format!("{path}/{name}");
+        text.push(format!("{at} {:?}", link.link_type));
+        match group.loc_type_by_name(&name) {
+            Ok(hdf5::LocationType::Group) if link.link_type == hdf5::LinkType::Hard => {
+                dump(&group.group(&name).unwrap(), &at, text)
+            }
+            Ok(hdf5::LocationType::Dataset) => {
+                let set = group.dataset(&name).unwrap();
+                let about = (set.shape(), set.chunk(), set.dtype().unwrap().to_descriptor(), set.is_resizable());
+                text.push(format!("{at} {about:?} {:?} {:?}", set.read_raw::<f64>(), attributes(&set)));
+            }
+            other => text.push(format!("{at} {:?}", other.is_ok())),
+        }
+    }
+}
+
+fn dumped(path: &str) -> Vec<String> {
+    hdf5::silence_errors(true);
+    let mut text = Vec::new();
+    dump(&hdf5::File::open(path).unwrap(), "", &mut text);
+    text
+}
+
+#[test]
+fn a_dataset_written_into_a_file_leaves_all_else() {
+    // Name, extent, chunks asked for; under which name it is afterwards, and how its chunks are.
+    type Case = (&'static str, &'static [usize], Option<&'static [usize]>);
+    let cases: [Case; 9] = [
+        ("/new", &[5, 6], None),
+        ("/group/new", &[5, 6], Some(&[2, 3])),
+        ("/deep/down/new", &[3], None),
+        ("/empty/new", &[], None),
+        ("/group/plain", &[20, 30], None),
+        ("/group/chunks", &[17, 23], None),
+        ("/group/packed", &[17, 23], None),
+        ("/group/plain", &[7], Some(&[4])),
+        ("/soft", &[4], None),
+    ];
+    for (name, shape, chunks) in cases {
+        let dir = Folder::with("keep", "keep.h5");
+        let path = dir.path("keep.h5");
+        let before = dumped(&path);
+        let values = write(&format!("{path}:{name}"), shape, chunks);
+        assert_eq!(read::<f64>(&format!("{path}:{name}")), values, "{name}");
+        assert_eq!(dir.names(), ["keep.h5", "plain.h5"]);
+        // A soft link is followed; the other name of /group/plain follows only where the bytes are replaced.
+        let real = if name == "/soft" { "/group/packed" } else { name };
+        let in_place = chunks.is_none() && ["/group/plain", "/group/chunks"].contains(&real);
+        let aside = |line: &&String| {
+            let names = [format!("{real} "), "/deep".into(), "/soft ".into(), "/relative ".into(), "/hard ".into()];
+            !names.iter().any(|name| line.starts_with(name.as_str()))
+        };
+        let after = dumped(&path);
+        let (kept, now): (Vec<_>, Vec<_>) = (before.iter().filter(aside).collect(), after.iter().filter(aside).collect());
+        assert_eq!(kept, now, "{name}");
+        let attributes = |all: &[String]| {
+            let line = all.iter().find(|l| l.starts_with(&format!("{real} ("))).cloned();
+            line.map(|l| l.rsplit_once("Ok([").unwrap().1.split_once("[\"").map_or(String::new(), |a| a.1.to_owned()))
+        };
+        if let Some(old) = attributes(&before) {
+            assert!(old.contains("zeta") && old.contains("names") && old.contains("parent"), "{old}");
+            assert_eq!(Some(old), attributes(&after), "{name}");
+        }
+        let hard = read::<f64>(&format!("{path}:/hard"));
+        assert_eq!(hard == values, in_place && real == "/group/plain", "{name}");
+        let file = hdf5::File::open(&path).unwrap();
+        assert_eq!(file.userblock(), 512);
+        assert!(file.dataset("/group/chunks").unwrap().is_resizable(), "{name}");
+    }
+}
+
+#[test]
+fn nothing_far_down_or_far_on_is_lost() {
+    let dir = Folder::new("many");
+    let path = dir.path("many.h5");
+    {
+        let file = hdf5::File::create(&path).unwrap();
+        (0..10_050).for_each(|i| drop(file.create_group(&format!("g{i:05}")).unwrap()));
+        file.new_dataset::<i32>().create("z_last").unwrap();
+        let deep = (0..20).fold(String::new(), |path, i| format!("{path}/d{i}"));
+        file.new_dataset_builder()
+            .with_lcpl(|l| l.create_intermediate_group(true))
+            .empty::<i32>()
+            .create(&*format!("{deep}/x"))
+            .unwrap();
+    }
+    let before = dumped(&path);
+    write(&format!("{path}:/x"), &[3], None);
+    let after: Vec<String> = dumped(&path).into_iter().filter(|line| !line.starts_with("/x ")).collect();
+    assert!(before == after && after.iter().any(|l| l.starts_with("/z_last (")), "{} lines, {}", before.len(), after.len());
+    // Twice under one name, written in two ways; then a third beside it.
+    for name in ["/a//b", "/a/./b", "/a/c/", "/a/b"] {
+        assert_eq!(write(&format!("{path}:{name}"), &[4], None), read::<f64>(&format!("{path}:{name}")));
+    }
+}
+
+#[test]
+fn what_a_file_cannot_take_is_refused() {
+    let dir = Folder::with("refused", "keep.h5");
+    let path = dir.path("keep.h5");
+    let before = std::fs::read(&path).unwrap();
+    for (name, says) in [
+        ("/group", "is a group"),
+        ("/type", "is a named type"),
+        ("/text/x", "/text is a dataset"),
+        ("/type/x", "/type is a named type"),
+        ("/dangling", "link to something that is not there, /no/such"),
+        ("/dangling/x", "/dangling is a link"),
+        ("/away", "link to /contiguous in another file, plain.h5"),
+        ("/away_group/x", "/away_group lies in another file"),
+    ] {
+        refused(&format!("{path}:{name}"), &[2], &["keep.h5", says]);
+    }
+    std::fs::write(dir.path("text.h5"), "not HDF5").unwrap();
+    refused(&dir.path("text.h5:/y"), &[2], &["is not HDF5, so it is not overwritten"]);
+    let writer = hdf5::File::open_rw(&path).unwrap();
+    refused(&format!("{path}:/x"), &[2], &["open for writing in this process"]);
+    drop(writer);
+    // Another program's writer, as HDF5 locks; and one that uses no locks.
+    let other = std::fs::File::open(&path).unwrap();
+    other.lock().unwrap();
+    refused(&format!("{path}:/x"), &[2], &["open for writing in another program"]);
+    other.unlock().unwrap();
+    let sink = store::create(&format!("{path}:/x"), &[2], DType::F64, None).unwrap();
+    assert!(other.try_lock().is_err(), "it is held while it is written");
+    std::fs::copy(&path, dir.path("copy.h5")).unwrap();
+    std::fs::rename(dir.path("copy.h5"), &path).unwrap();
+    let error = sink.finish().unwrap_err().to_string();
+    assert!(error.contains("changed or replaced by another program"), "{error}");
+    drop(sink);
+    // A file that was not there when it was begun, and is in the end.
+    let new = dir.path("new.h5:/x");
+    let sink = store::create(&new, &[2], DType::F64, None).unwrap();
+    std::fs::copy(&path, dir.path("new.h5")).unwrap();
+    let error = sink.finish().unwrap_err().to_string();
+    assert!(error.contains("new.h5: was made by another program meanwhile"), "{error}");
+    drop(sink);
+    assert_eq!(std::fs::read(dir.path("new.h5")).unwrap(), before);
+    std::fs::remove_file(dir.path("new.h5")).unwrap();
+    // When it has its name, it is free, though its sink still lives.
+    let sink = store::create(&new, &[2], DType::F64, None).unwrap();
+    sink.finish().unwrap();
+    std::fs::File::open(dir.path("new.h5")).unwrap().try_lock().unwrap();
+    std::fs::remove_file(dir.path("new.h5")).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert_eq!(dir.names(), ["keep.h5", "plain.h5", "text.h5"]);
+}
+
+/// Unwritten parts of a replaced dataset are zero, not what was there.
+#[test]
+fn nothing_of_the_old_numbers_shines_through() {
+    let dir = Folder::with("zero", "keep.h5");
+    for name in ["/group/plain", "/group/chunks", "/group/packed"] {
+        let spec = format!("{}:{name}", dir.path("keep.h5"));
+        let shape = store::open(&spec).unwrap().shape().to_vec();
+        let sink = store::create(&spec, &shape, DType::F64, None).unwrap();
+        let corner = Region::new(&shape, &[(0, 1), (0, 2)]).unwrap();
+        sink.write(&corner, ChunkView::from_slice(&[5.0, 6.0], &Layout::contiguous(DType::F64, &[1, 2]))).unwrap();
+        sink.finish().unwrap();
+        let now = read::<f64>(&spec);
+        assert!(now[..2] == [5.0, 6.0] && now[2..].iter().all(|&v| v == 0.0), "{name}");
+    }
+}
+
+#[test]
+fn what_this_process_has_not_flushed_is_read() {
+    let dir = Folder::new("dirty");
+    let path = dir.path("dirty.h5");
+    let file = hdf5::File::create(&path).unwrap();
+    let set = file.new_dataset::<f64>().chunk(4).shape(8).create("x").unwrap();
+    let plain = file.new_dataset::<f64>().shape(8).create("y").unwrap();
+    [&set, &plain].iter().for_each(|to| to.write_raw(&[1.0; 8]).unwrap());
+    file.flush().unwrap();
+    [&set, &plain].iter().for_each(|to| to.write_raw(&[2.0; 8]).unwrap());
+    for name in ["x", "y"] {
+        let source = store::open(&format!("{path}:/{name}")).unwrap();
+        assert_eq!(read_all::<f64>(&*source), [2.0; 8]);
+        assert!(source.access().contains("open for writing"), "{}", source.access());
+    }
+    let before = store::open(&format!("{path}:/x")).unwrap();
+    set.write_raw(&[3.0; 8]).unwrap();
+    assert_eq!(read_all::<f64>(&*before), [3.0; 8]);
+    drop((set, plain, file, before));
+    let source = store::open(&format!("{path}:/x")).unwrap();
+    assert_eq!((read_all::<f64>(&*source), source.access().starts_with("positioned")), (vec![3.0; 8], true));
+}
+
+/// Unpacked for each of its 573 pieces, this chunk would take minutes.
+#[test]
+fn a_large_packed_chunk_is_unpacked_once_and_counted() {
+    let dir = Folder::new("large");
+    let (path, n) = (dir.path("large.h5"), 300_000_000usize);
+    {
+        let file = hdf5::File::create(&path).unwrap();
+        let set = file.new_dataset::<u8>().deflate(1).chunk(n).shape(n).create("x").unwrap();
+        set.write_raw(&vec![3u8; n]).unwrap();
+    }
+    let spec = format!("{path}:/x");
+    let session = |limit: &str| Session::builder().threads(2).memory_limit(limit).cache_dir("").build().unwrap();
+    let refused = Array::<u8>::open(&spec).unwrap().in_session(&session("50MB")).mean().compute_scalar().unwrap_err();
+    assert!(matches!(refused, Error::OutOfMemory { requested_bytes: 600_000_000.., .. }), "{refused}");
+    let text = refused.to_string();
+    assert!(text.contains("large.h5:/x, stored in chunks of [300000000] (300 MB each)"), "{text}");
+    let start = Instant::now();
+    let mean = Array::<u8>::open(&spec).unwrap().in_session(&session("1GB")).mean().compute_scalar().unwrap();
+    assert_eq!(mean, 3.0);
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+}
