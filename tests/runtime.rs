@@ -108,8 +108,8 @@ fn a_dropped_session_lets_everything_go() {
             let kernel = graph.kernel(Arc::new(Calls(|| Ok(1.0))));
             graph.group("call");
             graph.write(kernel, &[], &[input], out).expect("graph");
-            let caller = HostBuffer::caller(&values[..], values.clone());
-            let handle = session.submit(Plan::new(graph.build(), vec![Some(caller), None]), Instant::now()).expect("submits");
+            let caller = HostBuffer::caller(&values);
+            let handle = session.submit(plan(graph, vec![Some(caller), None]), Instant::now()).expect("submits");
             drop(session);
             handle.wait().expect("runs");
         }
@@ -146,6 +146,10 @@ impl<F: Fn() -> Result<f64> + Send + Sync + 'static> Kernel for Calls<F> {
     }
 }
 
+fn plan(graph: GraphBuilder, arrays: Vec<Option<Arc<HostBuffer>>>) -> Plan {
+    graph.build().and_then(|graph| Plan::new(graph, arrays)).expect("a graph and its arrays")
+}
+
 /// One task per closure call; the result's elements are what they return.
 fn calls(count: usize, padding: usize, what: impl Fn() -> Result<f64> + Send + Sync + 'static) -> Plan {
     let mut graph = GraphBuilder::new();
@@ -156,7 +160,7 @@ fn calls(count: usize, padding: usize, what: impl Fn() -> Result<f64> + Send + S
         let out = graph.window(result, i, &Layout::contiguous(DType::F64, &[]));
         graph.write(kernel, &[], &[], out).expect("graph");
     }
-    Plan::new(graph.build(), vec![None])
+    plan(graph, vec![None])
 }
 
 fn values(session: &Session, plan: Plan) -> Result<Vec<f64>> {
@@ -239,7 +243,8 @@ fn a_panicking_policy_is_an_error() {
 /// A device whose link never delivers.
 struct NoLink(Cpu);
 
-impl Device for NoLink {
+// SAFETY: a launch or move goes on to the inner device, or is dropped before it is reported as failed.
+unsafe impl Device for NoLink {
     fn spec(&self) -> &DeviceSpec {
         self.0.spec()
     }

@@ -153,12 +153,12 @@ impl<T: Element> Array<T> {
                 lw.graph.group(label.as_str());
                 values.into_iter().try_for_each(|value| write(&mut lw, number, value))?;
             }
-            return Ok(lw.plan());
+            return lw.plan();
         }
         let values = self.node.op.lower(&self.node, &grid, Target::Pool, &mut lw)?;
         lw.graph.group(label);
         values.into_iter().enumerate().try_for_each(|(number, value)| write(&mut lw, number, value))?;
-        Ok(lw.plan())
+        lw.plan()
     }
 
     /// Refuses a plan that cannot fit, and looks for chunks that would.

@@ -233,7 +233,13 @@ pub struct Counters {
 }
 
 /// See the module's text for the contract.
-pub trait Device: Send + Sync + 'static {
+///
+/// # Safety
+/// The scheduler keeps tasks from getting in each other's way by what devices report, so a device must report the truth. It uses the
+/// operands of a launch or a move for that launch or move only, once, and not before it is given nor after it has called `done`; one
+/// that reports no failure has written all outputs. Memory that [`Device::allocate`] gives is nobody else's.
+#[allow(unsafe_code)] // a promise that the compiler cannot check
+pub unsafe trait Device: Send + Sync + 'static {
     /// What it is.
     fn spec(&self) -> &DeviceSpec;
 
