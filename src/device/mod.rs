@@ -343,6 +343,10 @@ fn run_kernel(
         }
         kernel.run_cpu(params, &inputs, &mut views, &mut Scratch::new(bytemuck::cast_slice_mut(scratch)))?;
     }
+    if let Some(at) = outputs.iter().zip(&places).position(|(o, place)| matches!(o.to, Data::Opaque(_)) && place.is_none()) {
+        let message = format!("its kernel has set no value for output {at}, which is opaque");
+        return Err(Fault::Failed(Error::Task { task: kernel.name().into(), message }));
+    }
     opaque.extend(places.into_iter().enumerate().filter_map(|(i, p)| p.map(|p| (i, p))));
     Ok(())
 }

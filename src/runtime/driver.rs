@@ -15,10 +15,11 @@ use super::members::Members;
 use super::run::{Run, TaskSpan};
 use super::transfer::{self, Wanted};
 use crate::cost::CostModel;
-use crate::device::{Body, Device, HOST, HostBuffer, Launch, Memory, Output, Report, panic_message};
+use crate::device::{Body, Device, Failure, HOST, HostBuffer, Launch, Memory, Output, Report, panic_message};
 use crate::error::{Bytes, Error};
 use crate::id::{DeviceId, GraphId, LaunchId, TaskId};
 use crate::schedule::{Action, Event, Place, Scheduler};
+use crate::shape::Opaque;
 
 /// An event as the scheduler saw it, and what it answered.
 #[derive(Clone)]
@@ -98,12 +99,13 @@ pub(super) struct Outgoing {
     moves: Vec<transfer::Ready>,
     /// Freed here, because giving large memory back takes time and a user's value may run code when it is dropped.
     buffers: Vec<Memory>,
+    opaque: Vec<Opaque>,
     runs: Vec<Run>,
 }
 
 impl Outgoing {
     fn go(self) {
-        drop((self.buffers, self.runs));
+        drop((self.buffers, self.opaque, self.runs));
         for (device, launch) in self.launches {
             device.launch(launch);
         }
@@ -209,6 +211,9 @@ impl Inner {
                 state.buffers[buffer.index()] = made.ok();
             }
             Action::Release { buffer } => out.buffers.extend(state.buffers[buffer.index()].take()),
+            Action::Drop { graph, value } => {
+                out.opaque.extend(state.runs.get_mut(&graph).and_then(|run| run.opaque.remove(&value)));
+            }
             Action::Run { launch, graph, task, device } => match self.prepare_task(state, (launch, graph, task, device)) {
                 Ok(work) => out.launches.push((self.members.all()[device.index()].device.clone(), work)),
                 Err(error) => {
@@ -346,6 +351,9 @@ impl Inner {
             let mut event = Event::Done { launch, elapsed_ns };
             if live {
                 event = match outcome {
+                    Ok(()) if let Some(error) = oversized(state, graph, task.0, &opaque) => {
+                        self.failed(state, what, task, Failure::Fault(error.into()), events)
+                    }
                     Ok(()) => {
                         state.strikes.remove(&device);
                         state.shortages.remove(&device);
@@ -370,6 +378,15 @@ impl Inner {
             unused
         });
     }
+}
+
+/// An opaque value that is larger than the graph says was not reckoned with.
+fn oversized(state: &State, graph: GraphId, task: TaskId, made: &[(usize, Opaque)]) -> Option<Error> {
+    let tasks = &state.runs.get(&graph)?.graph;
+    let (found, stated) =
+        made.iter().map(|(at, o)| (o.bytes, tasks.bytes(tasks.outputs(task)[*at].value))).find(|b| b.0 > b.1)?;
+    let message = format!("made a value of {}, where {} were stated (GraphBuilder::opaque)", Bytes(found), Bytes(stated));
+    Some(Error::Task { task: tasks.task_name(task), message })
 }
 
 pub(super) fn no_memory(what: String, requested_bytes: u64) -> Error {

@@ -77,6 +77,8 @@ pub struct Scheduler {
     strays: BTreeMap<CopyId, (GraphId, [Held; 1])>,
     /// Launches and moves under way, of all graphs.
     flying: usize,
+    /// Opaque values that nobody needs any more, to be told at the end of the step.
+    dropped: Vec<(GraphId, ValueId)>,
     /// Host bytes promised to the graphs that run: the sum of their `base + peak`.
     promised: u64,
     /// Host bytes taken out of sequential order: the sum of the graphs' `extra`.
@@ -107,6 +109,7 @@ impl Scheduler {
             launches: BTreeMap::new(),
             strays: BTreeMap::new(),
             flying: 0,
+            dropped: Vec::new(),
             promised: 0,
             extra: 0,
             next_launch: 0,
@@ -155,6 +158,7 @@ impl Scheduler {
             Event::Tick => self.look_for_stalls(actions),
         }
         self.dispatch(actions);
+        actions.extend(self.dropped.drain(..).map(|(graph, value)| Action::Drop { graph, value }));
     }
 
     /// On which bytes a launch works; asked between its `Run` action and its report. `None` if it is over or given up.

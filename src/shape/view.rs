@@ -17,7 +17,7 @@ use super::{DType, Element, Layout};
 pub struct Opaque {
     /// The value.
     pub value: Arc<dyn Any + Send + Sync>,
-    /// Bytes it counts for in the memory limit.
+    /// Bytes it holds: at most those that the graph states for it, which count in the memory limit as long as it is needed.
     pub bytes: u64,
 }
 

@@ -305,6 +305,12 @@ impl World {
                 let used = |f: &Flying| f.reads.iter().chain(&f.writes).any(|&k| k == Key::Buffer(serial)) && !f.wedged;
                 assert!(!self.launches.values().chain(self.moves.values()).any(used), "{buffer} is in use");
             }
+            Action::Drop { graph, value } => {
+                let key = Key::Opaque(graph, value);
+                let read = |f: &Flying| f.reads.contains(&key) && !f.wedged;
+                assert!(self.graphs[&graph].is_opaque(value) && !self.launches.values().any(read), "{value} is in use");
+                self.contents.remove(&key);
+            }
             Action::Run { launch, graph, task, device } => self.run_task(now, launch, graph, task, device),
             Action::Pack { launch, graph, value, task, form, from, to, device } => {
                 assert!(self.devices[device.index()].gpu.is_none(), "{device} packs {value}");

@@ -93,7 +93,8 @@ impl GraphBuilder {
         self.push_value(layout.dtype, &layout.shape, dims, Home::Window { array, offset })
     }
 
-    /// An opaque value, expected to hold about `bytes`.
+    /// An opaque value: any Rust value, of at most `bytes`. They count in the memory limit and in the proven peak from the start of the
+    /// task that makes it to the end of the last that reads it; then it is dropped.
     pub fn opaque(&mut self, bytes: u64) -> ValueId {
         let value = self.value(DType::U8, &[]);
         let row = &mut self.values[value.index()];
