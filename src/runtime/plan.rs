@@ -241,7 +241,8 @@ mod tests {
     fn a_plans_arrays_are_those_of_its_graph() {
         let plan = |arrays: Vec<Option<Arc<HostBuffer>>>| {
             let mut graph = GraphBuilder::new();
-            (graph.array(DType::Bool, 4, false), graph.array(DType::F64, 4, true));
+            graph.array(DType::Bool, 4, false);
+            graph.array(DType::F64, 4, true);
             Plan::new(graph.build().unwrap(), arrays)
         };
         let (bools, bytes) = (HostBuffer::caller(&Arc::new([true; 4])), HostBuffer::caller(&Arc::new([7u8; 4])));

@@ -286,7 +286,7 @@ mod tests {
         assert!(check(490_000, &same).is_err());
         // Windows that nothing parts: each crosses the next, as the sails of a mill.
         let mill: Vec<Made> = (0..20_000).map(|i| (i * 301, vec![(2, 600), (300, 1)])).collect();
-        assert_eq!(check(20_000_000, &mill).is_ok(), false);
+        assert!(check(20_000_000, &mill).is_err());
         assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
     }
 
