@@ -78,7 +78,7 @@ fn plan(count: usize, padding: usize, work: Work, what: impl Fn(u32) -> Result<f
         let out = graph.window(result, i, &Layout::contiguous(DType::F64, &[]));
         graph.write(kernel, &(i as u32).to_ne_bytes(), &[], out).expect("graph");
     }
-    Plan::new(graph.build(), vec![None])
+    Plan::new(graph.build().expect("graph"), vec![None]).expect("plan")
 }
 
 fn start(session: &Session, plan: Plan) -> Handle {

@@ -3,6 +3,7 @@
 //! Owns: promises of the runtime that no single workload shows. Must not know: kernels. Invariant: everything that could hang runs with a
 //! time limit.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use chunkwise::ndarray::{Array1, Array2};
 use chunkwise::prelude::*;
 use chunkwise::runtime::{Plan, Recorded};
 use chunkwise::schedule::{Candidate, Policy, Scheduler};
-use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
+use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout, Opaque};
 use chunkwise::task::GraphBuilder;
 
 fn within<R: Send + 'static>(seconds: u64, what: impl FnOnce() -> R + Send + 'static) -> R {
@@ -38,6 +39,113 @@ fn settled(session: &Session) {
         assert!(begin.elapsed() < Duration::from_secs(10), "{} B in use, idle: {}", session.used_bytes(), session.is_idle());
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// A Rust value that says how many of its kind there are.
+struct Counted {
+    alive: Arc<AtomicUsize>,
+    place: f64,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.alive.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Makes a value from the one before; tells the most that there have been at once.
+struct Next {
+    alive: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+    bytes: u64,
+}
+
+impl Kernel for Next {
+    fn name(&self) -> &'static str {
+        "next"
+    }
+    fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
+        Work { flops: 1e4, bytes: 0.0 }
+    }
+    fn run_cpu(
+        &self,
+        _: &[u8],
+        inputs: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        _: &mut Scratch<'_>,
+    ) -> std::result::Result<(), Fault> {
+        let before = inputs.first().map(|input| input.opaque().and_then(|o| o.downcast_ref::<Counted>()).expect("a value"));
+        let place = before.map_or(0.0, |counted| counted.place) + 1.0;
+        if outputs[0].layout().dtype == DType::F64 {
+            outputs[0].set(0, 0, place);
+        } else if self.bytes > 0 {
+            self.most.fetch_max(self.alive.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let value = Arc::new(Counted { alive: self.alive.clone(), place });
+            outputs[0].set_opaque(Opaque { value, bytes: self.bytes });
+        }
+        Ok(())
+    }
+}
+
+/// Chains of Rust values of 100 kB stated, each made from the one before; the ends are the result.
+fn chains(count: usize, length: usize, next: Next) -> Plan {
+    let mut graph = GraphBuilder::new();
+    let (result, kernel) = (graph.array(DType::F64, count, true), graph.kernel(Arc::new(next)));
+    graph.group("chains");
+    for chain in 0..count {
+        let mut last = Vec::new();
+        for _ in 0..length {
+            let value = graph.opaque(100_000);
+            graph.write(kernel, &[], &last, value).expect("graph");
+            last = vec![value];
+        }
+        let out = graph.window(result, chain, &Layout::contiguous(DType::F64, &[]));
+        graph.write(kernel, &[], &last, out).expect("graph");
+    }
+    plan(graph, vec![None])
+}
+
+#[test]
+fn rust_values_count_in_the_limit_and_go_with_their_last_reader() {
+    within(60, || {
+        let counts = || (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let next = |(alive, most): &(Arc<AtomicUsize>, Arc<AtomicUsize>), bytes| Next {
+            alive: alive.clone(),
+            most: most.clone(),
+            bytes,
+        };
+        let session = |threads: usize, limit| {
+            Session::builder().threads(threads).cache_dir("").memory_limit(limit).build().expect("session")
+        };
+        // Room for two, of whichever chain, and for all. (Where two threads work, one may begin while the other is still dropping.)
+        for (threads, limit, most) in [(1, "220kB", 2), (2, "220kB", 4), (2, "100MB", 10)] {
+            let (session, counted) = (session(threads, limit), counts());
+            for _ in 0..3 {
+                let handle = session.submit(chains(4, 25, next(&counted, 90_000)), Instant::now()).expect("submits");
+                let begin = Instant::now();
+                while !handle.is_done() || counted.0.load(Ordering::SeqCst) > 0 {
+                    assert!(begin.elapsed() < Duration::from_secs(20), "{} values are left", counted.0.load(Ordering::SeqCst));
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                let (results, _) = handle.wait().expect("runs");
+                let taken = results.into_iter().flatten().next().and_then(HostBuffer::take_result::<f64>).expect("one result");
+                assert_eq!(taken.vec[taken.start..][..4], [26.0; 4]);
+            }
+            let found = counted.1.load(Ordering::SeqCst);
+            assert!((1..=most).contains(&found), "{found} at once, limit {limit}");
+            settled(&session);
+        }
+        let error = values(&session(1, "150kB"), chains(1, 2, next(&counts(), 1))).expect_err("two do not fit");
+        assert!(matches!(&error, Error::OutOfMemory { .. }), "{error}");
+        // What a kernel makes is what was stated.
+        let (session, counted) = (session(2, "10MB"), counts());
+        for (bytes, why) in [(100_001, "were stated"), (0, "has set no value")] {
+            let error = values(&session, chains(2, 3, next(&counted, bytes))).expect_err(why);
+            assert!(error.to_string().contains(why), "{error}");
+            settled(&session);
+            assert_eq!(counted.0.load(Ordering::SeqCst), 0, "a failed run drops what it made");
+        }
+    });
 }
 
 /// A policy with a memory of its own, so that replay needs the same one from the start.
@@ -108,8 +216,8 @@ fn a_dropped_session_lets_everything_go() {
             let kernel = graph.kernel(Arc::new(Calls(|| Ok(1.0))));
             graph.group("call");
             graph.write(kernel, &[], &[input], out).expect("graph");
-            let caller = HostBuffer::caller(&values[..], values.clone());
-            let handle = session.submit(Plan::new(graph.build(), vec![Some(caller), None]), Instant::now()).expect("submits");
+            let caller = HostBuffer::caller(&values);
+            let handle = session.submit(plan(graph, vec![Some(caller), None]), Instant::now()).expect("submits");
             drop(session);
             handle.wait().expect("runs");
         }
@@ -146,6 +254,10 @@ impl<F: Fn() -> Result<f64> + Send + Sync + 'static> Kernel for Calls<F> {
     }
 }
 
+fn plan(graph: GraphBuilder, arrays: Vec<Option<Arc<HostBuffer>>>) -> Plan {
+    graph.build().and_then(|graph| Plan::new(graph, arrays)).expect("a graph and its arrays")
+}
+
 /// One task per closure call; the result's elements are what they return.
 fn calls(count: usize, padding: usize, what: impl Fn() -> Result<f64> + Send + Sync + 'static) -> Plan {
     let mut graph = GraphBuilder::new();
@@ -156,7 +268,7 @@ fn calls(count: usize, padding: usize, what: impl Fn() -> Result<f64> + Send + S
         let out = graph.window(result, i, &Layout::contiguous(DType::F64, &[]));
         graph.write(kernel, &[], &[], out).expect("graph");
     }
-    Plan::new(graph.build(), vec![None])
+    plan(graph, vec![None])
 }
 
 fn values(session: &Session, plan: Plan) -> Result<Vec<f64>> {
@@ -239,7 +351,8 @@ fn a_panicking_policy_is_an_error() {
 /// A device whose link never delivers.
 struct NoLink(Cpu);
 
-impl Device for NoLink {
+// SAFETY: a launch or move goes on to the inner device, or is dropped before it is reported as failed.
+unsafe impl Device for NoLink {
     fn spec(&self) -> &DeviceSpec {
         self.0.spec()
     }
@@ -325,7 +438,6 @@ fn a_callers_mistake_panics_where_the_caller_is() {
         mistake!("cholesky", x.cholesky()),
         mistake!("with_kernel", a.with_kernel::<f64>(&[x], kernel(), &[])),
         mistake!("random_uniform", Array::<f64>::random_uniform([usize::MAX, 2])),
-        mistake!("plan", Plan::new(GraphBuilder::new().build(), vec![None])),
     ];
     for (word, wanted, call) in calls {
         let (file, line, text) = panic_of(call);

@@ -154,12 +154,12 @@ impl<T: Element> Array<T> {
                 lw.graph.group(label.as_str());
                 values.into_iter().try_for_each(|value| write(&mut lw, number, value))?;
             }
-            return Ok(lw.plan());
+            return lw.plan();
         }
         let values = self.node.op.lower(&self.node, &grid, Target::Pool, &mut lw)?;
         lw.graph.group(label);
         values.into_iter().enumerate().try_for_each(|(number, value)| write(&mut lw, number, value))?;
-        Ok(lw.plan())
+        lw.plan()
     }
 
     /// Errs unless the sink takes an array of this shape and dtype: the rest of a larger one would stay unwritten.

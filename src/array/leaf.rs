@@ -193,12 +193,15 @@ impl<T: Element, D: ndarray::Dimension> From<ndarray::Array<T, D>> for Array<T> 
     /// The array's memory is used where it lies, in whatever order; only negative strides are copied away.
     fn from(array: ndarray::Array<T, D>) -> Self {
         let array = array.into_dyn();
-        let array = if array.strides().iter().any(|&s| s < 0) { array.as_standard_layout().into_owned() } else { array };
-        let layout = Layout { dtype: T::DTYPE, shape: array.shape().to_vec(), strides: array.strides().to_vec() };
+        let backwards = || array.shape().iter().zip(array.strides()).any(|(&n, &s)| n > 1 && s < 0);
+        let array = if !array.is_empty() && backwards() { array.as_standard_layout().into_owned() } else { array };
+        // Nobody takes a step along an axis of at most one element, so what its stride says is of no use, and may be negative.
+        let step = |(&n, &stride): (&usize, &isize)| if n > 1 && !array.is_empty() { stride } else { 0 };
+        let strides = array.shape().iter().zip(array.strides()).map(step).collect();
+        let layout = Layout { dtype: T::DTYPE, shape: array.shape().to_vec(), strides };
         let shape = layout.shape.clone();
         let (vec, offset) = array.into_raw_vec_and_offset();
-        let owner = Arc::new(vec);
-        let bytes = HostBuffer::caller(&owner, owner.clone());
+        let bytes = HostBuffer::caller(&Arc::new(vec));
         Self::new(Memory { bytes, offset: offset.unwrap_or(0), layout }, shape, None)
     }
 }
@@ -261,5 +264,49 @@ impl Session {
     pub fn random_spd<T: Float>(&self, n: usize) -> Result<Array<T>> {
         let shape = checked_shape("random_spd", &[n, n])?;
         Ok(Array::new(RandomSpd { seed: self.seed(), stream: self.next_stream() }, shape, Some(self.clone())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array1, Array2, Array3, ArrayD, Dimension, s};
+
+    use super::*;
+
+    /// What `compute` gives for this array, in one chunk and in chunks of two.
+    #[track_caller]
+    fn comes_back<T: Element, D: Dimension>(array: &ndarray::Array<T, D>) {
+        let session = Session::builder().threads(1).cache_dir("").build().unwrap();
+        let lazy = Array::from(array.clone()).in_session(&session);
+        let wanted: ArrayD<T> = array.clone().into_dyn();
+        assert_eq!(lazy.compute().unwrap(), wanted);
+        if !array.is_empty() && array.ndim() > 0 {
+            assert_eq!(lazy.try_chunks(2).unwrap().compute().unwrap(), wanted);
+        }
+    }
+
+    #[test]
+    fn booleans_come_back() {
+        comes_back(&Array1::from(vec![true, false, true]));
+        let wide = Array2::from_shape_fn((4, 5), |(i, j)| (i * j) % 3 == 1);
+        comes_back(&wide);
+        comes_back(&wide.t().to_owned());
+        comes_back(&wide.reversed_axes().slice_move(s![1..;2, ..]));
+    }
+
+    #[test]
+    fn every_stride_comes_back() {
+        let cube = Array3::from_shape_fn((3, 4, 5), |(i, j, k)| (100 * i + 10 * j + k) as i32);
+        comes_back(&cube.clone().slice_move(s![..;-1, .., ..;-2]));
+        // One element along an axis with a negative stride; also as the last axis, and none at all.
+        comes_back(&cube.clone().slice_move(s![1..2;-1, .., ..]));
+        comes_back(&cube.clone().slice_move(s![.., .., 2..3;-1]));
+        comes_back(&cube.clone().slice_move(s![0..1;-1, 0..1;-1, 4..5;-1]));
+        comes_back(&cube.clone().slice_move(s![2..2;-1, ..;-1, ..]));
+        comes_back(&cube.clone().permuted_axes([2, 0, 1]).slice_move(s![..;2, 0..1;-1, 1..]));
+        comes_back(&cube.slice_move(s![2, 1..2;-1, ..]));
+        let column = Array2::from_shape_fn((6, 1), |(i, _)| i as f64).slice_move(s![.., ..;-1]);
+        let session = Session::builder().threads(1).cache_dir("").build().unwrap();
+        assert_eq!(Array::from(column).in_session(&session).mean().compute_scalar().unwrap(), 2.5);
     }
 }

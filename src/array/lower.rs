@@ -200,7 +200,7 @@ impl Lowering {
         let result = self.result(node.dtype, node.shape.iter().product());
         let grid = self.grid_of(node)?;
         node.op.lower(node, &grid, Target::Result(result), &mut self)?;
-        Ok(Plan::new(self.graph.build(), self.arrays))
+        self.plan()
     }
 
     /// The grid of the node to be returned: its own, unless a side is imposed.
@@ -218,8 +218,8 @@ impl Lowering {
     }
 
     /// The plan without a returned node: the tasks are those that were added.
-    pub(crate) fn plan(self) -> Plan {
-        Plan::new(self.graph.build(), self.arrays)
+    pub(crate) fn plan(self) -> Result<Plan> {
+        Plan::new(self.graph.build()?, self.arrays)
     }
 }
 

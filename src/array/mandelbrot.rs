@@ -88,7 +88,7 @@ struct Axis {
 /// The points in `f64`, rounded once to `T`.
 fn points<T: Float>(from: f64, to: f64, count: usize) -> (Layout, Arc<HostBuffer>) {
     let points: Arc<Vec<T>> = Arc::new(axis(from, to, count).into_iter().map(T::from_f64).collect());
-    (Layout::contiguous(T::DTYPE, &[count]), HostBuffer::caller(&points, points.clone()))
+    (Layout::contiguous(T::DTYPE, &[count]), HostBuffer::caller(&points))
 }
 
 impl Axis {

@@ -57,7 +57,7 @@ fn dag(seed: u64, tasks: usize) -> Result<Dag> {
     let mut numbers: Vec<u64> = (1..=ROOTS as u64).collect();
     let roots = Arc::new(numbers.clone());
     let scalar = Layout::contiguous(DType::U64, &[]);
-    let array = lw.caller(&scalar, HostBuffer::caller(&roots, roots.clone()));
+    let array = lw.caller(&scalar, HostBuffer::caller(&roots));
     let mut values: Vec<ValueId> = (0..ROOTS).map(|i| lw.graph.window(array, i, &scalar)).collect();
     let mut unread = vec![true; ROOTS];
     let add = lw.graph.kernel(Arc::new(Add));
@@ -97,7 +97,7 @@ fn total(lw: &mut Lowering, mut level: Vec<ValueId>) -> Result<Plan> {
     let result = lw.result(DType::U64, 1);
     let out = lw.graph.window(result, 0, &Layout::contiguous(DType::U64, &[]));
     lw.graph.write(add, &[], &level, out)?;
-    Ok(std::mem::take(lw).plan())
+    std::mem::take(lw).plan()
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014).

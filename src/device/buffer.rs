@@ -1,15 +1,16 @@
 //! Host memory that tasks read and write: pooled buffers, caller's arrays, results.
 //!
 //! Owns: [`HostBuffer`], and the making of chunk views from it. Must not know: who may use which bytes when; the scheduler
-//! decides that. Invariant: a launch holds an `Arc` of each buffer it uses, so that memory outlives even an abandoned task.
+//! decides that. Invariant: a launch holds an `Arc` of each buffer it uses, so that memory outlives even an abandoned task; and memory
+//! is seen as booleans only if it was written as booleans.
 #![allow(unsafe_code)] // raw allocations shared between threads under the scheduler's rules
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
-use crate::shape::{ChunkView, ChunkViewMut, Element, Layout};
+use crate::shape::{ChunkView, ChunkViewMut, DType, Element, Layout};
 
 /// Alignment of pooled buffers and of results: a cache line, and an AVX-512 vector.
 pub const ALIGN: usize = 64;
@@ -18,12 +19,12 @@ const HUGE: usize = 4 << 20;
 const HUGE_PAGE: usize = 2 << 20;
 
 enum Owner {
-    /// Allocated here with this layout.
-    Pool(std::alloc::Layout),
-    /// A `Vec<T>` that becomes a result; `Option` so that it can be taken.
-    Result(Option<Box<dyn Any + Send>>),
-    /// Somebody else's memory, read only, kept alive by this, and its number.
-    Caller(#[expect(dead_code, reason = "held, never read")] Arc<dyn Any + Send + Sync>, u64),
+    /// Allocated here with this layout, for any dtype; and whether its bytes are booleans now: all 0, or last written as such.
+    Pool(std::alloc::Layout, AtomicBool),
+    /// A `Vec<T>` that becomes a result, and its dtype; `Option` so that it can be taken.
+    Result(Option<Box<dyn Any + Send>>, DType),
+    /// Somebody else's memory of this dtype, read only, kept alive by this, and its number.
+    Caller(#[expect(dead_code, reason = "held, never read")] Box<dyn Any + Send + Sync>, DType, u64),
 }
 
 /// A stretch of host memory.
@@ -67,7 +68,7 @@ impl HostBuffer {
             return Err(refused());
         }
         advise_huge(data, bytes);
-        Ok(Arc::new(Self { data, bytes, owner: Owner::Pool(layout) }))
+        Ok(Arc::new(Self { data, bytes, owner: Owner::Pool(layout, AtomicBool::new(true)) }))
     }
 
     /// A result of `len` elements, zero at first, to be taken as a `Vec<T>` at the end. The data start at an element that is
@@ -77,9 +78,10 @@ impl HostBuffer {
     /// [`Error::OutOfMemory`] if the system has no memory left.
     pub fn result<T: Element>(len: usize) -> Result<Arc<Self>> {
         let pad = ALIGN / size_of::<T>();
-        let bytes = len * size_of::<T>();
+        // Sums that overflow are more than any vector can hold.
+        let (bytes, padded) = (len.saturating_mul(size_of::<T>()), len.saturating_add(pad));
         let mut vec: Vec<T> = Vec::new();
-        vec.try_reserve_exact(len + pad).map_err(|_| Error::OutOfMemory {
+        vec.try_reserve_exact(padded).map_err(|_| Error::OutOfMemory {
             what: "the result".into(),
             requested_bytes: bytes as u64,
             available_bytes: 0,
@@ -87,26 +89,56 @@ impl HostBuffer {
             try_this: "storing it in a file chunk by chunk, where it can be made so".into(),
         })?;
         drop(vec);
-        let mut vec: Vec<T> = vec![T::default(); len + pad]; // calloc: zero pages, untouched
+        let mut vec: Vec<T> = vec![T::default(); padded]; // calloc: zero pages, untouched
         let start = vec.as_ptr().align_offset(ALIGN).min(pad);
         // SAFETY: start <= pad, so the pointer stays inside the vector's allocation.
         let data = unsafe { vec.as_mut_ptr().add(start) }.cast::<u8>();
         advise_huge(data, bytes);
-        Ok(Arc::new(Self { data, bytes, owner: Owner::Result(Some(Box::new(vec))) }))
+        Ok(Arc::new(Self { data, bytes, owner: Owner::Result(Some(Box::new(vec)), T::DTYPE) }))
     }
 
-    /// The caller's slice, kept alive by `owner`. Never written.
-    pub fn caller<T: Element>(slice: &[T], owner: Arc<dyn Any + Send + Sync>) -> Arc<Self> {
-        let data = slice.as_ptr().cast_mut().cast::<u8>();
+    /// The elements of what the caller owns, which is kept alive and never written.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use chunkwise::device::HostBuffer;
+    /// let (vec, slice): (_, Arc<[f64]>) = (Arc::new(vec![1i32, 2, 3]), Arc::new([1.0, 2.0]));
+    /// assert_eq!(HostBuffer::caller(&vec).bytes(), 12);
+    /// assert_eq!(HostBuffer::caller(&slice).bytes(), 16);
+    /// ```
+    ///
+    /// A slice and something else to keep alive will not do, for who is to say that the one owns the other:
+    ///
+    /// ```compile_fail
+    /// use chunkwise::device::HostBuffer;
+    /// let short_lived = vec![1.0f64; 1000];
+    /// let buffer = HostBuffer::caller(&short_lived[..], std::sync::Arc::new(()));
+    /// drop(short_lived);
+    /// ```
+    ///
+    /// Nor will a borrow:
+    ///
+    /// ```compile_fail,E0597
+    /// use chunkwise::device::HostBuffer;
+    /// let short_lived = vec![1.0f64; 1000];
+    /// let buffer = HostBuffer::caller(&std::sync::Arc::new(&short_lived));
+    /// drop(short_lived);
+    /// ```
+    pub fn caller<T: Element, O: AsRef<[T]> + ?Sized + Send + Sync + 'static>(owner: &Arc<O>) -> Arc<Self> {
         static CALLERS: AtomicU64 = AtomicU64::new(0);
         let number = CALLERS.fetch_add(1, Ordering::Relaxed) + 1;
-        Arc::new(Self { data, bytes: size_of_val(slice), owner: Owner::Caller(owner, number) })
+        // This `Arc` is a shared borrow of the owner for as long as the buffer lives: nobody can have a `&mut` of it meanwhile, so
+        // what it lends stays where it is and as it is (an `Element` has no interior mutability).
+        let held = owner.clone();
+        let slice: &[T] = (*held).as_ref();
+        let (data, bytes) = (slice.as_ptr().cast_mut().cast::<u8>(), size_of_val(slice));
+        Arc::new(Self { data, bytes, owner: Owner::Caller(Box::new(held), T::DTYPE, number) })
     }
 
     /// The number of a caller's memory in this process, never used for another; 0 for pooled buffers and results.
     #[must_use]
     pub fn source_id(&self) -> u64 {
-        if let Owner::Caller(_, number) = self.owner { number } else { 0 }
+        if let Owner::Caller(_, _, number) = self.owner { number } else { 0 }
     }
 
     /// Size in bytes.
@@ -115,19 +147,55 @@ impl HostBuffer {
         self.bytes
     }
 
+    /// The dtype of its elements; `None` for pooled buffers, which hold any.
+    #[must_use]
+    pub fn dtype(&self) -> Option<DType> {
+        match self.owner {
+            Owner::Pool(..) => None,
+            Owner::Result(_, dtype) | Owner::Caller(_, dtype, _) => Some(dtype),
+        }
+    }
+
+    /// Before a chunk of this dtype is written: zeroes a pooled buffer that held numbers before and is to hold booleans now (but not
+    /// one that holds booleans already: an update reads them).
+    ///
+    /// # Safety
+    /// If the dtype is `Bool`, nothing else reads or writes the buffer.
+    unsafe fn hold(&self, dtype: DType) {
+        // Relaxed: uses of a buffer are ordered by the scheduler's lock.
+        match &self.owner {
+            Owner::Pool(_, bools) if dtype == DType::Bool => {
+                if !bools.swap(true, Ordering::Relaxed) {
+                    // SAFETY: the whole of a live allocation, which is nobody else's now.
+                    unsafe { self.data.write_bytes(0, self.bytes) };
+                }
+            }
+            Owner::Pool(_, bools) => bools.store(false, Ordering::Relaxed),
+            Owner::Result(..) | Owner::Caller(..) => {}
+        }
+    }
+
+    /// Whether its bytes are valid for this dtype: only booleans are not valid for any.
+    fn holds(&self, dtype: DType) -> bool {
+        match &self.owner {
+            Owner::Pool(_, bools) => dtype != DType::Bool || bools.load(Ordering::Relaxed),
+            Owner::Result(..) | Owner::Caller(..) => self.dtype() == Some(dtype),
+        }
+    }
+
     /// Takes the result out, with the element it starts at; a copy of it if an abandoned task still holds the buffer, to read.
     /// `None` if this is not a result of `T`s.
     pub fn take_result<T: Element>(self: Arc<Self>) -> Option<TakenResult<T>> {
         match Arc::try_unwrap(self) {
             Ok(mut this) => {
                 let data = this.data.addr();
-                let Owner::Result(vec) = &mut this.owner else { return None };
+                let Owner::Result(vec, _) = &mut this.owner else { return None };
                 let vec = *vec.take()?.downcast::<Vec<T>>().ok()?;
                 let start = (data - vec.as_ptr().addr()) / size_of::<T>();
                 Some(TakenResult { vec, start })
             }
             Err(held) => {
-                let Owner::Result(Some(vec)) = &held.owner else { return None };
+                let Owner::Result(Some(vec), _) = &held.owner else { return None };
                 vec.downcast_ref::<Vec<T>>()?;
                 // SAFETY: the result's elements, of this type; nobody writes them: results that an abandoned task may still
                 // write are replaced before (runtime), and everything else is over.
@@ -148,7 +216,7 @@ pub struct TakenResult<T> {
 
 impl Drop for HostBuffer {
     fn drop(&mut self) {
-        if let Owner::Pool(layout) = self.owner {
+        if let Owner::Pool(layout, _) = self.owner {
             // SAFETY: allocated with this layout in `pooled`, freed once.
             unsafe { std::alloc::dealloc(self.data, layout) };
         }
@@ -164,12 +232,29 @@ pub struct Window {
 }
 
 impl Window {
-    /// The chunk of this layout that starts `offset` elements into `buffer`.
+    /// The chunk of this layout that starts `offset` elements into `buffer`, for those who drive a device by hand.
+    ///
+    /// ```compile_fail,E0133
+    /// # use chunkwise::{device::{HostBuffer, Window}, shape::{DType, Layout}};
+    /// let mine = HostBuffer::caller(&std::sync::Arc::new(vec![1.0f64; 4]));
+    /// let anybodys = Window::lent(mine, 0, Layout::contiguous(DType::F64, &[4]));
+    /// ```
     ///
     /// # Panics
-    /// If the chunk would leave the buffer, or be misaligned: a bug of the planner.
+    /// If the chunk would leave the buffer, be misaligned or of another dtype than the buffer's.
+    ///
+    /// # Safety
+    /// A window gives whoever has it (a launch or a move that it is an operand of) access to the memory. While something writes
+    /// through one, nothing else uses the same elements, of a pooled buffer nothing else at all, through a window or
+    /// [`HostBuffer::take_result`]; and nothing writes a caller's memory.
     #[must_use]
-    pub fn new(buffer: Arc<HostBuffer>, offset: usize, layout: Layout) -> Self {
+    pub unsafe fn lent(buffer: Arc<HostBuffer>, offset: usize, layout: Layout) -> Self {
+        Self::new(buffer, offset, layout)
+    }
+
+    /// [`Window::lent`] inside this crate, where the scheduler sees to it that no two launches get in each other's way. It panics for
+    /// a bug of the planner.
+    pub(crate) fn new(buffer: Arc<HostBuffer>, offset: usize, layout: Layout) -> Self {
         let size = layout.dtype.bytes();
         let end = layout.checked_span().and_then(|span| offset.checked_add(span)?.checked_mul(size));
         assert!(
@@ -178,6 +263,12 @@ impl Window {
             buffer.bytes
         );
         assert!(buffer.data.addr().is_multiple_of(size), "buffer is not aligned for {}", layout.dtype);
+        assert!(
+            buffer.dtype().is_none_or(|d| d == layout.dtype),
+            "chunk of {} in an array of {:?}",
+            layout.dtype,
+            buffer.dtype()
+        );
         Self { buffer, byte_offset: offset * size, layout }
     }
 
@@ -203,21 +294,33 @@ impl Window {
 
     /// The chunk, to read.
     ///
+    /// # Panics
+    /// If it is a chunk of booleans, but its memory was last written as numbers.
+    ///
     /// # Safety
     /// Until the view is gone, nothing writes these elements.
     #[must_use]
     pub unsafe fn view(&self) -> ChunkView<'_> {
-        // SAFETY: `new` proved bounds and alignment; memory is initialised (zeroed or written); the caller excludes writers.
+        assert!(self.buffer.holds(self.layout.dtype), "these bytes were not written as {}", self.layout.dtype);
+        // SAFETY: `new` proved bounds and alignment; memory is initialised (zeroed or written), as this dtype where that matters;
+        // the caller excludes writers.
         unsafe { ChunkView::new(self.buffer.data.add(self.byte_offset), &self.layout) }
     }
 
     /// The chunk, to write.
     ///
+    /// # Panics
+    /// If it is a caller's memory.
+    ///
     /// # Safety
-    /// Until the view is gone, nothing else reads or writes these elements.
+    /// Until the view is gone, nothing else reads or writes these elements; nor any other of the buffer, if it is a pooled one and the
+    /// chunk one of booleans.
     #[must_use]
     pub unsafe fn view_mut(&self) -> ChunkViewMut<'_> {
-        // SAFETY: as in `view`; the caller excludes everybody else. Caller-owned buffers are never outputs (graph builder).
+        assert!(!matches!(self.buffer.owner, Owner::Caller(..)), "a caller's array is never written");
+        // SAFETY: the caller excludes everybody else.
+        unsafe { self.buffer.hold(self.layout.dtype) };
+        // SAFETY: as in `view`; the caller excludes everybody else.
         unsafe { ChunkViewMut::new(self.buffer.data.add(self.byte_offset), &self.layout) }
     }
 }
@@ -263,6 +366,71 @@ mod tests {
         let taken = buffer.take_result::<i32>().unwrap();
         assert_eq!((taken.start, taken.vec.as_slice()), (0, &[0; 3][..]));
         assert!(held.take_result::<f64>().is_none());
+    }
+
+    /// Through windows, as tasks do.
+    fn write<T: Element>(buffer: &Arc<HostBuffer>, values: &[T]) {
+        let window = Window::new(buffer.clone(), 0, Layout::contiguous(T::DTYPE, &[values.len()]));
+        // SAFETY: one thread, one view at a time.
+        unsafe { window.view_mut() }.slice_mut::<T>().copy_from_slice(values);
+    }
+
+    fn read<T: Element>(buffer: &Arc<HostBuffer>, len: usize) -> Vec<T> {
+        let window = Window::new(buffer.clone(), 0, Layout::contiguous(T::DTYPE, &[len]));
+        // SAFETY: one thread, one view at a time.
+        unsafe { window.view() }.slice::<T>().to_vec()
+    }
+
+    #[test]
+    fn a_recycled_buffer_of_numbers_is_zeroed_before_it_holds_booleans() {
+        let buffer = HostBuffer::pooled(64).unwrap();
+        write(&buffer, &[f64::MAX; 8]);
+        let window = Window::new(buffer.clone(), 0, Layout::contiguous(DType::Bool, &[64]));
+        // SAFETY: one thread, one view at a time.
+        let mut bools = unsafe { window.view_mut() };
+        assert_eq!(bools.slice_mut::<bool>(), [false; 64]);
+        bools.slice_mut::<bool>()[3] = true;
+        // An update finds what was there.
+        // SAFETY: one thread, and the view before is not used any more.
+        assert!(unsafe { window.view_mut() }.slice_mut::<bool>()[3]);
+        assert_eq!(read::<u8>(&buffer, 5), [0, 0, 0, 1, 0], "booleans are numbers too");
+        assert!(read::<bool>(&buffer, 64)[3]);
+    }
+
+    #[test]
+    #[should_panic(expected = "not written as bool")]
+    fn numbers_are_not_read_as_booleans() {
+        let buffer = HostBuffer::pooled(64).unwrap();
+        write(&buffer, &[7u8; 8]);
+        let _ = read::<bool>(&buffer, 8);
+    }
+
+    #[test]
+    #[should_panic(expected = "chunk of bool in an array of Some(U8)")]
+    fn an_array_has_one_dtype() {
+        let _ = Window::new(HostBuffer::caller(&Arc::new([7u8; 8])), 0, Layout::contiguous(DType::Bool, &[8]));
+    }
+
+    #[test]
+    #[should_panic(expected = "never written")]
+    fn callers_arrays_are_not_written() {
+        write(&HostBuffer::caller(&Arc::new(vec![1.0f64; 8])), &[2.0f64; 8]);
+    }
+
+    #[test]
+    fn results_that_no_memory_can_hold_are_refused() {
+        for len in [usize::MAX, usize::MAX - 10, isize::MAX as usize] {
+            assert!(HostBuffer::result::<u8>(len).is_err() && HostBuffer::result::<f64>(len).is_err(), "{len}");
+        }
+        assert!(HostBuffer::result::<f64>(usize::MAX / 8 - 3).is_err());
+    }
+
+    #[test]
+    fn a_callers_array_lives_as_long_as_its_buffer() {
+        let owner = Arc::new(vec![1.0f64, 2.0, 3.0]);
+        let buffer = HostBuffer::caller(&owner);
+        drop(owner);
+        assert_eq!(read::<f64>(&buffer, 3), [1.0, 2.0, 3.0]);
     }
 
     #[test]

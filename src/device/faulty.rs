@@ -55,7 +55,9 @@ impl Faulty {
     }
 }
 
-impl Device for Faulty {
+#[allow(unsafe_code)] // the promise of a device
+// SAFETY: each launch goes to the inner device, or is reported as failed, or is kept for ever; the rest is the inner device.
+unsafe impl Device for Faulty {
     fn spec(&self) -> &DeviceSpec {
         self.inner.spec()
     }
@@ -76,7 +78,8 @@ impl Device for Faulty {
             Injection::DeviceError => {
                 let error = Error::Task { task: "injected".into(), message: "device error".into() };
                 let outcome = Err(Failure::Device(error));
-                let done = launch.done;
+                let Launch { body, done, .. } = launch;
+                drop(body); // before the report: nobody may have it then
                 std::thread::spawn(move || done(Report { elapsed_ns: 1, since_ns: 0, worker: 0, opaque: Vec::new(), outcome }));
             }
             // Kept for ever, as a wedged driver would: its memory stays alive and is never reused.

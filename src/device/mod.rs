@@ -238,7 +238,13 @@ pub struct Counters {
 }
 
 /// See the module's text for the contract.
-pub trait Device: Send + Sync + 'static {
+///
+/// # Safety
+/// The scheduler keeps tasks from getting in each other's way by what devices report, so a device must report the truth. It uses the
+/// operands of a launch or a move for that launch or move only, once, and not before it is given nor after it has called `done`; one
+/// that reports no failure has written all outputs. Memory that [`Device::allocate`] gives is nobody else's.
+#[allow(unsafe_code)] // a promise that the compiler cannot check
+pub unsafe trait Device: Send + Sync + 'static {
     /// What it is.
     fn spec(&self) -> &DeviceSpec;
 
@@ -349,6 +355,10 @@ fn run_kernel(
             }
         }
         kernel.run_cpu(params, &inputs, &mut views, &mut Scratch::new(bytemuck::cast_slice_mut(scratch)))?;
+    }
+    if let Some(at) = outputs.iter().zip(&places).position(|(o, place)| matches!(o.to, Data::Opaque(_)) && place.is_none()) {
+        let message = format!("its kernel has set no value for output {at}, which is opaque");
+        return Err(Fault::Failed(Error::Task { task: kernel.name().into(), message }));
     }
     opaque.extend(places.into_iter().enumerate().filter_map(|(i, p)| p.map(|p| (i, p))));
     Ok(())

@@ -8,7 +8,7 @@ use super::block_sum::{BlockSum, Tree, WeightedSum};
 use super::program::shader_params;
 use super::rows::{fill, for_each_pair, for_each_slice, gather};
 use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
-use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Real};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element};
 
 /// `block_sum`: a chunk of any shape and dtype; output `(2,)` of `f64`: sum and count. See [`BlockSum`].
 ///
@@ -25,7 +25,8 @@ pub struct MergeSums;
 /// `divide_sums`: `(2,)` of `f64`; output rank 0 of `f64` or `f32`: the first divided by the second, NaN for 0 / 0.
 pub struct DivideSums;
 
-/// `add`: inputs of one shape and dtype; output of the same: `((a + b) + c) + ...`. Integers wrap around.
+/// `add`: inputs of one shape and dtype; output of the same: `((a + b) + c) + ...`. Integers wrap around, booleans are
+/// or-ed.
 pub struct Add;
 
 type Outcome = Result<(), Fault>;
@@ -220,13 +221,16 @@ impl Kernel for Add {
 
     fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Outcome {
         let dtype = outputs[0].layout().dtype;
-        with_number!(dtype, T => add::<T>(inputs, &mut outputs[0]));
+        match dtype {
+            DType::Bool => add::<bool>(inputs, &mut outputs[0]),
+            _ => with_number!(dtype, T => add::<T>(inputs, &mut outputs[0])),
+        }
         Ok(())
     }
 }
 
-/// Addition that wraps around for integers.
-trait Plus: Real {
+/// Addition that wraps around for integers, and is `or` for booleans.
+trait Plus: Element {
     fn plus(self, other: Self) -> Self;
 }
 macro_rules! plus {
@@ -238,6 +242,7 @@ macro_rules! plus {
     )*};
 }
 plus!(
+    (bool, std::ops::BitOr::bitor),
     (u8, u8::wrapping_add),
     (i32, i32::wrapping_add),
     (u32, u32::wrapping_add),
@@ -286,7 +291,6 @@ fn accumulate<T: Plus>(sum: &mut [T], x: &[T]) {
 mod tests {
     use super::*;
     use crate::kernel::testing::{Chunk, numbers};
-    use crate::shape::Element;
 
     fn sum_of<T: Element>(chunk: &Chunk<T>) -> Vec<f64> {
         let mut out = Chunk::filled(&[2], f64::NAN);
@@ -368,5 +372,8 @@ mod tests {
         let (a, b) = (Chunk::new(&[2], vec![i32::MAX, 1]), Chunk::new(&[2], vec![1, 2]));
         out.compute(&Add, &[], &[a.view(), b.view()]);
         assert_eq!(out.data, [i32::MIN, 3], "integers wrap around");
+        let (mut out, no) = (Chunk::filled(&[3], true), Chunk::filled(&[3], false));
+        out.compute(&Add, &[], &[no.view(), Chunk::new(&[3], vec![true, false, true]).view()]);
+        assert_eq!(out.data, [true, false, true], "booleans are or-ed");
     }
 }

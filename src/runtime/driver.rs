@@ -21,6 +21,7 @@ use crate::device::{Body, Device, Failure, HostBuffer, Launch, Memory, Origin, O
 use crate::error::{Bytes, Error};
 use crate::id::{DeviceId, GraphId, LaunchId, TaskId};
 use crate::schedule::{Action, Event, Place, Scheduler};
+use crate::shape::Opaque;
 
 /// An event as the scheduler saw it, and what it answered.
 #[derive(Clone)]
@@ -98,12 +99,13 @@ pub(super) struct Outgoing {
     moves: Vec<transfer::Ready>,
     /// Freed here, because giving large memory back takes time and a user's value may run code when it is dropped.
     buffers: Vec<Memory>,
+    opaque: Vec<Opaque>,
     runs: Vec<Run>,
 }
 
 impl Outgoing {
     fn go(self) {
-        drop((self.buffers, self.runs));
+        drop((self.buffers, self.opaque, self.runs));
         for (device, launch) in self.launches {
             device.launch(launch);
         }
@@ -213,6 +215,9 @@ impl Inner {
             // If the system refuses, whoever is to use the buffer tries once more, and reports it.
             Action::Allocate { buffer, space, bytes } => state.buffers.allocate(self, buffer, (space, bytes)),
             Action::Release { buffer } => out.buffers.extend(state.buffers.release(buffer)),
+            Action::Drop { graph, value } => {
+                out.opaque.extend(state.runs.get_mut(&graph).and_then(|run| run.opaque.remove(&value)));
+            }
             Action::Run { launch, graph, task, device } => match self.prepare_task(state, (launch, graph, task, device)) {
                 Ok(work) => out.launches.push((self.members.all()[device.index()].device.clone(), work)),
                 Err(unready) => self.unready(state, (launch, graph, device), (task, Some(0)), unready, events),
@@ -373,6 +378,9 @@ impl Inner {
             // The result of a launch that was given up counts if nobody was faster; its failure frees what it held.
             let (wanted, live) = (state.scheduler.wants(launch), state.scheduler.operands(launch).is_some());
             let event = match outcome {
+                Ok(()) if wanted && let Some(error) = oversized(state, graph, task.0, &opaque) => {
+                    self.failed(state, what, task, Failure::Fault(error.into()), events)
+                }
                 Ok(()) => {
                     self.succeeded(state, device, events);
                     Event::Done { launch, elapsed_ns }
@@ -396,6 +404,15 @@ impl Inner {
             unused
         });
     }
+}
+
+/// An opaque value that is larger than the graph says was not reckoned with.
+fn oversized(state: &State, graph: GraphId, task: TaskId, made: &[(usize, Opaque)]) -> Option<Error> {
+    let tasks = &state.runs.get(&graph)?.graph;
+    let (found, stated) =
+        made.iter().map(|(at, o)| (o.bytes, tasks.bytes(tasks.outputs(task)[*at].value))).find(|b| b.0 > b.1)?;
+    let message = format!("made a value of {}, where {} were stated (GraphBuilder::opaque)", Bytes(found), Bytes(stated));
+    Some(Error::Task { task: tasks.task_name(task), message })
 }
 
 fn refused(run: &Run, task: Option<TaskId>, (requested_bytes, available_bytes): (u64, u64)) -> Error {

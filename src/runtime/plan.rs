@@ -5,30 +5,40 @@
 use std::sync::Arc;
 
 use crate::device::{Data, HostBuffer, Window, input_view};
+use crate::error::{Error, Result};
 use crate::id::{TaskId, ValueId};
 use crate::shape::ChunkMeta;
-use crate::task::{Home, TaskGraph};
+use crate::task::{Home, HostArray, TaskGraph};
 
 /// A graph, and the caller's arrays that it reads.
 pub struct Plan {
     /// The tasks.
-    pub graph: Arc<TaskGraph>,
+    pub(crate) graph: Arc<TaskGraph>,
     /// By array id: the caller's bytes; `None` for results.
-    pub arrays: Vec<Option<Arc<HostBuffer>>>,
+    pub(super) arrays: Vec<Option<Arc<HostBuffer>>>,
 }
 
 impl Plan {
     /// A plan of `graph`; `arrays` has one entry per host array.
     ///
-    /// # Panics
-    /// If the entries do not match the graph's arrays.
+    /// # Errors
+    /// [`Error::Argument`] if the entries do not match the graph's arrays.
+    pub fn new(graph: TaskGraph, arrays: Vec<Option<Arc<HostBuffer>>>) -> Result<Self> {
+        let one = |spec: &HostArray, bytes: &Option<Arc<HostBuffer>>| match bytes {
+            None => spec.result,
+            Some(b) => !spec.result && b.dtype().is_none_or(|d| d == spec.dtype) && b.bytes() as u64 >= spec.bytes(),
+        };
+        if graph.arrays().len() != arrays.len() || !graph.arrays().iter().zip(&arrays).all(|(spec, bytes)| one(spec, bytes)) {
+            let wanted = "for each array of the graph: the caller's elements, of its dtype and as many, or None for a result";
+            return Err(Error::argument("a plan's arrays", format!("{} entries", arrays.len()), wanted));
+        }
+        Ok(Self { graph: Arc::new(graph), arrays })
+    }
+
+    /// The tasks.
     #[must_use]
-    #[track_caller]
-    pub fn new(graph: TaskGraph, arrays: Vec<Option<Arc<HostBuffer>>>) -> Self {
-        let fits =
-            graph.arrays().len() == arrays.len() && graph.arrays().iter().zip(&arrays).all(|(a, b)| a.result == b.is_none());
-        assert!(fits, "a plan needs the bytes of each caller's array, and of no result");
-        Self { graph: Arc::new(graph), arrays }
+    pub fn graph(&self) -> &Arc<TaskGraph> {
+        &self.graph
     }
 
     fn window(&self, value: ValueId) -> Option<Window> {
@@ -52,5 +62,30 @@ impl Plan {
             })
             .collect();
         with(&metas)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shape::DType;
+    use crate::task::GraphBuilder;
+
+    #[test]
+    fn a_plans_arrays_are_those_of_its_graph() {
+        let plan = |arrays: Vec<Option<Arc<HostBuffer>>>| {
+            let mut graph = GraphBuilder::new();
+            graph.array(DType::Bool, 4, false);
+            graph.array(DType::F64, 4, true);
+            Plan::new(graph.build().unwrap(), arrays)
+        };
+        let (bools, bytes) = (HostBuffer::caller(&Arc::new([true; 4])), HostBuffer::caller(&Arc::new([7u8; 4])));
+        let few = HostBuffer::caller(&Arc::new([true; 3]));
+        assert!(plan(vec![Some(bools.clone()), None]).is_ok());
+        let own = HostBuffer::caller(&Arc::new([1.0f64; 4]));
+        for wrong in [vec![Some(bytes), None], vec![Some(few), None], vec![None, None], vec![Some(bools), Some(own)], vec![]] {
+            let error = plan(wrong).err().expect("refused").to_string();
+            assert!(error.contains("arrays"), "{error}");
+        }
     }
 }

@@ -150,6 +150,13 @@ pub enum Action {
         /// The buffer.
         buffer: BufferId,
     },
+    /// Drop an opaque value: its last reader is done.
+    Drop {
+        /// The graph.
+        graph: GraphId,
+        /// The value.
+        value: ValueId,
+    },
     /// Run a task; [`super::Scheduler::operands`] says on which bytes.
     Run {
         /// The launch to report.

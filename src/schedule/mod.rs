@@ -83,6 +83,8 @@ pub struct Scheduler {
     strays: BTreeMap<CopyId, (GraphId, [Held; 1])>,
     /// Launches and moves under way, of all graphs.
     flying: usize,
+    /// Opaque values that nobody needs any more, to be told at the end of the step.
+    dropped: Vec<(GraphId, ValueId)>,
     next_launch: u64,
     next_copy: u64,
     watch: stall::Watch,
@@ -108,6 +110,7 @@ impl Scheduler {
             launches: BTreeMap::new(),
             strays: BTreeMap::new(),
             flying: 0,
+            dropped: Vec::new(),
             next_launch: 0,
             next_copy: 0,
             watch: stall::Watch::default(),
@@ -158,6 +161,7 @@ impl Scheduler {
             Event::Tick => self.look_for_stalls(actions),
         }
         self.dispatch(actions);
+        actions.extend(self.dropped.drain(..).map(|(graph, value)| Action::Drop { graph, value }));
     }
 
     /// On which bytes a launch works; asked between its `Run` action and its report. `None` if it is over or given up.

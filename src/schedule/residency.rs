@@ -90,12 +90,21 @@ impl Scheduler {
     pub(super) fn discard(&mut self, id: GraphId, value: ValueId, at: u32) {
         let job = self.jobs.get_mut(&id).expect("a replica belongs to a job");
         let Replica { space, proved, .. } = *job.replica(at);
-        let (place, bytes) = (job.remove(value, at), class(job.graph.bytes(value)));
-        match place {
+        match job.remove(value, at) {
             Place::Buffer(buffer) if proved && self.keep_copy(id, value, space, buffer) => {}
             Place::Buffer(buffer) => self.memory.give(buffer),
-            Place::Opaque => self.memory.unreserve(HOST, bytes),
+            Place::Opaque => self.drop_opaque(id, value),
             Place::Home => {}
+        }
+    }
+
+    /// A replica of an opaque value has been removed: its bytes are given back, and the value goes, unless another replica (a rerun
+    /// task makes one) stands for it still.
+    fn drop_opaque(&mut self, id: GraphId, value: ValueId) {
+        let job = &self.jobs[&id];
+        self.memory.unreserve(HOST, class(job.graph.bytes(value)));
+        if !job.of(value).any(|at| job.replica(at).arrival == Arrival::Ready) {
+            self.dropped.push((id, value));
         }
     }
 
@@ -104,7 +113,7 @@ impl Scheduler {
         let job = self.jobs.get_mut(&id).expect("a replica belongs to a job");
         match job.remove(value, at) {
             Place::Buffer(buffer) => self.memory.forget(buffer, actions),
-            Place::Opaque => self.memory.unreserve(HOST, class(job.graph.bytes(value))),
+            Place::Opaque => self.drop_opaque(id, value),
             Place::Home => job.poison(value, true),
         }
     }

@@ -257,7 +257,7 @@ impl World<'_> {
                 });
             }
             Action::Finished { .. } => self.finished = true,
-            Action::Allocate { .. } | Action::Release { .. } => {}
+            Action::Allocate { .. } | Action::Release { .. } | Action::Drop { .. } => {}
         }
         Ok(())
     }

@@ -86,9 +86,9 @@ pub trait Element: sealed::Sealed + Copy + Default + PartialEq + fmt::Debug + fm
     const DTYPE: DType;
 }
 
-/// An element that converts from and to `f64` (rounding, or saturating for integers).
+/// An element that converts from and to `f64`.
 pub trait Real: Element + PartialOrd {
-    /// From `f64`, rounded to nearest; integers saturate.
+    /// From `f64`, rounded to nearest, ties to even; integers saturate, and NaN gives 0.
     fn from_f64(value: f64) -> Self;
     /// To `f64`; 64-bit integers round to nearest.
     fn to_f64(self) -> f64;
@@ -104,14 +104,43 @@ macro_rules! elements {
     )*};
 }
 macro_rules! reals {
-    ($($t:ty),*) => {$(
+    ($($t:ty: $round:ident),*) => {$(
         impl Real for $t {
-            fn from_f64(value: f64) -> Self { value as Self }
+            #[inline(always)]
+            fn from_f64(value: f64) -> Self { $round(value) as Self }
+            #[inline(always)]
             fn to_f64(self) -> f64 { self as f64 }
         }
     )*};
 }
 elements!(bool => Bool, u8 => U8, i32 => I32, u32 => U32, i64 => I64, u64 => U64, f32 => F32, f64 => F64);
-reals!(u8, i32, u32, i64, u64, f32, f64);
+reals!(u8: whole, i32: whole, u32: whole, i64: whole, u64: whole, f32: as_it_is, f64: as_it_is);
+
+/// `as` cuts an integer's fraction off.
+#[inline(always)]
+fn whole(value: f64) -> f64 {
+    value.round_ties_even()
+}
+
+/// `as` rounds a float to nearest itself.
+#[inline(always)]
+fn as_it_is(value: f64) -> f64 {
+    value
+}
+
 impl Float for f32 {}
 impl Float for f64 {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_from_floats_are_rounded() {
+        let rounded = [2.6, -2.6, 0.5, 1.5, -0.4, f64::NAN].map(i32::from_f64);
+        assert_eq!(rounded, [3, -3, 0, 2, 0, 0]);
+        assert_eq!([255.4, 300.0, -0.6, -5.0].map(u8::from_f64), [255, 255, 0, 0]);
+        assert_eq!([1e300, -1e300].map(i64::from_f64), [i64::MAX, i64::MIN]);
+        assert_eq!(f32::from_f64(0.1), 0.1f32);
+    }
+}

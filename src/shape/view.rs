@@ -17,7 +17,7 @@ use super::{DType, Element, Layout};
 pub struct Opaque {
     /// The value.
     pub value: Arc<dyn Any + Send + Sync>,
-    /// Bytes it counts for in the memory limit.
+    /// Bytes it holds: at most those that the graph states for it, which count in the memory limit as long as it is needed.
     pub bytes: u64,
 }
 
@@ -134,12 +134,15 @@ impl<'a> ChunkView<'a> {
     /// If there is no such row, the last axis is strided, or the dtype another.
     #[must_use]
     pub fn row<T: Element>(&self, r: usize) -> &'a [T] {
+        let pointer = self.pointer::<T>();
         let (rows, len) = self.layout.rows();
         assert!(r < rows, "row {r} of {rows}");
         self.layout.assert_rows_are_slices();
-        // SAFETY: r < rows, so the row lies inside the layout, which the maker proved to be readable; or it is empty, and then
-        // its address is nobody's (`wrapping`).
-        unsafe { std::slice::from_raw_parts(self.pointer::<T>().wrapping_add(self.layout.row_offset(r)), len) }
+        if len == 0 {
+            return &[]; // its address is nobody's: strides of empty chunks are not checked, and may lead anywhere, to null too
+        }
+        // SAFETY: r < rows, so the row lies inside the layout, which the maker proved to be readable.
+        unsafe { std::slice::from_raw_parts(pointer.add(self.layout.row_offset(r)), len) }
     }
 
     /// The bytes of row `r`, whatever the dtype.
@@ -149,6 +152,9 @@ impl<'a> ChunkView<'a> {
         assert!(r < rows && self.opaque.is_none(), "row {r} of {rows}");
         self.layout.assert_rows_are_slices();
         let size = self.layout.dtype.bytes();
+        if len == 0 {
+            return &[];
+        }
         // SAFETY: r < rows, so the row lies inside the layout, which the maker proved to be readable.
         unsafe { std::slice::from_raw_parts(self.data.add(self.layout.row_offset(r) * size), len * size) }
     }
@@ -293,12 +299,15 @@ impl<'a> ChunkViewMut<'a> {
     /// # Panics
     /// If there is no such row, the last axis is strided, or the dtype another.
     pub fn row_mut<T: Element>(&mut self, r: usize) -> &mut [T] {
+        let pointer = self.pointer::<T>();
         let (rows, len) = self.layout.rows();
         assert!(r < rows, "row {r} of {rows}");
         self.layout.assert_rows_are_slices();
-        let offset = self.layout.row_offset(r);
-        // SAFETY: r < rows, so the row lies inside the layout, exclusively borrowed through `&mut self`; or it is empty.
-        unsafe { std::slice::from_raw_parts_mut(self.pointer::<T>().wrapping_add(offset), len) }
+        if len == 0 {
+            return &mut [];
+        }
+        // SAFETY: r < rows, so the row lies inside the layout, exclusively borrowed through `&mut self`.
+        unsafe { std::slice::from_raw_parts_mut(pointer.add(self.layout.row_offset(r)), len) }
     }
 
     /// All rows of a matrix `(m, n)` at once, each a slice.
@@ -309,9 +318,14 @@ impl<'a> ChunkViewMut<'a> {
         let (rows, len) = self.layout.rows();
         let step = self.layout.row_step();
         let data = self.pointer::<T>();
-        // SAFETY: row r < rows lies inside the layout, exclusively borrowed through `&mut self`; `row_step` proved that the rows
-        // do not overlap, and each is handed out once.
-        (0..rows).map(move |r| unsafe { std::slice::from_raw_parts_mut(data.wrapping_add(r * step), len) })
+        (0..rows).map(move |r| {
+            if len == 0 {
+                return &mut [][..];
+            }
+            // SAFETY: row r < rows lies inside the layout, exclusively borrowed through `&mut self`; `row_step` proved that the
+            // rows do not overlap, and each is handed out once.
+            unsafe { std::slice::from_raw_parts_mut(data.add(r * step), len) }
+        })
     }
 
     /// Number of rows along the last axis.
@@ -341,9 +355,13 @@ impl<'a> ChunkViewMut<'a> {
     /// Copies `from` here, element by element in C order.
     ///
     /// # Panics
-    /// If shapes or dtypes differ.
+    /// If shapes or dtypes differ, or one is an opaque value.
     pub fn copy_from(&mut self, from: ChunkView<'_>) {
+        assert!(self.opaque.is_none() && from.opaque.is_none(), "an opaque value has no elements to copy");
         assert!(self.layout.shape == from.layout.shape && self.layout.dtype == from.layout.dtype, "copy between unlike chunks");
+        if self.layout.is_empty() {
+            return;
+        }
         let size = self.layout.dtype.bytes();
         let (rows, len) = self.layout.rows();
         let (to_step, from_step) = (last(self.layout), last(from.layout));
@@ -403,6 +421,27 @@ mod tests {
         assert!(ChunkView::from_slice(&[0i32; 0], &layout).rows::<i32>().all(<[i32]>::is_empty));
         let mut none = [0i32; 0];
         assert!(ChunkViewMut::from_slice(&mut none, &layout).row_mut::<i32>(4).is_empty());
+        // Strides that would lead from the slice to address 0, which no slice may have.
+        let to_null = (usize::MAX - none.as_ptr().addr() + 1) / 4;
+        let layout = Layout { strides: vec![to_null as isize, 1], ..layout };
+        assert!(ChunkView::from_slice(&none, &layout).row::<i32>(1).is_empty());
+        let mut to = ChunkViewMut::from_slice(&mut none, &layout);
+        assert!(to.row_mut::<i32>(1).is_empty() && to.rows_mut::<i32>().all(|row| row.is_empty()));
+        to.copy_from(ChunkView::from_slice(&[0i32; 0], &layout));
+    }
+
+    #[test]
+    fn an_opaque_value_has_no_elements() {
+        let layout = Layout::contiguous(DType::U8, &[]);
+        let value = Opaque { value: Arc::new("a value"), bytes: 8 };
+        let panics = |what: &mut dyn FnMut()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(what)).is_err();
+        let mut place = None;
+        assert!(panics(&mut || ChunkViewMut::of_opaque(&mut place, &layout).copy_from(ChunkView::from_slice(&[1u8], &layout))));
+        let mut bytes = [0u8];
+        let from = ChunkView::of_opaque(&value, &layout);
+        assert!(panics(&mut || ChunkViewMut::from_slice(&mut bytes, &layout).copy_from(from)));
+        assert!(panics(&mut || assert_eq!(from.at::<u8>(0, 0), 0)));
+        assert_eq!(from.opaque().and_then(|v| v.downcast_ref::<&str>()), Some(&"a value"));
     }
 
     #[test]

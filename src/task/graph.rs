@@ -1,10 +1,12 @@
 //! The task graph: flat tables, built once, then read only.
 //!
 //! Owns: [`TaskGraph`] and its [`GraphBuilder`]. Must not know: devices, time, who runs it. Invariant: tasks are in an order in which they can
-//! run one after the other (each reads only values of earlier tasks or of the caller), and each value has at most one producer.
+//! run one after the other (each reads only values of earlier tasks or of the caller), each value has at most one producer, and no two of them share memory
+//! of a result.
 
 mod builder;
 mod connect;
+mod windows;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -333,6 +333,12 @@ impl World {
                 let used = |f: &Flying| f.reads.iter().chain(&f.writes).any(|&k| k == Key::Buffer(serial)) && !f.wedged;
                 assert!(!live.chain(self.moves.values()).any(used), "{buffer} is in use");
             }
+            Action::Drop { graph, value } => {
+                let key = Key::Opaque(graph, value);
+                let read = |f: &Flying| f.reads.contains(&key) && !f.wedged;
+                assert!(self.graphs[&graph].is_opaque(value) && !self.launches.values().any(read), "{value} is in use");
+                self.contents.remove(&key);
+            }
             Action::Run { launch, graph, task, device } => self.run_task(now, launch, graph, task, device),
             Action::Pack { launch, graph, value, task, form, from, to, device } => {
                 assert!(self.devices[device.index()].gpu.is_none(), "{device} packs {value}");
@@ -486,15 +492,5 @@ impl World {
             Job::Move(_) => unreachable!("moves are not launches"),
         }
         Event::Done { launch, elapsed_ns: 1 }
-    }
-
-    fn end_move(&mut self, copy: CopyId) -> Event {
-        let flying = self.moves.remove(&copy).expect("moves");
-        let arrived = !self.dice.percent(self.faults.lost_moves) && !flying.wedged;
-        self.troubled |= !arrived;
-        if let (true, Job::Move(value)) = (arrived, flying.job) {
-            self.contents.insert(flying.writes[0], self.plain(flying.graph, value));
-        }
-        Event::Moved { copy, arrived }
     }
 }

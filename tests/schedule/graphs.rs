@@ -112,7 +112,7 @@ impl Maker {
         self.b.task(kernel, &[], inputs, outputs).expect("made in order")
     }
     pub fn build(self) -> Arc<TaskGraph> {
-        Arc::new(self.b.build())
+        Arc::new(self.b.build().expect("a graph"))
     }
 }
 

@@ -125,7 +125,8 @@ impl Pipelines {
         let source = format!("alias Real = {};\n{}", if wide { "f64" } else { "f32" }, shader.source);
         let mut checks = wgpu::ShaderRuntimeChecks::checked();
         // A counter in every loop costs up to half the speed of a product. A user's loops have it: they might not end.
-        checks.force_loop_bounding = !SHADERS.iter().any(|ours| std::ptr::eq(*ours, shader));
+        let ours = SHADERS.iter().any(|ours| std::ptr::eq(*ours, shader));
+        checks.force_loop_bounding = !ours;
         self.opened.caught(|| {
             let descriptor =
                 wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(source.into()) };
@@ -142,9 +143,9 @@ impl Pipelines {
                 layout: Some(&layout),
                 module: &module,
                 entry_point: Some(entry),
-                // Shaders write workgroup memory before they read it.
+                // The crate's own shaders write workgroup memory before they read it; a user's may count on WGSL's zeroes.
                 compilation_options: wgpu::PipelineCompilationOptions {
-                    zero_initialize_workgroup_memory: false,
+                    zero_initialize_workgroup_memory: !ours,
                     ..Default::default()
                 },
                 cache: None,

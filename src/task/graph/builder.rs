@@ -1,7 +1,7 @@
 //! Making a task graph.
 //!
 //! Owns: [`GraphBuilder`]. Must not know: who runs the graph. Invariant: what it accepts can run in the order in which it was
-//! added.
+//! added, and no task writes what another one has, or the caller.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::{Group, Home, HostArray, NONE, Operand, TaskGraph, TaskRow, ValueRow}
 use crate::error::{Error, Result};
 use crate::id::{ArrayId, GroupId, KernelId, TaskId, ValueId};
 use crate::kernel::{Held, Kernel};
-use crate::shape::{DType, Layout};
+use crate::shape::{DType, Layout, checked_len};
 
 /// Builds a [`TaskGraph`] in sequential order.
 #[derive(Default)]
@@ -22,6 +22,8 @@ pub struct GraphBuilder {
     values: Vec<ValueRow>,
     dims: Vec<usize>,
     params: Vec<u8>,
+    /// The first value that cannot be, for [`GraphBuilder::build`] to tell.
+    wrong: Option<Error>,
 }
 
 impl GraphBuilder {
@@ -76,15 +78,23 @@ impl GraphBuilder {
         self.push_value(dtype, shape, dims, Home::Pool)
     }
 
-    /// A value that lives in a window of a host array.
+    /// A value that lives in a window of a host array. One that leaves the array, or is of another dtype, is an error of
+    /// [`GraphBuilder::build`].
     pub fn window(&mut self, array: ArrayId, offset: usize, layout: &Layout) -> ValueId {
+        let HostArray { dtype, len, .. } = self.arrays[array.index()];
+        let end = layout.checked_span().and_then(|span| offset.checked_add(span));
+        if dtype != layout.dtype || end.is_none_or(|end| end > len) {
+            let wanted = format!("a window of {dtype} inside the array's {len} elements, without negative strides");
+            self.is_wrong("a window", format!("{layout:?} from element {offset} on"), wanted);
+        }
         let dims = self.dims.len();
         self.dims.extend_from_slice(&layout.shape);
         self.dims.extend(layout.strides.iter().map(|&s| s as usize));
         self.push_value(layout.dtype, &layout.shape, dims, Home::Window { array, offset })
     }
 
-    /// An opaque value, expected to hold about `bytes`.
+    /// An opaque value: any Rust value, of at most `bytes`. They count in the memory limit and in the proven peak from the start of the
+    /// task that makes it to the end of the last that reads it; then it is dropped.
     pub fn opaque(&mut self, bytes: u64) -> ValueId {
         let value = self.value(DType::U8, &[]);
         let row = &mut self.values[value.index()];
@@ -92,8 +102,15 @@ impl GraphBuilder {
         value
     }
 
+    fn is_wrong(&mut self, what: &str, value: String, wanted: impl Into<String>) {
+        self.wrong.get_or_insert_with(|| Error::argument(what, value, wanted));
+    }
+
     fn push_value(&mut self, dtype: DType, shape: &[usize], dims: usize, home: Home) -> ValueId {
-        let bytes = (shape.iter().product::<usize>() * dtype.bytes()) as u64;
+        if shape.len() > usize::from(u8::MAX) || checked_len("a value", shape).is_err() {
+            self.is_wrong("a value", format!("shape {shape:?}"), "at most 255 axes, and fewer than 2^59 elements");
+        }
+        let bytes = (shape.iter().fold(1usize, |len, &n| len.wrapping_mul(n)).wrapping_mul(dtype.bytes())) as u64;
         let row = ValueRow { dims: dims as u32, rank: shape.len() as u8, dtype, opaque: false, home, producer: NONE, bytes };
         self.values.push(row);
         ValueId::at(self.values.len() - 1)
@@ -102,38 +119,30 @@ impl GraphBuilder {
     /// Adds a task to the current group: reads `inputs`, writes `outputs`.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there is no group yet, an input has neither producer nor window of the caller, or an output has
-    /// a producer already.
+    /// [`Error::Argument`] if there is no group yet, an input has neither producer nor window of the caller, an output has a producer
+    /// already or is the caller's, or an update's old value is not like the new one.
     pub fn task(&mut self, kernel: KernelId, params: &[u8], inputs: &[ValueId], outputs: &[Operand]) -> Result<TaskId> {
-        let bad =
-            |what: &str| Err(Error::argument("task graph", what.to_owned(), "add tasks in an order in which they can run"));
-        let Some(group) = self.groups.last_mut() else { return bad("task before any group") };
-        let id = TaskId::at(self.tasks.len());
-        let ready = |v: ValueId, values: &[ValueRow], arrays: &[HostArray]| match values[v.index()] {
-            ValueRow { producer: NONE, home: Home::Window { array, .. }, .. } => !arrays[array.index()].result,
-            ValueRow { producer, .. } => producer != NONE,
-        };
-        let reads = inputs.iter().copied().chain(outputs.iter().filter_map(|o| o.updates));
-        if !{ reads }.all(|v| ready(v, &self.values, &self.arrays)) {
-            return bad("an input that nothing has written");
-        }
-        for output in outputs {
-            let row = &mut self.values[output.value.index()];
-            if row.producer != NONE {
-                return bad("an output with two producers");
+        let added = self.check_task(inputs, outputs).and_then(|()| self.claim(outputs));
+        let group = match added {
+            Ok(group) => group,
+            Err(what) => {
+                let wanted = "add tasks in an order in which they can run, each with outputs of its own";
+                let error = Error::argument("task graph", what, wanted);
+                self.wrong.get_or_insert_with(|| error.clone()); // what there is of the graph is not whole
+                return Err(error);
             }
-            row.producer = id.0;
-        }
+        };
+        let id = TaskId::at(self.tasks.len());
         let start = self.operands.len() as u32;
         self.operands.extend(inputs.iter().map(|&value| Operand { value, updates: None }));
         let middle = self.operands.len() as u32;
         self.operands.extend_from_slice(outputs);
         let params_start = self.params.len() as u32;
         self.params.extend_from_slice(params);
-        group.tasks.end = id.0 + 1;
+        self.groups[group.index()].tasks.end = id.0 + 1;
         self.tasks.push(TaskRow {
             kernel,
-            group: GroupId::at(self.groups.len() - 1),
+            group,
             inputs: start,
             outputs: middle,
             end: self.operands.len() as u32,
@@ -141,6 +150,39 @@ impl GraphBuilder {
             params_end: self.params.len() as u32,
         });
         Ok(id)
+    }
+
+    /// Whether a task has what it reads, and updates only what is like its outputs; else what is wrong.
+    fn check_task(&self, inputs: &[ValueId], outputs: &[Operand]) -> Result<(), &'static str> {
+        let ready = |v: ValueId| match self.values[v.index()] {
+            ValueRow { producer: NONE, home: Home::Window { array, .. }, .. } => !self.arrays[array.index()].result,
+            ValueRow { producer, .. } => producer != NONE,
+        };
+        let reads = inputs.iter().copied().chain(outputs.iter().filter_map(|o| o.updates));
+        if !{ reads }.all(ready) {
+            return Err("an input that nothing has written");
+        }
+        // An update may take over the bytes as they are.
+        if !outputs.iter().all(|o| o.updates.is_none_or(|old| self.is_next_version(old, o.value))) {
+            return Err("an update of a value of another shape, dtype or strides, or of an opaque one");
+        }
+        Ok(())
+    }
+
+    /// Makes the next task the producer of these outputs, and says its group; else what is wrong.
+    fn claim(&mut self, outputs: &[Operand]) -> Result<GroupId, &'static str> {
+        let id = self.tasks.len() as u32;
+        for output in outputs {
+            let row = &mut self.values[output.value.index()];
+            match row.home {
+                _ if row.producer != NONE => return Err("an output with two producers"),
+                Home::Window { array, .. } if !self.arrays[array.index()].result => {
+                    return Err("an output in a caller's array");
+                }
+                _ => row.producer = id,
+            }
+        }
+        self.groups.len().checked_sub(1).map(GroupId::at).ok_or("task before any group")
     }
 
     /// Adds a task with one written output.
@@ -166,10 +208,25 @@ impl GraphBuilder {
         self.task(kernel, params, inputs, &[Operand { value: new, updates: Some(old) }])
     }
 
+    /// Whether an update can make the one of the other: both are chunks of one shape, and in one place they lie alike.
+    fn is_next_version(&self, old: ValueId, new: ValueId) -> bool {
+        let rows = [old, new].map(|v| &self.values[v.index()]);
+        let alike = |row: &ValueRow, len: usize| &self.dims[row.dims as usize..][..len * usize::from(row.rank)];
+        let same = |len: usize| alike(rows[0], len) == alike(rows[1], len);
+        let chunks = !rows[0].opaque && !rows[1].opaque && rows[0].dtype == rows[1].dtype && rows[0].rank == rows[1].rank;
+        chunks && same(1) && (rows[0].home == Home::Pool || rows[0].home != rows[1].home || same(2))
+    }
+
     /// The finished graph: without the tasks whose outputs nobody needs.
-    #[must_use]
-    pub fn build(self) -> TaskGraph {
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if a value is too large, a window leaves its array or is of another dtype, or two windows of a result share
+    /// an element (but for versions of one chunk, each an update of the one before).
+    pub fn build(self) -> Result<TaskGraph> {
         let mut this = self;
+        if let Some(error) = this.wrong.take() {
+            return Err(error);
+        }
         this.cull();
         let mut graph = TaskGraph {
             names: this.kernels.iter().map(|kernel| kernel.name()).collect(),
@@ -193,7 +250,8 @@ impl GraphBuilder {
             updated: Vec::new(),
         };
         graph.connect();
-        graph
+        graph.check_windows()?;
+        Ok(graph)
     }
 
     /// Drops tasks none of whose outputs is a result or an input of a task that stays. O(operands).
@@ -243,4 +301,82 @@ fn held(kernels: &[Arc<dyn Kernel>]) -> Vec<Held> {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::sums::Add;
+
+    fn some() -> (GraphBuilder, KernelId) {
+        let mut graph = GraphBuilder::new();
+        let kernel = graph.kernel(Arc::new(Add));
+        graph.group("some");
+        (graph, kernel)
+    }
+
+    #[track_caller]
+    fn refuses(graph: GraphBuilder, why: &str) {
+        let error = graph.build().err().expect("refused").to_string();
+        assert!(error.contains(why), "{error}");
+    }
+
+    #[test]
+    fn nobody_writes_a_callers_array() {
+        let (mut graph, kernel) = some();
+        let array = graph.array(DType::F64, 4, false);
+        let out = graph.window(array, 0, &Layout::contiguous(DType::F64, &[4]));
+        assert!(graph.write(kernel, &[], &[], out).is_err());
+        refuses(graph, "caller's array");
+    }
+
+    #[test]
+    fn windows_are_of_their_arrays_dtype_and_inside() {
+        for (dtype, offset, len) in [(DType::Bool, 0, 4), (DType::U8, 1, 4), (DType::U8, usize::MAX, 2)] {
+            let (mut graph, _) = some();
+            let array = graph.array(DType::U8, 4, false);
+            graph.window(array, offset, &Layout::contiguous(dtype, &[len]));
+            refuses(graph, "a window");
+        }
+        let (mut graph, _) = some();
+        let array = graph.array(DType::U8, 4, false);
+        graph.window(array, 3, &Layout { dtype: DType::U8, shape: vec![2], strides: vec![-1] });
+        refuses(graph, "negative");
+    }
+
+    #[test]
+    fn an_update_is_a_version_of_what_it_updates() {
+        let (mut graph, kernel) = some();
+        let (numbers, result) = (graph.value(DType::F64, &[4]), graph.array(DType::I32, 8, true));
+        let every = |stride| Layout { dtype: DType::I32, shape: vec![3], strides: vec![stride] };
+        let (old, rust) = (graph.window(result, 0, &every(1)), graph.opaque(8));
+        for value in [numbers, old, rust] {
+            graph.write(kernel, &[], &[], value).unwrap();
+        }
+        let (bools, short) = (graph.value(DType::Bool, &[32]), graph.value(DType::F64, &[3]));
+        let (wide, more_rust, byte) = (graph.window(result, 0, &every(2)), graph.opaque(8), graph.value(DType::U8, &[]));
+        for (old, new) in [(numbers, bools), (numbers, short), (old, wide), (rust, more_rust), (rust, byte)] {
+            assert!(graph.update(kernel, &[], &[], old, new).is_err(), "{old} {new}");
+        }
+        refuses(graph, "update");
+    }
+
+    #[test]
+    fn a_task_that_was_refused_leaves_no_graph_behind() {
+        let (mut graph, kernel) = some();
+        let (a, b) = (graph.value(DType::F64, &[4]), graph.value(DType::F64, &[4]));
+        graph.write(kernel, &[], &[], a).unwrap();
+        // `b` has a producer now that is no task.
+        let write = |value| Operand { value, updates: None };
+        assert!(graph.task(kernel, &[], &[], &[write(b), write(a)]).is_err());
+        assert!(graph.write(kernel, &[], &[b], a).is_err());
+        refuses(graph, "two producers");
+    }
+
+    #[test]
+    fn values_too_large_to_count_are_refused() {
+        let (mut graph, _) = some();
+        graph.value(DType::F64, &[1 << 40, 1 << 40]);
+        refuses(graph, "2^59");
+    }
 }

@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chunkwise::device::HOST;
-use chunkwise::id::{GraphId, SpaceId, ValueId};
-use chunkwise::schedule::Place;
+use chunkwise::id::{CopyId, GraphId, SpaceId, ValueId};
+use chunkwise::schedule::{Event, Place};
 use chunkwise::shape::ChunkMeta;
 use chunkwise::task::{Home, TaskGraph};
 
-use super::{Content, Flying, Key, World};
+use super::{Content, Flying, Job, Key, World};
 
 /// The content of a plain value: a chunk of a caller's array that has a number is the same in every graph.
 pub fn plain(graphs: &TaskGraph, graph: GraphId, value: ValueId) -> Content {
@@ -119,5 +119,16 @@ impl World {
         let found = if callers { self.plain(graph, value) } else { self.contents.get(&key).copied().unwrap_or(Content::Junk) };
         assert_eq!(found, content, "{value} at {place:?}");
         key
+    }
+
+    /// The end of a move, as the scheduler is told.
+    pub(super) fn end_move(&mut self, copy: CopyId) -> Event {
+        let flying = self.moves.remove(&copy).expect("moves");
+        let arrived = !self.dice.percent(self.faults.lost_moves) && !flying.wedged;
+        self.troubled |= !arrived;
+        if let (true, Job::Move(value)) = (arrived, flying.job) {
+            self.contents.insert(flying.writes[0], self.plain(flying.graph, value));
+        }
+        Event::Moved { copy, arrived }
     }
 }
