@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::Session;
 use super::members::Member;
 use crate::cost::{CostId, CostModel, Estimate, Source, kernel_key};
-use crate::device::{Data, HostBuffer, Window, input_view};
+use crate::device::{Data, HOST, HostBuffer, Window, input_view};
 use crate::id::{DeviceId, KernelId, TaskId, ValueId};
 use crate::kernel::{GpuFacts, Work};
-use crate::schedule::{CANNOT, Estimates};
+use crate::schedule::{CANNOT, Estimates, Scheduler};
 use crate::shape::{ChunkMeta, DType};
 use crate::task::{Home, TaskGraph};
 
@@ -219,4 +220,23 @@ fn on_gpu(estimate: Estimate, passes: usize) -> u64 {
 pub(super) fn task_dtype(graph: &TaskGraph, task: TaskId) -> DType {
     let operand = graph.inputs(task).first().or_else(|| graph.outputs(task).first());
     operand.map_or(DType::U8, |o| graph.dtype(o.value))
+}
+
+impl Session {
+    /// Bytes of host memory with which a graph is proved to run in this session.
+    pub(crate) fn needs_bytes(&self, graph: &TaskGraph) -> u64 {
+        let workers = self.devices().iter().filter(|d| d.space == HOST).map(|d| d.workers).sum();
+        Scheduler::peak_bytes(graph, scratch_bytes(graph), workers)
+    }
+}
+
+/// Scratch of the neediest task.
+fn scratch_bytes(graph: &TaskGraph) -> u64 {
+    let of = |task| {
+        let values = graph.inputs(task).iter().chain(graph.outputs(task)).map(|o| o.value);
+        let metas: Vec<ChunkMeta<'_>> =
+            values.map(|v| ChunkMeta { dtype: graph.dtype(v), shape: graph.shape(v), data: None }).collect();
+        calm(|| graph.kernel(task).scratch_bytes(graph.params(task), &metas)).unwrap_or_default()
+    };
+    graph.tasks().map(of).max().unwrap_or(0)
 }

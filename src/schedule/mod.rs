@@ -19,6 +19,7 @@ mod recover;
 mod residency;
 pub mod simulate;
 mod sources;
+mod tables;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use event::{Action, CANNOT, Estimates, Event, Operands, Place};
 pub use explain::{Explanation, GroupRow};
 pub(crate) use explain::{by_label, time};
 pub use policy::{Auto, Candidate, Only, OnlyDevice, Placement, Policy};
+pub(crate) use tables::{LEAST_CHUNK_BYTES, LEAST_TASK_BYTES};
 
 use crate::device::HOST;
 use crate::id::{CopyId, DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
@@ -189,10 +191,16 @@ impl Scheduler {
         self.launches.get(&launch).map(|f| (f.start_ns, f.estimate_ns))
     }
 
-    /// The proven peak of host memory for a graph: arrays and scratch, and pooled chunks in sequential order.
+    /// Bytes of host memory that a graph's tables take while it runs: part of [`Scheduler::peak_bytes`].
+    #[must_use]
+    pub fn table_bytes(graph: &TaskGraph) -> u64 {
+        tables::table_bytes(graph)
+    }
+
+    /// The proven peak of host memory for a graph: arrays, tables and scratch, and pooled chunks in sequential order.
     #[must_use]
     pub fn peak_bytes(graph: &TaskGraph, scratch_bytes: u64, workers: u32) -> u64 {
-        base_bytes(graph, scratch_bytes, workers) + job::sequential_peak(graph).0
+        base_bytes(graph, scratch_bytes, workers).saturating_add(job::sequential_peak(graph).0)
     }
 
     /// The task at which a graph's pooled chunks take most memory.
@@ -443,8 +451,8 @@ impl Scheduler {
     }
 }
 
-/// Host bytes that a graph holds from start to end: caller's arrays, results, scratch of every worker.
+/// Host bytes that a graph holds from start to end: caller's arrays, results, tables, scratch of every worker.
 fn base_bytes(graph: &TaskGraph, scratch_bytes: u64, workers: u32) -> u64 {
     let arrays: u64 = graph.arrays().iter().map(crate::task::HostArray::bytes).sum();
-    arrays.saturating_add(scratch_bytes.saturating_mul(u64::from(workers)))
+    arrays.saturating_add(tables::table_bytes(graph)).saturating_add(scratch_bytes.saturating_mul(u64::from(workers)))
 }

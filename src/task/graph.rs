@@ -282,14 +282,17 @@ impl TaskGraph {
         let group = &self.groups[self.group(task).index()];
         format!("{} #{} of {}", self.kernel(task).name(), group.first + task.0 - group.tasks.start, group.label)
     }
-    /// Bytes of the tables, for planning-cost figures.
+    /// Bytes of the tables. What a kernel holds is its own.
     #[must_use]
     pub fn table_bytes(&self) -> usize {
         self.tasks.len() * (size_of::<TaskRow>() + 8)
             + self.operands.len() * size_of::<Operand>()
-            + self.values.len() * (size_of::<ValueRow>() + 4)
+            + self.values.len() * (size_of::<ValueRow>() + 9)
             + self.dims.len() * 8
             + self.params.len()
             + self.successors.len() * 4
+            + self.groups.iter().map(|group| size_of::<Group>() + group.label.len()).sum::<usize>()
+            + self.kernels.len() * size_of::<Arc<dyn Kernel>>()
+            + self.arrays.len() * size_of::<HostArray>()
     }
 }

@@ -3,6 +3,7 @@
 //! Owns: [`GraphBuilder`]. Must not know: who runs the graph. Invariant: what it accepts can run in the order in which it was
 //! added.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Group, Home, HostArray, NONE, Operand, TaskGraph, TaskRow, ValueRow};
@@ -15,6 +16,8 @@ use crate::shape::{DType, Layout};
 #[derive(Default)]
 pub struct GraphBuilder {
     kernels: Vec<Arc<dyn Kernel>>,
+    /// The kernels' numbers, by address.
+    known: BTreeMap<usize, KernelId>,
     groups: Vec<Group>,
     arrays: Vec<HostArray>,
     tasks: Vec<TaskRow>,
@@ -33,11 +36,12 @@ impl GraphBuilder {
 
     /// Interns a kernel. Adding the same `Arc` again gives the same id.
     pub fn kernel(&mut self, kernel: Arc<dyn Kernel>) -> KernelId {
-        let same = |k: &Arc<dyn Kernel>| Arc::ptr_eq(k, &kernel);
-        KernelId::at(self.kernels.iter().position(same).unwrap_or_else(|| {
+        let next = KernelId::at(self.kernels.len());
+        let id = *self.known.entry(Arc::as_ptr(&kernel).cast::<()>() as usize).or_insert(next);
+        if id == next {
             self.kernels.push(kernel);
-            self.kernels.len() - 1
-        }))
+        }
+        id
     }
 
     /// Starts a group, or goes on with the last one if it has that label; tasks added from now on belong to it.
@@ -124,6 +128,14 @@ impl GraphBuilder {
             }
             row.producer = id.0;
         }
+        let rows = self.operands.len().max(self.dims.len()).max(self.params.len() + params.len());
+        if u32::try_from(rows.max(self.values.len())).is_err() {
+            return Err(Error::argument(
+                "task graph",
+                format!("{} tasks", self.tasks.len()),
+                "fewer tasks: its tables are full",
+            ));
+        }
         let start = self.operands.len() as u32;
         self.operands.extend(inputs.iter().map(|&value| Operand { value, updates: None }));
         let middle = self.operands.len() as u32;
@@ -171,6 +183,12 @@ impl GraphBuilder {
     pub fn build(self) -> TaskGraph {
         let mut this = self;
         this.cull();
+        this.tasks.shrink_to_fit();
+        this.operands.shrink_to_fit();
+        this.values.shrink_to_fit();
+        this.dims.shrink_to_fit();
+        this.params.shrink_to_fit();
+        this.groups.shrink_to_fit();
         let mut graph = TaskGraph {
             kernels: this.kernels,
             groups: this.groups,
