@@ -42,8 +42,7 @@ fn cholesky<T: Float + ndarray::LinalgScalar>(args: &Args) -> Outcome {
     let session = open_session(&args.common)?;
     let a: Array<T> = match &args.input {
         Some(file) => Array::open(file)?.in_session(&session),
-        // In memory beforehand, so that the run is the factorisation alone.
-        None => Array::from(session.random_spd::<T>(args.n)?.compute()?).in_session(&session),
+        None => random::<T>(args.n, &session)?,
     };
     let l = a.try_cholesky()?;
     let l = match args.common.chunk {
@@ -67,6 +66,16 @@ fn cholesky<T: Float + ndarray::LinalgScalar>(args: &Args) -> Outcome {
         report.wrote.push(out.into());
     }
     report.print(&args.common)
+}
+
+/// In memory beforehand, so that the run is the factorisation alone; where that and the factor do not fit, tiles are made as they are used.
+fn random<T: Float>(n: usize, session: &Session) -> Result<Array<T>, chunkwise::Error> {
+    let a = session.random_spd::<T>(n)?;
+    // Beside both, panels are kept in the form that products want.
+    if a.nbytes().saturating_mul(9) / 4 > session.memory_limit() {
+        return Ok(a);
+    }
+    Ok(Array::from(a.compute()?).in_session(session))
 }
 
 /// Most rows for which the whole product is formed.

@@ -6,6 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chunkwise::array::{explain_random_dag, random_dag};
 use chunkwise::kernel::{Fault, Kernel, Scratch, Work, for_each_piece};
 use chunkwise::prelude::*;
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut};
@@ -234,4 +235,20 @@ fn the_tables_of_a_graph_are_counted() {
         eprintln!("{name}: {counted} counted, {real} allocated: {share:.2}");
         assert!((0.9..=1.3).contains(&share), "{name}: {counted} counted, {real} allocated: {share:.2}");
     }
+}
+
+#[test]
+fn the_scheduler_predicts_its_own_time() {
+    let _one = alone();
+    let session = session(2);
+    let before = explain_random_dag(&session, 30_000).expect("explains").totals[0].1;
+    assert!((0.02..2.0).contains(&before), "{before} s for 30 000 tiny tasks, before anything was measured");
+    let mut ratio = 0.0;
+    for _ in 0..4 {
+        let (_, run) = random_dag(&session, 30_000).expect("runs");
+        ratio = run.predicted_s / (run.total_s - run.plan_s);
+    }
+    assert!((0.25..4.0).contains(&ratio), "predicted over measured: {ratio}");
+    let [few, many] = [2_000, 8_000].map(|n| explain_random_dag(&session, n).expect("explains").totals[0].1);
+    assert!((2.0..8.0).contains(&(many / few)), "{few} s and {many} s");
 }

@@ -96,11 +96,12 @@ impl Fit<'_> {
     /// Extents of chunks to try, the nearest first: larger ones first if there are too many chunks, else smaller ones.
     fn sides(&self, crowded: bool) -> Vec<usize> {
         let all = self.node.all();
-        let most = |extents: &mut dyn Iterator<Item = usize>| extents.max().unwrap_or(1).max(1);
-        let widest = most(&mut all.iter().flat_map(|n| n.grid.largest()));
-        let longest = most(&mut all.iter().flat_map(|n| n.shape.iter().copied()));
-        let smaller = std::iter::successors(Some(widest / 2), |s| Some(s / 2)).take_while(|&s| s >= 16).take(8);
-        let larger = std::iter::successors(Some(widest), |s| (*s < longest).then(|| s.saturating_mul(2).min(longest))).skip(1);
+        let widest = |node: &Arc<Node>| node.grid.largest().into_iter().max().unwrap_or(1).max(1);
+        let most = all.iter().map(|n| widest(n)).max().unwrap_or(1);
+        let finest = all.iter().max_by_key(|n| n.grid.len()).map_or(1, |n| widest(n));
+        let longest = all.iter().flat_map(|n| n.shape.iter().copied()).max().unwrap_or(1);
+        let smaller = std::iter::successors(Some(most / 2), |s| Some(s / 2)).take_while(|&s| s >= 16).take(8);
+        let larger = std::iter::successors(Some(finest), |s| (*s < longest).then(|| s.saturating_mul(2).min(longest))).skip(1);
         if crowded { larger.chain(smaller).collect() } else { smaller.chain(larger).collect() }
     }
 }

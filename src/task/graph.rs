@@ -129,6 +129,16 @@ impl TaskGraph {
     pub fn tasks(&self) -> impl DoubleEndedIterator<Item = TaskId> + ExactSizeIterator + use<> {
         (0..self.tasks.len()).map(TaskId::at)
     }
+    /// Number of operands of all tasks.
+    #[must_use]
+    pub fn operand_count(&self) -> usize {
+        self.operands.len()
+    }
+    /// Number of edges between tasks.
+    #[must_use]
+    pub fn edge_count(&self) -> usize {
+        self.successors.len()
+    }
     /// Number of values.
     #[must_use]
     pub fn value_count(&self) -> usize {
