@@ -2,10 +2,14 @@
 
 mod common;
 
-use chunkwise::shape::Float;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chunkwise::shape::{ChunkView, DType, Float, Region};
+use chunkwise::task::ChunkSink;
 use chunkwise::{Array, Session, store};
 use common::{CommonArgs, Outcome, Precision, Report, finish, open_session};
-use ndarray::{Array1, Array2, ArrayD, ArrayView2, Ix2, Zip};
+use ndarray::{Array1, ArrayD, ArrayView2, Ix2, Zip};
 
 /// Factor a symmetric positive definite matrix, A = L L^T, tile by tile, and check the residual.
 #[derive(clap::Parser)]
@@ -42,8 +46,7 @@ fn cholesky<T: Float + ndarray::LinalgScalar>(args: &Args) -> Outcome {
     let session = open_session(&args.common)?;
     let a: Array<T> = match &args.input {
         Some(file) => Array::open(file)?.in_session(&session),
-        // In memory beforehand, so that the run is the factorisation alone.
-        None => Array::from(session.random_spd::<T>(args.n)?.compute()?).in_session(&session),
+        None => random::<T>(args.n, &session)?,
     };
     let l = a.try_cholesky()?;
     let l = match args.common.chunk {
@@ -69,51 +72,115 @@ fn cholesky<T: Float + ndarray::LinalgScalar>(args: &Args) -> Outcome {
     report.print(&args.common)
 }
 
-/// Most rows for which the whole product is formed.
-const WHOLE: usize = 1500;
+/// In memory beforehand, so that the run is the factorisation alone; where that and the factor do not fit, tiles are made as they are used.
+fn random<T: Float>(n: usize, session: &Session) -> Result<Array<T>, chunkwise::Error> {
+    let a = session.random_spd::<T>(n)?;
+    // Beside both, tiles are kept in the forms that products want: of few tiles nearly all, and even small matrices have large tiles.
+    if a.nbytes().saturating_mul(4).saturating_add(4 << 20) > session.memory_limit() {
+        return Ok(a);
+    }
+    Ok(Array::from(a.compute()?).in_session(session))
+}
 
-/// `max|A - L L^T| / (n eps max|A|)`. For a large `n`, `A v - L (L^T v)` with random `v` of signs stands for the whole product: each of
-/// its elements is a sum of n errors with random signs, so it is divided by the square root of n.
+/// Random vectors by which the factor is checked.
+const PROBES: usize = 2;
+
+/// How far `L L^T` is from `A`: for random `v` of signs, each element of `A v - L (L^T v)` is a sum of n errors with random signs, so
+/// `max|A v - L (L^T v)| / (sqrt(n) n eps max|A|)` stands for `max|A - L L^T| / (n eps max|A|)`. A is taken chunk by chunk: the check needs no memory
+/// for another matrix.
 fn residual<T: Float + ndarray::LinalgScalar>(a: &Array<T>, l: &ArrayD<T>, session: &Session) -> Result<f64, chunkwise::Error> {
-    let a = a.clone().in_session(session).compute()?;
-    let (a, l) = (matrix(&a), matrix(l));
-    let n = a.nrows();
+    let (l, n) = (matrix(l), l.shape()[0]);
     if n == 0 {
         return Ok(0.0);
     }
-    let symmetric = |i: usize, j: usize| if i >= j { a[[i, j]] } else { a[[j, i]] }.to_f64();
-    let largest = a.diag().iter().fold(0.0f64, |m, v| m.max(v.to_f64().abs()));
-    let epsilon = if T::DTYPE.bytes() == 4 { f64::from(f32::EPSILON) } else { f64::EPSILON };
-    let scale = n as f64 * epsilon * largest;
-    if n <= WHOLE {
-        let l = Array2::from_shape_fn((n, n), |(i, j)| l[[i, j]].to_f64());
-        let product = l.dot(&l.t());
-        let error = product.indexed_iter().fold(0.0f64, |m, ((i, j), p)| m.max((p - symmetric(i, j)).abs()));
-        return Ok(error / scale);
-    }
-    let mut worst = 0.0f64;
-    for _ in 0..2 {
+    let mut probes = Vec::new();
+    for _ in 0..PROBES {
         let signs = session.random_uniform::<f64>([n])?.compute()?;
-        let v: Array1<f64> = signs.iter().map(|&u| if u < 0.5 { -1.0 } else { 1.0 }).collect();
-        let mut error = Array1::<f64>::zeros(n);
+        probes.push(signs.iter().map(|&u| if u < 0.5 { -1.0 } else { 1.0 }).collect());
+    }
+    let products = Arc::new(Products::<T>::new(n, probes));
+    a.clone().in_session(session).store_into(&(products.clone() as Arc<dyn ChunkSink>))?;
+    let sums = products.sums.lock().unwrap_or_else(PoisonError::into_inner);
+    let epsilon = if T::DTYPE.bytes() == 4 { f64::from(f32::EPSILON) } else { f64::EPSILON };
+    let mut worst = 0.0f64;
+    for (v, a_v) in products.probes.iter().zip(&sums.products) {
         let mut lt_v = Array1::<f64>::zeros(n);
         for (i, row) in l.rows().into_iter().enumerate() {
             Zip::from(&mut lt_v).and(row).for_each(|sum, x| *sum += x.to_f64() * v[i]);
         }
         for (i, row) in l.rows().into_iter().enumerate() {
-            error[i] -= row.iter().zip(&lt_v).map(|(x, y)| x.to_f64() * y).sum::<f64>();
+            let found = row.iter().zip(&lt_v).map(|(x, y)| x.to_f64() * y).sum::<f64>();
+            worst = worst.max((a_v[i] - found).abs());
         }
-        for (i, row) in a.rows().into_iter().enumerate() {
-            for (j, x) in row.iter().enumerate().take(i + 1) {
-                error[i] += x.to_f64() * v[j];
-                if j < i {
-                    error[j] += x.to_f64() * v[i];
+    }
+    Ok(worst / (n as f64).sqrt() / (n as f64 * epsilon * sums.largest))
+}
+
+/// Takes a symmetric matrix, of which the lower half counts, chunk by chunk: its products with vectors, and its largest element.
+struct Products<T> {
+    shape: [usize; 2],
+    probes: Vec<Vec<f64>>,
+    sums: Mutex<Sums>,
+    element: PhantomData<T>,
+}
+
+struct Sums {
+    products: Vec<Vec<f64>>,
+    largest: f64,
+}
+
+impl<T> Products<T> {
+    fn new(n: usize, probes: Vec<Vec<f64>>) -> Self {
+        let sums = Sums { products: vec![vec![0.0; n]; probes.len()], largest: 0.0 };
+        Self { shape: [n, n], probes, sums: Mutex::new(sums), element: PhantomData }
+    }
+}
+
+impl<T: Float> ChunkSink for Products<T> {
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn dtype(&self) -> DType {
+        T::DTYPE
+    }
+
+    fn name(&self) -> String {
+        "the check of the factor".into()
+    }
+
+    fn write(&self, region: &Region, chunk: ChunkView<'_>) -> chunkwise::Result<()> {
+        let (start, shape) = (region.start(), region.shape());
+        let (first, left) = (start[0], start[1]);
+        let mut rows = vec![vec![0.0; shape[0]]; self.probes.len()];
+        let mut columns = vec![vec![0.0; shape[1]]; self.probes.len()];
+        let mut largest = 0.0f64;
+        for i in 0..shape[0] {
+            // The largest element of a positive definite matrix is on its diagonal.
+            for j in 0..shape[1].min((first + i + 1).saturating_sub(left)) {
+                let x = chunk.at::<T>(i, j).to_f64();
+                let (row, column) = (first + i, left + j);
+                if row == column {
+                    largest = largest.max(x.abs());
+                }
+                for (p, v) in self.probes.iter().enumerate() {
+                    rows[p][i] += x * v[column];
+                    columns[p][j] += if column < row { x * v[row] } else { 0.0 };
                 }
             }
         }
-        worst = error.iter().fold(worst, |m, e| m.max(e.abs()));
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        sums.largest = sums.largest.max(largest);
+        for (p, product) in sums.products.iter_mut().enumerate() {
+            product[first..].iter_mut().zip(&rows[p]).for_each(|(sum, x)| *sum += x);
+            product[left..].iter_mut().zip(&columns[p]).for_each(|(sum, x)| *sum += x);
+        }
+        Ok(())
     }
-    Ok(worst / (n as f64).sqrt() / scale)
+
+    fn finish(&self) -> chunkwise::Result<()> {
+        Ok(())
+    }
 }
 
 fn matrix<T>(a: &ArrayD<T>) -> ArrayView2<'_, T> {

@@ -44,7 +44,7 @@ ids! {
     /// A memory space: where bytes live. Devices may share one.
     SpaceId(u16), "space ";
     /// A kernel interned in one task graph.
-    KernelId(u16), "kernel ";
+    KernelId(u32), "kernel ";
     /// A submitted task graph.
     GraphId(u32), "graph ";
     /// A group: one array operation over a chunk grid, a range of tasks.

@@ -280,8 +280,8 @@ fn a_file_that_changes_under_the_graph_is_an_error() {
     }
 }
 
-fn run(kernel: &dyn Kernel, region: u32, inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>]) {
-    let params = region.to_ne_bytes();
+fn run(kernel: &dyn Kernel, chunks: &[u32], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>]) {
+    let params: Vec<u8> = chunks.iter().flat_map(|number| number.to_ne_bytes()).collect();
     let mut scratch = vec![0xff; kernel.scratch_bytes(&params, &[]) as usize];
     kernel.run_cpu(&params, inputs, outputs, &mut Scratch::new(&mut scratch)).unwrap();
 }
@@ -297,38 +297,39 @@ fn kernels_write_read_and_sum() {
     let (xs, ws) = (dir.path("x.h5:/x"), dir.path("w.npy"));
     write(&store::create(&ws, &shape, DType::F64, None).unwrap(), &grid, &w);
     let sink = store::create(&xs, &shape, DType::F32, Some(&[64, 64])).unwrap();
-    let writer = WriteChunk { sink: Arc::clone(&sink), regions: regions.clone() };
+    let writer = WriteChunk { sink: Arc::clone(&sink), grid: grid.clone() };
     assert_eq!(writer.lane(), Lane::Io);
     for (i, region) in regions.iter().enumerate() {
         let layout = Layout::contiguous(DType::F32, &region.shape());
-        run(&writer, i as u32, &[ChunkView::from_slice(&x[region.start()[0] * 400..], &layout)], &mut []);
+        run(&writer, &[i as u32], &[ChunkView::from_slice(&x[region.start()[0] * 400..], &layout)], &mut []);
     }
     sink.finish().unwrap();
 
     let (x_source, w_source) = (store::open(&xs).unwrap(), store::open(&ws).unwrap());
-    let reader = ReadChunk { source: Arc::clone(&x_source), regions: regions.clone() };
-    let sum = SumChunk { source: Arc::clone(&x_source), regions: regions.clone() };
-    let weighted = WeightedSumChunk::new(Arc::clone(&x_source), w_source, regions.clone()).unwrap();
+    let reader = ReadChunk { source: Arc::clone(&x_source), grid: grid.clone() };
+    let sum = SumChunk { source: Arc::clone(&x_source), grid: grid.clone() };
+    let weighted = WeightedSumChunk::new(Arc::clone(&x_source), w_source, grid.clone()).unwrap();
     assert_eq!(reader.lane(), if forced() { Lane::Io } else { Lane::Compute });
     for (i, region) in regions.iter().enumerate() {
         let elements = region.start()[0] * 400..region.start()[0] * 400 + region.len();
         let (x, w) = (&x[elements.clone()], &w[elements]);
         let mut out = vec![0f32; region.len()];
         let layout = Layout::contiguous(DType::F32, &region.shape());
-        run(&reader, i as u32, &[], &mut [ChunkViewMut::from_slice(&mut out, &layout)]);
+        run(&reader, &[i as u32], &[], &mut [ChunkViewMut::from_slice(&mut out, &layout)]);
         assert_eq!(out, x);
         let pair = Layout::contiguous(DType::F64, &[2]);
         let mut out = [0f64; 2];
-        run(&sum, i as u32, &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)]);
+        run(&sum, &[i as u32; 2], &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)]);
         assert_eq!(out, [x.iter().map(|&v| f64::from(v)).sum(), x.len() as f64]);
-        run(&weighted, i as u32, &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)]);
+        run(&weighted, &[i as u32; 2], &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)]);
         assert_eq!(out, [x.iter().zip(w).map(|(&x, w)| f64::from(x) * w).sum::<f64>(), w.iter().sum::<f64>()]);
     }
     // Never written: nothing is read.
     let huge = store::open(&format!("{}/tests/data/chunked.h5:/huge", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    let all = Region::all(huge.shape());
+    let grid = ChunkGrid::regular(huge.shape(), &[1000, 1_000_000]).unwrap();
+    let all = [0, grid.len() as u32 - 1];
     let mut out = [0f64; 2];
     let pair = Layout::contiguous(DType::F64, &[2]);
-    run(&SumChunk { source: huge, regions: vec![all] }, 0, &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)]);
+    run(&SumChunk { source: huge, grid }, &all, &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)]);
     assert_eq!(out, [0.5e12, 1e12]);
 }

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use super::lower::{Lowering, Op, Target};
-use super::{Array, Node, chunks};
+use super::node::Node;
+use super::{Array, chunks};
 use crate::error::{Error, Result, or_panic};
 use crate::id::{KernelId, ValueId};
 use crate::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
 use crate::kernel::zeros::Zeros;
-use crate::shape::{ChunkGrid, Float, Region};
+use crate::shape::{ChunkGrid, DType, Float, Region};
 
 impl<T: Float> Array<T> {
     /// The lower triangular `L` with `A = L Lᵀ`, for a symmetric positive definite `A` `(n, n)`.
@@ -34,25 +35,22 @@ impl<T: Float> Array<T> {
     /// [`Error::Shape`] if this is not a square matrix.
     pub fn try_cholesky(&self) -> Result<Self> {
         match *self.shape() {
-            [n, m] if n == m => {
-                let op = Cholesky { a: self.node.clone(), grid: None };
-                Ok(Self::new(op, vec![n, n], self.session.clone()))
-            }
+            [n, m] if n == m => Ok(Self::new(Cholesky, vec![self.node.clone()], vec![n, n], self.session.clone())),
             _ => Err(Error::Shape { op: "cholesky", found: self.shape().to_vec(), wanted: "a square matrix".into() }),
         }
     }
 }
 
-#[derive(Clone)]
-struct Cholesky {
-    a: Arc<Node>,
-    grid: Option<ChunkGrid>,
-}
+struct Cholesky;
 
 /// Whether rows and columns are cut alike.
 fn is_square(grid: &ChunkGrid) -> bool {
-    let counts = grid.counts();
-    counts[0] == counts[1] && (0..counts[0]).all(|i| grid.axis_range(0, i) == grid.axis_range(1, i))
+    grid.along(0) == grid.along(1)
+}
+
+/// Number of tasks for so many tiles a side.
+fn tasks(tiles: usize) -> usize {
+    tiles.saturating_mul(tiles + 1).saturating_mul(tiles + 2) / 6
 }
 
 impl Op for Cholesky {
@@ -60,35 +58,35 @@ impl Op for Cholesky {
         "cholesky"
     }
 
-    fn default_grid(&self, node: &Node) -> ChunkGrid {
-        let chosen = self.grid.clone().or_else(|| self.a.grid.clone().filter(is_square));
-        chosen.unwrap_or_else(|| {
-            let tile = chunks::tile(node.shape[0]);
-            ChunkGrid::regular(&node.shape, &[tile, tile]).expect("a checked shape with positive extents has a grid")
-        })
+    fn default_grid(&self, inputs: &[Arc<Node>], shape: &[usize], _: DType) -> ChunkGrid {
+        let a = &inputs[0];
+        if a.is_cut && is_square(&a.grid) {
+            return a.grid.clone();
+        }
+        let tile = chunks::tile(shape[0]);
+        ChunkGrid::regular(shape, &[tile, tile]).expect("a checked shape with positive extents has a grid")
     }
 
-    fn regrid(&self, grid: &ChunkGrid) -> Result<Box<dyn Op>> {
-        if !is_square(grid) {
-            let wanted = "rows and columns cut alike: one number, as in .chunks(512)".into();
-            return Err(Error::Shape { op: "cholesky chunks", found: grid.largest(), wanted });
+    fn check_grid(&self, _: &[Arc<Node>], grid: &ChunkGrid) -> Result<()> {
+        if is_square(grid) {
+            return Ok(());
         }
-        Ok(Box::new(Self { a: self.a.clone(), grid: Some(grid.clone()) }))
+        let wanted = "rows and columns cut alike: one number, as in .chunks(512)".into();
+        Err(Error::Shape { op: "cholesky chunks", found: grid.largest(), wanted })
     }
 
     fn task_count(&self, node: &Node) -> usize {
-        let t = node.grid().counts()[0];
-        t * (t + 1) * (t + 2) / 6
+        tasks(node.grid.counts()[0])
     }
 
-    fn inputs(&self) -> Vec<Arc<Node>> {
-        vec![self.a.clone()]
+    fn whole_inputs(&self, _: &Node, grid: &ChunkGrid, _: &Lowering) -> Result<Vec<(usize, ChunkGrid)>> {
+        Ok(vec![(0, grid.clone())])
     }
 
     fn lower(&self, node: &Node, grid: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>> {
         let tiles = grid.counts()[0];
-        lw.expect_tasks(tiles.saturating_mul(tiles + 1).saturating_mul(tiles + 2) / 6)?;
-        let a = lw.chunks(&self.a, grid)?;
+        lw.expect_tasks(tasks(tiles))?;
+        let a = lw.chunks(&node.inputs[0], grid)?;
         let kernels = Kernels {
             potrf: lw.graph.kernel(Arc::new(Potrf::new())),
             trsm: lw.graph.kernel(Arc::new(Trsm::new())),

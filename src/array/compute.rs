@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use ndarray::{ArrayD, IxDyn, s};
 
+use super::Array;
+use super::fit::Fit;
 use super::lower::{Lowering, Target};
-use super::{Array, Node};
-use crate::device::HOST;
-use crate::error::{Bytes, Error, Result};
+use super::node::Node;
+use crate::error::{Error, Result};
 use crate::runtime::{Handle, Plan, RunReport, Session};
-use crate::schedule::{Explanation, Scheduler};
-use crate::shape::{Element, Region};
+use crate::schedule::Explanation;
+use crate::shape::Element;
 use crate::store::{self, WriteChunk};
 use crate::task::ChunkSink;
 
@@ -121,33 +122,24 @@ impl<T: Element> Array<T> {
 
     /// The plan for [`Array::start`], if it fits memory.
     fn plan(&self, session: &Session) -> Result<Plan> {
-        // Before lowering, which may make inputs as long as the result's axes.
-        if self.nbytes() > session.memory_limit() {
-            return Err(self.too_large(self.nbytes(), session.memory_limit()));
-        }
-        let plan = Lowering::default().finish(&self.node)?;
-        self.check_memory(session, &plan, |lw| lw.finish(&self.node))?;
-        Ok(plan)
+        Fit { session, node: &self.node, streams: self.node.in_pieces }.plan(|lw| lw.finish(&self.node))
     }
 
     /// The plan for [`Array::store_into`], if it fits memory.
     fn store_plan(&self, session: &Session, sink: &Arc<dyn ChunkSink>) -> Result<Plan> {
-        let plan = self.lower_into(sink, Lowering::default())?;
-        self.check_memory(session, &plan, |lw| self.lower_into(sink, lw))?;
-        Ok(plan)
+        Fit { session, node: &self.node, streams: false }.plan(|lw| self.lower_into(sink, lw))
     }
 
     fn lower_into(&self, sink: &Arc<dyn ChunkSink>, mut lw: Lowering) -> Result<Plan> {
         self.check_sink(&**sink)?;
         let grid = lw.grid_of(&self.node)?;
-        let regions: Vec<Region> = (0..grid.len()).map(|i| grid.region(i)).collect();
-        let kernel = lw.graph.kernel(Arc::new(WriteChunk { sink: sink.clone(), regions }));
-        lw.expect_tasks(grid.len())?;
+        let kernel = lw.graph.kernel(Arc::new(WriteChunk { sink: sink.clone(), grid: grid.clone() }));
+        lw.expect_chunks(grid.len())?;
         let label = format!("write {}", sink.name());
         let write = |lw: &mut Lowering, number: usize, value| {
             lw.graph.task(kernel, &(number as u32).to_ne_bytes(), &[value], &[]).map(drop)
         };
-        if self.node.op.in_pieces() {
+        if self.node.in_pieces {
             // Each chunk is written next to being made: the proven peak is that of one.
             for number in 0..grid.len() {
                 let values = lw.piece(&self.node, &grid, number..number + 1)?;
@@ -156,7 +148,7 @@ impl<T: Element> Array<T> {
             }
             return lw.plan();
         }
-        let values = self.node.op.lower(&self.node, &grid, Target::Pool, &mut lw)?;
+        let values = lw.root(&self.node, &grid, Target::Pool)?;
         lw.graph.group(label);
         values.into_iter().enumerate().try_for_each(|(number, value)| write(&mut lw, number, value))?;
         lw.plan()
@@ -174,54 +166,6 @@ impl<T: Element> Array<T> {
         }
         Ok(())
     }
-
-    /// Refuses a plan that cannot fit, and looks for chunks that would.
-    fn check_memory(&self, session: &Session, plan: &Plan, lower: impl Fn(Lowering) -> Result<Plan>) -> Result<()> {
-        let (limit, peak) = (session.memory_limit(), peak_bytes(session, plan));
-        if peak <= limit {
-            return Ok(());
-        }
-        let arrays: u64 = plan.graph.arrays().iter().map(crate::task::HostArray::bytes).sum();
-        if arrays > limit {
-            return Err(self.too_large(arrays, limit));
-        }
-        let held = plan.graph.held();
-        if let Some(largest) = held.iter().max_by_key(|held| held.bytes)
-            && arrays + plan.graph.held_bytes() > limit
-        {
-            return Err(out_of_memory(largest.what.clone(), peak, limit, larger_limit(peak))); // whatever the chunks
-        }
-        let what =
-            Scheduler::peak_task(&plan.graph).map_or_else(|| "the run".into(), |t| format!("task {}", plan.graph.task_name(t)));
-        let widest = widest(&self.node);
-        let sides = std::iter::successors(Some(widest / 2), |s| Some(s / 2)).take_while(|&s| s >= 16);
-        let fits = |side: usize| {
-            let peak = peak_bytes(session, &lower(Lowering::with_side(side)).ok()?);
-            (peak <= limit).then_some((side, peak))
-        };
-        let smaller = sides.take(8).find_map(fits);
-        let hint =
-            smaller.map(|(side, bytes)| format!("--chunk {side} (or .chunks({side})), which needs {}, or ", Bytes(bytes)));
-        Err(out_of_memory(what, peak, limit, format!("{}{}", hint.unwrap_or_default(), larger_limit(peak))))
-    }
-
-    fn too_large(&self, bytes: u64, limit: u64) -> Error {
-        let what = format!("{} of shape {:?} with its inputs", self.node.op.name(), self.shape());
-        let hint = format!("{}, or have the result written to a file chunk by chunk (Array::store)", larger_limit(bytes));
-        out_of_memory(what, bytes, limit, hint)
-    }
-}
-
-/// The flag (and the method) for a memory limit that suffices, written so that a shell takes it as one word.
-fn larger_limit(peak: u64) -> String {
-    let enough = Bytes(peak.saturating_add(peak / 50)).to_string().replace(' ', "");
-    format!("--memory-limit {enough} (Session::builder().memory_limit)")
-}
-
-/// The largest extent of any chunk that the array is computed from.
-fn widest(node: &Arc<Node>) -> usize {
-    let own = node.grid().largest().into_iter().max().unwrap_or(1);
-    node.op.inputs().iter().map(widest).fold(own, usize::max)
 }
 
 fn finish_store(handle: Handle, sink: &Arc<dyn ChunkSink>, asked: Instant) -> Result<RunReport> {
@@ -231,19 +175,9 @@ fn finish_store(handle: Handle, sink: &Arc<dyn ChunkSink>, asked: Instant) -> Re
     Ok(report)
 }
 
-fn out_of_memory(what: String, requested_bytes: u64, available_bytes: u64, try_this: String) -> Error {
-    Error::OutOfMemory { what, requested_bytes, available_bytes, space: "host".into(), try_this }
-}
-
-fn peak_bytes(session: &Session, plan: &Plan) -> u64 {
-    let workers = session.devices().iter().filter(|d| d.space == HOST).map(|d| d.workers).sum();
-    Scheduler::peak_bytes(&plan.graph, session.price(plan).scratch_bytes, workers)
-}
-
 /// How the files that an array depends on will be read.
 fn sources(node: &Arc<Node>) -> Vec<String> {
-    let own = node.op.source().map(|s| format!("{}: {}", s.name(), s.access()));
-    own.into_iter().chain(node.op.inputs().iter().flat_map(sources)).collect()
+    node.all().into_iter().filter_map(|n| n.op.source()).map(|s| format!("{}: {}", s.name(), s.access())).collect()
 }
 
 /// An array being computed. Dropping it cancels what has not begun.

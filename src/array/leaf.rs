@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::lower::{Lowering, Op, Target, window_of};
-use super::{Array, Node, checked_shape, chunks};
+use super::node::Node;
+use super::{Array, checked_shape, chunks};
 use crate::device::HostBuffer;
 use crate::error::{Error, Result, or_panic};
 use crate::id::ValueId;
@@ -19,7 +20,6 @@ use crate::store::{self, ReadChunk};
 use crate::task::ChunkSource;
 
 /// The caller's array.
-#[derive(Clone)]
 struct Memory {
     bytes: Arc<HostBuffer>,
     offset: usize,
@@ -30,11 +30,8 @@ impl Op for Memory {
     fn name(&self) -> &'static str {
         "from_ndarray"
     }
-    fn default_grid(&self, node: &Node) -> ChunkGrid {
-        chunks::slabs(&node.shape, node.dtype, None)
-    }
-    fn regrid(&self, _: &ChunkGrid) -> Result<Box<dyn Op>> {
-        Ok(Box::new(self.clone()))
+    fn default_grid(&self, _: &[Arc<Node>], shape: &[usize], dtype: DType) -> ChunkGrid {
+        chunks::slabs(shape, dtype, None)
     }
     fn task_count(&self, _: &Node) -> usize {
         0
@@ -45,9 +42,12 @@ impl Op for Memory {
 
     /// Windows of the caller's memory. As a result, it is copied (one `add` of one input per chunk).
     fn lower(&self, node: &Node, grid: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>> {
-        let array = lw.caller(&self.layout, self.bytes.clone());
+        let array = lw.caller(&self.layout, self.bytes.clone())?;
         let numbers = lw.numbers(grid.len());
-        lw.expect_tasks(numbers.len())?;
+        lw.expect_chunks(numbers.len())?;
+        if target != Target::Pool {
+            lw.expect_tasks(numbers.len())?;
+        }
         let kernel = lw.leaf_kernel(node, grid, || Arc::new(Add));
         if target != Target::Pool {
             lw.graph.group(format!("copy {}", extents(grid)));
@@ -71,7 +71,6 @@ impl Op for Memory {
 }
 
 /// A file's array.
-#[derive(Clone)]
 struct Source {
     source: Arc<dyn ChunkSource>,
 }
@@ -80,11 +79,8 @@ impl Op for Source {
     fn name(&self) -> &'static str {
         "from_source"
     }
-    fn default_grid(&self, node: &Node) -> ChunkGrid {
-        chunks::slabs(&node.shape, node.dtype, self.source.storage_chunks())
-    }
-    fn regrid(&self, _: &ChunkGrid) -> Result<Box<dyn Op>> {
-        Ok(Box::new(self.clone()))
+    fn default_grid(&self, _: &[Arc<Node>], shape: &[usize], dtype: DType) -> ChunkGrid {
+        chunks::slabs(shape, dtype, self.source.storage_chunks())
     }
     fn is_leaf(&self) -> bool {
         true
@@ -94,8 +90,7 @@ impl Op for Source {
     }
 
     fn lower(&self, node: &Node, grid: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>> {
-        let regions = || (0..grid.len()).map(|i| grid.region(i)).collect();
-        let kernel = || Arc::new(ReadChunk { source: self.source.clone(), regions: regions() }) as Arc<dyn Kernel>;
+        let kernel = || Arc::new(ReadChunk { source: self.source.clone(), grid: grid.clone() }) as Arc<dyn Kernel>;
         each_chunk(node, (grid, target), lw, (format!("read {}", extents(grid)), kernel), |number, _| {
             Ok((number as u32).to_ne_bytes().to_vec())
         })
@@ -103,7 +98,6 @@ impl Op for Source {
 }
 
 /// Uniform random numbers.
-#[derive(Clone, Copy)]
 struct RandomUniform {
     seed: u64,
     stream: u64,
@@ -113,11 +107,8 @@ impl Op for RandomUniform {
     fn name(&self) -> &'static str {
         "random_uniform"
     }
-    fn default_grid(&self, node: &Node) -> ChunkGrid {
-        chunks::slabs(&node.shape, node.dtype, None)
-    }
-    fn regrid(&self, _: &ChunkGrid) -> Result<Box<dyn Op>> {
-        Ok(Box::new(*self))
+    fn default_grid(&self, _: &[Arc<Node>], shape: &[usize], dtype: DType) -> ChunkGrid {
+        chunks::slabs(shape, dtype, None)
     }
     fn is_leaf(&self) -> bool {
         true
@@ -132,7 +123,6 @@ impl Op for RandomUniform {
 }
 
 /// A symmetric positive definite test matrix.
-#[derive(Clone, Copy)]
 struct RandomSpd {
     seed: u64,
     stream: u64,
@@ -142,11 +132,8 @@ impl Op for RandomSpd {
     fn name(&self) -> &'static str {
         "random_spd"
     }
-    fn default_grid(&self, node: &Node) -> ChunkGrid {
-        chunks::slabs(&node.shape, node.dtype, None)
-    }
-    fn regrid(&self, _: &ChunkGrid) -> Result<Box<dyn Op>> {
-        Ok(Box::new(*self))
+    fn default_grid(&self, _: &[Arc<Node>], shape: &[usize], dtype: DType) -> ChunkGrid {
+        chunks::slabs(shape, dtype, None)
     }
     fn is_leaf(&self) -> bool {
         true
@@ -202,7 +189,7 @@ impl<T: Element, D: ndarray::Dimension> From<ndarray::Array<T, D>> for Array<T> 
         let shape = layout.shape.clone();
         let (vec, offset) = array.into_raw_vec_and_offset();
         let bytes = HostBuffer::caller(&Arc::new(vec));
-        Self::new(Memory { bytes, offset: offset.unwrap_or(0), layout }, shape, None)
+        Self::new(Memory { bytes, offset: offset.unwrap_or(0), layout }, Vec::new(), shape, None)
     }
 }
 
@@ -223,7 +210,7 @@ impl<T: Element> Array<T> {
             return Err(Error::DType { what: source.name(), found: source.dtype().to_string(), wanted });
         }
         let shape = checked_shape("from_source", source.shape())?;
-        Ok(Self::new(Source { source }, shape, None))
+        Ok(Self::new(Source { source }, Vec::new(), shape, None))
     }
 
     /// The array in a file: `data.h5:/path/in/file`, `data.npy`. Reads metadata only.
@@ -254,7 +241,7 @@ impl Session {
     /// [`Error::Shape`] if the shape overflows memory addresses.
     pub fn random_uniform<T: Float>(&self, shape: impl AsRef<[usize]>) -> Result<Array<T>> {
         let shape = checked_shape("random_uniform", shape.as_ref())?;
-        Ok(Array::new(RandomUniform { seed: self.seed(), stream: self.next_stream() }, shape, Some(self.clone())))
+        Ok(Array::new(RandomUniform { seed: self.seed(), stream: self.next_stream() }, Vec::new(), shape, Some(self.clone())))
     }
 
     /// A symmetric positive definite matrix of order `n`: uniform numbers in [-0.5, 0.5) off the diagonal, `n` on it.
@@ -263,7 +250,7 @@ impl Session {
     /// [`Error::Shape`] if the shape overflows memory addresses.
     pub fn random_spd<T: Float>(&self, n: usize) -> Result<Array<T>> {
         let shape = checked_shape("random_spd", &[n, n])?;
-        Ok(Array::new(RandomSpd { seed: self.seed(), stream: self.next_stream() }, shape, Some(self.clone())))
+        Ok(Array::new(RandomSpd { seed: self.seed(), stream: self.next_stream() }, Vec::new(), shape, Some(self.clone())))
     }
 }
 

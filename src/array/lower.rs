@@ -1,37 +1,42 @@
 //! From lazy nodes to a task graph.
 //!
-//! Owns: [`Op`], [`Lowering`]. Must not know: any operation. Invariant: a node that several others use is lowered once per grid.
+//! Owns: [`Op`], [`Lowering`]. Must not know: any operation. Invariant: a node that several others use is lowered once per grid; no lowering of a
+//! node calls that of another which is not a leaf, so that depth costs no stack; nothing is allocated that was not counted before.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Node;
+use super::fit::bookkeeping;
+use super::node::Node;
 use crate::device::HostBuffer;
 use crate::error::{Error, Result};
 use crate::id::{ArrayId, KernelId, ValueId};
 use crate::kernel::Kernel;
 use crate::runtime::Plan;
-use crate::shape::{ChunkGrid, Layout, Region};
+use crate::schedule::{LEAST_CHUNK_BYTES, LEAST_TASK_BYTES};
+use crate::shape::{ChunkGrid, DType, Layout, Region};
 use crate::task::{ChunkSource, GraphBuilder};
 
 /// Most tasks of one graph: beyond, planning itself would take minutes and gigabytes.
 const MOST_TASKS: usize = 50_000_000;
 
-/// One kind of node. An operation is one file in this folder that implements this.
+/// One kind of node. An operation is one file in this folder that implements this; what it works on are the node's inputs.
 pub(crate) trait Op: Send + Sync {
     /// Its name: `matvec`.
     fn name(&self) -> &'static str;
 
     /// The grid of its result where the user does not say.
-    fn default_grid(&self, node: &Node) -> ChunkGrid;
+    fn default_grid(&self, inputs: &[Arc<Node>], shape: &[usize], dtype: DType) -> ChunkGrid;
 
-    /// The same operation with the result cut by `grid`.
-    fn regrid(&self, grid: &ChunkGrid) -> Result<Box<dyn Op>>;
+    /// Whether its result can be cut by `grid`.
+    fn check_grid(&self, _inputs: &[Arc<Node>], _grid: &ChunkGrid) -> Result<()> {
+        Ok(())
+    }
 
     /// Number of chunk tasks for a result cut by its own grid, for the table that `Debug` prints; inputs not counted.
     fn task_count(&self, node: &Node) -> usize {
-        node.grid().len()
+        node.grid.len()
     }
 
     /// Whether its chunks can be made by any grid (data that exist, generators).
@@ -39,9 +44,15 @@ pub(crate) trait Op: Send + Sync {
         false
     }
 
-    /// Whether [`Op::lower`] makes only the chunks of [`Lowering::numbers`] when asked: then no step needs the whole array.
-    fn in_pieces(&self) -> bool {
-        self.is_leaf()
+    /// Whether each chunk needs only the chunks of the same place of its inputs; then [`Op::lower`] makes only the chunks of
+    /// [`Lowering::numbers`] when asked.
+    fn by_place(&self) -> bool {
+        false
+    }
+
+    /// Inputs of which [`Op::lower`] asks for all chunks ([`Lowering::chunks`]), and by which grid.
+    fn whole_inputs(&self, _node: &Node, _grid: &ChunkGrid, _lw: &Lowering) -> Result<Vec<(usize, ChunkGrid)>> {
+        Ok(Vec::new())
     }
 
     /// Adds the tasks; one value for each chunk of `grid`, in C order, each made by [`Lowering::output`] for that `target`.
@@ -50,11 +61,6 @@ pub(crate) trait Op: Send + Sync {
     /// The file that the node's data are in, if it is such a leaf: reductions read it as they sum.
     fn source(&self) -> Option<&Arc<dyn ChunkSource>> {
         None
-    }
-
-    /// Its inputs.
-    fn inputs(&self) -> Vec<Arc<Node>> {
-        Vec::new()
     }
 }
 
@@ -68,12 +74,15 @@ pub(crate) enum Target {
 }
 
 /// A graph being made.
-#[derive(Default)]
 pub(crate) struct Lowering {
     pub(crate) graph: GraphBuilder,
     arrays: Vec<Option<Arc<HostBuffer>>>,
+    /// The callers' arrays and those that the library makes when it plans, by the address of what they are made of.
+    named: BTreeMap<usize, ArrayId>,
     done: BTreeMap<usize, Vec<(ChunkGrid, Vec<ValueId>)>>,
     tasks: usize,
+    array_bytes: u64,
+    table_bytes: u64,
     /// The chunks to be made now, if not all: see [`Lowering::piece`].
     part: Option<Range<usize>>,
     /// Chunks of operations that were made piece by piece, by node and number.
@@ -82,82 +91,175 @@ pub(crate) struct Lowering {
     leaf_kernels: BTreeMap<usize, Vec<(ChunkGrid, KernelId)>>,
     /// Extent of chunks to use instead of automatic or chosen ones: to find one that fits memory.
     pub(crate) side: Option<usize>,
+    limit: u64,
+    most_tasks: usize,
+    trial: bool,
 }
 
 impl Lowering {
-    /// A lowering that uses chunks of this extent.
-    pub(crate) fn with_side(side: usize) -> Self {
-        Self { side: Some(side), ..Self::default() }
+    /// A lowering that ends with [`Error::OutOfMemory`] as soon as it is known that the plan needs more than `limit` bytes.
+    pub(crate) fn within(limit: u64) -> Self {
+        Self {
+            graph: GraphBuilder::new(),
+            arrays: Vec::new(),
+            named: BTreeMap::new(),
+            done: BTreeMap::new(),
+            tasks: 0,
+            array_bytes: 0,
+            table_bytes: 0,
+            part: None,
+            pieces: BTreeMap::new(),
+            leaf_kernels: BTreeMap::new(),
+            side: None,
+            limit,
+            most_tasks: MOST_TASKS,
+            trial: false,
+        }
+    }
+
+    /// A lowering of at most so many tasks, to find out what a plan needs: its graph is never run, and no arrays are made for it.
+    pub(crate) fn trial(limit: u64, side: Option<usize>, most_tasks: usize) -> Self {
+        Self { side, most_tasks, trial: true, ..Self::within(limit) }
     }
 
     /// Counts tasks before they are made.
     pub(crate) fn expect_tasks(&mut self, count: usize) -> Result<()> {
         self.tasks = self.tasks.saturating_add(count);
-        if self.tasks > MOST_TASKS {
+        self.expect(count, LEAST_TASK_BYTES)
+    }
+
+    /// Counts chunks of a caller's array, or tasks that only write a file, before they are made.
+    pub(crate) fn expect_chunks(&mut self, count: usize) -> Result<()> {
+        self.expect(count, LEAST_CHUNK_BYTES)
+    }
+
+    fn expect(&mut self, count: usize, each_bytes: u64) -> Result<()> {
+        self.table_bytes = self.table_bytes.saturating_add((count as u64).saturating_mul(each_bytes));
+        if self.tasks.max(count) > self.most_tasks {
+            let count = self.tasks.max(count);
             return Err(Error::argument(
                 "number of tasks",
-                self.tasks,
-                format!("choose larger chunks; at most {MOST_TASKS} tasks in one graph can be planned"),
+                count,
+                format!("choose larger chunks; at most {} tasks in one graph can be planned", self.most_tasks),
             ));
+        }
+        if self.array_bytes.saturating_add(self.table_bytes) > self.limit {
+            return Err(self.too_much(bookkeeping(self.tasks.max(count))));
         }
         Ok(())
     }
 
+    /// Counts an array before it is made.
+    fn expect_array(&mut self, dtype: DType, len: usize) -> Result<()> {
+        self.array_bytes = self.array_bytes.saturating_add(len as u64 * dtype.bytes() as u64);
+        if self.array_bytes > self.limit {
+            return Err(self.too_much(String::new()));
+        }
+        Ok(())
+    }
+
+    /// What is known so far of a plan that does not fit; without a name for what needs it, it is the arrays alone.
+    fn too_much(&self, what: String) -> Error {
+        let requested_bytes = self.array_bytes.saturating_add(self.table_bytes);
+        let try_this = "a higher memory limit".into();
+        Error::OutOfMemory { what, requested_bytes, available_bytes: self.limit, space: "host".into(), try_this }
+    }
+
     /// Declares the caller's array of these bytes.
-    pub(crate) fn caller(&mut self, layout: &Layout, bytes: Arc<HostBuffer>) -> ArrayId {
-        let known = self.arrays.iter().position(|a| a.as_ref().is_some_and(|a| Arc::ptr_eq(a, &bytes)));
-        known.map_or_else(
-            || {
-                let len = bytes.bytes() / layout.dtype.bytes();
-                let source = bytes.source_id();
-                self.arrays.push(Some(bytes));
-                self.graph.source(layout.dtype, len, source)
-            },
-            ArrayId::at,
-        )
+    pub(crate) fn caller(&mut self, layout: &Layout, bytes: Arc<HostBuffer>) -> Result<ArrayId> {
+        let len = bytes.bytes() / layout.dtype.bytes();
+        self.made((layout.dtype, len), Arc::as_ptr(&bytes) as usize, || bytes)
+    }
+
+    /// Declares an array of the library's own, which is made now: once for all that give this key, an address.
+    pub(crate) fn made(
+        &mut self,
+        (dtype, len): (DType, usize),
+        key: usize,
+        make: impl FnOnce() -> Arc<HostBuffer>,
+    ) -> Result<ArrayId> {
+        if let Some(&known) = self.named.get(&key) {
+            return Ok(known);
+        }
+        self.expect_array(dtype, len)?;
+        let bytes = if self.trial { None } else { Some(make()) };
+        let source = bytes.as_ref().map_or(0, |bytes| bytes.source_id());
+        self.arrays.push(bytes);
+        let array = self.graph.source(dtype, len, source);
+        self.named.insert(key, array);
+        Ok(array)
     }
 
     /// The values of a node's chunks by `grid`, in pooled buffers (or the caller's memory).
     pub(crate) fn chunks(&mut self, node: &Arc<Node>, grid: &ChunkGrid) -> Result<Vec<ValueId>> {
-        let key = Arc::as_ptr(node) as usize;
-        if let Some((_, values)) = self.done.get(&key).and_then(|all| all.iter().find(|(g, _)| g == grid)) {
-            return Ok(values.clone());
+        let mut stack = vec![(node.clone(), grid.clone())];
+        while let Some((node, grid)) = stack.last().cloned() {
+            if self.known(&node, &grid).is_some() {
+                stack.pop();
+                continue;
+            }
+            check_cuts(&node, &grid)?;
+            let missing = self.missing(&node, &grid)?;
+            if !missing.is_empty() {
+                stack.extend(missing);
+                continue;
+            }
+            let values = if node.in_pieces && !node.op.is_leaf() {
+                self.piece(&node, &grid, 0..grid.len())?
+            } else {
+                // A part that is being made is one of another node.
+                let part = self.part.take();
+                let values = node.op.lower(&node, &grid, Target::Pool, self);
+                self.part = part;
+                values?
+            };
+            self.done.entry(Arc::as_ptr(&node) as usize).or_default().push((grid, values));
         }
-        check_cuts(node, grid)?;
-        let values = if node.op.in_pieces() && !node.op.is_leaf() {
-            self.piece(node, grid, 0..grid.len())?
-        } else {
-            // A part that is being made is one of another node.
-            let part = self.part.take();
-            let values = node.op.lower(node, grid, Target::Pool, self);
-            self.part = part;
-            values?
-        };
-        self.done.entry(key).or_default().push((grid.clone(), values.clone()));
-        Ok(values)
+        Ok(self.known(node, grid).map(<[ValueId]>::to_vec).unwrap_or_default())
+    }
+
+    fn known(&self, node: &Arc<Node>, grid: &ChunkGrid) -> Option<&[ValueId]> {
+        let all = self.done.get(&(Arc::as_ptr(node) as usize))?;
+        all.iter().find(|(cut, _)| cut == grid).map(|(_, values)| values.as_slice())
+    }
+
+    /// The inputs that a node needs whole and that are yet to be lowered, the first last.
+    fn missing(&self, node: &Arc<Node>, grid: &ChunkGrid) -> Result<Vec<(Arc<Node>, ChunkGrid)>> {
+        let whole = node.op.whole_inputs(node, grid, self)?;
+        let all = whole.into_iter().rev().map(|(i, cut)| (node.inputs[i].clone(), cut));
+        Ok(all.filter(|(input, cut)| self.known(input, cut).is_none()).collect())
     }
 
     /// The values of a node's chunks `numbers`, and no others: so that they are made next to their use, and the sequential
     /// order of the tasks needs memory for few of them at once. A leaf's chunks are made for each use, others once.
     pub(crate) fn piece(&mut self, node: &Arc<Node>, grid: &ChunkGrid, numbers: Range<usize>) -> Result<Vec<ValueId>> {
-        debug_assert!(node.op.in_pieces());
+        debug_assert!(node.in_pieces);
         if node.op.is_leaf() {
             return self.part(node, grid, numbers);
         }
-        check_cuts(node, grid)?;
-        let mut values = Vec::with_capacity(numbers.len());
-        for number in numbers {
-            let key = (Arc::as_ptr(node) as usize, number);
-            if let Some(&known) = self.pieces.get(&key) {
-                values.push(known);
+        numbers.map(|number| self.place(node, grid, number)).collect()
+    }
+
+    /// The chunk of one place, after those of the same place that it is made from.
+    fn place(&mut self, node: &Arc<Node>, grid: &ChunkGrid, number: usize) -> Result<ValueId> {
+        let key = |node: &Arc<Node>| (Arc::as_ptr(node) as usize, number);
+        let mut stack = vec![node.clone()];
+        while let Some(node) = stack.last().cloned() {
+            if self.pieces.contains_key(&key(&node)) {
+                stack.pop();
                 continue;
             }
-            for value in self.part(node, grid, number..number + 1)? {
-                self.pieces.insert(key, value);
-                values.push(value);
+            check_cuts(&node, grid)?;
+            let before = stack.len();
+            let missing = |input: &&Arc<Node>| !input.op.is_leaf() && !self.pieces.contains_key(&key(input));
+            stack.extend(node.inputs.iter().rev().filter(missing).cloned());
+            if stack.len() > before {
+                continue;
             }
+            let made = self.part(&node, grid, number..number + 1)?;
+            self.pieces.extend(made.into_iter().map(|value| (key(&node), value)));
         }
-        Ok(values)
+        Ok(self.pieces[&key(node)])
     }
 
     fn part(&mut self, node: &Node, grid: &ChunkGrid, numbers: Range<usize>) -> Result<Vec<ValueId>> {
@@ -197,36 +299,46 @@ impl Lowering {
 
     /// Lowers a node as the one to be returned, and gives the plan.
     pub(crate) fn finish(mut self, node: &Arc<Node>) -> Result<Plan> {
-        let result = self.result(node.dtype, node.shape.iter().product());
+        let result = self.result(node.dtype, node.shape.iter().product())?;
         let grid = self.grid_of(node)?;
-        node.op.lower(node, &grid, Target::Result(result), &mut self)?;
+        self.root(node, &grid, Target::Result(result))?;
         self.plan()
+    }
+
+    /// Lowers a node that nobody else uses.
+    pub(crate) fn root(&mut self, node: &Arc<Node>, grid: &ChunkGrid, target: Target) -> Result<Vec<ValueId>> {
+        for (input, cut) in self.missing(node, grid)?.into_iter().rev() {
+            self.chunks(&input, &cut)?;
+        }
+        node.op.lower(node, grid, target, self)
     }
 
     /// The grid of the node to be returned: its own, unless a side is imposed.
     pub(crate) fn grid_of(&self, node: &Node) -> Result<ChunkGrid> {
         match self.side {
             Some(side) if !node.shape.is_empty() => ChunkGrid::regular(&node.shape, &vec![side; node.shape.len()]),
-            _ => Ok(node.grid()),
+            _ => Ok(node.grid.clone()),
         }
     }
 
     /// Declares a result.
-    pub(crate) fn result(&mut self, dtype: crate::shape::DType, len: usize) -> ArrayId {
+    pub(crate) fn result(&mut self, dtype: DType, len: usize) -> Result<ArrayId> {
+        self.expect_array(dtype, len)?;
         self.arrays.push(None);
-        self.graph.array(dtype, len, true)
+        Ok(self.graph.array(dtype, len, true))
     }
 
     /// The plan without a returned node: the tasks are those that were added.
     pub(crate) fn plan(self) -> Result<Plan> {
-        Plan::new(self.graph.build()?, self.arrays)
+        let graph = self.graph.build()?;
+        if self.trial { Ok(Plan::without_bytes(graph)) } else { Plan::new(graph, self.arrays) }
     }
 }
 
 /// Only a leaf can be cut by a grid that is not its own.
 fn check_cuts(node: &Node, grid: &ChunkGrid) -> Result<()> {
-    let own = node.grid();
-    if node.op.is_leaf() || own == *grid {
+    let own = &node.grid;
+    if node.op.is_leaf() || own == grid {
         return Ok(());
     }
     let wanted = format!("chunks {:?} of {}: call .chunks() on it so that the cuts agree", grid.largest(), node.op.name());

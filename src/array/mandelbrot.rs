@@ -8,12 +8,13 @@ use std::sync::{Arc, OnceLock};
 
 use super::leaf::extents;
 use super::lower::{Lowering, Op, Target};
-use super::{Array, Node, checked_shape, chunks};
+use super::node::Node;
+use super::{Array, checked_shape, chunks};
 use crate::device::HostBuffer;
 use crate::error::{Error, Result};
 use crate::id::ValueId;
 use crate::kernel::mandelbrot::{Mandelbrot as Kernel, MandelbrotParams, axis};
-use crate::shape::{ChunkGrid, Float, Layout};
+use crate::shape::{ChunkGrid, DType, Float, Layout};
 
 /// A picture of the Mandelbrot iteration `z <- z^2 + c`, to be made into an array of counts.
 ///
@@ -69,40 +70,39 @@ impl Mandelbrot {
         }
         let shape = checked_shape("mandelbrot", &[self.rows, self.columns])?;
         let [x0, x1, y0, y1] = self.window;
-        let points = |from, to, count| Axis { from, to, count, make: points::<T>, made: OnceLock::new() };
+        let points = |from, to, count| Axis { from, to, count, dtype: T::DTYPE, make: points::<T>, made: OnceLock::new() };
         let op = Counts { x: points(x0, x1, self.columns), y: points(y0, y1, self.rows), iterations: self.iterations };
-        Ok(Array::new(op, shape, None))
+        Ok(Array::new(op, Vec::new(), shape, None))
     }
 }
 
 /// The points along one side. They are made when a run is planned: a refused picture of 10^11 rows costs nothing.
-#[derive(Clone)]
 struct Axis {
     from: f64,
     to: f64,
     count: usize,
-    make: fn(f64, f64, usize) -> (Layout, Arc<HostBuffer>),
-    made: OnceLock<(Layout, Arc<HostBuffer>)>,
+    dtype: DType,
+    make: fn(f64, f64, usize) -> Arc<HostBuffer>,
+    made: OnceLock<Arc<HostBuffer>>,
 }
 
 /// The points in `f64`, rounded once to `T`.
-fn points<T: Float>(from: f64, to: f64, count: usize) -> (Layout, Arc<HostBuffer>) {
+fn points<T: Float>(from: f64, to: f64, count: usize) -> Arc<HostBuffer> {
     let points: Arc<Vec<T>> = Arc::new(axis(from, to, count).into_iter().map(T::from_f64).collect());
-    (Layout::contiguous(T::DTYPE, &[count]), HostBuffer::caller(&points))
+    HostBuffer::caller(&points)
 }
 
 impl Axis {
     /// The points of the chunks `indices` along one axis of the picture's grid.
-    fn chunks(&self, grid: &ChunkGrid, axis: usize, indices: &Range<usize>, lw: &mut Lowering) -> Vec<ValueId> {
-        let (layout, bytes) = self.made.get_or_init(|| (self.make)(self.from, self.to, self.count));
-        let array = lw.caller(layout, bytes.clone());
+    fn chunks(&self, grid: &ChunkGrid, axis: usize, indices: &Range<usize>, lw: &mut Lowering) -> Result<Vec<ValueId>> {
+        let make = || self.made.get_or_init(|| (self.make)(self.from, self.to, self.count)).clone();
+        let array = lw.made((self.dtype, self.count), std::ptr::from_ref(self) as usize, make)?;
         let range = |i| grid.axis_range(axis, i);
-        let window = |(start, len)| (start, Layout::contiguous(layout.dtype, &[len]));
-        indices.clone().map(|i| window(range(i))).map(|(start, l)| lw.graph.window(array, start, &l)).collect()
+        let window = |(start, len)| (start, Layout::contiguous(self.dtype, &[len]));
+        Ok(indices.clone().map(|i| window(range(i))).map(|(start, l)| lw.graph.window(array, start, &l)).collect())
     }
 }
 
-#[derive(Clone)]
 struct Counts {
     x: Axis,
     y: Axis,
@@ -115,12 +115,8 @@ impl Op for Counts {
     }
 
     /// Chunks of 1 MiB of counts, not 16: a point is worth hundreds of flops, and regions differ in work.
-    fn default_grid(&self, node: &Node) -> ChunkGrid {
-        chunks::squares(&node.shape, node.dtype)
-    }
-
-    fn regrid(&self, _: &ChunkGrid) -> Result<Box<dyn Op>> {
-        Ok(Box::new(self.clone()))
+    fn default_grid(&self, _: &[Arc<Node>], shape: &[usize], dtype: DType) -> ChunkGrid {
+        chunks::squares(shape, dtype)
     }
 
     fn is_leaf(&self) -> bool {
@@ -135,7 +131,7 @@ impl Op for Counts {
             _ => 0..grid.counts()[axis],
         };
         let (rows, columns) = (along(0), along(1));
-        let (x, y) = (self.x.chunks(grid, 1, &columns, lw), self.y.chunks(grid, 0, &rows, lw));
+        let (x, y) = (self.x.chunks(grid, 1, &columns, lw)?, self.y.chunks(grid, 0, &rows, lw)?);
         let kernel = lw.leaf_kernel(node, grid, || Arc::new(Kernel));
         lw.graph.group(format!("mandelbrot {}", extents(grid)));
         let params = MandelbrotParams { iterations: self.iterations };

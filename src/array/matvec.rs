@@ -5,14 +5,15 @@
 
 use std::sync::Arc;
 
+use super::Array;
 use super::leaf::extents;
 use super::lower::{Lowering, Op, Target};
-use super::{Array, Node};
+use super::node::Node;
 use crate::error::{Error, Result, or_panic};
 use crate::id::ValueId;
 use crate::kernel::gemv::Gemv;
 use crate::kernel::sums::Add;
-use crate::shape::{ChunkGrid, Float};
+use crate::shape::{ChunkGrid, DType, Float};
 
 impl<T: Float> Array<T> {
     /// `y = A x`: `A` is this `(m, k)` array, `x` is `(k,)`, `y` is `(m,)`.
@@ -49,19 +50,21 @@ impl<T: Float> Array<T> {
             return Err(Error::Shape { op: "matvec", found: x.shape().to_vec(), wanted });
         }
         let session = self.common_session(x, "matvec")?;
-        Ok(Self::new(Matvec { a: self.node.clone(), x: x.node.clone() }, vec![m], session))
+        Ok(Self::new(Matvec, vec![self.node.clone(), x.node.clone()], vec![m], session))
     }
 }
 
-#[derive(Clone)]
-struct Matvec {
-    a: Arc<Node>,
-    x: Arc<Node>,
-}
+struct Matvec;
 
-/// The extents of a grid's chunks along an axis.
-fn cuts(grid: &ChunkGrid, axis: usize) -> Vec<usize> {
-    (0..grid.counts()[axis]).map(|i| grid.axis_range(axis, i).1).collect()
+/// The cuts of the matrix' columns, and those of the whole matrix with its rows cut so.
+fn cuts(node: &Node, rows: &ChunkGrid, lw: &Lowering) -> Result<(ChunkGrid, ChunkGrid)> {
+    let a = &node.inputs[0];
+    let columns = match lw.side {
+        Some(side) => ChunkGrid::regular(&[a.shape[1]], &[side])?,
+        None => a.grid.along(1),
+    };
+    let grid = rows.by(&columns)?;
+    Ok((columns, grid))
 }
 
 impl Op for Matvec {
@@ -69,34 +72,28 @@ impl Op for Matvec {
         "matvec"
     }
 
-    fn default_grid(&self, node: &Node) -> ChunkGrid {
-        ChunkGrid::irregular(&node.shape, &[cuts(&self.a.grid(), 0)]).expect("the cuts of the matrix' rows")
+    fn default_grid(&self, inputs: &[Arc<Node>], _: &[usize], _: DType) -> ChunkGrid {
+        inputs[0].grid.along(0)
     }
 
-    fn regrid(&self, _: &ChunkGrid) -> Result<Box<dyn Op>> {
-        Ok(Box::new(self.clone()))
-    }
-
-    fn task_count(&self, _: &Node) -> usize {
-        let grid = self.a.grid();
+    fn task_count(&self, node: &Node) -> usize {
+        let grid = &node.inputs[0].grid;
         grid.len() + if grid.counts()[1] > 1 { grid.counts()[0] } else { 0 }
     }
 
-    fn inputs(&self) -> Vec<Arc<Node>> {
-        vec![self.a.clone(), self.x.clone()]
+    /// The vector. A leaf's chunks are made row by row, next to their use: the matrix need not fit in memory.
+    fn whole_inputs(&self, node: &Node, rows: &ChunkGrid, lw: &Lowering) -> Result<Vec<(usize, ChunkGrid)>> {
+        let (columns, grid) = cuts(node, rows, lw)?;
+        let matrix = (!node.inputs[0].op.is_leaf()).then_some((0, grid));
+        Ok(std::iter::once((1, columns)).chain(matrix).collect())
     }
 
     fn lower(&self, node: &Node, rows: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>> {
-        let (m, k) = (self.a.shape[0], self.a.shape[1]);
-        let columns = match lw.side {
-            Some(side) => ChunkGrid::regular(&[k], &[side])?,
-            None => ChunkGrid::irregular(&[k], &[cuts(&self.a.grid(), 1)])?,
-        };
-        let grid = ChunkGrid::irregular(&[m, k], &[cuts(rows, 0), cuts(&columns, 0)])?;
-        lw.expect_tasks(grid.len() + rows.len())?;
-        let x = lw.chunks(&self.x, &columns)?;
-        // A leaf's chunks are made row by row, next to their use: the matrix need not fit in memory.
-        let whole = if self.a.op.is_leaf() { None } else { Some(lw.chunks(&self.a, &grid)?) };
+        let (matrix, vector) = (&node.inputs[0], &node.inputs[1]);
+        let (columns, grid) = cuts(node, rows, lw)?;
+        lw.expect_tasks(grid.len().saturating_add(rows.len()))?;
+        let x = lw.chunks(vector, &columns)?;
+        let whole = if matrix.op.is_leaf() { None } else { Some(lw.chunks(matrix, &grid)?) };
         let (gemv, add) = (lw.graph.kernel(Arc::new(Gemv)), lw.graph.kernel(Arc::new(Add)));
         let across = columns.len();
         let mut values = Vec::with_capacity(rows.len());
@@ -104,7 +101,7 @@ impl Op for Matvec {
             let numbers = row * across..(row + 1) * across;
             let a = match &whole {
                 Some(all) => all[numbers].to_vec(),
-                None => lw.piece(&self.a, &grid, numbers)?,
+                None => lw.piece(matrix, &grid, numbers)?,
             };
             let region = rows.region(row);
             lw.graph.group(format!("gemv {}", extents(&grid)));

@@ -5,16 +5,16 @@
 
 use std::sync::Arc;
 
+use super::Array;
 use super::leaf::extents;
 use super::lower::{Lowering, Op, Target};
-use super::{Array, Node};
+use super::node::Node;
 use crate::error::{Error, Result, or_panic};
 use crate::id::ValueId;
 use crate::kernel::Kernel;
 use crate::kernel::sums::{DivideSums, MergeSums, SumChunk, WeightedSumChunk};
 use crate::shape::{ChunkGrid, DType, Real, Region};
 use crate::store;
-use crate::task::ChunkSource;
 
 /// Partial sums merged by one task.
 const FAN_IN: usize = 32;
@@ -32,7 +32,7 @@ impl<T: Real> Array<T> {
     /// # Ok::<(), chunkwise::Error>(())
     /// ```
     pub fn mean(&self) -> Array<f64> {
-        Array::new(Mean { x: self.node.clone(), w: None }, vec![], self.session.clone())
+        Array::new(Mean { name: "mean" }, vec![self.node.clone()], vec![], self.session.clone())
     }
 
     /// `sum(w x) / sum(w)`, in `f64`: the mean with weights `w`, which has this array's shape and dtype.
@@ -62,31 +62,27 @@ impl<T: Real> Array<T> {
             return Err(Error::Shape { op: "weighted_mean", found: w.shape().to_vec(), wanted });
         }
         let session = self.common_session(w, "weighted_mean")?;
-        Ok(Array::new(Mean { x: self.node.clone(), w: Some(w.node.clone()) }, vec![], session))
+        let op = Mean { name: "weighted_mean" };
+        Ok(Array::new(op, vec![self.node.clone(), w.node.clone()], vec![], session))
     }
 }
 
-#[derive(Clone)]
+/// Of its first input, weighted by its second if there is one.
 struct Mean {
-    x: Arc<Node>,
-    w: Option<Arc<Node>>,
+    name: &'static str,
 }
 
 impl Op for Mean {
     fn name(&self) -> &'static str {
-        if self.w.is_some() { "weighted_mean" } else { "mean" }
+        self.name
     }
 
-    fn default_grid(&self, node: &Node) -> ChunkGrid {
-        ChunkGrid::single(&node.shape).expect("rank 0 has one chunk")
+    fn default_grid(&self, _: &[Arc<Node>], shape: &[usize], _: DType) -> ChunkGrid {
+        ChunkGrid::single(shape).expect("rank 0 has one chunk")
     }
 
-    fn regrid(&self, _: &ChunkGrid) -> Result<Box<dyn Op>> {
-        Ok(Box::new(self.clone()))
-    }
-
-    fn task_count(&self, _: &Node) -> usize {
-        let (mut level, mut count) = (self.x.grid().len(), 1);
+    fn task_count(&self, node: &Node) -> usize {
+        let (mut level, mut count) = (node.inputs[0].grid.len(), 1);
         count += level;
         while level > 1 {
             level = level.div_ceil(FAN_IN);
@@ -95,28 +91,34 @@ impl Op for Mean {
         count
     }
 
-    fn inputs(&self) -> Vec<Arc<Node>> {
-        std::iter::once(&self.x).chain(&self.w).cloned().collect()
+    fn whole_inputs(&self, node: &Node, _: &ChunkGrid, lw: &Lowering) -> Result<Vec<(usize, ChunkGrid)>> {
+        let grid = lw.grid_of(&node.inputs[0])?;
+        let in_file = node.inputs.iter().all(|input| input.op.source().is_some());
+        Ok(if in_file { Vec::new() } else { (0..node.inputs.len()).map(|i| (i, grid.clone())).collect() })
     }
 
     fn lower(&self, node: &Node, _: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>> {
-        let grid = lw.grid_of(&self.x)?;
-        lw.expect_tasks(grid.len() + grid.len() / (FAN_IN - 1) + 2)?;
-        let mut level = match (self.x.op.source(), self.w.as_ref().map(|w| w.op.source())) {
-            (Some(x), None) => sum_source(lw, x, &grid)?,
+        let (x, w) = (&node.inputs[0], node.inputs.get(1));
+        let grid = lw.grid_of(x)?;
+        lw.expect_tasks(grid.len().saturating_add(grid.len() / (FAN_IN - 1)).saturating_add(2))?;
+        let mut level = match (x.op.source(), w.map(|w| w.op.source())) {
+            (Some(x), None) => {
+                let kernel = store::SumChunk { source: x.clone(), grid: grid.clone() };
+                sum_files(lw, &grid, ("read and sum", Arc::new(kernel)), |r| x.constant(r).is_some())?
+            }
             (Some(x), Some(Some(w))) => {
+                let kernel = store::WeightedSumChunk::new(x.clone(), w.clone(), grid.clone())?;
                 let empty = |r: &Region| x.constant(r).is_some() && w.constant(r).is_some();
-                let regions = unwritten_joined(&grid, x.shape(), empty)?;
-                let kernel = store::WeightedSumChunk::new(x.clone(), w.clone(), regions.clone())?;
-                partials(lw, Arc::new(kernel), "read and weigh", &grid, regions.len(), |_| Vec::new())?
+                sum_files(lw, &grid, ("read and weigh", Arc::new(kernel)), empty)?
             }
             _ => {
-                let x = lw.chunks(&self.x, &grid)?;
-                match &self.w {
-                    None => partials(lw, Arc::new(SumChunk), "block_sum", &grid, x.len(), |i| vec![x[i]])?,
+                let x = lw.chunks(x, &grid)?;
+                match w {
+                    None => partials(lw, ("block_sum", Arc::new(SumChunk)), &grid, x.len(), |i| (Vec::new(), vec![x[i]]))?,
                     Some(w) => {
                         let w = lw.chunks(w, &grid)?;
-                        partials(lw, Arc::new(WeightedSumChunk), "weighted_sum", &grid, x.len(), |i| vec![x[i], w[i]])?
+                        let kernel = ("weighted_sum", Arc::new(WeightedSumChunk) as Arc<dyn Kernel>);
+                        partials(lw, kernel, &grid, x.len(), |i| (Vec::new(), vec![x[i], w[i]]))?
                     }
                 }
             }
@@ -143,52 +145,52 @@ impl Op for Mean {
     }
 }
 
-/// One pair (sum, count) per part.
+/// One pair (sum, count) per part; `of` gives its parameters and inputs.
 fn partials(
     lw: &mut Lowering,
-    kernel: Arc<dyn Kernel>,
-    label: &str,
+    (label, kernel): (&str, Arc<dyn Kernel>),
     grid: &ChunkGrid,
     count: usize,
-    of: impl Fn(usize) -> Vec<ValueId>,
+    of: impl Fn(usize) -> (Vec<u8>, Vec<ValueId>),
 ) -> Result<Vec<ValueId>> {
     let kernel = lw.graph.kernel(kernel);
     lw.graph.group(format!("{label} {}", extents(grid)));
     let mut values = Vec::with_capacity(count);
     for number in 0..count {
         let out = lw.graph.value(DType::F64, &[2]);
-        lw.graph.write(kernel, &(number as u32).to_ne_bytes(), &of(number), out)?;
+        let (params, inputs) = of(number);
+        lw.graph.write(kernel, &params, &inputs, out)?;
         values.push(out);
     }
     Ok(values)
 }
 
-/// Sums of a file's regions; neighbours that were never written are one region, which costs nothing to sum.
-fn sum_source(lw: &mut Lowering, source: &Arc<dyn ChunkSource>, grid: &ChunkGrid) -> Result<Vec<ValueId>> {
-    let regions = unwritten_joined(grid, source.shape(), |r| source.constant(r).is_some())?;
-    let count = regions.len();
-    let kernel = store::SumChunk { source: source.clone(), regions };
-    partials(lw, Arc::new(kernel), "read and sum", grid, count, |_| Vec::new())
+/// Sums of files' chunks; neighbours that were never written (`is_empty`) are one part, which costs nothing to sum.
+fn sum_files(
+    lw: &mut Lowering,
+    grid: &ChunkGrid,
+    kernel: (&str, Arc<dyn Kernel>),
+    is_empty: impl Fn(&Region) -> bool,
+) -> Result<Vec<ValueId>> {
+    let parts = unwritten_joined(grid, is_empty);
+    partials(lw, kernel, grid, parts.len(), |i| (bytemuck::bytes_of(&parts[i]).to_vec(), Vec::new()))
 }
 
-/// The grid's regions; runs of unwritten ones (`is_empty`) that follow each other along the first axis and span all others are joined.
-fn unwritten_joined(grid: &ChunkGrid, shape: &[usize], is_empty: impl Fn(&Region) -> bool) -> Result<Vec<Region>> {
-    let whole = Region::all(shape);
-    if is_empty(&whole) {
-        return Ok(vec![whole]);
+/// The first and last chunk of each part: a chunk, or a run of unwritten ones that follow each other along the first axis and span all others.
+fn unwritten_joined(grid: &ChunkGrid, is_empty: impl Fn(&Region) -> bool) -> Vec<[u32; 2]> {
+    let shape = grid.shape();
+    if !grid.is_empty() && is_empty(&Region::all(shape)) {
+        return vec![[0, grid.len() as u32 - 1]];
     }
     let slab = |r: &Region| r.axes().iter().zip(shape).skip(1).all(|(a, &n)| a.len == n);
-    let mut out: Vec<(Region, bool)> = Vec::with_capacity(grid.len());
-    for region in (0..grid.len()).map(|i| grid.region(i)) {
+    let mut out: Vec<([u32; 2], bool)> = Vec::with_capacity(grid.len());
+    for number in 0..grid.len() {
+        let region = grid.region(number);
         let empty = slab(&region) && !shape.is_empty() && is_empty(&region);
         match out.last_mut() {
-            Some((last, true)) if empty => {
-                let mut ranges: Vec<(usize, usize)> = shape.iter().map(|&n| (0, n)).collect();
-                ranges[0] = (last.axes()[0].start, region.axes()[0].start + region.axes()[0].len);
-                *last = Region::new(shape, &ranges)?;
-            }
-            _ => out.push((region, empty)),
+            Some((last, true)) if empty => last[1] = number as u32,
+            _ => out.push(([number as u32; 2], empty)),
         }
     }
-    Ok(out.into_iter().map(|(r, _)| r).collect())
+    out.into_iter().map(|(part, _)| part).collect()
 }

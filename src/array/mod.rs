@@ -6,11 +6,13 @@
 mod cholesky;
 mod chunks;
 mod compute;
+mod fit;
 mod leaf;
 mod lower;
 mod mandelbrot;
 mod matvec;
 mod mean;
+mod node;
 mod overhead;
 mod show;
 mod with_kernel;
@@ -27,6 +29,7 @@ use crate::error::{Error, Result, or_panic};
 use crate::runtime::Session;
 use crate::shape::{ChunkGrid, DType, Element, checked_len};
 use lower::Op;
+use node::Node;
 
 /// A lazy, chunked, n-dimensional array of `T`. Cheap to clone; the clones are one array.
 ///
@@ -45,23 +48,14 @@ pub struct Array<T: Element> {
     element: PhantomData<T>,
 }
 
-/// One operation and its result's shape.
-pub(crate) struct Node {
-    op: Box<dyn Op>,
-    shape: Vec<usize>,
-    dtype: DType,
-    /// As the user wants it cut; else the operation decides.
-    grid: Option<ChunkGrid>,
-}
-
 // An array is data that never change and a session, which is safe to use after a panic: so is the array, whatever its operations hold.
 impl<T: Element> std::panic::UnwindSafe for Array<T> {}
 impl<T: Element> std::panic::RefUnwindSafe for Array<T> {}
 
 impl<T: Element> Array<T> {
-    fn new(op: impl Op + 'static, shape: Vec<usize>, session: Option<Session>) -> Self {
-        let node = Node { op: Box::new(op), shape, dtype: T::DTYPE, grid: None };
-        Self { node: Arc::new(node), session, element: PhantomData }
+    /// The array of an operation on `inputs`.
+    fn new(op: impl Op + 'static, inputs: Vec<Arc<Node>>, shape: Vec<usize>, session: Option<Session>) -> Self {
+        Self { node: Node::new(Arc::new(op), inputs, shape, T::DTYPE), session, element: PhantomData }
     }
 
     /// Extent of each axis.
@@ -103,7 +97,7 @@ impl<T: Element> Array<T> {
     /// How the array is cut into chunks.
     #[must_use]
     pub fn grid(&self) -> ChunkGrid {
-        self.node.grid()
+        self.node.grid.clone()
     }
 
     /// The array cut otherwise: `1000` (that extent along every axis), `(100, 2000)`, `[100, 2000]`, or lists of extents.
@@ -123,9 +117,8 @@ impl<T: Element> Array<T> {
     /// own chunks.
     pub fn try_chunks(self, chunks: impl IntoChunks) -> Result<Self> {
         let grid = chunks.into_grid(self.shape())?;
-        let op = self.node.op.regrid(&grid)?;
-        let node = Node { op, shape: self.node.shape.clone(), dtype: T::DTYPE, grid: Some(grid) };
-        Ok(Self { node: Arc::new(node), ..self })
+        self.node.op.check_grid(&self.node.inputs, &grid)?;
+        Ok(Self { node: self.node.cut(grid), ..self })
     }
 
     /// The array, computed in this session.
@@ -150,12 +143,6 @@ impl<T: Element> Array<T> {
             (Some(a), Some(b)) if a != b => Err(Error::SessionMismatch { op }),
             (a, b) => Ok(a.clone().or_else(|| b.clone())),
         }
-    }
-}
-
-impl Node {
-    pub(crate) fn grid(&self) -> ChunkGrid {
-        self.grid.clone().unwrap_or_else(|| self.op.default_grid(self))
     }
 }
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::fit::{bookkeeping, larger_limit};
 use super::lower::Lowering;
 use crate::device::HostBuffer;
 use crate::error::{Error, Result};
@@ -30,7 +31,7 @@ struct Dag {
 /// # Errors
 /// As [`random_dag`].
 pub fn explain_random_dag(session: &Session, tasks: usize) -> Result<Explanation> {
-    session.explain(&dag(session.seed(), tasks)?.plan)
+    session.explain(&dag(session, tasks)?.plan)
 }
 
 /// Runs a random graph of about `tasks` tasks, each of which adds 1 to 3 earlier values (64-bit integers that wrap around),
@@ -40,7 +41,7 @@ pub fn explain_random_dag(session: &Session, tasks: usize) -> Result<Explanation
 /// [`Error::Failed`] if the sum is not that of a sequential loop; whatever a run can report.
 pub fn random_dag(session: &Session, tasks: usize) -> Result<(u64, RunReport)> {
     let asked = Instant::now();
-    let Dag { plan, expected } = dag(session.seed(), tasks)?;
+    let Dag { plan, expected } = dag(session, tasks)?;
     let (results, report) = session.submit(plan, asked)?.wait()?;
     let taken = results.into_iter().flatten().next().and_then(HostBuffer::take_result::<u64>);
     let got = taken.map(|t| t.vec[t.start]);
@@ -51,13 +52,40 @@ pub fn random_dag(session: &Session, tasks: usize) -> Result<(u64, RunReport)> {
     Ok((expected, report))
 }
 
-fn dag(seed: u64, tasks: usize) -> Result<Dag> {
-    let mut lw = Lowering::default();
+/// Tasks of the graph from which it is told what a larger one needs.
+const SAMPLE: usize = 50_000;
+
+/// The graph, if it fits memory.
+fn dag(session: &Session, tasks: usize) -> Result<Dag> {
+    let limit = session.memory_limit();
+    let needs = |dag: &Dag| session.needs_bytes(&dag.plan.graph);
+    let refused = |needs: u64| Error::OutOfMemory {
+        what: bookkeeping(tasks),
+        requested_bytes: needs,
+        available_bytes: limit,
+        space: "host".into(),
+        try_this: format!("fewer tasks, or {}", larger_limit(needs)),
+    };
+    if tasks > SAMPLE {
+        let guess = needs(&made(session.seed(), SAMPLE)?) as f64 / SAMPLE as f64 * tasks as f64;
+        if guess > limit as f64 {
+            return Err(refused(guess as u64));
+        }
+    }
+    let dag = made(session.seed(), tasks)?;
+    match needs(&dag) {
+        needs if needs > limit => Err(refused(needs)),
+        _ => Ok(dag),
+    }
+}
+
+fn made(seed: u64, tasks: usize) -> Result<Dag> {
+    let mut lw = Lowering::within(u64::MAX);
     lw.expect_tasks(tasks)?;
     let mut numbers: Vec<u64> = (1..=ROOTS as u64).collect();
     let roots = Arc::new(numbers.clone());
     let scalar = Layout::contiguous(DType::U64, &[]);
-    let array = lw.caller(&scalar, HostBuffer::caller(&roots));
+    let array = lw.caller(&scalar, HostBuffer::caller(&roots))?;
     let mut values: Vec<ValueId> = (0..ROOTS).map(|i| lw.graph.window(array, i, &scalar)).collect();
     let mut unread = vec![true; ROOTS];
     let add = lw.graph.kernel(Arc::new(Add));
@@ -77,12 +105,12 @@ fn dag(seed: u64, tasks: usize) -> Result<Dag> {
     }
     let left: Vec<usize> = (0..values.len()).filter(|&i| unread[i]).collect();
     let expected = left.iter().fold(0u64, |sum, &i| sum.wrapping_add(numbers[i]));
-    let plan = total(&mut lw, left.iter().map(|&i| values[i]).collect())?;
+    let plan = total(lw, left.iter().map(|&i| values[i]).collect())?;
     Ok(Dag { plan, expected })
 }
 
 /// Adds the values by a tree into a result of rank 0.
-fn total(lw: &mut Lowering, mut level: Vec<ValueId>) -> Result<Plan> {
+fn total(mut lw: Lowering, mut level: Vec<ValueId>) -> Result<Plan> {
     let add = lw.graph.kernel(Arc::new(Add));
     lw.graph.group("checksum");
     while level.len() > 32 {
@@ -94,10 +122,10 @@ fn total(lw: &mut Lowering, mut level: Vec<ValueId>) -> Result<Plan> {
         }
         level = next;
     }
-    let result = lw.result(DType::U64, 1);
+    let result = lw.result(DType::U64, 1)?;
     let out = lw.graph.window(result, 0, &Layout::contiguous(DType::U64, &[]));
     lw.graph.write(add, &[], &level, out)?;
-    std::mem::take(lw).plan()
+    lw.plan()
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014).

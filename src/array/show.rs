@@ -2,11 +2,9 @@
 //!
 //! Owns: `Debug` of [`Array`]. Must not know: terminals. Invariant: printing runs nothing.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
 
-use super::{Array, Node};
+use super::Array;
 use crate::error::Bytes;
 use crate::shape::Element;
 
@@ -15,8 +13,7 @@ impl<T: Element> fmt::Debug for Array<T> {
         let grid = self.grid();
         let chunk = grid.largest();
         let chunk_bytes = chunk.iter().product::<usize>() as u64 * T::DTYPE.bytes() as u64;
-        let mut seen = BTreeSet::new();
-        let tasks = tasks(&self.node, &mut seen);
+        let tasks: usize = self.node.all().into_iter().map(|node| node.op.task_count(node)).fold(0, usize::saturating_add);
         writeln!(f, "{:<8}{:>16}{:>16}", self.node.op.name(), "array", "chunk")?;
         writeln!(f, "{:<8}{:>16}{:>16}", "bytes", Bytes(self.nbytes()).to_string(), Bytes(chunk_bytes).to_string())?;
         writeln!(f, "{:<8}{:>16}{:>16}", "shape", tuple(self.shape()), tuple(&chunk))?;
@@ -31,11 +28,4 @@ fn tuple(shape: &[usize]) -> String {
         [one] => format!("({one},)"),
         _ => format!("({})", parts.join(", ")),
     }
-}
-
-fn tasks(node: &Arc<Node>, seen: &mut BTreeSet<usize>) -> usize {
-    if !seen.insert(Arc::as_ptr(node) as usize) {
-        return 0;
-    }
-    node.op.task_count(node) + node.op.inputs().iter().map(|n| tasks(n, seen)).sum::<usize>()
 }

@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
+use super::Array;
 use super::leaf::extents;
 use super::lower::{Lowering, Op, Target};
-use super::{Array, Node};
+use super::node::Node;
 use crate::error::{Error, Result, or_panic};
 use crate::id::ValueId;
 use crate::kernel::Kernel;
-use crate::shape::{ChunkGrid, Element};
+use crate::shape::{ChunkGrid, DType, Element};
 
 impl<T: Element> Array<T> {
     /// The array whose chunks `kernel` computes from the chunks of this array and of the `others` at the same place: one task for each
@@ -75,31 +76,26 @@ impl<T: Element> Array<T> {
             first.session = first.common_session(other, "with_kernel")?;
         }
         let inputs: Vec<Arc<Node>> = std::iter::once(self).chain(others.iter().copied()).map(|a| a.node.clone()).collect();
-        let op = WithKernel { inputs, kernel, params: params.into() };
-        op.check_cuts(&self.grid())?;
-        Ok(Array::new(op, self.shape().to_vec(), first.session))
+        check_cuts(&inputs, &self.node.grid)?;
+        let op = WithKernel { kernel, params: params.into() };
+        Ok(Array::new(op, inputs, self.shape().to_vec(), first.session))
     }
 }
 
-#[derive(Clone)]
 struct WithKernel {
-    inputs: Vec<Arc<Node>>,
     kernel: Arc<dyn Kernel>,
     params: Arc<[u8]>,
 }
 
-impl WithKernel {
-    /// Leaves can be cut by any grid, results of operations only by their own.
-    fn check_cuts(&self, grid: &ChunkGrid) -> Result<()> {
-        for input in self.inputs.iter().filter(|input| !input.op.is_leaf()) {
-            let own = input.grid();
-            if own != *grid {
-                let (name, wanted) = (input.op.name(), grid.largest());
-                let wanted = format!("chunks {wanted:?}, but the input {name} has others: call .chunks() where it is made");
-                return Err(Error::Shape { op: "with_kernel", found: own.largest(), wanted });
-            }
+/// Leaves can be cut by any grid, results of operations only by their own.
+fn check_cuts(inputs: &[Arc<Node>], grid: &ChunkGrid) -> Result<()> {
+    match inputs.iter().find(|input| !input.op.is_leaf() && input.grid != *grid) {
+        None => Ok(()),
+        Some(input) => {
+            let (name, wanted) = (input.op.name(), grid.largest());
+            let wanted = format!("chunks {wanted:?}, but the input {name} has others: call .chunks() where it is made");
+            Err(Error::Shape { op: "with_kernel", found: input.grid.largest(), wanted })
         }
-        Ok(())
     }
 }
 
@@ -108,38 +104,37 @@ impl Op for WithKernel {
         self.kernel.name()
     }
 
-    fn default_grid(&self, _: &Node) -> ChunkGrid {
-        self.inputs[0].grid()
+    fn default_grid(&self, inputs: &[Arc<Node>], _: &[usize], _: DType) -> ChunkGrid {
+        inputs[0].grid.clone()
     }
 
-    fn regrid(&self, grid: &ChunkGrid) -> Result<Box<dyn Op>> {
-        self.check_cuts(grid)?;
-        Ok(Box::new(self.clone()))
+    fn check_grid(&self, inputs: &[Arc<Node>], grid: &ChunkGrid) -> Result<()> {
+        check_cuts(inputs, grid)
     }
 
-    fn in_pieces(&self) -> bool {
-        self.inputs.iter().all(|input| input.op.in_pieces())
+    fn by_place(&self) -> bool {
+        true
     }
 
-    fn inputs(&self) -> Vec<Arc<Node>> {
-        self.inputs.clone()
+    fn whole_inputs(&self, node: &Node, grid: &ChunkGrid, _: &Lowering) -> Result<Vec<(usize, ChunkGrid)>> {
+        Ok((0..node.inputs.len()).filter(|&i| !node.inputs[i].in_pieces).map(|i| (i, grid.clone())).collect())
     }
 
     /// Each task comes next to those that make its inputs, where these can be made one by one: then arrays larger than memory pass through.
     fn lower(&self, node: &Node, grid: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>> {
         let numbers = lw.numbers(grid.len());
         lw.expect_tasks(numbers.len())?;
-        let mut whole = Vec::with_capacity(self.inputs.len());
-        for input in &self.inputs {
-            whole.push(if input.op.in_pieces() { None } else { Some(lw.chunks(input, grid)?) });
+        let mut whole = Vec::with_capacity(node.inputs.len());
+        for input in &node.inputs {
+            whole.push(if input.in_pieces { None } else { Some(lw.chunks(input, grid)?) });
         }
         let kernel = lw.graph.kernel(self.kernel.clone());
         let label = format!("{} {}", self.kernel.name(), extents(grid));
         let mut values = Vec::with_capacity(numbers.len());
         for number in numbers {
-            let mut chunks: Vec<ValueId> = Vec::with_capacity(self.inputs.len());
-            for (i, (input, whole)) in self.inputs.iter().zip(&whole).enumerate() {
-                let twin = self.inputs[..i].iter().position(|earlier| Arc::ptr_eq(earlier, input));
+            let mut chunks: Vec<ValueId> = Vec::with_capacity(node.inputs.len());
+            for (i, (input, whole)) in node.inputs.iter().zip(&whole).enumerate() {
+                let twin = node.inputs[..i].iter().position(|earlier| Arc::ptr_eq(earlier, input));
                 match (twin, whole) {
                     (Some(twin), _) => chunks.push(chunks[twin]),
                     (None, Some(whole)) => chunks.push(whole[number]),

@@ -418,7 +418,7 @@ fn oversized(state: &State, graph: GraphId, task: TaskId, made: &[(usize, Opaque
 fn refused(run: &Run, task: Option<TaskId>, (requested_bytes, available_bytes): (u64, u64)) -> Error {
     let name = |t| format!("task {}", run.graph.task_name(t));
     let what = task.map_or_else(|| "this computation with its arrays".to_owned(), name);
-    let limit = Bytes(requested_bytes.saturating_add(requested_bytes / 50));
+    let limit = Bytes(requested_bytes.saturating_add(requested_bytes / 50)).to_string().replace(' ', "");
     let try_this = format!("--memory-limit {limit} (Session::builder().memory_limit)");
     Error::OutOfMemory { what, requested_bytes, available_bytes, space: "host".into(), try_this }
 }

@@ -75,6 +75,7 @@ impl Handle {
         };
         let total_s = self.asked.elapsed().as_secs_f64();
         self.learn(&run);
+        self.session.learn_step(&run);
         let results = run.error.clone().map_or_else(|| move_home(&mut run, &elsewhere), Err);
         drop(elsewhere);
         inner.apply(Event::Retire { graph: self.id }, |_| ());

@@ -16,6 +16,7 @@ mod pricing;
 mod results;
 mod run;
 mod slots;
+mod steps;
 mod submit;
 mod transfer;
 
@@ -184,12 +185,12 @@ impl Session {
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the limit refuses it.
     pub fn predict(&self, plan: &Plan, priced: &Priced, placement: Option<Placement>) -> Result<Outcome> {
-        let sim = self.simulation(priced);
+        let sim = self.simulation(plan, priced);
         simulate(&plan.graph, &sim, placement.map_or_else(|| self.policy(), Placement::policy))
     }
 
     /// The devices that a plan was priced on, and its prices.
-    fn simulation(&self, priced: &Priced) -> Simulation {
+    fn simulation(&self, plan: &Plan, priced: &Priced) -> Simulation {
         let members = self.0.members.all();
         let priced_on = || members.iter().take(priced.estimates.len());
         let devices = priced_on().map(|m| m.spec.clone()).collect();
@@ -197,6 +198,7 @@ impl Session {
         sim.memory_limit = self.0.memory_limit;
         sim.limits = priced_on().filter_map(|m| Some((m.spec.space, self.0.memory_of(m)?))).collect();
         sim.scratch_bytes = priced.scratch_bytes;
+        sim.step_ns = self.step_ns(&plan.graph);
         sim
     }
 
@@ -209,7 +211,7 @@ impl Session {
             self.discover();
         }
         let priced = self.price(plan);
-        let sim = self.simulation(&priced);
+        let sim = self.simulation(plan, &priced);
         let outcome = simulate(&plan.graph, &sim, self.policy())?;
         let mut totals = vec![(self.policy().name(), outcome.makespan_ns as f64 * 1e-9)];
         let kinds = [(DeviceKind::Cpu, Placement::Cpu), (DeviceKind::Gpu, Placement::Gpu)];

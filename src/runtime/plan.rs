@@ -35,6 +35,11 @@ impl Plan {
         Ok(Self { graph: Arc::new(graph), arrays })
     }
 
+    /// A plan that is only looked at: the caller's arrays are not there.
+    pub(crate) fn without_bytes(graph: TaskGraph) -> Self {
+        Self { graph: Arc::new(graph), arrays: Vec::new() }
+    }
+
     /// The tasks.
     #[must_use]
     pub fn graph(&self) -> &Arc<TaskGraph> {

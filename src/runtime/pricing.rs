@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Plan;
 use super::driver::Inner;
 use super::members::Member;
+use super::{Plan, Session};
 use crate::cost::{CostId, Estimate, Source, kernel_key};
+use crate::device::HOST;
 use crate::id::{DeviceId, KernelId, TaskId};
 use crate::kernel::{GpuFacts, Work};
-use crate::schedule::{CANNOT, Estimates};
+use crate::schedule::{CANNOT, Estimates, Scheduler};
 use crate::shape::{ChunkMeta, DType};
 use crate::task::TaskGraph;
 
@@ -258,6 +259,25 @@ fn passes(graph: &TaskGraph, task: TaskId, facts: &GpuFacts) -> Result<usize, Un
 fn on_gpu(estimate: Estimate, passes: usize) -> u64 {
     let more = if estimate.source == Source::Prior { PASS_NS * passes.saturating_sub(1) as u64 } else { 0 };
     estimate.ns.saturating_add(more)
+}
+
+impl Session {
+    /// Bytes of host memory with which a graph is proved to run in this session.
+    pub(crate) fn needs_bytes(&self, graph: &TaskGraph) -> u64 {
+        let workers = self.devices().iter().filter(|d| d.space == HOST).map(|d| d.workers).sum();
+        Scheduler::peak_bytes(graph, scratch_bytes(graph), workers)
+    }
+}
+
+/// Scratch of the neediest task.
+fn scratch_bytes(graph: &TaskGraph) -> u64 {
+    let of = |task| {
+        let values = graph.inputs(task).iter().chain(graph.outputs(task)).map(|o| o.value);
+        let metas: Vec<ChunkMeta<'_>> =
+            values.map(|v| ChunkMeta { dtype: graph.dtype(v), shape: graph.shape(v), data: None }).collect();
+        calm(|| graph.kernel(task).scratch_bytes(graph.params(task), &metas)).unwrap_or_default()
+    };
+    graph.tasks().map(of).max().unwrap_or(0)
 }
 
 /// The dtype that a task's speed depends on: that of its first input, else of its first output.

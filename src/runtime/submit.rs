@@ -84,14 +84,16 @@ impl Session {
     fn price_well(&self, plan: &Plan) -> Result<(Priced, u64)> {
         let mut priced = self.price(plan);
         let mut predicted_ns = self.predict_ns(plan, &priced);
-        if predicted_ns > WORTH_LOOKING_NS && self.0.discovery.is_due() {
+        // Scheduling takes what it takes, on whatever device and however well that is measured.
+        let work_ns = predicted_ns.saturating_sub(self.step_ns(&plan.graph).saturating_mul(plan.graph.len() as u64));
+        if work_ns > WORTH_LOOKING_NS && self.0.discovery.is_due() {
             self.0.begin_discovery();
         }
-        let calibrates = predicted_ns > WORTH_CALIBRATING_NS && self.0.settings.calibrate && !self.calibrated();
+        let calibrates = work_ns > WORTH_CALIBRATING_NS && self.0.settings.calibrate && !self.calibrated();
         if calibrates {
             self.calibrate_if_quiet();
         }
-        let waits = predicted_ns > WORTH_WAITING_NS && self.0.settings.placement != Placement::Cpu;
+        let waits = work_ns > WORTH_WAITING_NS && self.0.settings.placement != Placement::Cpu;
         if waits && !self.0.discovery.wait(PATIENCE) {
             (self.0.warn)("the GPUs of this machine have not answered; going on without them");
         }
@@ -158,7 +160,8 @@ impl Session {
         const FEW: usize = 20_000;
         let simulated = || self.predict(plan, priced, None).ok().map(|o| o.makespan_ns);
         let few = plan.graph.len() <= FEW;
-        few.then(simulated).flatten().unwrap_or_else(|| rough_ns(priced, &self.devices()))
+        let steps = || self.step_ns(&plan.graph).saturating_mul(plan.graph.len() as u64);
+        few.then(simulated).flatten().unwrap_or_else(|| rough_ns(priced, &self.devices()).saturating_add(steps()))
     }
 }
 

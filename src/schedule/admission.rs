@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::event::{Action, Estimates};
 use super::job::{Job, State};
-use super::{Device, Scheduler, peak};
+use super::{Device, Scheduler, peak, tables};
 use crate::device::HOST;
 use crate::id::{GraphId, TaskId};
 use crate::task::TaskGraph;
@@ -21,7 +21,7 @@ const PASSES: u32 = 16;
 /// Host memory that a graph holds besides pooled chunks.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Base {
-    /// Results: held until the graph is retired.
+    /// Results and tables: held until the graph is retired.
     pub(super) results: u64,
     /// Scratch of every worker, what kernels hold, and callers' arrays without a number: held while it runs.
     pub(super) working: u64,
@@ -33,7 +33,8 @@ impl Base {
     /// What a graph of these arrays holds.
     pub(super) fn new(graph: &TaskGraph, scratch_bytes: u64, workers: u32) -> Self {
         let scratch = scratch_bytes.saturating_mul(u64::from(workers));
-        let mut base = Self { working: scratch.saturating_add(graph.held_bytes()), ..Self::default() };
+        let (tables, working) = (tables::table_bytes(graph), scratch.saturating_add(graph.held_bytes()));
+        let mut base = Self { results: tables, working, callers: Box::default() };
         let mut callers = BTreeMap::new();
         for array in graph.arrays() {
             match (array.result, array.source) {

@@ -6,7 +6,7 @@
 use super::event::{Operands, Place};
 use super::job::{Arrival, Replica, State};
 use super::lane::{Crossing, MOVES};
-use super::memory::class;
+use super::memory::{class, cost};
 use super::{Action, Flight, Item, Scheduler};
 use crate::device::HOST;
 use crate::id::{CopyId, DeviceId, GraphId, SpaceId, TaskId, ValueId};
@@ -20,7 +20,7 @@ impl Scheduler {
         let job = &self.jobs[&id];
         let graph = &job.graph;
         let (mut host, mut there) = (0, 0);
-        let mut add = |s: SpaceId, bytes: u64| *(if s == HOST { &mut host } else { &mut there }) += bytes;
+        let mut add = |s: SpaceId, bytes: u64| *(if s == HOST { &mut host } else { &mut there }) += cost(s, bytes);
         let pooled = |value: ValueId| !(job.graph.window_id(value).is_some() && job.has_free_window(value));
         for (index, (value, form)) in self.wanted_inputs(id, task, at).enumerate() {
             let earlier = || self.wanted_inputs(id, task, at).take(index).filter(|o| o.0 == value);
@@ -342,7 +342,7 @@ impl Scheduler {
         let placed = |value: ValueId| job.find_spare(value, space).or(job.find(value, space, Form::Plain)).is_some();
         let graph = &job.graph;
         let outputs = graph.outputs(task).iter().filter(|o| !placed(o.value) && self.donation(id, o, space).is_none());
-        match outputs.map(|o| class(graph.bytes(o.value))).sum() {
+        match outputs.map(|o| cost(space, graph.bytes(o.value))).sum() {
             0 => true,
             bytes if space == HOST => self.fits_host(bytes),
             bytes => self.make_room(space, bytes, Some((id, task)), actions),

@@ -9,7 +9,7 @@ use super::Action;
 use super::Scheduler;
 use super::event::Place;
 use super::job::{Arrival, Job};
-use super::memory::class;
+use super::memory::cost;
 use super::sources::Cached;
 use crate::device::HOST;
 use crate::id::{BufferId, DeviceId, GraphId, SpaceId, TaskId, ValueId};
@@ -286,7 +286,7 @@ impl Scheduler {
             return job.has_free_window(value);
         }
         let Some(producer) = job.graph.producer(value) else { return false };
-        let bytes = class(job.graph.bytes(value));
+        let bytes = cost(HOST, job.graph.bytes(value));
         self.memory.fits(HOST, bytes) && (producer.index() < job.frontier || self.shares(bytes))
     }
 
@@ -299,7 +299,7 @@ impl Scheduler {
         let job = self.jobs.get_mut(&id).expect("just looked up");
         let Some(producer) = job.graph.producer(value) else { return };
         if job.graph.window_id(value).is_none() && producer.index() >= job.frontier {
-            let bytes = class(job.graph.bytes(value));
+            let bytes = cost(HOST, job.graph.bytes(value));
             job.charged[producer.index()] += bytes;
             job.extra += bytes;
             self.admission.extra += bytes;

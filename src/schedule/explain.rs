@@ -42,7 +42,9 @@ pub struct Explanation {
     pub totals: Vec<(String, f64)>,
     /// Host memory: caller's arrays and results.
     pub array_bytes: u64,
-    /// Host memory that suffices, arrays included: the proven peak of the tasks one after the other. Where the limit allows more, more
+    /// Host memory: tables of the plan itself.
+    pub table_bytes: u64,
+    /// Host memory that suffices, arrays and tables included: the proven peak of the tasks one after the other. Where the limit allows more, more
     /// tasks at once may use more.
     pub bound_bytes: u64,
     /// Host memory: peak of the simulated run.
@@ -87,6 +89,7 @@ impl Explanation {
             groups: rows.collect(),
             totals,
             array_bytes: graph.arrays().iter().map(crate::task::HostArray::bytes).sum(),
+            table_bytes: super::tables::table_bytes(graph),
             bound_bytes,
             expected_bytes: outcome.peak_bytes,
             limit_bytes: sim.memory_limit,
@@ -175,8 +178,9 @@ impl fmt::Display for Explanation {
         writeln!(f, "predicted: {}", totals.join("   "))?;
         write!(
             f,
-            "memory: {} in arrays, {} in all suffices (proved), {} expected, limit {}",
+            "memory: {} in arrays, {} in tables, {} in all suffices (proved), {} expected, limit {}",
             Bytes(self.array_bytes),
+            Bytes(self.table_bytes),
             Bytes(self.bound_bytes),
             Bytes(self.expected_bytes),
             Bytes(self.limit_bytes)

@@ -62,6 +62,13 @@ pub(super) struct Replica {
 
 const END: u32 = u32::MAX;
 
+/// Bytes of a [`Job`]'s tables: `state`, `waiting`, `priority`, `device`, `charged`.
+pub(super) const STATE_BYTES_A_TASK: usize = size_of::<State>() + 4 + 8 + size_of::<DeviceId>() + 8;
+/// `uses`, `heads`, `at_home`, and where devices have memory of their own `chunks` and `queued`.
+pub(super) const STATE_BYTES_A_VALUE: usize = 4 + 4 + 1 + 4 + 4;
+/// `occupant`, `poisoned`.
+pub(super) const STATE_BYTES_A_WINDOW: usize = 4 + 1;
+
 pub(super) struct Job {
     pub(super) graph: Arc<TaskGraph>,
     /// By device.
@@ -314,11 +321,12 @@ impl Job {
 
     fn adopt_callers_arrays(&mut self) {
         let graph = self.graph.clone();
-        for value in (0..graph.value_count()).map(ValueId::at) {
-            if graph.producer(value).is_none() && matches!(graph.home(value), Home::Window { .. }) {
-                let wanted = (DeviceId(0), TaskId(0));
-                self.add(value, Replica::new(HOST, Form::Plain, Place::Home, Arrival::Ready, wanted));
-            }
+        let callers = |v: &ValueId| graph.producer(*v).is_none() && matches!(graph.home(*v), Home::Window { .. });
+        let all = || (0..graph.value_count()).map(ValueId::at).filter(callers);
+        self.replicas.reserve_exact(all().count() + graph.window_count());
+        for value in all() {
+            let wanted = (DeviceId(0), TaskId(0));
+            self.add(value, Replica::new(HOST, Form::Plain, Place::Home, Arrival::Ready, wanted));
         }
     }
 

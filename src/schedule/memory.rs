@@ -6,9 +6,22 @@
 use std::collections::BTreeMap;
 
 use super::Action;
+use crate::device::HOST;
 use crate::id::{BufferId, SpaceId};
 
-/// Bytes that a buffer for `bytes` takes: rounded up to an eighth of a power of two, at least a cache line.
+/// Bytes of host memory that a host buffer takes in tables: its replica, its slots here and in the runtime, its handle. More than tiny chunks have.
+const ENTRY: u64 = 256;
+
+/// Bytes that a buffer for `bytes` is counted as in a space: its class, and what it takes in tables.
+pub(super) fn cost(space: SpaceId, bytes: u64) -> u64 {
+    class(bytes).saturating_add(entry(space))
+}
+
+fn entry(space: SpaceId) -> u64 {
+    if space == HOST { ENTRY } else { 0 }
+}
+
+/// Bytes that a buffer for `bytes` has: rounded up to an eighth of a power of two, at least a cache line.
 pub(super) fn class(bytes: u64) -> u64 {
     let bytes = bytes.max(64);
     let step = (bytes.next_power_of_two() / 16).max(64);
@@ -85,7 +98,7 @@ impl Memory {
 
     /// A buffer of at least `bytes`: a free one of the class, else a new one (then cached ones make room).
     pub(super) fn take(&mut self, space: SpaceId, bytes: u64, actions: &mut Vec<Action>) -> BufferId {
-        let bytes = class(bytes);
+        let bytes = cost(space, bytes);
         let pool = self.pool(space);
         pool.used += bytes;
         if let Some(buffer) = pool.free.get_mut(&bytes).and_then(Vec::pop) {
@@ -98,7 +111,7 @@ impl Memory {
             BufferId::at(self.buffers.len() - 1)
         });
         self.buffers[buffer.index()] = Buffer { space, bytes };
-        actions.push(Action::Allocate { buffer, space, bytes });
+        actions.push(Action::Allocate { buffer, space, bytes: bytes - entry(space) });
         buffer
     }
 
@@ -180,7 +193,7 @@ mod tests {
     #[test]
     fn a_free_buffer_is_used_again_and_others_make_room() {
         let (mut memory, mut actions) = (Memory::default(), Vec::new());
-        memory.set_limit(SpaceId(0), 1000, &mut actions);
+        memory.set_limit(SpaceId(0), 1000 + ENTRY, &mut actions);
         let a = memory.take(SpaceId(0), 512, &mut actions);
         memory.give(a);
         assert_eq!(memory.take(SpaceId(0), 512, &mut actions), a);
@@ -189,5 +202,6 @@ mod tests {
         assert!(actions.contains(&Action::Release { buffer: a }), "{actions:?}");
         assert_eq!(b, a, "ids are reused after release");
         assert!(!memory.fits(SpaceId(0), 64) && memory.fits(SpaceId(0), 40));
+        assert!(actions.contains(&Action::Allocate { buffer: b, space: SpaceId(0), bytes: 960 }), "{actions:?}");
     }
 }

@@ -23,6 +23,7 @@ mod residency;
 pub mod simulate;
 mod sources;
 mod stall;
+mod tables;
 
 use std::collections::BTreeMap;
 
@@ -30,10 +31,12 @@ pub use event::{Action, CANNOT, Estimates, Event, Operands, Place};
 pub use explain::{Explanation, GroupRow};
 pub(crate) use explain::{by_label, time};
 pub use policy::{Auto, Candidate, Only, OnlyDevice, Placement, Policy};
+pub(crate) use tables::{LEAST_CHUNK_BYTES, LEAST_TASK_BYTES};
 
 use crate::device::HOST;
 use crate::id::{CopyId, DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
 use crate::kernel::Form;
+use crate::task::TaskGraph;
 use admission::Admission;
 use job::{Job, State};
 use lane::{Device, Item};
@@ -206,6 +209,12 @@ impl Scheduler {
     #[must_use]
     pub fn prediction(&self, launch: LaunchId) -> Option<(u64, u64)> {
         self.launches.get(&launch).map(|f| (f.start_ns, f.estimate_ns))
+    }
+
+    /// Bytes of host memory that a graph's tables take while it runs: part of [`Scheduler::peak_bytes`].
+    #[must_use]
+    pub fn table_bytes(graph: &TaskGraph) -> u64 {
+        tables::table_bytes(graph)
     }
 
     /// Launches and moves under way, those that were given up not counted.

@@ -3,7 +3,8 @@
 //! Owns: [`sequential_peak`]. Must not know: devices, what runs beside. Invariant: it is the sum of what commits take (`Scheduler::need`) and
 //! ends give back, when tasks run one after the other in order.
 
-use super::memory::class;
+use super::memory::{class, cost};
+use crate::device::HOST;
 use crate::id::{TaskId, ValueId};
 use crate::kernel::Form;
 use crate::task::{Home, TaskGraph};
@@ -33,7 +34,7 @@ pub(super) fn sequential_peak(graph: &TaskGraph) -> (u64, Option<TaskId>) {
             if let form @ Form::Packed(number) = graph.input_form(task, index)
                 && packed.insert((input.value, number))
             {
-                let bytes = replica_bytes(graph, input.value, form, task);
+                let bytes = cost(HOST, replica_bytes(graph, input.value, form, task));
                 held[input.value.index()] += bytes;
                 live += bytes;
             }
@@ -47,7 +48,7 @@ pub(super) fn sequential_peak(graph: &TaskGraph) -> (u64, Option<TaskId>) {
                     continue;
                 }
             }
-            let bytes = class(graph.bytes(output.value));
+            let bytes = cost(HOST, graph.bytes(output.value));
             live += bytes;
             if graph.is_final(output.value) {
                 continue; // a result that is not in its window stays to the end

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::id::{GraphId, TaskId};
 
 /// Order within a graph: highest bottom level first, then submission order.
-type Key = (Reverse<u64>, TaskId);
+pub(super) type Key = (Reverse<u64>, TaskId);
 
 #[derive(Default)]
 struct Lot {

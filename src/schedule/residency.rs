@@ -5,7 +5,7 @@
 
 use super::event::{Operands, Place};
 use super::job::{Arrival, Job, Replica};
-use super::memory::class;
+use super::memory::{class, cost};
 use super::sources::SourceKey;
 use super::{Action, Scheduler};
 use crate::device::HOST;
@@ -218,7 +218,7 @@ impl Scheduler {
             }
             let job = &self.jobs[&id];
             let buffers = job.of(value).filter(|&at| matches!(job.replica(at).place, Place::Buffer(_)));
-            kept += buffers.count() as u64 * class(job.graph.bytes(value));
+            kept += buffers.count() as u64 * cost(HOST, job.graph.bytes(value));
         }
         kept
     }

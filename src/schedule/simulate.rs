@@ -28,6 +28,8 @@ pub struct Simulation {
     pub limits: Vec<(SpaceId, u64)>,
     /// Scratch of the neediest task.
     pub scratch_bytes: u64,
+    /// What the scheduler itself takes for each report, during which it takes no other.
+    pub step_ns: u64,
     /// Faults to inject: at this time, this event.
     pub faults: Vec<(u64, Event)>,
     /// Tasks whose first launch never reports (task numbers).
@@ -45,6 +47,7 @@ impl Simulation {
             memory_limit: u64::MAX,
             limits: Vec::new(),
             scratch_bytes: 0,
+            step_ns: 0,
             faults: Vec::new(),
             hangs: Vec::new(),
         }
@@ -182,7 +185,8 @@ impl World<'_> {
                     predicted_s: 0.0,
                 });
             };
-            self.now = at;
+            let reported = matches!(what, Due::Launch(..) | Due::Pack(_) | Due::Move(_));
+            self.now = self.now.max(at) + if reported { self.sim.step_ns } else { 0 };
             let event = match what {
                 Due::Launch(launch, task, device, worker, (start_ns, end_ns)) => {
                     let (from, to) = (start_ns.saturating_sub(self.start), end_ns - self.start);
@@ -199,7 +203,7 @@ impl World<'_> {
                     Event::Tick
                 }
             };
-            scheduler.step(at, event, actions);
+            scheduler.step(self.now, event, actions);
         }
     }
 

@@ -6,7 +6,7 @@
 
 use super::event::Place;
 use super::job::{Arrival, Replica, State};
-use super::memory::class;
+use super::memory::{class, cost};
 use super::{Action, Flight, Held, Item, Scheduler};
 use crate::device::HOST;
 use crate::id::{DeviceId, GraphId, LaunchId, TaskId, ValueId};
@@ -292,7 +292,8 @@ impl Scheduler {
     pub(super) fn would_adopt(&self, flight: &Flight) -> bool {
         let (Item::Task(id, task), Some(Abandoned { outputs, .. })) = (flight.item, &flight.abandoned) else { return false };
         let Some(job) = self.jobs.get(&id).filter(|job| !job.failed && !job.finished) else { return false };
-        let bytes = |&(value, place): &(ValueId, Place)| if place == Place::Home { 0 } else { class(job.graph.bytes(value)) };
+        let bytes =
+            |&(value, place): &(ValueId, Place)| if place == Place::Home { 0 } else { cost(HOST, job.graph.bytes(value)) };
         job.state[task.index()] != State::Done
             && outputs.len() == job.graph.outputs(task).len()
             && !outputs.is_empty()

@@ -1,7 +1,9 @@
 //! How an array is cut into chunks.
 //!
 //! Owns: [`ChunkGrid`]. Must not know: dtypes, bytes in memory. Invariant: the chunks of an axis are non-empty (an empty
-//! axis has none), consecutive, and cover it exactly.
+//! axis has none), consecutive, and cover it exactly; an axis cut regularly takes no memory for its cuts, however many there are.
+
+use std::sync::Arc;
 
 use super::{AxisRange, Region, checked_len};
 use crate::error::{Error, Result};
@@ -17,8 +19,62 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ChunkGrid {
     shape: Vec<usize>,
-    /// Per axis: 0, end of chunk 0, end of chunk 1, ..., extent.
-    cuts: Vec<Vec<usize>>,
+    cuts: Vec<Cuts>,
+}
+
+/// The cuts of one axis. What can be `Regular` is: equal cuts are equal values.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Cuts {
+    /// Chunks of this extent (at most the axis', at least 1), the last may be smaller.
+    Regular(usize),
+    /// 0, end of chunk 0, end of chunk 1, ..., extent.
+    At(Arc<[usize]>),
+}
+
+impl Cuts {
+    fn regular(extent: usize, chunk: usize) -> Self {
+        Self::Regular(chunk.min(extent).max(1))
+    }
+
+    /// Chunks of these extents, if they cover the axis.
+    fn of_extents(extent: usize, chunks: &[usize]) -> Option<Self> {
+        let sum = chunks.iter().try_fold(0usize, |sum, &c| sum.checked_add(c));
+        if sum != Some(extent) || chunks.contains(&0) {
+            return None;
+        }
+        let first = chunks.first().copied().unwrap_or(1);
+        let (last, others) = chunks.split_last().map_or((first, chunks), |(&last, others)| (last, others));
+        if last <= first && others.iter().all(|&c| c == first) {
+            return Some(Self::regular(extent, first));
+        }
+        let ends = chunks.iter().scan(0, |end, &c| {
+            *end += c;
+            Some(*end)
+        });
+        Some(Self::At(std::iter::once(0).chain(ends).collect()))
+    }
+
+    fn count(&self, extent: usize) -> usize {
+        match self {
+            Self::Regular(chunk) => extent.div_ceil(*chunk),
+            Self::At(cuts) => cuts.len() - 1,
+        }
+    }
+
+    /// Start and extent of a chunk.
+    fn range(&self, extent: usize, index: usize) -> (usize, usize) {
+        match self {
+            Self::Regular(chunk) => (index * chunk, (*chunk).min(extent - index * chunk)),
+            Self::At(cuts) => (cuts[index], cuts[index + 1] - cuts[index]),
+        }
+    }
+
+    fn largest(&self, extent: usize) -> usize {
+        match self {
+            Self::Regular(chunk) => (*chunk).min(extent),
+            Self::At(cuts) => cuts.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0),
+        }
+    }
 }
 
 impl ChunkGrid {
@@ -35,8 +91,7 @@ impl ChunkGrid {
                 wanted: format!("one extent of at least 1 for each axis of {shape:?}"),
             });
         }
-        let cuts = shape.iter().zip(chunk).map(|(&n, &c)| (0..n).step_by(c).chain([n]).collect::<Vec<_>>());
-        Self::from_cuts(shape.to_vec(), cuts.map(|c| if c == [0] { vec![0] } else { c }).collect())
+        Ok(Self { shape: shape.to_vec(), cuts: shape.iter().zip(chunk).map(|(&n, &c)| Cuts::regular(n, c)).collect() })
     }
 
     /// Chunks with these extents along each axis.
@@ -45,29 +100,15 @@ impl ChunkGrid {
     /// [`Error::Shape`] if an axis' extents do not add up to it, or one of them is 0.
     pub fn irregular(shape: &[usize], extents: &[Vec<usize>]) -> Result<Self> {
         checked_len("chunks", shape)?;
-        let cuts = extents.iter().map(|axis| {
-            let mut end = 0usize;
-            std::iter::once(0)
-                .chain(axis.iter().map(|&e| {
-                    end = end.saturating_add(e);
-                    end
-                }))
-                .collect::<Vec<_>>()
-        });
-        Self::from_cuts(shape.to_vec(), cuts.collect())
-    }
-
-    fn from_cuts(shape: Vec<usize>, cuts: Vec<Vec<usize>>) -> Result<Self> {
-        let fits = shape.len() == cuts.len()
-            && shape.iter().zip(&cuts).all(|(&n, c)| c.last() == Some(&n) && c.windows(2).all(|w| w[0] < w[1]));
-        if !fits {
-            return Err(Error::Shape {
+        let cuts: Option<Vec<Cuts>> = shape.iter().zip(extents).map(|(&n, chunks)| Cuts::of_extents(n, chunks)).collect();
+        match cuts.filter(|_| shape.len() == extents.len()) {
+            Some(cuts) => Ok(Self { shape: shape.to_vec(), cuts }),
+            None => Err(Error::Shape {
                 op: "chunks",
-                found: shape,
-                wanted: format!("chunk boundaries {cuts:?} that cover it"),
-            });
+                found: shape.to_vec(),
+                wanted: format!("extents of chunks {extents:?} that add up to it"),
+            }),
         }
-        Ok(Self { shape, cuts })
     }
 
     /// One chunk: the whole array.
@@ -79,22 +120,45 @@ impl ChunkGrid {
         Self::regular(shape, &chunk)
     }
 
+    /// A grid of one axis: this one's axis number `axis`.
+    ///
+    /// # Panics
+    /// If there is no such axis.
+    #[must_use]
+    pub fn along(&self, axis: usize) -> Self {
+        Self { shape: vec![self.shape[axis]], cuts: vec![self.cuts[axis].clone()] }
+    }
+
+    /// The grid whose axes are those of this one and then those of another.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if an array of that shape is too large.
+    pub fn by(&self, other: &Self) -> Result<Self> {
+        let shape = [&self.shape[..], &other.shape].concat();
+        checked_len("chunks", &shape)?;
+        Ok(Self { shape, cuts: [&self.cuts[..], &other.cuts].concat() })
+    }
+
     /// Shape of the array.
     #[must_use]
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
+    fn axes(&self) -> impl DoubleEndedIterator<Item = (&Cuts, usize)> + ExactSizeIterator {
+        self.cuts.iter().zip(self.shape.iter().copied())
+    }
+
     /// Number of chunks along each axis.
     #[must_use]
     pub fn counts(&self) -> Vec<usize> {
-        self.cuts.iter().map(|c| c.len() - 1).collect()
+        self.axes().map(|(cuts, n)| cuts.count(n)).collect()
     }
 
     /// Number of chunks; 0 if an axis is empty, 1 for rank 0.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.cuts.iter().map(|c| c.len() - 1).product()
+        self.axes().map(|(cuts, n)| cuts.count(n)).product()
     }
 
     /// Whether there is no chunk.
@@ -106,8 +170,7 @@ impl ChunkGrid {
     /// Start and extent of chunk `index` along `axis`.
     #[must_use]
     pub fn axis_range(&self, axis: usize, index: usize) -> (usize, usize) {
-        let cuts = &self.cuts[axis];
-        (cuts[index], cuts[index + 1] - cuts[index])
+        self.cuts[axis].range(self.shape[axis], index)
     }
 
     /// Index per axis of the chunk with this C-order number.
@@ -115,11 +178,10 @@ impl ChunkGrid {
     pub fn index(&self, number: usize) -> Vec<usize> {
         let mut rest = number;
         let mut index: Vec<usize> = self
-            .cuts
-            .iter()
+            .axes()
             .rev()
-            .map(|c| {
-                let n = c.len() - 1;
+            .map(|(cuts, extent)| {
+                let n = cuts.count(extent);
                 let i = rest % n;
                 rest /= n;
                 i
@@ -148,7 +210,7 @@ impl ChunkGrid {
     /// Extent of the largest chunk on each axis.
     #[must_use]
     pub fn largest(&self) -> Vec<usize> {
-        self.cuts.iter().map(|c| c.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0)).collect()
+        self.axes().map(|(cuts, n)| cuts.largest(n)).collect()
     }
 }
 
@@ -173,5 +235,20 @@ mod tests {
         assert!(ChunkGrid::irregular(&[10], &[vec![4, 0, 6]]).is_err());
         assert!(ChunkGrid::irregular(&[10], &[vec![1, 9]]).is_ok());
         assert!(ChunkGrid::regular(&[usize::MAX, 2], &[1, 1]).is_err());
+    }
+
+    #[test]
+    fn equal_cuts_are_equal_grids_and_many_cost_nothing() {
+        let regular = ChunkGrid::regular(&[10, 3], &[4, 9]).unwrap();
+        assert_eq!(regular, ChunkGrid::irregular(&[10, 3], &[vec![4, 4, 2], vec![3]]).unwrap());
+        assert_ne!(regular, ChunkGrid::irregular(&[10, 3], &[vec![4, 2, 4], vec![3]]).unwrap());
+        assert_eq!(ChunkGrid::regular(&[0], &[7]).unwrap(), ChunkGrid::irregular(&[0], &[vec![]]).unwrap());
+        let uneven = ChunkGrid::irregular(&[10], &[vec![1, 6, 3]]).unwrap();
+        assert_eq!((uneven.axis_range(0, 1), uneven.largest(), uneven.counts()), ((1, 6), vec![6], vec![3]));
+        assert_eq!(regular.along(0).by(&uneven).unwrap().region(4).shape(), [4, 6]);
+        let fine = ChunkGrid::regular(&[1 << 40, 3], &[1, 1]).unwrap();
+        assert_eq!((fine.len(), fine.region(3 << 40 >> 1).start()), (3 << 40, vec![1 << 39, 0]));
+        assert!(ChunkGrid::irregular(&[4], &[vec![usize::MAX, 5]]).is_err());
+        assert!(ChunkGrid::irregular(&[4, 4], &[vec![4]]).is_err());
     }
 }

@@ -1,21 +1,28 @@
 //! The kernels that read, write and sum chunks of files.
 //!
 //! Owns: [`ReadChunk`], [`WriteChunk`], [`SumChunk`], [`WeightedSumChunk`]. Must not know: formats. Invariant: a task's only
-//! parameter is the number of its region (`u32`), so that a graph of a million chunks holds the regions once.
+//! parameters are numbers of chunks (`u32`), so that a graph of a million chunks holds one grid and no regions.
 
 use std::sync::Arc;
 
 use crate::error::Error;
 use crate::kernel::block_sum::BlockSum;
 use crate::kernel::{Fault, Held, Kernel, Lane, Scratch, Work, params};
-use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout, Region};
+use crate::shape::{AxisRange, ChunkGrid, ChunkMeta, ChunkView, ChunkViewMut, DType, Layout, Region};
 use crate::task::{Block, ChunkSink, ChunkSource, SCAN_BLOCK_BYTES, pieces, storage_parts};
 
 /// Scratch for one scanned block, with what aligning it may cost.
 const BLOCK_SCRATCH: usize = SCAN_BLOCK_BYTES + 64;
 
-fn region<'a>(regions: &'a [Region], bytes: &[u8]) -> &'a Region {
-    &regions[params::<u32>(bytes) as usize]
+fn chunk(grid: &ChunkGrid, bytes: &[u8]) -> Region {
+    grid.region(params::<u32>(bytes) as usize)
+}
+
+/// From the first index of chunk `i` to the last of chunk `j`, where the parameters are `[i, j]`.
+fn chunks(grid: &ChunkGrid, bytes: &[u8]) -> Region {
+    let [first, last] = params::<[u32; 2]>(bytes).map(|number| grid.region(number as usize));
+    let axes = first.axes().iter().zip(last.axes());
+    Region::from_axes(axes.map(|(a, b)| AxisRange { start: a.start, len: b.start + b.len - a.start, step: 1 }).collect())
 }
 
 /// Bytes of the operands.
@@ -23,14 +30,14 @@ fn moved(operands: &[ChunkMeta<'_>]) -> f64 {
     operands.iter().map(|o| o.shape.iter().product::<usize>() as f64 * o.dtype.bytes() as f64).sum()
 }
 
-/// Reads region `i` of a source into its output, in the output's dtype (the source's, or `f32`, `f64`).
+/// Reads chunk `i` of a source into its output, in the output's dtype (the source's, or `f32`, `f64`).
 ///
-/// Parameters: `i` as `u32`. Inputs: none. Output: the region's shape. Work: the output's bytes.
+/// Parameters: `i` as `u32`. Inputs: none. Output: the chunk's shape. Work: the output's bytes.
 pub struct ReadChunk {
     /// What is read.
     pub source: Arc<dyn ChunkSource>,
-    /// Which regions of it.
-    pub regions: Vec<Region>,
+    /// How it is cut.
+    pub grid: ChunkGrid,
 }
 
 impl Kernel for ReadChunk {
@@ -62,18 +69,18 @@ impl Kernel for ReadChunk {
         outputs: &mut [ChunkViewMut<'_>],
         _scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault> {
-        Ok(self.source.read(region(&self.regions, params), &mut outputs[0])?)
+        Ok(self.source.read(&chunk(&self.grid, params), &mut outputs[0])?)
     }
 }
 
-/// Writes its input to region `i` of a sink, whose dtype it has.
+/// Writes its input to chunk `i` of a sink, whose dtype it has.
 ///
-/// Parameters: `i` as `u32`. Inputs: the region's chunk. Outputs: none. Work: the input's bytes.
+/// Parameters: `i` as `u32`. Inputs: the chunk. Outputs: none. Work: the input's bytes.
 pub struct WriteChunk {
     /// What is written.
     pub sink: Arc<dyn ChunkSink>,
-    /// Which regions of it.
-    pub regions: Vec<Region>,
+    /// How it is cut.
+    pub grid: ChunkGrid,
 }
 
 impl Kernel for WriteChunk {
@@ -101,20 +108,20 @@ impl Kernel for WriteChunk {
         _outputs: &mut [ChunkViewMut<'_>],
         _scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault> {
-        Ok(self.sink.write(region(&self.regions, params), inputs[0])?)
+        Ok(self.sink.write(&chunk(&self.grid, params), inputs[0])?)
     }
 }
 
-/// Sum and count of region `i` of a source, without its elements ever being in memory at once: `out = [sum a, n]`.
+/// Sum and count of the region of chunks `i` to `j` of a source, without its elements ever being in memory at once: `out = [sum a, n]`.
 ///
-/// Parameters: `i` as `u32`. Inputs: none. Output: `(2,)` of `f64`. The sum is that of the elements in scan order by
+/// Parameters: `[i, j]` as `u32`. Inputs: none. Output: `(2,)` of `f64`. The sum is that of the elements in scan order by
 /// [`crate::kernel`]'s block sum, plus value x count for runs that were never written; booleans count as 0 and 1.
 /// Work: one addition per element, the region's bytes.
 pub struct SumChunk {
     /// What is summed.
     pub source: Arc<dyn ChunkSource>,
-    /// Which regions of it.
-    pub regions: Vec<Region>,
+    /// How it is cut.
+    pub grid: ChunkGrid,
 }
 
 impl Kernel for SumChunk {
@@ -136,7 +143,7 @@ impl Kernel for SumChunk {
     }
 
     fn work(&self, params: &[u8], _operands: &[ChunkMeta<'_>]) -> Work {
-        let region = region(&self.regions, params);
+        let region = &chunks(&self.grid, params);
         if self.source.constant(region).is_some() {
             return Work::default(); // never written: nothing is read
         }
@@ -155,7 +162,7 @@ impl Kernel for SumChunk {
         outputs: &mut [ChunkViewMut<'_>],
         scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault> {
-        let region = region(&self.regions, params);
+        let region = &chunks(&self.grid, params);
         let mut sum = BlockSum::new();
         let mut constant = 0.0;
         self.source.scan(region, scratch.take::<u8>(BLOCK_SCRATCH), &mut |block| match block {
@@ -180,24 +187,24 @@ fn push(sum: &mut BlockSum, values: ChunkView<'_>) {
     }
 }
 
-/// Weighted sum and sum of weights of region `i` of two sources of one shape: `out = [sum w x, sum w]`, in `f64`.
+/// Weighted sum and sum of weights of the region of chunks `i` to `j` of two sources of one shape: `out = [sum w x, sum w]`, in `f64`.
 ///
-/// Parameters: `i` as `u32`. Inputs: none. Output: `(2,)` of `f64`. Elements are taken in the scan order of `x`; the product
+/// Parameters: `[i, j]` as `u32`. Inputs: none. Output: `(2,)` of `f64`. Elements are taken in the scan order of `x`; the product
 /// of two `f32` is exact. Work: three operations per element, the bytes of both regions.
 pub struct WeightedSumChunk {
     x: Arc<dyn ChunkSource>,
     w: Arc<dyn ChunkSource>,
-    regions: Vec<Region>,
+    grid: ChunkGrid,
 }
 
 impl WeightedSumChunk {
-    /// Of values `x` and weights `w`.
+    /// Of values `x` and weights `w`, both cut so.
     ///
     /// # Errors
     /// [`Error::Shape`] if their shapes differ.
-    pub fn new(x: Arc<dyn ChunkSource>, w: Arc<dyn ChunkSource>, regions: Vec<Region>) -> Result<Self, Error> {
+    pub fn new(x: Arc<dyn ChunkSource>, w: Arc<dyn ChunkSource>, grid: ChunkGrid) -> Result<Self, Error> {
         if x.shape() == w.shape() {
-            return Ok(Self { x, w, regions });
+            return Ok(Self { x, w, grid });
         }
         let wanted = format!("weights of shape {:?}, as the values have", x.shape());
         Err(Error::Shape { op: "weighted sum", found: w.shape().to_vec(), wanted })
@@ -228,7 +235,7 @@ impl Kernel for WeightedSumChunk {
     }
 
     fn work(&self, params: &[u8], _operands: &[ChunkMeta<'_>]) -> Work {
-        let region = region(&self.regions, params);
+        let region = &chunks(&self.grid, params);
         if self.constants(region).is_some() {
             return Work::default(); // never written: nothing is read
         }
@@ -248,7 +255,7 @@ impl Kernel for WeightedSumChunk {
         outputs: &mut [ChunkViewMut<'_>],
         scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault> {
-        let region = region(&self.regions, params);
+        let region = &chunks(&self.grid, params);
         if let Some((x, w)) = self.constants(region) {
             let n = region.len() as f64;
             outputs[0].slice_mut::<f64>().copy_from_slice(&[x * w * n, w * n]);
@@ -269,7 +276,7 @@ impl Kernel for WeightedSumChunk {
             Ok(())
         };
         match self.x.storage_chunks() {
-            Some(chunk) => storage_parts(region, chunk, &mut |_, part| pieces(part, max, &mut |_, p| add(p))),
+            Some(stored) => storage_parts(region, stored, &mut |_, part| pieces(part, max, &mut |_, p| add(p))),
             None => pieces(region, max, &mut |_, p| add(p)),
         }?;
         outputs[0].slice_mut::<f64>().copy_from_slice(&[products.finish(), weights.finish()]);

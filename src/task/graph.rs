@@ -144,6 +144,16 @@ impl TaskGraph {
     pub fn tasks(&self) -> impl DoubleEndedIterator<Item = TaskId> + ExactSizeIterator + use<> {
         (0..self.tasks.len()).map(TaskId::at)
     }
+    /// Number of operands of all tasks.
+    #[must_use]
+    pub fn operand_count(&self) -> usize {
+        self.operands.len()
+    }
+    /// Number of edges between tasks.
+    #[must_use]
+    pub fn edge_count(&self) -> usize {
+        self.successors.len()
+    }
     /// Number of values.
     #[must_use]
     pub fn value_count(&self) -> usize {
@@ -326,14 +336,17 @@ impl TaskGraph {
         let group = &self.groups[self.group(task).index()];
         format!("{} #{} of {}", self.kernel_name(task), group.first + task.0 - group.tasks.start, group.label)
     }
-    /// Bytes of the tables, for planning-cost figures.
+    /// Bytes of the tables. What a kernel holds is its own.
     #[must_use]
     pub fn table_bytes(&self) -> usize {
         self.tasks.len() * (size_of::<TaskRow>() + 8)
             + self.operands.len() * size_of::<Operand>()
-            + self.values.len() * (size_of::<ValueRow>() + 4)
+            + self.values.len() * (size_of::<ValueRow>() + 9)
             + self.dims.len() * 8
             + self.params.len()
             + self.successors.len() * 4
+            + self.groups.iter().map(|group| size_of::<Group>() + group.label.len()).sum::<usize>()
+            + self.kernels.len() * size_of::<Arc<dyn Kernel>>()
+            + self.arrays.len() * size_of::<HostArray>()
     }
 }

@@ -3,6 +3,7 @@
 //! Owns: [`GraphBuilder`]. Must not know: who runs the graph. Invariant: what it accepts can run in the order in which it was
 //! added, and no task writes what another one has, or the caller.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Group, Home, HostArray, NONE, Operand, TaskGraph, TaskRow, ValueRow};
@@ -15,6 +16,8 @@ use crate::shape::{DType, Layout, checked_len};
 #[derive(Default)]
 pub struct GraphBuilder {
     kernels: Vec<Arc<dyn Kernel>>,
+    /// The kernels' numbers, by address.
+    known: BTreeMap<usize, KernelId>,
     groups: Vec<Group>,
     arrays: Vec<HostArray>,
     tasks: Vec<TaskRow>,
@@ -35,11 +38,12 @@ impl GraphBuilder {
 
     /// Interns a kernel. Adding the same `Arc` again gives the same id.
     pub fn kernel(&mut self, kernel: Arc<dyn Kernel>) -> KernelId {
-        let same = |k: &Arc<dyn Kernel>| Arc::ptr_eq(k, &kernel);
-        KernelId::at(self.kernels.iter().position(same).unwrap_or_else(|| {
+        let next = KernelId::at(self.kernels.len());
+        let id = *self.known.entry(Arc::as_ptr(&kernel).cast::<()>() as usize).or_insert(next);
+        if id == next {
             self.kernels.push(kernel);
-            self.kernels.len() - 1
-        }))
+        }
+        id
     }
 
     /// Starts a group, or goes on with the last one if it has that label; tasks added from now on belong to it.
@@ -132,6 +136,11 @@ impl GraphBuilder {
                 return Err(error);
             }
         };
+        let rows = self.operands.len().max(self.dims.len()).max(self.params.len() + params.len());
+        if u32::try_from(rows.max(self.values.len())).is_err() {
+            let count = format!("{} tasks", self.tasks.len());
+            return Err(Error::argument("task graph", count, "fewer tasks: its tables are full"));
+        }
         let id = TaskId::at(self.tasks.len());
         let start = self.operands.len() as u32;
         self.operands.extend(inputs.iter().map(|&value| Operand { value, updates: None }));
@@ -228,6 +237,12 @@ impl GraphBuilder {
             return Err(error);
         }
         this.cull();
+        this.tasks.shrink_to_fit();
+        this.operands.shrink_to_fit();
+        this.values.shrink_to_fit();
+        this.dims.shrink_to_fit();
+        this.params.shrink_to_fit();
+        this.groups.shrink_to_fit();
         let mut graph = TaskGraph {
             names: this.kernels.iter().map(|kernel| kernel.name()).collect(),
             held: held(&this.kernels),

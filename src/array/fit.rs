@@ -1,0 +1,140 @@
+//! Whether a plan fits memory, and what would.
+//!
+//! Owns: [`Fit`]: the refusal of plans, with what to do about it. Must not know: any operation, what the scheduler counts. Invariant: what is suggested was
+//! planned, and fits; a refusal costs about as much as planning a few hundred thousand tasks, however many there would be.
+
+use std::sync::Arc;
+
+use super::lower::Lowering;
+use super::node::Node;
+use crate::error::{Bytes, Error, Result};
+use crate::runtime::{Plan, Session};
+use crate::schedule::Scheduler;
+use crate::task::TaskGraph;
+
+/// Most tasks of a plan that is only made to see what it needs.
+const TRIAL_TASKS: usize = 300_000;
+
+/// Of which node, in which session.
+pub(super) struct Fit<'a> {
+    pub(super) session: &'a Session,
+    pub(super) node: &'a Arc<Node>,
+    /// Whether the result could be stored chunk by chunk in less memory.
+    pub(super) streams: bool,
+}
+
+/// Why a plan does not fit.
+struct Refusal {
+    what: String,
+    requested_bytes: u64,
+    /// A limit that would do, if that is known.
+    enough: Option<u64>,
+    /// Whether fewer, larger chunks would help.
+    crowded: bool,
+}
+
+impl Fit<'_> {
+    /// The plan that `lower` makes.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if it needs more than the session's limit, with chunks and a limit that would do.
+    pub(super) fn plan(&self, lower: impl Fn(Lowering) -> Result<Plan>) -> Result<Plan> {
+        let limit = self.session.memory_limit();
+        let refusal = match lower(Lowering::within(limit)) {
+            Ok(plan) => {
+                let peak = self.session.needs_bytes(&plan.graph);
+                if peak <= limit {
+                    return Ok(plan);
+                }
+                if let Some(held) = held_too_large(&plan.graph, limit) {
+                    // Whatever the chunks.
+                    let (space, try_this) = ("host".into(), larger_limit(peak));
+                    return Err(Error::OutOfMemory {
+                        what: held,
+                        requested_bytes: peak,
+                        available_bytes: limit,
+                        space,
+                        try_this,
+                    });
+                }
+                let crowded = Scheduler::table_bytes(&plan.graph) > peak / 2;
+                let what = if crowded { bookkeeping(plan.graph.len()) } else { peak_task(&plan.graph) };
+                Refusal { what, requested_bytes: peak, enough: Some(peak), crowded }
+            }
+            Err(Error::OutOfMemory { what, requested_bytes, .. }) => {
+                let crowded = !what.is_empty();
+                let arrays = || format!("{} of shape {:?} with its inputs", self.node.op.name(), self.node.shape);
+                let what = if crowded { what } else { arrays() };
+                Refusal { what, requested_bytes, enough: self.trial(&lower, u64::MAX, None), crowded }
+            }
+            Err(other) => return Err(other),
+        };
+        Err(self.refuse(refusal, &lower))
+    }
+
+    fn refuse(&self, refusal: Refusal, lower: &dyn Fn(Lowering) -> Result<Plan>) -> Error {
+        let limit = self.session.memory_limit();
+        let fits = |side: usize| self.trial(lower, limit, Some(side)).filter(|&peak| peak <= limit).map(|peak| (side, peak));
+        let mut hints = Vec::new();
+        if let Some((side, peak)) = self.sides(refusal.crowded).into_iter().find_map(fits) {
+            hints.push(format!("--chunk {side} (or .chunks({side})), which needs {}", Bytes(peak)));
+        }
+        if let Some(peak) = refusal.enough {
+            hints.push(larger_limit(peak));
+        } else if hints.is_empty() {
+            // So many tasks that not even what they need is worth finding out.
+            let some = |side: usize| self.trial(lower, u64::MAX, Some(side)).map(|peak| (side, peak));
+            let both = self.sides(true).into_iter().find_map(some);
+            hints.extend(both.map(|(side, peak)| format!("--chunk {side} (or .chunks({side})) with {}", larger_limit(peak))));
+        }
+        if self.streams {
+            hints.push("have the result written to a file chunk by chunk (Array::store)".into());
+        }
+        if hints.is_empty() {
+            hints.push("a smaller array".into());
+        }
+        let requested_bytes = refusal.enough.unwrap_or(refusal.requested_bytes);
+        let (what, space, try_this) = (refusal.what, "host".into(), hints.join(", or "));
+        Error::OutOfMemory { what, requested_bytes, available_bytes: limit, space, try_this }
+    }
+
+    /// What a plan with chunks of this extent needs, if it is not obviously more than `limit`.
+    fn trial(&self, lower: &dyn Fn(Lowering) -> Result<Plan>, limit: u64, side: Option<usize>) -> Option<u64> {
+        let plan = lower(Lowering::trial(limit, side, TRIAL_TASKS)).ok()?;
+        Some(self.session.needs_bytes(&plan.graph))
+    }
+
+    /// Extents of chunks to try, the nearest first: larger ones first if there are too many chunks, else smaller ones.
+    fn sides(&self, crowded: bool) -> Vec<usize> {
+        let all = self.node.all();
+        let widest = |node: &Arc<Node>| node.grid.largest().into_iter().max().unwrap_or(1).max(1);
+        let most = all.iter().map(|n| widest(n)).max().unwrap_or(1);
+        let finest = all.iter().max_by_key(|n| n.grid.len()).map_or(1, |n| widest(n));
+        let longest = all.iter().flat_map(|n| n.shape.iter().copied()).max().unwrap_or(1);
+        let smaller = std::iter::successors(Some(most / 2), |s| Some(s / 2)).take_while(|&s| s >= 16).take(8);
+        let larger = std::iter::successors(Some(finest), |s| (*s < longest).then(|| s.saturating_mul(2).min(longest))).skip(1);
+        if crowded { larger.chain(smaller).collect() } else { smaller.chain(larger).collect() }
+    }
+}
+
+/// What is short where tasks are many.
+pub(super) fn bookkeeping(tasks: usize) -> String {
+    format!("the bookkeeping of {tasks} tasks")
+}
+
+/// What kernels hold beside the arrays, if that alone is more than the limit: the largest of it.
+fn held_too_large(graph: &TaskGraph, limit: u64) -> Option<String> {
+    let arrays: u64 = graph.arrays().iter().map(crate::task::HostArray::bytes).sum();
+    let largest = graph.held().iter().max_by_key(|held| held.bytes)?;
+    (arrays.saturating_add(graph.held_bytes()) > limit).then(|| largest.what.clone())
+}
+
+fn peak_task(graph: &TaskGraph) -> String {
+    Scheduler::peak_task(graph).map_or_else(|| "the run".into(), |task| format!("task {}", graph.task_name(task)))
+}
+
+/// The flag (and the method) for a memory limit that suffices, written so that a shell takes it as one word.
+pub(super) fn larger_limit(peak: u64) -> String {
+    let enough = Bytes(peak.saturating_add(peak / 50)).to_string().replace(' ', "");
+    format!("--memory-limit {enough} (Session::builder().memory_limit)")
+}

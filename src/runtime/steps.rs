@@ -1,0 +1,54 @@
+//! What scheduling itself takes, a task.
+//!
+//! Owns: the time of a step, learned from runs of tiny tasks. Must not know: what is decided. Invariant: it is learned only where tasks are so small that what
+//! is left of the time is the scheduler's.
+
+use super::Session;
+use super::run::Run;
+use crate::cost::{CostId, Source};
+use crate::device::DeviceKind;
+use crate::kernel::Work;
+use crate::shape::DType;
+use crate::task::TaskGraph;
+
+/// Until it was measured: nanoseconds for a task, and for each operand and each edge.
+const PRIOR_NS: u64 = 700;
+/// Runs of fewer tasks, or of longer ones, teach nothing.
+const LEAST_TASKS: usize = 1000;
+const TINY_NS: u64 = 20_000;
+
+/// What a graph's steps are counted in: tasks, operands and edges are each looked up, counted or moved once.
+fn units(graph: &TaskGraph) -> u64 {
+    (graph.len() + graph.operand_count() + graph.edge_count()) as u64
+}
+
+impl Session {
+    /// Predicted nanoseconds that deciding and handing out takes for each task of a graph.
+    pub(super) fn step_ns(&self, graph: &TaskGraph) -> u64 {
+        let Some(cost) = self.step_cost() else { return 0 };
+        let estimate = self.0.with_costs(|costs| costs.estimate(cost, Work::default()));
+        let unit = if estimate.source == Source::Prior { PRIOR_NS } else { estimate.ns };
+        unit.saturating_mul(units(graph)) / graph.len().max(1) as u64
+    }
+
+    /// Learns from a run that is over.
+    pub(super) fn learn_step(&self, run: &Run) {
+        let busy: u64 = run.spans.iter().map(|span| span.end_ns - span.start_ns).sum();
+        let tasks = run.spans.len();
+        if run.error.is_some() || tasks < LEAST_TASKS || busy / tasks as u64 > TINY_NS {
+            return;
+        }
+        let workers: u32 = self.devices().iter().filter(|d| d.kind == DeviceKind::Cpu).map(|d| d.workers).sum();
+        let rest = (run.over_ns - run.submitted_ns).saturating_sub(busy / u64::from(workers.max(1)));
+        if let Some(cost) = self.step_cost() {
+            self.0.with_costs(|costs| costs.record(cost, Work::default(), rest / units(&run.graph)));
+        }
+    }
+
+    /// Where it is kept: with the kernels of the CPU, which does the scheduling.
+    fn step_cost(&self) -> Option<CostId> {
+        let members = self.0.members.all();
+        let cpu = members.iter().find(|m| m.spec.kind == DeviceKind::Cpu)?;
+        Some(self.0.with_costs(|costs| costs.resolve(cpu.priced, "scheduler@1", DType::U8)))
+    }
+}

@@ -1,0 +1,254 @@
+//! Planning at scale: depth, sharing, numbers of chunks, and the memory of the plans themselves.
+//!
+//! Owns: a counting allocator, random expressions. Must not know: the lowering's insides. Invariant: one test at a time, so that what the allocator counts is that test's.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chunkwise::array::{explain_random_dag, random_dag};
+use chunkwise::kernel::{Fault, Kernel, Scratch, Work, for_each_piece};
+use chunkwise::prelude::*;
+use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut};
+use ndarray::Array2;
+
+struct Counting;
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
+        PEAK.fetch_max(live, Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(at, layout) }
+    }
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // Large blocks are moved by the page table: the old one is not there beside the new one.
+        let live = LIVE.fetch_add(size, Relaxed) + size - layout.size();
+        LIVE.fetch_sub(layout.size(), Relaxed);
+        PEAK.fetch_max(live, Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn session(threads: usize) -> Session {
+    Session::builder().threads(threads).placement(Placement::Cpu).memory_limit("4GB").cache_dir("").build().expect("a session")
+}
+
+/// The sum of its inputs, plus one, modulo 97.
+struct Mix;
+impl Kernel for Mix {
+    fn name(&self) -> &'static str {
+        "test::mix"
+    }
+    fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        let elements = operands.iter().map(|o| o.shape.iter().product::<usize>()).sum::<usize>() as f64;
+        Work { flops: elements, bytes: 8.0 * elements }
+    }
+    fn run_cpu(
+        &self,
+        _: &[u8],
+        inputs: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        _: &mut Scratch<'_>,
+    ) -> std::result::Result<(), Fault> {
+        match inputs {
+            [a] => for_each_piece([*a], &mut outputs[0], |[a]: [&[f64]; 1], out: &mut [f64]| {
+                out.iter_mut().zip(a).for_each(|(out, a)| *out = (a + 1.0) % 97.0);
+            }),
+            [a, b, ..] => for_each_piece([*a, *b], &mut outputs[0], |[a, b]: [&[f64]; 2], out: &mut [f64]| {
+                out.iter_mut().zip(a.iter().zip(b)).for_each(|(out, (a, b))| *out = (a + b + 1.0) % 97.0);
+            }),
+            [] => unreachable!("an operation has an input"),
+        }
+        Ok(())
+    }
+}
+
+fn mix(a: &Array<f64>, others: &[&Array<f64>]) -> Array<f64> {
+    a.with_kernel(others, Arc::new(Mix), &[])
+}
+
+/// Runs on a thread with the stack of a spawned Rust thread.
+fn on_a_small_stack<R: Send + 'static>(run: impl FnOnce() -> R + Send + 'static) -> R {
+    std::thread::Builder::new().stack_size(2 << 20).spawn(run).expect("a thread").join().expect("no panic")
+}
+
+#[test]
+fn a_chain_of_a_hundred_thousand_operations_plans_runs_and_drops_on_a_small_stack() {
+    let _one = alone();
+    on_a_small_stack(|| {
+        let session = session(1);
+        for in_pieces in [true, false] {
+            let x = ndarray::arr1(&[0.0, 50.0, 96.0]);
+            let mut a = Array::from(x.clone()).in_session(&session).chunks(2);
+            if !in_pieces {
+                a = Array::from(Array2::eye(3)).in_session(&session).chunks((2, 3)).matvec(&a);
+            }
+            for _ in 0..100_000 {
+                a = mix(&a, &[]);
+            }
+            let text = format!("{a:?}");
+            assert!(text.contains(if in_pieces { "200000 tasks" } else { "200002 tasks" }), "{text}");
+            let (found, run) = a.run().expect("a long chain");
+            assert_eq!(run.tasks(), if in_pieces { 200_000 } else { 200_002 });
+            assert_eq!(found, x.mapv(|v| (v + 100_000.0) % 97.0).into_dyn(), "in pieces: {in_pieces}");
+            let other = a.clone();
+            drop(a);
+            assert!(other.explain().expect("explains").groups.len() < 10);
+        }
+    });
+}
+
+#[test]
+fn diamonds_are_planned_once() {
+    let _one = alone();
+    let session = session(1);
+    let mut a = Array::from(ndarray::arr1(&[1.0, 2.0, 3.0])).in_session(&session).chunks(2);
+    let mut wanted = [1.0f64, 2.0, 3.0];
+    for _ in 0..300 {
+        a = mix(&a, &[&a]);
+        wanted = wanted.map(|v| (2.0 * v + 1.0) % 97.0);
+    }
+    assert!(format!("{a:?}").contains("600 tasks"), "{a:?}");
+    assert_eq!(a.explain().expect("explains").groups.iter().map(|g| g.tasks).sum::<usize>(), 600);
+    let (found, run) = a.run().expect("diamonds");
+    assert_eq!((found, run.tasks()), (ndarray::arr1(&wanted).into_dyn(), 600));
+    let mean = a.mean();
+    assert_eq!(mean.compute_scalar().expect("a mean"), wanted.iter().sum::<f64>() / 3.0);
+    let small =
+        Session::builder().threads(1).placement(Placement::Cpu).memory_limit("1kB").cache_dir("").build().expect("small");
+    let error = a.in_session(&small).compute().expect_err("the tables alone need more").to_string();
+    assert!(error.contains("--memory-limit"), "{error}");
+}
+
+#[test]
+fn random_expressions_give_what_a_loop_gives() {
+    let _one = alone();
+    let session = session(2);
+    let mut state = 7u64;
+    let mut below = |n: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % n
+    };
+    for case in 0..60 {
+        let (rows, columns) = (1 + below(9), 1 + below(9));
+        let chunk = (1 + below(rows), 1 + below(columns));
+        let leaf = |k: usize| Array2::from_shape_fn((rows, columns), |(i, j)| ((i * 31 + j * 7 + k) % 97) as f64);
+        let mut arrays = vec![Array::from(leaf(0)).in_session(&session).chunks(chunk)];
+        let mut wanted = vec![leaf(0)];
+        for k in 1..3 + below(30) {
+            let (i, j) = (below(arrays.len()), below(arrays.len()));
+            let (made, plain) = match below(4) {
+                0 => (Array::from(leaf(k)).in_session(&session).chunks(chunk), leaf(k)),
+                1 => (mix(&arrays[i], &[]), wanted[i].mapv(|a| (a + 1.0) % 97.0)),
+                _ => (mix(&arrays[i], &[&arrays[j]]), (&wanted[i] + &wanted[j]).mapv(|a| (a + 1.0) % 97.0)),
+            };
+            arrays.push(made);
+            wanted.push(plain);
+        }
+        let (last, plain) = (arrays.pop().expect("some"), wanted.pop().expect("some"));
+        assert_eq!(last.compute().expect("runs"), plain.clone().into_dyn(), "case {case}");
+        let file = std::env::temp_dir().join(format!("chunkwise-planning-{}-{case}.npy", std::process::id()));
+        let spec = file.display().to_string();
+        last.store(&spec).expect("stores");
+        let stored = Array::<f64>::open(&spec).expect("opens").compute().expect("reads");
+        let _ = std::fs::remove_file(&file);
+        assert_eq!(stored, plain.into_dyn(), "case {case}, stored");
+    }
+}
+
+#[test]
+fn more_chunks_than_memory_could_list_are_refused() {
+    let _one = alone();
+    let session = session(1);
+    let before = PEAK.swap(LIVE.load(Relaxed), Relaxed);
+    let many = session.random_uniform::<f64>([1 << 40]).expect("lazy").chunks(1);
+    assert_eq!(many.grid().len(), 1 << 40);
+    let file = std::env::temp_dir().join(format!("chunkwise-many-{}.npy", std::process::id()));
+    let column = session.random_uniform::<f64>([1 << 40, 1]).expect("lazy").chunks(1);
+    let product = column.matvec(&session.random_uniform::<f64>([1]).expect("lazy"));
+    for error in [
+        many.compute().expect_err("8 TB").to_string(),
+        many.mean().compute().expect_err("2^40 chunks").to_string(),
+        product.compute().expect_err("8 TB").to_string(),
+        mix(&many, &[&many]).explain().expect_err("8 TB").to_string(),
+    ] {
+        assert!(error.contains("tasks") || error.contains("more than the 4.00 GB"), "{error}");
+    }
+    assert!(format!("{many:?}").contains("1099511627776 tasks"), "{many:?}");
+    let picture = Mandelbrot::new(1 << 40, 1).counts::<f64>().expect("lazy").in_session(&session).chunks((1 << 22, 1));
+    let error = picture.store(&file.display().to_string()).expect_err("its points alone are 8 TB").to_string();
+    assert!(error.contains("more than the 4.00 GB") || error.contains("its disk"), "{error}");
+    assert!(!file.exists());
+    let used = PEAK.load(Relaxed) - LIVE.load(Relaxed);
+    assert!(used < 400 << 20, "{used} bytes for refusals (before: {before})");
+}
+
+/// Bytes beyond what lives before that computing takes at most where no more is allowed than is proved to do; and that bound, without what is there before.
+fn measured(array: &Array<f64>, cuts: &dyn Fn(&Session) -> Array<f64>) -> (f64, f64) {
+    let explained = array.explain().expect("explains");
+    let limit = format!("{}", explained.bound_bytes);
+    let session = Session::builder().threads(1).placement(Placement::Cpu).memory_limit(&limit).cache_dir("");
+    let session = session.build().expect("a session");
+    session.random_uniform::<f64>([1]).expect("lazy").compute().expect("warm"); // threads, scratch
+    let array = cuts(&session);
+    let before = LIVE.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    let (values, _) = array.run().expect("fits exactly");
+    let real = PEAK.load(Relaxed) - before;
+    let there = explained.array_bytes - values.len() as u64 * 8;
+    (real as f64, (explained.bound_bytes - there) as f64)
+}
+
+#[test]
+fn the_tables_of_a_graph_are_counted() {
+    let _one = alone();
+    let session = session(1);
+    let square = |n: usize| Array2::from_shape_fn((n, n), |(i, j)| if i == j { n as f64 } else { ((i ^ j) % 7) as f64 / 14.0 });
+    let of = |n: usize, chunk: usize, session: &Session| Array::from(square(n)).in_session(session).chunks(chunk);
+    type Make<'a> = &'a dyn Fn(&Session) -> Array<f64>;
+    let cases: [(&str, Make<'_>); 3] = [
+        ("map", &|s| mix(&mix(&of(600, 3, s), &[]), &[&of(600, 3, s)])),
+        ("cholesky", &|s| of(400, 8, s).cholesky()),
+        ("matvec", &|s| of(900, 3, s).matvec(&Array::from(ndarray::Array1::ones(900)))),
+    ];
+    for (name, make) in cases {
+        let (real, counted) = measured(&make(&session), make);
+        let share = counted / real;
+        eprintln!("{name}: {counted} counted, {real} allocated: {share:.2}");
+        assert!((0.9..=1.3).contains(&share), "{name}: {counted} counted, {real} allocated: {share:.2}");
+    }
+}
+
+#[test]
+fn the_scheduler_predicts_its_own_time() {
+    let _one = alone();
+    let session = session(2);
+    let before = explain_random_dag(&session, 30_000).expect("explains").totals[0].1;
+    assert!((0.02..2.0).contains(&before), "{before} s for 30 000 tiny tasks, before anything was measured");
+    let mut ratio = 0.0;
+    for _ in 0..4 {
+        let (_, run) = random_dag(&session, 30_000).expect("runs");
+        ratio = run.predicted_s / (run.total_s - run.plan_s);
+    }
+    assert!((0.25..4.0).contains(&ratio), "predicted over measured: {ratio}");
+    let [few, many] = [2_000, 8_000].map(|n| explain_random_dag(&session, n).expect("explains").totals[0].1);
+    assert!((2.0..8.0).contains(&(many / few)), "{few} s and {many} s");
+}
