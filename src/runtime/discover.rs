@@ -4,6 +4,7 @@
 //! to; work that ends sooner never starts it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::driver::Inner;
@@ -31,12 +32,15 @@ enum Stage {
 pub(super) struct Discovery {
     state: Mutex<(Stage, Vec<Absent>)>,
     changed: Condvar,
+    /// Who looks. Drivers leave things on this thread that are taken down as it ends.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Discovery {
     pub(super) fn new(wanted: bool) -> Arc<Self> {
         let stage = if wanted && cfg!(feature = "gpu") { Stage::NotYet } else { Stage::Off };
-        Arc::new(Self { state: Mutex::new((stage, Vec::new())), changed: Condvar::new() })
+        Arc::new(Self { state: Mutex::new((stage, Vec::new())), changed: Condvar::new(), thread: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, (Stage, Vec<Absent>)> {
@@ -60,6 +64,25 @@ impl Discovery {
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
+    }
+
+    /// Waits until it is over and its thread has gone, at most this long: a program that ends while a driver is being loaded, or taken down on
+    /// a thread that ends, may crash in the driver.
+    pub(super) fn leave(&self, time: Duration) {
+        let end = Instant::now() + time;
+        if !self.wait(time) {
+            return;
+        }
+        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        if thread.thread().id() == std::thread::current().id() {
+            return; // it held the session last
+        }
+        while !thread.is_finished() && Instant::now() < end {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        if thread.is_finished() {
+            let _ = thread.join(); // it does not panic
+        }
     }
 
     /// In one line, why a session has no GPU.
@@ -117,8 +140,12 @@ impl Inner {
             let panicked = |_| vec![Absent { name: "GPUs".into(), why: "a driver panicked while they were looked for".into() }];
             discovery.end(found.unwrap_or_else(panicked));
         };
-        if let Err(error) = std::thread::Builder::new().name("chunkwise-gpus".into()).spawn(body) {
-            self.discovery.end(vec![Absent { name: "GPUs".into(), why: format!("no thread to look for them: {error}") }]);
+        match std::thread::Builder::new().name("chunkwise-gpus".into()).spawn(body) {
+            Ok(thread) => *self.discovery.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread),
+            Err(error) => {
+                let why = format!("no thread to look for them: {error}");
+                self.discovery.end(vec![Absent { name: "GPUs".into(), why }]);
+            }
         }
     }
 }

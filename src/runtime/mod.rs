@@ -242,7 +242,7 @@ impl Session {
 impl Drop for Inner {
     fn drop(&mut self) {
         // So that a program that ends does not end while a driver is being loaded.
-        self.discovery.wait(Duration::from_secs(1));
+        self.discovery.leave(Duration::from_secs(1));
         let _ = self.costs.get_mut().unwrap_or_else(PoisonError::into_inner).save();
     }
 }
