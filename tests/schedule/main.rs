@@ -7,3 +7,4 @@ mod driver;
 mod graphs;
 mod memory;
 mod random;
+mod stalls;

@@ -1,0 +1,143 @@
+//! Launches that take too long, one event at a time.
+//!
+//! Owns: when a launch is given up, and what follows. Must not know: real time. Invariant: time passes in ticks of a quarter of the floor, as
+//! whoever waits makes it pass.
+
+use std::sync::Arc;
+
+use chunkwise::device::{DeviceSpec, HOST};
+use chunkwise::id::{CopyId, DeviceId, GraphId, LaunchId};
+use chunkwise::schedule::{Action, Auto, Estimates, Event, Only, Policy, Scheduler};
+use chunkwise::task::TaskGraph;
+
+use super::graphs;
+use super::random::{cpu, gpu, link};
+
+const FLOOR_NS: u64 = 4_000_000;
+const TICK_NS: u64 = FLOOR_NS / 4;
+
+struct Lab {
+    scheduler: Scheduler,
+    now: u64,
+}
+
+impl Lab {
+    fn new(policy: Box<dyn Policy>, devices: Vec<DeviceSpec>) -> Self {
+        let mut scheduler = Scheduler::new(policy);
+        scheduler.set_stall_rule(10, FLOOR_NS);
+        let mut lab = Self { scheduler, now: 0 };
+        for (device, spec) in devices.into_iter().enumerate() {
+            lab.step(Event::DeviceJoined { device: DeviceId::at(device), spec });
+        }
+        lab
+    }
+
+    fn step(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.scheduler.step(self.now, event, &mut actions);
+        actions
+    }
+
+    /// Time passes, up to `ticks`, until something is to be done; how many it took.
+    fn until_something(&mut self, ticks: u32) -> (u32, Vec<Action>) {
+        for tick in 1..=ticks {
+            self.now += TICK_NS;
+            let actions = self.step(Event::Tick);
+            if !actions.is_empty() {
+                return (tick, actions);
+            }
+        }
+        (ticks, Vec::new())
+    }
+
+    fn submit(&mut self, graph: &Arc<TaskGraph>, estimates: Vec<Estimates>) -> Vec<Action> {
+        self.step(Event::Submit { graph: GraphId(0), tasks: graph.clone(), estimates, scratch_bytes: 0, nested: false })
+    }
+}
+
+fn measured(graph: &TaskGraph, device: usize, ns: u64) -> Estimates {
+    Estimates { measured: Some(vec![true; graph.len()].into()), ..graphs::uniform(graph, device, ns) }
+}
+
+fn runs(actions: &[Action]) -> Vec<(LaunchId, DeviceId)> {
+    let run = |a: &Action| if let Action::Run { launch, device, .. } = *a { Some((launch, device)) } else { None };
+    actions.iter().filter_map(run).collect()
+}
+
+fn copies(actions: &[Action]) -> Vec<CopyId> {
+    actions.iter().filter_map(|a| if let Action::Move { copy, .. } = a { Some(*copy) } else { None }).collect()
+}
+
+#[test]
+fn a_device_that_runs_in_order_is_given_nothing_behind_a_stuck_launch() {
+    let graph = graphs::map(40, 16);
+    let gpus: Box<dyn Policy> = Box::new(Only(chunkwise::device::DeviceKind::Gpu));
+    let mut lab = Lab::new(gpus, vec![cpu(2), gpu(1, link(10.0))]);
+    let mut actions = lab.submit(&graph, vec![measured(&graph, 0, 1_000_000), measured(&graph, 1, 1000)]);
+    let mut on_gpu = Vec::new();
+    for _ in 0..200 {
+        let arrived = copies(&actions);
+        on_gpu.extend(runs(&actions).into_iter().filter(|r| r.1 == DeviceId(1)).map(|r| r.0));
+        actions = arrived.into_iter().flat_map(|copy| lab.step(Event::Moved { copy, arrived: true })).collect();
+    }
+    assert!(on_gpu.len() > 10, "{on_gpu:?}");
+    // None of them reports: all are given up at once, and their tasks go to the CPU.
+    let (ticks, mut actions) = lab.until_something(100);
+    assert!((4..8).contains(&ticks), "{ticks}");
+    let mut done = 0;
+    while let Some((launch, device)) = runs(&actions).first().copied() {
+        assert_eq!(device, DeviceId(0), "a stuck device is given work");
+        let more: Vec<Action> =
+            runs(&actions)[1..].iter().flat_map(|r| lab.step(Event::Done { launch: r.0, elapsed_ns: 1 })).collect();
+        done += runs(&actions).len();
+        actions = lab.step(Event::Done { launch, elapsed_ns: 1 });
+        actions.extend(more);
+    }
+    assert_eq!(done, graph.len());
+    // When it reports after all, it is given work again.
+    lab.step(Event::Retire { graph: GraphId(0) });
+    on_gpu.into_iter().for_each(|launch| drop(lab.step(Event::LaunchLost { launch })));
+    assert!(lab.scheduler.is_idle());
+}
+
+/// A launch on one of two workers: after how many ticks its task runs again, and again, and the graph ends.
+fn tries(measure: bool, workers: u32) -> (Vec<u32>, bool) {
+    let graph = graphs::map(1, 16);
+    let mut lab = Lab::new(Box::new(Auto), vec![cpu(workers)]);
+    let estimates = if measure { measured(&graph, 0, 1000) } else { graphs::uniform(&graph, 0, 1000) };
+    assert_eq!(runs(&lab.submit(&graph, vec![estimates])).len(), 1);
+    let mut after = Vec::new();
+    loop {
+        let (ticks, actions) = lab.until_something(1000);
+        if runs(&actions).is_empty() {
+            return (after, actions.iter().any(|a| matches!(a, Action::Stalled { device: Some(_), .. })));
+        }
+        after.push(ticks);
+    }
+}
+
+#[test]
+fn each_try_has_twice_the_time_and_only_a_measured_one_ends_in_an_error() {
+    assert_eq!(tries(true, 4), (vec![5, 9], true), "three tries, then an error");
+    assert_eq!(tries(false, 4), (vec![49, 97], false), "then it is waited for");
+    assert_eq!(tries(true, 1), (vec![], true), "nobody else is there to try");
+    assert_eq!(tries(false, 1), (vec![], false));
+}
+
+#[test]
+fn time_that_nobody_saw_pass_does_not_count() {
+    let graph = graphs::map(1, 16);
+    let mut lab = Lab::new(Box::new(Auto), vec![cpu(2)]);
+    let estimates = vec![measured(&graph, 0, 1000)];
+    let launch = runs(&lab.submit(&graph, estimates))[0].0;
+    // The process is stopped for an hour, and goes on.
+    lab.now += 3_600_000_000_000;
+    assert_eq!(lab.step(Event::Tick), vec![]);
+    // The task waits for a run of its own.
+    lab.step(Event::Waits { launch, graph: None });
+    assert_eq!(lab.until_something(500).1, vec![]);
+    lab.step(Event::Resumes { launch });
+    assert_eq!(lab.until_something(2).1, vec![]);
+    assert_eq!(runs(&lab.until_something(10).1).len(), 1, "now it is late");
+    assert!(lab.scheduler.used_bytes(HOST) > 0);
+}
