@@ -36,46 +36,65 @@ pub(crate) fn current() -> Option<Origin> {
 /// Launches in the order given.
 #[derive(Default)]
 pub(super) struct Queue {
-    waiting: Mutex<(VecDeque<Launch>, bool)>,
+    waiting: Mutex<Waiting>,
     changed: Condvar,
 }
 
+#[derive(Default)]
+struct Waiting {
+    launches: VecDeque<Launch>,
+    closed: bool,
+    /// Threads that sleep until a launch comes: to wake nobody takes a call of the system too.
+    sleepers: usize,
+}
+
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, (VecDeque<Launch>, bool)> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn push(&self, launch: Launch) {
-        self.lock().0.push_back(launch);
-        self.changed.notify_one();
+        let sleepers = {
+            let mut waiting = self.lock();
+            waiting.launches.push_back(launch);
+            waiting.sleepers
+        };
+        if sleepers > 0 {
+            self.changed.notify_one();
+        }
     }
 
     /// The first launch, if there is one.
     pub(super) fn pop(&self) -> Option<Launch> {
-        self.lock().0.pop_front()
+        self.lock().launches.pop_front()
     }
 
     /// The first launch that is wanted.
     pub(super) fn pop_wanted(&self, wanted: &dyn Fn(&Origin) -> bool) -> Option<Launch> {
         let mut waiting = self.lock();
-        let at = waiting.0.iter().position(|launch| launch.origin.as_ref().is_some_and(wanted))?;
-        waiting.0.remove(at)
+        let at = waiting.launches.iter().position(|launch| launch.origin.as_ref().is_some_and(wanted))?;
+        waiting.launches.remove(at)
     }
 
     /// The first launch, waited for; `None` once the queue is closed and empty.
     pub(super) fn wait(&self) -> Option<Launch> {
         let mut waiting = self.lock();
         loop {
-            match waiting.0.pop_front() {
-                None if !waiting.1 => waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner),
-                launch => return launch,
+            if let Some(launch) = waiting.launches.pop_front() {
+                return Some(launch);
             }
+            if waiting.closed {
+                return None;
+            }
+            waiting.sleepers += 1;
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting.sleepers -= 1;
         }
     }
 
     /// Nothing more will come.
     pub(super) fn close(&self) {
-        self.lock().1 = true;
+        self.lock().closed = true;
         self.changed.notify_all();
     }
 }

@@ -307,8 +307,8 @@ impl Inner {
     }
 
     fn origin(self: &Arc<Self>, graph: GraphId, launch: LaunchId) -> Option<Origin> {
-        let session: Arc<dyn Any + Send + Sync> = self.clone();
-        Some(Origin { session: Arc::downgrade(&session), graph, launch })
+        let session: Weak<dyn Any + Send + Sync> = Arc::<Self>::downgrade(self);
+        Some(Origin { session, graph, launch })
     }
 
     fn stalled(&self, state: &State, graph: GraphId, task: TaskId, device: Option<DeviceId>, ns: (u64, u64)) -> Error {
@@ -376,7 +376,8 @@ impl Inner {
         let end_ns = end_ns.saturating_sub(since_ns);
         self.with_events(|state, events| {
             // The result of a launch that was given up counts if nobody was faster; its failure frees what it held.
-            let (wanted, live) = (state.scheduler.wants(launch), state.scheduler.operands(launch).is_some());
+            let live = state.scheduler.operands(launch).is_some();
+            let wanted = live || state.scheduler.wants(launch);
             let event = match outcome {
                 Ok(()) if wanted && let Some(error) = oversized(state, graph, task.0, &opaque) => {
                     self.failed(state, what, task, Failure::Fault(error.into()), events)

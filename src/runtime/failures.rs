@@ -42,9 +42,9 @@ impl Inner {
     /// A launch went well: its device counts as sound. One that had too little memory is given twice as much after a while, up to what it had.
     pub(super) fn succeeded(&self, state: &mut State, device: DeviceId, events: &mut VecDeque<Event>) {
         state.strikes.remove(&device);
-        let now = self.now_ns();
         let Some(shortage) = state.shortages.get_mut(&device) else { return };
         shortage.count = 0;
+        let now = self.now_ns();
         if now.saturating_sub(shortage.at_ns) < RECOVERY_NS {
             return;
         }
@@ -112,7 +112,7 @@ impl Inner {
     ) -> Event {
         let members = self.members.all();
         let Some(run) = state.runs.get_mut(&graph) else { return Event::LaunchFailed { launch } };
-        let (kernel, dtype) = run.priced.kind_of(&run.graph, task);
+        let (kernel, dtype) = run.priced.kind_of(task);
         let can = |e: &Estimates| e.task_ns[task.index()] != CANNOT && !members[e.device.index()].is_unfit(&kernel, dtype);
         let mut others = run.priced.estimates.iter().filter(|e| e.device != device && !state.gone.contains(&e.device));
         if !others.any(can) {
@@ -127,7 +127,7 @@ impl Inner {
         }
         // A run that was priced before and began since has to be told too.
         for (&id, run) in state.runs.iter().filter(|(id, _)| new || **id == graph) {
-            let tasks = run.priced.tasks_of(&run.graph, &kernel, dtype);
+            let tasks = run.priced.tasks_of(&kernel, dtype);
             if !tasks.is_empty() {
                 events.push_back(Event::Unfit { graph: id, device, tasks });
             }

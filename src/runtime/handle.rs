@@ -177,7 +177,7 @@ impl Handle {
         let stride = (n * 618 / 1000..n).find(coprime).unwrap_or(1);
         self.session.0.with_costs(|costs| {
             for span in (0..n.min(LEARN)).map(|i| &run.spans[i * stride % n]) {
-                if let Some(id) = run.priced.cost_id(&run.graph, span.task, span.device) {
+                if let Some(id) = run.priced.cost_id(span.task, span.device) {
                     costs.record(id, run.priced.work[span.task.index()], span.end_ns - span.start_ns);
                 }
             }

@@ -28,14 +28,17 @@ pub struct Priced {
     pub estimates: Vec<Estimates>,
     /// Scratch of the neediest task.
     pub scratch_bytes: u64,
-    /// Kernels with the dtypes of their tasks: what times are learned for.
-    kinds: BTreeMap<(KernelId, DType), Kind>,
+    /// Kernels with the dtypes of their tasks: what times are learned for; and of which kind each task is.
+    kinds: Vec<Kind>,
+    of_task: Arc<[u32]>,
     /// GPUs that cannot run some tasks although the kernel has a GPU half for them, each with the first reason.
     pub(super) unable: Vec<(DeviceId, Unable)>,
 }
 
 /// A kernel on operands of a dtype.
 struct Kind {
+    kernel: KernelId,
+    dtype: DType,
     /// The name and version under which its times are kept.
     key: Arc<str>,
     /// Where its times on each device are kept; `None` for devices that do not serve its lane.
@@ -45,7 +48,8 @@ struct Kind {
 /// The prices of one device.
 pub(super) struct Column {
     estimates: Estimates,
-    costs: BTreeMap<(KernelId, DType), Option<CostId>>,
+    /// By kind.
+    costs: Vec<Option<CostId>>,
     unable: Option<Unable>,
 }
 
@@ -68,7 +72,8 @@ impl Priced {
         let graph = &plan.graph;
         let mut scratch_bytes = 0;
         let mut work = Vec::with_capacity(graph.len());
-        let mut kinds = BTreeMap::new();
+        let (mut numbers, mut kinds) = (BTreeMap::new(), Vec::new());
+        let mut of_task = Vec::with_capacity(graph.len());
         for task in graph.tasks() {
             let kernel = graph.kernel(task);
             let (w, s) = plan.with_operands(task, |o| {
@@ -77,10 +82,14 @@ impl Priced {
             });
             scratch_bytes = scratch_bytes.max(s);
             work.push(w);
-            let kind = (graph.kernel_id(task), task_dtype(graph, task));
-            kinds.entry(kind).or_insert_with(|| Kind { key: kernel_key(&**kernel).into(), costs: Vec::new() });
+            let (id, dtype) = (graph.kernel_id(task), task_dtype(graph, task));
+            of_task.push(*numbers.entry((id, dtype)).or_insert_with(|| {
+                kinds.push(Kind { kernel: id, dtype, key: kernel_key(&**kernel).into(), costs: Vec::new() });
+                kinds.len() as u32 - 1
+            }));
         }
-        let mut this = Self { work: work.into(), estimates: Vec::new(), scratch_bytes, kinds, unable: Vec::new() };
+        let (work, of_task) = (work.into(), of_task.into());
+        let mut this = Self { work, estimates: Vec::new(), scratch_bytes, kinds, of_task, unable: Vec::new() };
         for (id, member) in devices.iter().enumerate() {
             let column = this.column(graph, DeviceId::at(id), member).price(inner);
             this.add(column);
@@ -90,17 +99,17 @@ impl Priced {
 
     /// What is to be priced on one more device.
     pub(super) fn column(&self, graph: &Arc<TaskGraph>, id: DeviceId, member: &Member) -> Unpriced {
-        let kinds = self.kinds.iter().map(|(&kind, k)| (kind, k.key.clone())).collect();
-        Unpriced { graph: graph.clone(), work: self.work.clone(), kinds, id, member: member.clone() }
+        let kinds = self.kinds.iter().map(|k| (k.kernel, k.dtype, k.key.clone())).collect();
+        let (graph, work, of_task) = (graph.clone(), self.work.clone(), self.of_task.clone());
+        Unpriced { graph, work, of_task, kinds, id, member: member.clone() }
     }
 
     /// Takes in the prices of the next device.
     pub(super) fn add(&mut self, column: Column) -> Estimates {
         let id = column.estimates.device;
-        for (kind, cost) in column.costs {
-            let costs = &mut self.kinds.get_mut(&kind).expect("priced for this plan").costs;
-            costs.resize(id.index(), None);
-            costs.push(cost);
+        for (kind, cost) in self.kinds.iter_mut().zip(column.costs) {
+            kind.costs.resize(id.index(), None);
+            kind.costs.push(cost);
         }
         self.unable.extend(column.unable.map(|unable| (id, unable)));
         self.estimates.push(column.estimates.clone());
@@ -118,22 +127,26 @@ impl Priced {
         unable.filter_map(|(id, why)| Some((members.get(id.index())?.spec.name.clone(), why.to_string()))).collect()
     }
 
+    fn kind(&self, task: TaskId) -> &Kind {
+        &self.kinds[self.of_task[task.index()] as usize]
+    }
+
     /// The handle under which a task's time on a device is learned.
     #[must_use]
-    pub fn cost_id(&self, graph: &TaskGraph, task: TaskId, device: DeviceId) -> Option<CostId> {
-        *self.kinds.get(&(graph.kernel_id(task), task_dtype(graph, task)))?.costs.get(device.index())?
+    pub fn cost_id(&self, task: TaskId, device: DeviceId) -> Option<CostId> {
+        *self.kind(task).costs.get(device.index())?
     }
 
     /// The name and version of a task's kernel, as [`kernel_key`] writes it, and the dtype that its speed depends on.
-    pub(super) fn kind_of(&self, graph: &TaskGraph, task: TaskId) -> (Arc<str>, DType) {
-        let dtype = task_dtype(graph, task);
-        (self.kinds[&(graph.kernel_id(task), dtype)].key.clone(), dtype)
+    pub(super) fn kind_of(&self, task: TaskId) -> (Arc<str>, DType) {
+        let kind = self.kind(task);
+        (kind.key.clone(), kind.dtype)
     }
 
-    /// The tasks of a graph with this kernel and dtype.
-    pub(super) fn tasks_of(&self, graph: &TaskGraph, key: &str, dtype: DType) -> Arc<[TaskId]> {
-        let same = |&t: &TaskId| task_dtype(graph, t) == dtype && &*self.kinds[&(graph.kernel_id(t), dtype)].key == key;
-        graph.tasks().filter(same).collect()
+    /// The tasks with this kernel and dtype.
+    pub(super) fn tasks_of(&self, key: &str, dtype: DType) -> Arc<[TaskId]> {
+        let is_it: Vec<bool> = self.kinds.iter().map(|k| &*k.key == key && k.dtype == dtype).collect();
+        (0..self.of_task.len()).filter(|&at| is_it[self.of_task[at] as usize]).map(TaskId::at).collect()
     }
 }
 
@@ -141,14 +154,14 @@ impl Priced {
 pub(super) struct Unpriced {
     graph: Arc<TaskGraph>,
     work: Arc<[Work]>,
-    kinds: BTreeMap<(KernelId, DType), Arc<str>>,
+    of_task: Arc<[u32]>,
+    kinds: Vec<(KernelId, DType, Arc<str>)>,
     id: DeviceId,
     member: Member,
 }
 
 /// What is known of a kind before its tasks are priced.
 struct Known {
-    key: Arc<str>,
     served: bool,
     unfit: bool,
     /// Whether a measured time says how long such a task may take.
@@ -159,8 +172,7 @@ impl Unpriced {
     /// Prices every task: kernels are asked first, the cost model is locked only for arithmetic.
     pub(super) fn price(self, inner: &Inner) -> Column {
         let (graph, spec) = (&self.graph, &self.member.spec);
-        let known: BTreeMap<(KernelId, DType), Known> =
-            self.kinds.iter().map(|(&kind, key)| (kind, self.ask(kind, key))).collect();
+        let known: Vec<Known> = self.kinds.iter().map(|kind| self.ask(kind)).collect();
         let programs: Option<Vec<Result<usize, Unable>>> =
             spec.gpu.map(|facts| graph.tasks().map(|task| passes(graph, task, &facts)).collect());
         let mut task_ns = Vec::with_capacity(graph.len());
@@ -172,18 +184,13 @@ impl Unpriced {
             }
         };
         let costs = inner.with_costs(|costs| {
-            let resolved = known.iter().map(|(&kind, k)| {
-                let id = k.served.then(|| costs.resolve(self.member.priced, &k.key, kind.1));
-                (kind, id)
-            });
-            let resolved: BTreeMap<(KernelId, DType), Option<CostId>> = resolved.collect();
-            let mut last: Option<((KernelId, DType), &Known, Option<CostId>)> = None;
+            let one = |(known, (_, dtype, key)): (&Known, &(KernelId, DType, Arc<str>))| {
+                known.served.then(|| costs.resolve(self.member.priced, key, *dtype))
+            };
+            let resolved: Vec<Option<CostId>> = known.iter().zip(&self.kinds).map(one).collect();
             for task in graph.tasks() {
-                let kind = (graph.kernel_id(task), task_dtype(graph, task));
-                if last.as_ref().is_none_or(|(k, ..)| *k != kind) {
-                    last = Some((kind, &known[&kind], resolved[&kind]));
-                }
-                let Some((_, known, cost)) = last else { continue };
+                let kind = self.of_task[task.index()] as usize;
+                let (known, cost) = (&known[kind], resolved[kind]);
                 let work = self.work[task.index()];
                 let estimate = cost.map(|cost| costs.estimate(cost, work));
                 let trusted = known.steady && work != Work::default();
@@ -209,11 +216,10 @@ impl Unpriced {
         Column { estimates: Estimates { device: self.id, task_ns: task_ns.into(), measured }, costs, unable }
     }
 
-    fn ask(&self, kind: (KernelId, DType), key: &Arc<str>) -> Known {
-        let kernel = &self.graph.kernels()[kind.0.index()];
+    fn ask(&self, (kernel, dtype, key): &(KernelId, DType, Arc<str>)) -> Known {
+        let kernel = &self.graph.kernels()[kernel.index()];
         let (lane, steady) = calm(|| (kernel.lane(), kernel.is_steady())).unwrap_or((crate::kernel::Lane::Compute, false));
-        let served = self.member.spec.serves(lane);
-        Known { key: key.clone(), served, unfit: self.member.is_unfit(key, kind.1), steady }
+        Known { served: self.member.spec.serves(lane), unfit: self.member.is_unfit(key, *dtype), steady }
     }
 }
 
@@ -271,13 +277,14 @@ impl Session {
 
 /// Scratch of the neediest task.
 fn scratch_bytes(graph: &TaskGraph) -> u64 {
-    let of = |task| {
+    let (mut most, mut metas) = (0, Vec::new());
+    for task in graph.tasks() {
         let values = graph.inputs(task).iter().chain(graph.outputs(task)).map(|o| o.value);
-        let metas: Vec<ChunkMeta<'_>> =
-            values.map(|v| ChunkMeta { dtype: graph.dtype(v), shape: graph.shape(v), data: None }).collect();
-        calm(|| graph.kernel(task).scratch_bytes(graph.params(task), &metas)).unwrap_or_default()
-    };
-    graph.tasks().map(of).max().unwrap_or(0)
+        metas.clear();
+        metas.extend(values.map(|v| ChunkMeta { dtype: graph.dtype(v), shape: graph.shape(v), data: None }));
+        most = most.max(calm(|| graph.kernel(task).scratch_bytes(graph.params(task), &metas)).unwrap_or_default());
+    }
+    most
 }
 
 /// The dtype that a task's speed depends on: that of its first input, else of its first output.

@@ -24,6 +24,10 @@ pub(super) fn replica_bytes(graph: &TaskGraph, value: ValueId, form: Form, task:
 /// Peak of pooled host bytes when the tasks run one after the other in order, and the task at which it is reached: what a
 /// task's commit takes (see `Scheduler::need`), minus what its end gives back. O(operands).
 pub(super) fn sequential_peak(graph: &TaskGraph) -> (u64, Option<TaskId>) {
+    graph.peak_by(walk)
+}
+
+fn walk(graph: &TaskGraph) -> (u64, Option<TaskId>) {
     let mut uses: Vec<u32> = (0..graph.value_count()).map(|i| graph.use_count(ValueId::at(i))).collect();
     let mut held = vec![0u64; graph.value_count()];
     let mut packed = std::collections::BTreeSet::new();

@@ -262,9 +262,15 @@ impl Scheduler {
     /// workers of the device wait for, if `awaited`.
     fn pick(&mut self, at: DeviceId, awaited: bool, actions: &mut Vec<Action>) -> Option<(GraphId, TaskId)> {
         let device = &self.devices[at.index()];
-        if device.ready.is_empty() {
-            return None;
+        let first = device.ready.graphs().next()?;
+        if !awaited {
+            // The usual case.
+            let task = device.ready.of(first).next()?;
+            if self.admits(first, task, at, actions) {
+                return Some((first, task));
+            }
         }
+        let device = &self.devices[at.index()];
         let graphs: Vec<GraphId> = match awaited {
             true => device.seats.lent.keys().copied().filter(|&graph| device.may_commit_of(graph)).collect(),
             false => device.ready.graphs().take(LOOK).collect(),

@@ -13,8 +13,8 @@ pub(crate) const LEAST_TASK_BYTES: u64 = 210;
 /// The same of a chunk of a caller's array, and of a task without outputs.
 pub(crate) const LEAST_CHUNK_BYTES: u64 = 120;
 
-/// Predicted times: 8 bytes a device, for a CPU, the I/O lane and a GPU.
-const PRICES_BYTES: usize = 24;
+/// Predicted times: 8 bytes a device, for a CPU, the I/O lane and a GPU; and the kind of each task.
+const PRICES_BYTES: usize = 24 + 4;
 /// The record of a task's run, and its work.
 const RECORD_BYTES: usize = 40 + 16;
 

@@ -9,7 +9,7 @@ mod connect;
 mod windows;
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::id::{ArrayId, GroupId, KernelId, TaskId, ValueId};
 use crate::kernel::{Form, Held, Kernel};
@@ -127,6 +127,7 @@ pub struct TaskGraph {
     windows: Vec<u32>,
     window_count: usize,
     updated: Vec<bool>,
+    peak: OnceLock<(u64, Option<TaskId>)>,
 }
 
 impl TaskGraph {
@@ -297,6 +298,10 @@ impl TaskGraph {
     #[must_use]
     pub fn is_opaque(&self, value: ValueId) -> bool {
         self.values[value.index()].opaque
+    }
+    /// What `prove` finds out of the graph's memory, which never changes: asked once.
+    pub(crate) fn peak_by(&self, prove: impl FnOnce(&Self) -> (u64, Option<TaskId>)) -> (u64, Option<TaskId>) {
+        *self.peak.get_or_init(|| prove(self))
     }
     /// Bytes of a value's elements.
     #[must_use]

@@ -4,7 +4,7 @@
 //! added, and no task writes what another one has, or the caller.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::{Group, Home, HostArray, NONE, Operand, TaskGraph, TaskRow, ValueRow};
 use crate::error::{Error, Result};
@@ -263,6 +263,7 @@ impl GraphBuilder {
             windows: Vec::new(),
             window_count: 0,
             updated: Vec::new(),
+            peak: OnceLock::new(),
         };
         graph.connect();
         graph.check_windows()?;
