@@ -155,18 +155,17 @@ impl<T: Float> ChunkSink for Products<T> {
         let mut rows = vec![vec![0.0; shape[0]]; self.probes.len()];
         let mut columns = vec![vec![0.0; shape[1]]; self.probes.len()];
         let mut largest = 0.0f64;
-        for i in 0..shape[0] {
+        let below = |i: usize| shape[1].min((first + i + 1).saturating_sub(left));
+        for (i, j) in (0..shape[0]).flat_map(|i| (0..below(i)).map(move |j| (i, j))) {
+            let x = chunk.at::<T>(i, j).to_f64();
+            let (row, column) = (first + i, left + j);
             // The largest element of a positive definite matrix is on its diagonal.
-            for j in 0..shape[1].min((first + i + 1).saturating_sub(left)) {
-                let x = chunk.at::<T>(i, j).to_f64();
-                let (row, column) = (first + i, left + j);
-                if row == column {
-                    largest = largest.max(x.abs());
-                }
-                for (p, v) in self.probes.iter().enumerate() {
-                    rows[p][i] += x * v[column];
-                    columns[p][j] += if column < row { x * v[row] } else { 0.0 };
-                }
+            if row == column {
+                largest = largest.max(x.abs());
+            }
+            for (p, v) in self.probes.iter().enumerate() {
+                rows[p][i] += x * v[column];
+                columns[p][j] += if column < row { x * v[row] } else { 0.0 };
             }
         }
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
