@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use chunkwise::device::HostBuffer;
 use chunkwise::id::DeviceId;
-use chunkwise::kernel::{Fault, Form, GpuFacts, Kernel, Program, Scratch, Work};
+use chunkwise::kernel::{Fault, Form, GpuFacts, Kernel, Lane, Program, Scratch, Work};
 use chunkwise::ndarray::Array1;
 use chunkwise::prelude::*;
 use chunkwise::runtime::{Handle, Plan};
@@ -41,12 +41,16 @@ fn impatient(threads: usize) -> Session {
 /// A kernel that runs a closure, given the number of its task, and writes its value.
 struct Calls<F> {
     work: Work,
+    lane: Lane,
     what: F,
 }
 
 impl<F: Fn(u32) -> Result<f64> + Send + Sync + 'static> Kernel for Calls<F> {
     fn name(&self) -> &'static str {
         "calls"
+    }
+    fn lane(&self) -> Lane {
+        self.lane
     }
     fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
         self.work
@@ -70,9 +74,18 @@ const SOME: Work = Work { flops: 1e5, bytes: 0.0 };
 
 /// One task per closure call; the result's elements are what they return, with some padding behind.
 fn plan(count: usize, padding: usize, work: Work, what: impl Fn(u32) -> Result<f64> + Send + Sync + 'static) -> Plan {
+    plan_on(Lane::Compute, (count, padding), work, what)
+}
+
+fn plan_on(
+    lane: Lane,
+    (count, padding): (usize, usize),
+    work: Work,
+    what: impl Fn(u32) -> Result<f64> + Send + Sync + 'static,
+) -> Plan {
     let mut graph = GraphBuilder::new();
     let result = graph.array(DType::F64, count + padding, true);
-    let kernel = graph.kernel(Arc::new(Calls { work, what }));
+    let kernel = graph.kernel(Arc::new(Calls { work, lane, what }));
     graph.group("calls");
     for i in 0..count {
         let out = graph.window(result, i, &Layout::contiguous(DType::F64, &[]));
@@ -388,5 +401,66 @@ fn a_kernel_may_ask_the_session_at_any_time() {
         drop(copy);
         assert!(before > 50 && asked.load(Ordering::Relaxed) > before);
         assert_eq!(session.used_bytes(), 0);
+    });
+}
+
+/// A task waits for one of the I/O lane, which waits for tasks of the worker that waits: the worker lends its place to all of its own.
+#[test]
+fn nested_computing_may_cross_devices() {
+    for threads in [1, 2] {
+        within(30, move || {
+            let session = session(threads);
+            let (io, cpu) = (session.clone(), session.clone());
+            let inner = Arc::new(move |i: u32| {
+                Ok(values(start(&cpu, plan(3, 0, SOME, |_| Ok(2.0))))?.iter().sum::<f64>() + f64::from(i))
+            });
+            let outer = move |_| {
+                let inner = inner.clone();
+                let nested = plan_on(Lane::Io, (4, 0), SOME, move |i| inner(i));
+                Ok(values(start(&io, nested))?.iter().sum::<f64>())
+            };
+            assert_eq!(values(start(&session, plan(6, 0, SOME, outer))).expect("no deadlock"), [30.0; 6]);
+            assert!(session.is_idle());
+        });
+    }
+}
+
+/// A run that waits for memory which nobody will give back is refused, however one waits for it.
+#[test]
+fn a_hopeless_run_is_refused_by_polling_too() {
+    within(60, || {
+        let polls: [fn(&Handle) -> bool; 3] =
+            [Handle::is_done, |h| h.wait_timeout(Duration::ZERO), |h| h.wait_timeout(Duration::from_millis(5))];
+        for poll in polls {
+            let builder = Session::builder().threads(1).placement(Placement::Cpu).cache_dir("").memory_limit("100kB");
+            let session = builder.stall_after(10, Duration::from_millis(200)).build().expect("session");
+            let first = start(&session, plan(1, 8_000, SOME, |_| Ok(1.0)));
+            let second = start(&session, plan(1, 8_000, SOME, |_| Ok(2.0)));
+            while !poll(&second) {
+                std::thread::yield_now();
+            }
+            let error = values(second).expect_err("the first result is never taken");
+            assert!(matches!(&error, Error::OutOfMemory { .. }), "{error}");
+            assert_eq!(values(first).expect("is there")[0], 1.0);
+        }
+    });
+}
+
+/// A launch that is only slow costs its own graph an error at most: other runs wait for the worker, and run when it is back.
+#[test]
+fn a_slow_task_does_not_fail_other_runs() {
+    within(60, || {
+        let session = impatient(1);
+        let (ms, runs) = (Arc::new(AtomicUsize::new(1)), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..6 {
+            values(start(&session, plan(1, 0, SOME, sleeper(ms.clone(), runs.clone())))).expect("measured");
+        }
+        ms.store(800, Ordering::Relaxed);
+        let slow = start(&session, plan(1, 0, SOME, sleeper(ms, runs)));
+        let other = start(&session, plan(5, 0, SILENT, |_| Ok(3.0)));
+        assert!(matches!(values(slow), Err(Error::Stalled { .. })), "longer than seven allowances");
+        let later = start(&session, plan(1, 0, SILENT, |_| Ok(4.0)));
+        assert_eq!(values(other).expect("waits for the worker"), [3.0; 5]);
+        assert_eq!(values(later).expect("so does one that comes later"), [4.0]);
     });
 }

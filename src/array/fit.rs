@@ -39,7 +39,7 @@ impl Fit<'_> {
     /// # Errors
     /// [`Error::OutOfMemory`] if it needs more than the session's limit, with chunks and a limit that would do.
     pub(super) fn plan(&self, lower: impl Fn(Lowering) -> Result<Plan>) -> Result<Plan> {
-        let limit = self.session.memory_limit();
+        let limit = self.session.usable_bytes();
         let refusal = match lower(Lowering::within(limit)) {
             Ok(plan) => {
                 let peak = self.session.needs_bytes(&plan.graph);
@@ -48,7 +48,7 @@ impl Fit<'_> {
                 }
                 if let Some(held) = held_too_large(&plan.graph, limit) {
                     // Whatever the chunks.
-                    let (space, try_this) = ("host".into(), larger_limit(peak));
+                    let (space, try_this) = ("host".into(), larger_limit(self.session, peak));
                     return Err(Error::OutOfMemory {
                         what: held,
                         requested_bytes: peak,
@@ -73,19 +73,23 @@ impl Fit<'_> {
     }
 
     fn refuse(&self, refusal: Refusal, lower: &dyn Fn(Lowering) -> Result<Plan>) -> Error {
-        let limit = self.session.memory_limit();
+        let limit = self.session.usable_bytes();
         let fits = |side: usize| self.trial(lower, limit, Some(side)).filter(|&peak| peak <= limit).map(|peak| (side, peak));
         let mut hints = Vec::new();
         if let Some((side, peak)) = self.sides(refusal.crowded).into_iter().find_map(fits) {
             hints.push(format!("--chunk {side} (or .chunks({side})), which needs {}", Bytes(peak)));
         }
         if let Some(peak) = refusal.enough {
-            hints.push(larger_limit(peak));
+            hints.push(larger_limit(self.session, peak));
         } else if hints.is_empty() {
             // So many tasks that not even what they need is worth finding out.
             let some = |side: usize| self.trial(lower, u64::MAX, Some(side)).map(|peak| (side, peak));
             let both = self.sides(true).into_iter().find_map(some);
-            hints.extend(both.map(|(side, peak)| format!("--chunk {side} (or .chunks({side})) with {}", larger_limit(peak))));
+            hints.extend(
+                both.map(|(side, peak)| {
+                    format!("--chunk {side} (or .chunks({side})) with {}", larger_limit(self.session, peak))
+                }),
+            );
         }
         if self.streams {
             hints.push("have the result written to a file chunk by chunk (Array::store)".into());
@@ -134,7 +138,7 @@ fn peak_task(graph: &TaskGraph) -> String {
 }
 
 /// The flag (and the method) for a memory limit that suffices, written so that a shell takes it as one word.
-pub(super) fn larger_limit(peak: u64) -> String {
-    let enough = Bytes(peak.saturating_add(peak / 50)).to_string().replace(' ', "");
+pub(super) fn larger_limit(session: &Session, peak: u64) -> String {
+    let enough = Bytes(session.limit_for(peak)).to_string().replace(' ', "");
     format!("--memory-limit {enough} (Session::builder().memory_limit)")
 }

@@ -57,14 +57,14 @@ const SAMPLE: usize = 50_000;
 
 /// The graph, if it fits memory.
 fn dag(session: &Session, tasks: usize) -> Result<Dag> {
-    let limit = session.memory_limit();
+    let limit = session.usable_bytes();
     let needs = |dag: &Dag| session.needs_bytes(&dag.plan.graph);
     let refused = |needs: u64| Error::OutOfMemory {
         what: bookkeeping(tasks),
         requested_bytes: needs,
         available_bytes: limit,
         space: "host".into(),
-        try_this: format!("fewer tasks, or {}", larger_limit(needs)),
+        try_this: format!("fewer tasks, or {}", larger_limit(session, needs)),
     };
     if tasks > SAMPLE {
         let guess = needs(&made(session.seed(), SAMPLE)?) as f64 / SAMPLE as f64 * tasks as f64;

@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use super::{Launch, Report, execute};
@@ -26,6 +26,16 @@ pub struct Origin {
     pub graph: GraphId,
     /// The launch.
     pub launch: LaunchId,
+    /// The graphs whose tasks wait for this one: that of the task that submitted it, and so on; `None` if no task did.
+    pub within: Option<Arc<[GraphId]>>,
+}
+
+impl Origin {
+    /// Whether the launch belongs to the graph, or to one that a task of it has submitted.
+    #[must_use]
+    pub fn serves(&self, graph: GraphId) -> bool {
+        self.graph == graph || self.within.as_ref().is_some_and(|within| within.contains(&graph))
+    }
 }
 
 /// The launch whose kernel this thread is running, if its device said so.

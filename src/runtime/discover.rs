@@ -151,8 +151,8 @@ impl Inner {
 }
 
 /// Host memory for chunks on their way: a small part of what the session may use, which chunks on the host may not.
-#[cfg(feature = "gpu")]
-fn staging_bytes(memory_limit: u64) -> u64 {
+#[cfg_attr(not(feature = "gpu"), allow(dead_code))]
+pub(super) fn staging_bytes(memory_limit: u64) -> u64 {
     (memory_limit / 32).clamp(8 << 20, 512 << 20).min(memory_limit / 4)
 }
 

@@ -142,7 +142,10 @@ impl Inner {
         let (now, last) = (self.now_ns(), self.ticked_ns.load(Ordering::Relaxed));
         let due = now.saturating_sub(last) >= self.tick().as_nanos() as u64;
         if due && self.ticked_ns.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            self.apply(Event::Tick, |_| {});
+            self.with_events(|state, events| {
+                self.recover_limits(state, events);
+                events.push_back(Event::Tick);
+            });
         }
     }
 
@@ -197,7 +200,8 @@ impl Inner {
         let mut actions = Vec::new();
         while let Some(event) = events.pop_front() {
             let at_ns = self.now_ns();
-            state.happened += u64::from(!matches!(event, Event::Tick));
+            let waiting = matches!(event, Event::Tick | Event::Waits { .. } | Event::Resumes { .. });
+            state.happened += u64::from(!waiting);
             let kept = state.log.is_some().then(|| event.clone());
             state.scheduler.step(at_ns, event, &mut actions);
             if let (Some(log), Some(event)) = (&mut state.log, kept) {
@@ -235,14 +239,14 @@ impl Inner {
             }
             Action::Refused { graph, task, peak_bytes, limit_bytes } => {
                 if let Some(run) = state.runs.get_mut(&graph) {
-                    run.fail(refused(run, task, (peak_bytes, limit_bytes)));
+                    run.fail(self.refused(run, task, (peak_bytes, limit_bytes)));
                     run.over = true;
                     self.changed.notify_all();
                 }
             }
             Action::NoMemory { graph, task, bytes, used_bytes } => {
                 if let Some(run) = state.runs.get_mut(&graph) {
-                    run.fail(refused(run, Some(task), (used_bytes.saturating_add(bytes), self.memory_limit)));
+                    run.fail(self.refused(run, Some(task), (used_bytes.saturating_add(bytes), self.memory_limit)));
                 }
             }
             Action::Stalled { graph, task, device, waited_ns, predicted_ns } => {
@@ -262,6 +266,14 @@ impl Inner {
                 self.changed.notify_all();
             }
         }
+    }
+
+    fn refused(&self, run: &Run, task: Option<TaskId>, (requested_bytes, available_bytes): (u64, u64)) -> Error {
+        let name = |t| format!("task {}", run.graph.task_name(t));
+        let what = task.map_or_else(|| "this computation with its arrays".to_owned(), name);
+        let limit = Bytes(self.limit_for(requested_bytes)).to_string().replace(' ', "");
+        let try_this = format!("--memory-limit {limit} (Session::builder().memory_limit)");
+        Error::OutOfMemory { what, requested_bytes, available_bytes, space: "host".into(), try_this }
     }
 
     /// A launch that cannot be made: its run is gone, or its memory is not to be had.
@@ -299,16 +311,16 @@ impl Inner {
         let to = run.packed(&state.buffers, task, (value, form), to);
         let kernel = run.graph.kernel(task).clone();
         let done = self.report_to((launch, graph, device), (task, None));
-        let origin = self.origin(graph, launch);
+        let origin = self.origin(graph, launch, run);
         Ok((
             self.members.all()[device.index()].device.clone(),
             Launch { kernel, body: Body::Pack { form, from, to }, estimate_ns: 0, origin, done },
         ))
     }
 
-    fn origin(self: &Arc<Self>, graph: GraphId, launch: LaunchId) -> Option<Origin> {
+    fn origin(self: &Arc<Self>, graph: GraphId, launch: LaunchId, run: &Run) -> Option<Origin> {
         let session: Weak<dyn Any + Send + Sync> = Arc::<Self>::downgrade(self);
-        Some(Origin { session, graph, launch })
+        Some(Origin { session, graph, launch, within: run.within.clone() })
     }
 
     fn stalled(&self, state: &State, graph: GraphId, task: TaskId, device: Option<DeviceId>, ns: (u64, u64)) -> Error {
@@ -354,7 +366,7 @@ impl Inner {
         let scratch_bytes = run.priced.scratch_bytes;
         let predicted = state.scheduler.prediction(launch).map_or(0, |p| p.1);
         let done = self.report_to((launch, graph, device), (task, Some(predicted)));
-        let (body, origin) = (Body::Run { params, inputs, outputs, scratch_bytes }, self.origin(graph, launch));
+        let (body, origin) = (Body::Run { params, inputs, outputs, scratch_bytes }, self.origin(graph, launch, run));
         Ok(Launch { kernel, body, estimate_ns: predicted, origin, done })
     }
 
@@ -414,12 +426,4 @@ fn oversized(state: &State, graph: GraphId, task: TaskId, made: &[(usize, Opaque
         made.iter().map(|(at, o)| (o.bytes, tasks.bytes(tasks.outputs(task)[*at].value))).find(|b| b.0 > b.1)?;
     let message = format!("made a value of {}, where {} were stated (GraphBuilder::opaque)", Bytes(found), Bytes(stated));
     Some(Error::Task { task: tasks.task_name(task), message })
-}
-
-fn refused(run: &Run, task: Option<TaskId>, (requested_bytes, available_bytes): (u64, u64)) -> Error {
-    let name = |t| format!("task {}", run.graph.task_name(t));
-    let what = task.map_or_else(|| "this computation with its arrays".to_owned(), name);
-    let limit = Bytes(requested_bytes.saturating_add(requested_bytes / 50)).to_string().replace(' ', "");
-    let try_this = format!("--memory-limit {limit} (Session::builder().memory_limit)");
-    Error::OutOfMemory { what, requested_bytes, available_bytes, space: "host".into(), try_this }
 }

@@ -39,23 +39,37 @@ impl Inner {
         (0..all.len()).any(|at| other(at) && io(at) == io(device.index()))
     }
 
-    /// A launch went well: its device counts as sound. One that had too little memory is given twice as much after a while, up to what it had.
+    /// A launch went well: its device counts as sound.
     pub(super) fn succeeded(&self, state: &mut State, device: DeviceId, events: &mut VecDeque<Event>) {
         state.strikes.remove(&device);
-        let Some(shortage) = state.shortages.get_mut(&device) else { return };
-        shortage.count = 0;
-        let now = self.now_ns();
-        if now.saturating_sub(shortage.at_ns) < RECOVERY_NS {
+        if let Some(shortage) = state.shortages.get_mut(&device) {
+            shortage.count = 0;
+            self.recover_limits(state, events);
+        }
+    }
+
+    /// Devices that had too little memory, and have not complained for a while, are given twice as much, up to what they had. By time, because
+    /// one that is given too little runs nothing that could go well.
+    pub(super) fn recover_limits(&self, state: &mut State, events: &mut VecDeque<Event>) {
+        if state.shortages.is_empty() {
             return;
         }
-        shortage.at_ns = now;
-        let member = &self.members.all()[device.index()];
-        let (space, full) = (member.spec.space, self.memory_of(member).unwrap_or(u64::MAX));
-        let bytes = state.scheduler.limit_bytes(space).saturating_mul(2).min(full);
-        if bytes == full {
-            state.shortages.remove(&device);
-        }
-        events.push_back(Event::MemoryLimit { space, bytes });
+        let (now, members) = (self.now_ns(), self.members.all());
+        let State { shortages, scheduler, gone, .. } = state;
+        shortages.retain(|device, shortage| {
+            if gone.contains(device) {
+                return false;
+            }
+            if now.saturating_sub(shortage.at_ns) < RECOVERY_NS {
+                return true;
+            }
+            let member = &members[device.index()];
+            let (space, full) = (member.spec.space, self.memory_of(member).unwrap_or(u64::MAX));
+            let bytes = scheduler.limit_bytes(space).max(1 << 20).saturating_mul(2).min(full);
+            (shortage.at_ns, shortage.count) = (now, 0);
+            events.push_back(Event::MemoryLimit { space, bytes });
+            bytes < full
+        });
     }
 
     /// What a failed launch means for its run.

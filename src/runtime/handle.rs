@@ -3,7 +3,7 @@
 //! Owns: [`Handle`]. Must not know: decisions. Invariant: whoever waits also looks for stalled tasks, and a worker that waits works
 //! meanwhile; so no wait is for ever.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::driver::Inner;
@@ -30,6 +30,8 @@ pub struct Handle {
     pub(super) predicted_s: f64,
     pub(super) peak_bound_bytes: u64,
     pub(super) taken: bool,
+    /// Since when nothing has happened, as far as those know who wait for it.
+    pub(super) quiet: Mutex<Quiet>,
 }
 
 impl Handle {
@@ -37,6 +39,7 @@ impl Handle {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.session.0.tick_if_due();
+        self.refuse_if_hopeless();
         self.doze(Duration::ZERO)
     }
 
@@ -113,6 +116,7 @@ impl Handle {
         let inner = &self.session.0;
         // Before the end is looked at: whoever asks again and again, each time for a moment, waits too.
         inner.tick_if_due();
+        self.refuse_if_hopeless();
         if self.doze(Duration::ZERO) {
             return true;
         }
@@ -120,8 +124,7 @@ impl Handle {
         let own = members.iter().find(|m| m.device.on_worker());
         let _waits = Waits::new(inner, own.map(|_| self.id));
         // A worker helps with what it waits for, and nothing else: so it comes back here as soon as that is done.
-        let mine = |origin: &Origin| origin.graph == self.id && is_from(origin, inner);
-        let mut quiet = Quiet { since: Instant::now(), happened: 0 };
+        let mine = |origin: &Origin| origin.serves(self.id) && is_from(origin, inner);
         loop {
             let helped = own.is_some_and(|m| m.device.help(&mine));
             let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
@@ -130,18 +133,19 @@ impl Handle {
                 return true;
             }
             inner.tick_if_due();
+            self.refuse_if_hopeless();
             if end.is_some_and(|end| Instant::now() >= end) {
                 return false;
             }
-            self.refuse_if_hopeless(&mut quiet);
         }
     }
 
     /// Ends a run that waits for memory which only the waiting threads themselves could free: those of results that nobody
     /// takes, or of tasks that wait for this run.
-    fn refuse_if_hopeless(&self, quiet: &mut Quiet) {
+    fn refuse_if_hopeless(&self) {
         let inner = &self.session.0;
         let mut state = inner.lock();
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         if !state.scheduler.is_stuck(self.id) || state.happened != quiet.happened {
             *quiet = Quiet { since: Instant::now(), happened: state.happened };
             return;
@@ -149,6 +153,7 @@ impl Handle {
         if quiet.since.elapsed() < inner.stall_floor {
             return;
         }
+        drop(quiet);
         let available_bytes = inner.memory_limit.saturating_sub(state.scheduler.used_bytes(HOST));
         if let Some(run) = state.runs.get_mut(&self.id) {
             run.fail(Error::OutOfMemory {
@@ -202,9 +207,15 @@ impl Drop for Handle {
 }
 
 /// Since when nothing has happened.
-struct Quiet {
+pub(super) struct Quiet {
     since: Instant,
     happened: u64,
+}
+
+impl Quiet {
+    pub(super) fn new() -> Mutex<Self> {
+        Mutex::new(Self { since: Instant::now(), happened: 0 })
+    }
 }
 
 fn is_from(origin: &Origin, inner: &Arc<Inner>) -> bool {

@@ -135,6 +135,14 @@ impl Inner {
         Some(self.settings.gpu_memory_limit.map_or(bytes, |limit| limit.min(bytes)))
     }
 
+    /// A memory limit that leaves this much beside what the GPUs of the session take for moves, and a little more.
+    pub(super) fn limit_for(&self, bytes: u64) -> u64 {
+        let gpus = self.members.all().iter().filter(|m| m.device.staging_bytes() > 0).count() as u64;
+        let enough = bytes.saturating_add(bytes / 50);
+        let more = |limit: u64| enough.saturating_add(gpus.saturating_mul(super::discover::staging_bytes(limit)));
+        (0..32).fold(enough, |limit, _| more(limit))
+    }
+
     /// The device whose own memory this space is.
     pub(super) fn device_of(&self, space: SpaceId) -> Option<Arc<dyn Device>> {
         let all = self.members.all();

@@ -124,6 +124,16 @@ impl Session {
         self.0.memory_limit
     }
 
+    /// What the memory limit leaves for arrays, chunks and tables: less what GPUs that have joined take for moves.
+    pub(crate) fn usable_bytes(&self) -> u64 {
+        self.0.lock().scheduler.limit_bytes(HOST)
+    }
+
+    /// A memory limit that leaves this much, and a little more.
+    pub(crate) fn limit_for(&self, bytes: u64) -> u64 {
+        self.0.limit_for(bytes)
+    }
+
     /// The seed of random arrays.
     #[must_use]
     pub fn seed(&self) -> u64 {

@@ -10,7 +10,7 @@ use super::pricing::Priced;
 use super::slots::Slots;
 use crate::device::{Data, DeviceSpec, HostBuffer, Memory, Remote, Window};
 use crate::error::Error;
-use crate::id::{BufferId, DeviceId, GroupId, TaskId, ValueId};
+use crate::id::{BufferId, DeviceId, GraphId, GroupId, TaskId, ValueId};
 use crate::kernel::Form;
 use crate::schedule::Place;
 use crate::shape::{Layout, Opaque};
@@ -22,6 +22,8 @@ pub(super) struct Run {
     pub(super) arrays: Vec<Arc<HostBuffer>>,
     pub(super) opaque: BTreeMap<ValueId, Opaque>,
     pub(super) priced: Priced,
+    /// The graphs whose tasks wait for it, if a task submitted it.
+    pub(super) within: Option<Arc<[GraphId]>>,
     pub(super) spans: Vec<TaskSpan>,
     pub(super) moves: Vec<MoveSpan>,
     pub(super) bytes_moved: u64,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use super::handle::Quiet;
 use super::pricing::Unable;
 use super::results::allocate_result;
 use super::run::Run;
@@ -54,6 +55,7 @@ impl Session {
             arrays,
             opaque: std::collections::BTreeMap::new(),
             priced,
+            within: self.within(),
             spans: Vec::with_capacity(graph.len()),
             failed_moves: 0,
             moves: Vec::new(),
@@ -69,7 +71,16 @@ impl Session {
         self.start_run(id, run, scratch_bytes);
         let plan_s = (submitted - asked).as_secs_f64();
         let predicted_s = predicted_ns as f64 * 1e-9;
-        Ok(Handle { session: self.clone(), id, asked, plan_s, predicted_s, peak_bound_bytes, taken: false })
+        Ok(Handle {
+            session: self.clone(),
+            id,
+            asked,
+            plan_s,
+            predicted_s,
+            peak_bound_bytes,
+            taken: false,
+            quiet: Quiet::new(),
+        })
     }
 
     /// Drops the copies of caller's arrays that devices keep between runs: the next run moves its data again.
@@ -128,7 +139,6 @@ impl Session {
     /// Hands a run to the scheduler, priced on the devices of this moment.
     fn start_run(&self, id: GraphId, run: Run, scratch_bytes: u64) {
         let inner = &self.0;
-        let nested = device::current().is_some_and(|origin| std::ptr::addr_eq(origin.session.as_ptr(), Arc::as_ptr(inner)));
         let mut waiting = Some(run);
         // A device that joins meanwhile is priced outside the lock; there are few.
         while let Some(mut run) = waiting.take() {
@@ -148,11 +158,20 @@ impl Session {
                     let callers = run.graph.arrays().iter().zip(&run.arrays).filter(|(spec, _)| spec.source != 0);
                     state.sources.extend(callers.map(|(spec, bytes)| (spec.source, Arc::downgrade(bytes))));
                 }
+                self.0.recover_limits(state, events);
                 let (tasks, estimates) = (run.graph.clone(), run.priced.estimates.clone());
+                let within = run.within.as_ref().and_then(|within| within.first().copied());
                 state.runs.insert(id, run);
-                events.push_back(Event::Submit { graph: id, tasks, estimates, scratch_bytes, nested });
+                events.push_back(Event::Submit { graph: id, tasks, estimates, scratch_bytes, within });
             });
         }
+    }
+
+    /// The graph of the task that runs on this thread, and those that wait for that one.
+    fn within(&self) -> Option<Arc<[GraphId]>> {
+        let origin = device::current().filter(|o| std::ptr::addr_eq(o.session.as_ptr(), Arc::as_ptr(&self.0)))?;
+        let outer = origin.within.iter().flat_map(|within| within.iter().copied());
+        Some(std::iter::once(origin.graph).chain(outer).collect())
     }
 
     /// The predicted time of a run. Simulating costs as much as scheduling; for huge graphs the sum of estimates must do.

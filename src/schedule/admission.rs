@@ -105,25 +105,30 @@ impl Scheduler {
     /// Whether a graph waits for memory that only those give back which wait themselves: nothing runs but tasks that wait for graphs.
     #[must_use]
     pub fn is_stuck(&self, graph: GraphId) -> bool {
+        self.jobs.get(&graph).is_some_and(|job| !job.started && !job.finished) && self.is_at_rest()
+    }
+
+    /// Whether nothing moves unless something new is begun: nothing is under way but launches that wait for graphs.
+    pub(super) fn is_at_rest(&self) -> bool {
         let waits = |f: &super::Flight| f.abandoned.is_none() && f.clock.waits_for_graph();
-        self.jobs.get(&graph).is_some_and(|job| !job.started && !job.finished)
-            && self.flying <= self.launches.values().filter(|f| waits(f)).count()
+        self.flying == 0 || self.nesting > 0 && self.flying <= self.launches.values().filter(|f| waits(f)).count()
     }
 
     fn host_workers(&self) -> u32 {
         self.devices.iter().filter(|d| d.alive && d.spec.space == HOST).map(|d| d.spec.workers).sum()
     }
 
-    /// Takes a graph in; `nested` if a task waits for it.
+    /// Takes a graph in; `within` another one, if a task of that waits for it.
     pub(super) fn submit(
         &mut self,
-        (id, nested): (GraphId, bool),
+        (id, within): (GraphId, Option<GraphId>),
         tasks: Arc<TaskGraph>,
         estimates: &[Estimates],
         scratch: u64,
         actions: &mut Vec<Action>,
     ) {
         let base = Base::new(&tasks, scratch, self.host_workers());
+        let nested = within.is_some();
         let job = Job::new(tasks, estimates, base, nested);
         let (base, limit) = (job.base.bytes(), self.memory.limit(HOST));
         let peak = base.saturating_add(job.peak);
@@ -133,6 +138,9 @@ impl Scheduler {
             return;
         }
         self.jobs.insert(id, job);
+        if let Some(outer) = within {
+            self.devices.iter_mut().for_each(|device| device.seats.nest(id, outer));
+        }
         if self.has_links {
             self.prepare(id);
         }
@@ -186,7 +194,7 @@ impl Scheduler {
         let mut bytes = job.base.results + job.base.working;
         for &(source, size) in &job.base.callers {
             let entry = self.admission.callers.entry(source).or_insert((size, 0));
-            bytes += if entry.1 == 0 { size } else { 0 };
+            bytes += if entry.1 == 0 { entry.0 } else { 0 };
             entry.1 += 1;
         }
         self.admission.promised += bytes + job.peak;
@@ -221,12 +229,12 @@ impl Scheduler {
     fn give_back(&mut self, id: GraphId, kept: u64) {
         let job = self.jobs.get_mut(&id).expect("only asked for graphs that are there");
         let mut bytes = std::mem::take(&mut job.base.working);
-        for (source, size) in std::mem::take(&mut job.base.callers) {
+        for (source, _) in std::mem::take(&mut job.base.callers) {
             let Some(entry) = self.admission.callers.get_mut(&source) else { continue };
             entry.1 -= 1;
             if entry.1 == 0 {
+                bytes += entry.0;
                 self.admission.callers.remove(&source);
-                bytes += size;
             }
         }
         self.memory.unreserve(HOST, bytes);
@@ -263,7 +271,10 @@ impl Scheduler {
         }
         let chunks = self.jobs.remove(&id).into_iter().flat_map(|mut job| job.take_chunks());
         chunks.for_each(|chunk| self.sources.leave(id, chunk));
-        self.devices.iter_mut().for_each(|device: &mut Device| device.ready.forget(id));
+        self.devices.iter_mut().for_each(|device: &mut Device| {
+            device.ready.forget(id);
+            device.seats.forget(id);
+        });
         self.scrap_set_aside(id, actions);
         // A device that is gone reports no more.
         let devices = &self.devices;

@@ -5,7 +5,7 @@
 
 use super::event::{Operands, Place};
 use super::job::{Arrival, Replica, State};
-use super::lane::{Crossing, MOVES};
+use super::lane::{Crossing, MOVES, Seat};
 use super::memory::{class, cost};
 use super::{Action, Flight, Item, Scheduler};
 use crate::device::HOST;
@@ -394,11 +394,11 @@ impl Scheduler {
         let expected_ns = estimate_ns.max(job.estimate(task, at).unwrap_or(0));
         let clock = self.watch.start(expected_ns, job.is_measured(task, at));
         let device = &mut self.devices[at.index()];
-        let (ahead_ns, lent) = (device.wait_ns(self.now), device.room_for(graph).unwrap_or(false));
-        device.started(self.now, estimate_ns, (graph, lent));
+        let (ahead_ns, seat) = (device.wait_ns(self.now), device.room_for(graph).unwrap_or(Seat::Own));
+        device.started(self.now, estimate_ns, seat);
         self.took_off(graph);
         let (start_ns, device) = (self.now, at);
-        let flight = Flight { graph, device, item, start_ns, ahead_ns, estimate_ns, operands, lent, clock, abandoned: None };
+        let flight = Flight { graph, device, item, start_ns, ahead_ns, estimate_ns, operands, seat, clock, abandoned: None };
         self.launches.insert(launch, flight);
         launch
     }

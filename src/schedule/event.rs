@@ -69,8 +69,8 @@ pub enum Event {
         estimates: Vec<Estimates>,
         /// Scratch of the neediest task.
         scratch_bytes: u64,
-        /// Whether a task that runs will wait for it.
-        nested: bool,
+        /// The graph of the task that submits it, and will wait for it.
+        within: Option<GraphId>,
     },
     /// Costs of a graph on a device that joined later.
     Priced {

@@ -151,7 +151,7 @@ impl Scheduler {
         if rest.refused.is_some_and(|(step, refused)| step == self.steps && bytes >= refused) {
             return false;
         }
-        let most = if self.flying == 0 { usize::MAX } else { LOOK };
+        let most = if self.is_at_rest() { usize::MAX } else { LOOK };
         let found = self.look_at(space, keep, most);
         if let Some(chosen) = enough(&found, over).filter(|chosen| !chosen.iter().any(|f| f.0.is_dirty())) {
             chosen.iter().for_each(|f| self.evict(space, f.1));

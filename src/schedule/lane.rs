@@ -157,9 +157,9 @@ impl Device {
     }
 
     /// Whether a launch of this graph may begin now; if so, whether in the place of a worker that waits for the graph.
-    pub(super) fn room_for(&self, graph: GraphId) -> Option<bool> {
-        let lent = self.seats.lent_to(graph);
-        (self.takes() && (lent || self.seats.free > 0)).then_some(lent)
+    pub(super) fn room_for(&self, graph: GraphId) -> Option<Seat> {
+        let lent = self.seats.lender(graph, 0);
+        (self.takes() && (lent.is_some() || self.seats.free > 0)).then_some(lent.map_or(Seat::Own, Seat::Lent))
     }
 
     /// The next launchable item that has room.
@@ -185,16 +185,19 @@ impl Device {
         let deep = self.spec.link.is_some() && launching + staged >= DEPTH && self.ahead(now) >= self.window();
         match full || deep {
             false => Offer::Anybodys,
-            true if !deep && self.seats.lent.keys().any(|&graph| self.may_commit_of(graph)) => Offer::Awaited,
+            true if self.ready.graphs().any(|graph| self.may_commit_of(graph)) => Offer::Awaited,
             true => Offer::Nobodys,
         }
     }
 
     /// Whether a worker that waits for this graph has nothing of it to do.
     pub(super) fn may_commit_of(&self, graph: GraphId) -> bool {
+        if self.seats.lent.is_empty() {
+            return false;
+        }
         let staged = self.staged.iter().filter(|s| s.0 == graph).count();
         let launchable = self.launchable.iter().filter(|item| item.graph() == graph).count();
-        self.seats.lent.get(&graph).copied().unwrap_or(0) > (staged + launchable) as i64
+        self.seats.lender(graph, (staged + launchable) as i64).is_some()
     }
 
     /// Predicted time of the work that a device behind a link has taken, or of the moves it waits for, if that is longer.
@@ -213,9 +216,9 @@ impl Device {
         self.seats.running == 0 && self.staged.is_empty() && self.launchable.is_empty() && self.ready.is_empty()
     }
 
-    /// A launch begins, `lent` in the place of a worker that waits for its graph.
-    pub(super) fn started(&mut self, now: u64, estimate: u64, (graph, lent): (GraphId, bool)) {
-        self.seats.take(graph, lent);
+    /// A launch begins.
+    pub(super) fn started(&mut self, now: u64, estimate: u64, seat: Seat) {
+        self.seats.take(seat);
         self.running_until += u128::from(now.saturating_add(estimate));
         if self.in_order {
             self.launched_ns = self.launched_ns.saturating_add(estimate);
@@ -223,8 +226,8 @@ impl Device {
         }
     }
 
-    pub(super) fn ended(&mut self, now: u64, (started, estimate): (u64, u64), (graph, lent): (GraphId, bool)) {
-        self.seats.give(graph, lent);
+    pub(super) fn ended(&mut self, now: u64, (started, estimate): (u64, u64), seat: Seat) {
+        self.seats.give(seat);
         self.running_until -= u128::from(started.saturating_add(estimate));
         if self.in_order {
             self.launched_ns = if self.seats.running == 0 { 0 } else { self.launched_ns.saturating_sub(estimate) };
@@ -277,18 +280,29 @@ impl Device {
     }
 }
 
+/// Whose place a launch has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seat {
+    Own,
+    /// That of a worker which waits for this graph: the launch's, or one that waits for it.
+    Lent(GraphId),
+}
+
 /// Who may launch on a device: its workers (or places in its queue), and the places of workers that wait for a graph.
 #[derive(Default)]
 pub(super) struct Seats {
     /// Seats that any launch may take.
     pub(super) free: i64,
-    /// Launches that have a seat of their own, and that sit on a waiting worker's.
+    /// Launches, and those of them that sit on a waiting worker's seat.
     pub(super) running: i64,
     guests: i64,
-    /// Seats lost to launches that were given up.
+    /// Seats lost to launches that were given up, and since when.
     pub(super) wedged: i64,
+    pub(super) wedged_since: Option<u64>,
     /// By graph: workers that wait for it inside a task, less the launches that have their places.
     pub(super) lent: BTreeMap<GraphId, i64>,
+    /// Graphs that a task has submitted, and the graph of that task.
+    outer: BTreeMap<GraphId, GraphId>,
 }
 
 impl Seats {
@@ -297,27 +311,44 @@ impl Seats {
         self.free + self.running - self.guests
     }
 
-    fn lent_to(&self, graph: GraphId) -> bool {
-        self.lent.get(&graph).is_some_and(|&places| places > 0)
+    /// The graph whose waiting workers lend a place to this one, beyond `taken` places: itself, or one that a task of which waits for it.
+    fn lender(&self, graph: GraphId, taken: i64) -> Option<GraphId> {
+        if self.lent.is_empty() {
+            return None;
+        }
+        let line = std::iter::successors(Some(graph), |graph| self.outer.get(graph).copied());
+        { line }.find(|graph| self.lent.get(graph).is_some_and(|&places| places > taken))
     }
 
-    fn take(&mut self, graph: GraphId, lent: bool) {
+    /// A task of graph `outer` has submitted this one.
+    pub(super) fn nest(&mut self, graph: GraphId, outer: GraphId) {
+        self.outer.insert(graph, outer);
+    }
+
+    /// The graph is over.
+    pub(super) fn forget(&mut self, graph: GraphId) {
+        self.outer.remove(&graph);
+    }
+
+    fn take(&mut self, seat: Seat) {
         self.running += 1;
-        if lent {
-            self.guests += 1;
-            self.lend(graph, -1);
-        } else {
-            self.free -= 1;
+        match seat {
+            Seat::Own => self.free -= 1,
+            Seat::Lent(graph) => {
+                self.guests += 1;
+                self.lend(graph, -1);
+            }
         }
     }
 
-    fn give(&mut self, graph: GraphId, lent: bool) {
+    fn give(&mut self, seat: Seat) {
         self.running -= 1;
-        if lent {
-            self.guests -= 1;
-            self.lend(graph, 1);
-        } else {
-            self.free += 1;
+        match seat {
+            Seat::Own => self.free += 1,
+            Seat::Lent(graph) => {
+                self.guests -= 1;
+                self.lend(graph, 1);
+            }
         }
     }
 
@@ -331,12 +362,16 @@ impl Seats {
     }
 
     /// A launch, already over in the counts, may still run: its seat is lost until it reports.
-    pub(super) fn wedge(&mut self) {
+    pub(super) fn wedge(&mut self, now: u64) {
         (self.free, self.wedged) = (self.free - 1, self.wedged + 1);
+        self.wedged_since.get_or_insert(now);
     }
 
     /// It has reported.
     pub(super) fn unwedge(&mut self) {
         (self.free, self.wedged) = (self.free + 1, self.wedged - 1);
+        if self.wedged == 0 {
+            self.wedged_since = None;
+        }
     }
 }

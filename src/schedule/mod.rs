@@ -52,8 +52,7 @@ struct Flight {
     ahead_ns: u64,
     estimate_ns: u64,
     operands: Operands,
-    /// It has the place of a worker that waits for its graph.
-    lent: bool,
+    seat: lane::Seat,
     /// How long it may take, and how long it has.
     clock: stall::Clock,
     /// Given up. Its report frees what it held, and is a result if nobody else had one before.
@@ -86,6 +85,8 @@ pub struct Scheduler {
     strays: BTreeMap<CopyId, (GraphId, [Held; 1])>,
     /// Launches and moves under way, of all graphs.
     flying: usize,
+    /// Launches that wait inside for a graph.
+    nesting: usize,
     /// Opaque values that nobody needs any more, to be told at the end of the step.
     dropped: Vec<(GraphId, ValueId)>,
     next_launch: u64,
@@ -113,6 +114,7 @@ impl Scheduler {
             launches: BTreeMap::new(),
             strays: BTreeMap::new(),
             flying: 0,
+            nesting: 0,
             dropped: Vec::new(),
             next_launch: 0,
             next_copy: 0,
@@ -148,8 +150,8 @@ impl Scheduler {
                 }
             }
             Event::SourceGone { source } => self.source_gone(source),
-            Event::Submit { graph, tasks, estimates, scratch_bytes, nested } => {
-                self.submit((graph, nested), tasks, &estimates, scratch_bytes, actions);
+            Event::Submit { graph, tasks, estimates, scratch_bytes, within } => {
+                self.submit((graph, within), tasks, &estimates, scratch_bytes, actions);
             }
             Event::Priced { graph, estimates } => self.price(graph, &estimates),
             Event::Unfit { graph, device, tasks } => self.unfit(graph, device, &tasks, actions),
@@ -328,8 +330,7 @@ impl Scheduler {
             self.late_report(flight, well, actions);
             return None;
         }
-        let seat = (flight.graph, flight.lent);
-        self.devices[flight.device.index()].ended(self.now, (flight.start_ns, flight.estimate_ns), seat);
+        self.devices[flight.device.index()].ended(self.now, (flight.start_ns, flight.estimate_ns), flight.seat);
         self.landed(flight.graph);
         Some(flight)
     }

@@ -24,6 +24,12 @@ impl Scheduler {
         candidates.clear();
         candidates.extend((0..self.devices.len()).map(DeviceId::at).filter_map(|d| self.candidate(id, task, d)));
         let choice = match candidates.len() {
+            0 if self.last_resort(id, task).is_some() => {
+                // A device that lives, but is stuck with launches that were given up: it may come back.
+                self.candidates = candidates;
+                let Some((at, estimate_ns)) = self.last_resort(id, task) else { return };
+                return self.enqueue(id, task, at, estimate_ns);
+            }
             0 => {
                 let job = self.jobs.get_mut(&id).expect("a ready task belongs to a job");
                 job.failed = true;
@@ -38,6 +44,17 @@ impl Scheduler {
         if let Some(at) = choice {
             self.enqueue(id, task, at.device, at.estimate_ns);
         }
+    }
+
+    /// A living device that could run the task if it were not stuck, and has not been for too long.
+    pub(super) fn last_resort(&self, id: GraphId, task: TaskId) -> Option<(DeviceId, u64)> {
+        let job = &self.jobs[&id];
+        let stuck = |d: &super::Device| d.alive && !d.takes() && self.watch.may_come_back(d.seats.wedged_since);
+        let able = self.devices.iter().enumerate().filter(|(_, d)| stuck(d) && d.spec.space == HOST);
+        { able }
+            .map(|(at, _)| DeviceId::at(at))
+            .filter(|&at| job.may_run_on(task, at))
+            .find_map(|at| Some((at, job.estimate(task, at)?)))
     }
 
     fn enqueue(&mut self, id: GraphId, task: TaskId, at: DeviceId, estimate_ns: u64) {
@@ -193,7 +210,7 @@ impl Scheduler {
         for index in 0..self.devices.len() {
             self.pump(DeviceId::at(index), actions);
         }
-        if self.flying == 0 && !self.admission.active.is_empty() {
+        if self.is_at_rest() && !self.admission.active.is_empty() {
             self.force_next(actions);
         }
     }
@@ -202,11 +219,11 @@ impl Scheduler {
     /// elsewhere. If none can go, what was made ahead of its turn is dropped; if that does not help, the graphs end.
     fn force_next(&mut self, actions: &mut Vec<Action>) {
         let mut stuck = self.commit_next(actions);
-        if self.flying == 0 && !stuck.is_empty() && self.sacrifice(actions) {
+        if self.is_at_rest() && !stuck.is_empty() && self.sacrifice(actions) {
             (0..self.devices.len()).for_each(|at| self.pump(DeviceId::at(at), actions));
-            stuck = if self.flying == 0 { self.commit_next(actions) } else { Vec::new() };
+            stuck = if self.is_at_rest() { self.commit_next(actions) } else { Vec::new() };
         }
-        if self.flying > 0 {
+        if !self.is_at_rest() {
             return;
         }
         for (id, task) in stuck {
@@ -231,6 +248,9 @@ impl Scheduler {
             }
             let able = |d: &DeviceId| self.candidate(id, task, *d).is_some();
             let able: Vec<DeviceId> = (0..self.devices.len()).map(DeviceId::at).filter(able).collect();
+            if able.is_empty() && self.last_resort(id, task).is_some() {
+                continue; // it waits for a device that is stuck
+            }
             if let Some(at) = able.into_iter().find(|&at| self.admits(id, task, at, actions)) {
                 self.dequeue(id, task);
                 self.commit(id, task, at, actions);
@@ -272,7 +292,7 @@ impl Scheduler {
         }
         let device = &self.devices[at.index()];
         let graphs: Vec<GraphId> = match awaited {
-            true => device.seats.lent.keys().copied().filter(|&graph| device.may_commit_of(graph)).collect(),
+            true => device.ready.graphs().filter(|&graph| device.may_commit_of(graph)).collect(),
             false => device.ready.graphs().take(LOOK).collect(),
         };
         for &id in &graphs {

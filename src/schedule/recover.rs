@@ -285,11 +285,20 @@ impl Scheduler {
         }
     }
 
+    /// Whether a queued task has nowhere better to wait than the stuck device whose queue it is in.
+    fn stays(&self, id: GraphId, task: TaskId) -> bool {
+        let job = &self.jobs[&id];
+        let elsewhere =
+            (0..self.devices.len()).map(DeviceId::at).any(|at| job.estimate(task, at).is_some() && self.serves(job, task, at));
+        !elsewhere && self.last_resort(id, task).is_some_and(|(at, _)| at == job.device[task.index()])
+    }
+
     fn settle_tasks(&mut self, id: GraphId, actions: &mut Vec<Action>) {
         for task in self.jobs[&id].graph.tasks() {
             let job = &self.jobs[&id];
             if job.state[task.index()] == State::Ready
                 && (!self.serves(job, task, job.device[task.index()]) || !job.may_run(task))
+                && !(job.may_run(task) && self.stays(id, task))
             {
                 self.dequeue(id, task);
                 self.jobs.get_mut(&id).expect("just listed").state[task.index()] = State::Waiting;

@@ -154,7 +154,7 @@ pub fn simulate_repeats(graph: &Arc<TaskGraph>, sim: &Simulation, policy: Box<dy
     for id in (0..times).map(GraphId) {
         let (tasks, estimates, scratch_bytes) = (graph.clone(), sim.beliefs.clone(), sim.scratch_bytes);
         (world.start, world.finished) = (world.now, false);
-        scheduler.step(world.now, Event::Submit { graph: id, tasks, estimates, scratch_bytes, nested: false }, &mut actions);
+        scheduler.step(world.now, Event::Submit { graph: id, tasks, estimates, scratch_bytes, within: None }, &mut actions);
         outcomes.push(world.run(&mut scheduler, &mut actions)?);
         scheduler.step(world.now, Event::Retire { graph: id }, &mut actions);
     }

@@ -68,6 +68,11 @@ impl Watch {
         self.now.saturating_sub(clock.since)
     }
 
+    /// Whether a device that has been stuck since then may still be waited for.
+    pub(super) fn may_come_back(&self, since: Option<u64>) -> bool {
+        since.is_none_or(|since| self.now.saturating_sub(since) <= self.floor_ns.saturating_mul(PATIENCE))
+    }
+
     /// The time that the first try of a launch is given.
     fn first_allowance(&self, flight: &Flight) -> u64 {
         let floor = if flight.clock.measured { self.floor_ns } else { self.floor_ns.saturating_mul(PATIENCE) };
@@ -98,6 +103,7 @@ impl Scheduler {
         let Some(flight) = self.launches.get_mut(&launch) else { return };
         flight.clock.waits = Some((self.watch.now, graph));
         if let Some(graph) = graph {
+            self.nesting += 1;
             self.devices[flight.device.index()].seats.lend(graph, 1);
         }
     }
@@ -108,6 +114,7 @@ impl Scheduler {
         let Some((since, graph)) = flight.clock.waits.take() else { return };
         flight.clock.since += self.watch.now - since;
         if let Some(graph) = graph {
+            self.nesting -= 1;
             self.devices[flight.device.index()].seats.lend(graph, -1);
         }
     }
@@ -116,9 +123,11 @@ impl Scheduler {
     pub(super) fn look_for_stalls(&mut self, actions: &mut Vec<Action>) {
         let judged = |(&launch, f): (&LaunchId, &Flight)| self.judge(f).map(|verdict| (launch, verdict));
         let late: Vec<(LaunchId, Verdict)> = self.launches.iter().filter_map(judged).collect();
+        self.leave_stuck_devices(actions);
         if late.is_empty() {
             return;
         }
+        let mut tried = std::collections::BTreeSet::new();
         let mut lost: Vec<LaunchId> = late.iter().map(|l| l.0).collect();
         for (launch, verdict) in late {
             let flight = &self.launches[&launch];
@@ -131,7 +140,11 @@ impl Scheduler {
             }
             let job = self.jobs.get_mut(&id).expect("a graph stays while something of it flies");
             match verdict {
-                Verdict::Again => job.count_try(task),
+                Verdict::Again => {
+                    if tried.insert((id, task)) {
+                        job.count_try(task); // once, though several forms for it were being packed
+                    }
+                }
                 Verdict::Stalled if job.failed => {}
                 Verdict::Stalled => {
                     job.failed = true;
@@ -144,6 +157,25 @@ impl Scheduler {
         lost.dedup();
         self.give_up(&lost, true, actions);
         self.settle(actions);
+    }
+
+    /// Tasks that wait for a device which has been stuck for long, and for which there is no other, are waited for no longer.
+    fn leave_stuck_devices(&mut self, actions: &mut Vec<Action>) {
+        for at in 0..self.devices.len() {
+            let device = &self.devices[at];
+            if !device.alive || device.takes() || device.ready.is_empty() || self.watch.may_come_back(device.seats.wedged_since)
+            {
+                continue;
+            }
+            for (id, task) in device.ready.all().collect::<Vec<_>>() {
+                if self.jobs.get(&id).is_some_and(|job| job.state[task.index()] == State::Ready) {
+                    self.dequeue(id, task);
+                    self.jobs.get_mut(&id).expect("just looked at").state[task.index()] = State::Waiting;
+                    self.on_ready(id, task, actions);
+                    self.finish_if_over(id, actions);
+                }
+            }
+        }
     }
 
     /// The task that a launch runs, or packs for.
@@ -164,7 +196,11 @@ impl Scheduler {
         if elapsed <= first {
             return None; // the usual case
         }
-        let tries = self.jobs[&flight.graph].tries(self.task_of(flight.item));
+        let job = &self.jobs[&flight.graph];
+        if job.failed {
+            return Some(Verdict::Stalled); // nobody wants its result
+        }
+        let tries = job.tries(self.task_of(flight.item)).min(RERUNS);
         if elapsed <= first << tries {
             return None;
         }
@@ -201,8 +237,8 @@ impl Scheduler {
             let flight = self.launches.get_mut(launch).expect("listed by the caller");
             flight.abandoned = Some(Abandoned::default());
             let (id, device) = (flight.graph, &mut self.devices[flight.device.index()]);
-            device.ended(self.now, (flight.start_ns, flight.estimate_ns), (id, flight.lent));
-            device.seats.wedge();
+            device.ended(self.now, (flight.start_ns, flight.estimate_ns), flight.seat);
+            device.seats.wedge(self.watch.now);
             self.landed(id);
         }
         for at in (0..self.devices.len()).map(DeviceId::at) {

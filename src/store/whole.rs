@@ -101,8 +101,8 @@ impl WholeFile {
         if target.file_name().is_none() {
             return Err(Error::file(target, "is not the name of a file"));
         }
+        remove_leftovers(&target); // first: they may be what the disk is full of
         check_room(&target, bytes)?;
-        remove_leftovers(&target);
         let (temporary, file) = claim(&target, replaced.is_some())?;
         Ok(Self { target, temporary, file, replaced, base: Base::Any, done: Mutex::new(false) })
     }
@@ -132,6 +132,10 @@ impl WholeFile {
 
     /// Writes `bytes` at byte `offset`.
     pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        if *self.done.lock().unwrap_or_else(PoisonError::into_inner) {
+            // A writer that was given up comes late: the file is published, and may be others' by now.
+            return Err(Error::file(&self.target, "is complete; nothing more is written to it"));
+        }
         super::direct::write_all_at(&self.file, bytes, offset).map_err(|e| Error::io("write", &self.target, e))
     }
 

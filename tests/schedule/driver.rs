@@ -195,7 +195,7 @@ impl World {
             self.graphs.insert(graph, s.graph.clone());
             self.measured.extend(s.estimates.iter().filter(|e| e.measured.is_some()).map(|e| (graph, e.device)));
             let submit =
-                Event::Submit { graph, tasks: s.graph, estimates: s.estimates, scratch_bytes: s.scratch, nested: false };
+                Event::Submit { graph, tasks: s.graph, estimates: s.estimates, scratch_bytes: s.scratch, within: None };
             self.due(s.at, Due::Event(submit));
         }
         for (at, event) in std::mem::take(&mut self.faults.at) {

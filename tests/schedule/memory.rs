@@ -196,7 +196,7 @@ fn after_the_upload(ns: u64) -> Vec<Action> {
     let estimates = both(&graph, ns, ns);
     scheduler.step(
         0,
-        Event::Submit { graph: GraphId(0), tasks: graph, estimates, scratch_bytes: 0, nested: false },
+        Event::Submit { graph: GraphId(0), tasks: graph, estimates, scratch_bytes: 0, within: None },
         &mut actions,
     );
     let copy = actions.iter().find_map(|a| if let Action::Move { copy, .. } = a { Some(*copy) } else { None });

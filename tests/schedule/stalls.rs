@@ -51,7 +51,7 @@ impl Lab {
     }
 
     fn submit(&mut self, graph: &Arc<TaskGraph>, estimates: Vec<Estimates>) -> Vec<Action> {
-        self.step(Event::Submit { graph: GraphId(0), tasks: graph.clone(), estimates, scratch_bytes: 0, nested: false })
+        self.step(Event::Submit { graph: GraphId(0), tasks: graph.clone(), estimates, scratch_bytes: 0, within: None })
     }
 }
 

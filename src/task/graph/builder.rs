@@ -25,6 +25,8 @@ pub struct GraphBuilder {
     values: Vec<ValueRow>,
     dims: Vec<usize>,
     params: Vec<u8>,
+    /// Values whose window a later version has taken: nobody may read them any more. Only as long as the last of them.
+    overwritten: Vec<bool>,
     /// The first value that cannot be, for [`GraphBuilder::build`] to tell.
     wrong: Option<Error>,
 }
@@ -167,9 +169,12 @@ impl GraphBuilder {
             ValueRow { producer: NONE, home: Home::Window { array, .. }, .. } => !self.arrays[array.index()].result,
             ValueRow { producer, .. } => producer != NONE,
         };
-        let reads = inputs.iter().copied().chain(outputs.iter().filter_map(|o| o.updates));
-        if !{ reads }.all(ready) {
+        let reads = || inputs.iter().copied().chain(outputs.iter().filter_map(|o| o.updates));
+        if !reads().all(ready) {
             return Err("an input that nothing has written");
+        }
+        if !self.overwritten.is_empty() && reads().any(|v| self.overwritten.get(v.index()) == Some(&true)) {
+            return Err("an input that an earlier task has overwritten in its window");
         }
         // An update may take over the bytes as they are.
         if !outputs.iter().all(|o| o.updates.is_none_or(|old| self.is_next_version(old, o.value))) {
@@ -189,6 +194,12 @@ impl GraphBuilder {
                     return Err("an output in a caller's array");
                 }
                 _ => row.producer = id,
+            }
+            let home = row.home;
+            let same = |old: &ValueId| home != Home::Pool && self.values[old.index()].home == home;
+            if let Some(old) = output.updates.filter(same) {
+                self.overwritten.resize(self.overwritten.len().max(old.index() + 1), false);
+                self.overwritten[old.index()] = true;
             }
         }
         self.groups.len().checked_sub(1).map(GroupId::at).ok_or("task before any group")
@@ -375,6 +386,26 @@ mod tests {
             assert!(graph.update(kernel, &[], &[], old, new).is_err(), "{old} {new}");
         }
         refuses(graph, "update");
+    }
+
+    #[test]
+    fn what_is_overwritten_in_its_window_is_read_no_more() {
+        let versions = || {
+            let (mut graph, kernel) = some();
+            let result = graph.array(DType::F64, 4, true);
+            let [old, new, newer] = [(); 3].map(|()| graph.window(result, 0, &Layout::contiguous(DType::F64, &[4])));
+            graph.write(kernel, &[], &[], old).unwrap();
+            graph.update(kernel, &[], &[], old, new).unwrap();
+            (graph, kernel, [old, new, newer])
+        };
+        let (mut graph, kernel, [old, new, newer]) = versions();
+        graph.update(kernel, &[], &[], new, newer).unwrap();
+        assert!(graph.update(kernel, &[], &[], old, newer).is_err(), "two last versions of one window");
+        refuses(graph, "overwritten");
+        let (mut graph, kernel, [old, new, _]) = versions();
+        let out = graph.value(DType::F64, &[4]);
+        assert!(graph.write(kernel, &[], &[old, new], out).is_err(), "it can run neither before nor after the update");
+        refuses(graph, "overwritten");
     }
 
     #[test]
