@@ -118,7 +118,7 @@ fn rust_values_count_in_the_limit_and_go_with_their_last_reader() {
             Session::builder().threads(threads).cache_dir("").memory_limit(limit).build().expect("session")
         };
         // Room for two, of whichever chain, and for all. (Where two threads work, one may begin while the other is still dropping.)
-        for (threads, limit, most) in [(1, "220kB", 2), (2, "220kB", 4), (2, "100MB", 10)] {
+        for (threads, limit, most) in [(1, "260kB", 2), (2, "260kB", 4), (2, "100MB", 10)] {
             let (session, counted) = (session(threads, limit), counts());
             for _ in 0..3 {
                 let handle = session.submit(chains(4, 25, next(&counted, 90_000)), Instant::now()).expect("submits");
