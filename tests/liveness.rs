@@ -312,15 +312,24 @@ fn waiting_runs_that_are_dropped_leave_nothing() {
     });
 }
 
-/// Thousands of runs at once, none taken before all are begun.
+/// Thousands of runs at once behind one that takes its time, none taken before all are begun.
 #[test]
 fn thousands_of_runs_wait_side_by_side() {
     within(120, || {
         let session = session(2);
-        let runs: Vec<Handle> = (0..5_000).map(|i| start(&session, plan(1, 0, SOME, move |_| Ok(f64::from(i))))).collect();
+        let (release, held) = mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let first = plan(2, 0, SOME, move |_| {
+            let _ = held.lock().expect("the tasks' own").recv(); // the sender has gone
+            Ok(0.0)
+        });
+        let first = start(&session, first);
+        let runs: Vec<Handle> = (0..20_000).map(|i| start(&session, plan(1, 0, SOME, move |_| Ok(f64::from(i))))).collect();
+        drop(release);
         for (i, run) in runs.into_iter().enumerate() {
             assert_eq!(values(run).expect("ends"), [i as f64]);
         }
+        values(first).expect("ends");
         assert!(session.is_idle());
     });
 }

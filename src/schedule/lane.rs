@@ -185,16 +185,18 @@ impl Device {
         let deep = self.spec.link.is_some() && launching + staged >= DEPTH && self.ahead(now) >= self.window();
         match full || deep {
             false => Offer::Anybodys,
-            true if self.ready.graphs().any(|graph| self.may_commit_of(graph)) => Offer::Awaited,
+            true if self.lends() && self.ready.graphs().any(|graph| self.may_commit_of(graph)) => Offer::Awaited,
             true => Offer::Nobodys,
         }
     }
 
+    /// Whether any worker lends its place.
+    fn lends(&self) -> bool {
+        !self.seats.lent.is_empty()
+    }
+
     /// Whether a worker that waits for this graph has nothing of it to do.
     pub(super) fn may_commit_of(&self, graph: GraphId) -> bool {
-        if self.seats.lent.is_empty() {
-            return false;
-        }
         let staged = self.staged.iter().filter(|s| s.0 == graph).count();
         let launchable = self.launchable.iter().filter(|item| item.graph() == graph).count();
         self.seats.lender(graph, (staged + launchable) as i64).is_some()
