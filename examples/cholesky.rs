@@ -42,7 +42,7 @@ fn cholesky<T: Float + ndarray::LinalgScalar>(args: &Args) -> Outcome {
     let session = open_session(&args.common)?;
     let a: Array<T> = match &args.input {
         Some(file) => Array::open(file)?.in_session(&session),
-        None => random::<T>(args.n, &session)?,
+        None => random::<T>(args, &session)?,
     };
     let l = a.try_cholesky()?;
     let l = match args.common.chunk {
@@ -69,10 +69,13 @@ fn cholesky<T: Float + ndarray::LinalgScalar>(args: &Args) -> Outcome {
 }
 
 /// In memory beforehand, so that the run is the factorisation alone; where that and the factor do not fit, tiles are made as they are used.
-fn random<T: Float>(n: usize, session: &Session) -> Result<Array<T>, chunkwise::Error> {
+fn random<T: Float>(args: &Args, session: &Session) -> Result<Array<T>, chunkwise::Error> {
+    let n = args.n;
     let a = session.random_spd::<T>(n)?;
-    // Beside both, panels are kept in the form that products want.
-    if a.nbytes().saturating_mul(9) / 4 > session.memory_limit() {
+    // Beside both, a panel of tiles is kept in the forms that products want, and each thread has scratch: twice what is usual.
+    let tile = args.common.chunk.unwrap_or((n / 16).clamp(256, 1024)).min(n);
+    let panels = (8 * T::DTYPE.bytes() as u64).saturating_mul(n as u64).saturating_mul(tile as u64);
+    if a.nbytes().saturating_mul(2).saturating_add(panels) > session.memory_limit() {
         return Ok(a);
     }
     Ok(Array::from(a.compute()?).in_session(session))

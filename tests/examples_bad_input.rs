@@ -242,13 +242,14 @@ fn one_step_is_enough_whatever_is_short() {
             // The factorisation's program also checks its factor, beside both.
             if *flag == "--chunk" && program == "matvec" {
                 let peak = json["peak_rss_bytes"].as_u64().expect("bytes").saturating_sub(base);
-                assert!(peak <= 100_000_000, "{program} {flags} with {flag} {value} takes {peak} B");
+                // The allocator has its own share.
+                assert!(peak <= 105_000_000, "{program} {flags} with {flag} {value} takes {peak} B");
             }
             followed += 1;
         }
         assert!(followed > 0, "{output:#?}");
     }
-    run("cholesky", "--n 20000 --memory-limit 4GB").failure(&["cholesky of shape [20000, 20000]", "--memory-limit 6."]);
+    run("cholesky", "--n 20000 --memory-limit 4GB").failure(&["more than the 4.00 GB", "--memory-limit 5."]);
     for out in ["", "--out x.npy", "--png none --out x.npy"] {
         run("mandelbrot", &format!("--size 1000000000000x1 {out}")).failure(&["chunk"]);
     }
