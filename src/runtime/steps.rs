@@ -12,23 +12,28 @@ use crate::shape::DType;
 use crate::task::TaskGraph;
 
 /// Until it was measured: nanoseconds for a task, and for each operand and each edge.
-const PRIOR_NS: u64 = 700;
+const PRIOR_NS: u64 = 650;
 /// Runs of fewer tasks, or of longer ones, teach nothing.
 const LEAST_TASKS: usize = 1000;
 const TINY_NS: u64 = 20_000;
 
-/// What a graph's steps are counted in: tasks, operands and edges are each looked up, counted or moved once.
+/// What a graph's steps are counted in, told to the cost model as flops: tasks, operands and edges are each looked up, counted or moved once. It is a
+/// size of work as others are, because a graph that leaves the caches takes longer for each.
 fn units(graph: &TaskGraph) -> u64 {
     (graph.len() + graph.operand_count() + graph.edge_count()) as u64
+}
+
+fn work(graph: &TaskGraph) -> Work {
+    Work { flops: units(graph) as f64, bytes: 0.0 }
 }
 
 impl Session {
     /// Predicted nanoseconds that deciding and handing out takes for each task of a graph.
     pub(super) fn step_ns(&self, graph: &TaskGraph) -> u64 {
         let Some(cost) = self.step_cost() else { return 0 };
-        let estimate = self.0.with_costs(|costs| costs.estimate(cost, Work::default()));
-        let unit = if estimate.source == Source::Prior { PRIOR_NS } else { estimate.ns };
-        unit.saturating_mul(units(graph)) / graph.len().max(1) as u64
+        let estimate = self.0.with_costs(|costs| costs.estimate(cost, work(graph)));
+        let all = if estimate.source == Source::Prior { PRIOR_NS.saturating_mul(units(graph)) } else { estimate.ns };
+        all / graph.len().max(1) as u64
     }
 
     /// Learns from a run that is over.
@@ -41,7 +46,7 @@ impl Session {
         let workers: u32 = self.devices().iter().filter(|d| d.kind == DeviceKind::Cpu).map(|d| d.workers).sum();
         let rest = (run.over_ns - run.submitted_ns).saturating_sub(busy / u64::from(workers.max(1)));
         if let Some(cost) = self.step_cost() {
-            self.0.with_costs(|costs| costs.record(cost, Work::default(), rest / units(&run.graph)));
+            self.0.with_costs(|costs| costs.record(cost, work(&run.graph), rest));
         }
     }
 

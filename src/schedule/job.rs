@@ -62,13 +62,6 @@ pub(super) struct Replica {
 
 const END: u32 = u32::MAX;
 
-/// Bytes of a [`Job`]'s tables: `state`, `waiting`, `priority`, `device`, `charged`.
-pub(super) const STATE_BYTES_A_TASK: usize = size_of::<State>() + 4 + 8 + size_of::<DeviceId>() + 8;
-/// `uses`, `heads`, `at_home`, and where devices have memory of their own `chunks` and `queued`.
-pub(super) const STATE_BYTES_A_VALUE: usize = 4 + 4 + 1 + 4 + 4;
-/// `occupant`, `poisoned`.
-pub(super) const STATE_BYTES_A_WINDOW: usize = 4 + 1;
-
 pub(super) struct Job {
     pub(super) graph: Arc<TaskGraph>,
     /// By device.

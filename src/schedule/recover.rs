@@ -296,10 +296,8 @@ impl Scheduler {
     fn settle_tasks(&mut self, id: GraphId, actions: &mut Vec<Action>) {
         for task in self.jobs[&id].graph.tasks() {
             let job = &self.jobs[&id];
-            if job.state[task.index()] == State::Ready
-                && (!self.serves(job, task, job.device[task.index()]) || !job.may_run(task))
-                && !(job.may_run(task) && self.stays(id, task))
-            {
+            let placed = job.may_run(task) && (self.serves(job, task, job.device[task.index()]) || self.stays(id, task));
+            if job.state[task.index()] == State::Ready && !placed {
                 self.dequeue(id, task);
                 self.jobs.get_mut(&id).expect("just listed").state[task.index()] = State::Waiting;
             }

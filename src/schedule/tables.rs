@@ -1,11 +1,11 @@
 //! What is kept of a graph beside its data.
 //!
 //! Owns: the bytes of a submitted graph's tables: the graph, its state here, its prices and its record. Must not know: what is in them. Invariant: O(1) but for
-//! one pass over the values; `tests/tables.rs` compares it with what an allocator sees.
+//! one pass over the values; `tests/planning.rs` compares it with what an allocator sees.
 
-use super::job::{Replica, STATE_BYTES_A_TASK, STATE_BYTES_A_VALUE, STATE_BYTES_A_WINDOW};
+use super::job::{Replica, State};
 use super::queue::Key;
-use crate::id::ValueId;
+use crate::id::{DeviceId, ValueId};
 use crate::task::{Home, TaskGraph};
 
 /// What the tables of a task with an output take at least: for a refusal before they are made.
@@ -13,6 +13,12 @@ pub(crate) const LEAST_TASK_BYTES: u64 = 210;
 /// The same of a chunk of a caller's array, and of a task without outputs.
 pub(crate) const LEAST_CHUNK_BYTES: u64 = 120;
 
+/// Of the job: `state`, `waiting`, `priority`, `device`, `charged`.
+const STATE_BYTES_A_TASK: usize = size_of::<State>() + 4 + 8 + size_of::<DeviceId>() + 8;
+/// `uses`, `heads`, `at_home`; `chunks` and `queued` where devices have memory of their own; and for a moment those of `sequential_peak`.
+const STATE_BYTES_A_VALUE: usize = 4 + 4 + 1 + 4 + 4 + 4 + 8;
+/// `occupant`, `poisoned`.
+const STATE_BYTES_A_WINDOW: usize = 4 + 1;
 /// Predicted times: 8 bytes a device, for a CPU, the I/O lane and a GPU; and the kind of each task.
 const PRICES_BYTES: usize = 24 + 4;
 /// The record of a task's run, and its work.
