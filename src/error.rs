@@ -189,7 +189,8 @@ pub(crate) fn or_panic<T>(result: Result<T>) -> T {
 /// What a memory has, as far as known.
 fn room(available_bytes: u64, space: &str) -> String {
     match available_bytes {
-        0 => format!("the memory of {space} has left"),
+        0 if space.starts_with("gpu") => format!("{space} has left"),
+        0 => format!("the {space} has left"),
         some => format!("the {} of {space} memory allowed", Bytes(some)),
     }
 }
@@ -302,7 +303,7 @@ mod tests {
                 no_memory(2_000_000, "host", "smaller chunks"),
                 "task gemv (1, 2) needs 3.00 MB at once, more than the 2.00 MB of host memory allowed; try smaller chunks",
             ),
-            (no_memory(0, "gpu0", ""), "task gemv (1, 2) needs 3.00 MB at once, more than the memory of gpu0 has left"),
+            (no_memory(0, "gpu0", ""), "task gemv (1, 2) needs 3.00 MB at once, more than gpu0 has left"),
             (
                 Error::NotPositiveDefinite { row: 7, pivot: -0.5 },
                 "matrix is not positive definite: pivot -5e-1 at row 7 (counted from 0)",

@@ -17,7 +17,7 @@ const UNKNOWN_MEMORY_BYTES: u64 = 2 << 30;
 const NO_LIMIT_BYTES: u64 = 1 << 60;
 
 /// Bytes that this process may still take without swapping or being killed: the lesser of what the system calls available
-/// and, on Linux, what each enclosing control group (v1 and v2) leaves. Elsewhere: Windows' available physical memory;
+/// and, on Linux, what each enclosing control group (v1 and v2) and the limit of addresses (`ulimit -v`) leave. Elsewhere: Windows' available physical memory;
 /// half of the physical memory on macOS, which has no such figure; 2 GiB where nothing is known.
 #[must_use]
 pub fn available_memory() -> u64 {
@@ -206,7 +206,16 @@ mod os {
         let system = info.and_then(|text| field(&text, "MemAvailable", ':')).map(|kib| kib * 1024);
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        system.into_iter().chain(cgroup_headroom(Path::new("/"), &groups, &mounts)).min()
+        let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        let taken = fs::read_to_string("/proc/self/status").ok().and_then(|text| field(&text, "VmSize", ':'));
+        let addresses = address_limit(&limits).map(|limit| limit.saturating_sub(taken.unwrap_or(0) * 1024));
+        system.into_iter().chain(cgroup_headroom(Path::new("/"), &groups, &mounts)).chain(addresses).min()
+    }
+
+    /// The most addresses that the process may have (`ulimit -v`), from `/proc/self/limits`.
+    pub(super) fn address_limit(limits: &str) -> Option<u64> {
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+        line.split_whitespace().next()?.parse().ok() // or `unlimited`
     }
 
     /// Memory that is the process's own: without files and what it shares.
@@ -450,6 +459,14 @@ mod tests {
         // A relative XDG_CACHE_HOME is ignored.
         let relative = |name: &str| Some(PathBuf::from(name)).filter(|_| name == "XDG_CACHE_HOME");
         assert_eq!(cache_dir_from(relative), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_limit_of_addresses_counts() {
+        let text = "Limit                     Soft Limit           Hard Limit           Units     \nMax address space         ";
+        assert_eq!(os::address_limit(&format!("{text}409600000            unlimited            bytes\n")), Some(409_600_000));
+        assert_eq!(os::address_limit(&format!("{text}unlimited            unlimited            bytes\n")), None);
     }
 
     #[test]
