@@ -218,7 +218,8 @@ impl Quiet {
     }
 }
 
-fn is_from(origin: &Origin, inner: &Arc<Inner>) -> bool {
+/// Whether a launch was ordered by this session.
+pub(super) fn is_from(origin: &Origin, inner: &Arc<Inner>) -> bool {
     std::ptr::addr_eq(origin.session.as_ptr(), Arc::as_ptr(inner))
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::handle::Quiet;
+use super::handle::{Quiet, is_from};
 use super::pricing::Unable;
 use super::results::allocate_result;
 use super::run::Run;
@@ -169,7 +169,7 @@ impl Session {
 
     /// The graph of the task that runs on this thread, and those that wait for that one.
     fn within(&self) -> Option<Arc<[GraphId]>> {
-        let origin = device::current().filter(|o| std::ptr::addr_eq(o.session.as_ptr(), Arc::as_ptr(&self.0)))?;
+        let origin = device::current().filter(|origin| is_from(origin, &self.0))?;
         let outer = origin.within.iter().flat_map(|within| within.iter().copied());
         Some(std::iter::once(origin.graph).chain(outer).collect())
     }

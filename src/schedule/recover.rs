@@ -296,8 +296,8 @@ impl Scheduler {
     fn settle_tasks(&mut self, id: GraphId, actions: &mut Vec<Action>) {
         for task in self.jobs[&id].graph.tasks() {
             let job = &self.jobs[&id];
-            let placed = job.may_run(task) && (self.serves(job, task, job.device[task.index()]) || self.stays(id, task));
-            if job.state[task.index()] == State::Ready && !placed {
+            let placed = || job.may_run(task) && (self.serves(job, task, job.device[task.index()]) || self.stays(id, task));
+            if job.state[task.index()] == State::Ready && !placed() {
                 self.dequeue(id, task);
                 self.jobs.get_mut(&id).expect("just listed").state[task.index()] = State::Waiting;
             }
