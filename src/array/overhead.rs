@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::id::ValueId;
 use crate::kernel::sums::Add;
 use crate::runtime::{Plan, RunReport, Session};
-use crate::schedule::Explanation;
+use crate::schedule::{Explanation, Scheduler};
 use crate::shape::{DType, Layout};
 
 /// Values that tasks may read at the start.
@@ -52,8 +52,10 @@ pub fn random_dag(session: &Session, tasks: usize) -> Result<(u64, RunReport)> {
     Ok((expected, report))
 }
 
-/// Tasks of the graph from which it is told what a larger one needs.
-const SAMPLE: usize = 50_000;
+/// Tasks of the graph from which it is told what a larger one needs: more than a task reaches back.
+const SAMPLE: usize = 8_000;
+/// No task takes as much: with that much for each, the graph fits without a look beforehand.
+const AMPLE: u64 = 4096;
 
 /// The graph, if it fits memory.
 fn dag(session: &Session, tasks: usize) -> Result<Dag> {
@@ -66,10 +68,12 @@ fn dag(session: &Session, tasks: usize) -> Result<Dag> {
         space: "host".into(),
         try_this: format!("fewer tasks, or {}", larger_limit(session, needs)),
     };
-    if tasks > SAMPLE {
-        let guess = needs(&made(session.seed(), SAMPLE)?) as f64 / SAMPLE as f64 * tasks as f64;
-        if guess > limit as f64 {
-            return Err(refused(guess as u64));
+    if tasks > SAMPLE && tasks as u64 * AMPLE > limit {
+        // Tables grow with the tasks; what is live at a time does not, so that the guess is high rather than low.
+        let sample = made(session.seed(), SAMPLE)?;
+        let of_all = |bytes: u64| (bytes as f64 / SAMPLE as f64 * tasks as f64) as u64;
+        if of_all(Scheduler::table_bytes(&sample.plan.graph)) > limit {
+            return Err(refused(of_all(needs(&sample))));
         }
     }
     let dag = made(session.seed(), tasks)?;

@@ -363,7 +363,7 @@ impl Inner {
         let params = run.graph.params(task).to_vec();
         let kernel = run.graph.kernel(task).clone();
         // That of the neediest task: asking each kernel would run user's code under the lock, and a thread keeps its scratch.
-        let scratch_bytes = run.priced.scratch_bytes;
+        let scratch_bytes = run.graph.scratch_bytes();
         let predicted = state.scheduler.prediction(launch).map_or(0, |p| p.1);
         let done = self.report_to((launch, graph, device), (task, Some(predicted)));
         let (body, origin) = (Body::Run { params, inputs, outputs, scratch_bytes }, self.origin(graph, launch, run));

@@ -38,7 +38,7 @@ use crate::device::{Counters, DeviceKind, DeviceSpec, HOST};
 use crate::error::{Result, or_panic};
 use crate::id::DeviceId;
 use crate::schedule::simulate::{Outcome, Simulation, simulate};
-use crate::schedule::{Explanation, Placement, Policy, Scheduler};
+use crate::schedule::{Explanation, Placement, Policy};
 use driver::Inner;
 
 /// Devices, a memory limit, a cost model, and a scheduler: where arrays are computed. Cheap to clone; all clones are one.
@@ -207,7 +207,7 @@ impl Session {
         let mut sim = Simulation::new(devices, priced.estimates.clone());
         sim.memory_limit = self.0.memory_limit;
         sim.limits = priced_on().filter_map(|m| Some((m.spec.space, self.0.memory_of(m)?))).collect();
-        sim.scratch_bytes = priced.scratch_bytes;
+        sim.scratch_bytes = plan.graph.scratch_bytes();
         sim.step_ns = self.step_ns(&plan.graph);
         sim
     }
@@ -230,8 +230,7 @@ impl Session {
             let alone = simulate(&plan.graph, &sim, placement.policy())?;
             totals.push((format!("{placement} only"), alone.makespan_ns as f64 * 1e-9));
         }
-        let workers = sim.devices.iter().filter(|d| d.space == HOST).map(|d| d.workers).sum();
-        let bound = Scheduler::peak_bytes(&plan.graph, priced.scratch_bytes, workers);
+        let bound = self.needs_bytes(&plan.graph);
         let mut explanation = Explanation::new(&plan.graph, &sim, &outcome, totals, bound);
         let idle = priced.idle(&self.0.members.all());
         explanation.notes.extend(idle.into_iter().map(|(name, why)| format!("{name}: {why}")));

@@ -52,25 +52,29 @@ impl Plan {
         Some(Window::new(buffer, offset, self.graph.layout(value)))
     }
 
-    /// Calls `with` with what is known of a task's operands (inputs, then outputs).
-    pub(super) fn with_operands<R>(&self, task: TaskId, with: impl FnOnce(&[ChunkMeta<'_>]) -> R) -> R {
+    /// Calls `each` with every task and what is known of its operands (inputs, then outputs) beforehand.
+    pub(super) fn for_each_task(&self, mut each: impl FnMut(TaskId, &[ChunkMeta<'_>])) {
         let graph = &self.graph;
-        let values = || graph.inputs(task).iter().chain(graph.outputs(task)).map(|o| o.value);
-        if values().all(|value| graph.home(value) == Home::Pool) {
-            let meta = |value| ChunkMeta { dtype: graph.dtype(value), shape: graph.shape(value), data: None };
-            return with(&values().map(meta).collect::<Vec<_>>());
+        let mut metas = Vec::new();
+        for task in graph.tasks() {
+            metas.clear();
+            let values = || graph.inputs(task).iter().chain(graph.outputs(task)).map(|o| o.value);
+            metas.extend(values().map(|value| graph.meta(value)));
+            if !values().any(|value| self.is_callers(value)) {
+                each(task, &metas);
+                continue;
+            }
+            let windows: Vec<Option<Data>> = values().map(|value| self.window(value).map(Data::Host)).collect();
+            // Caller's arrays: nobody writes them while the plan lives.
+            let mut seen: Vec<ChunkMeta<'_>> = metas.clone();
+            seen.iter_mut().zip(&windows).for_each(|(meta, window)| meta.data = window.as_ref().map(input_view));
+            each(task, &seen);
         }
-        let windows: Vec<Option<Data>> = values().map(|v| self.window(v).map(Data::Host)).collect();
-        let metas: Vec<ChunkMeta<'_>> = values()
-            .zip(&windows)
-            .map(|(value, window)| ChunkMeta {
-                dtype: graph.dtype(value),
-                shape: graph.shape(value),
-                // Caller's arrays: nobody writes them while the plan lives.
-                data: window.as_ref().map(input_view),
-            })
-            .collect();
-        with(&metas)
+    }
+
+    /// Whether the caller's bytes of a value are there.
+    fn is_callers(&self, value: ValueId) -> bool {
+        matches!(self.graph.home(value), Home::Window { array, .. } if self.arrays[array.index()].is_some())
     }
 }
 

@@ -26,8 +26,6 @@ pub struct Priced {
     pub work: Arc<[Work]>,
     /// Predicted times, by device.
     pub estimates: Vec<Estimates>,
-    /// Scratch of the neediest task.
-    pub scratch_bytes: u64,
     /// Kernels with the dtypes of their tasks: what times are learned for; and of which kind each task is.
     kinds: Vec<Kind>,
     of_task: Arc<[u32]>,
@@ -70,26 +68,20 @@ impl Priced {
     /// Asks every task's kernel what the task needs, and prices it on every device. O(tasks x devices).
     pub(super) fn new(plan: &Plan, devices: &[Member], inner: &Inner) -> Self {
         let graph = &plan.graph;
-        let mut scratch_bytes = 0;
         let mut work = Vec::with_capacity(graph.len());
         let (mut numbers, mut kinds) = (BTreeMap::new(), Vec::new());
         let mut of_task = Vec::with_capacity(graph.len());
-        for task in graph.tasks() {
+        plan.for_each_task(|task, operands| {
             let kernel = graph.kernel(task);
-            let (w, s) = plan.with_operands(task, |o| {
-                let asked = calm(|| (kernel.work(graph.params(task), o), kernel.scratch_bytes(graph.params(task), o)));
-                asked.unwrap_or_default()
-            });
-            scratch_bytes = scratch_bytes.max(s);
-            work.push(w);
-            let (id, dtype) = (graph.kernel_id(task), task_dtype(graph, task));
+            work.push(calm(|| kernel.work(graph.params(task), operands)).unwrap_or_default());
+            let (id, dtype) = (graph.kernel_id(task), task_dtype(operands));
             of_task.push(*numbers.entry((id, dtype)).or_insert_with(|| {
                 kinds.push(Kind { kernel: id, dtype, key: kernel_key(&**kernel).into(), costs: Vec::new() });
                 kinds.len() as u32 - 1
             }));
-        }
+        });
         let (work, of_task) = (work.into(), of_task.into());
-        let mut this = Self { work, estimates: Vec::new(), scratch_bytes, kinds, of_task, unable: Vec::new() };
+        let mut this = Self { work, estimates: Vec::new(), kinds, of_task, unable: Vec::new() };
         for (id, member) in devices.iter().enumerate() {
             let column = this.column(graph, DeviceId::at(id), member).price(inner);
             this.add(column);
@@ -245,8 +237,7 @@ fn calm<R>(answer: impl FnOnce() -> R) -> Option<R> {
 /// Number of passes of a task's GPU half, if the GPU can run it.
 fn passes(graph: &TaskGraph, task: TaskId, facts: &GpuFacts) -> Result<usize, Unable> {
     let values = graph.inputs(task).iter().chain(graph.outputs(task)).map(|o| o.value);
-    let metas: Vec<ChunkMeta<'_>> =
-        values.map(|v| ChunkMeta { dtype: graph.dtype(v), shape: graph.shape(v), data: None }).collect();
+    let metas: Vec<ChunkMeta<'_>> = values.map(|v| graph.meta(v)).collect();
     let (kernel, params) = (graph.kernel(task), graph.params(task));
     if let Some(program) = calm(|| kernel.program(params, &metas, facts)).flatten() {
         return Ok(program.passes.len());
@@ -271,24 +262,11 @@ impl Session {
     /// Bytes of host memory with which a graph is proved to run in this session.
     pub(crate) fn needs_bytes(&self, graph: &TaskGraph) -> u64 {
         let workers = self.devices().iter().filter(|d| d.space == HOST).map(|d| d.workers).sum();
-        Scheduler::peak_bytes(graph, scratch_bytes(graph), workers)
+        Scheduler::peak_bytes(graph, graph.scratch_bytes(), workers)
     }
-}
-
-/// Scratch of the neediest task.
-fn scratch_bytes(graph: &TaskGraph) -> u64 {
-    let (mut most, mut metas) = (0, Vec::new());
-    for task in graph.tasks() {
-        let values = graph.inputs(task).iter().chain(graph.outputs(task)).map(|o| o.value);
-        metas.clear();
-        metas.extend(values.map(|v| ChunkMeta { dtype: graph.dtype(v), shape: graph.shape(v), data: None }));
-        most = most.max(calm(|| graph.kernel(task).scratch_bytes(graph.params(task), &metas)).unwrap_or_default());
-    }
-    most
 }
 
 /// The dtype that a task's speed depends on: that of its first input, else of its first output.
-fn task_dtype(graph: &TaskGraph, task: TaskId) -> DType {
-    let operand = graph.inputs(task).first().or_else(|| graph.outputs(task).first());
-    operand.map_or(DType::U8, |o| graph.dtype(o.value))
+fn task_dtype(operands: &[ChunkMeta<'_>]) -> DType {
+    operands.first().map_or(DType::U8, |operand| operand.dtype)
 }

@@ -11,10 +11,10 @@ use super::pricing::Unable;
 use super::results::allocate_result;
 use super::run::Run;
 use super::{Handle, Plan, Priced, Session};
-use crate::device::{self, DeviceKind, DeviceSpec, HOST, HostBuffer};
+use crate::device::{self, DeviceKind, DeviceSpec, HostBuffer};
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, GraphId};
-use crate::schedule::{Event, Placement, Scheduler};
+use crate::schedule::{Event, Placement};
 
 /// A compute predicted to take longer than this calibrates the machine first.
 const WORTH_CALIBRATING_NS: u64 = 2_000_000_000;
@@ -41,9 +41,7 @@ impl Session {
                 None => allocate_result(spec.dtype, spec.len)?,
             });
         }
-        let scratch_bytes = priced.scratch_bytes;
-        let workers = self.devices().iter().filter(|s| s.space == HOST).map(|s| s.workers).sum();
-        let peak_bound_bytes = Scheduler::peak_bytes(&plan.graph, scratch_bytes, workers);
+        let peak_bound_bytes = self.needs_bytes(&plan.graph);
         let graph = plan.graph.clone();
         let id = {
             let mut state = self.0.lock();
@@ -68,7 +66,7 @@ impl Session {
             over_ns: 0,
         };
         let submitted = Instant::now();
-        self.start_run(id, run, scratch_bytes);
+        self.start_run(id, run);
         let plan_s = (submitted - asked).as_secs_f64();
         let predicted_s = predicted_ns as f64 * 1e-9;
         Ok(Handle {
@@ -137,7 +135,7 @@ impl Session {
     }
 
     /// Hands a run to the scheduler, priced on the devices of this moment.
-    fn start_run(&self, id: GraphId, run: Run, scratch_bytes: u64) {
+    fn start_run(&self, id: GraphId, run: Run) {
         let inner = &self.0;
         let mut waiting = Some(run);
         // A device that joins meanwhile is priced outside the lock; there are few.
@@ -159,7 +157,8 @@ impl Session {
                     state.sources.extend(callers.map(|(spec, bytes)| (spec.source, Arc::downgrade(bytes))));
                 }
                 self.0.recover_limits(state, events);
-                let (tasks, estimates) = (run.graph.clone(), run.priced.estimates.clone());
+                let (tasks, estimates, scratch_bytes) =
+                    (run.graph.clone(), run.priced.estimates.clone(), run.graph.scratch_bytes());
                 let within = run.within.as_ref().and_then(|within| within.first().copied());
                 state.runs.insert(id, run);
                 events.push_back(Event::Submit { graph: id, tasks, estimates, scratch_bytes, within });

@@ -64,7 +64,7 @@ const END: u32 = u32::MAX;
 
 pub(super) struct Job {
     pub(super) graph: Arc<TaskGraph>,
-    /// By device.
+    /// By device; `None` for one that can run no task.
     estimates: Vec<Option<Estimates>>,
     /// Devices that turned out to be unable to run a task, whatever was estimated.
     unfit: BTreeSet<(DeviceId, TaskId)>,
@@ -180,7 +180,13 @@ impl Job {
         if self.estimates.len() <= at {
             self.estimates.resize(at + 1, None);
         }
-        self.estimates[at] = Some(column.clone());
+        let able = column.task_ns.iter().any(|&ns| ns != CANNOT);
+        self.estimates[at] = able.then(|| column.clone());
+    }
+
+    /// Whether the device can run any of the tasks.
+    pub(super) fn has_work_for(&self, device: DeviceId) -> bool {
+        self.estimates.get(device.index()).is_some_and(Option::is_some)
     }
 
     /// Whether the estimate of a task on a device is a measured time of such tasks.

@@ -371,7 +371,7 @@ impl Scheduler {
             let drain = self.devices[victim].drain(self.now);
             let from_back = self.devices[at.index()].spec.space == HOST;
             let ready = &self.devices[victim].ready;
-            let graphs = ready.graphs().take(LOOK);
+            let graphs = ready.graphs().take(LOOK).filter(|id| self.jobs[id].has_work_for(at));
             let keys: Vec<(GraphId, TaskId)> = if from_back {
                 graphs.flat_map(|id| ready.of(id).rev().map(move |task| (id, task))).take(LOOK).collect()
             } else {

@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::id::{ArrayId, GroupId, KernelId, TaskId, ValueId};
 use crate::kernel::{Form, Held, Kernel};
-use crate::shape::{DType, Layout};
+use crate::shape::{ChunkMeta, DType, Layout};
 
 pub use builder::GraphBuilder;
 
@@ -117,6 +117,7 @@ pub struct TaskGraph {
     /// Of each operand, 0 for plain, else 1 + the number of a packed form; empty if all are plain.
     forms: Vec<u16>,
     packs: Vec<Pack>,
+    scratch_bytes: u64,
     values: Vec<ValueRow>,
     dims: Vec<usize>,
     params: Vec<u8>,
@@ -246,6 +247,11 @@ impl TaskGraph {
     fn pack(&self, operand: usize) -> Option<&Pack> {
         self.packs.get(usize::from(self.forms.get(operand)?.checked_sub(1)?))
     }
+    /// Scratch of the neediest task, as its kernel said when the graph was built.
+    #[must_use]
+    pub fn scratch_bytes(&self) -> u64 {
+        self.scratch_bytes
+    }
     /// Tasks that read what this one writes.
     #[must_use]
     pub fn successors(&self, task: TaskId) -> &[TaskId] {
@@ -318,6 +324,10 @@ impl TaskGraph {
     pub fn shape(&self, value: ValueId) -> &[usize] {
         let row = &self.values[value.index()];
         &self.dims[row.dims as usize..][..row.rank as usize]
+    }
+    /// What a kernel is told of a value beforehand: dtype and extents, no data.
+    pub(crate) fn meta(&self, value: ValueId) -> ChunkMeta<'_> {
+        ChunkMeta { dtype: self.dtype(value), shape: self.shape(value), data: None }
     }
     /// Dtype, shape and strides of a value: those of its window, else C order.
     #[must_use]

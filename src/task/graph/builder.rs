@@ -264,6 +264,7 @@ impl GraphBuilder {
             operands: this.operands,
             forms: Vec::new(),
             packs: Vec::new(),
+            scratch_bytes: 0,
             values: this.values,
             dims: this.dims,
             params: this.params,

@@ -1,19 +1,19 @@
 //! What follows from a graph's operands.
 //!
-//! Owns: use counts, result windows, edges. Must not know: anything but the tables. Invariant: every edge goes from a lower
+//! Owns: what kernels say of their operands, use counts, result windows, edges. Must not know: anything but the tables. Invariant: every edge goes from a lower
 //! task number to a higher one.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{NONE, Pack, TaskGraph};
 use crate::id::TaskId;
 use crate::kernel::Form;
-use crate::shape::ChunkMeta;
 
 impl TaskGraph {
     /// Fills what follows from the operands: use counts, result windows, CSR edges.
     pub(super) fn connect(&mut self) {
-        self.ask_forms();
+        self.ask_kernels();
         self.number_windows();
         let edges = self.edges();
         let n = self.tasks.len();
@@ -36,18 +36,21 @@ impl TaskGraph {
         (self.successors, self.successor_starts, self.predecessor_counts) = (successors, starts, counts);
     }
 
-    /// Asks each kernel in which form it takes its inputs, once.
-    fn ask_forms(&mut self) {
-        let mut forms = Vec::new();
-        let mut packs: Vec<Pack> = Vec::new();
-        let mut known = BTreeMap::new();
-        for task in self.tasks() {
-            let (kernel, row) = (self.kernel(task), &self.tasks[task.index()]);
+    /// Asks each kernel once in which form it takes its inputs, and how much scratch it needs.
+    fn ask_kernels(&mut self) {
+        let (mut forms, mut packs, mut scratch_bytes) = (Vec::new(), Vec::<Pack>::new(), 0u64);
+        let (mut known, mut operands) = (BTreeMap::new(), Vec::new());
+        for row in &self.tasks {
+            let kernel = &*self.kernels[row.kernel.index()];
+            let params = &self.params[row.params as usize..row.params_end as usize];
+            operands.clear();
+            operands.extend(self.operands[row.inputs as usize..row.end as usize].iter().map(|operand| self.meta(operand.value)));
+            // It may be the user's, and panic: then its body has the last word.
+            let asked = catch_unwind(AssertUnwindSafe(|| kernel.scratch_bytes(params, &operands)));
+            scratch_bytes = scratch_bytes.max(asked.unwrap_or_default());
             for (index, at) in (row.inputs as usize..row.outputs as usize).enumerate() {
-                let Form::Packed(form) = kernel.input_form(self.params(task), index) else { continue };
-                let value = self.operands[at].value;
-                let operand = ChunkMeta { dtype: self.dtype(value), shape: self.shape(value), data: None };
-                let (dtype, len) = kernel.packed_len(form, operand);
+                let Form::Packed(form) = kernel.input_form(params, index) else { continue };
+                let (dtype, len) = kernel.packed_len(form, operands[index]);
                 let pack = Pack { form, dtype, len };
                 let number = *known.entry(pack).or_insert_with(|| {
                     packs.push(pack);
@@ -58,7 +61,7 @@ impl TaskGraph {
                 forms[at] = u16::try_from(number).expect("fewer than 65 536 packed forms in one graph");
             }
         }
-        (self.forms, self.packs) = (forms, packs);
+        (self.forms, self.packs, self.scratch_bytes) = (forms, packs, scratch_bytes);
     }
 
     fn number_windows(&mut self) {
