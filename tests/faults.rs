@@ -46,7 +46,7 @@ fn file_mean(session: &Session) -> chunkwise::Result<ArrayD<f64>> {
 fn stored(session: &Session) -> chunkwise::Result<ArrayD<f64>> {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let file = folder().join(format!("stored-{number}.npy")).display().to_string();
+    let file = folder().join(format!("faults-{}-{number}.npy", std::process::id())).display().to_string();
     let a = Array::from(matrix(40, 30)).in_session(session).try_chunks(10)?;
     let stored = a.store(&file);
     assert_eq!(stored.is_ok(), std::path::Path::new(&file).exists(), "a file is whole or not there");
@@ -55,16 +55,15 @@ fn stored(session: &Session) -> chunkwise::Result<ArrayD<f64>> {
     outcome
 }
 
+/// Where files go that many cases read: cargo's own place for them, because no test is the last to need it.
 fn folder() -> std::path::PathBuf {
-    let folder = std::env::temp_dir().join(format!("chunkwise-faults-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    folder
+    std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
 }
 
 fn sample_file() -> String {
     static FILE: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     let make = || {
-        let file = folder().join("sample.h5").display().to_string();
+        let file = folder().join("faults.h5").display().to_string();
         Array::from(matrix(40, 30)).store(&format!("{file}:/A")).expect("sample file");
         file
     };

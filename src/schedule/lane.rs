@@ -363,6 +363,11 @@ impl Seats {
         }
     }
 
+    /// Whether workers that waited for the graph went on while launches had their places.
+    pub(super) fn is_overdrawn(&self, graph: GraphId) -> bool {
+        self.lent.get(&graph).is_some_and(|&places| places < 0)
+    }
+
     /// A launch, already over in the counts, may still run: its seat is lost until it reports.
     pub(super) fn wedge(&mut self, now: u64) {
         (self.free, self.wedged) = (self.free - 1, self.wedged + 1);

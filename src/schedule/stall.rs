@@ -6,6 +6,7 @@
 
 use super::event::Place;
 use super::job::{Arrival, Replica, State};
+use super::lane::Seat;
 use super::memory::{class, cost};
 use super::{Action, Flight, Held, Item, Scheduler};
 use crate::device::HOST;
@@ -113,9 +114,15 @@ impl Scheduler {
         let Some(flight) = self.launches.get_mut(&launch) else { return };
         let Some((since, graph)) = flight.clock.waits.take() else { return };
         flight.clock.since += self.watch.now - since;
-        if let Some(graph) = graph {
-            self.nesting -= 1;
-            self.devices[flight.device.index()].seats.lend(graph, -1);
+        let Some(graph) = graph else { return };
+        let at = flight.device;
+        self.nesting -= 1;
+        let seats = &mut self.devices[at.index()].seats;
+        seats.lend(graph, -1);
+        if seats.is_overdrawn(graph) {
+            // What was launched in its place may wait for a thread: how long that takes nobody has measured.
+            let guests = self.launches.values_mut().filter(|f| f.device == at && f.seat == Seat::Lent(graph));
+            guests.for_each(|guest| guest.clock.measured = false);
         }
     }
 

@@ -51,7 +51,17 @@ impl Lab {
     }
 
     fn submit(&mut self, graph: &Arc<TaskGraph>, estimates: Vec<Estimates>) -> Vec<Action> {
-        self.step(Event::Submit { graph: GraphId(0), tasks: graph.clone(), estimates, scratch_bytes: 0, within: None })
+        self.submit_within(None, GraphId(0), graph, estimates)
+    }
+
+    fn submit_within(
+        &mut self,
+        within: Option<GraphId>,
+        id: GraphId,
+        graph: &Arc<TaskGraph>,
+        estimates: Vec<Estimates>,
+    ) -> Vec<Action> {
+        self.step(Event::Submit { graph: id, tasks: graph.clone(), estimates, scratch_bytes: 0, within })
     }
 }
 
@@ -140,4 +150,27 @@ fn time_that_nobody_saw_pass_does_not_count() {
     assert_eq!(lab.until_something(2).1, vec![]);
     assert_eq!(runs(&lab.until_something(10).1).len(), 1, "now it is late");
     assert!(lab.scheduler.used_bytes(HOST) > 0);
+}
+
+#[test]
+fn a_guest_whose_place_is_taken_back_is_not_late() {
+    let (outer, inner) = (graphs::map(1, 16), graphs::map(1, 16));
+    let mut lab = Lab::new(Box::new(Auto), vec![cpu(1)]);
+    let first = runs(&lab.submit(&outer, vec![graphs::uniform(&outer, 0, 1000)]));
+    let (launch, within) = (first[0].0, Some(GraphId(0)));
+    assert_eq!(runs(&lab.submit_within(within, GraphId(1), &inner, vec![measured(&inner, 0, 1000)])), []);
+    let guest = runs(&lab.step(Event::Waits { launch, graph: Some(GraphId(1)) }))[0].0;
+    // The one thread goes on with its own task before it has come to the guest.
+    lab.step(Event::Resumes { launch });
+    let (_, actions) = lab.until_something(1000);
+    assert!(actions.is_empty(), "{actions:?}");
+    // It waits again, runs the guest, and ends.
+    lab.step(Event::Waits { launch, graph: Some(GraphId(1)) });
+    let actions = lab.step(Event::Done { launch: guest, elapsed_ns: 1000 });
+    assert!(actions.iter().any(|a| matches!(a, Action::Finished { graph: GraphId(1) })), "{actions:?}");
+    lab.step(Event::Resumes { launch });
+    let actions = lab.step(Event::Done { launch, elapsed_ns: 1000 });
+    assert!(actions.iter().any(|a| matches!(a, Action::Finished { graph: GraphId(0) })), "{actions:?}");
+    [0, 1].map(|id| lab.step(Event::Retire { graph: GraphId(id) }));
+    assert!(lab.scheduler.is_idle());
 }

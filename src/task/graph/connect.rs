@@ -44,7 +44,8 @@ impl TaskGraph {
             let kernel = &*self.kernels[row.kernel.index()];
             let params = &self.params[row.params as usize..row.params_end as usize];
             operands.clear();
-            operands.extend(self.operands[row.inputs as usize..row.end as usize].iter().map(|operand| self.meta(operand.value)));
+            operands
+                .extend(self.operands[row.inputs as usize..row.end as usize].iter().map(|operand| self.meta(operand.value)));
             // It may be the user's, and panic: then its body has the last word.
             let asked = catch_unwind(AssertUnwindSafe(|| kernel.scratch_bytes(params, &operands)));
             scratch_bytes = scratch_bytes.max(asked.unwrap_or_default());
