@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chunkwise::shape::{ChunkView, DType, Region};
 use chunkwise::task::ChunkSink;
-use chunkwise::{Array, Error, Mandelbrot, store};
+use chunkwise::{Array, Error, Mandelbrot, Remedy, store};
 use common::{
     CommonArgs, Counts, LONGEST_SIDE, Outcome, Picture, Precision, Report, UsageError, can_write, cut, finish, open_session,
 };
@@ -199,9 +199,10 @@ impl ChunkSink for TallySink {
 fn with_hint(error: Box<dyn std::error::Error + Send + Sync>) -> Box<dyn std::error::Error + Send + Sync> {
     match error.downcast::<Error>() {
         Ok(error) => match *error {
-            Error::OutOfMemory { what, requested_bytes, available_bytes, space, try_this } => {
-                let try_this = format!("--png none --out FILE, which writes them chunk by chunk; or {try_this}");
-                Error::OutOfMemory { what, requested_bytes, available_bytes, space, try_this }.into()
+            Error::OutOfMemory { what, requested_bytes, available_bytes, space, mut remedies } => {
+                remedies.retain(|remedy| *remedy != Remedy::Store);
+                remedies.insert(0, Remedy::Other("--png none --out FILE, which writes them chunk by chunk".into()));
+                Error::OutOfMemory { what, requested_bytes, available_bytes, space, remedies }.into()
             }
             other => other.into(),
         },

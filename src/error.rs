@@ -3,6 +3,7 @@
 //! Owns: [`Error`], [`Result`]. Must not know: who raises what. Invariant: a variant carries facts (numbers, names, paths);
 //! the sentence a person reads is made only in `Display`, and says what, where, and what to do.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub enum Error {
     /// The work cannot fit the memory limit; found before anything ran.
     #[error(
         "{what} needs {} at once, more than {}{}",
-        Bytes(*requested_bytes), room(*available_bytes, space), hint(try_this)
+        Bytes(*requested_bytes), room(*available_bytes, space), hint(remedies)
     )]
     OutOfMemory {
         /// The task or array that sets the peak.
@@ -58,8 +59,8 @@ pub enum Error {
         available_bytes: u64,
         /// The memory space, for example `host`.
         space: String,
-        /// A chunk or a limit that would do; empty when none would.
-        try_this: String,
+        /// What would do, each by itself; empty when nothing would.
+        remedies: Vec<Remedy>,
     },
     /// Cholesky met a pivot that is not positive (or is NaN): the matrix is not positive definite.
     #[error("matrix is not positive definite: pivot {pivot:e} at row {row} (counted from 0)")]
@@ -195,8 +196,46 @@ fn room(available_bytes: u64, space: &str) -> String {
     }
 }
 
-fn hint(text: &str) -> String {
-    if text.is_empty() { String::new() } else { format!("; try {text}") }
+fn hint(remedies: &[Remedy]) -> String {
+    let all: Vec<String> = remedies.iter().map(Remedy::to_string).collect();
+    if all.is_empty() { String::new() } else { format!("; try {}", all.join(", or ")) }
+}
+
+/// Something that makes work fit into memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Remedy {
+    /// Chunks of another extent.
+    Chunks {
+        /// The extent along each axis, in elements.
+        extent: usize,
+        /// What the work then needs at most.
+        needs_bytes: u64,
+        /// The memory limit that it needs beside, if that is more than today's.
+        limit_bytes: Option<u64>,
+    },
+    /// A memory limit of so many bytes, a little more than is needed: people read three digits of it.
+    Limit(u64),
+    /// To have the result written to a file, chunk by chunk.
+    Store,
+    /// Anything else, in words that follow "try".
+    Other(Cow<'static, str>),
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chunks { extent, needs_bytes, limit_bytes: None } => {
+                write!(f, ".chunks({extent}), which needs {}", Bytes(*needs_bytes))
+            }
+            Self::Chunks { extent, limit_bytes: Some(bytes), .. } => {
+                write!(f, ".chunks({extent}) with {}", Self::Limit(*bytes))
+            }
+            Self::Limit(bytes) => write!(f, "Session::builder().memory_limit(\"{}\")", Bytes(*bytes).as_word()),
+            Self::Store => f.write_str("Array::store, which writes the result to a file chunk by chunk"),
+            Self::Other(words) => f.write_str(words),
+        }
+    }
 }
 
 /// Bytes as people read them: `805 MB`, decimal units, three digits.
@@ -208,6 +247,14 @@ fn hint(text: &str) -> String {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);
+
+impl Bytes {
+    /// As one word, `1.5GB`: how a memory limit is written.
+    #[must_use]
+    pub fn as_word(self) -> String {
+        self.to_string().replace(' ', "")
+    }
+}
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -281,13 +328,14 @@ mod tests {
     #[test]
     fn each_error_is_a_sentence() {
         let text = |s: &str| s.to_owned();
-        let no_memory = |available_bytes, space: &str, hint: &str| Error::OutOfMemory {
+        let no_memory = |available_bytes, space: &str, remedies: &[Remedy]| Error::OutOfMemory {
             what: text("task gemv (1, 2)"),
             requested_bytes: 3_000_000,
             available_bytes,
             space: text(space),
-            try_this: text(hint),
+            remedies: remedies.to_vec(),
         };
+        let of = |limit_bytes| Remedy::Chunks { extent: 64, needs_bytes: 1_200_000, limit_bytes };
         let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         for (error, sentence) in [
             (
@@ -300,10 +348,20 @@ mod tests {
             ),
             (Error::argument("threads", 0, "choose 1 to 512"), "threads = 0: choose 1 to 512"),
             (
-                no_memory(2_000_000, "host", "smaller chunks"),
+                no_memory(2_000_000, "host", &[Remedy::Other("smaller chunks".into())]),
                 "task gemv (1, 2) needs 3.00 MB at once, more than the 2.00 MB of host memory allowed; try smaller chunks",
             ),
-            (no_memory(0, "gpu0", ""), "task gemv (1, 2) needs 3.00 MB at once, more than gpu0 has left"),
+            (
+                no_memory(2_000_000, "host", &[of(None), Remedy::Limit(3_100_000), Remedy::Store]),
+                "task gemv (1, 2) needs 3.00 MB at once, more than the 2.00 MB of host memory allowed; try .chunks(64), which needs \
+                 1.20 MB, or Session::builder().memory_limit(\"3.10MB\"), or Array::store, which writes the result to a file chunk by chunk",
+            ),
+            (
+                no_memory(1, "host", &[of(Some(2_000_000))]),
+                "task gemv (1, 2) needs 3.00 MB at once, more than the 1 B of host memory allowed; try .chunks(64) with \
+                 Session::builder().memory_limit(\"2.00MB\")",
+            ),
+            (no_memory(0, "gpu0", &[]), "task gemv (1, 2) needs 3.00 MB at once, more than gpu0 has left"),
             (
                 Error::NotPositiveDefinite { row: 7, pivot: -0.5 },
                 "matrix is not positive definite: pivot -5e-1 at row 7 (counted from 0)",

@@ -135,7 +135,7 @@ fn diamonds_are_planned_once() {
     let small =
         Session::builder().threads(1).placement(Placement::Cpu).memory_limit("1kB").cache_dir("").build().expect("small");
     let error = a.in_session(&small).compute().expect_err("the tables alone need more").to_string();
-    assert!(error.contains("--memory-limit"), "{error}");
+    assert!(error.contains(".memory_limit("), "{error}");
 }
 
 #[test]

@@ -10,6 +10,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
+use chunkwise::{Bytes, Remedy};
+
 /// What a program's body returns; `?` takes the library's errors and all others.
 pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
@@ -56,8 +58,19 @@ pub fn run<A: clap::Parser>(body: impl FnOnce(A) -> Outcome) -> ExitCode {
     }
 }
 
-/// `error: ...`, then one line per cause that says something new.
+/// `error: ...`, then one line per cause that says something new, and one for each thing to try.
 fn describe(error: &(dyn Error + 'static)) -> String {
+    if let Some(chunkwise::Error::OutOfMemory { remedies, .. }) = error.downcast_ref()
+        && let Some(mut bare) = error.downcast_ref::<chunkwise::Error>().cloned()
+    {
+        if let chunkwise::Error::OutOfMemory { remedies, .. } = &mut bare {
+            remedies.clear();
+        }
+        return remedies
+            .iter()
+            .filter_map(in_flags)
+            .fold(format!("error: {bare}"), |text, flags| text + "\n  try     " + &flags);
+    }
     let mut text = format!("error: {error}");
     let mut cause = error.source();
     while let Some(next) = cause {
@@ -81,8 +94,21 @@ fn flags(error: &chunkwise::Error) -> Option<&'static str> {
     match error {
         chunkwise::Error::NoDevice { .. } => Some("--device cpu or --device auto; the program `devices` lists what there is"),
         chunkwise::Error::Unable { .. } => Some("--dtype f32, a smaller --chunk, or --device auto"),
-        chunkwise::Error::OutOfMemory { .. } => Some("--chunk, --threads and --memory-limit set these"),
         _ => None,
+    }
+}
+
+/// What a user of a program can do, who sets flags; a program that can write its result chunk by chunk says so itself.
+fn in_flags(remedy: &Remedy) -> Option<String> {
+    let limit = |bytes: u64| format!("--memory-limit {}", Bytes(bytes).as_word());
+    match remedy {
+        Remedy::Chunks { extent, needs_bytes, limit_bytes: None } => {
+            Some(format!("--chunk {extent} (it needs {})", Bytes(*needs_bytes)))
+        }
+        Remedy::Chunks { extent, limit_bytes: Some(bytes), .. } => Some(format!("--chunk {extent} with {}", limit(*bytes))),
+        Remedy::Limit(bytes) => Some(limit(*bytes)),
+        Remedy::Store => None,
+        other => Some(other.to_string()),
     }
 }
 
@@ -126,6 +152,21 @@ mod tests {
             "error: gpu0 cannot be used for this: it has no f64\n  flags   --dtype f32, a smaller --chunk, or --device auto";
         assert_eq!(describe(&unable), told);
         assert_eq!(describe(&chunkwise::Error::Cancelled), "error: cancelled");
+    }
+
+    #[test]
+    fn what_would_fit_is_told_in_flags() {
+        let chunks = |limit_bytes| Remedy::Chunks { extent: 64, needs_bytes: 1_200_000, limit_bytes };
+        let error = chunkwise::Error::OutOfMemory {
+            what: "task gemv".into(),
+            requested_bytes: 3_000_000,
+            available_bytes: 2_000_000,
+            space: "host".into(),
+            remedies: vec![chunks(None), chunks(Some(1_500_000)), Remedy::Limit(3_100_000), Remedy::Store],
+        };
+        let told = "error: task gemv needs 3.00 MB at once, more than the 2.00 MB of host memory allowed\n  try     --chunk 64 (it \
+                    needs 1.20 MB)\n  try     --chunk 64 with --memory-limit 1.50MB\n  try     --memory-limit 3.10MB";
+        assert_eq!(describe(&error), told);
     }
 
     #[test]

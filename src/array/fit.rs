@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::lower::Lowering;
 use super::node::Node;
-use crate::error::{Bytes, Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::runtime::{Plan, Session};
 use crate::schedule::Scheduler;
 use crate::task::TaskGraph;
@@ -48,13 +48,13 @@ impl Fit<'_> {
                 }
                 if let Some(held) = held_too_large(&plan.graph, limit) {
                     // Whatever the chunks.
-                    let (space, try_this) = ("host".into(), larger_limit(self.session, peak));
+                    let (space, remedies) = ("host".into(), vec![self.limit(peak)]);
                     return Err(Error::OutOfMemory {
                         what: held,
                         requested_bytes: peak,
                         available_bytes: limit,
                         space,
-                        try_this,
+                        remedies,
                     });
                 }
                 let crowded = Scheduler::table_bytes(&plan.graph) > peak / 2;
@@ -75,31 +75,33 @@ impl Fit<'_> {
     fn refuse(&self, refusal: Refusal, lower: &dyn Fn(Lowering) -> Result<Plan>) -> Error {
         let limit = self.session.usable_bytes();
         let fits = |side: usize| self.trial(lower, limit, Some(side)).filter(|&peak| peak <= limit).map(|peak| (side, peak));
-        let mut hints = Vec::new();
-        if let Some((side, peak)) = self.sides(refusal.crowded).into_iter().find_map(fits) {
-            hints.push(format!("--chunk {side} (or .chunks({side})), which needs {}", Bytes(peak)));
+        let mut remedies = Vec::new();
+        if let Some((extent, needs_bytes)) = self.sides(refusal.crowded).into_iter().find_map(fits) {
+            remedies.push(Remedy::Chunks { extent, needs_bytes, limit_bytes: None });
         }
         if let Some(peak) = refusal.enough {
-            hints.push(larger_limit(self.session, peak));
-        } else if hints.is_empty() {
+            remedies.push(self.limit(peak));
+        } else if remedies.is_empty() {
             // So many tasks that not even what they need is worth finding out.
-            let some = |side: usize| self.trial(lower, u64::MAX, Some(side)).map(|peak| (side, peak));
-            let both = self.sides(true).into_iter().find_map(some);
-            hints.extend(
-                both.map(|(side, peak)| {
-                    format!("--chunk {side} (or .chunks({side})) with {}", larger_limit(self.session, peak))
-                }),
-            );
+            let some = |extent: usize| self.trial(lower, u64::MAX, Some(extent)).map(|peak| (extent, peak));
+            remedies.extend(self.sides(true).into_iter().find_map(some).map(|(extent, needs_bytes)| {
+                let limit_bytes = Some(self.session.limit_for(needs_bytes));
+                Remedy::Chunks { extent, needs_bytes, limit_bytes }
+            }));
         }
         if self.streams {
-            hints.push("have the result written to a file chunk by chunk (Array::store)".into());
+            remedies.push(Remedy::Store);
         }
-        if hints.is_empty() {
-            hints.push("a smaller array".into());
+        if remedies.is_empty() {
+            remedies.push(Remedy::Other("a smaller array".into()));
         }
         let requested_bytes = refusal.enough.unwrap_or(refusal.requested_bytes);
-        let (what, space, try_this) = (refusal.what, "host".into(), hints.join(", or "));
-        Error::OutOfMemory { what, requested_bytes, available_bytes: limit, space, try_this }
+        Error::OutOfMemory { what: refusal.what, requested_bytes, available_bytes: limit, space: "host".into(), remedies }
+    }
+
+    /// A limit that suffices.
+    fn limit(&self, peak: u64) -> Remedy {
+        Remedy::Limit(self.session.limit_for(peak))
     }
 
     /// What a plan with chunks of this extent needs, if it is not obviously more than `limit`.
@@ -135,10 +137,4 @@ fn held_too_large(graph: &TaskGraph, limit: u64) -> Option<String> {
 
 fn peak_task(graph: &TaskGraph) -> String {
     Scheduler::peak_task(graph).map_or_else(|| "the run".into(), |task| format!("task {}", graph.task_name(task)))
-}
-
-/// The flag (and the method) for a memory limit that suffices, written so that a shell takes it as one word.
-pub(super) fn larger_limit(session: &Session, peak: u64) -> String {
-    let enough = Bytes(session.limit_for(peak)).to_string().replace(' ', "");
-    format!("--memory-limit {enough} (Session::builder().memory_limit)")
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::fit::bookkeeping;
 use super::node::Node;
 use crate::device::HostBuffer;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::id::{ArrayId, KernelId, ValueId};
 use crate::kernel::Kernel;
 use crate::runtime::Plan;
@@ -161,8 +161,8 @@ impl Lowering {
     /// What is known so far of a plan that does not fit; without a name for what needs it, it is the arrays alone.
     fn too_much(&self, what: String) -> Error {
         let requested_bytes = self.array_bytes.saturating_add(self.table_bytes);
-        let try_this = "a higher memory limit".into();
-        Error::OutOfMemory { what, requested_bytes, available_bytes: self.limit, space: "host".into(), try_this }
+        let (available_bytes, remedies) = (self.limit, vec![Remedy::Other("a higher memory limit".into())]);
+        Error::OutOfMemory { what, requested_bytes, available_bytes, space: "host".into(), remedies }
     }
 
     /// Declares the caller's array of these bytes.

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::fit::{bookkeeping, larger_limit};
+use super::fit::bookkeeping;
 use super::lower::Lowering;
 use crate::device::HostBuffer;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::id::ValueId;
 use crate::kernel::sums::Add;
 use crate::runtime::{Plan, RunReport, Session};
@@ -66,7 +66,7 @@ fn dag(session: &Session, tasks: usize) -> Result<Dag> {
         requested_bytes: needs,
         available_bytes: limit,
         space: "host".into(),
-        try_this: format!("fewer tasks, or {}", larger_limit(session, needs)),
+        remedies: vec![Remedy::Other("fewer tasks".into()), Remedy::Limit(session.limit_for(needs))],
     };
     if tasks > SAMPLE && tasks as u64 * AMPLE > limit {
         // Tables grow with the tasks; what is live at a time does not, so that the guess is high rather than low.

@@ -9,7 +9,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::shape::{ChunkView, ChunkViewMut, DType, Element, Layout};
 
 /// Alignment of pooled buffers and of results: a cache line, and an AVX-512 vector.
@@ -58,7 +58,7 @@ impl HostBuffer {
             requested_bytes: bytes as u64,
             available_bytes: 0,
             space: "system".into(),
-            try_this: "a lower memory limit or smaller chunks".into(),
+            remedies: vec![Remedy::Other("a lower memory limit or smaller chunks".into())],
         };
         let layout = std::alloc::Layout::from_size_align(bytes.max(1), align).map_err(|_| refused())?;
         // SAFETY: the layout's size is not zero. Zeroed, so that the bytes are valid numbers; the system hands out zero pages
@@ -86,7 +86,7 @@ impl HostBuffer {
             requested_bytes: bytes as u64,
             available_bytes: 0,
             space: "system".into(),
-            try_this: "storing it in a file chunk by chunk, where it can be made so".into(),
+            remedies: vec![Remedy::Store],
         })?;
         drop(vec);
         let mut vec: Vec<T> = vec![T::default(); padded]; // calloc: zero pages, untouched

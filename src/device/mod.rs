@@ -27,7 +27,7 @@ pub use cpu::Cpu;
 pub use faulty::{Faulty, Injection};
 pub use io::IoLane;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::id::SpaceId;
 use crate::kernel::{Fault, Form, GpuFacts, Kernel, Lane, Scratch};
 use crate::shape::{ChunkView, ChunkViewMut, DType, Layout, Opaque};
@@ -326,7 +326,7 @@ fn no_scratch(requested_bytes: u64) -> Fault {
         requested_bytes,
         available_bytes: 0,
         space: "system".into(),
-        try_this: "smaller chunks or fewer threads".into(),
+        remedies: vec![Remedy::Other("smaller chunks or fewer threads".into())],
     })
 }
 

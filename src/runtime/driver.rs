@@ -18,7 +18,7 @@ use super::slots::Slots;
 use super::transfer::{self, Unready, Wanted};
 use crate::cost::CostModel;
 use crate::device::{Body, Device, Failure, HostBuffer, Launch, Memory, Origin, Output, Report, panic_message};
-use crate::error::{Bytes, Error};
+use crate::error::{Bytes, Error, Remedy};
 use crate::id::{DeviceId, GraphId, LaunchId, TaskId};
 use crate::schedule::{Action, Event, Place, Scheduler};
 use crate::shape::Opaque;
@@ -271,9 +271,8 @@ impl Inner {
     fn refused(&self, run: &Run, task: Option<TaskId>, (requested_bytes, available_bytes): (u64, u64)) -> Error {
         let name = |t| format!("task {}", run.graph.task_name(t));
         let what = task.map_or_else(|| "this computation with its arrays".to_owned(), name);
-        let limit = Bytes(self.limit_for(requested_bytes)).to_string().replace(' ', "");
-        let try_this = format!("--memory-limit {limit} (Session::builder().memory_limit)");
-        Error::OutOfMemory { what, requested_bytes, available_bytes, space: "host".into(), try_this }
+        let remedies = vec![Remedy::Limit(self.limit_for(requested_bytes))];
+        Error::OutOfMemory { what, requested_bytes, available_bytes, space: "host".into(), remedies }
     }
 
     /// A launch that cannot be made: its run is gone, or its memory is not to be had.

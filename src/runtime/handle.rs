@@ -11,7 +11,7 @@ use super::results::{displaced, move_home};
 use super::run::Run;
 use super::{Results, RunReport, Session};
 use crate::device::{self, HOST, Origin};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::id::{GraphId, LaunchId};
 use crate::schedule::Event;
 
@@ -161,7 +161,9 @@ impl Handle {
                 requested_bytes: self.peak_bound_bytes,
                 available_bytes,
                 space: "host".into(),
-                try_this: "taking the results of earlier computations first, or a higher memory limit".into(),
+                remedies: vec![Remedy::Other(
+                    "taking the results of earlier computations first, or a higher memory limit".into(),
+                )],
             });
         }
         drop(state);

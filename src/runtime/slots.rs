@@ -78,8 +78,8 @@ fn make(inner: &Arc<Inner>, space: SpaceId, bytes: u64) -> Result<Memory> {
 /// What the system said, about what it was for.
 fn named(error: Error, for_what: String) -> Error {
     match error {
-        Error::OutOfMemory { requested_bytes, available_bytes, space, try_this, .. } => {
-            Error::OutOfMemory { what: for_what, requested_bytes, available_bytes, space, try_this }
+        Error::OutOfMemory { requested_bytes, available_bytes, space, remedies, .. } => {
+            Error::OutOfMemory { what: for_what, requested_bytes, available_bytes, space, remedies }
         }
         other => other,
     }

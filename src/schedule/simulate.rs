@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::{Action, Estimates, Event, Policy, Scheduler};
 use crate::device::{DeviceSpec, HOST};
-use crate::error::{Bytes, Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::id::{CopyId, DeviceId, GraphId, LaunchId, SpaceId, TaskId};
 use crate::task::TaskGraph;
 
@@ -240,7 +240,7 @@ impl World<'_> {
                     requested_bytes: peak_bytes,
                     available_bytes: limit_bytes,
                     space: "host".into(),
-                    try_this: format!("a limit of {}", Bytes(peak_bytes)),
+                    remedies: vec![Remedy::Limit(peak_bytes.saturating_add(peak_bytes / 50))],
                 });
             }
             Action::NoMemory { task, bytes, used_bytes, .. } => {
@@ -249,7 +249,7 @@ impl World<'_> {
                     requested_bytes: used_bytes.saturating_add(bytes),
                     available_bytes: self.sim.memory_limit,
                     space: "host".into(),
-                    try_this: String::new(),
+                    remedies: Vec::new(),
                 });
             }
             Action::Stalled { task, waited_ns, predicted_ns, .. } => {

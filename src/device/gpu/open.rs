@@ -10,7 +10,7 @@ use wgpu::{BufferDescriptor, BufferUsages, ErrorFilter, Features};
 
 use super::AdapterInfo;
 use crate::device::Failure;
-use crate::error::Error;
+use crate::error::{Error, Remedy};
 
 /// Why wgpu or the driver did not do what was asked.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +43,7 @@ impl Refusal {
                 requested_bytes,
                 available_bytes: 0,
                 space: device.to_owned(),
-                try_this: "smaller chunks, or the CPU alone".into(),
+                remedies: vec![Remedy::Other("smaller chunks, or the CPU alone".into())],
             }),
             Self::Invalid(message) => Failure::Device(Error::Task { task: format!("{task} on {device}"), message }),
             Self::Unfit(message) => Failure::Unfit(Error::Task { task: format!("{task} on {device}"), message }),
