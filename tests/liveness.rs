@@ -434,22 +434,47 @@ fn nested_computing_may_cross_devices() {
     }
 }
 
+const POLLS: [fn(&Handle) -> bool; 3] =
+    [Handle::is_done, |h| h.wait_timeout(Duration::ZERO), |h| h.wait_timeout(Duration::from_millis(5))];
+
+fn tight() -> Session {
+    let builder = Session::builder().threads(1).placement(Placement::Cpu).cache_dir("").memory_limit("100kB");
+    builder.stall_after(10, Duration::from_millis(200)).build().expect("session")
+}
+
+/// A task that asks for its nested run again and again, on the only worker: that runs, or is refused because the task has the memory.
+#[test]
+fn a_task_may_poll_what_it_waits_for() {
+    within(60, || {
+        for (poll, padding) in POLLS.into_iter().flat_map(|poll| [(poll, 0), (poll, 8_000)]) {
+            let (session, refused) = (tight(), padding > 0);
+            let inner = session.clone();
+            let outer = plan(1, 8_000, SILENT, move |_| {
+                let nested = start(&inner, plan(2, padding, SILENT, |_| Ok(3.0)));
+                while !poll(&nested) {
+                    std::thread::yield_now();
+                }
+                let found = values(nested).map(|v| v[1]);
+                assert_eq!(matches!(found, Err(Error::OutOfMemory { .. })), refused);
+                Ok(found.unwrap_or(1.0))
+            });
+            assert_eq!(values(start(&session, outer)).expect("no error")[0], if refused { 1.0 } else { 3.0 });
+        }
+    });
+}
+
 /// A run that waits for memory which nobody will give back is refused, however one waits for it.
 #[test]
 fn a_hopeless_run_is_refused_by_polling_too() {
     within(60, || {
-        let polls: [fn(&Handle) -> bool; 3] =
-            [Handle::is_done, |h| h.wait_timeout(Duration::ZERO), |h| h.wait_timeout(Duration::from_millis(5))];
-        for poll in polls {
-            let builder = Session::builder().threads(1).placement(Placement::Cpu).cache_dir("").memory_limit("100kB");
-            let session = builder.stall_after(10, Duration::from_millis(200)).build().expect("session");
+        for poll in POLLS {
+            let session = tight();
             let first = start(&session, plan(1, 8_000, SOME, |_| Ok(1.0)));
             let second = start(&session, plan(1, 8_000, SOME, |_| Ok(2.0)));
             while !poll(&second) {
                 std::thread::yield_now();
             }
-            let error = values(second).expect_err("the first result is never taken");
-            assert!(matches!(&error, Error::OutOfMemory { .. }), "{error}");
+            assert!(matches!(values(second), Err(Error::OutOfMemory { .. })), "the first result is never taken");
             assert_eq!(values(first).expect("is there")[0], 1.0);
         }
     });

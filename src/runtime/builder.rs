@@ -189,6 +189,7 @@ impl SessionBuilder {
             settings,
             streams: AtomicU64::new(0),
             saved: Mutex::new(None),
+            measuring: Mutex::default(),
             warn: self.warnings,
             stall_floor: floor,
             ticked_ns: AtomicU64::new(0),

@@ -3,7 +3,7 @@
 //! Owns: [`Session::calibrate`], [`Session::rates`], [`Session::peaks`]. Must not know: how anything is measured (cost). Invariant: what was
 //! measured is kept, and used from the next plan on.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::Session;
 use super::driver::Inner;
@@ -35,11 +35,16 @@ impl Session {
     }
 
     fn calibrate_cpu(&self) {
+        let _one = self.0.measuring.lock().unwrap_or_else(PoisonError::into_inner);
         self.measure_cpus(|| true);
     }
 
     /// Measures the CPU unless other runs load it: what is measured then is not what it can do, and would be kept for good.
     pub(super) fn calibrate_if_quiet(&self) {
+        let _one = self.0.measuring.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.calibrated() {
+            return; // somebody else did meanwhile
+        }
         let happened = || {
             let state = self.0.lock();
             (state.scheduler.flying() == 0).then_some(state.happened)

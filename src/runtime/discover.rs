@@ -70,13 +70,14 @@ impl Discovery {
     /// a thread that ends, may crash in the driver.
     pub(super) fn leave(&self, time: Duration) {
         let end = Instant::now() + time;
+        let thread = || self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread().as_ref().is_some_and(|thread| thread.thread().id() == std::thread::current().id()) {
+            return; // it held the session last
+        }
         if !self.wait(time) {
             return;
         }
-        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        if thread.thread().id() == std::thread::current().id() {
-            return; // it held the session last
-        }
+        let Some(thread) = thread().take() else { return };
         while !thread.is_finished() && Instant::now() < end {
             std::thread::sleep(Duration::from_micros(200));
         }

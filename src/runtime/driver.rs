@@ -86,6 +86,8 @@ pub(super) struct Inner {
     pub(super) settings: super::builder::Settings,
     pub(super) streams: AtomicU64,
     pub(super) saved: Mutex<Option<Instant>>,
+    /// Held by who measures the CPU: two at once would each find half of it.
+    pub(super) measuring: Mutex<()>,
     pub(super) warn: Box<dyn Fn(&str) + Send + Sync>,
     pub(super) stall_floor: Duration,
     /// When somebody who waits last looked for stalled tasks.
@@ -259,6 +261,7 @@ impl Inner {
                 if let Some(run) = state.runs.get_mut(&graph) {
                     run.over = true;
                     run.over_ns = self.now_ns();
+                    run.events = state.happened - run.events;
                     if run.unwanted {
                         out.runs.extend(state.runs.remove(&graph));
                     }

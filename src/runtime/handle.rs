@@ -35,9 +35,13 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Whether it is over.
+    /// Whether it is over. On a worker, which works for it meanwhile, the answer may take as long as one task.
     #[must_use]
     pub fn is_done(&self) -> bool {
+        if device::current().is_some() {
+            // A task that only asks, again and again, waits too: who else would run what it waits for?
+            return self.wait_timeout(Duration::ZERO);
+        }
         self.session.0.tick_if_due();
         self.refuse_if_hopeless();
         self.doze(Duration::ZERO)
@@ -116,7 +120,6 @@ impl Handle {
         let inner = &self.session.0;
         // Before the end is looked at: whoever asks again and again, each time for a moment, waits too.
         inner.tick_if_due();
-        self.refuse_if_hopeless();
         if self.doze(Duration::ZERO) {
             return true;
         }
@@ -125,6 +128,7 @@ impl Handle {
         let _waits = Waits::new(inner, own.map(|_| self.id));
         // A worker helps with what it waits for, and nothing else: so it comes back here as soon as that is done.
         let mine = |origin: &Origin| origin.serves(self.id) && is_from(origin, inner);
+        self.refuse_if_hopeless(); // now that it is known who waits
         loop {
             let helped = own.is_some_and(|m| m.device.help(&mine));
             let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
@@ -146,11 +150,11 @@ impl Handle {
         let inner = &self.session.0;
         let mut state = inner.lock();
         let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
-        if !state.scheduler.is_stuck(self.id) || state.happened != quiet.happened {
+        if state.happened != quiet.happened {
             *quiet = Quiet { since: Instant::now(), happened: state.happened };
-            return;
         }
-        if quiet.since.elapsed() < inner.stall_floor {
+        // A task that polls is at work between two looks, and nothing happens all the same.
+        if !state.scheduler.is_stuck(self.id) || quiet.since.elapsed() < inner.stall_floor {
             return;
         }
         drop(quiet);
@@ -227,11 +231,11 @@ pub(super) fn is_from(origin: &Origin, inner: &Arc<Inner>) -> bool {
 
 /// A task that waits inside: the session that runs it is told, so that its time does not count, and so that tasks of what it waits for may
 /// take its worker's place.
-struct Waits(Option<(Arc<Inner>, LaunchId)>);
+pub(super) struct Waits(Option<(Arc<Inner>, LaunchId)>);
 
 impl Waits {
     /// This thread waits, for this graph if it is a worker of the graph's session.
-    fn new(inner: &Arc<Inner>, graph: Option<GraphId>) -> Self {
+    pub(super) fn new(inner: &Arc<Inner>, graph: Option<GraphId>) -> Self {
         let Some(origin) = device::current() else { return Self(None) };
         let Some(session) = origin.session.upgrade().and_then(|s| s.downcast::<Inner>().ok()) else { return Self(None) };
         let graph = graph.filter(|_| is_from(&origin, inner));

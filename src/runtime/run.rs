@@ -35,6 +35,8 @@ pub(super) struct Run {
     pub(super) failed_moves: u32,
     pub(super) submitted_ns: u64,
     pub(super) over_ns: u64,
+    /// The session's events until it was submitted; once it is over, those from then to the end.
+    pub(super) events: u64,
 }
 
 impl Run {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::handle::{Quiet, is_from};
+use super::handle::{Quiet, Waits, is_from};
 use super::pricing::Unable;
 use super::results::allocate_result;
 use super::run::Run;
@@ -64,6 +64,7 @@ impl Session {
             unwanted: false,
             submitted_ns: self.0.now_ns(),
             over_ns: 0,
+            events: 0,
         };
         let submitted = Instant::now();
         self.start_run(id, run);
@@ -99,13 +100,15 @@ impl Session {
             self.0.begin_discovery();
         }
         let calibrates = work_ns > WORTH_CALIBRATING_NS && self.0.settings.calibrate && !self.calibrated();
+        let waits = work_ns > WORTH_WAITING_NS && self.0.settings.placement != Placement::Cpu;
+        let in_task = (calibrates || waits).then(|| Waits::new(&self.0, None));
         if calibrates {
             self.calibrate_if_quiet();
         }
-        let waits = work_ns > WORTH_WAITING_NS && self.0.settings.placement != Placement::Cpu;
         if waits && !self.0.discovery.wait(PATIENCE) {
             (self.0.warn)("the GPUs of this machine have not answered; going on without them");
         }
+        drop(in_task);
         let joined = self.0.members.all().len() > priced.estimates.len();
         if calibrates || joined {
             priced = self.price(plan);
@@ -157,6 +160,7 @@ impl Session {
                     state.sources.extend(callers.map(|(spec, bytes)| (spec.source, Arc::downgrade(bytes))));
                 }
                 self.0.recover_limits(state, events);
+                run.events = state.happened;
                 let (tasks, estimates, scratch_bytes) =
                     (run.graph.clone(), run.priced.estimates.clone(), run.graph.scratch_bytes());
                 let within = run.within.as_ref().and_then(|within| within.first().copied());
