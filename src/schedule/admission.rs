@@ -105,7 +105,9 @@ impl Scheduler {
     /// Whether a graph waits for memory that only those give back which wait themselves: nothing runs but tasks that wait for graphs.
     #[must_use]
     pub fn is_stuck(&self, graph: GraphId) -> bool {
-        self.jobs.get(&graph).is_some_and(|job| !job.started && !job.finished) && self.is_at_rest()
+        let waits = self.jobs.get(&graph).is_some_and(|job| !job.started && !job.finished);
+        let late = || self.admission.active.iter().any(|&id| self.is_awaited(id, TaskId::at(self.jobs[&id].frontier)));
+        waits && self.is_at_rest() && !late()
     }
 
     /// Whether nothing moves unless something new is begun: nothing is under way but launches that wait for graphs.
@@ -162,7 +164,8 @@ impl Scheduler {
         }
         let (mut at, mut patient) = (0, true);
         self.admission.claim = 0;
-        while let Some(&id) = self.admission.pending.get(at).filter(|_| at < LOOK) {
+        // Those behind them, too, if nothing runs that could end.
+        while let Some(&id) = self.admission.pending.get(at).filter(|_| at < LOOK || self.admission.active.is_empty()) {
             let Some(job) = self.jobs.get(&id) else {
                 self.admission.pending.remove(at);
                 continue;
@@ -246,6 +249,20 @@ impl Scheduler {
         };
         self.admission.extra -= std::mem::take(&mut job.extra);
         job.charged.fill(0);
+        // More may be held now by results, for which nobody who waits has to be patient.
+        self.admission.looked = None;
+    }
+
+    /// A graph needs so much more than was proved, because a window of its result cannot be used for now.
+    pub(super) fn promise_more(&mut self, id: GraphId, bytes: u64) {
+        self.jobs.get_mut(&id).expect("it runs").peak += bytes;
+        self.admission.promised += bytes;
+    }
+
+    /// The window can be used after all.
+    pub(super) fn promise_less(&mut self, id: GraphId, bytes: u64) {
+        self.jobs.get_mut(&id).expect("it runs").peak -= bytes;
+        self.admission.promised -= bytes;
     }
 
     /// Forgets a graph: its buffers are free, its arrays the caller's.

@@ -298,7 +298,7 @@ pub(super) struct Seats {
     /// Launches, and those of them that sit on a waiting worker's seat.
     pub(super) running: i64,
     guests: i64,
-    /// Seats lost to launches that were given up, and since when.
+    /// Seats lost to launches that were given up, and when the last of those was whose time had been measured.
     pub(super) wedged: i64,
     pub(super) wedged_since: Option<u64>,
     /// By graph: workers that wait for it inside a task, less the launches that have their places.
@@ -368,10 +368,11 @@ impl Seats {
         self.lent.get(&graph).is_some_and(|&places| places < 0)
     }
 
-    /// A launch, already over in the counts, may still run: its seat is lost until it reports.
-    pub(super) fn wedge(&mut self, now: u64) {
+    /// A launch, already over in the counts, may still run: its seat is lost until it reports. `late_at` this time, if its time had been
+    /// measured; else it may be as long as it needs, and so may those who wait for its seat.
+    pub(super) fn wedge(&mut self, late_at: Option<u64>) {
         (self.free, self.wedged) = (self.free - 1, self.wedged + 1);
-        self.wedged_since.get_or_insert(now);
+        self.wedged_since = late_at.or(self.wedged_since);
     }
 
     /// It has reported.

@@ -166,7 +166,12 @@ impl Scheduler {
             Event::Tick => self.look_for_stalls(actions),
         }
         self.dispatch(actions);
-        actions.extend(self.dropped.drain(..).map(|(graph, value)| Action::Drop { graph, value }));
+        for (graph, value) in std::mem::take(&mut self.dropped) {
+            // Unless a late launch has made it meanwhile.
+            if self.host_place(graph, value).is_none() {
+                actions.push(Action::Drop { graph, value });
+            }
+        }
     }
 
     /// On which bytes a launch works; asked between its `Run` action and its report. `None` if it is over or given up.

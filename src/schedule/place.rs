@@ -255,7 +255,7 @@ impl Scheduler {
                 self.dequeue(id, task);
                 self.commit(id, task, at, actions);
                 self.pump(at, actions);
-            } else {
+            } else if !self.is_awaited(id, task) {
                 stuck.push((id, task));
             }
         }
@@ -347,9 +347,10 @@ impl Scheduler {
         self.fits_host(bytes) && (self.jobs[&id].frontier == task.index() || self.shares(bytes))
     }
 
-    /// Whether this much host memory is within the limit, or, if that was lowered, within what was promised before.
+    /// Whether this much host memory is within the limit, or, if that was lowered, within what was promised and taken before.
     pub(super) fn fits_host(&self, bytes: u64) -> bool {
-        self.memory.used(HOST).saturating_add(bytes) <= self.memory.limit(HOST).max(self.admission.promised)
+        let promised = self.admission.promised.saturating_add(self.admission.extra);
+        self.memory.used(HOST).saturating_add(bytes) <= self.memory.limit(HOST).max(promised)
     }
 
     /// Whether this much host memory may be taken out of sequential order: within the limit, less what is promised to the graphs that run

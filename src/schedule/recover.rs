@@ -108,6 +108,10 @@ impl Scheduler {
         let job = self.jobs.get_mut(&id).expect("a committed task belongs to a job");
         job.state[task.index()] = State::Waiting;
         job.disturbed = true;
+        let charged = std::mem::take(&mut job.charged[task.index()]);
+        job.extra -= charged;
+        self.admission.extra -= charged;
+        let job = &self.jobs[&id];
         for output in job.graph.clone().outputs(task) {
             if let Some(at) = self.own_output(id, output.value, space) {
                 self.discard(id, output.value, at);

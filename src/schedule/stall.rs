@@ -88,6 +88,8 @@ pub(super) struct Abandoned {
     held: Vec<Held>,
     /// What it may still write, if that can become the task's result. Not counted as used.
     outputs: Vec<(ValueId, Place)>,
+    /// What its graph was promised so that it may keep those inputs.
+    held_bytes: u64,
 }
 
 /// What is to be done about a late launch.
@@ -128,8 +130,12 @@ impl Scheduler {
 
     /// Gives up launches that take far longer than predicted, and runs their tasks elsewhere, into new memory.
     pub(super) fn look_for_stalls(&mut self, actions: &mut Vec<Action>) {
-        let judged = |(&launch, f): (&LaunchId, &Flight)| self.judge(f).map(|verdict| (launch, verdict));
-        let late: Vec<(LaunchId, Verdict)> = self.launches.iter().filter_map(judged).collect();
+        let (mut late, mut bytes) = (Vec::new(), 0);
+        for (&launch, flight) in &self.launches {
+            let Some(verdict) = self.judge(flight, bytes) else { continue };
+            bytes += if matches!(verdict, Verdict::Again) { self.twice_bytes(flight).iter().sum() } else { 0 };
+            late.push((launch, verdict));
+        }
         self.leave_stuck_devices(actions);
         if late.is_empty() {
             return;
@@ -193,8 +199,8 @@ impl Scheduler {
         }
     }
 
-    /// What is to be done about a launch, if anything.
-    fn judge(&self, flight: &Flight) -> Option<Verdict> {
+    /// What is to be done about a launch, if anything; `granted` bytes go to further tries of others.
+    fn judge(&self, flight: &Flight, granted: u64) -> Option<Verdict> {
         if flight.abandoned.is_some() || flight.clock.waits.is_some() {
             return None;
         }
@@ -211,7 +217,9 @@ impl Scheduler {
         if elapsed <= first << tries {
             return None;
         }
-        let again = tries < RERUNS;
+        let twice_bytes = self.twice_bytes(flight).iter().sum::<u64>();
+        let room = twice_bytes == 0 || self.shares(granted.saturating_add(twice_bytes));
+        let again = tries < RERUNS && room;
         if again && self.another(flight, |device| device.seats.free > 0) {
             return Some(Verdict::Again);
         }
@@ -223,6 +231,50 @@ impl Scheduler {
         // Its task is the next that a worker takes; if there is none that is not stuck, that was it.
         let others = again && self.another(flight, |device| device.seats.all() > 1);
         Some(if others { Verdict::Again } else { Verdict::Stalled })
+    }
+
+    /// Host memory that a launch and another try of it take beyond what the graph was promised: for results whose windows the first may still
+    /// read or write, and for the inputs that it keeps however long it takes.
+    fn twice_bytes(&self, flight: &Flight) -> [u64; 2] {
+        if self.devices[flight.device.index()].spec.space != HOST {
+            return [0; 2];
+        }
+        let (job, operands) = (&self.jobs[&flight.graph], &flight.operands);
+        let graph = &job.graph;
+        let (mut reads, mut results) = (Vec::new(), 0);
+        match flight.item {
+            Item::Pack(_, value, _) => {
+                reads.extend(job.find(value, HOST, Form::Plain).map(|at| (value, job.replica(at).place)));
+            }
+            Item::Task(_, task) => {
+                reads.extend(graph.inputs(task).iter().map(|o| o.value).zip(operands.inputs.iter().copied()));
+                for (output, &(place, old)) in graph.outputs(task).iter().zip(&operands.outputs) {
+                    reads.extend(output.updates.zip(old));
+                    results += if place == Place::Home { cost(HOST, graph.bytes(output.value)) } else { 0 };
+                }
+            }
+        }
+        let mut held = 0;
+        for (value, place) in reads {
+            match place {
+                Place::Buffer(buffer) => held += self.memory.size(buffer),
+                Place::Opaque => held += class(graph.bytes(value)),
+                // The next version goes elsewhere, and stays there.
+                Place::Home if graph.window_id(value).is_some() => results += cost(HOST, graph.bytes(value)),
+                Place::Home => {}
+            }
+        }
+        [results, held]
+    }
+
+    /// Whether a launch that was given up may yet make this task's result: there may be no memory for another try.
+    pub(super) fn is_awaited(&self, id: GraphId, task: TaskId) -> bool {
+        let same = |f: &&Flight| f.abandoned.is_some() && matches!(f.item, Item::Task(g, t) if (g, t) == (id, task));
+        let comes = |f: &Flight| {
+            let stuck_since = self.devices[f.device.index()].seats.wedged_since;
+            self.would_adopt(f) && (!f.clock.measured || self.watch.may_come_back(stuck_since))
+        };
+        self.launches.values().filter(same).any(comes)
     }
 
     /// Whether somebody else could run a launch's task: a worker of its own device of which this is so, or another device.
@@ -245,7 +297,7 @@ impl Scheduler {
             flight.abandoned = Some(Abandoned::default());
             let (id, device) = (flight.graph, &mut self.devices[flight.device.index()]);
             device.ended(self.now, (flight.start_ns, flight.estimate_ns), flight.seat);
-            device.seats.wedge(self.watch.now);
+            device.seats.wedge(flight.clock.measured.then_some(self.watch.now));
             self.landed(id);
         }
         for at in (0..self.devices.len()).map(DeviceId::at) {
@@ -254,6 +306,7 @@ impl Scheduler {
         for launch in lost {
             let flight = &self.launches[launch];
             let (at, item, operands) = (flight.device, flight.item, flight.operands.clone());
+            let more = if keep { self.twice_bytes(flight) } else { [0; 2] };
             let space = self.devices[at.index()].spec.space;
             let abandoned = match item {
                 Item::Task(id, task) => {
@@ -265,13 +318,15 @@ impl Scheduler {
                         self.wanted_inputs(id, task, at).take(graph.inputs(task).len()).collect();
                     let updated = graph.outputs(task).iter().zip(&operands.outputs).filter(|(_, o)| o.1.is_some());
                     read.extend(updated.filter_map(|(o, _)| Some((o.updates?, Form::Plain))));
-                    Abandoned { held: self.held(id, &read, space), outputs }
+                    Abandoned { held: self.held(id, &read, space), outputs, held_bytes: more[1] }
                 }
                 Item::Pack(id, value, to) => {
                     self.lose(id, value, to, actions);
-                    Abandoned { held: self.held(id, &[(value, Form::Plain)], space), outputs: Vec::new() }
+                    let held = self.held(id, &[(value, Form::Plain)], space);
+                    Abandoned { held, outputs: Vec::new(), held_bytes: more[1] }
                 }
             };
+            self.promise_more(item.graph(), more.iter().sum());
             self.launches.get_mut(launch).expect("still there").abandoned = Some(abandoned);
         }
     }
@@ -321,7 +376,10 @@ impl Scheduler {
             return;
         }
         let adopts = well && self.would_adopt(&flight);
-        let Abandoned { held, outputs } = flight.abandoned.take().unwrap_or_default();
+        let Abandoned { held, outputs, held_bytes } = flight.abandoned.take().unwrap_or_default();
+        if self.runs(id) {
+            self.promise_less(id, held_bytes);
+        }
         if let (true, Item::Task(_, task)) = (adopts, flight.item) {
             self.adopt_late((id, task), flight.device, outputs, actions);
         } else {
@@ -364,6 +422,10 @@ impl Scheduler {
                 Place::Opaque => self.memory.reserve(HOST, class(job.graph.bytes(value)), actions),
                 Place::Home => job.poison(value, false),
             }
+            if place == Place::Home {
+                self.promise_less(id, cost(HOST, self.jobs[&id].graph.bytes(value)));
+            }
+            let job = self.jobs.get_mut(&id).expect("just looked up");
             let mut replica = Replica::new(HOST, Form::Plain, place, Arrival::Coming, (at, task));
             replica.pins = 1;
             job.add(value, replica);

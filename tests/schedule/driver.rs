@@ -110,7 +110,6 @@ pub struct World {
     heap: BinaryHeap<Reverse<(u64, u64, u64)>>,
     due: BTreeMap<u64, Due>,
     sequence: u64,
-    serial: u64,
     limit: u64,
     /// Limits of the devices' spaces, and what was used last.
     limits: BTreeMap<SpaceId, (u64, u64)>,
@@ -124,6 +123,8 @@ pub struct World {
     pub adopted: u32,
     faults: Faults,
     troubled: bool,
+    /// Something was lost that had been made, or a device.
+    lost: bool,
     dice: Dice,
 }
 
@@ -153,7 +154,6 @@ impl World {
             heap: BinaryHeap::new(),
             due: BTreeMap::new(),
             sequence: 0,
-            serial: 0,
             limit,
             limits: BTreeMap::new(),
             measured: BTreeSet::new(),
@@ -161,6 +161,7 @@ impl World {
             ran: BTreeMap::new(),
             adopted: 0,
             troubled: !faults.at.is_empty(),
+            lost: false,
             dice: Dice::new(seed),
             faults,
         };
@@ -221,11 +222,12 @@ impl World {
                     self.step(last + 1_000_000_000_000, Event::Tick);
                     continue;
                 }
-                let hung = |f: &&LaunchId| self.scheduler.operands(**f).is_some();
-                let Some(&launch) = self.launches.keys().find(hung) else { break };
+                let judged = |f: &Flying| self.measured.contains(&(f.graph, f.device));
+                let late = self.launches.iter().find(|(f, flying)| self.scheduler.operands(**f).is_some() && judged(flying));
+                assert!(late.is_none(), "{} is late", late.map(|l| l.1.name()).unwrap_or_default());
+                let hung = |flying: &Flying| !judged(flying) && !self.dead.contains(&flying.device);
+                let Some(launch) = self.launches.iter().find(|f| hung(f.1)).map(|f| *f.0) else { break };
                 let flying = self.launches.get_mut(&launch).expect("just listed");
-                let judged = self.measured.contains(&(flying.graph, flying.device));
-                assert!(flying.wedged && !judged, "{} is late", flying.name());
                 flying.wedged = false;
                 let event = self.end_launch(launch);
                 self.step(last + 1, event);
@@ -295,6 +297,8 @@ impl World {
     }
 
     fn before(&mut self, event: &Event) {
+        let loses = matches!(event, Event::LaunchLost { .. } | Event::DeviceLost { .. } | Event::Unfit { .. });
+        self.lost |= loses || matches!(event, Event::Moved { arrived: false, .. });
         match event {
             Event::DeviceJoined { spec, .. } => self.devices.push(spec.clone()),
             Event::DeviceLost { device } => {
@@ -311,9 +315,7 @@ impl World {
             }
             Event::MemoryLimit { space, bytes } if *space == HOST => self.limit = *bytes,
             Event::MemoryLimit { space, bytes } => self.limits.entry(*space).or_insert((0, 0)).0 = *bytes,
-            Event::Retire { graph } => {
-                self.retired.insert(*graph);
-            }
+            Event::Retire { graph } => drop(self.retired.insert(*graph)),
             _ => {}
         }
     }
@@ -321,10 +323,10 @@ impl World {
     fn obey(&mut self, now: u64, action: &Action) {
         match *action {
             Action::Allocate { buffer, space, bytes } => {
-                self.serial += 1;
-                let old = self.buffers.insert(buffer, Buffer { serial: self.serial, space, bytes });
+                self.sequence += 1;
+                let old = self.buffers.insert(buffer, Buffer { serial: self.sequence, space, bytes });
                 assert!(old.is_none(), "{buffer} exists");
-                self.contents.insert(Key::Buffer(self.serial), Content::Junk);
+                self.contents.insert(Key::Buffer(self.sequence), Content::Junk);
             }
             Action::Release { buffer } => {
                 let serial = self.buffers.remove(&buffer).expect("a buffer to release").serial;
@@ -372,6 +374,7 @@ impl World {
             }
             Action::Stalled { graph, .. } | Action::NoMemory { graph, .. } => {
                 assert!(self.troubled, "{graph} stalled without a fault");
+                assert!(self.lost || matches!(action, Action::Stalled { .. }), "{graph} has no memory, though nothing is lost");
                 self.failed.insert(graph);
             }
             Action::Finished { graph } => {
@@ -437,6 +440,7 @@ impl World {
         assert!(running < self.devices[device.index()].queue as usize, "{device} has no room");
         flying.wedged = self.dice.percent(self.faults.hang);
         self.troubled |= flying.wedged;
+        self.lost |= flying.wedged && self.devices[device.index()].space != HOST;
         if !flying.wedged {
             self.due(now + time, Due::Launch(launch));
         } else if self.faults.late {

@@ -238,6 +238,10 @@ fn cases_that_were_wrong_are_right() {
     case(13_852, 53, true);
     // A fault gives an old value new readers whose bytes a committed task was to take over, in host memory.
     case(44_961, 22, true);
+    // Launches that were given up keep their inputs, a version of a window, or what they pack from: a later task found no memory.
+    for (seed, tasks) in [(2081, 42), (6006, 7), (8039, 60)] {
+        case(seed, tasks, true);
+    }
 }
 
 /// Results of launches that were given up are taken, often enough for the checks above to mean something.

@@ -174,3 +174,46 @@ fn a_guest_whose_place_is_taken_back_is_not_late() {
     [0, 1].into_iter().for_each(|id| drop(lab.step(Event::Retire { graph: GraphId(id) })));
     assert!(lab.scheduler.is_idle());
 }
+
+#[test]
+fn a_slow_task_without_memory_for_a_second_try_is_waited_for() {
+    let graph = graphs::map(1, 16);
+    let mut lab = Lab::new(Box::new(Auto), vec![cpu(2)]);
+    lab.step(Event::MemoryLimit { space: HOST, bytes: Scheduler::peak_bytes(&graph, 0, 2) });
+    let launch = runs(&lab.submit(&graph, vec![graphs::uniform(&graph, 0, 1000)]))[0].0;
+    let (_, actions) = lab.until_something(1000);
+    assert!(actions.is_empty(), "{actions:?}");
+    let actions = lab.step(Event::Done { launch, elapsed_ns: 1000 });
+    assert!(matches!(actions[..], [Action::Finished { graph: GraphId(0) }]), "{actions:?}");
+}
+
+#[test]
+fn a_second_try_that_finds_no_memory_is_no_error() {
+    let graph = graphs::map(2, 16);
+    let mut lab = Lab::new(Box::new(Auto), vec![cpu(4)]);
+    lab.step(Event::MemoryLimit { space: HOST, bytes: Scheduler::peak_bytes(&graph, 0, 4) + 500 });
+    let first = runs(&lab.submit(&graph, vec![graphs::uniform(&graph, 0, 1000)]));
+    // Both are late at once, and there is memory for one more try.
+    let (_, actions) = lab.until_something(60);
+    let again = runs(&actions);
+    assert_eq!((first.len(), again.len()), (2, 1));
+    assert_eq!(lab.step(Event::Done { launch: again[0].0, elapsed_ns: 1000 }), []);
+    let (_, actions) = lab.until_something(1000);
+    assert!(actions.is_empty(), "{actions:?}");
+    lab.step(Event::Done { launch: first[0].0, elapsed_ns: 1000 });
+    let actions = lab.step(Event::Done { launch: first[1].0, elapsed_ns: 1000 });
+    assert!(actions.contains(&Action::Finished { graph: GraphId(0) }), "{actions:?}");
+}
+
+#[test]
+fn a_cancelled_slow_task_does_not_fail_other_runs() {
+    let (slow, other) = (graphs::map(1, 16), graphs::map(1, 16));
+    let mut lab = Lab::new(Box::new(Auto), vec![cpu(1)]);
+    let launch = runs(&lab.submit(&slow, vec![graphs::uniform(&slow, 0, 1000)]))[0].0;
+    lab.step(Event::Retire { graph: GraphId(0) });
+    lab.until_something(100);
+    assert_eq!(runs(&lab.submit_within(None, GraphId(1), &other, vec![graphs::uniform(&other, 0, 1000)])), []);
+    let (_, actions) = lab.until_something(1000);
+    assert!(actions.is_empty(), "it waits for the worker: {actions:?}");
+    assert_eq!(runs(&lab.step(Event::LaunchLost { launch })).len(), 1, "the worker is back");
+}
