@@ -3,6 +3,7 @@
 #![cfg(feature = "hdf5")]
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chunkwise::shape::{ChunkView, ChunkViewMut, DType, Element, Layout, Region};
@@ -237,6 +238,17 @@ fn what_a_file_cannot_take_is_refused() {
     assert_eq!(dir.names(), ["keep.h5", "plain.h5", "text.h5"]);
 }
 
+#[test]
+fn files_are_changed_however_hdf5_locks_them() {
+    for value in ["TRUE", "BEST_EFFORT", "FALSE"] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let child = child.args(["a_dataset_written", "nothing_far_down", "what_a_file_cannot"]);
+        let child = child.env("HDF5_USE_FILE_LOCKING", value).output().unwrap();
+        let text = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && text.contains("3 passed"), "HDF5_USE_FILE_LOCKING={value}: {text}");
+    }
+}
+
 /// Unwritten parts of a replaced dataset are zero, not what was there.
 #[test]
 fn nothing_of_the_old_numbers_shines_through() {
@@ -292,8 +304,45 @@ fn a_large_packed_chunk_is_unpacked_once_and_counted() {
     assert!(matches!(refused, Error::OutOfMemory { requested_bytes: 600_000_000.., .. }), "{refused}");
     let text = refused.to_string();
     assert!(text.contains("large.h5:/x, stored in chunks of [300000000] (300 MB each)"), "{text}");
-    let start = Instant::now();
-    let mean = Array::<u8>::open(&spec).unwrap().in_session(&session("1GB")).mean().compute_scalar().unwrap();
-    assert_eq!(mean, 3.0);
+    let (start, before) = (Instant::now(), resident_bytes());
+    let array = Array::<u8>::open(&spec).unwrap().in_session(&session("1GB"));
+    assert_eq!(array.mean().compute_scalar().unwrap(), 3.0);
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    // It goes with the run that counted it, though the array is kept: whoever closes it may be a moment behind.
+    while resident_bytes() > before + n as u64 / 2 {
+        assert!(start.elapsed() < Duration::from_secs(80), "{before} B before, {} B after", resident_bytes());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(array.shape(), [n]);
+}
+
+/// What this process has in memory; 0 where the system does not say.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    pages.split(' ').nth(1).map_or(0, |n| n.parse::<u64>().unwrap() * 4096)
+}
+
+#[test]
+fn what_is_unpacked_is_kept_while_somebody_holds_it() {
+    let dir = Folder::new("hold");
+    let path = dir.path("hold.h5");
+    let file = hdf5::File::create(&path).unwrap();
+    let make = |n: usize| file.new_dataset::<f64>().deflate(1).chunk(n).shape(n).create("x").unwrap();
+    make(8).write_raw(&[2.0; 8]).unwrap();
+    let source = store::open(&format!("{path}:/x")).unwrap();
+    let (a, b) = (source.hold().unwrap(), source.hold().unwrap());
+    assert!(Arc::ptr_eq(&a, &b), "runs at one time share it");
+    let last = Arc::downgrade(&a);
+    drop(a);
+    assert!(last.upgrade().is_some());
+    drop(b);
+    assert!(last.upgrade().is_none());
+    assert_eq!(read_all::<f64>(&*source), [2.0; 8]);
+    // It is opened again for each, so it must be the same one.
+    file.unlink("x").unwrap();
+    make(9);
+    let layout = Layout::contiguous(DType::F64, &[8]);
+    let error = source.read(&Region::all(&[8]), &mut ChunkViewMut::from_slice(&mut [0.0; 8], &layout)).unwrap_err();
+    assert!(error.to_string().contains("is not the dataset that it was"), "{error}");
+    assert!(source.hold().is_none());
 }

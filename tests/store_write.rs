@@ -260,6 +260,18 @@ fn a_killed_writers_file_goes_and_a_live_ones_stays() {
     assert_eq!(dir.names(), ["a.npy", "a.npy.tmp-mine", "b.h5", "ready"]);
 }
 
+/// HDF5 programs lock their files as this variable says, whatever they are told in the program.
+#[test]
+fn files_are_written_however_hdf5_locks_them() {
+    let tests = ["what_is_written", "unfinished_files", "kernels_write", "a_killed_writers"];
+    let passed = format!("{} passed", if cfg!(target_os = "linux") { 5 } else { 4 });
+    for value in ["TRUE", "1", "BEST_EFFORT", "FALSE", "0", ""] {
+        let child = again(&tests, "HDF5_USE_FILE_LOCKING", value);
+        let text = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && text.contains(&passed), "HDF5_USE_FILE_LOCKING={value}: {text}");
+    }
+}
+
 #[test]
 fn a_file_that_changes_under_the_graph_is_an_error() {
     let dir = Folder::new("change");

@@ -27,6 +27,9 @@ pub mod sums;
 mod testing;
 pub mod zeros;
 
+use std::any::Any;
+use std::sync::Arc;
+
 use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
@@ -173,6 +176,11 @@ pub trait Kernel: Send + Sync + 'static {
 
     /// Memory that all its tasks together take beside operands and scratch: what a file's library keeps unpacked.
     fn held(&self) -> Vec<Held> {
+        Vec::new()
+    }
+
+    /// What lets it keep that from one task to the next. Every run of its tasks asks for it once, and drops it when they are over.
+    fn hold(&self) -> Vec<Arc<dyn Any + Send + Sync>> {
         Vec::new()
     }
 

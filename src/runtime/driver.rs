@@ -103,6 +103,8 @@ pub(super) struct Outgoing {
     buffers: Vec<Memory>,
     opaque: Vec<Opaque>,
     runs: Vec<Run>,
+    /// Dropped last, because a library that closes a file may wait for a read of another one.
+    held: Vec<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Outgoing {
@@ -260,6 +262,7 @@ impl Inner {
             Action::Finished { graph } => {
                 if let Some(run) = state.runs.get_mut(&graph) {
                     run.over = true;
+                    out.held.append(&mut run.held);
                     run.over_ns = self.now_ns();
                     run.events = state.happened - run.events;
                     if run.unwanted {

@@ -3,6 +3,7 @@
 //! Owns: a run's buffers and records, [`RunReport`]. Must not know: decisions. Invariant: the record holds what happened, measured; predictions
 //! stand beside it, never in its place.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ pub(super) struct Run {
     pub(super) graph: Arc<TaskGraph>,
     pub(super) arrays: Vec<Arc<HostBuffer>>,
     pub(super) opaque: BTreeMap<ValueId, Opaque>,
+    /// What its kernels keep between tasks, until the last is over.
+    pub(super) held: Vec<Arc<dyn Any + Send + Sync>>,
     pub(super) priced: Priced,
     /// The graphs whose tasks wait for it, if a task submitted it.
     pub(super) within: Option<Arc<[GraphId]>>,

@@ -52,6 +52,7 @@ impl Session {
             graph: graph.clone(),
             arrays,
             opaque: std::collections::BTreeMap::new(),
+            held: graph.kernels().iter().flat_map(|kernel| kernel.hold()).collect(),
             priced,
             within: self.within(),
             spans: Vec::with_capacity(graph.len()),

@@ -1,13 +1,14 @@
 //! Temporary files that a dead writer left.
 //!
 //! Owns: the temporaries' names, [`remove_leftovers`], which file systems' locks can be believed. Must not know: who writes.
-//! Invariant: a file is removed only while its lock is held here, and a writer that has its file and its lock looks whether the
-//! file is still under its name; so a file that is being written is never taken away.
+//! Invariant: a file is removed only while nobody can mark it, and a writer that has marked its file looks whether that is still
+//! under its name; so a file that is being written is never taken away.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::device::system::random_name;
+use super::mark;
+use crate::device::system::{open_regular, random_name};
 
 const MARK: &str = ".tmp-";
 
@@ -26,8 +27,8 @@ fn is_temporary_of(name: &OsStr, file: &OsStr) -> bool {
     digits.is_some_and(|d| d.len() == 12 && d.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b)))
 }
 
-/// Removes temporaries of `target` that nobody writes any more: those whose lock can be taken. Only on Linux and only on file
-/// systems of this machine, because a lock on another machine's file may be known there only; elsewhere they stay.
+/// Removes temporaries of `target` that nobody writes any more: those without a living writer's mark. Only on Linux and only on file
+/// systems of this machine, because a mark on another machine's file may be known there only; elsewhere they stay.
 pub(super) fn remove_leftovers(target: &Path) {
     let (Some(name), Some(folder)) = (target.file_name(), folder_of(target).canonicalize().ok()) else { return };
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -42,7 +43,7 @@ pub(super) fn remove_leftovers(target: &Path) {
     }
 }
 
-/// File systems on which `flock` holds for every process that can see the file.
+/// File systems on which a lock holds for every process that can see the file.
 const LOCAL: &[&str] = &["ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "overlay", "tmpfs", "ramfs", "jfs"];
 
 /// The folder in which `path` stands.
@@ -65,20 +66,16 @@ fn file_system<'a>(folder: &Path, mounts: &'a str) -> Option<&'a str> {
     mounts.lines().filter_map(mount).max_by_key(|m| m.0).map(|m| m.1)
 }
 
-#[cfg(unix)]
 fn remove_if_dead(path: &Path) {
     // A link or a pipe of that name is none of ours.
     if !std::fs::symlink_metadata(path).is_ok_and(|about| about.is_file()) {
         return;
     }
-    let Ok(file) = crate::device::system::open_regular(path) else { return };
-    if file.try_lock().is_ok() && stands_under(&file, path) {
+    let Ok(file) = open_regular(path) else { return };
+    if mark::is_off(&file) && stands_under(&file, path) {
         let _ = std::fs::remove_file(path); // whoever may not remove it leaves it
     }
 }
-
-#[cfg(not(unix))]
-fn remove_if_dead(_path: &Path) {}
 
 /// Whether the open `file` is what stands under `path`.
 #[cfg(unix)]

@@ -22,6 +22,7 @@ mod coalesce;
 mod direct;
 #[cfg_attr(not(feature = "hdf5"), allow(dead_code))] // a changed copy: HDF5 only
 mod leftovers;
+mod mark;
 mod npy;
 mod preferred;
 mod raw_source;

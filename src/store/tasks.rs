@@ -3,6 +3,7 @@
 //! Owns: [`ReadChunk`], [`WriteChunk`], [`SumChunk`], [`WeightedSumChunk`]. Must not know: formats. Invariant: a task's only
 //! parameters are numbers of chunks (`u32`), so that a graph of a million chunks holds one grid and no regions.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use crate::error::Error;
@@ -56,6 +57,10 @@ impl Kernel for ReadChunk {
 
     fn held(&self) -> Vec<Held> {
         self.source.held().into_iter().collect()
+    }
+
+    fn hold(&self) -> Vec<Arc<dyn Any + Send + Sync>> {
+        self.source.hold().into_iter().collect()
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
@@ -140,6 +145,10 @@ impl Kernel for SumChunk {
 
     fn held(&self) -> Vec<Held> {
         self.source.held().into_iter().collect()
+    }
+
+    fn hold(&self) -> Vec<Arc<dyn Any + Send + Sync>> {
+        self.source.hold().into_iter().collect()
     }
 
     fn work(&self, params: &[u8], _operands: &[ChunkMeta<'_>]) -> Work {
@@ -232,6 +241,10 @@ impl Kernel for WeightedSumChunk {
 
     fn held(&self) -> Vec<Held> {
         self.x.held().into_iter().chain(self.w.held()).collect()
+    }
+
+    fn hold(&self) -> Vec<Arc<dyn Any + Send + Sync>> {
+        self.x.hold().into_iter().chain(self.w.hold()).collect()
     }
 
     fn work(&self, params: &[u8], _operands: &[ChunkMeta<'_>]) -> Work {

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::direct::DataFile;
 use super::leftovers::{folder_of, remove_leftovers, stands_under, temporary_name};
+use super::mark;
 use crate::device::system::disk_free;
 use crate::error::{Bytes, Error, Result};
 
@@ -41,9 +42,9 @@ fn temporaries() -> MutexGuard<'static, Vec<(PathBuf, PathBuf)>> {
 /// A file that it replaces leaves it its mode, and its owner and group where the system allows that; access lists and extended
 /// attributes stay behind. While it is written its owner alone can read it then.
 ///
-/// The writer holds an advisory lock (`flock`) on the temporary file, so that the next writer of the same name can tell what a
-/// killed one left, and removes that: on Linux, on file systems of the machine itself (ext4, xfs, btrfs, zfs, overlay, tmpfs, ...).
-/// On network and other shared file systems, where locks may not reach the other machine, and on other systems leftovers stay.
+/// The writer holds a lock of the temporary file (`F_OFD_SETLK`, which `flock` does not see), so that the next writer of the same
+/// name can tell what a killed one left, and removes that: on Linux, on file systems of the machine itself (ext4, xfs, btrfs, zfs,
+/// overlay, tmpfs, ...). On network and other shared file systems, where locks may not reach the other machine, and on other systems leftovers stay.
 ///
 /// ```
 /// use chunkwise::store::WholeFile;
@@ -173,7 +174,7 @@ impl WholeFile {
         std::fs::rename(&self.temporary, &self.target).map_err(fail("create"))?;
         self.forget();
         *done = true;
-        let _ = self.file.unlock(); // others may write it from now on
+        mark::take_off(&self.file); // others may write it from now on
         // The name is durable once its directory is; not every system can sync a directory, and then there is no need.
         if let Some(folder) = folder {
             let _ = folder.unlock(); // the turn of the next
@@ -216,7 +217,7 @@ fn check_room(target: &Path, bytes: u64) -> Result<()> {
     }
 }
 
-/// A new temporary file for `target`, with its lock held where the system has locks.
+/// A new temporary file for `target`, marked as written.
 fn claim(target: &Path, secret: bool) -> Result<(PathBuf, File)> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true);
@@ -238,28 +239,15 @@ fn claim(target: &Path, secret: bool) -> Result<(PathBuf, File)> {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && !last => continue,
             opened => opened.map_err(|e| Error::io("create", target, e))?,
         };
-        // Another writer may take it for a leftover between its creation and its lock; not four times. Where files have no
+        // Another writer may take it for a leftover between its creation and its mark; not four times. Where files have no
         // lasting numbers, it never seems to stand there, and leftovers are not removed.
-        if last || (is_locked(&file) && stands_under(&file, &temporary)) {
+        if last || (mark::put(&file) && stands_under(&file, &temporary)) {
             list.push((target.to_owned(), temporary.clone()));
             return Ok((temporary, file));
         }
         let _ = std::fs::remove_file(&temporary); // the other one does the same
     }
     unreachable!("the last attempt returns")
-}
-
-/// Takes the file's lock; false only if one that removes leftovers has it. Where there are no locks, nobody does. It is the
-/// lock that readers share: the file has it still for a moment when it has its name.
-#[cfg(unix)]
-fn is_locked(file: &File) -> bool {
-    !matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
-}
-
-/// Locks of other systems also keep out a library that opens the file a second time.
-#[cfg(not(unix))]
-fn is_locked(_file: &File) -> bool {
-    true
 }
 
 /// Waits for the turn to look what stands under a name and to replace it: two writers at once would both find the old file.

@@ -3,6 +3,9 @@
 //! Owns: [`ChunkSource`], [`ChunkSink`]. Must not know: any format. Invariant: a source is read by region only, from many
 //! threads at once, and its data do not change while a graph uses it (it checks, and errs if they did).
 
+use std::any::Any;
+use std::sync::Arc;
+
 use super::scan::{Pieces, scan_by_pieces};
 use crate::error::Result;
 use crate::kernel::{Held, Lane};
@@ -52,6 +55,12 @@ pub trait ChunkSource: Send + Sync + 'static {
         None
     }
 
+    /// What the source keeps of one read for the next ones (see [`ChunkSource::held`]), for as long as somebody has this; all who
+    /// have it share it. A run has it until its tasks are over. A read without it keeps nothing.
+    fn hold(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
+    }
+
     /// The value of every element of `region`, if they are known to be equal without reading (unwritten chunks).
     fn constant(&self, _region: &Region) -> Option<f64> {
         None
@@ -86,6 +95,7 @@ pub trait ChunkSource: Send + Sync + 'static {
                 self.0.read(region, out)
             }
         }
+        let _hold = self.hold();
         scan_by_pieces(&Whole(self), (self.dtype(), self.storage_chunks()), region, scratch, each)
     }
 }

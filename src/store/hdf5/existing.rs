@@ -11,7 +11,7 @@ use hdf5::LocationType;
 use super::about::About;
 use super::open::{check_signature, stored_type};
 use super::raw::{ElementType, Link, link};
-use super::{LINKS, failed, open_file, prefixes};
+use super::{LINKS, failed, is_written_elsewhere, open_file, prefixes, written_elsewhere};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::store::direct::{DataFile, Place};
@@ -59,7 +59,11 @@ impl Existing {
         if !handle.is_read_only() {
             return Err(Error::file(path, "is open for writing in this process; close it there first"));
         }
-        hold(path, &file)?;
+        // This takes the lock that HDF5's readers take, so that no other program opens the file for writing meanwhile: its changes
+        // would be lost. Where there are no locks, `DataFile::check_under` finds such changes in the end.
+        if is_written_elsewhere(&file) {
+            return Err(written_elsewhere(path));
+        }
         let (at, there) = resolve(path, &handle, dataset)?;
         let same = if there { in_place(path, &handle, &at, (wanted, &file))? } else { None };
         let change = same.unwrap_or(Change::Dataset { at, replaces: there });
@@ -88,23 +92,6 @@ impl Existing {
         let copied = std::io::copy(&mut from.take(len), &mut to).map_err(fail)?;
         if copied == len { Ok(()) } else { Err(Error::file(self.file.path(), "became shorter while it was copied")) }
     }
-}
-
-/// Takes the lock that HDF5's readers take, so that no other program opens the file for writing meanwhile: its changes would
-/// be lost. Where there are no locks, [`DataFile::check_under`] finds such changes in the end.
-#[cfg(unix)]
-fn hold(path: &Path, file: &DataFile) -> Result<()> {
-    match file.file().try_lock_shared() {
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Err(Error::file(path, "is open for writing in another program; close it there first"))
-        }
-        _ => Ok(()),
-    }
-}
-
-#[cfg(not(unix))]
-fn hold(_path: &Path, _file: &DataFile) -> Result<()> {
-    Ok(())
 }
 
 /// The path that `name` stands for, soft links followed, and whether there is a dataset.

@@ -1,10 +1,16 @@
 //! Reading through libhdf5 what cannot be read by position: filters, compact, virtual and external data, odd numbers.
 //!
-//! Owns: [`LibrarySource`]. Must not know: how a dataset is found. Invariant: at most one read runs at a time (the library's
-//! lock), so this is work for the I/O lane.
+//! Owns: [`LibrarySource`], [`Closed`]. Must not know: how a dataset is found. Invariant: at most one read runs at a time (the
+//! library's lock), so this is work for the I/O lane; the library keeps unpacked chunks for a dataset that is open, so it is
+//! open only while somebody reads it, or holds it because reads will follow.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use hdf5::Dataset;
 
 use super::about::LibraryMemory;
-use super::raw::read_box;
+use super::raw::{open_with_cache, read_box};
 use crate::error::{Bytes, Error, Result};
 use crate::kernel::{Held, Lane};
 use crate::shape::{ChunkViewMut, DType, Layout, Region};
@@ -21,7 +27,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 pub(super) struct LibrarySource {
     pub(super) name: String,
     pub(super) file: DataFile,
-    pub(super) dataset: hdf5::Dataset,
+    pub(super) dataset: Closed,
     pub(super) shape: Vec<usize>,
     pub(super) dtype: DType,
     pub(super) chunk: Option<Vec<usize>>,
@@ -34,24 +40,62 @@ pub(super) struct LibrarySource {
     pub(super) memory: LibraryMemory,
 }
 
+/// A dataset that can be opened again.
+pub(super) struct Closed {
+    /// Where it is found again: in which file, under which path, which may lead into another file.
+    from: (hdf5::File, String),
+    /// The file that holds it. It stays open: only so does the dataset keep its numbers there.
+    _within: hdf5::File,
+    about: hdf5::LocationInfo,
+    /// The open one, as long as somebody has it.
+    open: Mutex<Weak<Dataset>>,
+}
+
+impl Closed {
+    /// Closes a dataset, which was found in `file` under `path`.
+    pub(super) fn close(dataset: Dataset, (file, path): (hdf5::File, &str)) -> hdf5::Result<Self> {
+        let (within, about) = (dataset.file()?, dataset.loc_info()?);
+        Ok(Self { from: (file, path.to_owned()), _within: within, about, open: Mutex::default() })
+    }
+}
+
 impl LibrarySource {
     fn failed(&self, error: &hdf5::Error) -> Error {
-        super::failed(self.file.path(), &format!("cannot read {}", self.dataset.name()), error)
+        super::failed(self.file.path(), &format!("cannot read {}", self.dataset.from.1), error)
+    }
+
+    /// The dataset, opened if nobody has it open.
+    pub(super) fn dataset(&self) -> Result<Arc<Dataset>> {
+        let Closed { from: (file, path), about, open, .. } = &self.dataset;
+        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dataset) = open.upgrade() {
+            return Ok(dataset);
+        }
+        let dataset = open_with_cache(file, path, self.memory.cache_bytes).map_err(|e| self.failed(&e))?;
+        let now = dataset.loc_info().map_err(|e| self.failed(&e))?;
+        if (now.fileno, now.token) != (about.fileno, about.token) || dataset.shape() != self.shape {
+            let problem = format!("{path} is not the dataset that it was when it was opened; open it again");
+            return Err(Error::file(self.file.path(), problem));
+        }
+        let dataset = Arc::new(dataset);
+        *open = Arc::downgrade(&dataset);
+        Ok(dataset)
     }
 
     fn read_as<T: Target>(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()> {
+        let dataset = self.dataset()?;
         let memory = Stored::of(self.dtype);
         if memory.is_native(T::DTYPE)
             && let Some(bytes) = out.try_slice_mut::<T>().and_then(T::bytes_mut)
         {
-            return read_box(&self.dataset, region.axes(), self.dtype, bytes).map_err(|e| self.failed(&e));
+            return read_box(&dataset, region.axes(), self.dtype, bytes).map_err(|e| self.failed(&e));
         }
         let max = BUFFER_BYTES / self.dtype.bytes();
         let mut buffer = vec![0u8; BUFFER_BYTES.min(region.len() * self.dtype.bytes())];
         let mut decoded = vec![T::default(); max.min(region.len())];
         let mut read = |from: &[usize], piece: &Region| -> Result<()> {
             let bytes = &mut buffer[..piece.len() * self.dtype.bytes()];
-            read_box(&self.dataset, piece.axes(), self.dtype, bytes).map_err(|e| self.failed(&e))?;
+            read_box(&dataset, piece.axes(), self.dtype, bytes).map_err(|e| self.failed(&e))?;
             let decoded = &mut decoded[..piece.len()];
             T::decode(memory, bytes, decoded);
             scatter(decoded, (from, &piece.shape()), out);
@@ -120,6 +164,10 @@ impl ChunkSource for LibrarySource {
         let chunk = self.chunk.as_ref().filter(|_| most_bytes > 0)?;
         let what = format!("unpacking {}, stored in chunks of {chunk:?} ({} each)", self.name, Bytes(chunk_bytes));
         Some(Held { what, bytes: most_bytes })
+    }
+
+    fn hold(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        Some(self.dataset().ok()?) // if it cannot be opened, reading will say why
     }
 
     fn constant(&self, region: &Region) -> Option<f64> {

@@ -19,6 +19,7 @@ pub(super) use open::open;
 
 use std::path::Path;
 
+use super::direct::DataFile;
 use crate::error::{Error, Result};
 
 /// Links followed one after another; more are a circle, for libhdf5 too.
@@ -41,9 +42,29 @@ fn open_file(path: &Path) -> Result<hdf5::File> {
     // A file that this process has open already must be opened as it was then.
     unlocked.or_else(|e| hdf5::File::open(path).map_err(|_| e)).map_err(|e| {
         // libhdf5 says the same of a system that has no more descriptors and of a file that is damaged.
-        let opened = crate::store::direct::DataFile::open(path);
-        opened.err().unwrap_or_else(|| failed(path, "is HDF5, but truncated or damaged", &e))
+        match DataFile::open(path) {
+            Err(e) => e,
+            // Under HDF5_USE_FILE_LOCKING=TRUE the library asks for the lock nevertheless.
+            Ok(file) if is_written_elsewhere(&file) => written_elsewhere(path),
+            Ok(_) => failed(path, "is HDF5, but truncated or damaged", &e),
+        }
     })
+}
+
+/// Whether another program has the file open for writing, as the lock says which HDF5 takes for that. If not, none can as long
+/// as `file` is open: it has the lock that readers share.
+#[cfg(unix)]
+fn is_written_elsewhere(file: &DataFile) -> bool {
+    matches!(file.file().try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
+}
+
+#[cfg(not(unix))]
+fn is_written_elsewhere(_file: &DataFile) -> bool {
+    false
+}
+
+fn written_elsewhere(path: &Path) -> Error {
+    Error::file(path, "is open for writing in another program; close it there first")
 }
 
 /// The steps on the way to `/a/b/c`: `/a`, `/a/b`, `/a/b/c`.

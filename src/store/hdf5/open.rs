@@ -10,8 +10,8 @@ use std::sync::Arc;
 use hdf5::LocationType;
 
 use super::about::{About, library_memory};
-use super::library::LibrarySource;
-use super::raw::{ElementType, Link, element_type, fill, link, open_with_cache};
+use super::library::{Closed, LibrarySource};
+use super::raw::{ElementType, Link, element_type, fill, link};
 use super::{LINKS, failed, listing, open_file, prefixes};
 use crate::error::{Error, Result};
 use crate::shape::checked_len;
@@ -54,11 +54,10 @@ pub(in crate::store) fn open(path: &Path, dataset: &str) -> Result<Arc<dyn Chunk
     let table = if let Place::Chunked(table) = place { Some(table) } else { None };
     let memory = library_memory(&found, table.as_ref())?;
     let table = table.filter(|_| !written_here); // a writer may add chunks
-    // The cache is the dataset's while it is open, so it is closed first.
-    let what = format!("cannot open {dataset}");
-    drop(found);
-    let found = open_with_cache(&handle, dataset, memory.cache_bytes).map_err(|e| failed(path, &what, &e))?;
-    Ok(Arc::new(LibrarySource { name, file, dataset: found, shape, dtype, chunk, table, fill, why, memory }))
+    let closed = Closed::close(found, (handle, dataset)).map_err(|e| failed(path, &format!("cannot open {dataset}"), &e))?;
+    let source = LibrarySource { name, file, dataset: closed, shape, dtype, chunk, table, fill, why, memory };
+    source.dataset()?; // what cannot be opened again is refused now
+    Ok(Arc::new(source))
 }
 
 fn library_forced() -> bool {

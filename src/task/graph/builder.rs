@@ -12,6 +12,11 @@ use crate::id::{ArrayId, GroupId, KernelId, TaskId, ValueId};
 use crate::kernel::{Held, Kernel};
 use crate::shape::{DType, Layout, checked_len};
 
+/// Bytes of all arrays and values of a graph together, at most: then whatever is added up of them, with what buffers waste, is
+/// a `u64`.
+pub(super) const MOST_BYTES: u64 = 1 << 62;
+pub(super) const TOO_LARGE: &str = "less: all arrays and values of a graph together take 2^62 bytes at most";
+
 /// Builds a [`TaskGraph`] in sequential order.
 #[derive(Default)]
 pub struct GraphBuilder {
@@ -27,6 +32,8 @@ pub struct GraphBuilder {
     params: Vec<u8>,
     /// Values whose window a later version has taken: nobody may read them any more. Only as long as the last of them.
     overwritten: Vec<bool>,
+    /// Of all arrays and values.
+    bytes: u64,
     /// The first value that cannot be, for [`GraphBuilder::build`] to tell.
     wrong: Option<Error>,
 }
@@ -73,6 +80,8 @@ impl GraphBuilder {
     }
 
     fn push_array(&mut self, array: HostArray) -> ArrayId {
+        let HostArray { dtype, len, .. } = array;
+        self.count((len as u64).checked_mul(dtype.bytes() as u64), || format!("an array of {len} {dtype}"));
         self.arrays.push(array);
         ArrayId::at(self.arrays.len() - 1)
     }
@@ -103,9 +112,18 @@ impl GraphBuilder {
     /// task that makes it to the end of the last that reads it; then it is dropped.
     pub fn opaque(&mut self, bytes: u64) -> ValueId {
         let value = self.value(DType::U8, &[]);
+        self.count(Some(bytes), || format!("an opaque value of {bytes} B"));
         let row = &mut self.values[value.index()];
         (row.opaque, row.bytes) = (true, bytes);
         value
+    }
+
+    /// Counts what an array or a value takes.
+    fn count(&mut self, bytes: Option<u64>, what: impl FnOnce() -> String) {
+        match bytes.and_then(|bytes| bytes.checked_add(self.bytes)).filter(|&all| all <= MOST_BYTES) {
+            Some(all) => self.bytes = all,
+            None => self.is_wrong("size of a graph", what(), TOO_LARGE),
+        }
     }
 
     fn is_wrong(&mut self, what: &str, value: String, wanted: impl Into<String>) {
@@ -113,10 +131,12 @@ impl GraphBuilder {
     }
 
     fn push_value(&mut self, dtype: DType, shape: &[usize], dims: usize, home: Home) -> ValueId {
-        if shape.len() > usize::from(u8::MAX) || checked_len("a value", shape).is_err() {
+        let len = checked_len("a value", shape).ok().filter(|_| shape.len() <= usize::from(u8::MAX));
+        if len.is_none() {
             self.is_wrong("a value", format!("shape {shape:?}"), "at most 255 axes, and fewer than 2^59 elements");
         }
-        let bytes = (shape.iter().fold(1usize, |len, &n| len.wrapping_mul(n)).wrapping_mul(dtype.bytes())) as u64;
+        let bytes = len.unwrap_or(0) as u64 * dtype.bytes() as u64;
+        self.count(Some(bytes), || format!("a value of shape {shape:?}"));
         let row = ValueRow { dims: dims as u32, rank: shape.len() as u8, dtype, opaque: false, home, producer: NONE, bytes };
         self.values.push(row);
         ValueId::at(self.values.len() - 1)
@@ -240,7 +260,7 @@ impl GraphBuilder {
     /// The finished graph: without the tasks whose outputs nobody needs.
     ///
     /// # Errors
-    /// [`Error::Argument`] if a value is too large, a window leaves its array or is of another dtype, or two windows of a result share
+    /// [`Error::Argument`] if arrays, values and packed forms are too large to be added up, a window leaves its array or is of another dtype, or two windows of a result share
     /// an element (but for versions of one chunk, each an update of the one before).
     pub fn build(self) -> Result<TaskGraph> {
         let mut this = self;
@@ -277,7 +297,7 @@ impl GraphBuilder {
             updated: Vec::new(),
             peak: OnceLock::new(),
         };
-        graph.connect();
+        graph.connect(this.bytes)?;
         graph.check_windows()?;
         Ok(graph)
     }
@@ -426,5 +446,22 @@ mod tests {
         let (mut graph, _) = some();
         graph.value(DType::F64, &[1 << 40, 1 << 40]);
         refuses(graph, "2^59");
+        // What wraps around to 8 bytes, and to none; sums that do.
+        for len in [(1 << 61) + 1, 1 << 60, usize::MAX] {
+            let (mut graph, _) = some();
+            graph.array(DType::F64, len, false);
+            refuses(graph, &format!("an array of {len} f64"));
+        }
+        for (bytes, count) in [(u64::MAX, 1), ((1 << 63) + 1, 1), (1 << 61, 3)] {
+            let (mut graph, kernel) = some();
+            for _ in 0..count {
+                let value = graph.opaque(bytes);
+                graph.write(kernel, &[], &[], value).unwrap();
+            }
+            refuses(graph, &format!("an opaque value of {bytes} B"));
+        }
+        let (mut graph, _) = some();
+        (0..8).for_each(|_| _ = graph.value(DType::F64, &[1 << 58]));
+        refuses(graph, "a value of shape [288230376151711744]");
     }
 }

@@ -6,14 +6,19 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::builder::{MOST_BYTES, TOO_LARGE};
 use super::{NONE, Pack, TaskGraph};
+use crate::error::{Error, Result};
 use crate::id::TaskId;
 use crate::kernel::Form;
 
 impl TaskGraph {
-    /// Fills what follows from the operands: use counts, result windows, CSR edges.
-    pub(super) fn connect(&mut self) {
-        self.ask_kernels();
+    /// Fills what follows from the operands: use counts, result windows, CSR edges. `bytes` is what arrays and values take.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if packed forms beside them are too large to be added up.
+    pub(super) fn connect(&mut self, bytes: u64) -> Result<()> {
+        self.ask_kernels(bytes)?;
         self.number_windows();
         let edges = self.edges();
         let n = self.tasks.len();
@@ -34,10 +39,11 @@ impl TaskGraph {
             *slot += 1;
         }
         (self.successors, self.successor_starts, self.predecessor_counts) = (successors, starts, counts);
+        Ok(())
     }
 
     /// Asks each kernel once in which form it takes its inputs, and how much scratch it needs.
-    fn ask_kernels(&mut self) {
+    fn ask_kernels(&mut self, mut bytes: u64) -> Result<()> {
         let (mut forms, mut packs, mut scratch_bytes) = (Vec::new(), Vec::<Pack>::new(), 0u64);
         let (mut known, mut operands) = (BTreeMap::new(), Vec::new());
         for row in &self.tasks {
@@ -52,6 +58,11 @@ impl TaskGraph {
             for (index, at) in (row.inputs as usize..row.outputs as usize).enumerate() {
                 let Form::Packed(form) = kernel.input_form(params, index) else { continue };
                 let (dtype, len) = kernel.packed_len(form, operands[index]);
+                let more = (len as u64).checked_mul(dtype.bytes() as u64).and_then(|more| more.checked_add(bytes));
+                bytes = more.filter(|&all| all <= MOST_BYTES).ok_or_else(|| {
+                    let what = format!("{len} {dtype} in a packed form of {}", kernel.name());
+                    Error::argument("size of a graph", what, TOO_LARGE)
+                })?;
                 let pack = Pack { form, dtype, len };
                 let number = *known.entry(pack).or_insert_with(|| {
                     packs.push(pack);
@@ -63,6 +74,7 @@ impl TaskGraph {
             }
         }
         (self.forms, self.packs, self.scratch_bytes) = (forms, packs, scratch_bytes);
+        Ok(())
     }
 
     fn number_windows(&mut self) {
@@ -117,5 +129,51 @@ impl TaskGraph {
             }
         }
         edges
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::kernel::sums::Add;
+    use crate::kernel::{Fault, Form, Kernel, Scratch, Work};
+    use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
+    use crate::task::GraphBuilder;
+
+    /// A kernel whose packed form has so many numbers.
+    struct Packs(usize);
+
+    impl Kernel for Packs {
+        fn name(&self) -> &'static str {
+            "packs"
+        }
+        fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
+            Work::default()
+        }
+        fn input_form(&self, _: &[u8], _: usize) -> Form {
+            Form::Packed(0)
+        }
+        fn packed_len(&self, _: u8, _: ChunkMeta<'_>) -> (DType, usize) {
+            (DType::F64, self.0)
+        }
+        fn run_cpu(&self, _: &[u8], _: &[ChunkView<'_>], _: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Result<(), Fault> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn packed_forms_too_large_to_count_are_refused() {
+        for (len, fits) in [(1 << 20, true), ((1 << 61) + 1, false), (1 << 60, false)] {
+            let mut graph = GraphBuilder::new();
+            let (make, pack) = (graph.kernel(Arc::new(Add)), graph.kernel(Arc::new(Packs(len))));
+            graph.group("some");
+            let value = graph.value(DType::F64, &[4]);
+            graph.write(make, &[], &[], value).unwrap();
+            graph.task(pack, &[], &[value], &[]).unwrap();
+            let error = graph.build().err().map(|e| e.to_string());
+            assert_eq!(error.is_none(), fits, "{len}");
+            assert!(error.is_none_or(|e| e.contains("packed form of packs")), "{len}");
+        }
     }
 }

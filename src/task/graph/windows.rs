@@ -1,8 +1,8 @@
 //! That no two chunks of a result share memory.
 //!
 //! Owns: the proof, for the windows that a graph's tasks write. Must not know: who made the graph. Invariant: what is accepted is
-//! disjoint, element by element; the time is O(n log n) for windows that cuts from edge to edge would separate, as those of a chunk
-//! grid are, and bounded for all: what cannot be told within that is refused.
+//! disjoint, element by element; the time is O(n log n) for n windows: a chunk grid of any rank is told within it, and what cannot
+//! be is refused.
 //!
 //! # How
 //!
@@ -10,13 +10,16 @@
 //! (chunks of a matrix narrower than it), their elements are looked at as points: with the strides of all windows there,
 //! `s1 > s2 > .. > 1`, an element is `e = s1 x1 + s2 x2 + ..`, each digit taken as large as it can be. A window that stays below `s1` in
 //! the digits after the first, below `s2` in those after the second, and so on, is a box of such points; so two windows share an
-//! element if and only if their boxes overlap. Boxes are parted where nothing of them lies across a cut, again and again.
+//! element if and only if their boxes overlap. Boxes are parted where nothing of them lies across a cut: along one axis after the other,
+//! again and again, until no axis parts what is left; each of those few is compared with each. A grid is parted when each axis has had
+//! its turn once. Every sort of a group is a look at each of its boxes, and so is every comparison; the looks are counted.
 
 use super::{Home, NONE, TaskGraph};
 use crate::error::{Error, Result};
 use crate::id::{ArrayId, ValueId};
 
-/// Boxes looked at for each window, at most: a grid needs two for each axis.
+/// Looks for each window, at most. A grid needs one for each axis along which a chunk has a step, and those are fewer than 59: two to that
+/// power is more elements than an array can have.
 const LOOKS: usize = 64;
 
 impl TaskGraph {
@@ -140,10 +143,12 @@ impl<'a> Boxes<'a> {
 
     /// Parts the boxes until each is alone; what cannot be parted must be few.
     fn part(mut self, windows: &mut [u32]) -> Result<()> {
-        let mut left = vec![windows];
-        'next: while let Some(group) = left.pop() {
+        let axes = self.strides.len();
+        // With each group, the axis to begin with, and how many may part it: that which just did will not.
+        let mut left = vec![(windows, 0, axes)];
+        'next: while let Some((group, begin, count)) = left.pop() {
             let len = group.len();
-            for axis in 0..self.strides.len() {
+            for axis in (begin..begin + count).map(|axis| axis % axes) {
                 self.looks = self.looks.checked_sub(len).ok_or_else(|| too_irregular(self.graph, group))?;
                 group.sort_by_cached_key(|&w| self.range(w, axis).0);
                 // Parted if the first cluster is not all: then each is looked at for itself.
@@ -155,7 +160,7 @@ impl<'a> Boxes<'a> {
                     gap
                 });
                 if apart {
-                    left.extend(clusters(group, |w| self.range(w, axis)));
+                    left.extend(clusters(group, |w| self.range(w, axis)).into_iter().map(|part| (part, axis + 1, axes - 1)));
                     continue 'next;
                 }
             }
@@ -208,7 +213,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::sums::Add;
-    use crate::shape::{DType, Layout};
+    use crate::shape::{ChunkGrid, DType, Layout, Region};
     use crate::task::GraphBuilder;
 
     /// Offset, and (extent, stride) of each axis.
@@ -263,6 +268,28 @@ mod tests {
         assert!(check(40, &[(0, vec![(4, 10), (5, 2)]), (2, vec![(4, 10), (4, 2)])]).is_err());
         let brick = |r: usize, c: usize, n: usize| (r * 10 + c, vec![(1, 10), (n, 1)]);
         assert!(check(20, &[brick(0, 0, 6), brick(0, 6, 4), brick(1, 0, 3), brick(1, 3, 7)]).is_ok());
+    }
+
+    /// The number of axes must not matter to whether a grid is accepted.
+    #[test]
+    fn chunk_grids_of_many_axes_are_accepted() {
+        for (side, chunk, rank) in [(4, 2, 11), (3, 2, 12), (2, 1, 16), (5, 2, 7)] {
+            let cut = ChunkGrid::regular(&vec![side; rank], &vec![chunk; rank]).unwrap();
+            let whole = Layout::contiguous(DType::I32, cut.shape());
+            let window = |region: Region| {
+                let axes: Vec<(usize, usize)> =
+                    region.axes().iter().zip(&whole.strides).map(|(a, &s)| (a.len, s as usize)).collect();
+                (region.axes().iter().zip(&axes).map(|(a, step)| a.start * step.1).sum(), axes)
+            };
+            let mut windows: Vec<Made> = (0..cut.len()).map(|number| window(cut.region(number))).collect();
+            let len = side.pow(rank as u32);
+            check(len, &windows).unwrap_or_else(|e| panic!("{side} / {chunk}, {rank} axes: {e}"));
+            windows.push(windows[1].clone());
+            assert!(check(len, &windows).is_err(), "one window twice");
+        }
+        // Every second element and the others, in an array of as many axes as can be.
+        let axes: Vec<(usize, usize)> = (1..57).rev().map(|bit| (2, 1 << bit)).collect();
+        assert!(check(1 << 57, &[(0, axes.clone()), (1, axes)]).is_ok());
     }
 
     #[test]
