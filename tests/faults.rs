@@ -3,13 +3,17 @@
 //! Owns: what a user sees of a fault: the right result or one clear error, in bounded time, and a session that goes on. Must not know: how
 //! the scheduler recovers. Invariant: each case runs under a time limit, so a hang is a failure and not a wait.
 
-use std::sync::{Arc, mpsc};
+#[path = "harness/wait.rs"]
+mod wait;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use chunkwise::device::{Cpu, Device, Faulty, HOST, Injection, IoLane, LinkSpec};
 use chunkwise::id::SpaceId;
 use chunkwise::ndarray::{Array1, Array2, ArrayD};
 use chunkwise::prelude::*;
+use wait::within_as;
 
 /// A workload: builds its array anew in a session, so that it can be run again.
 type Work = fn(&Session) -> chunkwise::Result<ArrayD<f64>>;
@@ -83,22 +87,8 @@ fn injections() -> [Injection; 5] {
     [Injection::Panic, Injection::IoError, Injection::DeviceError, Injection::Hang, delay]
 }
 
-/// Runs `what` on its own thread; fails if that takes longer than `limit`.
-fn within<R: Send + 'static>(limit: Duration, label: &str, what: impl FnOnce() -> R + Send + 'static) -> R {
-    let (sender, receiver) = mpsc::channel();
-    let thread = std::thread::spawn(move || {
-        let result = what();
-        let _ = sender.send(());
-        result
-    });
-    if receiver.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
-        panic!("{label}: still running after {limit:?}");
-    }
-    thread.join().unwrap_or_else(|_| panic!("{label}: panicked"))
-}
-
 /// What takes longer hangs: a hundred times what the slowest case needs on an idle machine.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT_S: u64 = 60;
 
 /// Short enough to wait for: a task that is only slow gets a second try then, and whichever ends first counts.
 const STALL: Duration = Duration::from_millis(100);
@@ -127,7 +117,7 @@ fn faulty(threads: usize, bad: Bad, injection: Injection, at: u64) -> (Session, 
     let io: Arc<dyn Device> = Arc::new(IoLane::new());
     // Where nothing stalls, no delay of a loaded machine may count as a stall.
     let stalls = matches!(injection, Injection::Hang) || matches!(injection, Injection::Delay(time) if time >= STALL);
-    let stall = if stalls { STALL } else { LIMIT };
+    let stall = if stalls { STALL } else { Duration::from_secs(LIMIT_S) };
     let device = Arc::new(Faulty::new(if bad == Bad::Cpu { cpu.clone() } else { io.clone() }, injection, at));
     let devices: Vec<Arc<dyn Device>> = match bad {
         Bad::Cpu => vec![device.clone(), io],
@@ -146,7 +136,7 @@ fn launches(work: Work, bad: Bad) -> u64 {
 fn settled(session: &Session, label: &str) {
     let begin = std::time::Instant::now();
     while session.used_bytes() != 0 {
-        assert!(begin.elapsed() < LIMIT / 2, "{label}: {} B still in use", session.used_bytes());
+        assert!(begin.elapsed() < Duration::from_secs(LIMIT_S / 2), "{label}: {} B still in use", session.used_bytes());
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -209,7 +199,7 @@ fn all_faults(bad: Bad, threads: usize) {
             let warm = if hangs && threads == 1 { WARM } else { 0 };
             let (expected, inner) = (expected.clone(), label.clone());
             let case = Case { threads, bad, injection, at, warm, count };
-            within(LIMIT, &label, move || check(&inner, work, &expected, &case));
+            within_as(&label, LIMIT_S, move || check(&inner, work, &expected, &case));
         }
     }
 }
@@ -232,7 +222,7 @@ fn faults_of_the_io_lane() {
 /// A panic while a tile is packed names what it was packed for, whichever launch that is.
 #[test]
 fn a_panic_names_its_task() {
-    within(LIMIT, "panics", || {
+    within_as("panics", LIMIT_S, || {
         let mut names = Vec::new();
         for at in 0..launches(cholesky, Bad::Cpu) {
             let (session, _) = faulty(1, Bad::Cpu, Injection::Panic, at);
@@ -259,7 +249,7 @@ fn another_device_takes_over() {
             for injection in [Injection::DeviceError, Injection::Hang] {
                 let label = format!("{name}, far {far}, {injection:?} for ever");
                 let (expected, inner) = (expected.clone(), label.clone());
-                within(LIMIT, &label, move || {
+                within_as(&label, LIMIT_S, move || {
                     let bad = Faulty::from_then_on(Arc::new(Cpu::new(1).expect("pool")), injection, 1);
                     let good = match far {
                         true => Cpu::behind_link("far", 1, SpaceId(1), [link; 2]),
@@ -282,7 +272,7 @@ fn thousand(session: &Session) -> Array<f64> {
 /// A launch that was given up reports after all, when another has made its result: it only frees its worker.
 #[test]
 fn a_late_report_changes_nothing() {
-    within(LIMIT, "late report", || {
+    within_as("late report", LIMIT_S, || {
         let count = launches(|session| thousand(session).compute(), Bad::Cpu);
         for at in 0..count {
             let (session, _) = faulty(2, Bad::Cpu, Injection::Delay(6 * STALL), WARM * count + at);
@@ -306,7 +296,7 @@ fn a_late_report_changes_nothing() {
 /// With one thread, nobody else could make the result of a launch that takes too long: it is waited for, and taken.
 #[test]
 fn a_task_slower_than_its_allowance_ends() {
-    within(LIMIT, "slow", || {
+    within_as("slow", LIMIT_S, || {
         let count = launches(|session| thousand(session).compute(), Bad::Cpu);
         for (threads, at) in [(1, 0), (1, count - 1), (2, 0)] {
             let (session, device) = faulty(threads, Bad::Cpu, Injection::Delay(3 * STALL), WARM * count + at);
@@ -322,7 +312,7 @@ fn a_task_slower_than_its_allowance_ends() {
 /// Polling counts as waiting, however short each wait: stalls are found.
 #[test]
 fn a_stall_is_found_by_polling() {
-    within(LIMIT, "polling", || {
+    within_as("polling", LIMIT_S, || {
         let count = launches(|session| thousand(session).compute(), Bad::Cpu);
         let polls: [fn(&chunkwise::Pending<f64>) -> bool; 3] =
             [|p| p.is_done(), |p| p.wait_timeout(Duration::ZERO), |p| p.wait_timeout(Duration::from_micros(50))];
@@ -341,7 +331,7 @@ fn a_stall_is_found_by_polling() {
 /// Neither handle nor session wait for a wedged device, and all memory but that of the wedged launch is free.
 #[test]
 fn dropping_never_waits() {
-    within(LIMIT, "drop", || {
+    within_as("drop", LIMIT_S, || {
         let (session, _) = faulty(2, Bad::Cpu, Injection::Hang, 0);
         let a = Array::from(matrix(40, 30)).in_session(&session).try_chunks(10).expect("chunks");
         let pending = a.mean().start().expect("starts");

@@ -6,9 +6,10 @@
 
 #[path = "harness/gpu.rs"]
 mod harness;
+#[path = "harness/wait.rs"]
+mod wait;
 
 use std::sync::Arc;
-use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use chunkwise::device::gpu::{Gpu, Sabotage};
@@ -16,30 +17,17 @@ use chunkwise::device::{Cpu, Device, Faulty, Injection, IoLane};
 use chunkwise::id::{DeviceId, SpaceId};
 use chunkwise::prelude::*;
 use harness::{WORKLOADS, adapter, assert_alike, cholesky, compute, gpu, residual, session, settled, tasks_on};
+use wait::within_as;
 
-const LIMIT: Duration = Duration::from_secs(120);
-
-/// Runs `work` on a thread of its own; fails if it takes too long.
-#[track_caller]
-fn within<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let (sender, receiver) = channel();
-    let thread = std::thread::spawn(move || sender.send(work()));
-    match receiver.recv_timeout(LIMIT) {
-        Ok(result) => {
-            let _ = thread.join();
-            result
-        }
-        Err(_) if thread.is_finished() => panic!("{what}: {:?}", thread.join().err().and_then(|e| e.downcast::<String>().ok())),
-        Err(_) => panic!("{what}: hangs"),
-    }
-}
+/// What takes longer hangs.
+const LIMIT_S: u64 = 120;
 
 /// The result is right although something breaks at the launch after so many, and so is the next one. `lost`: whether the GPU is gone then.
 fn survives(what: &'static str, sabotage: fn(&Gpu) -> Sabotage, lost: bool) {
     for name in WORKLOADS {
         for after in [1, 3] {
             let Some(gpu) = gpu() else { return };
-            within(&format!("{what}, {name} after {after} launches"), move || {
+            within_as(&format!("{what}, {name} after {after} launches"), LIMIT_S, move || {
                 let (wanted, _) = compute::<f32>(name, &session(Placement::Cpu, &[])).expect("on the CPU");
                 let device: Arc<dyn Device> = gpu.clone();
                 let session = session(Placement::Gpu, &[device]);
@@ -84,7 +72,7 @@ fn no_memory_for_a_chunk_is_survived() {
 #[test]
 fn a_gpu_that_never_answers_is_given_up() {
     let Some(gpu) = gpu() else { return };
-    within("stall", move || {
+    within_as("stall", LIMIT_S, move || {
         let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(1).expect("pool")), Arc::new(IoLane::new()), gpu.clone()];
         let builder = Session::builder().devices(devices).placement(Placement::Gpu).cache_dir("");
         let session = builder.stall_after(3, Duration::from_millis(500)).build().expect("a session");
@@ -101,7 +89,7 @@ fn a_gpu_that_never_answers_is_given_up() {
 #[test]
 fn without_another_device_a_loss_is_one_error() {
     let Some(gpu) = gpu() else { return };
-    within("alone", move || {
+    within_as("alone", LIMIT_S, move || {
         let devices: Vec<Arc<dyn Device>> = vec![gpu.clone(), Arc::new(IoLane::new())];
         let session = Session::builder().devices(devices).cache_dir("").build().expect("a session");
         cholesky::<f32>(&session, 60, 20).and_then(|l| l.compute()).expect("before");
@@ -114,7 +102,7 @@ fn without_another_device_a_loss_is_one_error() {
 #[test]
 fn injected_reports_are_survived_on_every_launch() {
     let Some(gpu) = gpu() else { return };
-    within("injected", move || {
+    within_as("injected", LIMIT_S, move || {
         let wanted = compute::<f32>("cholesky", &session(Placement::Cpu, &[])).expect("on the CPU").0;
         for at in [0, 1, 5, 11] {
             let faulty: Arc<dyn Device> = Arc::new(Faulty::new(gpu.clone(), Injection::DeviceError, at));
@@ -137,7 +125,7 @@ fn injected_reports_are_survived_on_every_launch() {
 #[test]
 fn memory_for_a_tenth_of_the_work_is_enough() {
     let Some(adapter) = adapter() else { return };
-    within("small memory", move || {
+    within_as("small memory", LIMIT_S, move || {
         let gpu = Gpu::open(&adapter, "gpu0", SpaceId(1), 8 << 20).expect("opens");
         let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(1).expect("pool")), Arc::new(IoLane::new()), Arc::new(gpu)];
         // 45 tiles of 32 x 32 f32 are 184 kB.

@@ -3,6 +3,9 @@
 //! Owns: what a user sees of the stall rule, of waiting inside tasks and of admission. Must not know: how the scheduler does it. Invariant:
 //! everything runs with a time limit, and what is asserted are results and counts, not speeds.
 
+#[path = "harness/wait.rs"]
+mod wait;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -15,18 +18,7 @@ use chunkwise::prelude::*;
 use chunkwise::runtime::{Handle, Plan};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
 use chunkwise::task::GraphBuilder;
-
-fn within<R: Send + 'static>(seconds: u64, what: impl FnOnce() -> R + Send + 'static) -> R {
-    let (sender, receiver) = mpsc::channel();
-    let thread = std::thread::spawn(move || {
-        let result = what();
-        let _ = sender.send(());
-        result
-    });
-    let timeout = receiver.recv_timeout(Duration::from_secs(seconds)) == Err(mpsc::RecvTimeoutError::Timeout);
-    assert!(!timeout, "still running after {seconds} s");
-    thread.join().expect("the test's own thread")
-}
+use wait::{settled, within};
 
 fn session(threads: usize) -> Session {
     Session::builder().threads(threads).placement(Placement::Cpu).cache_dir("").build().expect("session")
@@ -304,11 +296,7 @@ fn waiting_runs_that_are_dropped_leave_nothing() {
                 assert!(values(run).is_ok());
             }
         }
-        let begin = Instant::now();
-        while !session.is_idle() || session.used_bytes() != 0 {
-            assert!(begin.elapsed() < Duration::from_secs(10), "{} B in use", session.used_bytes());
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        settled(&session);
     });
 }
 

@@ -3,8 +3,11 @@
 //! Owns: promises of the runtime that no single workload shows. Must not know: kernels. Invariant: everything that could hang runs with a
 //! time limit.
 
+#[path = "harness/wait.rs"]
+mod wait;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use chunkwise::device::{Cpu, Device, DeviceSpec, Failure, HOST, HostBuffer, IoLane, Launch, LinkSpec, Move, Report};
@@ -16,29 +19,10 @@ use chunkwise::runtime::{Plan, Recorded};
 use chunkwise::schedule::{Candidate, Policy, Scheduler};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout, Opaque};
 use chunkwise::task::GraphBuilder;
-
-fn within<R: Send + 'static>(seconds: u64, what: impl FnOnce() -> R + Send + 'static) -> R {
-    let (sender, receiver) = mpsc::channel();
-    let thread = std::thread::spawn(move || {
-        let result = what();
-        let _ = sender.send(());
-        result
-    });
-    let timeout = receiver.recv_timeout(Duration::from_secs(seconds)) == Err(mpsc::RecvTimeoutError::Timeout);
-    assert!(!timeout, "still running after {seconds} s");
-    thread.join().expect("the test's own thread")
-}
+use wait::{settled, within};
 
 fn spd(n: usize) -> Array2<f64> {
     Array2::from_shape_fn((n, n), |(i, j)| if i == j { n as f64 } else { 1.0 / (1.0 + i.abs_diff(j) as f64) })
-}
-
-fn settled(session: &Session) {
-    let begin = Instant::now();
-    while !session.is_idle() || session.used_bytes() != 0 {
-        assert!(begin.elapsed() < Duration::from_secs(10), "{} B in use, idle: {}", session.used_bytes(), session.is_idle());
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// A Rust value that says how many of its kind there are.

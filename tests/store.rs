@@ -2,7 +2,9 @@
 //! write; files that are not what they should be. Needs no device.
 #![cfg(feature = "hdf5")]
 
-use std::path::PathBuf;
+#[path = "harness/folder.rs"]
+mod folder;
+
 use std::process::Command;
 use std::sync::Arc;
 
@@ -10,31 +12,11 @@ use chunkwise::Error;
 use chunkwise::shape::{ChunkViewMut, DType, Element, Layout, Region};
 use chunkwise::store;
 use chunkwise::task::{Block, ChunkSource, SCAN_BLOCK_BYTES};
+use folder::Folder;
 use proptest::prelude::*;
 
 fn data(name: &str) -> String {
     format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
-/// A folder of its own, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("chunkwise-store-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// Which formula of `make_fixtures.py` a fixture follows.
@@ -341,18 +323,18 @@ fn refused(spec: &str, says: &[&str]) -> Error {
 #[test]
 fn files_are_refused_in_one_clear_sentence() {
     let dir = Folder::new("refused");
-    assert!(matches!(refused(&dir.path("none.h5:/A"), &["cannot open", "none.h5"]), Error::Io { .. }));
-    refused(&dir.path("none.npy"), &["cannot open", "none.npy"]);
-    refused(&format!("{}:/A", dir.path("")), &["is a directory"]);
-    std::fs::write(dir.path("text.h5"), "these are no numbers ".repeat(100)).unwrap();
-    refused(&dir.path("text.h5:/A"), &["is not an HDF5 file"]);
-    std::fs::write(dir.path("void.h5"), "").unwrap();
-    refused(&dir.path("void.h5:/A"), &["is not an HDF5 file"]);
+    assert!(matches!(refused(&dir.spec("none.h5:/A"), &["cannot open", "none.h5"]), Error::Io { .. }));
+    refused(&dir.spec("none.npy"), &["cannot open", "none.npy"]);
+    refused(&format!("{}:/A", dir.spec("")), &["is a directory"]);
+    std::fs::write(dir.spec("text.h5"), "these are no numbers ".repeat(100)).unwrap();
+    refused(&dir.spec("text.h5:/A"), &["is not an HDF5 file"]);
+    std::fs::write(dir.spec("void.h5"), "").unwrap();
+    refused(&dir.spec("void.h5:/A"), &["is not an HDF5 file"]);
     refused("/dev/null:/A", &["is not a regular file"]);
     let bytes = std::fs::read(data("plain.h5")).unwrap();
     for keep in [100, 2000, bytes.len() / 2, bytes.len() - 1] {
-        std::fs::write(dir.path("cut.h5"), &bytes[..keep]).unwrap();
-        refused(&dir.path("cut.h5:/contiguous"), &["truncated"]);
+        std::fs::write(dir.spec("cut.h5"), &bytes[..keep]).unwrap();
+        refused(&dir.spec("cut.h5:/contiguous"), &["truncated"]);
     }
     refused(&data("plain.h5:/absent"), &["there is no dataset /absent", "/contiguous", "and more"]);
     refused(&data("latest.h5:/group/absent"), &["there is no dataset /group/absent", "/virtual"]);
@@ -376,12 +358,12 @@ fn files_are_refused_in_one_clear_sentence() {
     refused(&data("text.npy"), &["<U2"]);
     refused(&data("records.npy"), &["structured"]);
     refused(&data("plain.h5"), &[":/DATASET"]);
-    std::fs::copy(data("plain.h5"), dir.path("wrong.npy")).unwrap();
-    refused(&dir.path("wrong.npy"), &["not a .npy file"]);
+    std::fs::copy(data("plain.h5"), dir.spec("wrong.npy")).unwrap();
+    refused(&dir.spec("wrong.npy"), &["not a .npy file"]);
     let npy = std::fs::read(data("c.npy")).unwrap();
     for keep in 0..npy.len() {
-        std::fs::write(dir.path("cut.npy"), &npy[..keep]).unwrap();
-        refused(&dir.path("cut.npy"), &["cut.npy"]);
+        std::fs::write(dir.spec("cut.npy"), &npy[..keep]).unwrap();
+        refused(&dir.spec("cut.npy"), &["cut.npy"]);
     }
 }
 
@@ -452,7 +434,7 @@ fn damaged_files_are_survived() {
                 let head = if random(2) == 0 { bytes.len().min(4096) } else { bytes.len() };
                 bytes[random(head)] = [0, 1, 0x7f, 0xff, random(256) as u8][random(5)];
             }
-            let path = dir.path(&format!("damaged.{ending}"));
+            let path = dir.spec(&format!("damaged.{ending}"));
             std::fs::write(&path, &bytes).unwrap();
             let spec = specs[random(specs.len())];
             let dataset = spec.strip_prefix(file).unwrap();

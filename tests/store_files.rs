@@ -2,7 +2,9 @@
 //! hold in memory; chunks that are large when they are unpacked. Needs no device.
 #![cfg(feature = "hdf5")]
 
-use std::path::PathBuf;
+#[path = "harness/folder.rs"]
+mod folder;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,40 +12,15 @@ use chunkwise::shape::{ChunkView, ChunkViewMut, DType, Element, Layout, Region};
 use chunkwise::store;
 use chunkwise::task::ChunkSource;
 use chunkwise::{Array, Error, Session};
+use folder::Folder;
 
-/// A folder of its own, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("chunkwise-files-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
+/// A folder with a copy of a fixture, and one that it links to.
+fn folder_with(name: &str, fixture: &str) -> Folder {
+    let dir = Folder::new(name);
+    for file in [fixture, "plain.h5"] {
+        std::fs::copy(format!("{}/tests/data/{file}", env!("CARGO_MANIFEST_DIR")), dir.file(file)).unwrap();
     }
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-    /// A copy of a fixture, with one that it links to.
-    fn with(name: &str, fixture: &str) -> Self {
-        let dir = Self::new(name);
-        for file in [fixture, "plain.h5"] {
-            std::fs::copy(format!("{}/tests/data/{file}", env!("CARGO_MANIFEST_DIR")), dir.path(file)).unwrap();
-        }
-        dir
-    }
-    fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.0).unwrap();
-        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+    dir
 }
 
 fn read_all<T: Element>(source: &dyn ChunkSource) -> Vec<T> {
@@ -129,8 +106,8 @@ fn a_dataset_written_into_a_file_leaves_all_else() {
         ("/soft", &[4], None),
     ];
     for (name, shape, chunks) in cases {
-        let dir = Folder::with("keep", "keep.h5");
-        let path = dir.path("keep.h5");
+        let dir = folder_with("keep", "keep.h5");
+        let path = dir.spec("keep.h5");
         let before = dumped(&path);
         let values = write(&format!("{path}:{name}"), shape, chunks);
         assert_eq!(read::<f64>(&format!("{path}:{name}")), values, "{name}");
@@ -164,7 +141,7 @@ fn a_dataset_written_into_a_file_leaves_all_else() {
 #[test]
 fn nothing_far_down_or_far_on_is_lost() {
     let dir = Folder::new("many");
-    let path = dir.path("many.h5");
+    let path = dir.spec("many.h5");
     {
         let file = hdf5::File::create(&path).unwrap();
         (0..10_050).for_each(|i| drop(file.create_group(&format!("g{i:05}")).unwrap()));
@@ -188,8 +165,8 @@ fn nothing_far_down_or_far_on_is_lost() {
 
 #[test]
 fn what_a_file_cannot_take_is_refused() {
-    let dir = Folder::with("refused", "keep.h5");
-    let path = dir.path("keep.h5");
+    let dir = folder_with("refused", "keep.h5");
+    let path = dir.spec("keep.h5");
     let before = std::fs::read(&path).unwrap();
     for (name, says) in [
         ("/group", "is a group"),
@@ -203,8 +180,8 @@ fn what_a_file_cannot_take_is_refused() {
     ] {
         refused(&format!("{path}:{name}"), &[2], &["keep.h5", says]);
     }
-    std::fs::write(dir.path("text.h5"), "not HDF5").unwrap();
-    refused(&dir.path("text.h5:/y"), &[2], &["is not HDF5, so it is not overwritten"]);
+    std::fs::write(dir.spec("text.h5"), "not HDF5").unwrap();
+    refused(&dir.spec("text.h5:/y"), &[2], &["is not HDF5, so it is not overwritten"]);
     let writer = hdf5::File::open_rw(&path).unwrap();
     refused(&format!("{path}:/x"), &[2], &["open for writing in this process"]);
     drop(writer);
@@ -215,25 +192,25 @@ fn what_a_file_cannot_take_is_refused() {
     other.unlock().unwrap();
     let sink = store::create(&format!("{path}:/x"), &[2], DType::F64, None).unwrap();
     assert!(other.try_lock().is_err(), "it is held while it is written");
-    std::fs::copy(&path, dir.path("copy.h5")).unwrap();
-    std::fs::rename(dir.path("copy.h5"), &path).unwrap();
+    std::fs::copy(&path, dir.spec("copy.h5")).unwrap();
+    std::fs::rename(dir.spec("copy.h5"), &path).unwrap();
     let error = sink.finish().unwrap_err().to_string();
     assert!(error.contains("changed or replaced by another program"), "{error}");
     drop(sink);
     // A file that was not there when it was begun, and is in the end.
-    let new = dir.path("new.h5:/x");
+    let new = dir.spec("new.h5:/x");
     let sink = store::create(&new, &[2], DType::F64, None).unwrap();
-    std::fs::copy(&path, dir.path("new.h5")).unwrap();
+    std::fs::copy(&path, dir.spec("new.h5")).unwrap();
     let error = sink.finish().unwrap_err().to_string();
     assert!(error.contains("new.h5: was made by another program meanwhile"), "{error}");
     drop(sink);
-    assert_eq!(std::fs::read(dir.path("new.h5")).unwrap(), before);
-    std::fs::remove_file(dir.path("new.h5")).unwrap();
+    assert_eq!(std::fs::read(dir.spec("new.h5")).unwrap(), before);
+    std::fs::remove_file(dir.spec("new.h5")).unwrap();
     // When it has its name, it is free, though its sink still lives.
     let sink = store::create(&new, &[2], DType::F64, None).unwrap();
     sink.finish().unwrap();
-    std::fs::File::open(dir.path("new.h5")).unwrap().try_lock().unwrap();
-    std::fs::remove_file(dir.path("new.h5")).unwrap();
+    std::fs::File::open(dir.spec("new.h5")).unwrap().try_lock().unwrap();
+    std::fs::remove_file(dir.spec("new.h5")).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), before);
     assert_eq!(dir.names(), ["keep.h5", "plain.h5", "text.h5"]);
 }
@@ -252,9 +229,9 @@ fn files_are_changed_however_hdf5_locks_them() {
 /// Unwritten parts of a replaced dataset are zero, not what was there.
 #[test]
 fn nothing_of_the_old_numbers_shines_through() {
-    let dir = Folder::with("zero", "keep.h5");
+    let dir = folder_with("zero", "keep.h5");
     for name in ["/group/plain", "/group/chunks", "/group/packed"] {
-        let spec = format!("{}:{name}", dir.path("keep.h5"));
+        let spec = format!("{}:{name}", dir.spec("keep.h5"));
         let shape = store::open(&spec).unwrap().shape().to_vec();
         let sink = store::create(&spec, &shape, DType::F64, None).unwrap();
         let corner = Region::new(&shape, &[(0, 1), (0, 2)]).unwrap();
@@ -268,7 +245,7 @@ fn nothing_of_the_old_numbers_shines_through() {
 #[test]
 fn what_this_process_has_not_flushed_is_read() {
     let dir = Folder::new("dirty");
-    let path = dir.path("dirty.h5");
+    let path = dir.spec("dirty.h5");
     let file = hdf5::File::create(&path).unwrap();
     let set = file.new_dataset::<f64>().chunk(4).shape(8).create("x").unwrap();
     let plain = file.new_dataset::<f64>().shape(8).create("y").unwrap();
@@ -292,7 +269,7 @@ fn what_this_process_has_not_flushed_is_read() {
 #[test]
 fn a_large_packed_chunk_is_unpacked_once_and_counted() {
     let dir = Folder::new("large");
-    let (path, n) = (dir.path("large.h5"), 300_000_000usize);
+    let (path, n) = (dir.spec("large.h5"), 300_000_000usize);
     {
         let file = hdf5::File::create(&path).unwrap();
         let set = file.new_dataset::<u8>().deflate(1).chunk(n).shape(n).create("x").unwrap();
@@ -325,7 +302,7 @@ fn resident_bytes() -> u64 {
 #[test]
 fn what_is_unpacked_is_kept_while_somebody_holds_it() {
     let dir = Folder::new("hold");
-    let path = dir.path("hold.h5");
+    let path = dir.spec("hold.h5");
     let file = hdf5::File::create(&path).unwrap();
     let make = |n: usize| file.new_dataset::<f64>().deflate(1).chunk(n).shape(n).create("x").unwrap();
     make(8).write_raw(&[2.0; 8]).unwrap();

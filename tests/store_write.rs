@@ -2,7 +2,9 @@
 //! and sum chunks. Needs no device.
 #![cfg(feature = "hdf5")]
 
-use std::path::PathBuf;
+#[path = "harness/folder.rs"]
+mod folder;
+
 use std::process::{Command, Output};
 use std::sync::Arc;
 
@@ -10,33 +12,7 @@ use chunkwise::kernel::{Kernel, Lane, Scratch};
 use chunkwise::shape::{ChunkGrid, ChunkView, ChunkViewMut, DType, Element, Layout, Real, Region};
 use chunkwise::store::{self, ReadChunk, SumChunk, WeightedSumChunk, WriteChunk};
 use chunkwise::task::{ChunkSink, ChunkSource};
-
-/// A folder of its own, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("chunkwise-write-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-    fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.0).unwrap();
-        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use folder::Folder;
 
 fn forced() -> bool {
     std::env::var_os("CHUNKWISE_IO").is_some()
@@ -86,7 +62,7 @@ fn round_trip<T: Element>(dir: &Folder, all: impl Fn(usize) -> Vec<T>) {
         let grid = ChunkGrid::regular(shape, chunk).unwrap();
         let all = all(shape.iter().product());
         for (spec, storage) in
-            [("a.h5:/x", None), ("c.h5:/deep/down/x", Some(chunk)), ("a.npy", None)].map(|(s, c)| (dir.path(s), c))
+            [("a.h5:/x", None), ("c.h5:/deep/down/x", Some(chunk)), ("a.npy", None)].map(|(s, c)| (dir.spec(s), c))
         {
             let sink = store::create(&spec, shape, T::DTYPE, storage.filter(|_| !shape.contains(&0))).unwrap();
             write(&sink, &grid, &all);
@@ -126,16 +102,16 @@ fn libhdf5_reads_what_is_written() {
 fn unfinished_files_leave_nothing() {
     let dir = Folder::new("drop");
     for name in ["a.h5:/x", "a.npy"] {
-        let sink = store::create(&dir.path(name), &[100], DType::F64, None).unwrap();
+        let sink = store::create(&dir.spec(name), &[100], DType::F64, None).unwrap();
         assert!(dir.names().iter().all(|n| n.contains(".tmp-")), "{:?}", dir.names());
-        let error = store::create(&dir.path(name), &[100], DType::F64, None).err().unwrap().to_string();
+        let error = store::create(&dir.spec(name), &[100], DType::F64, None).err().unwrap().to_string();
         assert!(error.contains("already being written"), "{error}");
         drop(sink);
         assert_eq!(dir.names(), [""; 0]);
     }
     // What is never written reads as zero.
-    store::create(&dir.path("zero.h5:/x"), &[5, 5], DType::F64, Some(&[2, 2])).unwrap().finish().unwrap();
-    assert_eq!(read_all::<f64>(&*store::open(&dir.path("zero.h5:/x")).unwrap()), [0.0; 25]);
+    store::create(&dir.spec("zero.h5:/x"), &[5, 5], DType::F64, Some(&[2, 2])).unwrap().finish().unwrap();
+    assert_eq!(read_all::<f64>(&*store::open(&dir.spec("zero.h5:/x")).unwrap()), [0.0; 25]);
 }
 
 #[test]
@@ -149,17 +125,17 @@ fn what_cannot_be_written_is_refused_at_once() {
         assert!(error.contains(says) && error.lines().count() == 1, "{error}");
     };
     refused("/dev/full:/x", &[2], None, "not a regular file");
-    refused(&dir.path("no/such/folder.h5:/x"), &[2], None, "cannot create");
-    refused(&dir.path("no/such/folder.npy"), &[2], None, "cannot create");
-    refused(&format!("{}:/x", dir.path("")), &[2], None, "is a directory");
-    refused(&dir.path("a.h5:/x"), &[4, 4], Some(&[4]), "rank 2");
-    refused(&dir.path("a.h5:/x"), &[4, 4], Some(&[4, 0]), "rank 2");
-    refused(&dir.path("a.h5:/x"), &[4, 4], Some(&[8, 4]), "within [4, 4]");
-    refused(&dir.path("a.h5:/x"), &[usize::MAX, 4], None, "elements");
-    refused(&dir.path("a.h5:/x"), &[1 << 50], None, "free");
-    refused(&dir.path("a.npy"), &[1 << 50], None, "free");
+    refused(&dir.spec("no/such/folder.h5:/x"), &[2], None, "cannot create");
+    refused(&dir.spec("no/such/folder.npy"), &[2], None, "cannot create");
+    refused(&format!("{}:/x", dir.spec("")), &[2], None, "is a directory");
+    refused(&dir.spec("a.h5:/x"), &[4, 4], Some(&[4]), "rank 2");
+    refused(&dir.spec("a.h5:/x"), &[4, 4], Some(&[4, 0]), "rank 2");
+    refused(&dir.spec("a.h5:/x"), &[4, 4], Some(&[8, 4]), "within [4, 4]");
+    refused(&dir.spec("a.h5:/x"), &[usize::MAX, 4], None, "elements");
+    refused(&dir.spec("a.h5:/x"), &[1 << 50], None, "free");
+    refused(&dir.spec("a.npy"), &[1 << 50], None, "free");
     refused("s3://bucket/a.npy", &[4], None, "s3:// is not served");
-    let sink = store::create(&dir.path("a.npy"), &[2], DType::F64, None).unwrap();
+    let sink = store::create(&dir.spec("a.npy"), &[2], DType::F64, None).unwrap();
     let layout = Layout::contiguous(DType::F32, &[2]);
     let wrong = sink.write(&Region::all(&[2]), ChunkView::from_slice(&[1f32, 2.0], &layout)).unwrap_err().to_string();
     assert!(wrong.contains("f32") && wrong.contains("convert it to f64"), "{wrong}");
@@ -173,7 +149,7 @@ fn what_cannot_be_written_is_refused_at_once() {
         ("c.npy", &[2, 1], DType::F64, "[2, 1], for which"),
         ("d.npy", &[2], DType::F32, "create the sink for f64"),
     ] {
-        let sink = store::create(&dir.path(name), shape, dtype, None).unwrap();
+        let sink = store::create(&dir.spec(name), shape, dtype, None).unwrap();
         let error = array.store_into(&sink).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
         assert!(array.explain_store(&sink).is_err());
@@ -197,7 +173,7 @@ fn a_file_size_limit_is_an_error_and_not_a_signal() {
     let dir = Folder::new("limit");
     let line = "ulimit -f 64 && exec \"$0\" --exact a_file_size_limit_is_an_error_and_not_a_signal";
     let mut child = Command::new("sh");
-    let child = child.args(["-c", line]).arg(std::env::current_exe().unwrap()).env(KEY, &dir.0).output().unwrap();
+    let child = child.args(["-c", line]).arg(std::env::current_exe().unwrap()).env(KEY, dir.path()).output().unwrap();
     let text = String::from_utf8_lossy(&child.stdout);
     assert!(child.status.success() && text.contains("1 passed"), "{text}");
     assert_eq!(dir.names(), [""; 0]);
@@ -219,7 +195,7 @@ fn an_interrupted_program_removes_its_temporaries() {
         return;
     }
     let dir = Folder::new("interrupt");
-    let child = again(&["an_interrupted_program"], KEY, &dir.path(""));
+    let child = again(&["an_interrupted_program"], KEY, &dir.spec(""));
     let text = String::from_utf8_lossy(&child.stdout);
     assert!(child.status.success() && text.contains("1 passed"), "{text}");
 }
@@ -238,7 +214,7 @@ fn a_killed_writers_file_goes_and_a_live_ones_stays() {
     }
     let dir = Folder::new("kill");
     let mut child = Command::new(std::env::current_exe().unwrap());
-    let mut child = child.args(["a_killed_writers"]).env(KEY, &dir.0).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut child = child.args(["a_killed_writers"]).env(KEY, dir.path()).stdout(std::process::Stdio::null()).spawn().unwrap();
     while !dir.names().contains(&"ready".into()) {
         assert!(child.try_wait().unwrap().is_none(), "the child ended");
         std::thread::sleep(std::time::Duration::from_millis(5));
@@ -246,7 +222,7 @@ fn a_killed_writers_file_goes_and_a_live_ones_stays() {
     let temporaries = || dir.names().into_iter().filter(|n| n.contains(".tmp-")).collect::<Vec<_>>();
     let write_both = || {
         for spec in ["a.npy", "b.h5:/x"] {
-            store::create(&dir.path(spec), &[100], DType::F64, None).unwrap().finish().unwrap();
+            store::create(&dir.spec(spec), &[100], DType::F64, None).unwrap().finish().unwrap();
         }
     };
     let theirs = temporaries();
@@ -255,7 +231,7 @@ fn a_killed_writers_file_goes_and_a_live_ones_stays() {
     assert_eq!(temporaries(), theirs, "files that are being written");
     child.kill().unwrap();
     child.wait().unwrap();
-    std::fs::write(dir.path("a.npy.tmp-mine"), "not ours").unwrap();
+    std::fs::write(dir.spec("a.npy.tmp-mine"), "not ours").unwrap();
     write_both();
     assert_eq!(dir.names(), ["a.npy", "a.npy.tmp-mine", "b.h5", "ready"]);
 }
@@ -276,7 +252,7 @@ fn files_are_written_however_hdf5_locks_them() {
 fn a_file_that_changes_under_the_graph_is_an_error() {
     let dir = Folder::new("change");
     for name in ["a.h5:/x", "a.npy"] {
-        let spec = dir.path(name);
+        let spec = dir.spec(name);
         store::create(&spec, &[64], DType::F64, None).unwrap().finish().unwrap();
         let source = store::open(&spec).unwrap();
         let token = source.version_token();
@@ -306,7 +282,7 @@ fn kernels_write_read_and_sum() {
     let w: Vec<f64> = (0..n).map(|i| f64::from(i as u32 % 7)).collect();
     let grid = ChunkGrid::regular(&shape, &[130, 400]).unwrap();
     let regions: Vec<Region> = (0..grid.len()).map(|i| grid.region(i)).collect();
-    let (xs, ws) = (dir.path("x.h5:/x"), dir.path("w.npy"));
+    let (xs, ws) = (dir.spec("x.h5:/x"), dir.spec("w.npy"));
     write(&store::create(&ws, &shape, DType::F64, None).unwrap(), &grid, &w);
     let sink = store::create(&xs, &shape, DType::F32, Some(&[64, 64])).unwrap();
     let writer = WriteChunk { sink: Arc::clone(&sink), grid: grid.clone() };

@@ -99,12 +99,12 @@ pub(super) struct Inner {
 pub(super) struct Outgoing {
     launches: Vec<(Arc<dyn Device>, Launch)>,
     moves: Vec<transfer::Ready>,
+    /// Dropped last, because a library that closes a file may wait for a read of another one.
+    held: Vec<Arc<dyn Any + Send + Sync>>,
     /// Freed here, because giving large memory back takes time and a user's value may run code when it is dropped.
     buffers: Vec<Memory>,
     opaque: Vec<Opaque>,
     runs: Vec<Run>,
-    /// Dropped last, because a library that closes a file may wait for a read of another one.
-    held: Vec<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Outgoing {

@@ -5,6 +5,10 @@
 #![allow(dead_code)] // not every test file uses all of it
 
 pub mod built;
+mod folder;
+
+#[allow(unused_imports)] // likewise
+pub use folder::Folder;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -266,45 +270,6 @@ impl Output {
     pub fn json(&self) -> serde_json::Value {
         assert_eq!(self.stdout.trim_end().lines().count(), 1, "not one line: {self:#?}");
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("not JSON ({e}): {self:#?}"))
-    }
-}
-
-/// A folder of its own for a test, removed at the end.
-pub struct Folder(PathBuf);
-
-impl Folder {
-    /// A new empty folder.
-    #[track_caller]
-    pub fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("chunkwise-test-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).expect("a folder for the test");
-        Self(path)
-    }
-
-    /// The folder.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// A file in it.
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// The names of its files, sorted, without the cost cache.
-    pub fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.0).expect("the folder is there").flatten();
-        let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
-        names.retain(|name| name != "cache");
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
