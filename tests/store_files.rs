@@ -215,17 +215,6 @@ fn what_a_file_cannot_take_is_refused() {
     assert_eq!(dir.names(), ["keep.h5", "plain.h5", "text.h5"]);
 }
 
-#[test]
-fn files_are_changed_however_hdf5_locks_them() {
-    for value in ["TRUE", "BEST_EFFORT", "FALSE"] {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-        let child = child.args(["a_dataset_written", "nothing_far_down", "what_a_file_cannot"]);
-        let child = child.env("HDF5_USE_FILE_LOCKING", value).output().unwrap();
-        let text = String::from_utf8_lossy(&child.stdout);
-        assert!(child.status.success() && text.contains("3 passed"), "HDF5_USE_FILE_LOCKING={value}: {text}");
-    }
-}
-
 /// Unwritten parts of a replaced dataset are zero, not what was there.
 #[test]
 fn nothing_of_the_old_numbers_shines_through() {

@@ -237,14 +237,42 @@ fn a_killed_writers_file_goes_and_a_live_ones_stays() {
 }
 
 /// HDF5 programs lock their files as this variable says, whatever they are told in the program.
+const LOCKS: &str = "HDF5_USE_FILE_LOCKING";
+
+#[test]
+fn a_file_that_is_there_takes_more() {
+    let dir = Folder::new("more");
+    let grid = ChunkGrid::regular(&[17, 23], &[5, 7]).unwrap();
+    let (one, other) = (values::<f64>(391), values::<f64>(391).into_iter().rev().collect::<Vec<_>>());
+    // New, beside another, where another is.
+    for (name, all) in [("x", &one), ("y", &one), ("x", &other)] {
+        let sink = store::create(&dir.spec(&format!("a.h5:/{name}")), &[17, 23], DType::F64, Some(&[5, 7])).unwrap();
+        write(&sink, &grid, all);
+    }
+    for (name, all) in [("x", &other), ("y", &one)] {
+        assert_eq!(&read_all::<f64>(&*store::open(&dir.spec(&format!("a.h5:/{name}"))).unwrap()), all);
+    }
+    // Another program that writes it, as HDF5 locks, is in the way of writers; of readers only where they ask.
+    let locked = std::fs::File::open(dir.file("a.h5")).unwrap();
+    locked.lock().unwrap();
+    let asks = std::env::var(LOCKS).is_ok_and(|value| ["TRUE", "1", "BEST_EFFORT"].contains(&&*value));
+    let says = "is open for writing in another program";
+    let error = store::create(&dir.spec("a.h5:/z"), &[2], DType::F64, None).err().unwrap().to_string();
+    assert!(error.contains(says), "{error}");
+    let error = store::open(&dir.spec("a.h5:/x")).err().map(|e| e.to_string());
+    assert!(error.is_some() == asks && error.is_none_or(|e| e.contains(says)));
+    assert_eq!(dir.names(), ["a.h5"]);
+}
+
 #[test]
 fn files_are_written_however_hdf5_locks_them() {
-    let tests = ["what_is_written", "unfinished_files", "kernels_write", "a_killed_writers"];
-    let passed = format!("{} passed", if cfg!(target_os = "linux") { 5 } else { 4 });
+    // One after the other: a child inherits what libhdf5 has open, with its locks.
+    let tests = ["--test-threads=1", "what_is_written", "unfinished_files", "kernels_write", "a_killed_writers", "takes_more"];
+    let passed = format!("{} passed", if cfg!(target_os = "linux") { 6 } else { 5 });
     for value in ["TRUE", "1", "BEST_EFFORT", "FALSE", "0", ""] {
-        let child = again(&tests, "HDF5_USE_FILE_LOCKING", value);
+        let child = again(&tests, LOCKS, value);
         let text = String::from_utf8_lossy(&child.stdout);
-        assert!(child.status.success() && text.contains(&passed), "HDF5_USE_FILE_LOCKING={value}: {text}");
+        assert!(child.status.success() && text.contains(&passed), "{LOCKS}={value}: {text}");
     }
 }
 

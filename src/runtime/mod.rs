@@ -147,7 +147,7 @@ impl Session {
     }
 
     /// What the scheduler was told and answered so far, if [`SessionBuilder::record_events`] was set. Given the same events at
-    /// the same times, a [`Scheduler`] with the same policy and stall rule gives the same actions.
+    /// the same times, a [`Scheduler`](crate::schedule::Scheduler) with the same policy and stall rule gives the same actions.
     #[must_use]
     pub fn events(&self) -> Vec<Recorded> {
         self.0.lock().log.clone().unwrap_or_default()
