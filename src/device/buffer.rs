@@ -9,18 +9,13 @@ use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::block::{ALIGN, Block, advise_huge};
 use crate::error::{Error, Remedy, Result};
 use crate::shape::{ChunkView, ChunkViewMut, DType, Element, Layout};
 
-/// Alignment of pooled buffers and of results: a cache line, and an AVX-512 vector.
-pub const ALIGN: usize = 64;
-/// From this size on, memory is aligned to and advised for huge pages (page faults of 4 KiB cost more than the writing).
-const HUGE: usize = 4 << 20;
-const HUGE_PAGE: usize = 2 << 20;
-
 enum Owner {
-    /// Allocated here with this layout, for any dtype; and whether its bytes are booleans now: all 0, or last written as such.
-    Pool(std::alloc::Layout, AtomicBool),
+    /// Made here, for any dtype; and whether its bytes are booleans now: all 0, or last written as such.
+    Pool(#[expect(dead_code, reason = "held, never read")] Block, AtomicBool),
     /// A `Vec<T>` that becomes a result, and its dtype; `Option` so that it can be taken.
     Result(Option<Box<dyn Any + Send>>, DType),
     /// Somebody else's memory of this dtype, read only, kept alive by this, and its number.
@@ -47,28 +42,19 @@ impl std::fmt::Debug for HostBuffer {
 }
 
 impl HostBuffer {
-    /// A pooled buffer of `bytes`, zeroed by the system, aligned to [`ALIGN`].
+    /// A pooled buffer of `bytes`, zeroed by the system when they are first used, aligned to [`ALIGN`].
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] if the system has no memory left.
     pub fn pooled(bytes: usize) -> Result<Arc<Self>> {
-        let align = if bytes >= HUGE { HUGE_PAGE } else { ALIGN };
-        let refused = || Error::OutOfMemory {
+        let block = Block::zeroed(bytes).ok_or_else(|| Error::OutOfMemory {
             what: "a chunk buffer".into(),
             requested_bytes: bytes as u64,
             available_bytes: 0,
             space: "system".into(),
             remedies: vec![Remedy::Other("a lower memory limit or smaller chunks".into())],
-        };
-        let layout = std::alloc::Layout::from_size_align(bytes.max(1), align).map_err(|_| refused())?;
-        // SAFETY: the layout's size is not zero. Zeroed, so that the bytes are valid numbers; the system hands out zero pages
-        // lazily, so this costs nothing beyond the page faults that writing would cause.
-        let data = unsafe { std::alloc::alloc_zeroed(layout) };
-        if data.is_null() {
-            return Err(refused());
-        }
-        advise_huge(data, bytes);
-        Ok(Arc::new(Self { data, bytes, owner: Owner::Pool(layout, AtomicBool::new(true)) }))
+        })?;
+        Ok(Arc::new(Self { data: block.start(), bytes, owner: Owner::Pool(block, AtomicBool::new(true)) }))
     }
 
     /// A result of `len` elements, zero at first, to be taken as a `Vec<T>` at the end. The data start at an element that is
@@ -214,15 +200,6 @@ pub struct TakenResult<T> {
     pub start: usize,
 }
 
-impl Drop for HostBuffer {
-    fn drop(&mut self) {
-        if let Owner::Pool(layout, _) = self.owner {
-            // SAFETY: allocated with this layout in `pooled`, freed once.
-            unsafe { std::alloc::dealloc(self.data, layout) };
-        }
-    }
-}
-
 /// Part of a host buffer with the layout of a chunk: what a launch reads or writes.
 #[derive(Clone, Debug)]
 pub struct Window {
@@ -324,20 +301,6 @@ impl Window {
         unsafe { ChunkViewMut::new(self.buffer.data.add(self.byte_offset), &self.layout) }
     }
 }
-
-#[cfg(target_os = "linux")]
-fn advise_huge(data: *mut u8, bytes: usize) {
-    if bytes < HUGE {
-        return;
-    }
-    let start = data.addr().next_multiple_of(4096);
-    let len = (data.addr() + bytes).saturating_sub(start) & !4095;
-    // SAFETY: the range lies inside one live allocation and the advice does not change contents. Failure only costs speed.
-    unsafe { libc::madvise(data.with_addr(start).cast(), len, libc::MADV_HUGEPAGE) };
-}
-
-#[cfg(not(target_os = "linux"))]
-fn advise_huge(_data: *mut u8, _bytes: usize) {}
 
 #[cfg(test)]
 mod tests {

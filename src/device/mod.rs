@@ -9,6 +9,7 @@
 //! exactly once for each launch, from any thread, unless the device is wedged (then never: the scheduler's stall rule sees to
 //! it). A panic in a kernel is a report like any other. A device's launches may overlap up to [`DeviceSpec::queue`].
 
+mod block;
 mod buffer;
 mod calls;
 mod cpu;
@@ -20,7 +21,8 @@ pub mod system;
 
 use std::sync::Arc;
 
-pub use buffer::{ALIGN, HostBuffer, TakenResult, Window};
+pub use block::ALIGN;
+pub use buffer::{HostBuffer, TakenResult, Window};
 pub use calls::Origin;
 pub(crate) use calls::current;
 pub use cpu::Cpu;
