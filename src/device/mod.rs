@@ -17,6 +17,7 @@ mod faulty;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod io;
+mod scratch;
 pub mod system;
 
 use std::sync::Arc;
@@ -224,7 +225,7 @@ pub enum Failure {
     Lost(Error),
 }
 
-/// What a device with memory of its own has done since it was opened; all 0 for others.
+/// What a device with memory of its own has done since it was opened; of others, the bytes of scratch that their threads keep between tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counters {
     /// Launches that ended well.
@@ -280,8 +281,9 @@ pub unsafe trait Device: Send + Sync + 'static {
         Counters::default()
     }
 
-    /// Called when nothing of the session is under way: gives back what it keeps for the next launch, if that is much.
-    fn rest(&self) {}
+    /// Called when a graph is over: gives back what it keeps beyond what the graphs under way need, if that is much. `scratch_bytes` is the
+    /// most that a launch of theirs may take.
+    fn rest(&self, _scratch_bytes: u64) {}
 
     /// Whether this thread is one of its workers: then a wait for other tasks must not block it.
     fn on_worker(&self) -> bool {
