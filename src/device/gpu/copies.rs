@@ -274,7 +274,7 @@ fn fill_together(buffer: &wgpu::Buffer, bytes: &[u8], pool: &ThreadPool) -> Resu
 /// Writes what a mapped buffer holds, these bytes of a chunk in C order, to their place.
 fn empty(buffer: &wgpu::Buffer, to: &Window, (at, bytes): (u64, u64), pool: Option<&ThreadPool>) -> Result<(), Failure> {
     // All of it, before any of it is written by several threads: memory that held numbers is cleared before it holds booleans.
-    drop(host_view_mut(to));
+    let _ = host_view_mut(to);
     let mapped = buffer.get_mapped_range(..).map_err(failed)?;
     let mut rest = &mapped[..bytes as usize];
     for part in stretch(to, at, bytes) {
