@@ -143,7 +143,9 @@ fn rust_values_count_in_the_limit_and_go_with_their_last_reader() {
             let error = values(&session, chains(2, 3, next(&counted, bytes))).expect_err(why);
             assert!(error.to_string().contains(why), "{error}");
             settled(&session);
-            assert_eq!(counted.0.load(Ordering::SeqCst), 0, "a failed run drops what it made");
+            // What it made is dropped, by a thread that may be at it.
+            let left = counted.0.clone();
+            within(20, move || (0..).find(|_| left.load(Ordering::SeqCst) == 0).is_some());
         }
     });
 }
@@ -299,15 +301,13 @@ fn scratch_goes_with_the_run_although_another_goes_on_and_results_wait() {
             Ok(1.0)
         };
         let submit = |plan| session.submit(plan, Instant::now()).expect("submits");
-        let small = submit(calls_with(1 << 20, 1, 0, waits));
-        let large = submit(calls_with(64 << 20, 6, 0, || Ok(2.0)));
+        let (small, large) = (submit(calls_with(1 << 20, 1, 0, waits)), submit(calls_with(64 << 20, 6, 0, || Ok(2.0))));
         assert!(large.wait_timeout(Duration::from_secs(30)));
         while session.counters(DeviceId(0)).bytes > 16 << 20 {
             std::thread::sleep(Duration::from_millis(1));
         }
         open.store(true, Ordering::Relaxed);
         small.wait().expect("ends");
-        drop(large);
     });
 }
 

@@ -13,19 +13,26 @@ const KEPT_BYTES: u64 = 16 << 20;
 
 /// One place for each thread, which is empty while the thread uses what was there.
 pub(super) struct Scratches {
-    places: Box<[Mutex<Vec<u64>>]>,
+    places: Box<[Place]>,
     /// The most that a task of the graphs under way may take.
     most: AtomicU64,
 }
 
+/// A cache line for each: threads of short tasks come here twice for each.
+#[derive(Default)]
+#[repr(align(64))]
+struct Place(Mutex<Vec<u64>>);
+
 impl Scratches {
     pub(super) fn new(threads: usize) -> Self {
-        Self { places: (0..threads).map(|_| Mutex::default()).collect(), most: AtomicU64::new(0) }
+        Self { places: (0..threads).map(|_| Place::default()).collect(), most: AtomicU64::new(0) }
     }
 
     /// What a thread has kept, for a task that may want this much. Empty if the thread is inside another task.
     pub(super) fn take(&self, worker: u32, scratch_bytes: u64) -> Vec<u64> {
-        self.most.fetch_max(scratch_bytes, Ordering::Relaxed);
+        if self.most.load(Ordering::Relaxed) < scratch_bytes {
+            self.most.fetch_max(scratch_bytes, Ordering::Relaxed);
+        }
         self.places.get(worker as usize).map(|place| std::mem::take(&mut *lock(place))).unwrap_or_default()
     }
 
@@ -61,8 +68,8 @@ impl Scratches {
     }
 }
 
-fn lock(place: &Mutex<Vec<u64>>) -> MutexGuard<'_, Vec<u64>> {
-    place.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(place: &Place) -> MutexGuard<'_, Vec<u64>> {
+    place.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn bytes(scratch: &Vec<u64>) -> u64 {
