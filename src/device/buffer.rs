@@ -6,21 +6,17 @@
 #![allow(unsafe_code)] // raw allocations shared between threads under the scheduler's rules
 
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::block::{ALIGN, Block, advise_huge};
 use crate::error::{Error, Remedy, Result};
 use crate::shape::{ChunkView, ChunkViewMut, DType, Element, Layout};
 
-/// Alignment of pooled buffers and of results: a cache line, and an AVX-512 vector.
-pub const ALIGN: usize = 64;
-/// From this size on, memory is aligned to and advised for huge pages (page faults of 4 KiB cost more than the writing).
-const HUGE: usize = 4 << 20;
-const HUGE_PAGE: usize = 2 << 20;
-
 enum Owner {
-    /// Allocated here with this layout, for any dtype; and whether its bytes are booleans now: all 0, or last written as such.
-    Pool(std::alloc::Layout, AtomicBool),
+    /// Made here, for any dtype; and whether its bytes are booleans now: all 0, or last written as such.
+    Pool(#[expect(dead_code, reason = "held, never read")] Block, AtomicBool),
     /// A `Vec<T>` that becomes a result, and its dtype; `Option` so that it can be taken.
     Result(Option<Box<dyn Any + Send>>, DType),
     /// Somebody else's memory of this dtype, read only, kept alive by this, and its number.
@@ -47,28 +43,19 @@ impl std::fmt::Debug for HostBuffer {
 }
 
 impl HostBuffer {
-    /// A pooled buffer of `bytes`, zeroed by the system, aligned to [`ALIGN`].
+    /// A pooled buffer of `bytes`, zeroed by the system when they are first used, aligned to [`ALIGN`].
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] if the system has no memory left.
     pub fn pooled(bytes: usize) -> Result<Arc<Self>> {
-        let align = if bytes >= HUGE { HUGE_PAGE } else { ALIGN };
-        let refused = || Error::OutOfMemory {
+        let block = Block::zeroed(bytes).ok_or_else(|| Error::OutOfMemory {
             what: "a chunk buffer".into(),
             requested_bytes: bytes as u64,
             available_bytes: 0,
             space: "system".into(),
             remedies: vec![Remedy::Other("a lower memory limit or smaller chunks".into())],
-        };
-        let layout = std::alloc::Layout::from_size_align(bytes.max(1), align).map_err(|_| refused())?;
-        // SAFETY: the layout's size is not zero. Zeroed, so that the bytes are valid numbers; the system hands out zero pages
-        // lazily, so this costs nothing beyond the page faults that writing would cause.
-        let data = unsafe { std::alloc::alloc_zeroed(layout) };
-        if data.is_null() {
-            return Err(refused());
-        }
-        advise_huge(data, bytes);
-        Ok(Arc::new(Self { data, bytes, owner: Owner::Pool(layout, AtomicBool::new(true)) }))
+        })?;
+        Ok(Arc::new(Self { data: block.start(), bytes, owner: Owner::Pool(block, AtomicBool::new(true)) }))
     }
 
     /// A result of `len` elements, zero at first, to be taken as a `Vec<T>` at the end. The data start at an element that is
@@ -214,15 +201,6 @@ pub struct TakenResult<T> {
     pub start: usize,
 }
 
-impl Drop for HostBuffer {
-    fn drop(&mut self) {
-        if let Owner::Pool(layout, _) = self.owner {
-            // SAFETY: allocated with this layout in `pooled`, freed once.
-            unsafe { std::alloc::dealloc(self.data, layout) };
-        }
-    }
-}
-
 /// Part of a host buffer with the layout of a chunk: what a launch reads or writes.
 #[derive(Clone, Debug)]
 pub struct Window {
@@ -283,13 +261,58 @@ impl Window {
     pub(crate) fn split_rows(&self, parts: usize) -> Vec<Self> {
         let Some(&rows) = self.layout.shape.first() else { return vec![self.clone()] };
         let each = rows.div_ceil(parts.max(1)).max(1);
-        let part = |first: usize| {
-            let mut layout = self.layout.clone();
-            layout.shape[0] = each.min(rows - first);
-            let offset = self.byte_offset / layout.dtype.bytes() + first * layout.strides[0].unsigned_abs();
-            Self::new(self.buffer.clone(), offset, layout)
+        (0..rows).step_by(each).map(|first| self.rows(first..rows.min(first + each))).collect()
+    }
+
+    /// Elements of the chunk, counted in C order, as chunks: one after the other they are these elements in C order.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
+    pub(crate) fn stretch(&self, elements: Range<usize>) -> Vec<Self> {
+        if self.layout.is_contiguous() {
+            let flat = Layout::contiguous(self.layout.dtype, &[self.layout.len()]);
+            return vec![Self { layout: flat, ..self.clone() }.rows(elements)];
+        }
+        let mut boxes = Vec::new();
+        self.collect_boxes(elements, &mut boxes);
+        boxes
+    }
+
+    fn collect_boxes(&self, elements: Range<usize>, into: &mut Vec<Self>) {
+        let Range { start, end } = elements;
+        if start >= end {
+            return;
+        }
+        let Some(&rows) = self.layout.shape.first() else { return into.push(self.clone()) };
+        let row = self.layout.len() / rows;
+        let (first, last) = (start.div_ceil(row), end / row);
+        let within = |r: usize| {
+            let one = self.rows(r..r + 1);
+            let layout = Layout {
+                dtype: one.layout.dtype,
+                shape: one.layout.shape[1..].to_vec(),
+                strides: one.layout.strides[1..].to_vec(),
+            };
+            Self { layout, ..one }
         };
-        (0..rows).step_by(each).map(part).collect()
+        if first > last {
+            return within(last).collect_boxes(start - last * row..end - last * row, into);
+        }
+        if start < first * row {
+            within(first - 1).collect_boxes(start - (first - 1) * row..row, into);
+        }
+        if first < last {
+            into.push(self.rows(first..last));
+        }
+        if last * row < end {
+            within(last).collect_boxes(0..end - last * row, into);
+        }
+    }
+
+    /// These places along the first axis, which there is.
+    fn rows(&self, rows: Range<usize>) -> Self {
+        let mut layout = self.layout.clone();
+        layout.shape[0] = rows.len();
+        let offset = self.byte_offset / layout.dtype.bytes() + rows.start * layout.strides[0].unsigned_abs();
+        Self::new(self.buffer.clone(), offset, layout)
     }
 
     /// The chunk, to read.
@@ -324,20 +347,6 @@ impl Window {
         unsafe { ChunkViewMut::new(self.buffer.data.add(self.byte_offset), &self.layout) }
     }
 }
-
-#[cfg(target_os = "linux")]
-fn advise_huge(data: *mut u8, bytes: usize) {
-    if bytes < HUGE {
-        return;
-    }
-    let start = data.addr().next_multiple_of(4096);
-    let len = (data.addr() + bytes).saturating_sub(start) & !4095;
-    // SAFETY: the range lies inside one live allocation and the advice does not change contents. Failure only costs speed.
-    unsafe { libc::madvise(data.with_addr(start).cast(), len, libc::MADV_HUGEPAGE) };
-}
-
-#[cfg(not(target_os = "linux"))]
-fn advise_huge(_data: *mut u8, _bytes: usize) {}
 
 #[cfg(test)]
 mod tests {
@@ -431,6 +440,39 @@ mod tests {
         let buffer = HostBuffer::caller(&owner);
         drop(owner);
         assert_eq!(read::<f64>(&buffer, 3), [1.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn a_stretch_of_a_chunk_is_its_elements_in_c_order() {
+        let buffer = HostBuffer::caller(&Arc::new((0..1000u32).collect::<Vec<_>>()));
+        let layouts = [
+            (vec![], vec![]),
+            (vec![7], vec![3]),
+            (vec![4, 5], vec![5, 1]),
+            (vec![4, 5], vec![8, 1]),
+            (vec![4, 5], vec![1, 4]),
+            (vec![1, 6], vec![100, 2]),
+            (vec![3, 4, 5], vec![50, 7, 1]),
+            (vec![3, 4, 2], vec![1, 20, 7]),
+        ];
+        for (shape, strides) in layouts {
+            let layout = Layout { dtype: DType::U32, shape, strides };
+            let window = Window::new(buffer.clone(), 10, layout.clone());
+            let elements = |window: &Window| -> Vec<u32> {
+                let flat = Layout::contiguous(DType::U32, &window.layout.shape);
+                let mut out = vec![0; flat.len()];
+                // SAFETY: nobody writes a caller's memory.
+                ChunkViewMut::from_slice(&mut out, &flat).copy_from(unsafe { window.view() });
+                out
+            };
+            let all = elements(&window);
+            for start in 0..=all.len() {
+                for end in start..=all.len() {
+                    let found: Vec<u32> = window.stretch(start..end).iter().flat_map(elements).collect();
+                    assert_eq!(found, all[start..end], "{layout:?} {start}..{end}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use super::{Launch, Report, execute};
+use super::scratch::Scratches;
+use super::{Body, Launch, Report, execute};
 use crate::id::{GraphId, LaunchId};
 
 thread_local! {
@@ -109,12 +110,15 @@ impl Queue {
     }
 }
 
-/// Runs a launch on this thread and reports it.
-pub(super) fn serve(launch: Launch, worker: u32, scratch: &mut Vec<u64>) {
+/// Runs a launch on this thread, with the scratch of this worker, and reports it.
+pub(super) fn serve(launch: Launch, worker: u32, scratches: &Scratches) {
     let Launch { kernel, body, done, origin, .. } = launch;
     let start = Instant::now();
     let outer = CURRENT.replace(origin);
-    let (outcome, opaque) = execute(&*kernel, body, scratch);
+    let wanted = if let Body::Run { scratch_bytes, .. } = body { scratch_bytes } else { 0 };
+    let mut scratch = scratches.take(worker, wanted);
+    let (outcome, opaque) = execute(&*kernel, body, &mut scratch);
+    scratches.keep(worker, scratch);
     CURRENT.set(outer);
     drop(kernel); // before the report: it may hold a file that the waiter wants to be closed
     done(Report { elapsed_ns: start.elapsed().as_nanos() as u64, since_ns: 0, worker, opaque, outcome });

@@ -1,25 +1,17 @@
 //! A pool of CPU threads as a device.
 //!
-//! Owns: its rayon pool and one scratch buffer per thread. Must not know: other devices. Invariant: a kernel runs on one
+//! Owns: its rayon pool and its threads' scratch. Must not know: other devices. Invariant: a kernel runs on one
 //! thread from start to end, and never calls rayon itself.
 
-use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::calls::{self, Origin, Queue};
-use super::{Data, Device, DeviceKind, DeviceSpec, Launch, LinkSpec, Move, Report, system};
+use super::scratch::Scratches;
+use super::{Counters, Data, Device, DeviceKind, DeviceSpec, Launch, LinkSpec, Move, Report, system};
 use crate::error::{Error, Result};
 use crate::id::SpaceId;
 use crate::kernel::simd;
-
-thread_local! {
-    static SCRATCH: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Scratch that threads may keep while nothing runs, in all.
-const KEPT_BYTES: u64 = 16 << 20;
 
 /// The most threads of a pool. Idle threads of rayon look for work at all others before they sleep, so that starting a pool takes time that
 /// grows with the square of their number, 19 s for 4096 on two cores; 512 take 0.2 s there. Each core brings its share of that work.
@@ -37,34 +29,18 @@ pub struct Cpu {
 }
 
 /// What the pool's threads have in common.
-#[derive(Default)]
 struct Shared {
     /// The pool is told of each launch once, and takes them from here, as does a thread that waits.
     queue: Queue,
-    /// Scratch that the threads keep, so that the next task finds it.
-    scratch_bytes: AtomicU64,
+    scratches: Scratches,
 }
 
 impl Shared {
     /// Runs a launch on this thread of the pool.
     fn serve(&self, launch: Launch) {
         let worker = rayon::current_thread_index().unwrap_or(0) as u32;
-        // Taken, not borrowed: a task that computes another array comes back here on the same thread.
-        let mut scratch = SCRATCH.take();
-        self.scratch_bytes.fetch_sub(bytes(&scratch), Ordering::Relaxed);
-        calls::serve(launch, worker, &mut scratch);
-        self.keep(scratch);
+        calls::serve(launch, worker, &self.scratches);
     }
-
-    fn keep(&self, scratch: Vec<u64>) {
-        self.scratch_bytes.fetch_add(bytes(&scratch), Ordering::Relaxed);
-        let nested = SCRATCH.replace(scratch);
-        self.scratch_bytes.fetch_sub(bytes(&nested), Ordering::Relaxed);
-    }
-}
-
-fn bytes(scratch: &Vec<u64>) -> u64 {
-    (scratch.capacity() * size_of::<u64>()) as u64
 }
 
 impl Cpu {
@@ -111,7 +87,8 @@ impl Cpu {
         let link = link.map(crossing::start).transpose();
         let link =
             link.map_err(|e| Error::argument("threads", threads, format!("the system refused one more for the link: {e}")))?;
-        Ok(Self { spec, pool: Arc::new(pool), shared: Arc::default(), link })
+        let shared = Shared { queue: Queue::default(), scratches: Scratches::new(threads) };
+        Ok(Self { spec, pool: Arc::new(pool), shared: Arc::new(shared), link })
     }
 
     /// The pool, for calibration.
@@ -153,11 +130,12 @@ unsafe impl Device for Cpu {
         self.shared.queue.pop_wanted(wanted).map(|launch| self.shared.serve(launch)).is_some()
     }
 
-    fn rest(&self) {
-        if self.shared.scratch_bytes.load(Ordering::Relaxed) > KEPT_BYTES {
-            let shared = self.shared.clone();
-            self.pool.spawn_broadcast(move |_| shared.keep(Vec::new()));
-        }
+    fn rest(&self, scratch_bytes: u64) {
+        self.shared.scratches.rest(scratch_bytes);
+    }
+
+    fn counters(&self) -> Counters {
+        Counters { bytes: self.shared.scratches.bytes(), ..Counters::default() }
     }
 }
 

@@ -114,8 +114,8 @@ unsafe impl Device for Faulty {
         self.inner.counters()
     }
 
-    fn rest(&self) {
-        self.inner.rest();
+    fn rest(&self, scratch_bytes: u64) {
+        self.inner.rest(scratch_bytes);
     }
 
     fn on_worker(&self) -> bool {

@@ -1,16 +1,17 @@
 //! The I/O lane: threads for calls that wait (a library's lock, a slow disk, a sink), so that no CPU worker does.
 //!
-//! Owns: two threads and their queue. Must not know: formats. Invariant: launches start in the order given.
+//! Owns: two threads, their queue and their scratch. Must not know: formats. Invariant: launches start in the order given.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
 use super::calls::{self, Origin, Queue};
-use super::{Device, DeviceKind, DeviceSpec, Failure, HOST, Launch, Move, Report};
+use super::scratch::Scratches;
+use super::{Counters, Device, DeviceKind, DeviceSpec, Failure, HOST, Launch, Move, Report};
 use crate::error::Error;
 
 thread_local! {
-    /// Which lane this thread works for: the address of its queue, and the worker's number.
+    /// Which lane this thread works for: the address of what its threads share, and the worker's number.
     static LANE: Cell<(usize, u32)> = const { Cell::new((0, 0)) };
 }
 
@@ -19,9 +20,14 @@ const THREADS: u32 = 2;
 /// A device of capacity 2 that runs opaque calls.
 pub struct IoLane {
     spec: DeviceSpec,
-    queue: Arc<Queue>,
+    shared: Arc<Shared>,
     /// Whether the system gave it any thread.
     served: bool,
+}
+
+struct Shared {
+    queue: Queue,
+    scratches: Scratches,
 }
 
 impl Default for IoLane {
@@ -34,10 +40,10 @@ impl IoLane {
     /// Starts the lane's threads. They end when it is dropped and its queue is done.
     #[must_use]
     pub fn new() -> Self {
-        let queue = Arc::<Queue>::default();
+        let shared = Arc::new(Shared { queue: Queue::default(), scratches: Scratches::new(THREADS as usize) });
         let start = |worker: u32| {
-            let queue = queue.clone();
-            std::thread::Builder::new().name(format!("chunkwise-io-{worker}")).spawn(move || serve_all(worker, &queue)).is_ok()
+            let shared = shared.clone();
+            std::thread::Builder::new().name(format!("chunkwise-io-{worker}")).spawn(move || serve_all(worker, &shared)).is_ok()
         };
         let served = (0..THREADS).filter(|&worker| start(worker)).count() > 0;
         let spec = DeviceSpec {
@@ -50,21 +56,20 @@ impl IoLane {
             link: None,
             gpu: None,
         };
-        Self { spec, queue, served }
+        Self { spec, shared, served }
     }
 }
 
 impl Drop for IoLane {
     fn drop(&mut self) {
-        self.queue.close();
+        self.shared.queue.close();
     }
 }
 
-fn serve_all(worker: u32, queue: &Arc<Queue>) {
-    LANE.set((Arc::as_ptr(queue) as usize, worker));
-    let mut scratch = Vec::new();
-    while let Some(launch) = queue.wait() {
-        calls::serve(launch, worker, &mut scratch);
+fn serve_all(worker: u32, shared: &Arc<Shared>) {
+    LANE.set((Arc::as_ptr(shared) as usize, worker));
+    while let Some(launch) = shared.queue.wait() {
+        calls::serve(launch, worker, &shared.scratches);
     }
 }
 
@@ -77,7 +82,7 @@ unsafe impl Device for IoLane {
 
     fn launch(&self, launch: Launch) {
         if self.served {
-            return self.queue.push(launch);
+            return self.shared.queue.push(launch);
         }
         let message = "the system refused a thread for reading and writing".into();
         let outcome = Err(Failure::Device(Error::Failed { what: "the I/O lane".into(), message }));
@@ -89,11 +94,19 @@ unsafe impl Device for IoLane {
     }
 
     fn on_worker(&self) -> bool {
-        LANE.get().0 == Arc::as_ptr(&self.queue) as usize
+        LANE.get().0 == Arc::as_ptr(&self.shared) as usize
     }
 
     fn help(&self, wanted: &dyn Fn(&Origin) -> bool) -> bool {
-        let launch = self.queue.pop_wanted(wanted);
-        launch.map(|launch| calls::serve(launch, LANE.get().1, &mut Vec::new())).is_some()
+        let launch = self.shared.queue.pop_wanted(wanted);
+        launch.map(|launch| calls::serve(launch, LANE.get().1, &self.shared.scratches)).is_some()
+    }
+
+    fn rest(&self, scratch_bytes: u64) {
+        self.shared.scratches.rest(scratch_bytes);
+    }
+
+    fn counters(&self) -> Counters {
+        Counters { bytes: self.shared.scratches.bytes(), ..Counters::default() }
     }
 }

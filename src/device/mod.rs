@@ -9,6 +9,7 @@
 //! exactly once for each launch, from any thread, unless the device is wedged (then never: the scheduler's stall rule sees to
 //! it). A panic in a kernel is a report like any other. A device's launches may overlap up to [`DeviceSpec::queue`].
 
+mod block;
 mod buffer;
 mod calls;
 mod cpu;
@@ -16,11 +17,13 @@ mod faulty;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod io;
+mod scratch;
 pub mod system;
 
 use std::sync::Arc;
 
-pub use buffer::{ALIGN, HostBuffer, TakenResult, Window};
+pub use block::ALIGN;
+pub use buffer::{HostBuffer, TakenResult, Window};
 pub use calls::Origin;
 pub(crate) use calls::current;
 pub use cpu::Cpu;
@@ -222,7 +225,7 @@ pub enum Failure {
     Lost(Error),
 }
 
-/// What a device with memory of its own has done since it was opened; all 0 for others.
+/// What a device with memory of its own has done since it was opened; of others, the bytes of scratch that their threads keep between tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counters {
     /// Launches that ended well.
@@ -278,8 +281,9 @@ pub unsafe trait Device: Send + Sync + 'static {
         Counters::default()
     }
 
-    /// Called when nothing of the session is under way: gives back what it keeps for the next launch, if that is much.
-    fn rest(&self) {}
+    /// Called when a graph is over: gives back what it keeps beyond what the graphs under way need, if that is much. `scratch_bytes` is the
+    /// most that a launch of theirs may take.
+    fn rest(&self, _scratch_bytes: u64) {}
 
     /// Whether this thread is one of its workers: then a wait for other tasks must not block it.
     fn on_worker(&self) -> bool {

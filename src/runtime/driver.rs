@@ -73,6 +73,11 @@ impl State {
             broken: None,
         }
     }
+
+    /// The most scratch that a task of the graphs under way may take.
+    fn scratch_bytes(&self) -> u64 {
+        self.scheduler.running().filter_map(|id| self.runs.get(&id)).map(|run| run.graph.scratch_bytes()).max().unwrap_or(0)
+    }
 }
 
 pub(super) struct Inner {
@@ -105,6 +110,8 @@ pub(super) struct Outgoing {
     buffers: Vec<Memory>,
     opaque: Vec<Opaque>,
     runs: Vec<Run>,
+    /// Whether devices may keep more than is needed now.
+    rest: bool,
 }
 
 impl Outgoing {
@@ -126,14 +133,6 @@ impl Inner {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// If nothing is under way, devices give back what they keep for the next launch.
-    pub(super) fn rest_if_idle(&self) {
-        let idle = self.lock().runs.is_empty();
-        if idle {
-            self.members.all().iter().for_each(|member| member.device.rest());
-        }
     }
 
     /// How long a waiting thread sleeps between two looks for stalled tasks.
@@ -164,7 +163,7 @@ impl Inner {
 
     pub(super) fn with_events<R>(self: &Arc<Self>, first: impl FnOnce(&mut State, &mut VecDeque<Event>) -> R) {
         let mut out = Outgoing::default();
-        let (held, warnings) = {
+        let (held, warnings, scratch_bytes) = {
             let mut state = self.lock();
             let mut events = VecDeque::new();
             let held = first(&mut state, &mut events);
@@ -179,10 +178,13 @@ impl Inner {
             if state.broken.is_some() {
                 self.stop_all(&mut state);
             }
-            (held, std::mem::take(&mut state.warnings))
+            (held, std::mem::take(&mut state.warnings), out.rest.then(|| state.scratch_bytes()))
         };
         drop(held);
         out.go();
+        if let Some(scratch_bytes) = scratch_bytes {
+            self.members.all().iter().for_each(|member| member.device.rest(scratch_bytes));
+        }
         warnings.iter().for_each(|text| (self.warn)(text));
     }
 
@@ -265,6 +267,7 @@ impl Inner {
                     out.held.append(&mut run.held);
                     run.over_ns = self.now_ns();
                     run.events = state.happened - run.events;
+                    out.rest |= run.graph.scratch_bytes() > 0 || state.scheduler.running().next().is_none();
                     if run.unwanted {
                         out.runs.extend(state.runs.remove(&graph));
                     }

@@ -86,7 +86,6 @@ impl Handle {
         let results = run.error.clone().map_or_else(|| move_home(&mut run, &elsewhere), Err);
         drop(elsewhere);
         inner.apply(Event::Retire { graph: self.id }, |_| ());
-        inner.rest_if_idle();
         self.session.save_costs();
         let report = RunReport {
             graph: run.graph,
@@ -207,7 +206,6 @@ impl Drop for Handle {
                 }
                 _ => state.runs.remove(&self.id),
             });
-            self.session.0.rest_if_idle();
         }
     }
 }

@@ -301,6 +301,11 @@ impl Scheduler {
         self.admission.looked = None;
     }
 
+    /// The graphs that have begun and are not over.
+    pub(crate) fn running(&self) -> impl Iterator<Item = GraphId> {
+        self.admission.active.iter().copied()
+    }
+
     /// Whether a graph has begun and is not over.
     pub(super) fn runs(&self, id: GraphId) -> bool {
         self.jobs.get(&id).is_some_and(|job| job.started && !job.finished)

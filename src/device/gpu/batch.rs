@@ -11,11 +11,12 @@ use std::time::Instant;
 
 use wgpu::{BufferBinding, BufferUsages, MapMode};
 
+use super::copies::{Piece, Up};
 use super::memory::Slot;
 use super::open::{Opened, Refusal};
 use super::pipelines::Pipelines;
 use super::slice::{Cursor, Slice};
-use crate::device::{Done, Failure, Report, Window};
+use crate::device::{Done, Failure, Report};
 use crate::kernel::{Kernel, Program};
 use crate::shape::DType;
 
@@ -89,21 +90,6 @@ pub(super) struct Tally {
     pub(super) failed: Option<Failure>,
 }
 
-/// A chunk on its way to the GPU: its bytes are in the staging buffer.
-pub(super) struct Up {
-    pub(super) staging: wgpu::Buffer,
-    pub(super) to: Arc<Slot>,
-    pub(super) bytes: u64,
-}
-
-/// A chunk on its way to the host.
-pub(super) struct Down {
-    pub(super) from: Arc<Slot>,
-    pub(super) to: Window,
-    pub(super) bytes: u64,
-    pub(super) done: Promise,
-}
-
 /// Buffers that a submission needs for itself.
 pub(super) struct Kit {
     params: wgpu::Buffer,
@@ -157,7 +143,9 @@ pub(super) struct Batch {
     pub(super) parts: Vec<Part>,
     /// Staging buffers that will be mapped again.
     pub(super) ups: Vec<wgpu::Buffer>,
-    pub(super) downs: Vec<(wgpu::Buffer, Down)>,
+    pub(super) downs: Vec<(wgpu::Buffer, Piece)>,
+    /// Uploads whose last piece is here.
+    pub(super) uploads: u64,
     /// Bytes of all copies.
     pub(super) copied: u64,
     /// Work, and in which dtype, for the pace.
@@ -192,7 +180,8 @@ pub(super) struct Recorder<'a> {
     unmapped: Arc<AtomicBool>,
     parts: Vec<Part>,
     ups: Vec<wgpu::Buffer>,
-    downs: Vec<(wgpu::Buffer, Down)>,
+    downs: Vec<(wgpu::Buffer, Piece)>,
+    uploads: u64,
     copied: u64,
     units: f64,
     real: DType,
@@ -213,6 +202,7 @@ impl<'a> Recorder<'a> {
             parts: Vec::new(),
             ups: Vec::new(),
             downs: Vec::new(),
+            uploads: 0,
             copied: 0,
             units: 0.0,
             real: DType::F32,
@@ -249,23 +239,24 @@ impl<'a> Recorder<'a> {
         });
     }
 
-    /// Copies a staging buffer, whose view is gone, to a chunk.
-    pub(super) fn up(&mut self, staging: wgpu::Buffer, to: &wgpu::Buffer, bytes: u64) {
+    /// Copies a staging buffer, whose view is gone, to its place in a chunk.
+    pub(super) fn up(&mut self, Up { staging, at, bytes, last, .. }: Up, to: &wgpu::Buffer) {
         self.pass = None;
         staging.unmap();
-        self.encoder.copy_buffer_to_buffer(&staging, 0, to, 0, bytes.next_multiple_of(4));
+        self.encoder.copy_buffer_to_buffer(&staging, 0, to, at, bytes.next_multiple_of(4));
         self.map_later(&staging, MapMode::Write);
         self.copied += bytes;
+        self.uploads += u64::from(last);
         self.ups.push(staging);
     }
 
-    /// Copies a chunk to a staging buffer.
-    pub(super) fn down(&mut self, from: &wgpu::Buffer, staging: wgpu::Buffer, down: Down) {
+    /// Copies a piece of a chunk to a staging buffer.
+    pub(super) fn down(&mut self, from: &wgpu::Buffer, staging: wgpu::Buffer, piece: Piece) {
         self.pass = None;
-        self.encoder.copy_buffer_to_buffer(from, 0, &staging, 0, down.bytes.next_multiple_of(4));
+        self.encoder.copy_buffer_to_buffer(from, piece.at, &staging, 0, piece.bytes.next_multiple_of(4));
         self.map_later(&staging, MapMode::Read);
-        self.copied += down.bytes;
-        self.downs.push((staging, down));
+        self.copied += piece.bytes;
+        self.downs.push((staging, piece));
     }
 
     /// Records as much of a launch as there is room for; gives it back if that is not all of it. `scratch` is large enough.
@@ -396,6 +387,7 @@ impl<'a> Recorder<'a> {
             parts: self.parts,
             ups: self.ups,
             downs: self.downs,
+            uploads: self.uploads,
             copied: self.copied,
             units: self.units,
             real: self.real,

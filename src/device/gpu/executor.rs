@@ -13,8 +13,8 @@ use std::time::Duration;
 use rayon::ThreadPool;
 
 use super::adapters::{AdapterInfo, AdapterKind};
-use super::batch::{Down, End, Promise, Running};
-use super::copies::{Wanted, serve_downloads, serve_uploads};
+use super::batch::{End, Promise, Running};
+use super::copies::{Down, Wanted, serve_downloads, serve_uploads};
 use super::memory::{Slot, Staging};
 use super::open::{Opened, Refusal};
 use super::pipelines::Pipelines;
@@ -253,11 +253,11 @@ unsafe impl Device for Gpu {
             },
             (Data::Remote(from), Data::Host(to)) => match from.memory.downcast::<Slot>() {
                 Ok(slot) => {
-                    let down = Down { from: slot, bytes: to.layout().bytes(), to, done };
+                    let down = Down::new(slot, to, done);
                     if let Err(lost) = self.service.send(Message::Down(down))
                         && let Message::Down(down) = lost.0
                     {
-                        down.done.fail(self.gone("a chunk's download"));
+                        down.landing.fail(self.gone("a chunk's download"));
                     }
                 }
                 Err(_) => done.fail(self.gone("a chunk's download")),
@@ -277,6 +277,10 @@ unsafe impl Device for Gpu {
 
     fn staging_bytes(&self) -> u64 {
         self.staging_bytes
+    }
+
+    fn rest(&self, _scratch_bytes: u64) {
+        let _ = self.service.send(Message::Rest); // a device that has ended keeps nothing
     }
 
     fn counters(&self) -> Counters {

@@ -1,7 +1,7 @@
 //! Memory of the GPU, and memory that both sides can reach.
 //!
 //! Owns: [`Slot`] (a chunk's buffer), [`Staging`] (pools of buffers that uploads and downloads pass through). Must not know: which chunk is
-//! in which buffer. Invariant: staging never exceeds its limit, except for one buffer when nothing else is lent.
+//! in which buffer. Invariant: staging never exceeds its limit: what is larger than a piece of it crosses in pieces.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -44,14 +44,18 @@ impl Drop for Slot {
     }
 }
 
-/// Smallest staging buffer.
+/// Smallest staging buffer, where the limit allows such.
 const SMALLEST: u64 = 64 << 10;
+/// The largest: from here on, longer pieces cross no faster.
+const LARGEST: u64 = 32 << 20;
 
 /// Staging buffers of one direction, by size class. Idle ones for uploads are mapped.
 pub(super) struct Staging {
     opened: Arc<Opened>,
     usage: BufferUsages,
     limit_bytes: u64,
+    /// The most that crosses in one buffer, a power of two: one piece is copied while others are on the link.
+    piece_bytes: u64,
     pool: Mutex<Pool>,
     returned: Condvar,
 }
@@ -71,14 +75,26 @@ impl Staging {
         } else {
             BufferUsages::MAP_READ | BufferUsages::COPY_DST
         };
-        Self { opened, usage, limit_bytes, pool: Mutex::default(), returned: Condvar::new() }
+        let piece_bytes = (1 << (limit_bytes / 4).max(1).ilog2()).clamp(4096, LARGEST);
+        Self { opened, usage, limit_bytes, piece_bytes, pool: Mutex::default(), returned: Condvar::new() }
+    }
+
+    /// The next piece of a chunk of `bytes` that has crossed up to `at`: its size, and 0 at the end.
+    pub(super) fn piece(&self, at: u64, bytes: u64) -> u64 {
+        (bytes - at).min(self.piece_bytes)
+    }
+
+    /// Gives back what is not lent.
+    pub(super) fn rest(&self) {
+        let mut pool = self.pool();
+        while self.drop_one(&mut pool) {}
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A buffer of at least `bytes`; waits for one to be given back where there is no room.
+    /// A buffer for a piece of `bytes`; waits for one to be given back where there is no room.
     pub(super) fn take(&self, bytes: u64) -> Result<wgpu::Buffer, Refusal> {
         let mut pool = self.pool();
         loop {
@@ -89,13 +105,13 @@ impl Staging {
         }
     }
 
-    /// A buffer of at least `bytes`, or `None` if one must be given back first.
+    /// A buffer for a piece of `bytes`, or `None` if one must be given back first.
     pub(super) fn try_take(&self, bytes: u64) -> Result<Option<wgpu::Buffer>, Refusal> {
         self.lend(&mut self.pool(), bytes)
     }
 
     fn lend(&self, pool: &mut Pool, bytes: u64) -> Result<Option<wgpu::Buffer>, Refusal> {
-        let class = bytes.next_power_of_two().max(SMALLEST).min(self.opened.largest);
+        let class = bytes.next_power_of_two().max(SMALLEST.min(self.piece_bytes));
         if let Some(why) = self.opened.lost() {
             return Err(Refusal::Lost(why));
         }
@@ -104,6 +120,7 @@ impl Staging {
             return Ok(Some(buffer));
         }
         while pool.bytes + class > self.limit_bytes && self.drop_one(pool) {}
+        // A limit below that of any buffer still lets one at a time through.
         if pool.bytes + class > self.limit_bytes && pool.lent > 0 {
             return Ok(None);
         }

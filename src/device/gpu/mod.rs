@@ -15,6 +15,9 @@
 //! | up, down | copy chunks between host memory and staging buffers | staging |
 //! | compile | makes pipelines | requests |
 //!
+//! Staging is limited, and counted in the host's memory: a chunk crosses in pieces of a quarter of its direction's staging, or less. What
+//! the staging holds is given back when nothing was under way for 2 s.
+//!
 //! The queue is in order: an upload is reported as soon as it is submitted, because whatever reads the chunk is submitted later.
 //! A launch whose pipeline is still being compiled lets others pass. Long launches are cut into short ones (`slice`). Every
 //! error of wgpu becomes the failure of the launches and moves it concerns; a lost device fails all of them, and what comes

@@ -7,11 +7,13 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
 
 use wgpu::BufferUsages;
 
-use super::batch::{Batch, Down, Kit, Promise, Recorder, Running, Up, failed_before, waiting_ns};
+use super::batch::{Batch, Kit, Recorder, Running, failed_before, waiting_ns};
+use super::copies::{Down, Landing, Up};
 use super::memory::Staging;
 use super::open::{Opened, Refusal};
 use super::pipelines::Pipelines;
@@ -24,6 +26,8 @@ const IN_FLIGHT: usize = 3;
 /// While others are under way, launches gather until there are so many, or so much work.
 const GATHER: usize = 16;
 const GATHER_NS: u64 = 1_000_000;
+/// After so long without anything to do, what is kept for the next launch and the next move is given back: a run that is repeated finds it.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// What the service thread is told.
 pub(super) enum Message {
@@ -34,6 +38,8 @@ pub(super) enum Message {
     Compiled,
     /// A submission is over: its kit, and how long it took for how much work of which dtype.
     Completed(Kit, DType, f64, u64),
+    /// Nothing of the session is under way.
+    Rest,
     /// For tests: breaks something before the launch after so many.
     Sabotage(u64, Sabotage),
     Stop,
@@ -83,6 +89,8 @@ pub(super) struct Service {
     pace: Pace,
     kits: Vec<Kit>,
     scratch: Option<wgpu::Buffer>,
+    /// Whether there may be something to give back.
+    resting: bool,
     sabotage: Option<Sabotage>,
     /// Launches until something is to be broken.
     fuse: Option<(u64, Sabotage)>,
@@ -112,6 +120,7 @@ impl Service {
             pace: Pace::new(),
             kits: Vec::new(),
             scratch: None,
+            resting: false,
             sabotage: None,
             fuse: None,
         }
@@ -122,7 +131,7 @@ impl Service {
         // Now, while there is memory: later, what waits could not even be submitted.
         self.kits = (0..=IN_FLIGHT).map_while(|_| Kit::new(&self.opened).ok()).collect();
         loop {
-            let next = if self.may_submit() { messages.try_recv().ok() } else { messages.recv().ok() };
+            let next = if self.may_submit() { messages.try_recv().ok() } else { self.next(messages) };
             let stop = matches!(next, Some(Message::Stop)) || (next.is_none() && !self.may_submit());
             if stop {
                 self.opened.lose("its session has ended");
@@ -141,10 +150,35 @@ impl Service {
         }
     }
 
+    /// The next message, waited for; `None` if none will come.
+    fn next(&mut self, messages: &Receiver<Message>) -> Option<Message> {
+        if !self.resting {
+            return messages.recv().ok();
+        }
+        match messages.recv_timeout(QUIET) {
+            Err(RecvTimeoutError::Timeout) => {
+                self.rest();
+                messages.recv().ok()
+            }
+            next => next.ok(),
+        }
+    }
+
+    /// Gives back what nothing uses now.
+    fn rest(&mut self) {
+        self.resting = false;
+        self.ups.rest();
+        self.downs.rest();
+        if self.in_flight == 0 {
+            self.opened.forget(self.scratch.take().map_or(0, |scratch| scratch.size()));
+        }
+    }
+
     fn may_submit(&self) -> bool {
         let some = !self.uploads.is_empty() || !self.downloads.is_empty() || !self.launches.is_empty();
-        // Nobody waits for an upload but the launches behind it.
-        let urgent = || !self.downloads.is_empty() || self.launches.len() >= GATHER;
+        // Nobody waits for an upload but the launches behind it, and the rest of the same chunk.
+        let in_pieces = || self.uploads.last().is_some_and(|up| !up.last);
+        let urgent = || !self.downloads.is_empty() || self.launches.len() >= GATHER || in_pieces();
         let enough = || urgent() || waiting_ns(&self.launches) >= GATHER_NS;
         let now = self.in_flight == 0 || (self.in_flight < IN_FLIGHT && enough());
         some && now && self.sabotage != Some(Sabotage::Stall)
@@ -167,6 +201,7 @@ impl Service {
                     self.pace.learn(real, units, ns);
                 }
             }
+            Message::Rest => self.resting = true,
             Message::Sabotage(0, sabotage) => self.break_on_purpose(sabotage),
             Message::Sabotage(launches, sabotage) => self.fuse = Some((launches, sabotage)),
             Message::Stop => {}
@@ -222,8 +257,9 @@ impl Service {
         let (opened, pipelines) = (self.opened.clone(), self.pipelines.clone());
         let mut recorder = Recorder::new(&opened, &pipelines, kit);
         for up in std::mem::take(&mut self.uploads) {
-            match up.to.buffer() {
-                Ok(buffer) => recorder.up(up.staging, buffer, up.bytes),
+            let to = up.to.clone();
+            match to.buffer() {
+                Ok(buffer) => recorder.up(up, buffer),
                 // It was made before the upload was reported.
                 Err(refusal) => self.opened.lose(&format!("a buffer is gone: {refusal:?}")),
             }
@@ -256,8 +292,8 @@ impl Service {
 
     fn submitted(&mut self, batch: Batch) {
         self.in_flight += 1;
-        self.counts.uploads.fetch_add(batch.ups.len() as u64, Ordering::Relaxed);
-        self.counts.downloads.fetch_add(batch.downs.len() as u64, Ordering::Relaxed);
+        self.counts.uploads.fetch_add(batch.uploads, Ordering::Relaxed);
+        self.counts.downloads.fetch_add(batch.downs.iter().filter(|down| down.1.is_last()).count() as u64, Ordering::Relaxed);
         if let Err(lost) = self.waiter.send(batch) {
             self.in_flight -= 1;
             self.fail_batch(lost.0, &Refusal::Lost("its waiting thread has ended".into()));
@@ -273,19 +309,25 @@ impl Service {
         }
     }
 
-    /// Records a download, or leaves it for the next submission: a staging buffer of this one comes back only after it.
-    fn record_down(&mut self, recorder: &mut Recorder<'_>, down: Down) {
+    /// Records a download, or as much of it as there is room for, and leaves the rest for the next submission: a staging buffer of this one
+    /// comes back only after it.
+    fn record_down(&mut self, recorder: &mut Recorder<'_>, mut down: Down) {
         let from = down.from.clone();
         let buffer = match from.buffer() {
             Ok(buffer) => buffer,
-            Err(refusal) => return self.fail_move(down.done, refusal),
+            Err(refusal) => return self.fail_move(&down.landing, refusal),
         };
-        let staging =
-            if recorder.has_downloads() { self.downs.try_take(down.bytes) } else { self.downs.take(down.bytes).map(Some) };
-        match staging {
-            Ok(Some(staging)) => recorder.down(buffer, staging, down),
-            Ok(None) => self.downloads.push(down),
-            Err(refusal) => self.fail_move(down.done, refusal),
+        loop {
+            let bytes = self.downs.piece(down.at, down.landing.bytes);
+            if bytes == 0 {
+                return;
+            }
+            let staging = if recorder.has_downloads() { self.downs.try_take(bytes) } else { self.downs.take(bytes).map(Some) };
+            match staging {
+                Ok(Some(staging)) => recorder.down(buffer, staging, down.piece(bytes)),
+                Ok(None) => return self.downloads.push(down),
+                Err(refusal) => return self.fail_move(&down.landing, refusal),
+            }
         }
     }
 
@@ -328,8 +370,8 @@ impl Service {
         Ok(())
     }
 
-    fn fail_move(&self, done: Promise, refusal: Refusal) {
-        done.fail(refusal.into_failure("a chunk's move", &self.name));
+    fn fail_move(&self, landing: &Landing, refusal: Refusal) {
+        landing.fail(refusal.into_failure("a chunk's move", &self.name));
     }
 
     /// Reports everything in a batch as failed.
@@ -348,7 +390,7 @@ impl Service {
             self.ups.give(up.staging, false);
         }
         for down in std::mem::take(&mut self.downloads) {
-            self.fail_move(down.done, refusal.clone());
+            self.fail_move(&down.landing, refusal.clone());
         }
     }
 }
@@ -374,9 +416,9 @@ impl Batch {
             }
         }
         self.ups.into_iter().for_each(|staging| ups.give(staging, false));
-        for (staging, down) in self.downs {
+        for (staging, piece) in self.downs {
             downs.give(staging, false);
-            down.done.fail(refusal.clone().into_failure("a chunk's move", device));
+            piece.landing.fail(refusal.clone().into_failure("a chunk's move", device));
         }
     }
 }

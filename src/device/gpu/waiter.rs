@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use wgpu::{PollError, PollType};
 
-use super::batch::{Batch, Down, Part};
+use super::batch::{Batch, Part};
+use super::copies::Piece;
 use super::memory::Staging;
 use super::open::{Opened, Refusal};
 use super::service::{Counts, Message};
@@ -29,7 +30,7 @@ pub(super) struct Waiter {
     pub(super) counts: Arc<Counts>,
     pub(super) service: Sender<Message>,
     /// To the thread that copies downloads to their places: staging buffer, download, ns on the link.
-    pub(super) arrivals: Sender<(wgpu::Buffer, Down, u64)>,
+    pub(super) arrivals: Sender<(wgpu::Buffer, Piece, u64)>,
 }
 
 impl Waiter {
@@ -97,10 +98,10 @@ impl Waiter {
         // First, so that the next submission need not wait for the reports.
         let _ = self.service.send(Message::Completed(kit, real, if pace_ns > 0 { units } else { 0.0 }, pace_ns));
         ups.into_iter().for_each(|staging| self.ups.give(staging, true));
-        for (staging, down) in downs {
-            let share = down.bytes as f64 / copied.max(1) as f64;
+        for (staging, piece) in downs {
+            let share = piece.bytes as f64 / copied.max(1) as f64;
             // If the copying thread is gone, so is everybody who waits.
-            let _ = self.arrivals.send((staging, down, (share * link_ns as f64) as u64));
+            let _ = self.arrivals.send((staging, piece, (share * link_ns as f64) as u64));
         }
         for (i, (part, (elapsed_ns, since_ns))) in parts.into_iter().zip(times).enumerate() {
             let words = report.as_ref().filter(|_| part.faults).map(|all| all[i].0);
