@@ -14,7 +14,7 @@ use super::{Handle, Plan, Priced, Session};
 use crate::device::{self, DeviceKind, DeviceSpec, HostBuffer};
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, GraphId};
-use crate::schedule::{Event, Placement};
+use crate::schedule::{CANNOT, Event, Placement};
 
 /// A compute predicted to take longer than this calibrates the machine first.
 const WORTH_CALIBRATING_NS: u64 = 2_000_000_000;
@@ -199,10 +199,14 @@ fn unable_error(spec: &DeviceSpec, why: &Unable) -> Error {
     Error::Unable { device: spec.name.clone(), why: why.to_string() }
 }
 
-/// Work divided by workers: a guess of the makespan.
+/// Each task on the device that is fastest for it, shared out to its workers: a guess of the makespan.
 fn rough_ns(priced: &Priced, specs: &[DeviceSpec]) -> u64 {
-    let total =
-        |column: &[u64]| column.iter().filter(|&&ns| ns != crate::schedule::CANNOT).fold(0u64, |a, &b| a.saturating_add(b));
-    let each = priced.estimates.iter().zip(specs).map(|(e, spec)| total(&e.task_ns) / u64::from(spec.workers.max(1)));
-    each.filter(|&ns| ns > 0).min().unwrap_or(0)
+    let mut loads = vec![0u64; priced.estimates.len()];
+    for task in 0..priced.work.len() {
+        let all = priced.estimates.iter().map(|column| column.task_ns[task]).enumerate();
+        if let Some((at, ns)) = all.filter(|&(_, ns)| ns != CANNOT).min_by_key(|&(_, ns)| ns) {
+            loads[at] = loads[at].saturating_add(ns);
+        }
+    }
+    loads.iter().zip(specs).map(|(load, spec)| load / u64::from(spec.workers.max(1))).max().unwrap_or(0)
 }
