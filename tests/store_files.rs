@@ -163,6 +163,48 @@ fn nothing_far_down_or_far_on_is_lost() {
     }
 }
 
+/// Storage that nothing has been written to has no address, whatever precedes the file's own bytes.
+#[test]
+fn what_was_never_written_is_fill_and_can_be_written() {
+    let dir = Folder::new("unwritten");
+    for userblock in [0, 512, 4096] {
+        let name = format!("u{userblock}.h5");
+        let path = dir.spec(&name);
+        {
+            let file = hdf5::File::with_options().with_fcpl(|list| list.userblock(userblock)).create(&path).unwrap();
+            file.new_dataset::<f64>().shape(30).create("empty").unwrap();
+            file.new_dataset::<i32>().fill_value(4).create("four").unwrap();
+            file.new_dataset::<u8>().create("byte").unwrap();
+            file.new_dataset_builder().with_data(&[0.0f64, 1.0, 2.0]).create("keep").unwrap();
+        }
+        assert_eq!(read::<f64>(&format!("{path}:/empty")), vec![0.0; 30], "{name}");
+        assert_eq!(read::<i32>(&format!("{path}:/four")), [4]);
+        assert_eq!(read::<u8>(&format!("{path}:/byte")), [0]);
+        let values = write(&format!("{path}:/empty"), &[30], None);
+        assert_eq!(read::<f64>(&format!("{path}:/empty")), values);
+        write(&format!("{path}:/none"), &[0, 3], None);
+        assert_eq!(read::<f64>(&format!("{path}:/keep")), [0.0, 1.0, 2.0]);
+        assert_eq!(hdf5::File::open(&path).unwrap().dataset("empty").unwrap().read_raw::<f64>().unwrap(), values);
+    }
+}
+
+/// A link out of the file may lead back into it: then what is written would go to the file itself, not to its copy.
+#[test]
+fn a_link_to_the_file_itself_is_a_link_out_of_it() {
+    let dir = Folder::new("own");
+    let path = dir.spec("plain.h5"); // what links of keep.h5 lead to
+    std::fs::copy(format!("{}/tests/data/keep.h5", env!("CARGO_MANIFEST_DIR")), &path).unwrap();
+    hdf5::File::open_rw(&path).unwrap().link_soft("/away_group", "around").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    for name in ["/away_group/x", "/away_group/plain", "/around/x", "/around/inner/x"] {
+        refused(&format!("{path}:{name}"), &[2], &["/away_group lies in another file, plain.h5"]);
+    }
+    assert!(std::fs::read(&path).unwrap() == before, "nothing is written through the link");
+    hdf5::File::open_rw(&path).unwrap().link_soft("/group", "way").unwrap();
+    let values = write(&format!("{path}:/way/new/x"), &[2], None);
+    assert_eq!(read::<f64>(&format!("{path}:/group/new/x")), values);
+}
+
 #[test]
 fn what_a_file_cannot_take_is_refused() {
     let dir = folder_with("refused", "keep.h5");

@@ -33,13 +33,14 @@ impl About<'_> {
             Layout::Compact => opaque("compact storage"),
             Layout::Virtual => opaque("virtual dataset"),
             Layout::Contiguous if !list.get_external().map_err(problem)?.is_empty() => opaque("external storage"),
+            // Asked before the address: where there is none, libhdf5 gives one that is not, if the file has a user block.
+            Layout::Contiguous if self.dataset.storage_size() == 0 => Ok((None, Place::Absent, None)),
             Layout::Contiguous => match self.dataset.offset() {
                 Some(at) => {
                     let elements: usize = self.shape.iter().product();
                     self.inside(at, elements as u64 * bytes)?;
                     Ok((None, Place::Contiguous(at), None))
                 }
-                None if self.dataset.storage_size() == 0 => Ok((None, Place::Absent, None)),
                 None => opaque("storage without an address"),
             },
             Layout::Chunked => {

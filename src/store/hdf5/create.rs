@@ -100,6 +100,7 @@ fn lay_out(file: &WholeFile, at: &str, wanted: &Wanted<'_>, copy: Option<bool>) 
     attributes.iter().try_for_each(|attribute| attribute.write(&made))?;
     file.flush()?;
     let place = match chunks {
+        None if made.storage_size() == 0 => Place::Absent,
         None => made.offset().map_or(Place::Absent, Place::Contiguous),
         Some(chunk) => {
             let (table, visited) = ChunkTable::new(shape, chunk, |add| {

@@ -97,24 +97,34 @@ impl Existing {
 /// The path that `name` stands for, soft links followed, and whether there is a dataset.
 fn resolve(path: &Path, file: &hdf5::File, name: &str) -> Result<(String, bool)> {
     let refuse = |problem: String| Err(Error::file(path, problem));
-    let own = file.loc_info().map_err(|e| failed(path, "cannot read the root group", &e))?.fileno;
     let mut at = name.to_owned();
-    for _ in 0..LINKS {
+    'paths: for _ in 0..LINKS {
         let parent = at.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
         for step in prefixes(&parent).filter(|step| !step.is_empty()) {
-            match file.loc_info_by_name(step) {
-                Ok(about) if about.fileno != own => {
-                    return refuse(format!("{step} lies in another file, to which it is a link; write {name} to that file"));
+            // Each link by itself: one that leads back into this file would lead out of its copy.
+            match link(file, step) {
+                Some(Link::External(other, _)) => {
+                    return refuse(format!(
+                        "{step} lies in another file, {other}, to which it is a link; write {name} to that file"
+                    ));
                 }
+                Some(Link::Soft(to)) if file.loc_info_by_name(step).is_ok() => {
+                    let above = step.rsplit_once('/').map_or("", |(above, _)| above);
+                    at = joined(above, &to) + &at[step.len()..];
+                    continue 'paths;
+                }
+                None => return Ok((at, false)), // this group and those below it are made
+                _ => {}
+            }
+            match file.loc_info_by_name(step) {
                 Ok(about) if about.loc_type == LocationType::Group => {}
                 Ok(about) => {
                     let what = if about.loc_type == LocationType::Dataset { "a dataset" } else { "a named type" };
                     return refuse(format!("{step} is {what}, so {name} cannot lie below it; choose another name"));
                 }
-                Err(_) if link(file, step).is_some() => {
+                Err(_) => {
                     return refuse(format!("{step} is a link to something that is not there, so {name} cannot lie below it"));
                 }
-                Err(_) => return Ok((at, false)), // this group and those below it are made
             }
         }
         match link(file, &at) {
