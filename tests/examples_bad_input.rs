@@ -24,6 +24,7 @@ fn fails(program: &str, flags: &str, words: &[&str]) -> Output {
 fn flags_out_of_range_are_usage_errors() {
     for program in ["mandelbrot", "matvec", "blocked_mean", "cholesky", "overhead", "devices"] {
         refused(program, "--chunk 0", "at least 1");
+        refused(program, "--trace numbers.npy", "ends in .json");
         refused(program, "--threads 0", "at least 1");
         refused(program, "--device tpu", "--device");
         refused(program, "--dtype f16", "f64");

@@ -61,7 +61,7 @@ pub struct CommonArgs {
 
     /// Write a timeline of the run (tasks, I/O, predicted beside measured); open it at
     /// https://ui.perfetto.dev.
-    #[arg(verbatim_doc_comment, long, value_name = "FILE")]
+    #[arg(verbatim_doc_comment, long, value_name = "FILE", value_parser = trace)]
     pub trace: Option<PathBuf>,
 
     /// No progress bar and no summary: only errors (and the JSON line, if asked for).
@@ -112,6 +112,18 @@ pub fn some_bytes(text: &str) -> Result<Bytes, String> {
         Ok(Bytes(0)) => Err("write a size above 0".into()),
         Ok(bytes) => Ok(bytes),
         Err(_) => Err("write a number and a unit, such as 800MB, 1.5GB or 4GiB".into()),
+    }
+}
+
+/// A name that no other file of a program has: a timeline over the numbers would be the end of them.
+fn trace(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let special = path.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir());
+    match path.extension() {
+        Some(other) if !other.eq_ignore_ascii_case("json") && !special => {
+            Err("a timeline is JSON: write a name that ends in .json".into())
+        }
+        _ => Ok(path),
     }
 }
 
