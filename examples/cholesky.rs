@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chunkwise::shape::{ChunkView, DType, Float, Region};
 use chunkwise::task::ChunkSink;
-use chunkwise::{Array, Session, store};
+use chunkwise::{Array, Error, Session, store};
 use common::{CommonArgs, Outcome, Precision, Report, finish, open_session};
 use ndarray::{Array1, ArrayD, ArrayView2, Ix2, Zip};
 
@@ -44,18 +44,27 @@ fn main() -> std::process::ExitCode {
 
 fn cholesky<T: Float + ndarray::LinalgScalar>(args: &Args) -> Outcome {
     let session = open_session(&args.common)?;
-    let a: Array<T> = match &args.input {
+    let mut a: Array<T> = match &args.input {
         Some(file) => Array::open(file)?.in_session(&session),
         None => random::<T>(args.n, &session)?,
     };
-    let l = a.try_cholesky()?;
-    let l = match args.common.chunk {
-        Some(chunk) => l.try_chunks(chunk)?,
-        None => l,
+    let factor = |a: &Array<T>| match args.common.chunk {
+        Some(chunk) => a.try_cholesky()?.try_chunks(chunk),
+        None => a.try_cholesky(),
     };
+    let mut l = factor(&a)?;
     let create = |spec: &String| store::create(spec, l.shape(), l.dtype(), None);
     let sink = args.out.as_ref().map(create).transpose()?; // what cannot be written is said before computing
-    let (values, run) = finish(&args.common, "cholesky", &l)?;
+    let factored = match finish(&args.common, "cholesky", &l) {
+        Err(error) if args.input.is_none() && matches!(error.downcast_ref(), Some(Error::OutOfMemory { .. })) => {
+            // Without the matrix beside it, it may fit.
+            a = session.random_spd(args.n)?;
+            l = factor(&a)?;
+            finish(&args.common, "cholesky", &l)
+        }
+        other => other,
+    };
+    let (values, run) = factored?;
     let n = l.shape()[0];
     let mut report = Report::new("cholesky", l.shape(), &args.common);
     report.what = format!("order {n}");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use chunkwise::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, for_each_piece, params};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float};
-use chunkwise::{Array, shader_params, store};
+use chunkwise::{Array, Error, Remedy, Session, shader_params, store};
 use common::{CommonArgs, Outcome, Precision, Report, open_session};
 
 /// Let populations x grow for some generations, x <- rate x (1 - x), with a kernel that this program brings along.
@@ -132,11 +132,13 @@ fn main() -> std::process::ExitCode {
 
 fn populations<T: Number>(args: &Args, epsilon: f64) -> Outcome {
     let session = open_session(&args.common)?;
+    fits(args.n.saturating_mul(3 * T::DTYPE.bytes()) as u64, &session)?; // said now, not when the first of three is there
     let start = session.random_uniform::<T>([args.n])?.compute()?;
     let rates = ndarray::ArrayD::from_shape_fn(start.shape(), |i| T::from_f64(MOST_RATE * i[0] as f64 / args.n as f64));
-    let x = Array::from(start.clone()).in_session(&session);
+    let sample = sample(start.as_slice().unwrap_or(&[]), rates.as_slice().unwrap_or(&[]));
+    let x = Array::from(start).in_session(&session);
     let x = x.try_chunks(args.common.chunk.unwrap_or(CHUNK))?;
-    let rate = Array::from(rates.clone());
+    let rate = Array::from(rates);
     // The one line: the kernel in an array expression.
     let grown: Array<T> = x.try_with_kernel(&[&rate], Arc::new(Logistic), &args.generations.to_ne_bytes())?;
 
@@ -146,7 +148,7 @@ fn populations<T: Number>(args: &Args, epsilon: f64) -> Outcome {
     report.what = format!("{} populations, {} generations", args.n, args.generations);
     report.chunks = common::cut(&grown.grid(), "chunk");
     let mut report = report.of_run(&session, &run, args.n as f64 * f64::from(args.generations), "generation/s");
-    let worst = worst(start.as_slice().unwrap_or(&[]), rates.as_slice().unwrap_or(&[]), &values, args.generations);
+    let worst = worst(&sample, &values, args.generations);
     report.residual = Some(worst / epsilon);
     report.extra.insert("checksum".into(), values.iter().map(|v| v.to_f64()).sum::<f64>().into());
     if let (Some(sink), Some(out)) = (sink, &args.out) {
@@ -161,12 +163,29 @@ fn populations<T: Number>(args: &Args, epsilon: f64) -> Outcome {
     report.print(&args.common)
 }
 
+/// Refuses what three arrays of these bytes in all cannot fit.
+fn fits(requested_bytes: u64, session: &Session) -> Result<(), Error> {
+    let available_bytes = session.memory_limit();
+    if requested_bytes <= available_bytes {
+        return Ok(());
+    }
+    // And a little for tables, scratch and moves.
+    let remedies = vec![Remedy::Limit(requested_bytes.saturating_add(requested_bytes / 20).saturating_add(1 << 20))];
+    let what = "populations before and after, and their rates,".to_owned();
+    Err(Error::OutOfMemory { what, requested_bytes, available_bytes, space: "host".into(), remedies })
+}
+
+/// Some of the populations: (place, start, rate).
+fn sample<T: Number>(start: &[T], rates: &[T]) -> Vec<(usize, T, T)> {
+    let all = start.iter().zip(rates).enumerate().map(|(at, (&x, &rate))| (at, x, rate));
+    all.step_by((start.len() / SAMPLES).max(1)).collect()
+}
+
 /// The largest difference from a plain loop, over a sample; NaN if there is one.
-fn worst<T: Number>(start: &[T], rates: &[T], values: &ndarray::ArrayD<T>, generations: u32) -> f64 {
-    let sample = start.iter().zip(rates).zip(values).step_by((start.len() / SAMPLES).max(1));
-    sample.fold(0.0, |worst, ((&x, &rate), found)| {
+fn worst<T: Number>(sample: &[(usize, T, T)], values: &ndarray::ArrayD<T>, generations: u32) -> f64 {
+    sample.iter().fold(0.0, |worst, &(at, x, rate)| {
         let plain = (0..generations).fold(x, |x, _| step(x, rate));
-        let apart = (plain.to_f64() - found.to_f64()).abs();
+        let apart = (plain.to_f64() - values[[at]].to_f64()).abs();
         if apart <= worst || worst.is_nan() { worst } else { apart }
     })
 }

@@ -241,6 +241,8 @@ fn one_step_is_enough_whatever_is_short() {
         ("matvec", "--n 3000 --chunk 1", 100_000_000, "the bookkeeping of 9003000 tasks"),
         ("cholesky", "--n 2000 --chunk 10", 100_000_000, "the bookkeeping of 1393400 tasks"),
         ("cholesky", "--n 500", 1_000_000, "cholesky of shape [500, 500]"),
+        ("cholesky", "--n 1000 --chunk 750 --dtype f32", 5_000_000, "task "),
+        ("custom_kernel", "--n 400000 --generations 3", 1_000_000, "populations before and after, and their rates,"),
         ("overhead", "--tasks 100000", 5_000_000, "the bookkeeping of 100000 tasks"),
         ("mandelbrot", "--size 1500x1500 --png none", 2_000_000, "mandelbrot of shape [1500, 1500]"),
     ] {
