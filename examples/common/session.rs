@@ -138,7 +138,6 @@ impl Report {
         (self.total_s, self.plan_s, self.predicted_s) = (run.total_s, run.plan_s, Some(run.predicted_s));
         (self.tasks, self.bytes_moved) = (run.tasks() as u64, run.bytes_moved);
         (self.rate, self.rate_unit) = (work / run.total_s, rate_unit);
-        self.peak_rss_bytes = system::peak_rss_bytes();
         let moved = |device: usize| run.moves.iter().filter(|m| m.device.index() == device).map(|m| m.bytes).sum();
         let one = |(device, tasks, busy): (String, usize, f64)| {
             let index = devices.iter().position(|d| d.name == device);
