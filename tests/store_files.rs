@@ -206,6 +206,19 @@ fn a_link_to_the_file_itself_is_a_link_out_of_it() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_link_to_a_pipe_is_refused() {
+    let dir = Folder::new("pipe");
+    std::fs::copy(format!("{}/tests/data/keep.h5", env!("CARGO_MANIFEST_DIR")), dir.spec("keep.h5")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(dir.spec("plain.h5")).status().unwrap().success());
+    hdf5::File::open_rw(dir.spec("keep.h5")).unwrap().link_soft("/away", "round").unwrap();
+    for name in ["away", "away_group/x", "round"] {
+        let error = store::open(&format!("{}:/{name}", dir.spec("keep.h5"))).err().unwrap().to_string();
+        assert!(error.contains("plain.h5, which is not a regular file"), "{error}");
+    }
+}
+
+#[test]
 fn what_a_file_cannot_take_is_refused() {
     let dir = folder_with("refused", "keep.h5");
     let path = dir.spec("keep.h5");

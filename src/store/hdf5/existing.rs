@@ -153,7 +153,7 @@ fn resolve(path: &Path, file: &hdf5::File, name: &str) -> Result<(String, bool)>
 }
 
 /// The path of a soft link's target, as seen from the group `parent`.
-fn joined(parent: &str, to: &str) -> String {
+pub(super) fn joined(parent: &str, to: &str) -> String {
     let from = if to.starts_with('/') { "" } else { parent };
     let steps = from.split('/').chain(to.split('/')).filter(|step| !matches!(*step, "" | "."));
     steps.fold(String::new(), |all, step| all + "/" + step)

@@ -4,12 +4,13 @@
 //! be plain: standard numbers, no filter, contiguous or chunked in a file that nobody here writes, every address within the
 //! file that libhdf5 itself has it from.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hdf5::LocationType;
 
 use super::about::{About, library_memory};
+use super::existing::joined;
 use super::library::{Closed, LibrarySource};
 use super::raw::{ElementType, Link, element_type, fill, link};
 use super::{LINKS, failed, listing, open_file, prefixes};
@@ -106,6 +107,7 @@ fn file_of(path: &Path, dataset: &hdf5::Dataset) -> Result<(DataFile, Option<Str
 
 /// The dataset of this name, or what is there instead.
 fn find(path: &Path, file: &hdf5::File, name: &str) -> Result<hdf5::Dataset> {
+    check_links(path, file, name, &mut (LINKS * LINKS))?;
     match file.loc_type_by_name(name) {
         Ok(LocationType::Dataset) => file.dataset(name).map_err(|e| failed(path, &format!("cannot open {name}"), &e)),
         Ok(LocationType::Group) => {
@@ -117,15 +119,47 @@ fn find(path: &Path, file: &hdf5::File, name: &str) -> Result<hdf5::Dataset> {
     }
 }
 
+/// Errs if a link on the way leads to what is no regular file: libhdf5 would wait for ever for somebody to write into a pipe. Looks at `links`
+/// links in all.
+fn check_links(path: &Path, file: &hdf5::File, name: &str, links: &mut usize) -> Result<()> {
+    for step in prefixes(name) {
+        let Some(found) = link(file, step).filter(|found| !matches!(found, Link::Hard)) else { continue };
+        let Some(left) = links.checked_sub(1) else { return Ok(()) };
+        *links = left;
+        match found {
+            Link::External(other, to) => {
+                let other = linked(path, other);
+                if other.metadata().is_ok_and(|about| !about.is_file()) {
+                    let problem = format!("{step} is a link to {to} in {}, which is not a regular file", other.display());
+                    return Err(Error::file(path, problem));
+                }
+                if let Ok(next) = open_checked(&other) {
+                    check_links(&other, &next, &to, links)?;
+                }
+            }
+            Link::Soft(to) => {
+                let above = step.rsplit_once('/').map_or("", |(above, _)| above);
+                check_links(path, file, &joined(above, &to), links)?;
+            }
+            Link::Hard | Link::Unknown => {}
+        }
+    }
+    Ok(())
+}
+
+/// The file that an external link names, as libhdf5 looks: beside the file that links, then from here.
+fn linked(path: &Path, other: String) -> PathBuf {
+    let beside = folder_of(path).join(&other);
+    if beside.exists() { beside } else { other.into() }
+}
+
 /// Why there is nothing under `name`: the first step of it that leads nowhere, in this file or in those that it links to.
 fn missing(path: &Path, file: &hdf5::File, name: &str, links: usize) -> Error {
     let lost = prefixes(name).find(|step| file.loc_type_by_name(step).is_err());
     let problem = match lost.and_then(|step| Some((step, link(file, step)?))) {
         Some((step, Link::Soft(to))) => format!("{step} is a link to something that is not there, {to}; {}", listing(file)),
         Some((step, Link::External(other, to))) => {
-            // As libhdf5 looks: beside the file that links, then from here.
-            let beside = folder_of(path).join(&other);
-            let other = if beside.exists() { beside } else { other.into() };
+            let other = linked(path, other);
             let why = match open_checked(&other) {
                 Err(refusal) => refusal.to_string(),
                 Ok(_) if links == 0 => "and so on".to_owned(),
