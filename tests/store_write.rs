@@ -115,6 +115,42 @@ fn unfinished_files_leave_nothing() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_link_to_a_file_that_is_not_there_makes_the_file() {
+    let dir = Folder::new("dangling");
+    for (link, file) in [("a.npy", "b.npy"), ("a.h5", "b.h5")] {
+        std::os::unix::fs::symlink(file, dir.spec(link)).unwrap();
+        let dataset = if link.ends_with("h5") { ":/x" } else { "" };
+        for _ in 0..2 {
+            let sink = store::create(&(dir.spec(link) + dataset), &[3], DType::F64, None).unwrap();
+            write(&sink, &ChunkGrid::regular(&[3], &[3]).unwrap(), &values::<f64>(3));
+            assert!(std::fs::symlink_metadata(dir.spec(link)).unwrap().is_symlink(), "{link}");
+            assert_eq!(read_all::<f64>(&*store::open(&(dir.spec(file) + dataset)).unwrap()), values::<f64>(3));
+        }
+    }
+    std::os::unix::fs::symlink("round.npy", dir.spec("round.npy")).unwrap();
+    let error = store::create(&dir.spec("round.npy"), &[3], DType::F64, None).err().unwrap().to_string();
+    assert!(error.contains("ever more links"), "{error}");
+}
+
+/// Whoever may not write a file does not replace it either. (Who may write everything, as root may, is not kept from it.)
+#[test]
+#[cfg(unix)]
+fn a_read_only_file_is_not_replaced() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = Folder::new("read-only");
+    for spec in ["a.npy", "a.h5:/x"] {
+        let sink = store::create(&dir.spec(spec), &[3], DType::F64, None).unwrap();
+        write(&sink, &ChunkGrid::regular(&[3], &[3]).unwrap(), &values::<f64>(3));
+        let file = dir.spec(spec.split(':').next().unwrap());
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o444)).unwrap();
+        let may = std::fs::OpenOptions::new().write(true).open(&file).is_ok();
+        let again = store::create(&dir.spec(spec), &[3], DType::F64, None);
+        assert_eq!(again.is_ok(), may, "{:?}", again.err());
+    }
+}
+
+#[test]
 fn what_cannot_be_written_is_refused_at_once() {
     let dir = Folder::new("refused");
     let refused = |spec: &str, shape: &[usize], chunk: Option<&[usize]>, says: &str| {

@@ -88,8 +88,7 @@ impl WholeFile {
     /// has no room for it, or if the process may not write files of that size (exceeding that limit would kill it);
     /// [`Error::Io`] otherwise.
     pub fn create(target: &Path, bytes: u64) -> Result<Self> {
-        // A link keeps pointing to the file that is replaced.
-        let target = std::fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
+        let target = behind(target)?;
         let replaced = std::fs::metadata(&target).ok();
         if let Some(about) = &replaced {
             if about.is_dir() {
@@ -98,6 +97,8 @@ impl WholeFile {
             if !about.is_file() {
                 return Err(Error::file(target, "is not a regular file, so it cannot be replaced whole; name a new file"));
             }
+            // To take its place needs no leave of the file; who made it read-only did not mean that.
+            OpenOptions::new().write(true).open(&target).map_err(|e| Error::io("replace", &target, e))?;
         }
         if target.file_name().is_none() {
             return Err(Error::file(target, "is not the name of a file"));
@@ -215,6 +216,19 @@ fn check_room(target: &Path, bytes: u64) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// The file that a name stands for, links followed, though there may be none yet: a link keeps pointing to the file that is made or replaced.
+fn behind(target: &Path) -> Result<PathBuf> {
+    if let Ok(found) = std::fs::canonicalize(target) {
+        return Ok(found);
+    }
+    let mut at = target.to_owned();
+    for _ in 0..32 {
+        let Ok(to) = std::fs::read_link(&at) else { return Ok(at) };
+        at = folder_of(&at).join(to);
+    }
+    Err(Error::file(target, "is a link that leads to ever more links"))
 }
 
 /// A new temporary file for `target`, marked as written.
