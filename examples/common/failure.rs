@@ -60,16 +60,12 @@ pub fn run<A: clap::Parser>(body: impl FnOnce(A) -> Outcome) -> ExitCode {
 
 /// `error: ...`, then one line per cause that says something new, and one for each thing to try.
 fn describe(error: &(dyn Error + 'static)) -> String {
-    if let Some(chunkwise::Error::OutOfMemory { remedies, .. }) = error.downcast_ref()
-        && let Some(mut bare) = error.downcast_ref::<chunkwise::Error>().cloned()
+    if let Some(mut bare) = error.downcast_ref::<chunkwise::Error>().cloned()
+        && let chunkwise::Error::OutOfMemory { remedies, .. } = &mut bare
     {
-        if let chunkwise::Error::OutOfMemory { remedies, .. } = &mut bare {
-            remedies.clear();
-        }
-        return remedies
-            .iter()
-            .filter_map(in_flags)
-            .fold(format!("error: {bare}"), |text, flags| text + "\n  try     " + &flags);
+        let each = std::mem::take(remedies).into_iter().filter_map(|remedy| in_flags(&remedy));
+        let tries: String = each.map(|flags| format!("\n  try     {flags}")).collect();
+        return format!("error: {bare}{tries}");
     }
     let mut text = format!("error: {error}");
     let mut cause = error.source();

@@ -260,6 +260,14 @@ fn same_gpu(a: &Identity, b: &Identity) -> bool {
     a.software || (a.vendor == b.vendor && (gl || a.device == b.device))
 }
 
+/// For tests: one that can be used, if there is any. `tests/gpu.rs` says aloud that there is none.
+#[cfg(test)]
+pub(super) fn any() -> Option<AdapterInfo> {
+    let found = adapters(true).into_iter().find(|a| a.unusable.is_none());
+    assert!(found.is_some() || std::env::var_os("REQUIRE_GPU").is_none(), "REQUIRE_GPU is set, but there is no adapter");
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

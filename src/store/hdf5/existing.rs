@@ -109,8 +109,7 @@ fn resolve(path: &Path, file: &hdf5::File, name: &str) -> Result<(String, bool)>
                     ));
                 }
                 Some(Link::Soft(to)) if file.loc_info_by_name(step).is_ok() => {
-                    let above = step.rsplit_once('/').map_or("", |(above, _)| above);
-                    at = joined(above, &to) + &at[step.len()..];
+                    at = leads_to(step, &to) + &at[step.len()..];
                     continue 'paths;
                 }
                 None => return Ok((at, false)), // this group and those below it are made
@@ -134,7 +133,7 @@ fn resolve(path: &Path, file: &hdf5::File, name: &str) -> Result<(String, bool)>
                     "{at} is a link to something that is not there, {to}; write to {to}, or choose another name"
                 ));
             }
-            Some(Link::Soft(to)) => at = joined(&parent, &to),
+            Some(Link::Soft(to)) => at = leads_to(&at, &to),
             Some(Link::External(other, to)) => {
                 return refuse(format!("{at} is a link to {to} in another file, {other}; write it to that file"));
             }
@@ -152,8 +151,13 @@ fn resolve(path: &Path, file: &hdf5::File, name: &str) -> Result<(String, bool)>
     refuse(format!("{name} is a link that leads to ever more links"))
 }
 
+/// Where the soft link at `link` leads.
+pub(super) fn leads_to(link: &str, to: &str) -> String {
+    joined(link.rsplit_once('/').map_or("", |(parent, _)| parent), to)
+}
+
 /// The path of a soft link's target, as seen from the group `parent`.
-pub(super) fn joined(parent: &str, to: &str) -> String {
+fn joined(parent: &str, to: &str) -> String {
     let from = if to.starts_with('/') { "" } else { parent };
     let steps = from.split('/').chain(to.split('/')).filter(|step| !matches!(*step, "" | "."));
     steps.fold(String::new(), |all, step| all + "/" + step)

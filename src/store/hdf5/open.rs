@@ -10,7 +10,7 @@ use std::sync::Arc;
 use hdf5::LocationType;
 
 use super::about::{About, library_memory};
-use super::existing::joined;
+use super::existing::leads_to;
 use super::library::{Closed, LibrarySource};
 use super::raw::{ElementType, Link, element_type, fill, link};
 use super::{LINKS, failed, listing, open_file, prefixes};
@@ -137,10 +137,7 @@ fn check_links(path: &Path, file: &hdf5::File, name: &str, links: &mut usize) ->
                     check_links(&other, &next, &to, links)?;
                 }
             }
-            Link::Soft(to) => {
-                let above = step.rsplit_once('/').map_or("", |(above, _)| above);
-                check_links(path, file, &joined(above, &to), links)?;
-            }
+            Link::Soft(to) => check_links(path, file, &leads_to(step, &to), links)?,
             Link::Hard | Link::Unknown => {}
         }
     }
