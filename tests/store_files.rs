@@ -312,3 +312,76 @@ fn what_is_unpacked_is_kept_while_somebody_holds_it() {
     assert!(error.to_string().contains("is not the dataset that it was"), "{error}");
     assert!(source.hold().is_none());
 }
+
+/// libhdf5 gives an address for what it never allocated, after a user block.
+#[test]
+fn what_was_never_allocated_has_no_place() {
+    let dir = Folder::new("unallocated");
+    for (userblock, latest) in [(512, false), (512, true), (4096, false), (4096, true)] {
+        let path = dir.spec(&format!("{userblock}{latest}.h5"));
+        {
+            let mut options = hdf5::File::with_options();
+            options.with_fapl(|l| if latest { l.libver_latest() } else { l.libver_earliest() });
+            let file = options.with_fcpl(|l| l.userblock(userblock)).create(&path).unwrap();
+            file.new_dataset::<f64>().shape(30).create("noalloc").unwrap();
+            file.new_dataset::<f64>().shape(30).create("written").unwrap().write_raw(&[7.0; 30]).unwrap();
+            file.new_dataset::<i32>().shape((5, 9)).fill_value(0i32).create("zero").unwrap();
+            file.new_dataset::<f64>().shape((20, 30)).fill_value(4.0).create("four").unwrap();
+            file.new_dataset::<u8>().shape(()).create("scalar").unwrap();
+            file.new_dataset::<f64>().shape((0, 7)).create("empty").unwrap();
+            file.new_dataset::<f64>().chunk(4).shape(30).fill_value(5.0).create("chunks").unwrap();
+        }
+        let spec = |name: &str| format!("{path}:/{name}");
+        let check = |name: &str, value: f64| {
+            let source = store::open(&spec(name)).unwrap();
+            let found = Array::<f64>::from_source(source.clone()).unwrap().mean().compute_scalar().unwrap();
+            assert_eq!(found, value, "{path} {name}: {}", source.access());
+        };
+        let check_all = || {
+            for (name, value) in [("zero", 0.0), ("four", 4.0), ("scalar", 0.0), ("chunks", 5.0), ("written", 7.0)] {
+                check(name, value);
+            }
+            assert!(read::<f64>(&spec("empty")).is_empty());
+        };
+        check("noalloc", 0.0);
+        check_all();
+        for _ in 0..2 {
+            assert_eq!(write(&spec("noalloc"), &[30], None), read::<f64>(&spec("noalloc")));
+            assert_eq!(
+                hdf5::File::open(&path).unwrap().dataset("noalloc").unwrap().read_raw::<f64>().unwrap()[..2],
+                [1000.0, 999.0]
+            );
+            check_all();
+        }
+        write(&spec("empty"), &[0, 7], None);
+        write(&spec("other"), &[0, 7], None);
+        check_all();
+    }
+}
+
+#[test]
+fn what_libhdf5_says_of_a_failed_read_is_passed_on() {
+    let dir = Folder::new("says");
+    let (path, raw) = (dir.spec("says.h5"), dir.spec("raw.bin"));
+    {
+        let file = hdf5::File::create(&path).unwrap();
+        file.new_dataset::<f64>().deflate(1).chunk(300).shape(300).create("packed").unwrap().write_raw(&[1.5; 300]).unwrap();
+        file.new_dataset::<f64>().external(&raw, 0, 80).shape(10).create("outside").unwrap().write_raw(&[2.5; 10]).unwrap();
+    }
+    assert_eq!(read::<f64>(&format!("{path}:/outside")), [2.5; 10]);
+    let bytes = std::fs::read(&path).unwrap();
+    let packed = bytes.windows(2).rposition(|two| two == [0x78, 0x01]).expect("zlib's first bytes");
+    let mut damaged = bytes.clone();
+    damaged[packed + 2..packed + 10].fill(0xff);
+    std::fs::write(&path, damaged).unwrap();
+    std::fs::remove_file(&raw).unwrap();
+    for (name, says) in [("packed", "inflate() failed"), ("outside", "external raw data file")] {
+        let source = store::open(&format!("{path}:/{name}")).unwrap();
+        let shape = source.shape().to_vec();
+        let mut out = vec![0.0; shape[0]];
+        let layout = Layout::contiguous(DType::F64, &shape);
+        let mut out = ChunkViewMut::from_slice(&mut out, &layout);
+        let error = source.read(&Region::all(&shape), &mut out).unwrap_err().to_string();
+        assert!(error.contains(says) && error.lines().count() == 1, "{error}");
+    }
+}

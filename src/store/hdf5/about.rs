@@ -33,15 +33,14 @@ impl About<'_> {
             Layout::Compact => opaque("compact storage"),
             Layout::Virtual => opaque("virtual dataset"),
             Layout::Contiguous if !list.get_external().map_err(problem)?.is_empty() => opaque("external storage"),
-            Layout::Contiguous => match self.dataset.offset() {
-                Some(at) => {
+            Layout::Contiguous => {
+                let place = contiguous(self.dataset);
+                if let Place::Contiguous(at) = place {
                     let elements: usize = self.shape.iter().product();
                     self.inside(at, elements as u64 * bytes)?;
-                    Ok((None, Place::Contiguous(at), None))
                 }
-                None if self.dataset.storage_size() == 0 => Ok((None, Place::Absent, None)),
-                None => opaque("storage without an address"),
-            },
+                Ok((None, place, None))
+            }
             Layout::Chunked => {
                 let Some(chunk) = list.chunk().filter(|c| c.len() == self.shape.len() && !c.contains(&0)) else {
                     return opaque("chunks of an unknown shape");
@@ -112,6 +111,15 @@ impl About<'_> {
         let problem = format!("{dataset} is packed by the filter {name} (number {id}): {way}, {again}");
         Err(Error::file(self.file.path(), problem))
     }
+}
+
+/// Where a contiguous dataset lies. libhdf5 gives an address for what it never allocated too: "none" and the user block's
+/// length, added up. Only the storage's size tells.
+pub(super) fn contiguous(dataset: &hdf5::Dataset) -> Place {
+    if dataset.storage_size() == 0 {
+        return Place::Absent;
+    }
+    dataset.offset().map_or(Place::Absent, Place::Contiguous)
 }
 
 /// Filters that users meet, by their registered numbers.

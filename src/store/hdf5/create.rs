@@ -16,6 +16,7 @@ use hdf5::plist::dataset_create::{AllocTime, FillTime};
 use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
 use hdf5::{IndexType, IterationOrder};
 
+use super::about::contiguous;
 use super::existing::{Change, Existing, Wanted};
 use super::failed;
 use super::raw::SavedAttribute;
@@ -100,7 +101,7 @@ fn lay_out(file: &WholeFile, at: &str, wanted: &Wanted<'_>, copy: Option<bool>) 
     attributes.iter().try_for_each(|attribute| attribute.write(&made))?;
     file.flush()?;
     let place = match chunks {
-        None => made.offset().map_or(Place::Absent, Place::Contiguous),
+        None => contiguous(&made),
         Some(chunk) => {
             let (table, visited) = ChunkTable::new(shape, chunk, |add| {
                 made.chunks_visit(|info| {

@@ -357,7 +357,7 @@ pub(super) fn read_box(dataset: &hdf5::Dataset, axes: &[AxisRange], dtype: DType
     // SAFETY: the lock is held; `space` and `dataset` keep their ids alive; the three lists have the dataset's rank, which
     // the caller checked; the memory space has as many points as `to` has elements (asserted above and checked here), and
     // the memory type is as long as `dtype`.
-    let done = unsafe {
+    unsafe {
         if !axes.is_empty()
             && H5Sselect_hyperslab(
                 space.id(),
@@ -375,13 +375,14 @@ pub(super) fn read_box(dataset: &hdf5::Dataset, axes: &[AxisRange], dtype: DType
         }
         let length = [points as u64];
         let memory = H5Screate_simple(1, length.as_ptr(), std::ptr::null());
-        let status = with_memory_type(dataset, dtype, |id| {
-            H5Dread(dataset.id(), id, memory, space.id(), H5P_DEFAULT, to.as_mut_ptr().cast())
+        let done = with_memory_type(dataset, dtype, |id| {
+            let status = H5Dread(dataset.id(), id, memory, space.id(), H5P_DEFAULT, to.as_mut_ptr().cast());
+            // Here, because each further call, those that close what was opened too, begins with an empty error stack.
+            if status < 0 { Err(library_error()) } else { Ok(()) }
         });
         H5Sclose(memory);
-        status
-    };
-    if done < 0 { Err(library_error()) } else { Ok(()) }
+        done
+    }
 }
 
 fn library_error() -> hdf5::Error {
