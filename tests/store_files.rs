@@ -43,6 +43,14 @@ fn write(spec: &str, shape: &[usize], chunks: Option<&[usize]>) -> Vec<f64> {
     values
 }
 
+fn unreadable(spec: &str, says: &[&str]) {
+    let error = match store::open(spec) {
+        Ok(_) => panic!("{spec} was opened"),
+        Err(error) => error.to_string(),
+    };
+    assert!(says.iter().all(|s| error.contains(s)) && error.lines().count() == 1 && error.len() < 400, "{error}");
+}
+
 fn refused(spec: &str, shape: &[usize], says: &[&str]) {
     let error = match store::create(spec, shape, DType::F64, None) {
         Ok(_) => panic!("{spec} was created"),
@@ -175,8 +183,8 @@ fn what_a_file_cannot_take_is_refused() {
         ("/type/x", "/type is a named type"),
         ("/dangling", "link to something that is not there, /no/such"),
         ("/dangling/x", "/dangling is a link"),
-        ("/away", "link to /contiguous in another file, plain.h5"),
-        ("/away_group/x", "/away_group lies in another file"),
+        ("/away", "external link, to /contiguous in plain.h5; write to plain.h5:/contiguous"),
+        ("/away_group/x", "/away_group is an external link, to /group in plain.h5; write to plain.h5:/group/x"),
     ] {
         refused(&format!("{path}:{name}"), &[2], &["keep.h5", says]);
     }
@@ -384,4 +392,67 @@ fn what_libhdf5_says_of_a_failed_read_is_passed_on() {
         let error = source.read(&Region::all(&shape), &mut out).unwrap_err().to_string();
         assert!(error.contains(says) && error.lines().count() == 1, "{error}");
     }
+}
+
+/// A file with links: `here` into its own group through the file's name, `there` to a pipe, and circles.
+fn folder_with_links(name: &str) -> (Folder, String) {
+    let dir = Folder::new(name);
+    let path = dir.spec("s.h5");
+    let file = hdf5::File::create(&path).unwrap();
+    let group = file.create_group("g").unwrap();
+    group.new_dataset::<f64>().shape(3).create("keep").unwrap().write_raw(&[1.0, 2.0, 3.0]).unwrap();
+    file.link_external("s.h5", "/g", "here").unwrap();
+    file.link_external("pipe.h5", "/x", "there").unwrap();
+    file.link_external("s.h5", "/round", "round").unwrap();
+    file.link_soft("/here", "soft").unwrap();
+    file.link_soft("/there", "to_pipe").unwrap();
+    file.link_soft("loop", "loop").unwrap();
+    file.link_soft("/g", "group").unwrap();
+    (dir, path)
+}
+
+/// libhdf5 would follow it from the copy that is written back into the original.
+#[test]
+fn what_is_written_never_leaves_its_file() {
+    let (_dir, path) = folder_with_links("own");
+    let before = std::fs::read(&path).unwrap();
+    assert_eq!(read::<f64>(&format!("{path}:/soft/keep")), [1.0, 2.0, 3.0]);
+    for name in ["/here/q", "/here/keep", "/here/deep/q", "/soft/q", "/soft/keep"] {
+        refused(&format!("{path}:{name}"), &[3], &["s.h5", "/here is an external link, to /g in s.h5; write to s.h5:/g/"]);
+        assert!(std::fs::read(&path).unwrap() == before, "{name} changed the file");
+    }
+    for name in ["/loop", "/loop/x"] {
+        refused(&format!("{path}:{name}"), &[3], &["/loop is a link that leads in a circle"]);
+    }
+    let values = write(&format!("{path}:/group/q"), &[4], None);
+    assert_eq!(read::<f64>(&format!("{path}:/g/q")), values);
+    assert_eq!(read::<f64>(&format!("{path}:/g/keep")), [1.0, 2.0, 3.0]);
+}
+
+#[cfg(unix)]
+#[test]
+fn no_link_is_followed_to_what_is_no_file() {
+    let (dir, path) = folder_with_links("pipe");
+    let made = std::process::Command::new("mkfifo").arg(dir.file("pipe.h5")).status().unwrap();
+    assert!(made.success());
+    let (done, waits) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for name in ["/there", "/there/x", "/to_pipe"] {
+            unreadable(
+                &format!("{path}:{name}"),
+                &["/there is a link to /x in another file", "pipe.h5: is not a regular file"],
+            );
+        }
+        // What is there otherwise is listed without a look into the pipe.
+        unreadable(&format!("{path}:/absent"), &["there is no dataset /absent; it holds /g/keep"]);
+        unreadable(&format!("{path}:/g"), &["/g is a group"]);
+        unreadable(
+            &format!("{path}:/round"),
+            &["/round is a link to /round in another file", "s.h5: /round is a link that leads in a circle"],
+        );
+        unreadable(&format!("{path}:/loop"), &["/loop is a link that leads in a circle"]);
+        unreadable(&format!("{path}:/g/keep/x"), &["/g/keep is no group"]);
+        done.send(()).unwrap();
+    });
+    waits.recv_timeout(Duration::from_secs(60)).expect("nobody waits for the pipe's other end");
 }

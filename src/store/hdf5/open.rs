@@ -11,12 +11,12 @@ use hdf5::LocationType;
 
 use super::about::{About, library_memory};
 use super::library::{Closed, LibrarySource};
-use super::raw::{ElementType, Link, element_type, fill, link};
-use super::{LINKS, failed, listing, open_file, prefixes};
+use super::links::trace;
+use super::raw::{ElementType, element_type, fill};
+use super::{failed, listing, open_file};
 use crate::error::{Error, Result};
 use crate::shape::checked_len;
 use crate::store::direct::{DataFile, Fill, Place, RawArray};
-use crate::store::leftovers::folder_of;
 use crate::store::raw_source::RawSource;
 use crate::store::stored::{Number, Stored};
 use crate::task::ChunkSource;
@@ -106,6 +106,10 @@ fn file_of(path: &Path, dataset: &hdf5::Dataset) -> Result<(DataFile, Option<Str
 
 /// The dataset of this name, or what is there instead.
 fn find(path: &Path, file: &hdf5::File, name: &str) -> Result<hdf5::Dataset> {
+    let lost = match trace(path, file, name) {
+        Err(lost) if lost.is_final() => return Err(lost.error()),
+        traced => traced.err(),
+    };
     match file.loc_type_by_name(name) {
         Ok(LocationType::Dataset) => file.dataset(name).map_err(|e| failed(path, &format!("cannot open {name}"), &e)),
         Ok(LocationType::Group) => {
@@ -113,35 +117,12 @@ fn find(path: &Path, file: &hdf5::File, name: &str) -> Result<hdf5::Dataset> {
             Err(Error::file(path, format!("{name} is a group, not a dataset; {inside}")))
         }
         Ok(_) => Err(Error::file(path, format!("{name} is a named type, not a dataset; {}", listing(file)))),
-        Err(_) => Err(missing(path, file, name, LINKS)),
+        Err(e) => Err(lost.map_or_else(|| failed(path, &format!("cannot open {name}"), &e), |lost| lost.error())),
     }
 }
 
-/// Why there is nothing under `name`: the first step of it that leads nowhere, in this file or in those that it links to.
-fn missing(path: &Path, file: &hdf5::File, name: &str, links: usize) -> Error {
-    let lost = prefixes(name).find(|step| file.loc_type_by_name(step).is_err());
-    let problem = match lost.and_then(|step| Some((step, link(file, step)?))) {
-        Some((step, Link::Soft(to))) => format!("{step} is a link to something that is not there, {to}; {}", listing(file)),
-        Some((step, Link::External(other, to))) => {
-            // As libhdf5 looks: beside the file that links, then from here.
-            let beside = folder_of(path).join(&other);
-            let other = if beside.exists() { beside } else { other.into() };
-            let why = match open_checked(&other) {
-                Err(refusal) => refusal.to_string(),
-                Ok(_) if links == 0 => "and so on".to_owned(),
-                Ok(file) if file.loc_type_by_name(&to).is_ok() => "it can be opened only by itself".to_owned(),
-                Ok(file) => missing(&other, &file, &to, links - 1).to_string(),
-            };
-            format!("{step} is a link to {to} in another file: {why}")
-        }
-        Some((step, Link::Unknown)) => format!("{step} is a link of a kind that is not known"),
-        Some((step, Link::Hard)) => format!("{step} cannot be read; it is damaged"),
-        None => format!("there is no dataset {name}; {}", listing(file)),
-    };
-    Error::file(path, problem)
-}
-
-fn open_checked(path: &Path) -> Result<hdf5::File> {
+/// Opens what is HDF5.
+pub(super) fn open_checked(path: &Path) -> Result<hdf5::File> {
     check_signature(path, &DataFile::open(path)?)?;
     open_file(path)
 }

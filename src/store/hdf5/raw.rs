@@ -200,15 +200,15 @@ pub(super) enum Link {
     Unknown,
 }
 
-/// The link at `path`, whose groups exist; `None` if there is none.
-pub(super) fn link(file: &hdf5::File, path: &str) -> Option<Link> {
+/// The link at `path`, as seen from `group`; its groups exist. `None` if there is none.
+pub(super) fn link(group: &hdf5::Group, path: &str) -> Option<Link> {
     hdf5::silence_errors(true);
     let path = CString::new(path).ok()?;
     let _lock = hdf5_sys::LOCK.lock();
     let mut info = std::mem::MaybeUninit::<H5L_info2_t>::zeroed();
-    // SAFETY: the lock is held, `file` keeps its id alive, `path` ends in 0; zeroes are a valid info.
+    // SAFETY: the lock is held, `group` keeps its id alive, `path` ends in 0; zeroes are a valid info.
     let info = unsafe {
-        if H5Lget_info2(file.id(), path.as_ptr(), info.as_mut_ptr(), H5P_DEFAULT) < 0 {
+        if H5Lget_info2(group.id(), path.as_ptr(), info.as_mut_ptr(), H5P_DEFAULT) < 0 {
             return None;
         }
         info.assume_init()
@@ -220,7 +220,7 @@ pub(super) fn link(file: &hdf5::File, path: &str) -> Option<Link> {
     let size = unsafe { *{ info }.u.val_size() };
     let mut value = vec![0u8; size + 1]; // one more, so that it ends in 0 whatever the file holds
     // SAFETY: as above; at most `size` bytes are written to `value`.
-    if unsafe { H5Lget_val(file.id(), path.as_ptr(), value.as_mut_ptr().cast(), size, H5P_DEFAULT) } < 0 {
+    if unsafe { H5Lget_val(group.id(), path.as_ptr(), value.as_mut_ptr().cast(), size, H5P_DEFAULT) } < 0 {
         return None;
     }
     match info.type_ {
