@@ -6,6 +6,7 @@
 use hdf5::dataset::Layout;
 
 use super::failed;
+use super::links::check_raw_file;
 use super::raw::{ElementType, StoredFilter, filters};
 use crate::error::{Error, Result};
 use crate::store::direct::{DataFile, Place};
@@ -32,8 +33,12 @@ impl About<'_> {
         match list.get_layout().map_err(problem)? {
             Layout::Compact => opaque("compact storage"),
             Layout::Virtual => opaque("virtual dataset"),
-            Layout::Contiguous if !list.get_external().map_err(problem)?.is_empty() => opaque("external storage"),
             Layout::Contiguous => {
+                let external = list.get_external().map_err(problem)?;
+                if !external.is_empty() {
+                    external.iter().try_for_each(|raw| check_raw_file(path, &raw.name))?;
+                    return opaque("external storage");
+                }
                 let place = contiguous(self.dataset);
                 if let Place::Contiguous(at) = place {
                     let elements: usize = self.shape.iter().product();
@@ -158,6 +163,8 @@ pub(super) struct LibraryMemory {
     pub(super) chunk_bytes: u64,
     /// All that it can come to: the cache, a chunk on its way there, and another form of it between two filters.
     pub(super) most_bytes: u64,
+    /// Of a virtual dataset whose sources are packed: how many of its boxes may be read before all is forgotten.
+    pub(super) boxes: Option<usize>,
 }
 
 /// What reading will take. Packed chunks are unpacked whole, so the cache has a place for one of each thread of the I/O lane:
@@ -165,7 +172,7 @@ pub(super) struct LibraryMemory {
 pub(super) fn library_memory(dataset: &hdf5::Dataset, table: Option<&ChunkTable>) -> Result<LibraryMemory> {
     /// The library's own default.
     const CACHE_BYTES: u64 = 8 << 20;
-    let none = LibraryMemory { cache_bytes: CACHE_BYTES as usize, chunk_bytes: 0, most_bytes: 0 };
+    let none = LibraryMemory { cache_bytes: CACHE_BYTES as usize, chunk_bytes: 0, most_bytes: 0, boxes: None };
     let Some(table) = table else { return Ok(none) };
     let problem = |e: hdf5::Error| failed(dataset.filename().as_ref(), "cannot read the dataset's layout", &e);
     let element = dataset.dtype().map_err(problem)?.size() as u64;
@@ -177,5 +184,6 @@ pub(super) fn library_memory(dataset: &hdf5::Dataset, table: Option<&ChunkTable>
     }
     let others = chunk_bytes.saturating_mul(table.len() as u64 - 1).min(cache_bytes);
     let most_bytes = others.saturating_add(chunk_bytes.saturating_mul(2));
-    Ok(LibraryMemory { cache_bytes: usize::try_from(cache_bytes).unwrap_or(usize::MAX), chunk_bytes, most_bytes })
+    let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
+    Ok(LibraryMemory { cache_bytes, chunk_bytes, most_bytes, boxes: None })
 }

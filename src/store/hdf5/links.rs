@@ -196,3 +196,14 @@ pub(super) fn linked_file(from: &Path, name: &str, variable: &str) -> Result<Pat
     }
     Ok(there.unwrap_or_else(|| if whole.is_absolute() { whole.to_owned() } else { beside(short) }))
 }
+
+/// Errs if the file `name`, in which `from` keeps a dataset's bytes, is a pipe or a device. Whether it is there shows when it is read.
+pub(super) fn check_raw_file(from: &Path, name: &str) -> Result<()> {
+    let prefix = std::env::var("HDF5_EXTFILE_PREFIX").unwrap_or_default();
+    let prefix = prefix.replacen("${ORIGIN}", &folder_of(from).to_string_lossy(), 1);
+    let raw = Path::new(&prefix).join(name);
+    match std::fs::metadata(&raw) {
+        Ok(about) if !about.is_file() => DataFile::open(&raw).map(drop),
+        _ => Ok(()),
+    }
+}

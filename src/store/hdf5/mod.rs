@@ -3,9 +3,10 @@
 //! Owns: everything that calls libhdf5. Must not know: npy, lazy arrays. Invariant: libhdf5 is called under its own lock
 //! only, with its error printing off, and rayon is never entered while the lock is held.
 //!
-//! `links.rs` follows paths, `open.rs` finds a dataset and chooses how it is read, `about.rs` says how it is stored, `library.rs` reads through libhdf5
-//! what cannot be read by position; `create.rs` lays a dataset out, `existing.rs` decides what that does to a file that is
-//! there; `raw.rs` holds the calls that the safe wrapper lacks.
+//! `links.rs` follows paths, `open.rs` finds a dataset and chooses how it is read, `about.rs` says how it is stored and
+//! `sources.rs` what a virtual one is read from, `library.rs` reads through libhdf5 what cannot be read by position; `create.rs`
+//! lays a dataset out, `existing.rs` decides what that does to a file that is there; `raw.rs` holds the calls that the safe
+//! wrapper lacks.
 
 mod about;
 mod create;
@@ -14,6 +15,7 @@ mod library;
 mod links;
 mod open;
 mod raw;
+mod sources;
 
 pub(super) use create::create;
 pub(super) use open::open;

@@ -13,6 +13,7 @@ use super::about::{About, library_memory};
 use super::library::{Closed, LibrarySource};
 use super::links::trace;
 use super::raw::{ElementType, element_type, fill};
+use super::sources::{self, Sources};
 use super::{failed, listing, open_file};
 use crate::error::{Error, Result};
 use crate::shape::checked_len;
@@ -52,7 +53,10 @@ pub(in crate::store) fn open(path: &Path, dataset: &str) -> Result<Arc<dyn Chunk
         (_, None) => "an unusual number format".into(),
     };
     let table = if let Place::Chunked(table) = place { Some(table) } else { None };
-    let memory = library_memory(&found, table.as_ref())?;
+    let (chunk, memory) = match sources::look(&found, found.filename().as_ref())? {
+        Some(Sources { unit, memory }) => (unit, memory),
+        None => (chunk, library_memory(&found, table.as_ref())?),
+    };
     let table = table.filter(|_| !written_here); // a writer may add chunks
     let closed = Closed::close(found, (handle, dataset)).map_err(|e| failed(path, &format!("cannot open {dataset}"), &e))?;
     let source = LibrarySource { name, file, dataset: closed, shape, dtype, chunk, table, fill, why, memory };
