@@ -456,3 +456,19 @@ fn no_link_is_followed_to_what_is_no_file() {
     });
     waits.recv_timeout(Duration::from_secs(60)).expect("nobody waits for the pipe's other end");
 }
+
+/// A writer of the newest format marks its file, whether or not it locks it.
+#[test]
+fn a_file_with_a_writers_mark_is_called_so() {
+    let dir = Folder::new("marked");
+    let path = dir.spec("marked.h5");
+    {
+        let file = hdf5::File::with_options().with_fapl(|l| l.libver_latest()).create(dir.file("writing.h5")).unwrap();
+        file.new_dataset::<f64>().shape(3).create("x").unwrap().write_raw(&[1.0; 3]).unwrap();
+        file.flush().unwrap();
+        std::fs::copy(dir.file("writing.h5"), &path).unwrap();
+    }
+    assert_eq!(read::<f64>(&dir.spec("writing.h5:/x")), [1.0; 3]);
+    unreadable(&format!("{path}:/x"), &["marked.h5: is marked as open for writing: another program writes it", "h5clear -s"]);
+    refused(&format!("{path}:/y"), &[3], &["is marked as open for writing"]);
+}

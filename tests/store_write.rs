@@ -134,7 +134,8 @@ fn what_cannot_be_written_is_refused_at_once() {
     refused(&dir.spec("a.h5:/x"), &[usize::MAX, 4], None, "elements");
     refused(&dir.spec("a.h5:/x"), &[1 << 50], None, "free");
     refused(&dir.spec("a.npy"), &[1 << 50], None, "free");
-    refused("s3://bucket/a.npy", &[4], None, "s3:// is not served");
+    refused("s3://bucket/a.npy", &[4], None, "s3:// is not served; write to this machine's disk and copy");
+    refused(&dir.spec("a.h5:/x"), &[1; 33], None, "at most 32 axes in HDF5, not 33");
     let sink = store::create(&dir.spec("a.npy"), &[2], DType::F64, None).unwrap();
     let layout = Layout::contiguous(DType::F32, &[2]);
     let wrong = sink.write(&Region::all(&[2]), ChunkView::from_slice(&[1f32, 2.0], &layout)).unwrap_err().to_string();

@@ -19,6 +19,15 @@ pub(super) struct About<'a> {
     pub(super) file: &'a DataFile,
 }
 
+/// The allocated chunks of a dataset.
+struct Chunks {
+    table: ChunkTable,
+    /// Whether each is exactly as long as its elements.
+    plain: bool,
+    /// The filters that were applied to none of them: bit i for the i-th.
+    skipped: u32,
+}
+
 impl About<'_> {
     /// Storage chunks, place, and why the place cannot be read by position (if so).
     pub(super) fn place(&self, stored: ElementType) -> Result<(Option<Vec<usize>>, Place, Option<String>)> {
@@ -50,30 +59,33 @@ impl About<'_> {
                 let Some(chunk) = list.chunk().filter(|c| c.len() == self.shape.len() && !c.contains(&0)) else {
                     return opaque("chunks of an unknown shape");
                 };
-                let (table, plain) = self.chunks(&chunk, bytes)?;
-                let why = match filters(self.dataset).map_err(problem)? {
+                let Chunks { table, plain, skipped } = self.chunks(&chunk, bytes)?;
+                let mut used = filters(self.dataset).map_err(problem)?;
+                if table.len() > 0 {
+                    // An optional filter that could not make a chunk smaller, or was not there, was skipped.
+                    let all = std::mem::take(&mut used).into_iter().enumerate();
+                    used.extend(all.filter(|(i, _)| skipped >> i & 1 == 0).map(|(_, filter)| filter));
+                    self.check_filters(&used)?;
+                }
+                let why = match used {
                     none if none.is_empty() && plain => None,
                     none if none.is_empty() => Some("chunks of unequal sizes".to_owned()),
-                    some => {
-                        if table.len() > 0 {
-                            self.check_filters(&some)?;
-                        }
-                        Some(some.iter().map(filter_name).collect::<Vec<_>>().join(", "))
-                    }
+                    some => Some(some.iter().map(filter_name).collect::<Vec<_>>().join(", ")),
                 };
                 Ok((Some(chunk), Place::Chunked(table), why))
             }
         }
     }
 
-    /// The allocated chunks, and whether each is exactly as long as its elements.
-    fn chunks(&self, chunk: &[usize], bytes: u64) -> Result<(ChunkTable, bool)> {
+    /// The allocated chunks.
+    fn chunks(&self, chunk: &[usize], bytes: u64) -> Result<Chunks> {
         let wanted = chunk.iter().fold(bytes, |b, &n| b.saturating_mul(n as u64));
-        let mut plain = true;
+        let (mut plain, mut skipped) = (true, u32::MAX);
         let mut furthest = (0, 0);
         let (table, visited) = ChunkTable::new(self.shape, chunk, |add| {
             self.dataset.chunks_visit(|info| {
                 plain &= info.size == wanted;
+                skipped &= info.filter_mask;
                 if info.addr.saturating_add(info.size) > furthest.0 + furthest.1 {
                     furthest = (info.addr, info.size.min(u64::MAX - info.addr));
                 }
@@ -83,7 +95,7 @@ impl About<'_> {
         });
         visited.map_err(|e| failed(self.file.path(), "cannot read the chunk table", &e))?;
         self.inside(furthest.0, furthest.1)?;
-        Ok((table, plain))
+        Ok(Chunks { table, plain, skipped })
     }
 
     /// Errs if the file ends before `bytes` at `at` do.
@@ -102,18 +114,22 @@ impl About<'_> {
     /// Errs if data were packed by a filter that is not here.
     fn check_filters(&self, filters: &[StoredFilter]) -> Result<()> {
         let Some(lacking) = filters.iter().find(|f| !f.available) else { return Ok(()) };
-        let (name, id, dataset) = (filter_name(lacking), lacking.id, self.dataset.name());
-        let way = if lacking.id < 256 {
-            "the HDF5 library of this program was built without it".to_owned()
+        let (id, dataset) = (lacking.id, self.dataset.name());
+        let filter = match named(lacking) {
+            Some(name) => format!("the filter {name} (number {id})"),
+            None => format!("a filter without a name, number {id}"),
+        };
+        let again = "store the data without it: h5repack -f GZIP=1 IN OUT, where HDF5 has it";
+        let way = if id < 256 {
+            format!("the HDF5 library of this program was built without it; {again}")
         } else {
             let searched = match std::env::var_os("HDF5_PLUGIN_PATH") {
                 Some(path) => format!("found neither in this program nor in HDF5_PLUGIN_PATH={}", path.display()),
                 None => "not in this program".to_owned(),
             };
-            format!("{searched}; set HDF5_PLUGIN_PATH to a folder with its plugin (Python's hdf5plugin has one)")
+            format!("{searched}; set HDF5_PLUGIN_PATH to a folder with its plugin (Python's hdf5plugin has one), or {again}")
         };
-        let again = "or store the data without it: h5repack -f GZIP=1 IN OUT, where HDF5 has it";
-        let problem = format!("{dataset} is packed by the filter {name} (number {id}): {way}, {again}");
+        let problem = format!("{dataset} is packed by {filter}: {way}");
         Err(Error::file(self.file.path(), problem))
     }
 }
@@ -147,12 +163,16 @@ const FILTERS: &[(i32, &str)] = &[
     (32026, "blosc2"),
 ];
 
-fn filter_name(filter: &StoredFilter) -> String {
-    match FILTERS.iter().find(|known| known.0 == filter.id) {
-        Some(known) => known.1.to_owned(),
-        None if filter.name.is_empty() => format!("filter {}", filter.id),
-        None => filter.name.chars().filter(|c| !c.is_control()).collect(),
+/// Its name, if it has one.
+fn named(filter: &StoredFilter) -> Option<String> {
+    if let Some(known) = FILTERS.iter().find(|known| known.0 == filter.id) {
+        return Some(known.1.to_owned());
     }
+    Some(filter.name.chars().filter(|c| !c.is_control()).collect()).filter(|name: &String| !name.is_empty())
+}
+
+fn filter_name(filter: &StoredFilter) -> String {
+    named(filter).unwrap_or_else(|| format!("filter {}", filter.id))
 }
 
 /// What reading a dataset through libhdf5 takes in memory.

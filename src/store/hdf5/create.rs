@@ -28,6 +28,8 @@ use crate::store::table::ChunkTable;
 use crate::store::whole::WholeFile;
 use crate::task::ChunkSink;
 
+/// HDF5 knows no more axes.
+const RANK_LIMIT: usize = 32;
 /// libhdf5 cannot store chunks of more.
 const CHUNK_LIMIT_BYTES: usize = u32::MAX as usize;
 
@@ -39,6 +41,10 @@ pub(in crate::store) fn create(
     chunks: Option<&[usize]>,
 ) -> Result<Arc<dyn ChunkSink>> {
     let elements = checked_len("create", shape)?;
+    if shape.len() > RANK_LIMIT {
+        let wanted = format!("at most {RANK_LIMIT} axes in HDF5, not {}; reshape it, or write .npy", shape.len());
+        return Err(Error::Shape { op: "create", found: shape.to_vec(), wanted });
+    }
     let chunks = chunks.filter(|_| !shape.is_empty()); // a scalar has no chunks
     if let Some(chunk) = chunks {
         check_chunks(shape, dtype, chunk)?;

@@ -189,7 +189,7 @@ pub(super) fn linked_file(from: &Path, name: &str, variable: &str) -> Result<Pat
         let Ok(about) = std::fs::metadata(&candidate) else { continue };
         let opened = if about.is_dir() { Err(None) } else { DataFile::open(&candidate).map_err(Some) };
         match opened.map(|file| check_signature(&candidate, &file)) {
-            Ok(Ok(())) => return Ok(candidate),
+            Ok(Ok(_)) => return Ok(candidate),
             Err(Some(error)) if !about.is_file() => return Err(error),
             _ => there = there.or(Some(candidate)), // libhdf5 goes on
         }

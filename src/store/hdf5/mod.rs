@@ -46,6 +46,11 @@ fn open_file(path: &Path) -> Result<hdf5::File> {
             Err(e) => e,
             // Under HDF5_USE_FILE_LOCKING=TRUE the library asks for the lock nevertheless.
             Ok(file) if is_written_elsewhere(&file) => written_elsewhere(path),
+            Ok(file) if open::is_marked_written(path, &file) => {
+                let problem = "is marked as open for writing: another program writes it, so close it there first or read a copy; \
+                               if its writer was killed, take the mark off with h5clear -s";
+                Error::file(path, problem)
+            }
             Ok(_) => failed(path, "is HDF5, but truncated or damaged", &e),
         }
     })

@@ -68,19 +68,27 @@ fn library_forced() -> bool {
     std::env::var_os("CHUNKWISE_IO").is_some_and(|v| v == "library")
 }
 
-/// HDF5 begins with a signature, or has it at byte 512, 1024, 2048, ... after a user block.
-pub(super) fn check_signature(path: &Path, file: &DataFile) -> Result<()> {
+/// Where the signature stands with which HDF5 begins: at byte 0, or at 512, 1024, 2048, ... after a user block.
+pub(super) fn check_signature(path: &Path, file: &DataFile) -> Result<u64> {
     const SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
     let mut at = 0u64;
     while at + 8 <= file.bytes() {
         let mut bytes = [0u8; 8];
         file.read(&mut bytes, at)?;
         if &bytes == SIGNATURE {
-            return Ok(());
+            return Ok(at);
         }
         at = if at == 0 { 512 } else { at * 2 };
     }
     Err(Error::file(path, "is not an HDF5 file: it has no HDF5 signature"))
+}
+
+/// Whether a writer marked the file as open for writing, as those do that use the newest format (superblock 3), with or without
+/// readers beside them. It takes the mark off when it closes the file; one that was killed leaves it.
+pub(super) fn is_marked_written(path: &Path, file: &DataFile) -> bool {
+    let mut start = [0u8; 12];
+    let read = check_signature(path, file).and_then(|at| file.read(&mut start, at));
+    read.is_ok() && start[8] == 3 && start[11] & 0b101 != 0
 }
 
 /// The file that holds a dataset: the one opened, or one that it links to. Also why it cannot be read by position, if so.
