@@ -102,6 +102,8 @@ const FIXTURES: &[Fixture] = &[
     ("links.h5:/soft", &[20, 30], DType::F64, Float, POSITIONED),
     ("links.h5:/chain", &[3, 4], DType::F64, Float, POSITIONED),
     ("links.h5:/own", &[20, 30], DType::F64, Always(777.0), POSITIONED),
+    ("packed.h5:/skipped", &[8], DType::F64, Float, "positioned reads (2 chunks written)"),
+    ("packed.h5:/partly", &[8], DType::F64, Float, "libhdf5: deflate"),
     ("c.npy", &[6, 7], DType::F64, Float, POSITIONED),
     ("one.npy", &[50], DType::I32, Signed, POSITIONED),
     ("big.npy", &[6, 7], DType::F32, Float, "positioned reads, bytes swapped"),
@@ -350,13 +352,20 @@ fn files_are_refused_in_one_clear_sentence() {
         let number = format!("number {number}");
         refused(&data(&format!("packed.h5:/{name}")), &["packed by", &number, "HDF5_PLUGIN_PATH", "h5repack"]);
     }
-    refused(&data("packed.h5:/bitshuffle"), &["the filter bitshuffle"]);
+    refused(&data("packed.h5:/bitshuffle"), &["the filter bitshuffle", "has one), or store the data without it"]);
+    refused(&data("packed.h5:/nameless"), &["packed by a filter without a name, number 31999: not in this program"]);
+    refused(
+        &data("packed.h5:/szip"),
+        &["the filter szip (number 4): the HDF5 library", "without it; store the data without it"],
+    );
     refused("s3://bucket/a.h5:/A", &["s3:// is not served"]);
     for (name, found) in [("text", "a string"), ("words", "a string"), ("complex", "compound"), ("long", "long double")] {
         assert!(matches!(refused(&data(&format!("plain.h5:/{name}")), &[found, "store"]), Error::DType { .. }));
     }
     refused(&data("text.npy"), &["<U2"]);
     refused(&data("records.npy"), &["structured"]);
+    let error = chunkwise::Array::<i32>::open(&data("c.npy")).expect_err("f64 is no i32").to_string();
+    assert!(error.contains("read it as Array<f64>, or as Array<f32>"), "{error}");
     refused(&data("plain.h5"), &[":/DATASET"]);
     std::fs::copy(data("plain.h5"), dir.spec("wrong.npy")).unwrap();
     refused(&dir.spec("wrong.npy"), &["not a .npy file"]);

@@ -43,6 +43,14 @@ fn write(spec: &str, shape: &[usize], chunks: Option<&[usize]>) -> Vec<f64> {
     values
 }
 
+fn unreadable(spec: &str, says: &[&str]) {
+    let error = match store::open(spec) {
+        Ok(_) => panic!("{spec} was opened"),
+        Err(error) => error.to_string(),
+    };
+    assert!(says.iter().all(|s| error.contains(s)) && error.lines().count() == 1 && error.len() < 400, "{error}");
+}
+
 fn refused(spec: &str, shape: &[usize], says: &[&str]) {
     let error = match store::create(spec, shape, DType::F64, None) {
         Ok(_) => panic!("{spec} was created"),
@@ -163,61 +171,6 @@ fn nothing_far_down_or_far_on_is_lost() {
     }
 }
 
-/// Storage that nothing has been written to has no address, whatever precedes the file's own bytes.
-#[test]
-fn what_was_never_written_is_fill_and_can_be_written() {
-    let dir = Folder::new("unwritten");
-    for userblock in [0, 512, 4096] {
-        let name = format!("u{userblock}.h5");
-        let path = dir.spec(&name);
-        {
-            let file = hdf5::File::with_options().with_fcpl(|list| list.userblock(userblock)).create(&path).unwrap();
-            file.new_dataset::<f64>().shape(30).create("empty").unwrap();
-            file.new_dataset::<i32>().fill_value(4).create("four").unwrap();
-            file.new_dataset::<u8>().create("byte").unwrap();
-            file.new_dataset_builder().with_data(&[0.0f64, 1.0, 2.0]).create("keep").unwrap();
-        }
-        assert_eq!(read::<f64>(&format!("{path}:/empty")), vec![0.0; 30], "{name}");
-        assert_eq!(read::<i32>(&format!("{path}:/four")), [4]);
-        assert_eq!(read::<u8>(&format!("{path}:/byte")), [0]);
-        let values = write(&format!("{path}:/empty"), &[30], None);
-        assert_eq!(read::<f64>(&format!("{path}:/empty")), values);
-        write(&format!("{path}:/none"), &[0, 3], None);
-        assert_eq!(read::<f64>(&format!("{path}:/keep")), [0.0, 1.0, 2.0]);
-        assert_eq!(hdf5::File::open(&path).unwrap().dataset("empty").unwrap().read_raw::<f64>().unwrap(), values);
-    }
-}
-
-/// A link out of the file may lead back into it: then what is written would go to the file itself, not to its copy.
-#[test]
-fn a_link_to_the_file_itself_is_a_link_out_of_it() {
-    let dir = Folder::new("own");
-    let path = dir.spec("plain.h5"); // what links of keep.h5 lead to
-    std::fs::copy(format!("{}/tests/data/keep.h5", env!("CARGO_MANIFEST_DIR")), &path).unwrap();
-    hdf5::File::open_rw(&path).unwrap().link_soft("/away_group", "around").unwrap();
-    let before = std::fs::read(&path).unwrap();
-    for name in ["/away_group/x", "/away_group/plain", "/around/x", "/around/inner/x"] {
-        refused(&format!("{path}:{name}"), &[2], &["/away_group lies in another file, plain.h5"]);
-    }
-    assert!(std::fs::read(&path).unwrap() == before, "nothing is written through the link");
-    hdf5::File::open_rw(&path).unwrap().link_soft("/group", "way").unwrap();
-    let values = write(&format!("{path}:/way/new/x"), &[2], None);
-    assert_eq!(read::<f64>(&format!("{path}:/group/new/x")), values);
-}
-
-#[test]
-#[cfg(unix)]
-fn a_link_to_a_pipe_is_refused() {
-    let dir = Folder::new("pipe");
-    std::fs::copy(format!("{}/tests/data/keep.h5", env!("CARGO_MANIFEST_DIR")), dir.spec("keep.h5")).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(dir.spec("plain.h5")).status().unwrap().success());
-    hdf5::File::open_rw(dir.spec("keep.h5")).unwrap().link_soft("/away", "round").unwrap();
-    for name in ["away", "away_group/x", "round"] {
-        let error = store::open(&format!("{}:/{name}", dir.spec("keep.h5"))).err().unwrap().to_string();
-        assert!(error.contains("plain.h5, which is not a regular file"), "{error}");
-    }
-}
-
 #[test]
 fn what_a_file_cannot_take_is_refused() {
     let dir = folder_with("refused", "keep.h5");
@@ -230,8 +183,8 @@ fn what_a_file_cannot_take_is_refused() {
         ("/type/x", "/type is a named type"),
         ("/dangling", "link to something that is not there, /no/such"),
         ("/dangling/x", "/dangling is a link"),
-        ("/away", "link to /contiguous in another file, plain.h5"),
-        ("/away_group/x", "/away_group lies in another file"),
+        ("/away", "external link, to /contiguous in plain.h5; write to plain.h5:/contiguous"),
+        ("/away_group/x", "/away_group is an external link, to /group in plain.h5; write to plain.h5:/group/x"),
     ] {
         refused(&format!("{path}:{name}"), &[2], &["keep.h5", says]);
     }
@@ -366,4 +319,156 @@ fn what_is_unpacked_is_kept_while_somebody_holds_it() {
     let error = source.read(&Region::all(&[8]), &mut ChunkViewMut::from_slice(&mut [0.0; 8], &layout)).unwrap_err();
     assert!(error.to_string().contains("is not the dataset that it was"), "{error}");
     assert!(source.hold().is_none());
+}
+
+/// libhdf5 gives an address for what it never allocated, after a user block.
+#[test]
+fn what_was_never_allocated_has_no_place() {
+    let dir = Folder::new("unallocated");
+    for (userblock, latest) in [(512, false), (512, true), (4096, false), (4096, true)] {
+        let path = dir.spec(&format!("{userblock}{latest}.h5"));
+        {
+            let mut options = hdf5::File::with_options();
+            options.with_fapl(|l| if latest { l.libver_latest() } else { l.libver_earliest() });
+            let file = options.with_fcpl(|l| l.userblock(userblock)).create(&path).unwrap();
+            file.new_dataset::<f64>().shape(30).create("noalloc").unwrap();
+            file.new_dataset::<f64>().shape(30).create("written").unwrap().write_raw(&[7.0; 30]).unwrap();
+            file.new_dataset::<i32>().shape((5, 9)).fill_value(0i32).create("zero").unwrap();
+            file.new_dataset::<f64>().shape((20, 30)).fill_value(4.0).create("four").unwrap();
+            file.new_dataset::<u8>().shape(()).create("scalar").unwrap();
+            file.new_dataset::<f64>().shape((0, 7)).create("empty").unwrap();
+            file.new_dataset::<f64>().chunk(4).shape(30).fill_value(5.0).create("chunks").unwrap();
+        }
+        let spec = |name: &str| format!("{path}:/{name}");
+        let check = |name: &str, value: f64| {
+            let source = store::open(&spec(name)).unwrap();
+            let found = Array::<f64>::from_source(source.clone()).unwrap().mean().compute_scalar().unwrap();
+            assert_eq!(found, value, "{path} {name}: {}", source.access());
+        };
+        let check_all = || {
+            for (name, value) in [("zero", 0.0), ("four", 4.0), ("scalar", 0.0), ("chunks", 5.0), ("written", 7.0)] {
+                check(name, value);
+            }
+            assert!(read::<f64>(&spec("empty")).is_empty());
+        };
+        check("noalloc", 0.0);
+        check_all();
+        for _ in 0..2 {
+            assert_eq!(write(&spec("noalloc"), &[30], None), read::<f64>(&spec("noalloc")));
+            assert_eq!(
+                hdf5::File::open(&path).unwrap().dataset("noalloc").unwrap().read_raw::<f64>().unwrap()[..2],
+                [1000.0, 999.0]
+            );
+            check_all();
+        }
+        write(&spec("empty"), &[0, 7], None);
+        write(&spec("other"), &[0, 7], None);
+        check_all();
+    }
+}
+
+#[test]
+fn what_libhdf5_says_of_a_failed_read_is_passed_on() {
+    let dir = Folder::new("says");
+    let (path, raw) = (dir.spec("says.h5"), dir.spec("raw.bin"));
+    {
+        let file = hdf5::File::create(&path).unwrap();
+        file.new_dataset::<f64>().deflate(1).chunk(300).shape(300).create("packed").unwrap().write_raw(&[1.5; 300]).unwrap();
+        file.new_dataset::<f64>().external(&raw, 0, 80).shape(10).create("outside").unwrap().write_raw(&[2.5; 10]).unwrap();
+    }
+    assert_eq!(read::<f64>(&format!("{path}:/outside")), [2.5; 10]);
+    let bytes = std::fs::read(&path).unwrap();
+    let packed = bytes.windows(2).rposition(|two| two == [0x78, 0x01]).expect("zlib's first bytes");
+    let mut damaged = bytes.clone();
+    damaged[packed + 2..packed + 10].fill(0xff);
+    std::fs::write(&path, damaged).unwrap();
+    std::fs::remove_file(&raw).unwrap();
+    for (name, says) in [("packed", "inflate() failed"), ("outside", "external raw data file")] {
+        let source = store::open(&format!("{path}:/{name}")).unwrap();
+        let shape = source.shape().to_vec();
+        let mut out = vec![0.0; shape[0]];
+        let layout = Layout::contiguous(DType::F64, &shape);
+        let mut out = ChunkViewMut::from_slice(&mut out, &layout);
+        let error = source.read(&Region::all(&shape), &mut out).unwrap_err().to_string();
+        assert!(error.contains(says) && error.lines().count() == 1, "{error}");
+    }
+}
+
+/// A file with links: `here` into its own group through the file's name, `there` to a pipe, and circles.
+fn folder_with_links(name: &str) -> (Folder, String) {
+    let dir = Folder::new(name);
+    let path = dir.spec("s.h5");
+    let file = hdf5::File::create(&path).unwrap();
+    let group = file.create_group("g").unwrap();
+    group.new_dataset::<f64>().shape(3).create("keep").unwrap().write_raw(&[1.0, 2.0, 3.0]).unwrap();
+    file.link_external("s.h5", "/g", "here").unwrap();
+    file.link_external("pipe.h5", "/x", "there").unwrap();
+    file.link_external("s.h5", "/round", "round").unwrap();
+    file.link_soft("/here", "soft").unwrap();
+    file.link_soft("/there", "to_pipe").unwrap();
+    file.link_soft("loop", "loop").unwrap();
+    file.link_soft("/g", "group").unwrap();
+    (dir, path)
+}
+
+/// libhdf5 would follow it from the copy that is written back into the original.
+#[test]
+fn what_is_written_never_leaves_its_file() {
+    let (_dir, path) = folder_with_links("own");
+    let before = std::fs::read(&path).unwrap();
+    assert_eq!(read::<f64>(&format!("{path}:/soft/keep")), [1.0, 2.0, 3.0]);
+    for name in ["/here/q", "/here/keep", "/here/deep/q", "/soft/q", "/soft/keep"] {
+        refused(&format!("{path}:{name}"), &[3], &["s.h5", "/here is an external link, to /g in s.h5; write to s.h5:/g/"]);
+        assert!(std::fs::read(&path).unwrap() == before, "{name} changed the file");
+    }
+    for name in ["/loop", "/loop/x"] {
+        refused(&format!("{path}:{name}"), &[3], &["/loop is a link that leads in a circle"]);
+    }
+    let values = write(&format!("{path}:/group/q"), &[4], None);
+    assert_eq!(read::<f64>(&format!("{path}:/g/q")), values);
+    assert_eq!(read::<f64>(&format!("{path}:/g/keep")), [1.0, 2.0, 3.0]);
+}
+
+#[cfg(unix)]
+#[test]
+fn no_link_is_followed_to_what_is_no_file() {
+    let (dir, path) = folder_with_links("pipe");
+    let made = std::process::Command::new("mkfifo").arg(dir.file("pipe.h5")).status().unwrap();
+    assert!(made.success());
+    let (done, waits) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for name in ["/there", "/there/x", "/to_pipe"] {
+            unreadable(
+                &format!("{path}:{name}"),
+                &["/there is a link to /x in another file", "pipe.h5: is not a regular file"],
+            );
+        }
+        // What is there otherwise is listed without a look into the pipe.
+        unreadable(&format!("{path}:/absent"), &["there is no dataset /absent; it holds /g/keep"]);
+        unreadable(&format!("{path}:/g"), &["/g is a group"]);
+        unreadable(
+            &format!("{path}:/round"),
+            &["/round is a link to /round in another file", "s.h5: /round is a link that leads in a circle"],
+        );
+        unreadable(&format!("{path}:/loop"), &["/loop is a link that leads in a circle"]);
+        unreadable(&format!("{path}:/g/keep/x"), &["/g/keep is no group"]);
+        done.send(()).unwrap();
+    });
+    waits.recv_timeout(Duration::from_secs(60)).expect("nobody waits for the pipe's other end");
+}
+
+/// A writer of the newest format marks its file, whether or not it locks it.
+#[test]
+fn a_file_with_a_writers_mark_is_called_so() {
+    let dir = Folder::new("marked");
+    let path = dir.spec("marked.h5");
+    {
+        let file = hdf5::File::with_options().with_fapl(|l| l.libver_latest()).create(dir.file("writing.h5")).unwrap();
+        file.new_dataset::<f64>().shape(3).create("x").unwrap().write_raw(&[1.0; 3]).unwrap();
+        file.flush().unwrap();
+        std::fs::copy(dir.file("writing.h5"), &path).unwrap();
+    }
+    assert_eq!(read::<f64>(&dir.spec("writing.h5:/x")), [1.0; 3]);
+    unreadable(&format!("{path}:/x"), &["marked.h5: is marked as open for writing: another program writes it", "h5clear -s"]);
+    refused(&format!("{path}:/y"), &[3], &["is marked as open for writing"]);
 }

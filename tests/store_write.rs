@@ -115,42 +115,6 @@ fn unfinished_files_leave_nothing() {
 }
 
 #[test]
-#[cfg(unix)]
-fn a_link_to_a_file_that_is_not_there_makes_the_file() {
-    let dir = Folder::new("dangling");
-    for (link, file) in [("a.npy", "b.npy"), ("a.h5", "b.h5")] {
-        std::os::unix::fs::symlink(file, dir.spec(link)).unwrap();
-        let dataset = if link.ends_with("h5") { ":/x" } else { "" };
-        for _ in 0..2 {
-            let sink = store::create(&(dir.spec(link) + dataset), &[3], DType::F64, None).unwrap();
-            write(&sink, &ChunkGrid::regular(&[3], &[3]).unwrap(), &values::<f64>(3));
-            assert!(std::fs::symlink_metadata(dir.spec(link)).unwrap().is_symlink(), "{link}");
-            assert_eq!(read_all::<f64>(&*store::open(&(dir.spec(file) + dataset)).unwrap()), values::<f64>(3));
-        }
-    }
-    std::os::unix::fs::symlink("round.npy", dir.spec("round.npy")).unwrap();
-    let error = store::create(&dir.spec("round.npy"), &[3], DType::F64, None).err().unwrap().to_string();
-    assert!(error.contains("ever more links"), "{error}");
-}
-
-/// Whoever may not write a file does not replace it either. (Who may write everything, as root may, is not kept from it.)
-#[test]
-#[cfg(unix)]
-fn a_read_only_file_is_not_replaced() {
-    use std::os::unix::fs::PermissionsExt;
-    let dir = Folder::new("read-only");
-    for spec in ["a.npy", "a.h5:/x"] {
-        let sink = store::create(&dir.spec(spec), &[3], DType::F64, None).unwrap();
-        write(&sink, &ChunkGrid::regular(&[3], &[3]).unwrap(), &values::<f64>(3));
-        let file = dir.spec(spec.split(':').next().unwrap());
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o444)).unwrap();
-        let may = std::fs::OpenOptions::new().write(true).open(&file).is_ok();
-        let again = store::create(&dir.spec(spec), &[3], DType::F64, None);
-        assert_eq!(again.is_ok(), may, "{:?}", again.err());
-    }
-}
-
-#[test]
 fn what_cannot_be_written_is_refused_at_once() {
     let dir = Folder::new("refused");
     let refused = |spec: &str, shape: &[usize], chunk: Option<&[usize]>, says: &str| {
@@ -170,7 +134,8 @@ fn what_cannot_be_written_is_refused_at_once() {
     refused(&dir.spec("a.h5:/x"), &[usize::MAX, 4], None, "elements");
     refused(&dir.spec("a.h5:/x"), &[1 << 50], None, "free");
     refused(&dir.spec("a.npy"), &[1 << 50], None, "free");
-    refused("s3://bucket/a.npy", &[4], None, "s3:// is not served");
+    refused("s3://bucket/a.npy", &[4], None, "s3:// is not served; write to this machine's disk and copy");
+    refused(&dir.spec("a.h5:/x"), &[1; 33], None, "at most 32 axes in HDF5, not 33");
     let sink = store::create(&dir.spec("a.npy"), &[2], DType::F64, None).unwrap();
     let layout = Layout::contiguous(DType::F32, &[2]);
     let wrong = sink.write(&Region::all(&[2]), ChunkView::from_slice(&[1f32, 2.0], &layout)).unwrap_err().to_string();
@@ -270,6 +235,86 @@ fn a_killed_writers_file_goes_and_a_live_ones_stays() {
     std::fs::write(dir.spec("a.npy.tmp-mine"), "not ours").unwrap();
     write_both();
     assert_eq!(dir.names(), ["a.npy", "a.npy.tmp-mine", "b.h5", "ready"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_what_is_not_there_yet_is_followed_and_stays() {
+    let dir = Folder::new("symlink");
+    std::fs::create_dir(dir.file("sub")).unwrap();
+    for (name, end) in [("npy", ""), ("h5", ":/x")] {
+        let (link, next, real) = (format!("link.{name}"), format!("sub/next.{name}"), format!("sub/real.{name}"));
+        std::os::unix::fs::symlink(&next, dir.file(&link)).unwrap();
+        std::os::unix::fs::symlink(format!("real.{name}"), dir.file(&next)).unwrap();
+        let spec = dir.spec(&link) + end;
+        for value in [1.0, 2.0] {
+            let sink = store::create(&spec, &[2], DType::F64, None).unwrap();
+            write(&sink, &ChunkGrid::regular(&[2], &[2]).unwrap(), &[value; 2]);
+            assert_eq!(read_all::<f64>(&*store::open(&spec).unwrap()), [value; 2]);
+            assert!(dir.file(&link).is_symlink() && dir.file(&next).is_symlink() && !dir.file(&real).is_symlink());
+        }
+        let round = format!("round.{name}");
+        std::os::unix::fs::symlink(&round, dir.file(&round)).unwrap();
+        let error = store::create(&(dir.spec(&round) + end), &[2], DType::F64, None).err().unwrap();
+        assert!(matches!(error, chunkwise::Error::Io { .. }), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(dir.file("sub")).unwrap().count(), 4);
+}
+
+#[test]
+fn names_may_be_as_long_as_the_system_allows() {
+    let dir = Folder::new("long");
+    for (end, dataset) in [(".npy", ""), (".h5", ":/x")] {
+        for length in [239, 255] {
+            let name = "n".repeat(length - end.len()) + end;
+            store::create(&(dir.spec(&name) + dataset), &[2], DType::F64, None).unwrap().finish().unwrap();
+            assert!(dir.file(&name).is_file());
+        }
+        let name = "n".repeat(256 - end.len()) + end;
+        let error = store::create(&(dir.spec(&name) + dataset), &[2], DType::F64, None).err().unwrap().to_string();
+        assert!(error.contains("cannot create") && error.contains("too long"), "{error}");
+    }
+    assert_eq!(dir.names().len(), 4);
+}
+
+/// The superuser may write them all; then a child that is not does what is tested.
+#[cfg(unix)]
+#[test]
+fn a_read_only_file_is_not_replaced() {
+    use std::os::unix::fs::PermissionsExt;
+    const KEY: &str = "CHUNKWISE_TEST_READ_ONLY";
+    let specs = |folder: &str| ["a.npy", "a.h5:/x", "a.h5:/new"].map(|name| format!("{folder}/{name}"));
+    let create = |spec: &str| store::create(spec, &[2], DType::F64, None);
+    let refused = |folder: &str| {
+        for spec in specs(folder) {
+            let error = create(&spec).err().unwrap().to_string();
+            assert!(error.contains("is read-only for this user (its mode is 0444); make it writable"), "{error}");
+        }
+    };
+    if let Ok(folder) = std::env::var(KEY) {
+        return refused(&folder);
+    }
+    let dir = Folder::new("read-only");
+    let folder = dir.path().to_str().unwrap();
+    let allow = |path: &std::path::Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    allow(dir.path(), 0o777);
+    for name in ["a.npy", "a.h5"] {
+        create(&specs(folder)[usize::from(name == "a.h5")]).unwrap().finish().unwrap();
+        allow(&dir.file(name), 0o444);
+    }
+    if std::fs::File::options().write(true).open(dir.file("a.npy")).is_err() {
+        refused(folder);
+    } else {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        std::os::unix::process::CommandExt::uid(&mut child, 65534);
+        // The program may lie where others do not get to.
+        if let Ok(child) = child.args(["--exact", "a_read_only_file_is_not_replaced"]).env(KEY, folder).output() {
+            assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+        }
+        specs(folder).iter().for_each(|spec| create(spec).unwrap().finish().unwrap());
+    }
+    assert_eq!(dir.names(), ["a.h5", "a.npy"]);
+    assert_eq!(std::fs::metadata(dir.file("a.npy")).unwrap().permissions().mode() & 0o777, 0o444);
 }
 
 /// HDF5 programs lock their files as this variable says, whatever they are told in the program.

@@ -206,7 +206,9 @@ impl<T: Element> Array<T> {
     pub fn from_source(source: Arc<dyn ChunkSource>) -> Result<Self> {
         let float = matches!(T::DTYPE, DType::F32 | DType::F64);
         if source.dtype() != T::DTYPE && !float {
-            let wanted = format!("read it as Array<{}>, or as Array<f64>", source.dtype());
+            let stored = source.dtype();
+            let other = if stored == DType::F64 { DType::F32 } else { DType::F64 };
+            let wanted = format!("read it as Array<{stored}>, or as Array<{other}>");
             return Err(Error::DType { what: source.name(), found: source.dtype().to_string(), wanted });
         }
         let shape = checked_shape("from_source", source.shape())?;

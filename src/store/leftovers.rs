@@ -12,17 +12,32 @@ use crate::device::system::{open_regular, random_name};
 
 const MARK: &str = ".tmp-";
 
+/// The longest name of a file, in bytes, on most file systems.
+const NAME_BYTES: usize = 255;
+/// What is added to a name.
+const ADDED_BYTES: usize = MARK.len() + 12;
+
 /// A new name beside `name`: `NAME.tmp-0123456789ab`.
 pub(super) fn temporary_name(name: &OsStr) -> OsString {
-    let mut temporary = name.to_owned();
+    let mut temporary = beginning(name);
     temporary.push(MARK);
     temporary.push(random_name());
     temporary
 }
 
+/// As much of `name` as leaves room for what is added. Names that differ after that have leftovers in common.
+fn beginning(name: &OsStr) -> OsString {
+    if name.len() + ADDED_BYTES <= NAME_BYTES {
+        return name.to_owned();
+    }
+    let text = name.to_string_lossy();
+    let end = (0..=NAME_BYTES - ADDED_BYTES).rev().find(|&end| text.is_char_boundary(end));
+    text[..end.unwrap_or(0)].into()
+}
+
 /// Whether `file` is one that [`temporary_name`] made for `name`.
 fn is_temporary_of(name: &OsStr, file: &OsStr) -> bool {
-    let rest = file.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
+    let rest = file.as_encoded_bytes().strip_prefix(beginning(name).as_encoded_bytes());
     let digits = rest.and_then(|rest| rest.strip_prefix(MARK.as_bytes()));
     digits.is_some_and(|d| d.len() == 12 && d.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b)))
 }
@@ -104,6 +119,10 @@ mod tests {
             [("b.h5", ours.to_str().unwrap()), ("a.h5", "a.h5"), ("a.h5", "a.h5.tmp-123"), ("a", "a.tmp-ABCDEFABCDEF")]
         {
             assert!(!is_temporary_of(OsStr::new(name), OsStr::new(other)), "{name} {other}");
+        }
+        for long in ["x".repeat(239), "x".repeat(255), "\u{20ac}".repeat(85)] {
+            let ours = temporary_name(OsStr::new(&long));
+            assert!(ours.len() <= NAME_BYTES && is_temporary_of(OsStr::new(&long), &ours), "{ours:?}");
         }
     }
 

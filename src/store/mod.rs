@@ -82,7 +82,7 @@ pub fn open(spec: &str) -> Result<Arc<dyn ChunkSource>> {
 /// when the name is that of a group, or leads through a dataset or into another file; [`crate::Error::Shape`] when `shape` or
 /// `chunks` cannot be stored.
 pub fn create(spec: &str, shape: &[usize], dtype: DType, chunks: Option<&[usize]>) -> Result<Arc<dyn ChunkSink>> {
-    match Spec::parse(spec)? {
+    match Spec::parse_output(spec)? {
         Spec::Npy(path) => npy::create(&path, shape, dtype),
         #[cfg(feature = "hdf5")]
         Spec::Hdf5 { path, dataset } => hdf5::create(&path, &dataset, (shape, dtype), chunks),

@@ -96,29 +96,93 @@ struct Header {
     shape: Vec<usize>,
 }
 
-/// Reads `{'descr': '<f8', 'fortran_order': False, 'shape': (3, 4), }`.
+/// Reads `{'descr': '<f8', 'fortran_order': False, 'shape': (3, 4), }`: these keys, each once, in any order, as NumPy asks.
 fn parse(text: &str) -> Option<Header> {
-    let value = |key: &str| {
-        let found =
-            [format!("'{key}'"), format!("\"{key}\"")].iter().find_map(|k| text.find(k.as_str()).map(|at| at + k.len()))?;
-        Some(text[found..].trim_start().strip_prefix(':')?.trim_start())
-    };
-    let descr = value("descr")?;
-    let descr = match descr.chars().next()? {
-        quote @ ('\'' | '"') => descr[1..].split(quote).next()?,
-        '[' => "a structured type",
-        _ => return None,
-    };
-    let fortran = value("fortran_order")?;
-    let fortran = match () {
-        () if fortran.starts_with("True") => true,
-        () if fortran.starts_with("False") => false,
-        () => return None,
-    };
-    let shape = value("shape")?.strip_prefix('(')?.split_once(')')?.0;
-    let extents = shape.split(',').map(str::trim).filter(|s| !s.is_empty());
-    let shape = extents.map(|s| s.strip_suffix('L').unwrap_or(s).parse().ok()).collect::<Option<Vec<usize>>>()?;
-    Some(Header { descr: descr.to_owned(), fortran, shape })
+    let mut rest = Rest(text);
+    let (mut descr, mut fortran, mut shape) = (None, None, None);
+    rest.take("{")?;
+    while rest.take("}").is_none() {
+        let key = rest.string()?;
+        rest.take(":")?;
+        let again = match key {
+            "descr" => descr.replace(rest.descr()?).is_some(),
+            "fortran_order" => {
+                let is_fortran = rest.take("True").is_some();
+                fortran.replace(is_fortran || rest.take("False").map(|()| false)?).is_some()
+            }
+            "shape" => shape.replace(rest.shape()?).is_some(),
+            _ => return None,
+        };
+        if again {
+            return None;
+        }
+        if rest.take(",").is_none() {
+            rest.take("}")?;
+            break;
+        }
+    }
+    rest.0.trim().is_empty().then_some(Header { descr: descr?, fortran: fortran?, shape: shape? })
+}
+
+/// What is left of a header.
+struct Rest<'a>(&'a str);
+
+impl<'a> Rest<'a> {
+    /// Goes past `token` and the blanks before it, if it comes next.
+    fn take(&mut self, token: &str) -> Option<()> {
+        self.0 = self.0.trim_start().strip_prefix(token)?;
+        Some(())
+    }
+
+    fn string(&mut self) -> Option<&'a str> {
+        let quote = if self.take("'").is_some() { '\'' } else { self.take("\"").map(|()| '"')? };
+        let (inside, rest) = self.0.split_once(quote)?;
+        self.0 = rest;
+        Some(inside)
+    }
+
+    fn descr(&mut self) -> Option<String> {
+        if !self.0.trim_start().starts_with(['[', '(']) {
+            return self.string().map(str::to_owned);
+        }
+        // Whatever is in its brackets: it is refused later, by this name.
+        let mut depth = 0;
+        loop {
+            self.0 = &self.0[self.0.find(['[', '(', ']', ')', '\'', '"'])?..];
+            match self.0.chars().next()? {
+                '\'' | '"' => drop(self.string()?),
+                bracket => {
+                    depth += if matches!(bracket, '[' | '(') { 1 } else { -1 };
+                    self.0 = &self.0[1..];
+                    if depth == 0 {
+                        return Some("a structured type".to_owned());
+                    }
+                }
+            }
+        }
+    }
+
+    /// A tuple: `()`, `(3,)`, `(3, 4)`, and from Python 2 `(3L, 4L)`.
+    fn shape(&mut self) -> Option<Vec<usize>> {
+        self.take("(")?;
+        let mut shape = Vec::new();
+        let mut comma = true;
+        while self.take(")").is_none() {
+            if !comma {
+                return None;
+            }
+            self.0 = self.0.trim_start();
+            let end = self.0.find(|c: char| !c.is_ascii_digit())?;
+            let (digits, rest) = self.0.split_at(end);
+            if digits.len() > 1 && digits.starts_with('0') {
+                return None;
+            }
+            shape.push(digits.parse().ok()?);
+            self.0 = rest.strip_prefix('L').unwrap_or(rest);
+            comma = self.take(",").is_some();
+        }
+        (shape.len() != 1 || comma).then_some(shape)
+    }
 }
 
 fn stored_type(path: &Path, descr: &str) -> Result<Stored> {
@@ -199,8 +263,22 @@ mod tests {
             "'descr': '<f8', 'fortran_order': 1, 'shape': (2,)",
             "'descr': '<f8', 'fortran_order': False, 'shape': (-1,)",
             "'descr': '<f8', 'fortran_order': False, 'shape': (1",
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (2,), 'shape': (2,)}",
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (2,), 'more': 1}",
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (2,)} x",
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (2,)",
+            "{'descr': '<f8', 'fortran_order': False 'shape': (2,)}",
+            "{'descr': [('a', '<f8'), 'fortran_order': False, 'shape': (2,)}",
         ] {
             assert_eq!(parse(bad), None, "{bad}");
+        }
+        let shape = |tuple: &str| parse(&format!("{{'descr': '<f8', 'fortran_order': False, 'shape': {tuple}, }}\n"));
+        for bad in ["(2,,3)", "(02, 3)", "(,)", "(2)", "(2 3)", "(2, 3", "(2,, )", "(-1,)", "(2.0,)", "[2, 3]", "2"] {
+            assert_eq!(shape(bad), None, "{bad}");
+        }
+        for (good, extents) in [("()", &[][..]), ("(0,)", &[0]), ("( 2 ,3 )", &[2, 3]), ("(2, 3,)", &[2, 3]), ("(10L,)", &[10])]
+        {
+            assert_eq!(shape(good).unwrap().shape, extents, "{good}");
         }
     }
 }

@@ -42,7 +42,8 @@ pub(crate) fn check_output(name: &str, dtype: DType, region: &Region, out: &Chun
     if wanted == dtype || wanted.is_float() {
         return Ok(());
     }
-    let wanted = format!("read it as {dtype}, f32 or f64, and convert after");
+    let others = [DType::F32, DType::F64].iter().filter(|&&other| other != dtype).map(DType::to_string).collect::<Vec<_>>();
+    let wanted = format!("read it as {dtype}, or as {}, and convert after", others.join(" or "));
     Err(Error::DType { what: name.to_owned(), found: out.layout().dtype.to_string(), wanted })
 }
 

@@ -17,16 +17,28 @@ const WANTED: &str = "write FILE.h5:/DATASET or FILE.npy";
 const HDF5_ENDINGS: [&str; 5] = ["h5", "hdf5", "he5", "hdf", "nc"];
 
 impl Spec {
-    /// Parses `spec`. The dataset begins at the last `:/`.
+    /// Parses what is read. The dataset begins at the last `:/`.
     ///
     /// # Errors
     /// [`Error::Argument`] that shows the form wanted.
     pub(crate) fn parse(spec: &str) -> Result<Self> {
+        Self::parse_local(spec, "copy it to this machine's disk and name the copy")
+    }
+
+    /// Parses what is written.
+    ///
+    /// # Errors
+    /// As [`Spec::parse`].
+    pub(crate) fn parse_output(spec: &str) -> Result<Self> {
+        Self::parse_local(spec, "write to this machine's disk and copy the file from there")
+    }
+
+    /// `instead` says what to do where `spec` is on another machine.
+    fn parse_local(spec: &str, instead: &str) -> Result<Self> {
         let bad = |wanted: String| Err(Error::argument("array file", format!("{spec:?}"), wanted));
         if let Some(scheme) = scheme(spec) {
-            let copy =
-                if scheme == "file" { "write its path alone" } else { "copy it to this machine's disk and name the copy" };
-            return bad(format!("{scheme}:// is not served; {copy}: FILE.h5:/DATASET or FILE.npy"));
+            let instead = if scheme == "file" { "write its path alone" } else { instead };
+            return bad(format!("{scheme}:// is not served; {instead}: FILE.h5:/DATASET or FILE.npy"));
         }
         // A Windows drive (`C:/data.npy`) is not a file with a dataset.
         match spec.rfind(":/").filter(|&at| at != 1) {

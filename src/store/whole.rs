@@ -13,6 +13,9 @@ use super::mark;
 use crate::device::system::disk_free;
 use crate::error::{Bytes, Error, Result};
 
+/// Symbolic links followed one after another, as on Linux.
+const LINKS: usize = 40;
+
 /// What is being written: the final name, and the temporary one.
 static TEMPORARIES: Mutex<Vec<(PathBuf, PathBuf)>> = Mutex::new(Vec::new());
 
@@ -37,7 +40,8 @@ fn temporaries() -> MutexGuard<'static, Vec<(PathBuf, PathBuf)>> {
 }
 
 /// A file that is written beside its final name, as `NAME.tmp-` and twelve random digits, and takes that name when it is
-/// finished and on disk; dropped before, it is removed.
+/// finished and on disk; dropped before, it is removed. A symbolic link is followed and stays; so does one to a file that is not
+/// there yet. Of a very long name the temporary one has the beginning only.
 ///
 /// A file that it replaces leaves it its mode, and its owner and group where the system allows that; access lists and extended
 /// attributes stay behind. While it is written its owner alone can read it then.
@@ -84,21 +88,19 @@ impl WholeFile {
     /// Creates the temporary file. `bytes` is about how long the file will be.
     ///
     /// # Errors
-    /// [`Error::File`] if the target exists and is not a regular file, if another sink of this process writes it, if the disk
+    /// [`Error::File`] if the target exists and is not a regular file, or one that may not be written, if another sink of this process writes it, if the disk
     /// has no room for it, or if the process may not write files of that size (exceeding that limit would kill it);
     /// [`Error::Io`] otherwise.
     pub fn create(target: &Path, bytes: u64) -> Result<Self> {
-        let target = behind(target)?;
-        let replaced = std::fs::metadata(&target).ok();
+        let target = linked_to(target);
+        let replaced = match std::fs::metadata(&target) {
+            Ok(about) => Some(about),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            // A name that is too long, links in a circle: it would come to nothing in the end.
+            Err(e) => return Err(Error::io("create", target, e)),
+        };
         if let Some(about) = &replaced {
-            if about.is_dir() {
-                return Err(Error::file(target, "is a directory; name a file inside it"));
-            }
-            if !about.is_file() {
-                return Err(Error::file(target, "is not a regular file, so it cannot be replaced whole; name a new file"));
-            }
-            // To take its place needs no leave of the file; who made it read-only did not mean that.
-            OpenOptions::new().write(true).open(&target).map_err(|e| Error::io("replace", &target, e))?;
+            check_replaceable(&target, about)?;
         }
         if target.file_name().is_none() {
             return Err(Error::file(target, "is not the name of a file"));
@@ -198,6 +200,51 @@ impl Drop for WholeFile {
     }
 }
 
+/// The file that `target` stands for: the one to which it is a link, whether that is there or not. The link stays what it is.
+fn linked_to(target: &Path) -> PathBuf {
+    let mut target = target.to_owned();
+    for _ in 0..LINKS {
+        if let Ok(real) = std::fs::canonicalize(&target) {
+            return real;
+        }
+        let Ok(to) = std::fs::read_link(&target) else { break };
+        target = folder_of(&target).join(to);
+    }
+    target
+}
+
+/// Errs if what is there is no file, or one that this process may not write.
+fn check_replaceable(target: &Path, about: &std::fs::Metadata) -> Result<()> {
+    if about.is_dir() {
+        return Err(Error::file(target, "is a directory; name a file inside it"));
+    }
+    if !about.is_file() {
+        return Err(Error::file(target, "is not a regular file, so it cannot be replaced whole; name a new file"));
+    }
+    // The folder may allow what the file does not. Nothing is written here.
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK); // if it is a pipe by now
+    match options.open(target) {
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            let problem = format!("is read-only{}; make it writable, or write to another file", mode(about));
+            Err(Error::file(target, problem))
+        }
+        _ => Ok(()), // what else is wrong is said by who replaces it
+    }
+}
+
+#[cfg(unix)]
+fn mode(about: &std::fs::Metadata) -> String {
+    format!(" for this user (its mode is {:04o})", std::os::unix::fs::MetadataExt::mode(about) & 0o7777)
+}
+
+#[cfg(not(unix))]
+fn mode(_about: &std::fs::Metadata) -> String {
+    String::new()
+}
+
 /// Errs if the disk or the process's own limit has no room for `bytes`.
 fn check_room(target: &Path, bytes: u64) -> Result<()> {
     if let Some(limit) = file_size_limit()
@@ -216,19 +263,6 @@ fn check_room(target: &Path, bytes: u64) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// The file that a name stands for, links followed, though there may be none yet: a link keeps pointing to the file that is made or replaced.
-fn behind(target: &Path) -> Result<PathBuf> {
-    if let Ok(found) = std::fs::canonicalize(target) {
-        return Ok(found);
-    }
-    let mut at = target.to_owned();
-    for _ in 0..32 {
-        let Ok(to) = std::fs::read_link(&at) else { return Ok(at) };
-        at = folder_of(&at).join(to);
-    }
-    Err(Error::file(target, "is a link that leads to ever more links"))
 }
 
 /// A new temporary file for `target`, marked as written.
@@ -361,6 +395,9 @@ mod tests {
         for mode in [0o600, 0o640, 0o444, 0o755] {
             std::fs::write(&target, "old").unwrap();
             std::fs::set_permissions(&target, PermissionsExt::from_mode(mode)).unwrap();
+            if OpenOptions::new().write(true).open(&target).is_err() {
+                continue; // refused: tests/store_write.rs
+            }
             let whole = WholeFile::create(&target, 3).unwrap();
             assert_eq!(whole.file().metadata().unwrap().mode() & 0o7777, 0o600, "while it is written");
             whole.finish().unwrap();

@@ -10,6 +10,7 @@ Golden values: element i (C order, counted from 0) of every dataset is a formula
 """
 import os
 import sys
+import zlib
 
 import h5py
 import numpy as np
@@ -140,6 +141,23 @@ with h5py.File(path("packed.h5"), "w") as f:
         plist.set_filter(number, h5py.h5z.FLAG_OPTIONAL)
         raw = h5py.h5d.create(f.id, name.encode(), h5py.h5t.IEEE_F64LE, h5py.h5s.create_simple((4,)), plist)
         raw.write_direct_chunk((0,), b"not really", 0)
+    # By one without a name, and by one of the library's own that it may be built without.
+    for name in ["nameless", "szip"]:
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((4,))
+        plist.set_szip(h5py.h5z.SZIP_EC_OPTION_MASK, 4) if name == "szip" else plist.set_filter(31999, h5py.h5z.FLAG_OPTIONAL)
+        raw = h5py.h5d.create(f.id, name.encode(), h5py.h5t.IEEE_F64LE, h5py.h5s.create_simple((4,)), plist)
+        raw.write_direct_chunk((0,), b"not really", 0)
+    # Chunks that an optional filter, not there, was skipped for; with one that was applied, too.
+    for name, filters, mask in [("skipped", [32015], 1), ("partly", [1, 32015], 2)]:
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((4,))
+        for number in filters:
+            plist.set_filter(number, h5py.h5z.FLAG_OPTIONAL, (1,) if number == 1 else ())
+        raw = h5py.h5d.create(f.id, name.encode(), h5py.h5t.IEEE_F64LE, h5py.h5s.create_simple((8,)), plist)
+        for at in (0, 4):
+            part = floats((8,))[at:at + 4].tobytes()
+            raw.write_direct_chunk((at,), zlib.compress(part) if mask == 2 else part, mask)
 
 with h5py.File(path("keep.h5"), "w", userblock_size=512, track_order=True) as f:
     # A file in which a dataset is written, and all else must stay.

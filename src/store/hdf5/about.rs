@@ -6,6 +6,7 @@
 use hdf5::dataset::Layout;
 
 use super::failed;
+use super::links::check_raw_file;
 use super::raw::{ElementType, StoredFilter, filters};
 use crate::error::{Error, Result};
 use crate::store::direct::{DataFile, Place};
@@ -16,6 +17,15 @@ pub(super) struct About<'a> {
     pub(super) dataset: &'a hdf5::Dataset,
     pub(super) shape: &'a [usize],
     pub(super) file: &'a DataFile,
+}
+
+/// The allocated chunks of a dataset.
+struct Chunks {
+    table: ChunkTable,
+    /// Whether each is exactly as long as its elements.
+    plain: bool,
+    /// The filters that were applied to none of them: bit i for the i-th.
+    skipped: u32,
 }
 
 impl About<'_> {
@@ -32,45 +42,50 @@ impl About<'_> {
         match list.get_layout().map_err(problem)? {
             Layout::Compact => opaque("compact storage"),
             Layout::Virtual => opaque("virtual dataset"),
-            Layout::Contiguous if !list.get_external().map_err(problem)?.is_empty() => opaque("external storage"),
-            // Asked before the address: where there is none, libhdf5 gives one that is not, if the file has a user block.
-            Layout::Contiguous if self.dataset.storage_size() == 0 => Ok((None, Place::Absent, None)),
-            Layout::Contiguous => match self.dataset.offset() {
-                Some(at) => {
+            Layout::Contiguous => {
+                let external = list.get_external().map_err(problem)?;
+                if !external.is_empty() {
+                    external.iter().try_for_each(|raw| check_raw_file(path, &raw.name))?;
+                    return opaque("external storage");
+                }
+                let place = contiguous(self.dataset);
+                if let Place::Contiguous(at) = place {
                     let elements: usize = self.shape.iter().product();
                     self.inside(at, elements as u64 * bytes)?;
-                    Ok((None, Place::Contiguous(at), None))
                 }
-                None => opaque("storage without an address"),
-            },
+                Ok((None, place, None))
+            }
             Layout::Chunked => {
                 let Some(chunk) = list.chunk().filter(|c| c.len() == self.shape.len() && !c.contains(&0)) else {
                     return opaque("chunks of an unknown shape");
                 };
-                let (table, plain) = self.chunks(&chunk, bytes)?;
-                let why = match filters(self.dataset).map_err(problem)? {
+                let Chunks { table, plain, skipped } = self.chunks(&chunk, bytes)?;
+                let mut used = filters(self.dataset).map_err(problem)?;
+                if table.len() > 0 {
+                    // An optional filter that could not make a chunk smaller, or was not there, was skipped.
+                    let all = std::mem::take(&mut used).into_iter().enumerate();
+                    used.extend(all.filter(|(i, _)| skipped >> i & 1 == 0).map(|(_, filter)| filter));
+                    self.check_filters(&used)?;
+                }
+                let why = match used {
                     none if none.is_empty() && plain => None,
                     none if none.is_empty() => Some("chunks of unequal sizes".to_owned()),
-                    some => {
-                        if table.len() > 0 {
-                            self.check_filters(&some)?;
-                        }
-                        Some(some.iter().map(filter_name).collect::<Vec<_>>().join(", "))
-                    }
+                    some => Some(some.iter().map(filter_name).collect::<Vec<_>>().join(", ")),
                 };
                 Ok((Some(chunk), Place::Chunked(table), why))
             }
         }
     }
 
-    /// The allocated chunks, and whether each is exactly as long as its elements.
-    fn chunks(&self, chunk: &[usize], bytes: u64) -> Result<(ChunkTable, bool)> {
+    /// The allocated chunks.
+    fn chunks(&self, chunk: &[usize], bytes: u64) -> Result<Chunks> {
         let wanted = chunk.iter().fold(bytes, |b, &n| b.saturating_mul(n as u64));
-        let mut plain = true;
+        let (mut plain, mut skipped) = (true, u32::MAX);
         let mut furthest = (0, 0);
         let (table, visited) = ChunkTable::new(self.shape, chunk, |add| {
             self.dataset.chunks_visit(|info| {
                 plain &= info.size == wanted;
+                skipped &= info.filter_mask;
                 if info.addr.saturating_add(info.size) > furthest.0 + furthest.1 {
                     furthest = (info.addr, info.size.min(u64::MAX - info.addr));
                 }
@@ -80,7 +95,7 @@ impl About<'_> {
         });
         visited.map_err(|e| failed(self.file.path(), "cannot read the chunk table", &e))?;
         self.inside(furthest.0, furthest.1)?;
-        Ok((table, plain))
+        Ok(Chunks { table, plain, skipped })
     }
 
     /// Errs if the file ends before `bytes` at `at` do.
@@ -99,20 +114,33 @@ impl About<'_> {
     /// Errs if data were packed by a filter that is not here.
     fn check_filters(&self, filters: &[StoredFilter]) -> Result<()> {
         let Some(lacking) = filters.iter().find(|f| !f.available) else { return Ok(()) };
-        let (name, id, dataset) = (filter_name(lacking), lacking.id, self.dataset.name());
-        let way = if lacking.id < 256 {
-            "the HDF5 library of this program was built without it".to_owned()
+        let (id, dataset) = (lacking.id, self.dataset.name());
+        let filter = match named(lacking) {
+            Some(name) => format!("the filter {name} (number {id})"),
+            None => format!("a filter without a name, number {id}"),
+        };
+        let again = "store the data without it: h5repack -f GZIP=1 IN OUT, where HDF5 has it";
+        let way = if id < 256 {
+            format!("the HDF5 library of this program was built without it; {again}")
         } else {
             let searched = match std::env::var_os("HDF5_PLUGIN_PATH") {
                 Some(path) => format!("found neither in this program nor in HDF5_PLUGIN_PATH={}", path.display()),
                 None => "not in this program".to_owned(),
             };
-            format!("{searched}; set HDF5_PLUGIN_PATH to a folder with its plugin (Python's hdf5plugin has one)")
+            format!("{searched}; set HDF5_PLUGIN_PATH to a folder with its plugin (Python's hdf5plugin has one), or {again}")
         };
-        let again = "or store the data without it: h5repack -f GZIP=1 IN OUT, where HDF5 has it";
-        let problem = format!("{dataset} is packed by the filter {name} (number {id}): {way}, {again}");
+        let problem = format!("{dataset} is packed by {filter}: {way}");
         Err(Error::file(self.file.path(), problem))
     }
+}
+
+/// Where a contiguous dataset lies. libhdf5 gives an address for what it never allocated too: "none" and the user block's
+/// length, added up. Only the storage's size tells.
+pub(super) fn contiguous(dataset: &hdf5::Dataset) -> Place {
+    if dataset.storage_size() == 0 {
+        return Place::Absent;
+    }
+    dataset.offset().map_or(Place::Absent, Place::Contiguous)
 }
 
 /// Filters that users meet, by their registered numbers.
@@ -135,12 +163,16 @@ const FILTERS: &[(i32, &str)] = &[
     (32026, "blosc2"),
 ];
 
-fn filter_name(filter: &StoredFilter) -> String {
-    match FILTERS.iter().find(|known| known.0 == filter.id) {
-        Some(known) => known.1.to_owned(),
-        None if filter.name.is_empty() => format!("filter {}", filter.id),
-        None => filter.name.chars().filter(|c| !c.is_control()).collect(),
+/// Its name, if it has one.
+fn named(filter: &StoredFilter) -> Option<String> {
+    if let Some(known) = FILTERS.iter().find(|known| known.0 == filter.id) {
+        return Some(known.1.to_owned());
     }
+    Some(filter.name.chars().filter(|c| !c.is_control()).collect()).filter(|name: &String| !name.is_empty())
+}
+
+fn filter_name(filter: &StoredFilter) -> String {
+    named(filter).unwrap_or_else(|| format!("filter {}", filter.id))
 }
 
 /// What reading a dataset through libhdf5 takes in memory.
@@ -151,6 +183,8 @@ pub(super) struct LibraryMemory {
     pub(super) chunk_bytes: u64,
     /// All that it can come to: the cache, a chunk on its way there, and another form of it between two filters.
     pub(super) most_bytes: u64,
+    /// Of a virtual dataset whose sources are packed: how many of its boxes may be read before all is forgotten.
+    pub(super) boxes: Option<usize>,
 }
 
 /// What reading will take. Packed chunks are unpacked whole, so the cache has a place for one of each thread of the I/O lane:
@@ -158,7 +192,7 @@ pub(super) struct LibraryMemory {
 pub(super) fn library_memory(dataset: &hdf5::Dataset, table: Option<&ChunkTable>) -> Result<LibraryMemory> {
     /// The library's own default.
     const CACHE_BYTES: u64 = 8 << 20;
-    let none = LibraryMemory { cache_bytes: CACHE_BYTES as usize, chunk_bytes: 0, most_bytes: 0 };
+    let none = LibraryMemory { cache_bytes: CACHE_BYTES as usize, chunk_bytes: 0, most_bytes: 0, boxes: None };
     let Some(table) = table else { return Ok(none) };
     let problem = |e: hdf5::Error| failed(dataset.filename().as_ref(), "cannot read the dataset's layout", &e);
     let element = dataset.dtype().map_err(problem)?.size() as u64;
@@ -170,5 +204,6 @@ pub(super) fn library_memory(dataset: &hdf5::Dataset, table: Option<&ChunkTable>
     }
     let others = chunk_bytes.saturating_mul(table.len() as u64 - 1).min(cache_bytes);
     let most_bytes = others.saturating_add(chunk_bytes.saturating_mul(2));
-    Ok(LibraryMemory { cache_bytes: usize::try_from(cache_bytes).unwrap_or(usize::MAX), chunk_bytes, most_bytes })
+    let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
+    Ok(LibraryMemory { cache_bytes, chunk_bytes, most_bytes, boxes: None })
 }

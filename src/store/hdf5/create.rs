@@ -16,6 +16,7 @@ use hdf5::plist::dataset_create::{AllocTime, FillTime};
 use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
 use hdf5::{IndexType, IterationOrder};
 
+use super::about::contiguous;
 use super::existing::{Change, Existing, Wanted};
 use super::failed;
 use super::raw::SavedAttribute;
@@ -27,6 +28,8 @@ use crate::store::table::ChunkTable;
 use crate::store::whole::WholeFile;
 use crate::task::ChunkSink;
 
+/// HDF5 knows no more axes.
+const RANK_LIMIT: usize = 32;
 /// libhdf5 cannot store chunks of more.
 const CHUNK_LIMIT_BYTES: usize = u32::MAX as usize;
 
@@ -38,6 +41,10 @@ pub(in crate::store) fn create(
     chunks: Option<&[usize]>,
 ) -> Result<Arc<dyn ChunkSink>> {
     let elements = checked_len("create", shape)?;
+    if shape.len() > RANK_LIMIT {
+        let wanted = format!("at most {RANK_LIMIT} axes in HDF5, not {}; reshape it, or write .npy", shape.len());
+        return Err(Error::Shape { op: "create", found: shape.to_vec(), wanted });
+    }
     let chunks = chunks.filter(|_| !shape.is_empty()); // a scalar has no chunks
     if let Some(chunk) = chunks {
         check_chunks(shape, dtype, chunk)?;
@@ -100,8 +107,7 @@ fn lay_out(file: &WholeFile, at: &str, wanted: &Wanted<'_>, copy: Option<bool>) 
     attributes.iter().try_for_each(|attribute| attribute.write(&made))?;
     file.flush()?;
     let place = match chunks {
-        None if made.storage_size() == 0 => Place::Absent,
-        None => made.offset().map_or(Place::Absent, Place::Contiguous),
+        None => contiguous(&made),
         Some(chunk) => {
             let (table, visited) = ChunkTable::new(shape, chunk, |add| {
                 made.chunks_visit(|info| {

@@ -9,9 +9,10 @@ use std::path::Path;
 use hdf5::LocationType;
 
 use super::about::About;
+use super::links::{End, circle, follow};
 use super::open::{check_signature, stored_type};
-use super::raw::{ElementType, Link, link};
-use super::{LINKS, failed, is_written_elsewhere, open_file, prefixes, written_elsewhere};
+use super::raw::ElementType;
+use super::{failed, is_written_elsewhere, open_file, written_elsewhere};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::store::direct::{DataFile, Place};
@@ -94,73 +95,34 @@ impl Existing {
     }
 }
 
-/// The path that `name` stands for, soft links followed, and whether there is a dataset.
+/// The path that `name` stands for, by hard links only, and whether there is a dataset. A link into another file is refused even
+/// if that is this very file: in the copy it would lead back to the original.
 fn resolve(path: &Path, file: &hdf5::File, name: &str) -> Result<(String, bool)> {
-    let refuse = |problem: String| Err(Error::file(path, problem));
-    let mut at = name.to_owned();
-    'paths: for _ in 0..LINKS {
-        let parent = at.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
-        for step in prefixes(&parent).filter(|step| !step.is_empty()) {
-            // Each link by itself: one that leads back into this file would lead out of its copy.
-            match link(file, step) {
-                Some(Link::External(other, _)) => {
-                    return refuse(format!(
-                        "{step} lies in another file, {other}, to which it is a link; write {name} to that file"
-                    ));
-                }
-                Some(Link::Soft(to)) if file.loc_info_by_name(step).is_ok() => {
-                    at = leads_to(step, &to) + &at[step.len()..];
-                    continue 'paths;
-                }
-                None => return Ok((at, false)), // this group and those below it are made
-                _ => {}
-            }
-            match file.loc_info_by_name(step) {
-                Ok(about) if about.loc_type == LocationType::Group => {}
-                Ok(about) => {
-                    let what = if about.loc_type == LocationType::Dataset { "a dataset" } else { "a named type" };
-                    return refuse(format!("{step} is {what}, so {name} cannot lie below it; choose another name"));
-                }
-                Err(_) => {
-                    return refuse(format!("{step} is a link to something that is not there, so {name} cannot lie below it"));
-                }
-            }
+    let kind = |at: &str| file.loc_type_by_name(at).map_err(|e| failed(path, &format!("cannot read {at}"), &e));
+    let problem = match follow(file, name) {
+        End::Nothing(at) => return Ok((at, false)), // its groups are made
+        End::Object(at) => match kind(&at)? {
+            LocationType::Dataset => return Ok((at, true)),
+            LocationType::Group => format!("{at} is a group; name a dataset inside it"),
+            _ => format!("{at} is a named type, which datasets may use; choose another name"),
+        },
+        End::Through(at) => {
+            let what = if kind(&at)? == LocationType::Dataset { "a dataset" } else { "a named type" };
+            format!("{at} is {what}, so {name} cannot lie below it; choose another name")
         }
-        match link(file, &at) {
-            None => return Ok((at, false)),
-            Some(Link::Soft(to)) if file.loc_type_by_name(&at).is_err() => {
-                return refuse(format!(
-                    "{at} is a link to something that is not there, {to}; write to {to}, or choose another name"
-                ));
-            }
-            Some(Link::Soft(to)) => at = leads_to(&at, &to),
-            Some(Link::External(other, to)) => {
-                return refuse(format!("{at} is a link to {to} in another file, {other}; write it to that file"));
-            }
-            Some(Link::Unknown) => return refuse(format!("{at} is a link of a kind that is not known; choose another name")),
-            Some(Link::Hard) => {
-                return match file.loc_type_by_name(&at) {
-                    Ok(LocationType::Dataset) => Ok((at, true)),
-                    Ok(LocationType::Group) => refuse(format!("{at} is a group; name a dataset inside it")),
-                    Ok(_) => refuse(format!("{at} is a named type, which datasets may use; choose another name")),
-                    Err(e) => Err(failed(path, &format!("cannot read {at}"), &e)),
-                };
-            }
+        End::Dangling { link, to } if link == name => {
+            format!("{link} is a link to something that is not there, {to}; write to {to}, or choose another name")
         }
-    }
-    refuse(format!("{name} is a link that leads to ever more links"))
-}
-
-/// Where the soft link at `link` leads.
-pub(super) fn leads_to(link: &str, to: &str) -> String {
-    joined(link.rsplit_once('/').map_or("", |(parent, _)| parent), to)
-}
-
-/// The path of a soft link's target, as seen from the group `parent`.
-fn joined(parent: &str, to: &str) -> String {
-    let from = if to.starts_with('/') { "" } else { parent };
-    let steps = from.split('/').chain(to.split('/')).filter(|step| !matches!(*step, "" | "."));
-    steps.fold(String::new(), |all, step| all + "/" + step)
+        End::Dangling { link, to } => {
+            format!("{link} is a link to something that is not there, {to}, so {name} cannot lie below it")
+        }
+        End::Away { link, file, to, rest } => {
+            format!("{link} is an external link, to {to} in {file}; write to {file}:{to}{rest}")
+        }
+        End::Circle(link) => format!("{}; choose another name", circle(&link)),
+        End::Unknown(link) => format!("{link} is a link of a kind that is not known; choose another name"),
+    };
+    Err(Error::file(path, problem))
 }
 
 /// The change of the bytes of the dataset at `at`, in order, if the wanted one can have the same place.
@@ -192,17 +154,4 @@ fn in_place(path: &Path, file: &hdf5::File, at: &str, (wanted, data): (&Wanted<'
     };
     extents.sort_unstable();
     Ok(Some(Change::Bytes(place, extents)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn links_are_seen_from_their_group() {
-        for (parent, to, path) in [("/a/b", "c", "/a/b/c"), ("/a", "/c/./d", "/c/d"), ("", "x//y", "/x/y"), ("/a", ".", "/a")] {
-            assert_eq!(joined(parent, to), path);
-        }
-        assert_eq!(prefixes("/a/b/c").collect::<Vec<_>>(), ["/a", "/a/b", "/a/b/c"]);
-    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: [`LibrarySource`], [`Closed`]. Must not know: how a dataset is found. Invariant: at most one read runs at a time (the
 //! library's lock), so this is work for the I/O lane; the library keeps unpacked chunks for a dataset that is open, so it is
-//! open only while somebody reads it, or holds it because reads will follow.
+//! open only while somebody reads it, or holds it because reads will follow, and a virtual one for so many boxes only.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,7 +13,7 @@ use super::about::LibraryMemory;
 use super::raw::{open_with_cache, read_box};
 use crate::error::{Bytes, Error, Result};
 use crate::kernel::{Held, Lane};
-use crate::shape::{ChunkViewMut, DType, Layout, Region};
+use crate::shape::{AxisRange, ChunkViewMut, DType, Layout, Region};
 use crate::store::direct::{DataFile, Fill};
 use crate::store::raw_source::{check_output, check_region};
 use crate::store::stored::{Stored, Target, with_dtype};
@@ -48,7 +48,19 @@ pub(super) struct Closed {
     _within: hdf5::File,
     about: hdf5::LocationInfo,
     /// The open one, as long as somebody has it.
-    open: Mutex<Weak<Dataset>>,
+    open: Mutex<Weak<Open>>,
+}
+
+/// An open dataset, which all who have it share.
+#[derive(Default)]
+pub(super) struct Open(Mutex<Now>);
+
+#[derive(Default)]
+struct Now {
+    /// `None` while it is closed to forget what was unpacked.
+    dataset: Option<Dataset>,
+    /// The boxes of a virtual dataset that were read since it was opened.
+    boxes: Vec<Vec<usize>>,
 }
 
 impl Closed {
@@ -65,37 +77,72 @@ impl LibrarySource {
     }
 
     /// The dataset, opened if nobody has it open.
-    pub(super) fn dataset(&self) -> Result<Arc<Dataset>> {
-        let Closed { from: (file, path), about, open, .. } = &self.dataset;
-        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn dataset(&self) -> Result<Arc<Open>> {
+        let mut open = self.dataset.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dataset) = open.upgrade() {
             return Ok(dataset);
         }
+        let now = Now { dataset: Some(self.open()?), boxes: Vec::new() };
+        let dataset = Arc::new(Open(Mutex::new(now)));
+        *open = Arc::downgrade(&dataset);
+        Ok(dataset)
+    }
+
+    fn open(&self) -> Result<Dataset> {
+        let Closed { from: (file, path), about, .. } = &self.dataset;
         let dataset = open_with_cache(file, path, self.memory.cache_bytes).map_err(|e| self.failed(&e))?;
         let now = dataset.loc_info().map_err(|e| self.failed(&e))?;
         if (now.fileno, now.token) != (about.fileno, about.token) || dataset.shape() != self.shape {
             let problem = format!("{path} is not the dataset that it was when it was opened; open it again");
             return Err(Error::file(self.file.path(), problem));
         }
-        let dataset = Arc::new(dataset);
-        *open = Arc::downgrade(&dataset);
         Ok(dataset)
+    }
+
+    /// The box of a virtual dataset in which `axes` begin, and whether they end there too. `None` if it is read as one.
+    fn box_of(&self, axes: &[AxisRange]) -> Option<(Vec<usize>, bool)> {
+        let chunk = self.chunk.as_ref().filter(|_| self.memory.boxes.is_some())?;
+        let at = |last: bool| {
+            let index = |a: &AxisRange| if last { a.start + a.len.saturating_sub(1) * a.step } else { a.start };
+            axes.iter().zip(chunk).map(|(a, c)| index(a) / c).collect::<Vec<_>>()
+        };
+        let (first, last) = (at(false), at(true));
+        let within = first == last;
+        Some((first, within))
+    }
+
+    fn read_box(&self, open: &Open, axes: &[AxisRange], to: &mut [u8]) -> Result<()> {
+        let mut now = open.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, _)) = self.box_of(axes)
+            && !now.boxes.contains(&at)
+        {
+            if self.memory.boxes.is_some_and(|most| now.boxes.len() >= most) {
+                *now = Now::default();
+            }
+            now.boxes.push(at);
+        }
+        let dataset = match now.dataset.take() {
+            Some(dataset) => dataset,
+            None => self.open()?,
+        };
+        read_box(now.dataset.insert(dataset), axes, self.dtype, to).map_err(|e| self.failed(&e))
     }
 
     fn read_as<T: Target>(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()> {
         let dataset = self.dataset()?;
         let memory = Stored::of(self.dtype);
         if memory.is_native(T::DTYPE)
+            && self.box_of(region.axes()).is_none_or(|(_, within)| within)
             && let Some(bytes) = out.try_slice_mut::<T>().and_then(T::bytes_mut)
         {
-            return read_box(&dataset, region.axes(), self.dtype, bytes).map_err(|e| self.failed(&e));
+            return self.read_box(&dataset, region.axes(), bytes);
         }
         let max = BUFFER_BYTES / self.dtype.bytes();
         let mut buffer = vec![0u8; BUFFER_BYTES.min(region.len() * self.dtype.bytes())];
         let mut decoded = vec![T::default(); max.min(region.len())];
         let mut read = |from: &[usize], piece: &Region| -> Result<()> {
             let bytes = &mut buffer[..piece.len() * self.dtype.bytes()];
-            read_box(&dataset, piece.axes(), self.dtype, bytes).map_err(|e| self.failed(&e))?;
+            self.read_box(&dataset, piece.axes(), bytes)?;
             let decoded = &mut decoded[..piece.len()];
             T::decode(memory, bytes, decoded);
             scatter(decoded, (from, &piece.shape()), out);
@@ -160,9 +207,13 @@ impl ChunkSource for LibrarySource {
     }
 
     fn held(&self) -> Option<Held> {
-        let LibraryMemory { chunk_bytes, most_bytes, .. } = self.memory;
+        let LibraryMemory { chunk_bytes, most_bytes, boxes, .. } = self.memory;
         let chunk = self.chunk.as_ref().filter(|_| most_bytes > 0)?;
-        let what = format!("unpacking {}, stored in chunks of {chunk:?} ({} each)", self.name, Bytes(chunk_bytes));
+        let (name, each) = (&self.name, Bytes(chunk_bytes));
+        let what = match boxes {
+            None => format!("unpacking {name}, stored in chunks of {chunk:?} ({each} each)"),
+            Some(_) => format!("unpacking {name}, read from datasets in chunks of up to {each}"),
+        };
         Some(Held { what, bytes: most_bytes })
     }
 

@@ -3,16 +3,19 @@
 //! Owns: everything that calls libhdf5. Must not know: npy, lazy arrays. Invariant: libhdf5 is called under its own lock
 //! only, with its error printing off, and rayon is never entered while the lock is held.
 //!
-//! `open.rs` finds a dataset and chooses how it is read, `about.rs` says how it is stored, `library.rs` reads through libhdf5
-//! what cannot be read by position; `create.rs` lays a dataset out, `existing.rs` decides what that does to a file that is
-//! there; `raw.rs` holds the calls that the safe wrapper lacks.
+//! `links.rs` follows paths, `open.rs` finds a dataset and chooses how it is read, `about.rs` says how it is stored and
+//! `sources.rs` what a virtual one is read from, `library.rs` reads through libhdf5 what cannot be read by position; `create.rs`
+//! lays a dataset out, `existing.rs` decides what that does to a file that is there; `raw.rs` holds the calls that the safe
+//! wrapper lacks.
 
 mod about;
 mod create;
 mod existing;
 mod library;
+mod links;
 mod open;
 mod raw;
+mod sources;
 
 pub(super) use create::create;
 pub(super) use open::open;
@@ -21,9 +24,6 @@ use std::path::Path;
 
 use super::direct::DataFile;
 use crate::error::{Error, Result};
-
-/// Links followed one after another; more are a circle, for libhdf5 too.
-const LINKS: usize = 16;
 
 /// One sentence about what libhdf5 said.
 fn failed(path: &Path, doing: &str, error: &hdf5::Error) -> Error {
@@ -46,6 +46,11 @@ fn open_file(path: &Path) -> Result<hdf5::File> {
             Err(e) => e,
             // Under HDF5_USE_FILE_LOCKING=TRUE the library asks for the lock nevertheless.
             Ok(file) if is_written_elsewhere(&file) => written_elsewhere(path),
+            Ok(file) if open::is_marked_written(path, &file) => {
+                let problem = "is marked as open for writing: another program writes it, so close it there first or read a copy; \
+                               if its writer was killed, take the mark off with h5clear -s";
+                Error::file(path, problem)
+            }
             Ok(_) => failed(path, "is HDF5, but truncated or damaged", &e),
         }
     })
@@ -67,12 +72,6 @@ fn written_elsewhere(path: &Path) -> Error {
     Error::file(path, "is open for writing in another program; close it there first")
 }
 
-/// The steps on the way to `/a/b/c`: `/a`, `/a/b`, `/a/b/c`.
-fn prefixes(name: &str) -> impl Iterator<Item = &str> {
-    let inner = name.match_indices('/').map(|(at, _)| &name[..at]).filter(|step| !step.is_empty());
-    inner.chain([name])
-}
-
 /// Names of datasets in `group` and below, at most `limit`, as absolute paths.
 fn datasets(group: &hdf5::Group, limit: usize) -> Vec<String> {
     let mut names = Vec::new();
@@ -88,6 +87,9 @@ fn walk(group: &hdf5::Group, at: &str, (depth, limit): (usize, usize), visited: 
         if names.len() >= limit || *visited > 10_000 || depth > 16 {
             return;
         }
+        if !can_follow(group, &name) {
+            continue;
+        }
         match group.loc_type_by_name(&name) {
             Ok(hdf5::LocationType::Dataset) => names.push(format!("{at}/{name}")),
             Ok(hdf5::LocationType::Group) => {
@@ -98,6 +100,15 @@ fn walk(group: &hdf5::Group, at: &str, (depth, limit): (usize, usize), visited: 
             _ => {}
         }
     }
+}
+
+/// Whether libhdf5 may look what `name` in `group` is: a link may lead to what is no file.
+fn can_follow(group: &hdf5::Group, name: &str) -> bool {
+    if raw::link(group, name) == Some(raw::Link::Hard) {
+        return true;
+    }
+    let path = format!("{}/{name}", group.name().trim_end_matches('/'));
+    group.file().is_ok_and(|file| links::trace(group.filename().as_ref(), &file, &path).is_ok())
 }
 
 /// `it holds /A, /B and more`.

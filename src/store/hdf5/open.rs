@@ -4,20 +4,20 @@
 //! be plain: standard numbers, no filter, contiguous or chunked in a file that nobody here writes, every address within the
 //! file that libhdf5 itself has it from.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use hdf5::LocationType;
 
 use super::about::{About, library_memory};
-use super::existing::leads_to;
 use super::library::{Closed, LibrarySource};
-use super::raw::{ElementType, Link, element_type, fill, link};
-use super::{LINKS, failed, listing, open_file, prefixes};
+use super::links::trace;
+use super::raw::{ElementType, element_type, fill};
+use super::sources::{self, Sources};
+use super::{failed, listing, open_file};
 use crate::error::{Error, Result};
 use crate::shape::checked_len;
 use crate::store::direct::{DataFile, Fill, Place, RawArray};
-use crate::store::leftovers::folder_of;
 use crate::store::raw_source::RawSource;
 use crate::store::stored::{Number, Stored};
 use crate::task::ChunkSource;
@@ -53,7 +53,10 @@ pub(in crate::store) fn open(path: &Path, dataset: &str) -> Result<Arc<dyn Chunk
         (_, None) => "an unusual number format".into(),
     };
     let table = if let Place::Chunked(table) = place { Some(table) } else { None };
-    let memory = library_memory(&found, table.as_ref())?;
+    let (chunk, memory) = match sources::look(&found, found.filename().as_ref())? {
+        Some(Sources { unit, memory }) => (unit, memory),
+        None => (chunk, library_memory(&found, table.as_ref())?),
+    };
     let table = table.filter(|_| !written_here); // a writer may add chunks
     let closed = Closed::close(found, (handle, dataset)).map_err(|e| failed(path, &format!("cannot open {dataset}"), &e))?;
     let source = LibrarySource { name, file, dataset: closed, shape, dtype, chunk, table, fill, why, memory };
@@ -65,19 +68,27 @@ fn library_forced() -> bool {
     std::env::var_os("CHUNKWISE_IO").is_some_and(|v| v == "library")
 }
 
-/// HDF5 begins with a signature, or has it at byte 512, 1024, 2048, ... after a user block.
-pub(super) fn check_signature(path: &Path, file: &DataFile) -> Result<()> {
+/// Where the signature stands with which HDF5 begins: at byte 0, or at 512, 1024, 2048, ... after a user block.
+pub(super) fn check_signature(path: &Path, file: &DataFile) -> Result<u64> {
     const SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
     let mut at = 0u64;
     while at + 8 <= file.bytes() {
         let mut bytes = [0u8; 8];
         file.read(&mut bytes, at)?;
         if &bytes == SIGNATURE {
-            return Ok(());
+            return Ok(at);
         }
         at = if at == 0 { 512 } else { at * 2 };
     }
     Err(Error::file(path, "is not an HDF5 file: it has no HDF5 signature"))
+}
+
+/// Whether a writer marked the file as open for writing, as those do that use the newest format (superblock 3), with or without
+/// readers beside them. It takes the mark off when it closes the file; one that was killed leaves it.
+pub(super) fn is_marked_written(path: &Path, file: &DataFile) -> bool {
+    let mut start = [0u8; 12];
+    let read = check_signature(path, file).and_then(|at| file.read(&mut start, at));
+    read.is_ok() && start[8] == 3 && start[11] & 0b101 != 0
 }
 
 /// The file that holds a dataset: the one opened, or one that it links to. Also why it cannot be read by position, if so.
@@ -107,7 +118,10 @@ fn file_of(path: &Path, dataset: &hdf5::Dataset) -> Result<(DataFile, Option<Str
 
 /// The dataset of this name, or what is there instead.
 fn find(path: &Path, file: &hdf5::File, name: &str) -> Result<hdf5::Dataset> {
-    check_links(path, file, name, &mut (LINKS * LINKS))?;
+    let lost = match trace(path, file, name) {
+        Err(lost) if lost.is_final() => return Err(lost.error()),
+        traced => traced.err(),
+    };
     match file.loc_type_by_name(name) {
         Ok(LocationType::Dataset) => file.dataset(name).map_err(|e| failed(path, &format!("cannot open {name}"), &e)),
         Ok(LocationType::Group) => {
@@ -115,64 +129,12 @@ fn find(path: &Path, file: &hdf5::File, name: &str) -> Result<hdf5::Dataset> {
             Err(Error::file(path, format!("{name} is a group, not a dataset; {inside}")))
         }
         Ok(_) => Err(Error::file(path, format!("{name} is a named type, not a dataset; {}", listing(file)))),
-        Err(_) => Err(missing(path, file, name, LINKS)),
+        Err(e) => Err(lost.map_or_else(|| failed(path, &format!("cannot open {name}"), &e), |lost| lost.error())),
     }
 }
 
-/// Errs if a link on the way leads to what is no regular file: libhdf5 would wait for ever for somebody to write into a pipe. Looks at `links`
-/// links in all.
-fn check_links(path: &Path, file: &hdf5::File, name: &str, links: &mut usize) -> Result<()> {
-    for step in prefixes(name) {
-        let Some(found) = link(file, step).filter(|found| !matches!(found, Link::Hard)) else { continue };
-        let Some(left) = links.checked_sub(1) else { return Ok(()) };
-        *links = left;
-        match found {
-            Link::External(other, to) => {
-                let other = linked(path, other);
-                if other.metadata().is_ok_and(|about| !about.is_file()) {
-                    let problem = format!("{step} is a link to {to} in {}, which is not a regular file", other.display());
-                    return Err(Error::file(path, problem));
-                }
-                if let Ok(next) = open_checked(&other) {
-                    check_links(&other, &next, &to, links)?;
-                }
-            }
-            Link::Soft(to) => check_links(path, file, &leads_to(step, &to), links)?,
-            Link::Hard | Link::Unknown => {}
-        }
-    }
-    Ok(())
-}
-
-/// The file that an external link names, as libhdf5 looks: beside the file that links, then from here.
-fn linked(path: &Path, other: String) -> PathBuf {
-    let beside = folder_of(path).join(&other);
-    if beside.exists() { beside } else { other.into() }
-}
-
-/// Why there is nothing under `name`: the first step of it that leads nowhere, in this file or in those that it links to.
-fn missing(path: &Path, file: &hdf5::File, name: &str, links: usize) -> Error {
-    let lost = prefixes(name).find(|step| file.loc_type_by_name(step).is_err());
-    let problem = match lost.and_then(|step| Some((step, link(file, step)?))) {
-        Some((step, Link::Soft(to))) => format!("{step} is a link to something that is not there, {to}; {}", listing(file)),
-        Some((step, Link::External(other, to))) => {
-            let other = linked(path, other);
-            let why = match open_checked(&other) {
-                Err(refusal) => refusal.to_string(),
-                Ok(_) if links == 0 => "and so on".to_owned(),
-                Ok(file) if file.loc_type_by_name(&to).is_ok() => "it can be opened only by itself".to_owned(),
-                Ok(file) => missing(&other, &file, &to, links - 1).to_string(),
-            };
-            format!("{step} is a link to {to} in another file: {why}")
-        }
-        Some((step, Link::Unknown)) => format!("{step} is a link of a kind that is not known"),
-        Some((step, Link::Hard)) => format!("{step} cannot be read; it is damaged"),
-        None => format!("there is no dataset {name}; {}", listing(file)),
-    };
-    Error::file(path, problem)
-}
-
-fn open_checked(path: &Path) -> Result<hdf5::File> {
+/// Opens what is HDF5.
+pub(super) fn open_checked(path: &Path) -> Result<hdf5::File> {
     check_signature(path, &DataFile::open(path)?)?;
     open_file(path)
 }

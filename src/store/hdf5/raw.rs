@@ -11,8 +11,14 @@ use hdf5_sys::h5a::{H5Aclose, H5Acreate2, H5Aread, H5Awrite};
 use hdf5_sys::h5d::{H5Dget_type, H5Dopen2, H5Dread};
 use hdf5_sys::h5i::hid_t;
 use hdf5_sys::h5l::{H5L_info2_t, H5L_type_t, H5Lget_info2, H5Lget_val, H5Lunpack_elink_val};
-use hdf5_sys::h5p::{H5P_DEFAULT, H5Pget_fill_value, H5Pget_filter2, H5Pget_nfilters};
-use hdf5_sys::h5s::{H5S_seloper_t, H5Sclose, H5Screate_simple, H5Sget_select_npoints, H5Sselect_hyperslab};
+use hdf5_sys::h5p::{
+    H5P_DEFAULT, H5Pget_fill_value, H5Pget_filter2, H5Pget_nfilters, H5Pget_virtual_count, H5Pget_virtual_dsetname,
+    H5Pget_virtual_filename, H5Pget_virtual_srcspace, H5Pget_virtual_vspace,
+};
+use hdf5_sys::h5s::{
+    H5S_seloper_t, H5Sclose, H5Screate_simple, H5Sget_select_bounds, H5Sget_select_npoints, H5Sget_simple_extent_ndims,
+    H5Sselect_hyperslab,
+};
 use hdf5_sys::h5t::{
     H5T_IEEE_F32BE, H5T_IEEE_F32LE, H5T_IEEE_F64BE, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, H5T_NATIVE_FLOAT, H5T_NATIVE_INT32,
     H5T_NATIVE_INT64, H5T_NATIVE_UINT8, H5T_NATIVE_UINT32, H5T_NATIVE_UINT64, H5T_STD_I8BE, H5T_STD_I8LE, H5T_STD_I16BE,
@@ -200,15 +206,15 @@ pub(super) enum Link {
     Unknown,
 }
 
-/// The link at `path`, whose groups exist; `None` if there is none.
-pub(super) fn link(file: &hdf5::File, path: &str) -> Option<Link> {
+/// The link at `path`, as seen from `group`; its groups exist. `None` if there is none.
+pub(super) fn link(group: &hdf5::Group, path: &str) -> Option<Link> {
     hdf5::silence_errors(true);
     let path = CString::new(path).ok()?;
     let _lock = hdf5_sys::LOCK.lock();
     let mut info = std::mem::MaybeUninit::<H5L_info2_t>::zeroed();
-    // SAFETY: the lock is held, `file` keeps its id alive, `path` ends in 0; zeroes are a valid info.
+    // SAFETY: the lock is held, `group` keeps its id alive, `path` ends in 0; zeroes are a valid info.
     let info = unsafe {
-        if H5Lget_info2(file.id(), path.as_ptr(), info.as_mut_ptr(), H5P_DEFAULT) < 0 {
+        if H5Lget_info2(group.id(), path.as_ptr(), info.as_mut_ptr(), H5P_DEFAULT) < 0 {
             return None;
         }
         info.assume_init()
@@ -220,7 +226,7 @@ pub(super) fn link(file: &hdf5::File, path: &str) -> Option<Link> {
     let size = unsafe { *{ info }.u.val_size() };
     let mut value = vec![0u8; size + 1]; // one more, so that it ends in 0 whatever the file holds
     // SAFETY: as above; at most `size` bytes are written to `value`.
-    if unsafe { H5Lget_val(file.id(), path.as_ptr(), value.as_mut_ptr().cast(), size, H5P_DEFAULT) } < 0 {
+    if unsafe { H5Lget_val(group.id(), path.as_ptr(), value.as_mut_ptr().cast(), size, H5P_DEFAULT) } < 0 {
         return None;
     }
     match info.type_ {
@@ -243,6 +249,81 @@ pub(super) fn link(file: &hdf5::File, path: &str) -> Option<Link> {
 fn text(bytes: &[u8]) -> String {
     let bytes = bytes.split(|&b| b == 0).next().unwrap_or_default();
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A part of a virtual dataset, and of the dataset that it is read from.
+pub(super) struct Mapping {
+    /// The source's file; `.` is the virtual dataset's own.
+    pub(super) file: String,
+    /// Its path there.
+    pub(super) dataset: String,
+    /// What is taken of it.
+    pub(super) from: Selected,
+    /// Where that stands.
+    pub(super) to: Selected,
+}
+
+/// The bounds of a selection.
+pub(super) struct Selected {
+    /// First and last index, for each axis; the last one may be without end.
+    pub(super) bounds: Vec<(u64, u64)>,
+    /// How many of the elements within the bounds there are for one that is selected; 1 if that is not known.
+    pub(super) spread: u64,
+}
+
+/// The parts of a virtual dataset.
+pub(super) fn mappings(dataset: &hdf5::Dataset) -> hdf5::Result<Vec<Mapping>> {
+    hdf5::silence_errors(true);
+    let list = dataset.dcpl()?;
+    let _lock = hdf5_sys::LOCK.lock();
+    let mut count = 0;
+    // SAFETY: the lock is held and `list` keeps its id alive.
+    if unsafe { H5Pget_virtual_count(list.id(), &mut count) } < 0 {
+        return Err(library_error());
+    }
+    let name = |ask: unsafe extern "C" fn(hid_t, usize, *mut c_char, usize) -> isize, index| {
+        // SAFETY: as above; the first call writes nothing, the second at most the length that it is told.
+        unsafe {
+            let length = usize::try_from(ask(list.id(), index, std::ptr::null_mut(), 0)).map_err(|_| library_error())?;
+            let mut name = vec![0u8; length + 1];
+            if ask(list.id(), index, name.as_mut_ptr().cast(), name.len()) < 0 {
+                return Err(library_error());
+            }
+            Ok(text(&name))
+        }
+    };
+    let space = |ask: unsafe extern "C" fn(hid_t, usize) -> hid_t, index| {
+        // SAFETY: as above; the new space is closed once.
+        unsafe {
+            let space = ask(list.id(), index);
+            let found = if space < 0 { Err(library_error()) } else { selected(space) };
+            H5Sclose(space);
+            found
+        }
+    };
+    let mapping = |index| {
+        let (file, dataset) = (name(H5Pget_virtual_filename, index)?, name(H5Pget_virtual_dsetname, index)?);
+        let (from, to) = (space(H5Pget_virtual_srcspace, index)?, space(H5Pget_virtual_vspace, index)?);
+        Ok(Mapping { file, dataset, from, to })
+    };
+    (0..count).map(mapping).collect()
+}
+
+/// # Safety
+/// The library's lock is held and `space` is an open dataspace.
+unsafe fn selected(space: hid_t) -> hdf5::Result<Selected> {
+    // SAFETY: by the caller; both lists have the space's rank.
+    let (bounds, points) = unsafe {
+        let rank = usize::try_from(H5Sget_simple_extent_ndims(space)).map_err(|_| library_error())?;
+        let (mut first, mut last) = (vec![0u64; rank], vec![0u64; rank]);
+        if rank > 0 && H5Sget_select_bounds(space, first.as_mut_ptr(), last.as_mut_ptr()) < 0 {
+            return Err(library_error());
+        }
+        (first.into_iter().zip(last).collect::<Vec<_>>(), H5Sget_select_npoints(space))
+    };
+    let all = bounds.iter().map(|(a, b)| b.saturating_sub(*a).saturating_add(1)).fold(1, u64::saturating_mul);
+    let known = u64::try_from(points).ok().filter(|&points| points > 0 && all < u64::MAX);
+    Ok(Selected { bounds, spread: known.map_or(1, |points| all.div_ceil(points)) })
 }
 
 /// Opens a dataset with a chunk cache of its own, of `bytes`.
@@ -375,13 +456,13 @@ pub(super) fn read_box(dataset: &hdf5::Dataset, axes: &[AxisRange], dtype: DType
         }
         let length = [points as u64];
         let memory = H5Screate_simple(1, length.as_ptr(), std::ptr::null());
-        let outcome = with_memory_type(dataset, dtype, |id| {
+        let done = with_memory_type(dataset, dtype, |id| {
             let status = H5Dread(dataset.id(), id, memory, space.id(), H5P_DEFAULT, to.as_mut_ptr().cast());
-            // Asked at once: the next call clears what the library says.
+            // Here, because each further call, those that close what was opened too, begins with an empty error stack.
             if status < 0 { Err(library_error()) } else { Ok(()) }
         });
         H5Sclose(memory);
-        outcome
+        done
     }
 }
 
