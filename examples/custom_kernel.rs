@@ -6,11 +6,13 @@ mod common;
 
 use std::ops::{Mul, Sub};
 use std::sync::Arc;
+use std::time::Instant;
 
 use chunkwise::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, for_each_piece, params};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float};
-use chunkwise::{Array, shader_params, store};
-use common::{CommonArgs, Outcome, Precision, Report, open_session};
+use chunkwise::{Array, Error, Remedy, shader_params, store};
+use common::{CommonArgs, Named, Outcome, Precision, Report, open_session};
+use ndarray::ArrayD;
 
 /// Let populations x grow for some generations, x <- rate x (1 - x), with a kernel that this program brings along.
 #[derive(clap::Parser)]
@@ -131,22 +133,30 @@ fn main() -> std::process::ExitCode {
 }
 
 fn populations<T: Number>(args: &Args, epsilon: f64) -> Outcome {
-    let session = open_session(&args.common)?;
-    let start = session.random_uniform::<T>([args.n])?.compute()?;
-    let rates = ndarray::ArrayD::from_shape_fn(start.shape(), |i| T::from_f64(MOST_RATE * i[0] as f64 / args.n as f64));
-    let x = Array::from(start.clone()).in_session(&session);
-    let x = x.try_chunks(args.common.chunk.unwrap_or(CHUNK))?;
-    let rate = Array::from(rates.clone());
+    let session = open_session(&args.common, vec![Named::written("--out", args.out.as_ref())])?;
     // The one line: the kernel in an array expression.
-    let grown: Array<T> = x.try_with_kernel(&[&rate], Arc::new(Logistic), &args.generations.to_ne_bytes())?;
-
-    let sink = args.out.as_ref().map(|spec| store::create(spec, grown.shape(), grown.dtype(), None)).transpose()?;
+    let grow = |x: Array<T>, rate: &Array<T>| -> Result<Array<T>, Error> {
+        let x = x.try_chunks(args.common.chunk.unwrap_or(CHUNK))?;
+        x.try_with_kernel(&[rate], Arc::new(Logistic), &args.generations.to_ne_bytes())
+    };
+    refuse(args.n, T::DTYPE)?;
+    let zeros = || common::zeros::<T>(&[args.n], &session);
+    grow(zeros(), &zeros())?.explain()?; // what does not fit is said before anything is made
+    let sink = args.out.as_ref().map(|spec| store::create(spec, &[args.n], T::DTYPE, None)).transpose()?;
+    let asked = Instant::now();
+    let start = session.random_uniform::<T>([args.n])?.compute()?;
+    let rates = ArrayD::from_shape_fn(start.shape(), |i| T::from_f64(MOST_RATE * i[0] as f64 / args.n as f64));
+    let made = common::made("the populations", asked.elapsed());
+    let wanted = samples(&start, &rates, args.generations);
+    let grown = grow(Array::from(start).in_session(&session), &Array::from(rates))?;
     let (values, run) = common::finish(&args.common, "custom_kernel", &grown)?;
     let mut report = Report::new("custom_kernel", grown.shape(), &args.common);
     report.what = format!("{} populations, {} generations", args.n, args.generations);
     report.chunks = common::cut(&grown.grid(), "chunk");
+    drop(grown);
     let mut report = report.of_run(&session, &run, args.n as f64 * f64::from(args.generations), "generation/s");
-    let worst = worst(start.as_slice().unwrap_or(&[]), rates.as_slice().unwrap_or(&[]), &values, args.generations);
+    let worst = worst(&wanted, &values);
+    report.notes.push(made);
     report.residual = Some(worst / epsilon);
     report.extra.insert("checksum".into(), values.iter().map(|v| v.to_f64()).sum::<f64>().into());
     if let (Some(sink), Some(out)) = (sink, &args.out) {
@@ -161,11 +171,28 @@ fn populations<T: Number>(args: &Args, epsilon: f64) -> Outcome {
     report.print(&args.common)
 }
 
+/// Errs if the three arrays are more than the machine has: not even planning them is safe then.
+fn refuse(n: usize, dtype: DType) -> Result<(), Error> {
+    let requested_bytes = (n as u64).saturating_mul(3 * dtype.bytes() as u64);
+    let available_bytes = chunkwise::device::system::available_memory();
+    if requested_bytes <= available_bytes {
+        return Ok(());
+    }
+    let (what, space) = (format!("growing {n} populations"), "host".into());
+    let remedies = vec![Remedy::Other("fewer populations: --n".into())];
+    Err(Error::OutOfMemory { what, requested_bytes, available_bytes, space, remedies })
+}
+
+/// What a plain loop makes of every so many populations.
+fn samples<T: Number>(start: &ArrayD<T>, rates: &ArrayD<T>, generations: u32) -> Vec<T> {
+    let sample = start.iter().zip(rates).step_by((start.len() / SAMPLES).max(1));
+    sample.map(|(&x, &rate)| (0..generations).fold(x, |x, _| step(x, rate))).collect()
+}
+
 /// The largest difference from a plain loop, over a sample; NaN if there is one.
-fn worst<T: Number>(start: &[T], rates: &[T], values: &ndarray::ArrayD<T>, generations: u32) -> f64 {
-    let sample = start.iter().zip(rates).zip(values).step_by((start.len() / SAMPLES).max(1));
-    sample.fold(0.0, |worst, ((&x, &rate), found)| {
-        let plain = (0..generations).fold(x, |x, _| step(x, rate));
+fn worst<T: Number>(wanted: &[T], values: &ArrayD<T>) -> f64 {
+    let sample = values.iter().step_by((values.len() / SAMPLES).max(1)).zip(wanted);
+    sample.fold(0.0, |worst, (found, plain)| {
         let apart = (plain.to_f64() - found.to_f64()).abs();
         if apart <= worst || worst.is_nan() { worst } else { apart }
     })

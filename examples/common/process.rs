@@ -31,6 +31,10 @@ pub(super) fn prepare() {
         // SAFETY: no other thread exists yet that could read the environment meanwhile.
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
+    if std::env::var_os("EGL_LOG_LEVEL").is_none() {
+        // Looking for GPUs asks EGL too, which warns of every driver that is not there. SAFETY: as above.
+        unsafe { std::env::set_var("EGL_LOG_LEVEL", "fatal") };
+    }
     ignore_file_size_signal();
     watch();
 }

@@ -11,16 +11,24 @@ use chunkwise::runtime::RunReport;
 use chunkwise::schedule::Explanation;
 use chunkwise::shape::Element;
 use chunkwise::task::ChunkSink;
-use chunkwise::{Array, Pending, Placement, Result, Session};
+use chunkwise::{Array, Error, Pending, Placement, Result, Session};
 use ndarray::ArrayD;
 
-use super::{CommonArgs, Outcome, Placed, Progress, Report, can_write, line, write_whole};
+use super::{CommonArgs, Named, Outcome, Placed, Progress, Report, can_write, distinct, line, seconds, write_whole};
 
 /// What a step of a program gives: `?` takes the library's errors and all others.
 pub type Fallible<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// The session that the flags ask for.
-pub fn open_session(args: &CommonArgs) -> Result<Session> {
+/// The session that the flags ask for, if none of the files that they name (`--trace` and `files`) is in the way of another.
+pub fn open_session(args: &CommonArgs, files: Vec<Named>) -> Fallible<Session> {
+    let mut files = files;
+    files.push(Named::written_path("--trace", args.trace.as_ref()));
+    distinct(&files)?;
+    Ok(session_of(args)?)
+}
+
+/// The session that the flags ask for, of a program that names no files.
+pub fn session_of(args: &CommonArgs) -> Result<Session> {
     if let Some(path) = &args.trace {
         can_write(path)?; // said now, not after the work
     }
@@ -35,6 +43,31 @@ pub fn open_session(args: &CommonArgs) -> Result<Session> {
         builder = builder.gpu_memory_limit(&format!("{}", limit.0));
     }
     builder.build()
+}
+
+/// Whether work on `held_bytes` of arrays in memory fits, which `plan` plans with [`zeros`] in their place.
+///
+/// # Errors
+/// What `plan` says, except that memory is short.
+pub fn fits(session: &Session, held_bytes: u64, plan: impl FnOnce() -> Result<Explanation>) -> Result<bool> {
+    if held_bytes > session.memory_limit().min(system::available_memory()) {
+        return Ok(false);
+    }
+    match plan() {
+        Ok(_) => Ok(true),
+        Err(Error::OutOfMemory { .. }) => Ok(false),
+        Err(other) => Err(other),
+    }
+}
+
+/// Zeros to plan with: memory that the system does not give before it is touched.
+pub fn zeros<T: Element>(shape: &[usize], session: &Session) -> Array<T> {
+    Array::from(ArrayD::from_elem(shape, T::default())).in_session(session)
+}
+
+/// What making an input beforehand took.
+pub fn made(what: &str, took: Duration) -> String {
+    format!("made {what} in {}, not counted in the total", seconds(took.as_secs_f64()))
 }
 
 /// Prints the explanation, if it was asked for: on stdout, or on stderr beside JSON.
@@ -138,7 +171,6 @@ impl Report {
         (self.total_s, self.plan_s, self.predicted_s) = (run.total_s, run.plan_s, Some(run.predicted_s));
         (self.tasks, self.bytes_moved) = (run.tasks() as u64, run.bytes_moved);
         (self.rate, self.rate_unit) = (work / run.total_s, rate_unit);
-        self.peak_rss_bytes = system::peak_rss_bytes();
         let moved = |device: usize| run.moves.iter().filter(|m| m.device.index() == device).map(|m| m.bytes).sum();
         let one = |(device, tasks, busy): (String, usize, f64)| {
             let index = devices.iter().position(|d| d.name == device);

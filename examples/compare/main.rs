@@ -32,7 +32,7 @@ use std::time::{Instant, SystemTime};
 use chunkwise::device::DeviceKind;
 use chunkwise::shape::DType;
 use chunkwise::{Error, Placement, Session};
-use common::{CommonArgs, Outcome, Precision, Progress, TemporaryFolder, UsageError, open_session};
+use common::{CommonArgs, Outcome, Precision, Progress, TemporaryFolder, UsageError, session_of};
 use lanes::Lanes;
 use machine::Machine;
 use out::Reporter;
@@ -102,7 +102,7 @@ fn compare(args: Args) -> Outcome {
     let plan = Plan::new(&wishes(&args));
     let open = |placement: Placement, threads: Option<usize>| -> Result<Session, Error> {
         let threads = threads.or(args.common.threads);
-        let session = open_session(&CommonArgs { device: placement, threads, ..args.common.clone() })?;
+        let session = session_of(&CommonArgs { device: placement, threads, ..args.common.clone() })?;
         if placement != Placement::Cpu {
             session.discover(); // GPUs join before any clock runs, not meanwhile
         }
