@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use chunkwise::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, for_each_piece, params};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float};
-use chunkwise::{Array, Error, Remedy, shader_params, store};
+use chunkwise::{Array, Error, shader_params, store};
 use common::{CommonArgs, Named, Outcome, Precision, Report, open_session};
 use ndarray::ArrayD;
 
@@ -139,7 +139,9 @@ fn populations<T: Number>(args: &Args, epsilon: f64) -> Outcome {
         let x = x.try_chunks(args.common.chunk.unwrap_or(CHUNK))?;
         x.try_with_kernel(&[rate], Arc::new(Logistic), &args.generations.to_ne_bytes())
     };
-    refuse(args.n, T::DTYPE)?;
+    // Three arrays that the machine has no room for cannot even be planned with.
+    let bytes = (args.n as u64).saturating_mul(3 * T::DTYPE.bytes() as u64);
+    common::room(&format!("growing {} populations", args.n), bytes, "fewer populations: --n")?;
     let zeros = || common::zeros::<T>(&[args.n], &session);
     grow(zeros(), &zeros())?.explain()?; // what does not fit is said before anything is made
     let sink = args.out.as_ref().map(|spec| store::create(spec, &[args.n], T::DTYPE, None)).transpose()?;
@@ -169,18 +171,6 @@ fn populations<T: Number>(args: &Args, epsilon: f64) -> Outcome {
         return Err(format!("a plain loop gives other populations: {worst:e} apart").into());
     }
     report.print(&args.common)
-}
-
-/// Errs if the three arrays are more than the machine has: not even planning them is safe then.
-fn refuse(n: usize, dtype: DType) -> Result<(), Error> {
-    let requested_bytes = (n as u64).saturating_mul(3 * dtype.bytes() as u64);
-    let available_bytes = chunkwise::device::system::available_memory();
-    if requested_bytes <= available_bytes {
-        return Ok(());
-    }
-    let (what, space) = (format!("growing {n} populations"), "host".into());
-    let remedies = vec![Remedy::Other("fewer populations: --n".into())];
-    Err(Error::OutOfMemory { what, requested_bytes, available_bytes, space, remedies })
 }
 
 /// What a plain loop makes of every so many populations.

@@ -50,6 +50,9 @@ fn timed<T: chunkwise::shape::Element>(array: Array<T>) -> Box<dyn Fn() -> Resul
     Box::new(move || array.run().map(|(_, report)| (report.total_s, report.bytes_moved)))
 }
 
+/// Memory that a workload takes, with the stacks and buffers of two pools.
+const ROOM: u64 = 3 << 26;
+
 fn workloads() -> [(&'static str, Make); 3] {
     [
         ("matvec", |session| {
@@ -91,7 +94,11 @@ fn two_pools(args: Args) -> Outcome {
     line(format_args!("{:<12}{:>10}{near:>12}{far:>12}{auto:>12}{ratio:>14}", "workload", "link MB/s"))?;
     for (name, make) in workloads() {
         for &speed in &args.links {
-            let made = PLACEMENTS.map(|(_, placement)| make(&session(placement, args.threads, link(speed))?));
+            let made = PLACEMENTS.map(|(_, placement)| {
+                let session = session(placement, args.threads, link(speed))?;
+                common::room(&format!("the input of {name}"), ROOM, "a larger limit (ulimit -v)")?;
+                make(&session)
+            });
             let mut runs = Vec::new();
             for run in made {
                 runs.push(run?);

@@ -29,6 +29,9 @@ fn flags_out_of_range_are_usage_errors() {
         refused(program, "--dtype f16", "f64");
         refused(program, "--memory-limit many", "1.5GB");
     }
+    refused("matvec", "--memory-limit -5", "above 0");
+    let pools = example("two_pools").args("--threads 5000").run();
+    assert!(pools.stdout.is_empty(), "no table begins: {:#?}", pools.failure(&["threads = 5000"]));
     refused("mandelbrot", "--window=-1.5,0,-1,nan", "finite");
     refused("mandelbrot", "--window -1.5,0,-1,-inf", "finite");
     refused("mandelbrot", "--window=-1.5,0,-1", "four numbers");

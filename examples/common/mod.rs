@@ -42,6 +42,6 @@ pub use process::on_interrupt;
 pub use progress::Progress;
 pub use report::{Placed, Report, cut, extents, rate, seconds};
 pub use session::{
-    Fallible, compute, explain, explain_run, finish, fits, made, open_session, session_of, store, write_trace, zeros,
+    Fallible, compute, explain, explain_run, finish, fits, made, open_session, room, session_of, store, write_trace, zeros,
 };
 pub use table::{Cell, Table, terminal, wrapped};

@@ -11,7 +11,7 @@ use chunkwise::runtime::RunReport;
 use chunkwise::schedule::Explanation;
 use chunkwise::shape::Element;
 use chunkwise::task::ChunkSink;
-use chunkwise::{Array, Error, Pending, Placement, Result, Session};
+use chunkwise::{Array, Error, Pending, Placement, Remedy, Result, Session};
 use ndarray::ArrayD;
 
 use super::{CommonArgs, Named, Outcome, Placed, Progress, Report, can_write, distinct, line, seconds, write_whole};
@@ -58,6 +58,16 @@ pub fn fits(session: &Session, held_bytes: u64, plan: impl FnOnce() -> Result<Ex
         Err(Error::OutOfMemory { .. }) => Ok(false),
         Err(other) => Err(other),
     }
+}
+
+/// Errs if the system has not this much left: where memory is not the library's, a refusal is an abort.
+pub fn room(what: &str, requested_bytes: u64, remedy: &'static str) -> Result<()> {
+    let available_bytes = system::available_memory();
+    if requested_bytes <= available_bytes {
+        return Ok(());
+    }
+    let (what, remedies) = (what.to_owned(), vec![Remedy::Other(remedy.into())]);
+    Err(Error::OutOfMemory { what, requested_bytes, available_bytes, space: "host".into(), remedies })
 }
 
 /// Zeros to plan with: memory that the system does not give before it is touched.

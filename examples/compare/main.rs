@@ -95,9 +95,13 @@ fn main() -> std::process::ExitCode {
     common::run(compare)
 }
 
+/// Memory without which there is no use in beginning: several sessions with their stacks and buffers, peaks measured beyond caches, pictures.
+const ROOM: u64 = 400 << 20;
+
 fn compare(args: Args) -> Outcome {
     let started = Instant::now();
     refuse(&args.common)?;
+    common::room("comparing", ROOM, "a larger limit (ulimit -v)")?;
     out::prepare(&args.out)?; // what cannot be written is said before measuring
     let plan = Plan::new(&wishes(&args));
     let open = |placement: Placement, threads: Option<usize>| -> Result<Session, Error> {

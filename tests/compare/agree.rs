@@ -99,7 +99,7 @@ fn claims(words: &str, sizes: &[usize]) -> Vec<(usize, bool)> {
         },
         Some(("at", rest)) => {
             let (won, not) = rest.split_once(", not ").expect("two sizes");
-            let above = sizes.iter().filter(|&&n| n >= number(not)).map(|&n| (n, false));
+            let above = sizes.iter().filter(|&&n| n >= number(not.trim_start_matches("clearly "))).map(|&n| (n, false));
             above.chain([(number(won), true)]).collect()
         }
         _ => panic!("{words}"),
@@ -178,6 +178,7 @@ fn gpu_agrees(study: &Study, table: &[Shown], group: (Workload, DType), panel: &
                     .replace(" between ", " ")
                     .replace(" and ", "..")
                     .replace("not at", "not")
+                    .replace("clearly at", "clearly")
             }
         };
         let said = words_of(&said);
