@@ -150,7 +150,7 @@ pub fn head(study: &Study) -> Vec<String> {
     let mut lines = vec![
         format!("compare   {}, {} threads, {}", m.cpu, m.threads, m.simd),
         format!(
-            "  measured: multiply-add f32 {}, f64 {}; memory reads {}",
+            "  measured: multiply-add f32 {}, f64 {}; reads {}",
             rates(c.f32_flops_all),
             rates(c.f64_flops_all),
             rate(c.read_all, "B/s")

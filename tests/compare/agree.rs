@@ -70,7 +70,10 @@ fn panel_words(study: &Study, workload: Workload) -> Vec<String> {
     let (_, scene) = scenes.iter().find(|s| s.0 == workload.name()).expect("a picture for each workload");
     let svg = scene.svg();
     let parts = svg.split("threads win: ").flat_map(|p| p.split("gpu wins: ")).skip(1);
-    parts.map(|part| part.split('<').next().unwrap_or_default().to_owned()).collect()
+    let words: Vec<String> = parts.map(|part| part.split('<').next().unwrap_or_default().to_owned()).collect();
+    // The legend names the band between two sizes where there is one.
+    assert_eq!(svg.contains(" overtake"), words.iter().any(|w| w.contains("..")), "{words:?}");
+    words
 }
 
 /// Seconds of `*24.3 ms ±2%`.
