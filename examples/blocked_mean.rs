@@ -3,11 +3,16 @@
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
 use chunkwise::device::system;
-use chunkwise::shape::Float;
-use chunkwise::{Array, Bytes, Error, Session, store};
-use common::{CommonArgs, Outcome, Precision, Progress, Report, cut, extents, finish, open_session, some_bytes};
+use chunkwise::kernel::Lane;
+use chunkwise::schedule::Explanation;
+use chunkwise::shape::{ChunkViewMut, DType, Float, Region};
+use chunkwise::task::ChunkSource;
+use chunkwise::{Array, Bytes, Error, Remedy, Session, store};
+use common::{CommonArgs, Named, Outcome, Precision, Progress, Report, cut, extents, finish, open_session, some_bytes};
 
 /// Compute the mean of a dataset, chunk by chunk: any rank, any size. Chunks are summed as they are read.
 #[derive(clap::Parser)]
@@ -38,23 +43,19 @@ fn main() -> std::process::ExitCode {
 }
 
 fn blocked_mean(args: Args) -> Outcome {
-    let session = open_session(&args.common)?;
-    let mut wrote = Vec::new();
+    let data =
+        if args.make.is_some() { Named::written("--make", Some(&args.data)) } else { Named::read("FILE", Some(&args.data)) };
+    let session = open_session(&args.common, vec![data, Named::read("--weights", args.weights.as_ref())])?;
+    let (mut wrote, mut made) = (Vec::new(), None);
     if let Some(size) = args.make {
+        let asked = Instant::now();
         make(&args, size, &session)?;
         wrote.push(args.data.clone().into());
+        made = Some(common::made("the file", asked.elapsed()));
     }
     let source = store::open(&args.data)?;
     let (dtype, access) = (source.dtype(), source.access());
-    let x = Array::<f64>::from_source(source)?.in_session(&session);
-    let x = match args.common.chunk {
-        Some(chunk) => x.try_chunks(chunk)?,
-        None => x,
-    };
-    let mean = match &args.weights {
-        Some(weights) => x.try_weighted_mean(&Array::open(weights)?.in_session(&session))?,
-        None => x.mean(),
-    };
+    let (x, mean) = mean_of(source, &args, &session)?;
     let (value, run) = finish(&args.common, "blocked_mean", &mean)?;
     let mut report = Report::new("blocked_mean", x.shape(), &args.common);
     let kind = if args.weights.is_some() { "weighted mean" } else { "mean" };
@@ -65,8 +66,23 @@ fn blocked_mean(args: Args) -> Outcome {
     let mut report = report.of_run(&session, &run, bytes, "B/s");
     report.result = value.first().copied();
     report.notes.push(format!("read by {access}"));
+    report.notes.extend(made);
     report.wrote.extend(wrote);
     report.print(&args.common)
+}
+
+/// The data, and their mean.
+fn mean_of(source: Arc<dyn ChunkSource>, args: &Args, session: &Session) -> chunkwise::Result<(Array<f64>, Array<f64>)> {
+    let x = Array::<f64>::from_source(source)?.in_session(session);
+    let x = match args.common.chunk {
+        Some(chunk) => x.try_chunks(chunk)?,
+        None => x,
+    };
+    let mean = match &args.weights {
+        Some(weights) => x.try_weighted_mean(&Array::open(weights)?.in_session(session))?,
+        None => x.mean(),
+    };
+    Ok((x, mean))
 }
 
 /// Writes a matrix of random numbers of about `size` bytes, chunk by chunk.
@@ -75,12 +91,16 @@ fn make(args: &Args, size: Bytes, session: &Session) -> Outcome {
     let columns = elements.min(4096);
     let shape = [elements / columns, columns];
     match args.common.dtype {
-        Precision::F32 => write(args, &session.random_uniform::<f32>(shape)?),
-        Precision::F64 => write(args, &session.random_uniform::<f64>(shape)?),
+        Precision::F32 => write(args, session.random_uniform::<f32>(shape)?, session),
+        Precision::F64 => write(args, session.random_uniform::<f64>(shape)?, session),
     }
 }
 
-fn write<T: Float>(args: &Args, numbers: &Array<T>) -> Outcome {
+fn write<T: Float>(args: &Args, numbers: Array<T>, session: &Session) -> Outcome {
+    let numbers = match args.common.chunk {
+        Some(chunk) => numbers.try_chunks(chunk)?,
+        None => numbers,
+    };
     let file = args.data.rsplit_once(":/").map_or(args.data.as_str(), |(file, _)| file);
     let folder = Path::new(file).parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // A folder that is not there is told by what creates the file.
@@ -89,7 +109,60 @@ fn write<T: Float>(args: &Args, numbers: &Array<T>) -> Outcome {
         return Err(Error::file(file, problem).into());
     }
     let sink = store::create(&args.data, numbers.shape(), numbers.dtype(), None)?;
+    let unmade = Arc::new(Unmade { shape: numbers.shape().to_vec(), dtype: numbers.dtype() });
+    // Both before either: memory that is enough for writing alone is no advice.
+    both(numbers.explain_store(&sink), mean_of(unmade, args, session)?.1.explain())?;
     let progress = Progress::start(&args.common, "writing");
     numbers.store_watched(&sink, |done, total| progress.set(done as u64, total as u64))?;
     Ok(())
+}
+
+/// Errs if one of two plans does not fit, with a limit that is enough for both.
+fn both(write: chunkwise::Result<Explanation>, mean: chunkwise::Result<Explanation>) -> chunkwise::Result<()> {
+    let needs =
+        |error: &Error| if let Error::OutOfMemory { requested_bytes, .. } = error { *requested_bytes } else { u64::MAX };
+    let Some(mut error) = [write.err(), mean.err()].into_iter().flatten().max_by_key(needs) else { return Ok(()) };
+    if let Error::OutOfMemory { remedies, .. } = &mut error
+        && remedies.iter().any(|remedy| matches!(remedy, Remedy::Limit(_)))
+    {
+        // Other chunks were tried for one of the two only.
+        remedies.retain(|remedy| matches!(remedy, Remedy::Limit(_)));
+    }
+    Err(error)
+}
+
+/// The dataset before it is made, to plan with.
+struct Unmade {
+    shape: Vec<usize>,
+    dtype: DType,
+}
+
+impl ChunkSource for Unmade {
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn name(&self) -> String {
+        "the file to be made".into()
+    }
+
+    fn version_token(&self) -> String {
+        String::new()
+    }
+
+    fn access(&self) -> String {
+        "nothing yet".into()
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::Compute
+    }
+
+    fn read(&self, _: &Region, _: &mut ChunkViewMut<'_>) -> chunkwise::Result<()> {
+        Err(Error::Failed { what: self.name(), message: "it is there to plan with only".into() })
+    }
 }

@@ -4,11 +4,12 @@ mod common;
 
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use chunkwise::shape::{ChunkView, DType, Float, Region};
 use chunkwise::task::ChunkSink;
-use chunkwise::{Array, Error, Session, store};
-use common::{CommonArgs, Outcome, Precision, Report, finish, open_session};
+use chunkwise::{Array, Placement, Session, store};
+use common::{CommonArgs, Named, Outcome, Precision, Report, finish, open_session};
 use ndarray::{Array1, ArrayD, ArrayView2, Ix2, Zip};
 
 /// Factor a symmetric positive definite matrix, A = L L^T, tile by tile, and check the residual.
@@ -43,37 +44,29 @@ fn main() -> std::process::ExitCode {
 }
 
 fn cholesky<T: Float + ndarray::LinalgScalar>(args: &Args) -> Outcome {
-    let session = open_session(&args.common)?;
-    let mut a: Array<T> = match &args.input {
+    let files = vec![Named::read("--input", args.input.as_ref()), Named::written("--out", args.out.as_ref())];
+    let session = open_session(&args.common, files)?;
+    let a: Array<T> = match &args.input {
         Some(file) => Array::open(file)?.in_session(&session),
-        None => random::<T>(args.n, &session)?,
+        None => session.random_spd(args.n)?,
     };
-    let factor = |a: &Array<T>| match args.common.chunk {
-        Some(chunk) => a.try_cholesky()?.try_chunks(chunk),
-        None => a.try_cholesky(),
-    };
-    let mut l = factor(&a)?;
+    let (a, l, made) = if args.input.is_some() { (a.clone(), factor(&a, args)?, None) } else { random(a, args, &session)? };
     let create = |spec: &String| store::create(spec, l.shape(), l.dtype(), None);
     let sink = args.out.as_ref().map(create).transpose()?; // what cannot be written is said before computing
-    let factored = match finish(&args.common, "cholesky", &l) {
-        Err(error) if args.input.is_none() && matches!(error.downcast_ref(), Some(Error::OutOfMemory { .. })) => {
-            // Without the matrix beside it, it may fit.
-            a = session.random_spd(args.n)?;
-            l = factor(&a)?;
-            finish(&args.common, "cholesky", &l)
-        }
-        other => other,
-    };
-    let (values, run) = factored?;
+    let (values, run) = finish(&args.common, "cholesky", &l)?;
     let n = l.shape()[0];
     let mut report = Report::new("cholesky", l.shape(), &args.common);
     report.what = format!("order {n}");
     report.chunks = common::cut(&l.grid(), "tile");
     let flops = (n as f64).powi(3) / 3.0;
     let mut report = report.of_run(&session, &run, flops, "flop/s");
-    let residual = residual(&a, &values, &session)?;
-    report.residual = Some(residual);
-    report.notes.push("residual is max|A - L L^T| / (n eps max|A|): below 1 is as good as rounding allows".into());
+    report.notes.extend(made);
+    report.residual = residual(&a, &values, &session, args)?;
+    report.notes.push(match report.residual {
+        Some(_) => "residual is max|A - L L^T| / (n eps max|A|): below 1 is as good as rounding allows".into(),
+        None => "not checked: memory has no room for the matrix beside its factor".into(),
+    });
+    drop((a, l));
     if let (Some(sink), Some(out)) = (sink, &args.out) {
         Array::from(values).in_session(&session).store_into(&sink)?;
         report.wrote.push(out.into());
@@ -81,14 +74,31 @@ fn cholesky<T: Float + ndarray::LinalgScalar>(args: &Args) -> Outcome {
     report.print(&args.common)
 }
 
-/// In memory beforehand, so that the run is the factorisation alone; where that and the factor do not fit, tiles are made as they are used.
-fn random<T: Float>(n: usize, session: &Session) -> Result<Array<T>, chunkwise::Error> {
-    let a = session.random_spd::<T>(n)?;
-    // Beside both, tiles are kept in the forms that products want: of few tiles nearly all, and even small matrices have large tiles.
-    if a.nbytes().saturating_mul(4).saturating_add(4 << 20) > session.memory_limit() {
-        return Ok(a);
+/// The factor of a matrix, in the tiles asked for.
+fn factor<T: Float>(a: &Array<T>, args: &Args) -> chunkwise::Result<Array<T>> {
+    let l = a.try_cholesky()?;
+    match args.common.chunk {
+        Some(chunk) => l.try_chunks(chunk),
+        None => Ok(l),
     }
-    Ok(Array::from(a.compute()?).in_session(session))
+}
+
+/// A random matrix, its factor, and what to say of them.
+type Random<T> = (Array<T>, Array<T>, Option<String>);
+
+/// In memory beforehand, so that the run is the factorisation alone; where that and the factor do not fit, tiles are made as they are used.
+fn random<T: Float>(a: Array<T>, args: &Args, session: &Session) -> chunkwise::Result<Random<T>> {
+    // Beside both, tiles are kept in the forms that products want: of few tiles nearly all, and even small matrices have large tiles.
+    let roomy = a.nbytes().saturating_mul(4).saturating_add(4 << 20);
+    if !common::fits(session, roomy, || factor(&common::zeros::<T>(a.shape(), session), args)?.explain())? {
+        let l = factor(&a, args)?;
+        return Ok((a, l, None));
+    }
+    let asked = Instant::now();
+    let a = Array::from(a.compute()?).in_session(session);
+    let note = common::made("the matrix", asked.elapsed());
+    let l = factor(&a, args)?;
+    Ok((a, l, Some(note)))
 }
 
 /// Random vectors by which the factor is checked.
@@ -97,18 +107,33 @@ const PROBES: usize = 2;
 /// How far `L L^T` is from `A`: for random `v` of signs, each element of `A v - L (L^T v)` is a sum of n errors with random signs, so
 /// `max|A v - L (L^T v)| / (sqrt(n) n eps max|A|)` stands for `max|A - L L^T| / (n eps max|A|)`. A is taken chunk by chunk: the check needs no memory
 /// for another matrix.
-fn residual<T: Float + ndarray::LinalgScalar>(a: &Array<T>, l: &ArrayD<T>, session: &Session) -> Result<f64, chunkwise::Error> {
-    let (l, n) = (matrix(l), l.shape()[0]);
+fn residual<T>(a: &Array<T>, l: &ArrayD<T>, session: &Session, args: &Args) -> chunkwise::Result<Option<f64>>
+where
+    T: Float + ndarray::LinalgScalar,
+{
+    let (held, l, n) = ((l.len() * T::DTYPE.bytes()) as u64, matrix(l), l.shape()[0]);
     if n == 0 {
-        return Ok(0.0);
+        return Ok(Some(0.0));
     }
     let mut probes = Vec::new();
     for _ in 0..PROBES {
         let signs = session.random_uniform::<f64>([n])?.compute()?;
         probes.push(signs.iter().map(|&u| if u < 0.5 { -1.0 } else { 1.0 }).collect());
     }
+    // The factor is held meanwhile, which the session of its run does not know.
+    let rest = session.memory_limit().saturating_sub(held).max(1);
+    let threads = args.common.threads.unwrap_or_else(chunkwise::device::system::threads);
+    let beside = Session::builder().placement(Placement::Cpu).threads(threads).memory_limit(&rest.to_string()).cache_dir("");
+    let a = a.clone().in_session(&beside.build()?);
+    let a = match args.common.chunk {
+        Some(chunk) => a.try_chunks(chunk)?,
+        None => a,
+    };
     let products = Arc::new(Products::<T>::new(n, probes));
-    a.clone().in_session(session).store_into(&(products.clone() as Arc<dyn ChunkSink>))?;
+    match a.store_into(&(products.clone() as Arc<dyn ChunkSink>)) {
+        Err(chunkwise::Error::OutOfMemory { .. }) => return Ok(None),
+        other => other?,
+    };
     let sums = products.sums.lock().unwrap_or_else(PoisonError::into_inner);
     let epsilon = if T::DTYPE.bytes() == 4 { f64::from(f32::EPSILON) } else { f64::EPSILON };
     let mut worst = 0.0f64;
@@ -122,7 +147,7 @@ fn residual<T: Float + ndarray::LinalgScalar>(a: &Array<T>, l: &ArrayD<T>, sessi
             worst = worst.max((a_v[i] - found).abs());
         }
     }
-    Ok(worst / (n as f64).sqrt() / (n as f64 * epsilon * sums.largest))
+    Ok(Some(worst / (n as f64).sqrt() / (n as f64 * epsilon * sums.largest)))
 }
 
 /// Takes a symmetric matrix, of which the lower half counts, chunk by chunk: its products with vectors, and its largest element.

@@ -6,11 +6,13 @@ mod common;
 
 use std::ops::{Mul, Sub};
 use std::sync::Arc;
+use std::time::Instant;
 
 use chunkwise::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, for_each_piece, params};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float};
-use chunkwise::{Array, Error, Remedy, Session, shader_params, store};
-use common::{CommonArgs, Outcome, Precision, Report, open_session};
+use chunkwise::{Array, Error, shader_params, store};
+use common::{CommonArgs, Named, Outcome, Precision, Report, open_session};
+use ndarray::ArrayD;
 
 /// Let populations x grow for some generations, x <- rate x (1 - x), with a kernel that this program brings along.
 #[derive(clap::Parser)]
@@ -131,24 +133,32 @@ fn main() -> std::process::ExitCode {
 }
 
 fn populations<T: Number>(args: &Args, epsilon: f64) -> Outcome {
-    let session = open_session(&args.common)?;
-    fits(args.n.saturating_mul(3 * T::DTYPE.bytes()) as u64, &session)?; // said now, not when the first of three is there
-    let start = session.random_uniform::<T>([args.n])?.compute()?;
-    let rates = ndarray::ArrayD::from_shape_fn(start.shape(), |i| T::from_f64(MOST_RATE * i[0] as f64 / args.n as f64));
-    let sample = sample(start.as_slice().unwrap_or(&[]), rates.as_slice().unwrap_or(&[]));
-    let x = Array::from(start).in_session(&session);
-    let x = x.try_chunks(args.common.chunk.unwrap_or(CHUNK))?;
-    let rate = Array::from(rates);
+    let session = open_session(&args.common, vec![Named::written("--out", args.out.as_ref())])?;
     // The one line: the kernel in an array expression.
-    let grown: Array<T> = x.try_with_kernel(&[&rate], Arc::new(Logistic), &args.generations.to_ne_bytes())?;
-
-    let sink = args.out.as_ref().map(|spec| store::create(spec, grown.shape(), grown.dtype(), None)).transpose()?;
+    let grow = |x: Array<T>, rate: &Array<T>| -> Result<Array<T>, Error> {
+        let x = x.try_chunks(args.common.chunk.unwrap_or(CHUNK))?;
+        x.try_with_kernel(&[rate], Arc::new(Logistic), &args.generations.to_ne_bytes())
+    };
+    // Three arrays that the machine has no room for cannot even be planned with.
+    let bytes = (args.n as u64).saturating_mul(3 * T::DTYPE.bytes() as u64);
+    common::room(&format!("growing {} populations", args.n), bytes, "fewer populations: --n")?;
+    let zeros = || common::zeros::<T>(&[args.n], &session);
+    grow(zeros(), &zeros())?.explain()?; // what does not fit is said before anything is made
+    let sink = args.out.as_ref().map(|spec| store::create(spec, &[args.n], T::DTYPE, None)).transpose()?;
+    let asked = Instant::now();
+    let start = session.random_uniform::<T>([args.n])?.compute()?;
+    let rates = ArrayD::from_shape_fn(start.shape(), |i| T::from_f64(MOST_RATE * i[0] as f64 / args.n as f64));
+    let made = common::made("the populations", asked.elapsed());
+    let wanted = samples(&start, &rates, args.generations);
+    let grown = grow(Array::from(start).in_session(&session), &Array::from(rates))?;
     let (values, run) = common::finish(&args.common, "custom_kernel", &grown)?;
     let mut report = Report::new("custom_kernel", grown.shape(), &args.common);
     report.what = format!("{} populations, {} generations", args.n, args.generations);
     report.chunks = common::cut(&grown.grid(), "chunk");
+    drop(grown);
     let mut report = report.of_run(&session, &run, args.n as f64 * f64::from(args.generations), "generation/s");
-    let worst = worst(&sample, &values, args.generations);
+    let worst = worst(&wanted, &values);
+    report.notes.push(made);
     report.residual = Some(worst / epsilon);
     report.extra.insert("checksum".into(), values.iter().map(|v| v.to_f64()).sum::<f64>().into());
     if let (Some(sink), Some(out)) = (sink, &args.out) {
@@ -163,29 +173,17 @@ fn populations<T: Number>(args: &Args, epsilon: f64) -> Outcome {
     report.print(&args.common)
 }
 
-/// Refuses what three arrays of these bytes in all cannot fit.
-fn fits(requested_bytes: u64, session: &Session) -> Result<(), Error> {
-    let available_bytes = session.memory_limit();
-    if requested_bytes <= available_bytes {
-        return Ok(());
-    }
-    // And a little for tables, scratch and moves.
-    let remedies = vec![Remedy::Limit(requested_bytes.saturating_add(requested_bytes / 20).saturating_add(1 << 20))];
-    let what = "populations before and after, and their rates,".to_owned();
-    Err(Error::OutOfMemory { what, requested_bytes, available_bytes, space: "host".into(), remedies })
-}
-
-/// Some of the populations: (place, start, rate).
-fn sample<T: Number>(start: &[T], rates: &[T]) -> Vec<(usize, T, T)> {
-    let all = start.iter().zip(rates).enumerate().map(|(at, (&x, &rate))| (at, x, rate));
-    all.step_by((start.len() / SAMPLES).max(1)).collect()
+/// What a plain loop makes of every so many populations.
+fn samples<T: Number>(start: &ArrayD<T>, rates: &ArrayD<T>, generations: u32) -> Vec<T> {
+    let sample = start.iter().zip(rates).step_by((start.len() / SAMPLES).max(1));
+    sample.map(|(&x, &rate)| (0..generations).fold(x, |x, _| step(x, rate))).collect()
 }
 
 /// The largest difference from a plain loop, over a sample; NaN if there is one.
-fn worst<T: Number>(sample: &[(usize, T, T)], values: &ndarray::ArrayD<T>, generations: u32) -> f64 {
-    sample.iter().fold(0.0, |worst, &(at, x, rate)| {
-        let plain = (0..generations).fold(x, |x, _| step(x, rate));
-        let apart = (plain.to_f64() - values[[at]].to_f64()).abs();
+fn worst<T: Number>(wanted: &[T], values: &ArrayD<T>) -> f64 {
+    let sample = values.iter().step_by((values.len() / SAMPLES).max(1)).zip(wanted);
+    sample.fold(0.0, |worst, (found, plain)| {
+        let apart = (plain.to_f64() - found.to_f64()).abs();
         if apart <= worst || worst.is_nan() { worst } else { apart }
     })
 }

@@ -2,12 +2,14 @@
 
 mod common;
 
+use std::path::{Path, PathBuf};
+
 use chunkwise::cost::{Calibration, Peaks, Rates};
 use chunkwise::device::{DeviceKind, DeviceSpec, system};
 use chunkwise::id::DeviceId;
 use chunkwise::kernel::simd::simd_name;
 use chunkwise::{Bytes, Session};
-use common::{CommonArgs, Outcome, line, open_session, rate, seconds};
+use common::{CommonArgs, Outcome, can_write, line, open_session, rate, seconds};
 use serde_json::{Value, json};
 
 /// List the devices of this machine: index for --device, threads, SIMD path, memory, speed; and GPUs that are not used, with the reason.
@@ -32,20 +34,20 @@ fn main() -> std::process::ExitCode {
 }
 
 fn devices(args: Args) -> Outcome {
-    let session = open_session(&args.common)?;
+    let session = open_session(&args.common, Vec::new())?;
     let absent = session.discover();
     if args.calibrate {
         session.calibrate();
     }
     let devices = describe(&session, args.common.allow_software);
-    let cache = system::cache_dir();
+    let cache = cache();
     if args.common.json {
         let list: Vec<Value> = devices.into_iter().map(|d| d.json).collect();
         let unused: Vec<Value> = absent.iter().map(|a| json!({ "name": a.name, "why": a.why })).collect();
         return line(json!({
             "workload": "devices", "device": args.common.device.to_string(), "threads": cpu_threads(&session), "simd": simd_name(),
             "available_memory_bytes": system::available_memory(), "memory_limit_bytes": session.memory_limit(),
-            "cache_dir": cache, "devices": list, "not_used": unused,
+            "cache_dir": cache.as_ref().ok(), "devices": list, "not_used": unused,
         }));
     }
     if args.common.quiet {
@@ -62,9 +64,24 @@ fn devices(args: Args) -> Outcome {
     let memory = format!("memory    {} available", Bytes(system::available_memory()));
     line(format!("{memory}; a run may take {} (--memory-limit sets another)", Bytes(session.memory_limit())))?;
     match cache {
-        Some(folder) => line(format!("measured  kept in {}", folder.display())),
-        None => line("measured  not kept: there is no cache directory (CHUNKWISE_CACHE_DIR names one)"),
+        Ok(folder) => line(format!("measured  kept in {}", folder.display())),
+        Err(why) => line(format!("measured  not kept: {why}")),
     }
+}
+
+/// Where measurements are kept, or why nowhere.
+fn cache() -> Result<PathBuf, String> {
+    let folder = system::cache_dir().ok_or("there is no cache directory (CHUNKWISE_CACHE_DIR names one)")?;
+    unusable(&folder).map_or(Ok(folder), Err)
+}
+
+/// Why nothing can be kept in a folder, which need not exist yet.
+fn unusable(folder: &Path) -> Option<String> {
+    let nearest = folder.ancestors().find(|path| path.symlink_metadata().is_ok())?;
+    if !nearest.is_dir() {
+        return Some(format!("{} is not a folder", nearest.display()));
+    }
+    can_write(&nearest.join("chunkwise")).err().map(|error| error.to_string())
 }
 
 struct Listed {

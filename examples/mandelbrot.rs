@@ -1,4 +1,4 @@
-//! The Mandelbrot picture of the notebook that started this: 8000 x 12000 points, 20 iterations, on every core.
+//! The Mandelbrot picture of the notebook that started this: 12000 x 8000 points, 20 iterations, on every core.
 
 mod common;
 
@@ -11,14 +11,15 @@ use chunkwise::shape::{ChunkView, DType, Region};
 use chunkwise::task::ChunkSink;
 use chunkwise::{Array, Error, Mandelbrot, Remedy, store};
 use common::{
-    CommonArgs, Counts, LONGEST_SIDE, Outcome, Picture, Precision, Report, UsageError, can_write, cut, finish, open_session,
+    CommonArgs, Counts, LONGEST_SIDE, Named, Outcome, Precision, Report, UsageError, can_write, cut, finish, open_session,
 };
 use ndarray::{ArrayD, ArrayView2, Ix2, s};
 
-/// Iterate z <- z^2 + c for every point of a picture, count the steps until |z| > 4, and colour the counts.
+/// Iterate z <- z^2 + c for every point c of a picture, count the steps until |z| > 4, and colour the counts. z starts at c, and a point that leaves
+/// in the first step counts 0.
 #[derive(clap::Parser)]
 #[command(after_help = common::usage(&[
-    ("mandelbrot", "8000 x 12000 points, written to mandelbrot.png"),
+    ("mandelbrot", "12000 x 8000 points, written to mandelbrot.png"),
     ("mandelbrot -- --window=-0.75,-0.73,0.1,0.12 --size 1500x1500 --iterations 1000", "sea horse valley"),
     ("mandelbrot -- --out counts.h5:/counts", "the counts too, as int32"),
 ]))]
@@ -82,7 +83,9 @@ fn main() -> std::process::ExitCode {
 fn mandelbrot(args: Args) -> Outcome {
     let ([x0, x1, y0, y1], (width, height)) = (args.window, args.size);
     let crop = crop(&args)?;
-    let session = open_session(&args.common)?;
+    let wants_picture = args.png.as_os_str() != "none";
+    let png = Named::written_path("--png", wants_picture.then_some(&args.png));
+    let session = open_session(&args.common, vec![Named::written("--out", args.out.as_ref()), png])?;
     let picture = Mandelbrot::new(height, width).window(x0, x1, y0, y1).iterations(args.iterations);
     let counts: Array<i32> = match args.common.dtype {
         Precision::F32 => picture.counts::<f32>()?,
@@ -93,7 +96,6 @@ fn mandelbrot(args: Args) -> Outcome {
         Some(chunk) => counts.try_chunks(chunk)?,
         None => counts,
     };
-    let wants_picture = args.png.as_os_str() != "none";
     let paints = wants_picture && !counts.is_empty();
     // What cannot be written is said before computing.
     if paints {
@@ -109,14 +111,15 @@ fn mandelbrot(args: Args) -> Outcome {
         }
         (out, _) => {
             let sink = out.as_ref().map(create).transpose()?;
-            let (values, run) = finish(&args.common, "mandelbrot", &counts).map_err(with_hint)?;
-            if let Some(sink) = sink {
-                Array::from_view(values.view()).in_session(&session).store_into(&sink)?;
-            }
+            let (values, run) = finish(&args.common, "mandelbrot", &counts).map_err(|e| with_hint(e, &args, &counts))?;
+            let tally = Tally::of(values.iter(), args.iterations);
             if paints {
                 paint(&args, &values, crop)?;
             }
-            (Tally::of(values.iter(), args.iterations), run)
+            if let Some(sink) = sink {
+                Array::from(values).in_session(&session).store_into(&sink)?;
+            }
+            (tally, run)
         }
     };
     let mut report = Report::new("mandelbrot", counts.shape(), &args.common);
@@ -195,18 +198,50 @@ impl ChunkSink for TallySink {
     }
 }
 
-/// Says what this program can do about counts that do not fit in memory.
-fn with_hint(error: Box<dyn std::error::Error + Send + Sync>) -> Box<dyn std::error::Error + Send + Sync> {
-    match error.downcast::<Error>() {
-        Ok(error) => match *error {
-            Error::OutOfMemory { what, requested_bytes, available_bytes, space, mut remedies } => {
-                remedies.retain(|remedy| *remedy != Remedy::Store);
-                remedies.insert(0, Remedy::Other("--png none --out FILE, which writes them chunk by chunk".into()));
-                Error::OutOfMemory { what, requested_bytes, available_bytes, space, remedies }.into()
-            }
-            other => other.into(),
-        },
-        Err(other) => other,
+/// Says what this program can do about counts that do not fit in memory, if it would do.
+fn with_hint(error: Failure, args: &Args, counts: &Array<i32>) -> Failure {
+    let error = match error.downcast::<Error>() {
+        Ok(error) => *error,
+        Err(other) => return other,
+    };
+    let Error::OutOfMemory { what, requested_bytes, available_bytes, space, mut remedies } = error else { return error.into() };
+    remedies.retain(|remedy| *remedy != Remedy::Store);
+    let sink: Arc<dyn ChunkSink> = Arc::new(Nowhere(counts.shape().to_vec()));
+    if counts.explain_store(&sink).is_ok() {
+        let flags = match (args.png.as_os_str() == "none", &args.out) {
+            (true, _) => "--out FILE",
+            (false, None) => "--png none --out FILE",
+            (false, Some(_)) => "--png none",
+        };
+        remedies.insert(0, Remedy::Other(format!("{flags}: then the counts are written chunk by chunk").into()));
+    }
+    Error::OutOfMemory { what, requested_bytes, available_bytes, space, remedies }.into()
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// A file to plan with.
+struct Nowhere(Vec<usize>);
+
+impl ChunkSink for Nowhere {
+    fn shape(&self) -> &[usize] {
+        &self.0
+    }
+
+    fn dtype(&self) -> DType {
+        DType::I32
+    }
+
+    fn name(&self) -> String {
+        "a file".into()
+    }
+
+    fn write(&self, _: &Region, _: ChunkView<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<(), Error> {
+        Ok(())
     }
 }
 
@@ -226,8 +261,5 @@ fn crop(args: &Args) -> Result<[usize; 4], UsageError> {
 fn paint(args: &Args, values: &ArrayD<i32>, [y0, y1, x0, x1]: [usize; 4]) -> Result<(), Error> {
     let shape = |e: ndarray::ShapeError| Error::argument("--crop", e, "rows and columns inside the picture");
     let all: ArrayView2<'_, i32> = values.view().into_dimensionality::<Ix2>().map_err(shape)?;
-    let part = all.slice(s![y0..y1, x0..x1]);
-    let owned = part.as_standard_layout();
-    let counts = Counts { data: owned.as_slice().unwrap_or(&[]), height: y1 - y0, width: x1 - x0, iterations: args.iterations };
-    Picture::of_counts(&counts, LONGEST_SIDE).write_png(&args.png)
+    Counts { rows: all.slice(s![y0..y1, x0..x1]), iterations: args.iterations }.write_png(&args.png, LONGEST_SIDE)
 }

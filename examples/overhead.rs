@@ -22,7 +22,7 @@ fn main() -> std::process::ExitCode {
 }
 
 fn overhead(args: Args) -> Outcome {
-    let session = open_session(&args.common)?;
+    let session = open_session(&args.common, Vec::new())?;
     let tasks = args.tasks as usize;
     common::explain(&args.common, || explain_random_dag(&session, tasks))?;
     let (checksum, run) = random_dag(&session, tasks)?;

@@ -50,6 +50,9 @@ fn timed<T: chunkwise::shape::Element>(array: Array<T>) -> Box<dyn Fn() -> Resul
     Box::new(move || array.run().map(|(_, report)| (report.total_s, report.bytes_moved)))
 }
 
+/// Memory that a workload takes, with the stacks and buffers of two pools.
+const ROOM: u64 = 3 << 26;
+
 fn workloads() -> [(&'static str, Make); 3] {
     [
         ("matvec", |session| {
@@ -85,12 +88,17 @@ fn main() -> std::process::ExitCode {
 }
 
 fn two_pools(args: Args) -> Outcome {
+    let link = |speed: f64| LinkSpec { latency_ns: 10_000, bytes_per_s: speed * 1e6 };
+    session(Placement::Auto, args.threads, link(args.links[0]))?; // what is wrong with the flags is said before the table begins
     let [near, far, auto, ratio] = ["near ms", "far ms", "auto ms", "auto / best"];
     line(format_args!("{:<12}{:>10}{near:>12}{far:>12}{auto:>12}{ratio:>14}", "workload", "link MB/s"))?;
     for (name, make) in workloads() {
         for &speed in &args.links {
-            let link = LinkSpec { latency_ns: 10_000, bytes_per_s: speed * 1e6 };
-            let made = PLACEMENTS.map(|(_, placement)| make(&session(placement, args.threads, link)?));
+            let made = PLACEMENTS.map(|(_, placement)| {
+                let session = session(placement, args.threads, link(speed))?;
+                common::room(&format!("the input of {name}"), ROOM, "a larger limit (ulimit -v)")?;
+                make(&session)
+            });
             let mut runs = Vec::new();
             for run in made {
                 runs.push(run?);

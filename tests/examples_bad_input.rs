@@ -24,12 +24,14 @@ fn fails(program: &str, flags: &str, words: &[&str]) -> Output {
 fn flags_out_of_range_are_usage_errors() {
     for program in ["mandelbrot", "matvec", "blocked_mean", "cholesky", "overhead", "devices"] {
         refused(program, "--chunk 0", "at least 1");
-        refused(program, "--trace numbers.npy", "ends in .json");
         refused(program, "--threads 0", "at least 1");
         refused(program, "--device tpu", "--device");
         refused(program, "--dtype f16", "f64");
         refused(program, "--memory-limit many", "1.5GB");
     }
+    refused("matvec", "--memory-limit -5", "above 0");
+    let pools = example("two_pools").args("--threads 5000").run();
+    assert!(pools.stdout.is_empty(), "no table begins: {:#?}", pools.failure(&["threads = 5000"]));
     refused("mandelbrot", "--window=-1.5,0,-1,nan", "finite");
     refused("mandelbrot", "--window -1.5,0,-1,-inf", "finite");
     refused("mandelbrot", "--window=-1.5,0,-1", "four numbers");
@@ -237,12 +239,12 @@ fn one_step_is_enough_whatever_is_short() {
     for (program, flags, limit, short) in [
         ("matvec", "--n 1500", 1, "matvec of shape [1500]"),
         ("matvec", "--n 1500 --chunk 100", 1, "matvec of shape [1500]"),
-        ("matvec", "--n 3000 --chunk 3", 100_000_000, "the bookkeeping of 1001000 tasks"),
-        ("matvec", "--n 3000 --chunk 1", 100_000_000, "the bookkeeping of 9003000 tasks"),
+        ("matvec", "--n 3000 --chunk 3", 100_000_000, "the bookkeeping of 1002000 tasks"),
+        ("matvec", "--n 3000 --chunk 1", 100_000_000, "the bookkeeping of 9006000 tasks"),
         ("cholesky", "--n 2000 --chunk 10", 100_000_000, "the bookkeeping of 1393400 tasks"),
         ("cholesky", "--n 500", 1_000_000, "cholesky of shape [500, 500]"),
         ("cholesky", "--n 1000 --chunk 750 --dtype f32", 5_000_000, "task "),
-        ("custom_kernel", "--n 400000 --generations 3", 1_000_000, "populations before and after, and their rates,"),
+        ("custom_kernel", "--n 400000 --generations 3", 1_000_000, "example::logistic of shape [400000] with its inputs"),
         ("overhead", "--tasks 100000", 5_000_000, "the bookkeeping of 100000 tasks"),
         ("mandelbrot", "--size 1500x1500 --png none", 2_000_000, "mandelbrot of shape [1500, 1500]"),
     ] {
@@ -272,4 +274,85 @@ fn one_step_is_enough_whatever_is_short() {
         }]);
     }
     assert!(folder.names().iter().all(|name| name == "mandelbrot.png"), "{:?}", folder.names());
+}
+
+#[test]
+fn no_file_is_read_and_written_or_written_twice() {
+    let folder = Folder::new("same");
+    write_npy(&folder.file("A.npy"), &[2, 2], &[4.0, 0.0, 0.0, 4.0]);
+    write_npy(&folder.file("x.npy"), &[2], &[1.0; 2]);
+    std::fs::copy(data("plain.h5").split(':').next().unwrap(), folder.file("z.h5")).unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("A.npy", folder.file("link.npy")).unwrap();
+    let before = |name: &str| std::fs::read(folder.file(name)).unwrap();
+    let (a, z, names) = (before("A.npy"), before("z.h5"), folder.names());
+    for (program, flags) in [
+        ("mandelbrot", "--size 20x20 --png none --out a.npy --trace a.npy"),
+        ("mandelbrot", "--size 20x20 --png none --out z.h5:/A --trace z.h5"),
+        ("mandelbrot", "--size 20x20 --png b.png --trace ./b.png"),
+        ("mandelbrot", "--size 20x20 --png z.h5.png --out z.h5.png:/A"),
+        ("blocked_mean", "A.npy --trace A.npy"),
+        ("blocked_mean", "--make 1kB m.h5:/x --weights m.h5://x"),
+        ("matvec", "--matrix A.npy --vector x.npy --out A.npy"),
+        ("matvec", "--matrix A.npy --vector x.npy --trace x.npy"),
+        ("cholesky", "--input A.npy --out ./A.npy"),
+        #[cfg(unix)]
+        ("cholesky", "--input link.npy --out A.npy"),
+        ("custom_kernel", "--n 9 --out y.npy --trace y.npy"),
+    ] {
+        let output = example(program).within(folder.path()).args(flags).run();
+        assert!(output.code == 2 && output.stderr.contains("are the same file"), "{output:#?}");
+        assert_eq!(folder.names(), names, "{program} {flags}");
+    }
+    assert!(before("A.npy") == a && before("z.h5") == z);
+    let run = |program: &str, flags: &str| example(program).within(folder.path()).args(flags).run().success();
+    run("blocked_mean", "--make 1kB two.h5:/a");
+    run("mandelbrot", "--size 9x9 --png none --out two.h5:/b");
+}
+
+/// What programs hold beside what the library counts is little: what an allocator keeps, no array.
+#[test]
+fn programs_stay_within_the_limit() {
+    let folder = Folder::new("peaks");
+    // On the CPU: a driver that is loaded to look for GPUs takes what it likes.
+    let peak = |program: &str, flags: &str| {
+        let run = example(program).within(folder.path()).args(flags).args("--threads 2 --device cpu --json").run();
+        run.success().json()["peak_rss_bytes"].as_u64().expect("bytes")
+    };
+    let base = peak("matvec", "--n 1");
+    for (program, flags, limit) in [
+        ("mandelbrot", "--size 3000x4000 --iterations 3 --png o.png --out o.npy", 50),
+        ("mandelbrot", "--size 3500x3500 --iterations 3 --crop 0,3500,100,3500", 51),
+        ("matvec", "--rows 6000000 --cols 2 --repeat 3 --out y.npy", 70),
+        ("cholesky", "--n 4000 --chunk 300 --dtype f32 --out L.h5:/L", 110),
+        ("custom_kernel", "--n 4000000 --generations 1 --out g.npy", 98),
+    ] {
+        let peak = peak(program, &format!("{flags} --memory-limit {limit}MB")).saturating_sub(base);
+        assert!(peak <= (limit + 30) * 1_000_000, "{program} {flags}: {peak} B beside the program's own");
+    }
+}
+
+#[test]
+fn a_limit_that_is_suggested_is_enough_for_all_of_a_program() {
+    let folder = Folder::new("phases");
+    let run = |program: &str, flags: &str| {
+        example(program).within(folder.path()).args(flags).args("--threads 2 --device cpu --json").run()
+    };
+    for (program, flags, limit) in [
+        ("custom_kernel", "--n 500000 --generations 3", "1MB"),
+        ("custom_kernel", "--n 500000 --generations 3 --out k.npy", "5MB"),
+        ("cholesky", "--n 700 --chunk 500 --dtype f32", "2MB"),
+        ("blocked_mean", "mk.h5:/d --make 6MB --dtype f32", "500kB"),
+        ("mandelbrot", "--size 9x9 --png none", "1"),
+        ("mandelbrot", "--size 9x9 --png none", "1e3"),
+    ] {
+        let output = run(program, &format!("{flags} --memory-limit {limit}")).failure(&["host memory allowed"]);
+        assert!(!output.stderr.contains("--out"), "that would not fit either: {output:#?}");
+        let larger = suggested(&output, "--memory-limit ");
+        run(program, &format!("{flags} --memory-limit {larger}")).success();
+        if output.stderr.contains("--chunk ") {
+            let chunk = suggested(&output, "--chunk ");
+            run(program, &format!("{} --memory-limit {limit} --chunk {chunk}", flags.replace("--chunk 500 ", ""))).success();
+        }
+    }
 }

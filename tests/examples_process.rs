@@ -107,6 +107,23 @@ fn an_interrupt_leaves_no_file() {
     assert_eq!(folder.names(), ["c.npy"]);
 }
 
+/// Memory that is refused is an error where it can be one; the memory of the allocator itself cannot, so it must not run out.
+#[test]
+fn few_addresses_are_an_error_and_no_abort() {
+    for kib in [300_000, 400_000, 600_000] {
+        for (program, flags) in [
+            ("two_pools", "--rounds 1 --links 20000"),
+            ("compare", "--workloads matvec --sizes 500 --budget 1 --out cc -q"),
+            ("mandelbrot", "--size 1200x800 -q"),
+            ("cholesky", "--n 1000 --device cpu"),
+            ("custom_kernel", "--n 1000000 --generations 2"),
+        ] {
+            let output = example(program).args(flags).address_limit(kib).run();
+            assert!(output.code <= 1 && !output.stderr.contains("memory allocation"), "{kib} KiB: {output:#?}");
+        }
+    }
+}
+
 /// What it prints is its own peak, not that of the large process that started it.
 #[test]
 fn the_peak_of_memory_is_the_programs_own() {

@@ -160,4 +160,11 @@ fn devices_tells_all_of_them_and_calibrates() {
     for word in ["0  cpu ", "2 threads", "flop/s", "memory reads", "1  io ", "gpu", "available", "kept in"] {
         assert!(text.contains(word), "no `{word}` in\n{text}");
     }
+    std::fs::write(folder.file("file"), "").unwrap();
+    let spoilt = |flags: &str| {
+        example("devices").env("CHUNKWISE_CACHE_DIR", folder.file("file").to_str().unwrap()).args(flags).run().success()
+    };
+    let text = spoilt("--threads 2").stdout;
+    assert!(text.contains("measured  not kept: ") && text.contains("file is not a folder"), "{text}");
+    assert!(spoilt("--threads 2 --json").json()["cache_dir"].is_null());
 }

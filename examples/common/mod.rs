@@ -25,6 +25,7 @@
 mod args;
 mod failure;
 mod files;
+mod named;
 mod picture;
 mod process;
 mod progress;
@@ -35,9 +36,12 @@ mod table;
 pub use args::{CommonArgs, Precision, some_bytes, usage};
 pub use failure::{Outcome, UsageError, line, run};
 pub use files::{TemporaryFolder, can_write, write_whole};
+pub use named::{Named, distinct};
 pub use picture::{Counts, LONGEST_SIDE, Picture};
 pub use process::on_interrupt;
 pub use progress::Progress;
 pub use report::{Placed, Report, cut, extents, rate, seconds};
-pub use session::{Fallible, compute, explain, explain_run, finish, open_session, store, write_trace};
+pub use session::{
+    Fallible, compute, explain, explain_run, finish, fits, made, open_session, room, session_of, store, write_trace, zeros,
+};
 pub use table::{Cell, Table, terminal, wrapped};

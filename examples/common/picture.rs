@@ -3,12 +3,11 @@
 //! Owns: the colour map, downscaling, PNG. Must not know: how counts were computed. Invariant: points that never escaped are
 //! black, and nothing else is; averaging is done in linear light, so that a downscaled picture is as bright as the original.
 
+use std::io::Write;
 use std::path::Path;
 
-use image::ImageEncoder;
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-
 use chunkwise::Error;
+use ndarray::ArrayView2;
 
 use super::write_whole;
 
@@ -30,17 +29,64 @@ const STOPS: [(f64, u32); 7] = [
     (1.00, 0x6e1423),
 ];
 
-/// Escape counts in C order, `height` x `width`, with the number of iterations: that count means "never escaped".
+/// Escape counts, with the number of iterations: that count means "never escaped".
 #[derive(Clone, Copy)]
 pub struct Counts<'a> {
-    /// The counts, row by row; row 0 is drawn at the top.
-    pub data: &'a [i32],
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
+    /// The counts; row 0 is drawn at the top.
+    pub rows: ArrayView2<'a, i32>,
     /// Iterations after which a point counts as staying.
     pub iterations: u32,
+}
+
+impl Counts<'_> {
+    /// Colours the counts, averaging squares of pixels down until no side exceeds `longest` (see [`LONGEST_SIDE`]), and writes them as PNG
+    /// row by row: there is never a whole picture in memory.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system refuses.
+    pub fn write_png(&self, path: &Path, longest: usize) -> Result<(), Error> {
+        let mut painter = Painter::new(self, longest);
+        write_png(path, (painter.height, painter.width), |y, rgb| painter.row(y, rgb))
+    }
+}
+
+/// Makes counts into rows of pixels.
+struct Painter<'a> {
+    counts: ArrayView2<'a, i32>,
+    palette: Palette,
+    /// Rows and columns of counts in a pixel.
+    factor: usize,
+    height: usize,
+    width: usize,
+    sums: Vec<[f32; 3]>,
+}
+
+impl<'a> Painter<'a> {
+    fn new(counts: &Counts<'a>, longest: usize) -> Self {
+        let (height, width) = counts.rows.dim();
+        let factor = height.max(width).div_ceil(longest.max(1)).max(1);
+        let (height, width) = (height.div_ceil(factor), width.div_ceil(factor));
+        Self { counts: counts.rows, palette: palette(counts), factor, height, width, sums: vec![[0f32; 3]; width] }
+    }
+
+    /// Puts the pixels of row `y` behind what is in `rgb`.
+    fn row(&mut self, y: usize, rgb: &mut Vec<u8>) {
+        let (factor, (height, width)) = (self.factor, self.counts.dim());
+        let rows = y * factor..((y + 1) * factor).min(height);
+        let row_count = rows.len();
+        self.sums.fill([0.0; 3]);
+        for row in rows {
+            for (x, &count) in self.counts.row(row).iter().enumerate() {
+                let colour = self.palette.linear[self.palette.index(count)];
+                let sum = &mut self.sums[x / factor];
+                (0..3).for_each(|c| sum[c] += colour[c]);
+            }
+        }
+        for (x, sum) in self.sums.iter().enumerate() {
+            let columns = factor.min(width - x * factor);
+            rgb.extend(sum.map(|s| to_srgb(s / (row_count * columns) as f32)));
+        }
+    }
 }
 
 /// An RGB picture.
@@ -54,51 +100,37 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Colours `counts`, averaging squares of pixels down until no side exceeds `longest` (see [`LONGEST_SIDE`]).
-    ///
-    /// # Panics
-    /// If the counts are fewer than their shape says.
-    pub fn of_counts(counts: &Counts<'_>, longest: usize) -> Self {
-        let factor = counts.height.max(counts.width).div_ceil(longest.max(1)).max(1);
-        let palette = palette(counts);
-        let (height, width) = (counts.height.div_ceil(factor), counts.width.div_ceil(factor));
-        let mut rgb = Vec::with_capacity(height * width * 3);
-        let mut sums = vec![[0f32; 3]; width];
-        for y in 0..height {
-            let rows = y * factor..((y + 1) * factor).min(counts.height);
-            let row_count = rows.len();
-            sums.fill([0.0; 3]);
-            for row in rows {
-                let row = &counts.data[row * counts.width..][..counts.width];
-                for (square, sum) in row.chunks(factor).zip(&mut sums) {
-                    for &count in square {
-                        let colour = palette.linear[palette.index(count)];
-                        (0..3).for_each(|c| sum[c] += colour[c]);
-                    }
-                }
-            }
-            for (x, sum) in sums.iter().enumerate() {
-                let columns = factor.min(counts.width - x * factor);
-                rgb.extend(sum.map(|s| to_srgb(s / (row_count * columns) as f32)));
-            }
-        }
-        Self { height, width, rgb }
-    }
-
     /// Writes it as PNG; whole or not at all.
     ///
     /// # Errors
     /// [`Error::Io`] if the system refuses.
     pub fn write_png(&self, path: &Path) -> Result<(), Error> {
-        write_whole(path, |to| {
-            let encoder = PngEncoder::new_with_quality(to, CompressionType::Fast, FilterType::Adaptive);
-            let kind = image::ExtendedColorType::Rgb8;
-            encoder.write_image(&self.rgb, self.width as u32, self.height as u32, kind).map_err(|e| match e {
-                image::ImageError::IoError(e) => e,
-                other => std::io::Error::other(other),
-            })
-        })
+        let bytes = 3 * self.width;
+        write_png(path, (self.height, self.width), |y, rgb| rgb.extend(&self.rgb[y * bytes..][..bytes]))
     }
+}
+
+fn write_png(path: &Path, (height, width): (usize, usize), mut row: impl FnMut(usize, &mut Vec<u8>)) -> Result<(), Error> {
+    let io = |e| match e {
+        png::EncodingError::IoError(e) => e,
+        other => std::io::Error::other(other),
+    };
+    write_whole(path, |to| {
+        let mut encoder = png::Encoder::new(to, width as u32, height as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_compression(png::Compression::Fast);
+        encoder.set_filter(png::Filter::Adaptive);
+        let mut writer = encoder.write_header().map_err(io)?;
+        let mut stream = writer.stream_writer().map_err(io)?;
+        let mut rgb = Vec::with_capacity(3 * width);
+        for y in 0..height {
+            rgb.clear();
+            row(y, &mut rgb);
+            stream.write_all(&rgb)?;
+        }
+        stream.finish().map_err(io)?;
+        writer.finish().map_err(io)
+    })
 }
 
 /// Linear-light colour of each class of counts.
@@ -125,8 +157,7 @@ fn palette(counts: &Counts<'_>) -> Palette {
     let last = i32::try_from(counts.iterations).unwrap_or(i32::MAX);
     let classes = class(last.saturating_sub(1).max(0)) + 1;
     let mut histogram = vec![0u64; classes];
-    let pixels = &counts.data[..counts.height * counts.width];
-    pixels.iter().filter(|&&c| c < last).for_each(|&c| histogram[class(c)] += 1);
+    counts.rows.iter().filter(|&&c| c < last).for_each(|&c| histogram[class(c)] += 1);
     let escaped = histogram.iter().sum::<u64>().max(1) as f64;
     let first = histogram.iter().position(|&n| n > 0).unwrap_or(0);
     let highest = histogram.iter().rposition(|&n| n > 0).unwrap_or(0);
@@ -191,6 +222,13 @@ fn from_oklab([l, a, b]: [f64; 3]) -> [f64; 3] {
 mod tests {
     use super::*;
 
+    fn painted(data: &[i32], (height, width): (usize, usize), iterations: u32, longest: usize) -> Picture {
+        let counts = Counts { rows: ArrayView2::from_shape((height, width), data).unwrap(), iterations };
+        let (mut painter, mut rgb) = (Painter::new(&counts, longest), Vec::new());
+        (0..painter.height).for_each(|y| painter.row(y, &mut rgb));
+        Picture { height: painter.height, width: painter.width, rgb }
+    }
+
     fn pixel(picture: &Picture, y: usize, x: usize) -> [u8; 3] {
         picture.rgb[(y * picture.width + x) * 3..][..3].try_into().unwrap()
     }
@@ -199,8 +237,7 @@ mod tests {
     fn only_points_that_stay_are_black() {
         for iterations in [1, 20, 5000, 3_000_000] {
             let data: Vec<i32> = (0..100).map(|i| (f64::from(iterations) * f64::from(i) / 99.0) as i32).collect();
-            let picture =
-                Picture::of_counts(&Counts { data: &data, height: 10, width: 10, iterations: iterations as u32 }, 100);
+            let picture = painted(&data, (10, 10), iterations as u32, 100);
             for (i, &count) in data.iter().enumerate() {
                 assert_eq!(pixel(&picture, i / 10, i % 10) == [0, 0, 0], count == iterations, "{count} of {iterations}");
             }
@@ -226,8 +263,7 @@ mod tests {
     fn downscaling_averages_light_and_keeps_ragged_edges() {
         // A checkerboard of black and one colour: half its light, wherever the picture is cut.
         let data: Vec<i32> = (0..7 * 9).map(|i| if (i / 9 + i % 9) % 2 == 0 { 5 } else { 1 }).collect();
-        let counts = Counts { data: &data, height: 7, width: 9, iterations: 5 };
-        let (full, half) = (Picture::of_counts(&counts, 9), Picture::of_counts(&counts, 5));
+        let (full, half) = (painted(&data, (7, 9), 5, 9), painted(&data, (7, 9), 5, 5));
         assert_eq!((full.height, full.width, half.height, half.width), (7, 9, 4, 5));
         assert_eq!(full.rgb.len(), 7 * 9 * 3);
         let bright = colour(0.25); // by count 0, by share half

@@ -31,9 +31,29 @@ pub(super) fn prepare() {
         // SAFETY: no other thread exists yet that could read the environment meanwhile.
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
+    if std::env::var_os("EGL_LOG_LEVEL").is_none() {
+        // Looking for GPUs asks EGL too, which warns of every driver that is not there. SAFETY: as above.
+        unsafe { std::env::set_var("EGL_LOG_LEVEL", "fatal") };
+    }
+    spare_addresses();
     ignore_file_size_signal();
     watch();
 }
+
+/// Where addresses are few (`ulimit -v`), threads share glibc's arenas: each reserves 64 MB of them, and a refusal is an abort.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn spare_addresses() {
+    // SAFETY: rlimit is plain old data, for which zeroes are valid; mallopt is called before other threads exist.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        if libc::getrlimit(libc::RLIMIT_AS, &mut limit) == 0 && limit.rlim_cur != libc::RLIM_INFINITY {
+            libc::mallopt(libc::M_ARENA_MAX, 1);
+        }
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn spare_addresses() {}
 
 /// A file that would exceed `ulimit -f` is an error of the write, not the end of the program.
 #[cfg(unix)]

@@ -187,7 +187,7 @@ impl Report {
         lines.extend(self.device_lines());
         let mut total = format!("  total {}", seconds(self.total_s));
         if let Some(predicted) = self.predicted_s.filter(|_| self.tasks > 0) {
-            total.push_str(&format!(" (predicted {})", seconds(predicted)));
+            total.push_str(&format!(" (predicted {})", seconds_like(predicted, self.total_s)));
         }
         if self.rate > 0.0 {
             total.push_str(&format!("   {}", rate(self.rate, self.rate_unit)));
@@ -242,13 +242,19 @@ pub fn extents(shape: &[usize]) -> String {
 
 /// Seconds as people read them, three digits: `0.043 s`, `12.3 s`, `3.1 ms`, `850 us`.
 pub fn seconds(s: f64) -> String {
+    seconds_like(s, s)
+}
+
+/// [`seconds`], in the unit that `like` has where they are close: for two that stand side by side.
+fn seconds_like(s: f64, like: f64) -> String {
+    let like = if (0.1..10.0).contains(&(s / like)) { like } else { s };
     match s {
+        _ if like < 0.001 => format!("{:.0} us", s * 1e6),
+        _ if like < 0.01 => format!("{:.1} ms", s * 1e3),
         _ if s >= 100.0 => format!("{s:.0} s"),
         _ if s >= 10.0 => format!("{s:.1} s"),
         _ if s >= 1.0 => format!("{s:.2} s"),
-        _ if s >= 0.01 => format!("{s:.3} s"),
-        _ if s >= 0.001 => format!("{:.1} ms", s * 1e3),
-        _ => format!("{:.0} us", s * 1e6),
+        _ => format!("{s:.3} s"),
     }
 }
 
@@ -327,6 +333,7 @@ wrote mandelbrot.png";
     #[test]
     fn numbers_keep_their_digits() {
         let all = [123.4, 12.34, 1.234, 0.1234, 0.001_234, 0.000_012_3].map(seconds);
+        assert_eq!([seconds_like(0.009, 0.012), seconds_like(0.012, 0.009)], ["0.009 s", "12.0 ms"]);
         assert_eq!(all, ["123 s", "12.3 s", "1.23 s", "0.123 s", "1.2 ms", "12 us"]);
         assert_eq!([rate(1.6e9, "B/s"), rate(850_400.0, "B/s"), rate(0.5, "task/s")], ["1.60 GB/s", "850 kB/s", "0.50 task/s"]);
     }

@@ -11,16 +11,24 @@ use chunkwise::runtime::RunReport;
 use chunkwise::schedule::Explanation;
 use chunkwise::shape::Element;
 use chunkwise::task::ChunkSink;
-use chunkwise::{Array, Pending, Placement, Result, Session};
+use chunkwise::{Array, Error, Pending, Placement, Remedy, Result, Session};
 use ndarray::ArrayD;
 
-use super::{CommonArgs, Outcome, Placed, Progress, Report, can_write, line, write_whole};
+use super::{CommonArgs, Named, Outcome, Placed, Progress, Report, can_write, distinct, line, seconds, write_whole};
 
 /// What a step of a program gives: `?` takes the library's errors and all others.
 pub type Fallible<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// The session that the flags ask for.
-pub fn open_session(args: &CommonArgs) -> Result<Session> {
+/// The session that the flags ask for, if none of the files that they name (`--trace` and `files`) is in the way of another.
+pub fn open_session(args: &CommonArgs, files: Vec<Named>) -> Fallible<Session> {
+    let mut files = files;
+    files.push(Named::written_path("--trace", args.trace.as_ref()));
+    distinct(&files)?;
+    Ok(session_of(args)?)
+}
+
+/// The session that the flags ask for, of a program that names no files.
+pub fn session_of(args: &CommonArgs) -> Result<Session> {
     if let Some(path) = &args.trace {
         can_write(path)?; // said now, not after the work
     }
@@ -35,6 +43,41 @@ pub fn open_session(args: &CommonArgs) -> Result<Session> {
         builder = builder.gpu_memory_limit(&format!("{}", limit.0));
     }
     builder.build()
+}
+
+/// Whether work on `held_bytes` of arrays in memory fits, which `plan` plans with [`zeros`] in their place.
+///
+/// # Errors
+/// What `plan` says, except that memory is short.
+pub fn fits(session: &Session, held_bytes: u64, plan: impl FnOnce() -> Result<Explanation>) -> Result<bool> {
+    if held_bytes > session.memory_limit().min(system::available_memory()) {
+        return Ok(false);
+    }
+    match plan() {
+        Ok(_) => Ok(true),
+        Err(Error::OutOfMemory { .. }) => Ok(false),
+        Err(other) => Err(other),
+    }
+}
+
+/// Errs if the system has not this much left: where memory is not the library's, a refusal is an abort.
+pub fn room(what: &str, requested_bytes: u64, remedy: &'static str) -> Result<()> {
+    let available_bytes = system::available_memory();
+    if requested_bytes <= available_bytes {
+        return Ok(());
+    }
+    let (what, remedies) = (what.to_owned(), vec![Remedy::Other(remedy.into())]);
+    Err(Error::OutOfMemory { what, requested_bytes, available_bytes, space: "host".into(), remedies })
+}
+
+/// Zeros to plan with: memory that the system does not give before it is touched.
+pub fn zeros<T: Element>(shape: &[usize], session: &Session) -> Array<T> {
+    Array::from(ArrayD::from_elem(shape, T::default())).in_session(session)
+}
+
+/// What making an input beforehand took.
+pub fn made(what: &str, took: Duration) -> String {
+    format!("made {what} in {}, not counted in the total", seconds(took.as_secs_f64()))
 }
 
 /// Prints the explanation, if it was asked for: on stdout, or on stderr beside JSON.

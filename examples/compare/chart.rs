@@ -16,6 +16,10 @@ use crate::work::Workload;
 /// Left of the curves, for the labels of the time axis; below, for those of sizes; above, for the panel's name.
 const MARGIN: [f64; 3] = [58.0, 40.0, 30.0];
 
+/// Dashes and opacity of what shows between which sizes a challenger begins to win.
+const BEGINS: Option<[f64; 2]> = Some([1.0, 4.0]);
+const BAND: f64 = 0.09;
+
 /// A drawing and the stem of its files' names.
 pub fn all(study: &Study) -> Vec<(String, Scene)> {
     let mut workloads: Vec<Workload> = study.groups().into_iter().map(|g| g.0).collect();
@@ -94,7 +98,9 @@ fn legend(scene: &mut Scene, study: &Study, rows: &[&Row], [mut x, y]: At) {
             scene.shapes.push(Shape::Dot { at: [x + 12.0, y - 4.0], radius: 3.6, ink, hollow });
         }
         scene.text([x + 31.0, y], 12.5, Ink::Text, Anchor::Start, name);
+        let left = x;
         x += 31.0 + text_width(name, 12.5) + 22.0;
+        left
     };
     let has_curve = |lane: &&Lane| rows.iter().any(|r| r.median(**lane).is_some());
     for lane in study.lanes.iter().filter(has_curve) {
@@ -104,16 +110,21 @@ fn legend(scene: &mut Scene, study: &Study, rows: &[&Row], [mut x, y]: At) {
     let dots = Some([2.0, 4.0]);
     let of_gpu = bounded(rows, gpu_bound).next().is_some();
     if bounded(rows, cpu_bound).next().is_some() {
-        entry(
-            scene,
-            if of_gpu { "bound of the CPU (roofline)" } else { "bound of this CPU (roofline)" },
-            Ink::Bound,
-            dots,
-            None,
-        );
+        entry(scene, "bound of the CPU", Ink::Bound, dots, None);
     }
     if of_gpu {
         entry(scene, "bound of the GPU, data there", Ink::Gpu, dots, None);
+    }
+    let groups = study.groups().into_iter().filter(|g| rows.iter().any(|r| (r.workload, r.dtype) == *g));
+    let crossed = |duel| groups.clone().any(|(w, t)| matches!(study.crossing(w, t, duel), Some(Crossing::Between { .. })));
+    // One for cold and resident: their lines differ as their curves do.
+    if let Some(duel) = study.duels().into_iter().rev().find(|&duel| crossed(duel)) {
+        let gpu = duel.0.device == "gpu";
+        let name = if gpu { "where the GPU overtakes" } else { "where more threads overtake" };
+        let (ink, dash, _) = look(duel.0);
+        let left = entry(scene, name, ink, dash.or(BEGINS), None);
+        let points = [[0.0, -11.0], [24.0, -11.0], [24.0, 3.0], [0.0, 3.0]].map(|[dx, dy]| [left + dx, y + dy]);
+        scene.shapes.push(Shape::Area { points: points.to_vec(), fill: ink, opacity: BAND });
     }
 }
 
@@ -258,9 +269,9 @@ fn crossings(scene: &mut Scene, axes: &Axes, study: &Study, (workload, dtype): (
         let (x0, x1) = (axes.x(low as f64), axes.x(high as f64));
         if x1 - x0 > 3.0 {
             let points = vec![[x0, axes.top], [x1, axes.top], [x1, axes.bottom], [x0, axes.bottom]];
-            scene.shapes.push(Shape::Area { points, fill: ink, opacity: 0.09 });
+            scene.shapes.push(Shape::Area { points, fill: ink, opacity: BAND });
         }
-        scene.line(vec![[x1, axes.top], [x1, axes.bottom]], ink, 1.2, dash.or(Some([1.0, 4.0])));
+        scene.line(vec![[x1, axes.top], [x1, axes.bottom]], ink, 1.2, dash.or(BEGINS));
     }
 }
 
@@ -272,9 +283,11 @@ fn crossing_words(study: &Study, (workload, dtype): (Workload, DType)) -> String
         Some(if duel.0.device == "gpu" { format!("{state} {answer}") } else { answer })
     };
     let answers: Vec<String> = study.duels().into_iter().filter_map(one).collect();
+    let unclear = answers.iter().all(|answer| answer.ends_with("unclear"));
     match (answers.is_empty(), study.lanes.contains(&Lane::GPU)) {
         (true, _) => String::new(),
         (_, true) => format!("gpu wins: {}", answers.join(", ")),
+        (_, false) if unclear => format!("whether {} threads win: unclear", study.machine.threads),
         (_, false) => format!("{} threads win: {}", study.machine.threads, answers.join(", ")),
     }
 }

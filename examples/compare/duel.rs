@@ -113,6 +113,8 @@ pub enum Crossing {
         won: usize,
         /// The next one.
         not: usize,
+        /// Whether it loses there, rather than being level or unclear.
+        loses: bool,
     },
     /// At no size; it loses at some.
     Never {
@@ -134,8 +136,8 @@ impl Crossing {
             let loses = rows.iter().any(|r| r.1.loses());
             return Some(if loses { Self::Never { up_to } } else { Self::Unclear { up_to } });
         };
-        if let Some(&(not, _)) = rows.get(won + 1) {
-            return Some(Self::Until { won: rows[won].0, not });
+        if let Some(&(not, verdict)) = rows.get(won + 1) {
+            return Some(Self::Until { won: rows[won].0, not, loses: verdict.loses() });
         }
         let Some(before) = rows.iter().rposition(|r| !r.1.wins()) else { return Some(Self::Always { from: rows[0].0 }) };
         let high = rows[before + 1].0;
@@ -173,8 +175,12 @@ impl Crossing {
             Self::Always { from } => all(&|n| n >= from, &Verdict::wins) && all(&|n| n < from, &|_| false),
             Self::From { from } => all(&|n| n >= from, &Verdict::wins) && all(&|n| n < from, &|v| !v.loses()),
             Self::Between { low, high } => all(&|n| n >= high, &Verdict::wins) && all(&|n| n == low, &no_win),
-            Self::Until { won, not } => {
-                all(&|n| n == won, &Verdict::wins) && all(&|n| n > won, &no_win) && all(&|n| n > won && n < not, &|_| false)
+            Self::Until { won, not, loses } => {
+                let as_said = |v: Verdict| v.loses() == loses;
+                all(&|n| n == not, &as_said)
+                    && all(&|n| n == won, &Verdict::wins)
+                    && all(&|n| n > won, &no_win)
+                    && all(&|n| n > won && n < not, &|_| false)
             }
             Self::Never { .. } => all(&|_| true, &no_win),
             Self::Unclear { .. } => all(&|_| true, &|v| !v.wins() && !v.loses()),
@@ -187,7 +193,8 @@ impl Crossing {
             Self::Always { .. } => "always".into(),
             Self::From { from } => format!("from {from}"),
             Self::Between { low, high } => format!("from {low}..{high}"),
-            Self::Until { won, not } => format!("at {won}, not {not}"),
+            Self::Until { won, not, loses: true } => format!("at {won}, not {not}"),
+            Self::Until { won, not, loses: false } => format!("at {won}, not clearly {not}"),
             Self::Never { .. } => "never".into(),
             Self::Unclear { .. } => "unclear".into(),
         }
@@ -201,7 +208,8 @@ impl Crossing {
             Self::From { from } => format!("wins from {from}² on, unclear below"),
             Self::Between { low, high } if sharp(low, high) => format!("wins from {high}² on"),
             Self::Between { low, high } => format!("wins from between {low}² and {high}² on"),
-            Self::Until { won, not } => format!("wins at {won}², not at {not}²"),
+            Self::Until { won, not, loses: true } => format!("wins at {won}², not at {not}²"),
+            Self::Until { won, not, loses: false } => format!("wins at {won}², not clearly at {not}²"),
             Self::Never { .. } => "wins at no size tried".into(),
             Self::Unclear { .. } => "neither wins nor loses clearly at any size".into(),
         }
@@ -253,8 +261,8 @@ mod tests {
         assert_eq!(of(&[L, W, W]), Some(Crossing::Between { low: 1, high: 2 }));
         assert_eq!(of(&[L, U, W]), Some(Crossing::Between { low: 1, high: 3 }));
         assert_eq!(of(&[W, L, W]), Some(Crossing::Between { low: 2, high: 3 }));
-        assert_eq!(of(&[L, W, U]), Some(Crossing::Until { won: 2, not: 3 }));
-        assert_eq!(of(&[W, L, L]), Some(Crossing::Until { won: 1, not: 2 }));
+        assert_eq!(of(&[L, W, U]), Some(Crossing::Until { won: 2, not: 3, loses: false }));
+        assert_eq!(of(&[W, L, L]), Some(Crossing::Until { won: 1, not: 2, loses: true }));
         assert_eq!(of(&[U, L, U]), Some(Crossing::Never { up_to: 3 }));
         assert_eq!(of(&[U, Verdict::Level]), Some(Crossing::Unclear { up_to: 2 }));
     }

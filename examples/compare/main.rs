@@ -32,7 +32,7 @@ use std::time::{Instant, SystemTime};
 use chunkwise::device::DeviceKind;
 use chunkwise::shape::DType;
 use chunkwise::{Error, Placement, Session};
-use common::{CommonArgs, Outcome, Precision, Progress, TemporaryFolder, UsageError, open_session};
+use common::{CommonArgs, Outcome, Precision, Progress, TemporaryFolder, UsageError, session_of};
 use lanes::Lanes;
 use machine::Machine;
 use out::Reporter;
@@ -95,14 +95,18 @@ fn main() -> std::process::ExitCode {
     common::run(compare)
 }
 
+/// Memory without which there is no use in beginning: several sessions with their stacks and buffers, peaks measured beyond caches, pictures.
+const ROOM: u64 = 400 << 20;
+
 fn compare(args: Args) -> Outcome {
     let started = Instant::now();
     refuse(&args.common)?;
+    common::room("comparing", ROOM, "a larger limit (ulimit -v)")?;
     out::prepare(&args.out)?; // what cannot be written is said before measuring
     let plan = Plan::new(&wishes(&args));
     let open = |placement: Placement, threads: Option<usize>| -> Result<Session, Error> {
         let threads = threads.or(args.common.threads);
-        let session = open_session(&CommonArgs { device: placement, threads, ..args.common.clone() })?;
+        let session = session_of(&CommonArgs { device: placement, threads, ..args.common.clone() })?;
         if placement != Placement::Cpu {
             session.discover(); // GPUs join before any clock runs, not meanwhile
         }

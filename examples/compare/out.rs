@@ -104,18 +104,29 @@ impl Reporter {
 
     /// All files; those before a failure are listed as written. The JSON file comes last, so that it can name the others.
     fn write(&self, study: &mut Study) -> Outcome {
-        let scenes = chart::all(study);
+        let (scenes, mut short) = (chart::all(study), None);
         for (name, scene) in &scenes {
             let (svg, png) = (self.folder.join(format!("{name}.svg")), self.folder.join(format!("{name}.png")));
             let text = scene.svg();
             write_whole(&svg, |to| to.write_all(text.as_bytes()))?;
-            raster::draw(scene, PIXELS).write_png(&png)?;
-            study.wrote.extend([png, svg].map(|p| p.display().to_string()));
+            study.wrote.push(svg.display().to_string());
+            // Without memory for the pixels there are still the numbers.
+            let painted =
+                common::room(&format!("drawing {}", png.display()), raster::bytes(scene, PIXELS), "the .svg beside it");
+            match painted {
+                Ok(()) => raster::draw(scene, PIXELS).write_png(&png)?,
+                Err(error) => {
+                    short = Some(error);
+                    continue;
+                }
+            }
+            study.wrote.insert(study.wrote.len() - 1, png.display().to_string());
         }
         let names: Vec<&str> = scenes.iter().map(|s| s.0.as_str()).collect();
         let text = page::markdown(study, &names);
         self.write_text("compare.md", study, |_| Ok(text))?;
-        self.write_text("compare.json", study, |study| Ok(serde_json::to_string_pretty(study)? + "\n"))
+        self.write_text("compare.json", study, |study| Ok(serde_json::to_string_pretty(study)? + "\n"))?;
+        short.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// The file is listed first, so that the JSON names itself too.
@@ -146,7 +157,8 @@ fn wrote(study: &Study) -> Vec<String> {
 fn summary(study: &Study) -> Vec<String> {
     let (width, colour) = terminal();
     let (table, notes) = tables::results(study);
-    let wrap = |text: String| wrapped(&text, width);
+    // Sentences as narrow as on any screen; a table has the room that there is.
+    let wrap = |text: String| wrapped(&text, width.min(80));
     let mut lines: Vec<String> = words::head(study).into_iter().flat_map(wrap).collect();
     lines.push(String::new());
     lines.extend(table.lines(width, colour));

@@ -26,6 +26,11 @@ pub fn draw(scene: &Scene, scale: f64) -> Picture {
     Picture { height, width, rgb }
 }
 
+/// Memory that drawing takes: the canvas, the pixels, the shapes.
+pub fn bytes(scene: &Scene, scale: f64) -> u64 {
+    (15.0 * scene.width * scene.height * scale * scale) as u64 + (8 << 20)
+}
+
 /// How wide words are.
 pub fn text_width(text: &str, size: f64) -> f64 {
     text.chars().map(|c| glyph(c).map_or(0.5, |g| g.advance)).sum::<f64>() * size

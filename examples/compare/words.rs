@@ -6,10 +6,10 @@
 use chunkwise::shape::DType;
 
 use crate::common::rate;
-use crate::duel::{Crossing, Verdict, factor};
+use crate::duel::{Crossing, LEVEL, SURE, Verdict, factor};
 use crate::measure::{Lane, State};
 use crate::roofline::GpuRates;
-use crate::stats::{CONFIDENCE, SWEEPS};
+use crate::stats::{CONFIDENCE, SWEEPS, Summary};
 use crate::study::{Row, Study};
 use crate::work::{Check, Workload};
 
@@ -65,10 +65,21 @@ fn cpu_facts(study: &Study, workload: Workload, dtype: DType) -> Vec<Fact> {
         above => format!("{} times the bound at {n}²", factor(above)),
     }));
     let same = |r: &&Row| r.workload == Workload::BlockedMean && (r.dtype, r.n) == (dtype, n);
-    let memory = study.rows.iter().find(same).and_then(|r| r.median(Lane::CPU));
-    let beside = memory.filter(|_| workload == Workload::BlockedMeanFile);
-    facts.extend(beside.map(|memory| format!("{} times as long as from memory at {n}²", factor(cpu / memory))));
+    let summary = |row: &Row| row.lane(Lane::CPU)?.summary;
+    let memory = study.rows.iter().find(same).filter(|_| workload == Workload::BlockedMeanFile).and_then(summary);
+    facts.extend(memory.zip(summary(row)).map(|(memory, file)| beside_memory(&file, &memory, n)));
     facts.into_iter().map(|fact| ("", fact)).collect()
+}
+
+/// From a file against from memory: two rows, which have no rounds in common, so that only intervals apart tell anything.
+fn beside_memory(file: &Summary, memory: &Summary, n: usize) -> String {
+    let apart = file.low > memory.high || memory.low > file.high;
+    let ratio = file.median / memory.median;
+    match ratio {
+        _ if !apart || file.confidence.min(memory.confidence) < SURE => format!("file and memory cannot be told apart at {n}²"),
+        near if near < LEVEL && near > 1.0 / LEVEL => format!("as long as from memory to within 5 % at {n}²"),
+        other => format!("{} times as long as from memory at {n}²", factor(other)),
+    }
 }
 
 /// Three digits: `24.3 ms`, `850 us`, `1.02 s`.
@@ -129,7 +140,7 @@ fn auto_facts(study: &Study) -> Vec<String> {
 }
 
 /// What a bound is, after that word.
-pub const BOUND: &str = "no time can be less by the measured peaks (of all operations or of all bytes, whichever takes longer)";
+pub const BOUND: &str = "the least time that the measured peaks allow (operations or bytes)";
 
 /// The machine and the method, in a few lines above the table.
 pub fn head(study: &Study) -> Vec<String> {
@@ -139,7 +150,7 @@ pub fn head(study: &Study) -> Vec<String> {
     let mut lines = vec![
         format!("compare   {}, {} threads, {}", m.cpu, m.threads, m.simd),
         format!(
-            "  measured: multiply-add f32 {}, f64 {}; memory reads {}",
+            "  measured: multiply-add f32 {}, f64 {}; reads {}",
             rates(c.f32_flops_all),
             rates(c.f64_flops_all),
             rate(c.read_all, "B/s")

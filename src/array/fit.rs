@@ -125,7 +125,7 @@ impl Fit<'_> {
 
 /// What is short where tasks are many.
 pub(super) fn bookkeeping(tasks: usize) -> String {
-    format!("the bookkeeping of {tasks} tasks")
+    format!("the bookkeeping of {tasks} task{}", if tasks == 1 { "" } else { "s" })
 }
 
 /// What kernels hold beside the arrays, if that alone is more than the limit: the largest of it.
@@ -135,6 +135,8 @@ fn held_too_large(graph: &TaskGraph, limit: u64) -> Option<String> {
     (arrays.saturating_add(graph.held_bytes()) > limit).then(|| largest.what.clone())
 }
 
+/// The sum is that of all that is held at the peak, of which the task may have little.
 fn peak_task(graph: &TaskGraph) -> String {
-    Scheduler::peak_task(graph).map_or_else(|| "the run".into(), |task| format!("task {}", graph.task_name(task)))
+    let at = |task| format!("this computation, at task {},", graph.task_name(task));
+    Scheduler::peak_task(graph).map_or_else(|| "this computation".into(), at)
 }

@@ -70,7 +70,10 @@ fn panel_words(study: &Study, workload: Workload) -> Vec<String> {
     let (_, scene) = scenes.iter().find(|s| s.0 == workload.name()).expect("a picture for each workload");
     let svg = scene.svg();
     let parts = svg.split("threads win: ").flat_map(|p| p.split("gpu wins: ")).skip(1);
-    parts.map(|part| part.split('<').next().unwrap_or_default().to_owned()).collect()
+    let words: Vec<String> = parts.map(|part| part.split('<').next().unwrap_or_default().to_owned()).collect();
+    // The legend names the band between two sizes where there is one.
+    assert_eq!(svg.contains(" overtake"), words.iter().any(|w| w.contains("..")), "{words:?}");
+    words
 }
 
 /// Seconds of `*24.3 ms ±2%`.
@@ -99,7 +102,7 @@ fn claims(words: &str, sizes: &[usize]) -> Vec<(usize, bool)> {
         },
         Some(("at", rest)) => {
             let (won, not) = rest.split_once(", not ").expect("two sizes");
-            let above = sizes.iter().filter(|&&n| n >= number(not)).map(|&n| (n, false));
+            let above = sizes.iter().filter(|&&n| n >= number(not.trim_start_matches("clearly "))).map(|&n| (n, false));
             above.chain([(number(won), true)]).collect()
         }
         _ => panic!("{words}"),
@@ -178,6 +181,7 @@ fn gpu_agrees(study: &Study, table: &[Shown], group: (Workload, DType), panel: &
                     .replace(" between ", " ")
                     .replace(" and ", "..")
                     .replace("not at", "not")
+                    .replace("clearly at", "clearly")
             }
         };
         let said = words_of(&said);

@@ -95,7 +95,7 @@ fn a_crossing_needs_a_clear_winner() {
         study.crossing(Workload::Matvec, DType::F32, (Lane::GPU, Lane::CPU))
     };
     assert_eq!(crossing([2.0, 1.001, 0.5]), Some(Crossing::Between { low: 100, high: 400 }));
-    assert_eq!(crossing([2.0, 0.5, 1.001]), Some(Crossing::Until { won: 200, not: 400 }));
+    assert_eq!(crossing([2.0, 0.5, 1.001]), Some(Crossing::Until { won: 200, not: 400, loses: false }));
     assert_eq!(crossing([1.001, 1.0, 0.999]), Some(Crossing::Unclear { up_to: 400 }));
     assert_eq!(crossing([1.001, 0.5, 0.5]), Some(Crossing::From { from: 200 }));
 }

@@ -113,9 +113,20 @@ impl Example {
 
     /// It may write files of so many blocks of 512 bytes (`ulimit -f`, which needs a shell).
     #[cfg(unix)]
-    pub fn file_size_limit(mut self, blocks: usize) -> Self {
+    pub fn file_size_limit(self, blocks: usize) -> Self {
+        self.limited(&format!("ulimit -f {blocks}"))
+    }
+
+    /// It may have so many KiB of addresses (`ulimit -v`).
+    #[cfg(unix)]
+    pub fn address_limit(self, kib: usize) -> Self {
+        self.limited(&format!("ulimit -v {kib}"))
+    }
+
+    #[cfg(unix)]
+    fn limited(mut self, limit: &str) -> Self {
         let mut limited = Command::new("sh");
-        limited.arg("-c").arg(format!("ulimit -f {blocks} && exec \"$0\" \"$@\"")).arg(self.command.get_program());
+        limited.arg("-c").arg(format!("{limit} && exec \"$0\" \"$@\"")).arg(self.command.get_program());
         limited.args(self.command.get_args()).current_dir(&self.folder);
         for (name, value) in self.command.get_envs() {
             match value {
