@@ -5,13 +5,14 @@
 //! that come back; so the lock is held for microseconds, and never while a kernel, a destructor or a device runs.
 
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::discover::Discovery;
+use super::failures::Faults;
 use super::members::Members;
 use super::run::{Run, TaskSpan};
 use super::slots::Slots;
@@ -34,26 +35,26 @@ pub struct Recorded {
     pub actions: Vec<Action>,
 }
 
+/// Events, and actions, for which memory is kept between two steps.
+const SPARE: usize = 1 << 8;
+
 pub(super) struct State {
     pub(super) scheduler: Scheduler,
     pub(super) runs: BTreeMap<GraphId, Run>,
     pub(super) buffers: Slots,
     pub(super) next_graph: u32,
     pub(super) log: Option<Vec<Recorded>>,
-    /// Failures of each device since its last success.
-    pub(super) strikes: BTreeMap<DeviceId, u32>,
-    /// Devices that have run out of memory and are given less since.
-    pub(super) shortages: BTreeMap<DeviceId, super::failures::Shortage>,
+    pub(super) faults: Faults,
     /// Caller's arrays of which devices may keep copies.
     pub(super) sources: BTreeMap<u64, Weak<HostBuffer>>,
-    /// Devices that count as lost.
-    pub(super) gone: BTreeSet<DeviceId>,
     /// What the user is to be told, once the lock is released.
     pub(super) warnings: Vec<String>,
     /// Events so far, but for ticks: whether anything happens at all.
     pub(super) happened: u64,
     /// The message of a panic of the scheduler or of the user's policy: nothing is decided any more.
     broken: Option<String>,
+    /// Emptied each time; kept because to ask for their memory anew takes longer than many a step.
+    spare: (VecDeque<Event>, Vec<Action>),
 }
 
 impl State {
@@ -64,13 +65,12 @@ impl State {
             buffers: Slots::default(),
             next_graph: 0,
             log: record.then(Vec::new),
-            strikes: BTreeMap::new(),
-            shortages: BTreeMap::new(),
-            gone: BTreeSet::new(),
+            faults: Faults::default(),
             sources: BTreeMap::new(),
             warnings: Vec::new(),
             happened: 0,
             broken: None,
+            spare: Default::default(),
         }
     }
 
@@ -165,10 +165,10 @@ impl Inner {
         let mut out = Outgoing::default();
         let (held, warnings, scratch_bytes) = {
             let mut state = self.lock();
-            let mut events = VecDeque::new();
+            let (mut events, mut actions) = std::mem::take(&mut state.spare);
             let held = first(&mut state, &mut events);
             if state.broken.is_none() {
-                let all = AssertUnwindSafe(|| self.steps(&mut state, events, &mut out));
+                let all = AssertUnwindSafe(|| self.steps(&mut state, (&mut events, &mut actions), &mut out));
                 // A policy is the user's code; and a bug of ours must stop one session, not the process.
                 if let Err(payload) = catch_unwind(all) {
                     state.broken = Some(panic_message(&*payload));
@@ -177,6 +177,11 @@ impl Inner {
             }
             if state.broken.is_some() {
                 self.stop_all(&mut state);
+            }
+            if events.capacity().max(actions.capacity()) <= SPARE {
+                events.clear();
+                actions.clear();
+                state.spare = (events, actions);
             }
             (held, std::mem::take(&mut state.warnings), out.rest.then(|| state.scratch_bytes()))
         };
@@ -202,19 +207,23 @@ impl Inner {
     }
 
     /// Events in order; those that follow from what could not be carried out come after all actions of the one before.
-    fn steps(self: &Arc<Self>, state: &mut State, mut events: VecDeque<Event>, out: &mut Outgoing) {
-        let mut actions = Vec::new();
+    fn steps(
+        self: &Arc<Self>,
+        state: &mut State,
+        (events, actions): (&mut VecDeque<Event>, &mut Vec<Action>),
+        out: &mut Outgoing,
+    ) {
         while let Some(event) = events.pop_front() {
             let at_ns = self.now_ns();
             let waiting = matches!(event, Event::Tick | Event::Waits { .. } | Event::Resumes { .. });
             state.happened += u64::from(!waiting);
             let kept = state.log.is_some().then(|| event.clone());
-            state.scheduler.step(at_ns, event, &mut actions);
+            state.scheduler.step(at_ns, event, actions);
             if let (Some(log), Some(event)) = (&mut state.log, kept) {
                 log.push(Recorded { at_ns, event, actions: actions.clone() });
             }
             for action in actions.drain(..) {
-                self.obey(state, action, out, &mut events);
+                self.obey(state, action, out, events);
             }
         }
     }

@@ -3,7 +3,7 @@
 //! Owns: how often a task is tried, when a device counts as lost, when it is given less memory. Must not know: how work is placed anew (schedule).
 //! Invariant: a run fails for its device only if no other device can do its work.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::driver::{Inner, State};
 use crate::device::Failure;
@@ -22,8 +22,19 @@ const SHORTAGE_NS: u64 = 50_000_000;
 /// A device that has had no shortage for so long is given twice as much again.
 const RECOVERY_NS: u64 = 10_000_000_000;
 
+/// What has gone wrong with devices.
+#[derive(Default)]
+pub(super) struct Faults {
+    /// Failures of each device since its last success.
+    strikes: BTreeMap<DeviceId, u32>,
+    /// Devices that have run out of memory and are given less since.
+    shortages: BTreeMap<DeviceId, Shortage>,
+    /// Devices that count as lost.
+    gone: BTreeSet<DeviceId>,
+}
+
 /// A device that has run out of memory.
-pub(super) struct Shortage {
+struct Shortage {
     /// How often since its last success.
     count: u32,
     /// When it last did, or was given more again.
@@ -35,14 +46,14 @@ impl Inner {
     fn replaceable(&self, state: &State, device: DeviceId) -> bool {
         let all = self.members.all();
         let io = |at: usize| all[at].spec.kind == crate::device::DeviceKind::Io;
-        let other = |at: usize| at != device.index() && !state.gone.contains(&DeviceId::at(at));
+        let other = |at: usize| at != device.index() && !state.faults.gone.contains(&DeviceId::at(at));
         (0..all.len()).any(|at| other(at) && io(at) == io(device.index()))
     }
 
     /// A launch went well: its device counts as sound.
     pub(super) fn succeeded(&self, state: &mut State, device: DeviceId, events: &mut VecDeque<Event>) {
-        state.strikes.remove(&device);
-        if let Some(shortage) = state.shortages.get_mut(&device) {
+        state.faults.strikes.remove(&device);
+        if let Some(shortage) = state.faults.shortages.get_mut(&device) {
             shortage.count = 0;
             self.recover_limits(state, events);
         }
@@ -51,11 +62,11 @@ impl Inner {
     /// Devices that had too little memory, and have not complained for a while, are given twice as much, up to what they had. By time, because
     /// one that is given too little runs nothing that could go well.
     pub(super) fn recover_limits(&self, state: &mut State, events: &mut VecDeque<Event>) {
-        if state.shortages.is_empty() {
+        if state.faults.shortages.is_empty() {
             return;
         }
         let (now, members) = (self.now_ns(), self.members.all());
-        let State { shortages, scheduler, gone, .. } = state;
+        let State { faults: Faults { shortages, gone, .. }, scheduler, .. } = state;
         shortages.retain(|device, shortage| {
             if gone.contains(device) {
                 return false;
@@ -128,7 +139,7 @@ impl Inner {
         let Some(run) = state.runs.get_mut(&graph) else { return Event::LaunchFailed { launch } };
         let (kernel, dtype) = run.priced.kind_of(task);
         let can = |e: &Estimates| e.task_ns[task.index()] != CANNOT && !members[e.device.index()].is_unfit(&kernel, dtype);
-        let mut others = run.priced.estimates.iter().filter(|e| e.device != device && !state.gone.contains(&e.device));
+        let mut others = run.priced.estimates.iter().filter(|e| e.device != device && !state.faults.gone.contains(&e.device));
         if !others.any(can) {
             run.fail(error);
             return Event::LaunchFailed { launch };
@@ -151,7 +162,7 @@ impl Inner {
 
     /// From now on the device counts as lost.
     fn give_up(&self, state: &mut State, device: DeviceId, error: &Error, events: &mut VecDeque<Event>) {
-        if state.gone.insert(device) {
+        if state.faults.gone.insert(device) {
             let name = self.members.all()[device.index()].spec.name.clone();
             state.warnings.push(format!("{name} is not used any more ({error}); its work goes on elsewhere"));
             events.push_back(Event::DeviceLost { device });
@@ -165,7 +176,7 @@ impl Inner {
             Failure::Fault(_) | Failure::Panic(_) | Failure::Unfit(_) => return Blame::Struck,
             Failure::Lost(_) => STRIKES,
             Failure::OutOfMemory(_) => {
-                let shortage = state.shortages.entry(device).or_insert(Shortage { count: 0, at_ns: 0 });
+                let shortage = state.faults.shortages.entry(device).or_insert(Shortage { count: 0, at_ns: 0 });
                 // All that is queued meets the same shortage: it counts once.
                 if shortage.count > 0 && now.saturating_sub(shortage.at_ns) < SHORTAGE_NS {
                     return Blame::Short;
@@ -174,7 +185,7 @@ impl Inner {
                 if shortage.count > SHORTAGES { STRIKES } else { 0 }
             }
             Failure::Device(_) => {
-                let count = state.strikes.entry(device).or_default();
+                let count = state.faults.strikes.entry(device).or_default();
                 *count += 1;
                 *count
             }

@@ -7,7 +7,7 @@ use super::event::{Operands, Place};
 use super::job::{Arrival, Replica, State};
 use super::lane::{Crossing, MOVES, Seat};
 use super::memory::{class, cost};
-use super::{Action, Flight, Item, Scheduler};
+use super::{Action, Admitted, Flight, Item, Scheduler};
 use crate::device::HOST;
 use crate::id::{CopyId, DeviceId, GraphId, SpaceId, TaskId, ValueId};
 use crate::kernel::Form;
@@ -95,10 +95,9 @@ impl Scheduler {
         job.donates(old, output.value, job.replica(at), 1).then_some(at)
     }
 
-    /// Commits a task to a device: every replica it needs has a place from here on.
-    pub(super) fn commit(&mut self, id: GraphId, task: TaskId, at: DeviceId, actions: &mut Vec<Action>) {
+    /// Commits a task that was admitted just now to a device: every replica it needs has a place from here on.
+    pub(super) fn commit(&mut self, (id, task, host_bytes): Admitted, at: DeviceId, actions: &mut Vec<Action>) {
         let space = self.devices[at.index()].spec.space;
-        let (host_bytes, _) = self.need(id, task, at);
         let before = self.memory.used(HOST);
         let job = self.jobs.get_mut(&id).expect("a queued task belongs to a job");
         job.state[task.index()] = State::Staged;

@@ -59,6 +59,9 @@ struct Flight {
     abandoned: Option<stall::Abandoned>,
 }
 
+/// A task whose memory is there, and how much of the host's that is.
+type Admitted = (GraphId, TaskId, u64);
+
 /// A pinned replica: its value, its index, and the serial number that tells it from a later one of that index.
 type Held = (ValueId, u32, u64);
 

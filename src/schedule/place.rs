@@ -6,7 +6,7 @@
 use super::event::Place;
 use super::job::{Arrival, Job, State};
 use super::lane::{Link, Offer};
-use super::{Action, Candidate, Item, Scheduler};
+use super::{Action, Admitted, Candidate, Item, Scheduler};
 use crate::device::{HOST, LinkSpec};
 use crate::id::{DeviceId, GraphId, SpaceId, TaskId, ValueId};
 use crate::kernel::Form;
@@ -251,9 +251,10 @@ impl Scheduler {
             if able.is_empty() && self.last_resort(id, task).is_some() {
                 continue; // it waits for a device that is stuck
             }
-            if let Some(at) = able.into_iter().find(|&at| self.admits(id, task, at, actions)) {
+            let admitted = able.into_iter().find_map(|at| Some((at, self.admits(id, task, at, actions)?)));
+            if let Some((at, host_bytes)) = admitted {
                 self.dequeue(id, task);
-                self.commit(id, task, at, actions);
+                self.commit((id, task, host_bytes), at, actions);
                 self.pump(at, actions);
             } else if !self.is_awaited(id, task) {
                 stuck.push((id, task));
@@ -272,22 +273,22 @@ impl Scheduler {
                 Offer::Awaited => self.pick(at, true, actions),
                 Offer::Anybodys => self.pick(at, false, actions).or_else(|| self.steal(at, actions)),
             };
-            let Some((id, task)) = found else { return };
-            self.dequeue(id, task);
-            self.commit(id, task, at, actions);
+            let Some(admitted) = found else { return };
+            self.dequeue(admitted.0, admitted.1);
+            self.commit(admitted, at, actions);
         }
     }
 
     /// The next task of the device's own queue that memory admits: of the graph whose turn it is, or of a later one. Only of graphs that
     /// workers of the device wait for, if `awaited`.
-    fn pick(&mut self, at: DeviceId, awaited: bool, actions: &mut Vec<Action>) -> Option<(GraphId, TaskId)> {
+    fn pick(&mut self, at: DeviceId, awaited: bool, actions: &mut Vec<Action>) -> Option<Admitted> {
         let device = &self.devices[at.index()];
         let first = device.ready.graphs().next()?;
         if !awaited {
             // The usual case.
             let task = device.ready.of(first).next()?;
-            if self.admits(first, task, at, actions) {
-                return Some((first, task));
+            if let Some(host_bytes) = self.admits(first, task, at, actions) {
+                return Some((first, task, host_bytes));
             }
         }
         let device = &self.devices[at.index()];
@@ -298,8 +299,9 @@ impl Scheduler {
         for &id in &graphs {
             let mut tasks = [None; LOOK];
             self.devices[at.index()].ready.of(id).zip(&mut tasks).for_each(|(task, place)| *place = Some(task));
-            if let Some(task) = tasks.into_iter().flatten().find(|&task| self.admits(id, task, at, actions)) {
-                return Some((id, task));
+            let admit = |task| Some((id, task, self.admits(id, task, at, actions)?));
+            if let Some(admitted) = tasks.into_iter().flatten().find_map(admit) {
+                return Some(admitted);
             }
         }
         // The sequentially next task of a graph is admitted where others are not.
@@ -308,25 +310,29 @@ impl Scheduler {
             let job = &self.jobs[&id];
             let task = TaskId::at(job.frontier);
             let queued = job.state.get(task.index()) == Some(&State::Ready) && job.device[task.index()] == at;
-            if queued && self.admits(id, task, at, actions) {
-                return Some((id, task));
+            if queued && let Some(host_bytes) = self.admits(id, task, at, actions) {
+                return Some((id, task, host_bytes));
             }
         }
         None
     }
 
-    /// Whether a task may take its memory now.
-    fn admits(&mut self, id: GraphId, task: TaskId, at: DeviceId, actions: &mut Vec<Action>) -> bool {
+    /// The bytes of host memory that a task takes, if it may take all its memory now.
+    fn admits(&mut self, id: GraphId, task: TaskId, at: DeviceId, actions: &mut Vec<Action>) -> Option<u64> {
         let (space, job) = (self.devices[at.index()].spec.space, &self.jobs[&id]);
         let too_early = job.frontier < job.strictly && job.frontier != task.index();
         if too_early || space != HOST && self.old_comes_home(id, task) {
-            return false;
+            return None;
         }
         let (host, there) = self.need(id, task, at);
         if host > 0 && !self.admits_host(id, task, host) {
-            return false;
+            return None;
         }
-        there == 0 || self.memory.fits(space, there) || self.make_room(space, there, Some((id, task)), actions)
+        if there == 0 || self.memory.fits(space, there) {
+            return Some(host);
+        }
+        // What goes to make room may be wanted.
+        self.make_room(space, there, Some((id, task)), actions).then(|| self.need(id, task, at).0)
     }
 
     /// Whether an old value that the task updates is being written back to the window that the new one will need.
@@ -361,7 +367,7 @@ impl Scheduler {
     }
 
     /// A task queued for another device that this idle one would finish before the other gets through its queue.
-    fn steal(&mut self, at: DeviceId, actions: &mut Vec<Action>) -> Option<(GraphId, TaskId)> {
+    fn steal(&mut self, at: DeviceId, actions: &mut Vec<Action>) -> Option<Admitted> {
         if !self.policy.steals() || self.devices[at.index()].spec.link.is_some() && !self.devices[at.index()].is_free() {
             return None;
         }
@@ -382,8 +388,8 @@ impl Scheduler {
                 // Moves that have been paid for by waiting are no reason to come back.
                 let drain = drain.saturating_sub(self.paid(id, task, DeviceId::at(victim)));
                 let sooner = self.candidate(id, task, at).is_some_and(|c| c.finish_ns < drain);
-                if sooner && self.admits(id, task, at, actions) {
-                    return Some((id, task));
+                if sooner && let Some(host_bytes) = self.admits(id, task, at, actions) {
+                    return Some((id, task, host_bytes));
                 }
             }
         }
