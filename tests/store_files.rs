@@ -181,12 +181,13 @@ fn what_a_file_cannot_take_is_refused() {
         ("/type", "is a named type"),
         ("/text/x", "/text is a dataset"),
         ("/type/x", "/type is a named type"),
-        ("/dangling", "link to something that is not there, /no/such"),
+        ("/dangling", "link to something that is not there, /no/such; write to /no/such"),
         ("/dangling/x", "/dangling is a link"),
-        ("/away", "external link, to /contiguous in plain.h5; write to plain.h5:/contiguous"),
-        ("/away_group/x", "/away_group is an external link, to /group in plain.h5; write to plain.h5:/group/x"),
+        ("/away", "external link, to /contiguous in plain.h5; write to DIR/plain.h5:/contiguous"),
+        ("/away_group/x", "/away_group is an external link, to /group in plain.h5; write to DIR/plain.h5:/group/x"),
     ] {
-        refused(&format!("{path}:{name}"), &[2], &["keep.h5", says]);
+        let says = says.replace("DIR", dir.path().to_str().unwrap());
+        refused(&format!("{path}:{name}"), &[2], &["keep.h5", &says]);
     }
     std::fs::write(dir.spec("text.h5"), "not HDF5").unwrap();
     refused(&dir.spec("text.h5:/y"), &[2], &["is not HDF5, so it is not overwritten"]);
@@ -418,7 +419,8 @@ fn what_is_written_never_leaves_its_file() {
     let before = std::fs::read(&path).unwrap();
     assert_eq!(read::<f64>(&format!("{path}:/soft/keep")), [1.0, 2.0, 3.0]);
     for name in ["/here/q", "/here/keep", "/here/deep/q", "/soft/q", "/soft/keep"] {
-        refused(&format!("{path}:{name}"), &[3], &["s.h5", "/here is an external link, to /g in s.h5; write to s.h5:/g/"]);
+        let says = format!("/here is an external link, to /g in s.h5; write to {path}:/g/");
+        refused(&format!("{path}:{name}"), &[3], &["s.h5", &says]);
         assert!(std::fs::read(&path).unwrap() == before, "{name} changed the file");
     }
     for name in ["/loop", "/loop/x"] {
@@ -471,4 +473,25 @@ fn a_file_with_a_writers_mark_is_called_so() {
     assert_eq!(read::<f64>(&dir.spec("writing.h5:/x")), [1.0; 3]);
     unreadable(&format!("{path}:/x"), &["marked.h5: is marked as open for writing: another program writes it", "h5clear -s"]);
     refused(&format!("{path}:/y"), &[3], &["is marked as open for writing"]);
+}
+
+/// What is written in place of the first would be written over the second; libhdf5 does not part with such a dataset either.
+#[test]
+fn chunks_that_lie_over_each_other_are_not_written_in_place() {
+    let dir = Folder::new("over");
+    let path = dir.spec("over.h5");
+    {
+        let file = hdf5::File::create(&path).unwrap();
+        file.new_dataset::<f64>().chunk(4).shape(8).create("x").unwrap().write_raw(&[1.0; 8]).unwrap();
+    }
+    let found = hdf5::File::open(&path).unwrap().dataset("x").unwrap();
+    let [first, second] = [0, 1].map(|chunk| found.chunk_info(chunk).unwrap().addr.to_le_bytes());
+    drop(found);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at: Vec<usize> = (0..bytes.len() - 8).filter(|&at| bytes[at..at + 8] == second).collect();
+    at.iter().for_each(|&at| bytes[at..at + 8].copy_from_slice(&first));
+    assert_eq!(at.len(), 1, "that of the index");
+    std::fs::write(&path, &bytes).unwrap();
+    refused(&format!("{path}:/x"), &[8], &["over.h5", "cannot create /x"]);
+    assert!(std::fs::read(&path).unwrap() == bytes && dir.names() == ["over.h5"]);
 }

@@ -174,3 +174,98 @@ fn sources_that_cannot_be_read_are_named() {
     let error = store::open(&dir.spec("e.h5:/x")).err().expect("a pipe").to_string();
     assert!(error.contains("pipe: is not a regular file"), "{error}");
 }
+
+fn packed(path: &str, chunk: usize, values: &[u8]) {
+    let file = hdf5::File::create(path).unwrap();
+    let set = file.new_dataset::<u8>().deflate(1).chunk(chunk).shape(values.len()).create("x").unwrap();
+    set.write_raw(values).unwrap();
+}
+
+/// A part of no elements has no bounds.
+#[test]
+fn parts_without_elements_are_no_parts() {
+    let dir = Folder::new("virtual-empty");
+    packed(&dir.spec("a.h5"), 4, &[1; 10]);
+    hdf5::File::create(dir.spec("b.h5")).unwrap().new_dataset::<u8>().shape(0).create("x").unwrap();
+    let parts = [
+        ("a.h5", vec![10], selection([every(0, 1, 10)]), selection([every(0, 1, 10)])),
+        ("b.h5", vec![0], selection([every(0, 1, 0)]), selection([every(10, 1, 0)])),
+        ("a.h5", vec![10], selection([every(3, 1, 0)]), selection([every(4, 1, 0)])),
+    ];
+    make_virtual::<u8>(&dir.spec("v.h5"), &[12], &parts);
+    let source = store::open(&dir.spec("v.h5:/v")).unwrap();
+    assert_eq!(read_all::<u8>(&*source), [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0]);
+}
+
+/// By many names: looked at each time, this would take longer than anybody lives.
+#[test]
+fn a_dataset_that_is_its_own_source_is_looked_at_once() {
+    let dir = Folder::new("virtual-self");
+    let names: Vec<String> = (0..30).map(|i| format!("{}v", "./".repeat(i))).collect();
+    let file = hdf5::File::create(dir.spec("v.h5")).unwrap();
+    let builder = file.new_dataset::<u8>().shape(30);
+    let map = |list: &mut hdf5::dataset::DatasetCreateBuilder| {
+        for (i, name) in names.iter().enumerate() {
+            list.virtual_map(".", name, vec![30], selection([every(i, 1, 1)]), vec![30], selection([every(i, 1, 1)]));
+        }
+    };
+    builder
+        .with_dcpl(|list| {
+            map(list);
+            list
+        })
+        .create("v")
+        .unwrap();
+    drop(file);
+    let start = Instant::now();
+    assert_eq!(store::open(&dir.spec("v.h5:/v")).unwrap().shape(), [30]);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+/// One part that is short, or whose chunks lie across, does not make the others' chunks be unpacked for each few elements.
+#[test]
+fn a_short_part_does_not_slow_the_others_down() {
+    let dir = Folder::new("virtual-short");
+    let n = 40_000_000;
+    for (name, value, length) in [("a.h5", 1, n), ("b.h5", 2, n), ("last.h5", 3, 1)] {
+        packed(&dir.spec(name), length, &vec![value; length]);
+    }
+    let part = |name, from, length| (name, vec![length], selection([every(0, 1, length)]), selection([every(from, 1, length)]));
+    make_virtual::<u8>(&dir.spec("v.h5"), &[2 * n + 1], &[part("a.h5", 0, n), part("b.h5", n, n), part("last.h5", 2 * n, 1)]);
+    let array = Array::<u8>::open(&dir.spec("v.h5:/v")).unwrap().in_session(&session("500MB"));
+    let start = Instant::now();
+    let mean = array.mean().compute_scalar().unwrap();
+    assert!((mean - (3 * n + 3) as f64 / (2 * n + 1) as f64).abs() < 1e-12, "{mean}");
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+}
+
+/// libhdf5 gives the fill value for what it cannot open, and a process may not have as many files open as there are sources.
+#[cfg(unix)]
+#[test]
+fn more_sources_than_files_may_be_open_are_read() {
+    const KEY: &str = "CHUNKWISE_TEST_FEW_FILES";
+    if std::env::var_os(KEY).is_none() {
+        let mut child = std::process::Command::new("sh");
+        child.args(["-c", "ulimit -n 256 && exec \"$@\"", "sh"]).arg(std::env::current_exe().unwrap()).env(KEY, "yes");
+        let child = child.args(["--exact", "more_sources_than_files_may_be_open_are_read"]).output().unwrap();
+        let text = String::from_utf8_lossy(&child.stdout);
+        return assert!(child.status.success() && text.contains("1 passed"), "{text}");
+    }
+    let dir = Folder::new("virtual-many");
+    let files = 600;
+    let names: Vec<String> = (0..files).map(|i| format!("{i}.h5")).collect();
+    for (i, name) in names.iter().enumerate() {
+        let file = hdf5::File::create(dir.spec(name)).unwrap();
+        let builder = file.new_dataset::<i32>().shape(2);
+        let set = if i % 2 == 0 { builder.chunk(2).deflate(1).create("x") } else { builder.create("x") };
+        set.unwrap().write_raw(&[i as i32 + 1; 2]).unwrap();
+    }
+    let part = |i: usize| (&*names[i], vec![2], selection([every(0, 1, 2)]), selection([every(2 * i, 1, 2)]));
+    make_virtual::<i32>(&dir.spec("v.h5"), &[2 * files], &(0..files).map(part).collect::<Vec<_>>());
+    let odd = |i: &usize| i % 2 == 1;
+    make_virtual::<i32>(&dir.spec("w.h5"), &[2 * files], &(0..files).filter(odd).map(part).collect::<Vec<_>>());
+    let wanted: Vec<i32> = (0..2 * files).map(|k| (k / 2 + 1) as i32).collect();
+    assert_eq!(read_all::<i32>(&*store::open(&dir.spec("v.h5:/v")).unwrap()), wanted);
+    let wanted: Vec<i32> = wanted.into_iter().map(|v| if v % 2 == 0 { v } else { 0 }).collect();
+    assert_eq!(read_all::<i32>(&*store::open(&dir.spec("w.h5:/v")).unwrap()), wanted);
+}

@@ -21,8 +21,11 @@ impl ChunkTable {
         let counts: Vec<u64> = shape.iter().zip(chunk).map(|(n, c)| n.div_ceil(*c) as u64).collect();
         let mut entries = Vec::new();
         let result = list(&mut |first, address| {
-            let index = first.iter().zip(chunk).map(|(o, c)| o / *c as u64);
-            entries.push((number(&counts, index), address));
+            let index = || first.iter().zip(chunk).map(|(o, c)| o / *c as u64);
+            // A damaged file may list chunks far outside.
+            if index().zip(&counts).all(|(i, &n)| i < n) {
+                entries.push((number(&counts, index()), address));
+            }
         });
         entries.sort_unstable();
         entries.shrink_to_fit();
@@ -37,6 +40,12 @@ impl ChunkTable {
     /// Number of allocated chunks.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Whether every chunk is there, once.
+    pub(crate) fn is_complete(&self) -> bool {
+        let all = self.counts.iter().fold(1, |all: u64, &n| all.saturating_mul(n));
+        self.entries.len() as u64 == all && self.entries.windows(2).all(|two| two[0].0 < two[1].0)
     }
 
     /// Addresses of the allocated chunks.
@@ -83,7 +92,7 @@ impl ChunkTable {
 }
 
 fn number(counts: &[u64], index: impl Iterator<Item = u64>) -> u64 {
-    // Wrapping: a damaged file may list chunks far outside.
+    // Wrapping: an array without elements may have long axes.
     counts.iter().zip(index).fold(0, |number: u64, (&n, i)| number.wrapping_mul(n).wrapping_add(i))
 }
 
@@ -108,5 +117,13 @@ mod tests {
         assert!(!table.none_in(&at([(0, 10), (4, 6)])));
         assert!(!table.none_in(&at([(9, 10), (9, 10)])));
         assert_eq!(table.inside(&at([(9, 10), (6, 8)]))[1], AxisRange { start: 1, len: 2, step: 1 });
+        // Chunks that are not the array's, and one that is there twice.
+        for (second, complete) in [([0, 5], true), ([0, 10], false), ([4, 0], false), ([0, 0], false)] {
+            let table = ChunkTable::new(&[4, 10], &[4, 5], |add| {
+                add(&[0, 0], 100);
+                add(&second, 200);
+            });
+            assert_eq!(table.0.is_complete(), complete, "{second:?}");
+        }
     }
 }

@@ -183,8 +183,6 @@ pub(super) struct LibraryMemory {
     pub(super) chunk_bytes: u64,
     /// All that it can come to: the cache, a chunk on its way there, and another form of it between two filters.
     pub(super) most_bytes: u64,
-    /// Of a virtual dataset whose sources are packed: how many of its boxes may be read before all is forgotten.
-    pub(super) boxes: Option<usize>,
 }
 
 /// What reading will take. Packed chunks are unpacked whole, so the cache has a place for one of each thread of the I/O lane:
@@ -192,7 +190,7 @@ pub(super) struct LibraryMemory {
 pub(super) fn library_memory(dataset: &hdf5::Dataset, table: Option<&ChunkTable>) -> Result<LibraryMemory> {
     /// The library's own default.
     const CACHE_BYTES: u64 = 8 << 20;
-    let none = LibraryMemory { cache_bytes: CACHE_BYTES as usize, chunk_bytes: 0, most_bytes: 0, boxes: None };
+    let none = LibraryMemory { cache_bytes: CACHE_BYTES as usize, chunk_bytes: 0, most_bytes: 0 };
     let Some(table) = table else { return Ok(none) };
     let problem = |e: hdf5::Error| failed(dataset.filename().as_ref(), "cannot read the dataset's layout", &e);
     let element = dataset.dtype().map_err(problem)?.size() as u64;
@@ -205,5 +203,5 @@ pub(super) fn library_memory(dataset: &hdf5::Dataset, table: Option<&ChunkTable>
     let others = chunk_bytes.saturating_mul(table.len() as u64 - 1).min(cache_bytes);
     let most_bytes = others.saturating_add(chunk_bytes.saturating_mul(2));
     let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
-    Ok(LibraryMemory { cache_bytes, chunk_bytes, most_bytes, boxes: None })
+    Ok(LibraryMemory { cache_bytes, chunk_bytes, most_bytes })
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use hdf5::LocationType;
 
 use super::about::About;
-use super::links::{End, circle, follow};
+use super::links::{End, circle, follow, linked_file};
 use super::open::{check_signature, stored_type};
 use super::raw::ElementType;
 use super::{failed, is_written_elsewhere, open_file, written_elsewhere};
@@ -111,18 +111,25 @@ fn resolve(path: &Path, file: &hdf5::File, name: &str) -> Result<(String, bool)>
             format!("{at} is {what}, so {name} cannot lie below it; choose another name")
         }
         End::Dangling { link, to } if link == name => {
-            format!("{link} is a link to something that is not there, {to}; write to {to}, or choose another name")
+            let target = if to.starts_with('/') { to.clone() } else { beside(&link, &to) };
+            format!("{link} is a link to something that is not there, {to}; write to {target}, or choose another name")
         }
         End::Dangling { link, to } => {
             format!("{link} is a link to something that is not there, {to}, so {name} cannot lie below it")
         }
         End::Away { link, file, to, rest } => {
-            format!("{link} is an external link, to {to} in {file}; write to {file}:{to}{rest}")
+            let there = linked_file(path, &file, "HDF5_EXT_PREFIX").unwrap_or_else(|_| file.clone().into());
+            format!("{link} is an external link, to {to} in {file}; write to {}:{to}{rest}", there.display())
         }
         End::Circle(link) => format!("{}; choose another name", circle(&link)),
         End::Unknown(link) => format!("{link} is a link of a kind that is not known; choose another name"),
     };
     Err(Error::file(path, problem))
+}
+
+/// What `name` is, seen from the group that `link` is in.
+fn beside(link: &str, name: &str) -> String {
+    format!("{}/{name}", link.rsplit_once('/').map_or("", |(group, _)| group))
 }
 
 /// The change of the bytes of the dataset at `at`, in order, if the wanted one can have the same place.
@@ -145,13 +152,16 @@ fn in_place(path: &Path, file: &hdf5::File, at: &str, (wanted, data): (&Wanted<'
         Place::Absent => Vec::new(),
         Place::Contiguous(from) => vec![(*from, bytes(elements))],
         Place::Chunked(table) => {
-            let all = wanted.shape.iter().zip(table.chunk()).map(|(n, c)| n.div_ceil(*c)).fold(1, usize::saturating_mul);
-            if table.len() != all {
+            if !table.is_complete() {
                 return Ok(None);
             }
             table.addresses().map(|from| (from, bytes(table.chunk().iter().product()))).collect()
         }
     };
     extents.sort_unstable();
+    // In a damaged file chunks may lie over each other.
+    if extents.windows(2).any(|two| two[1].0 - two[0].0 < two[0].1) {
+        return Ok(None);
+    }
     Ok(Some(Change::Bytes(place, extents)))
 }

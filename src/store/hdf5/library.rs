@@ -2,7 +2,7 @@
 //!
 //! Owns: [`LibrarySource`], [`Closed`]. Must not know: how a dataset is found. Invariant: at most one read runs at a time (the
 //! library's lock), so this is work for the I/O lane; the library keeps unpacked chunks for a dataset that is open, so it is
-//! open only while somebody reads it, or holds it because reads will follow, and a virtual one for so many boxes only.
+//! open only while somebody reads it, or holds it because reads will follow, and a virtual one for so many of its sources only.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -11,6 +11,7 @@ use hdf5::Dataset;
 
 use super::about::LibraryMemory;
 use super::raw::{open_with_cache, read_box};
+use super::sources::{Parts, Touched};
 use crate::error::{Bytes, Error, Result};
 use crate::kernel::{Held, Lane};
 use crate::shape::{AxisRange, ChunkViewMut, DType, Layout, Region};
@@ -31,6 +32,8 @@ pub(super) struct LibrarySource {
     pub(super) shape: Vec<usize>,
     pub(super) dtype: DType,
     pub(super) chunk: Option<Vec<usize>>,
+    /// Of a virtual dataset.
+    pub(super) parts: Option<Parts>,
     /// Which chunks were ever written, if that is known.
     pub(super) table: Option<ChunkTable>,
     pub(super) fill: Fill,
@@ -59,8 +62,8 @@ pub(super) struct Open(Mutex<Now>);
 struct Now {
     /// `None` while it is closed to forget what was unpacked.
     dataset: Option<Dataset>,
-    /// The boxes of a virtual dataset that were read since it was opened.
-    boxes: Vec<Vec<usize>>,
+    /// What reading a virtual one has opened and unpacked.
+    touched: Touched,
 }
 
 impl Closed {
@@ -82,7 +85,7 @@ impl LibrarySource {
         if let Some(dataset) = open.upgrade() {
             return Ok(dataset);
         }
-        let now = Now { dataset: Some(self.open()?), boxes: Vec::new() };
+        let now = Now { dataset: Some(self.open()?), touched: Touched::default() };
         let dataset = Arc::new(Open(Mutex::new(now)));
         *open = Arc::downgrade(&dataset);
         Ok(dataset)
@@ -99,27 +102,34 @@ impl LibrarySource {
         Ok(dataset)
     }
 
-    /// The box of a virtual dataset in which `axes` begin, and whether they end there too. `None` if it is read as one.
-    fn box_of(&self, axes: &[AxisRange]) -> Option<(Vec<usize>, bool)> {
-        let chunk = self.chunk.as_ref().filter(|_| self.memory.boxes.is_some())?;
-        let at = |last: bool| {
-            let index = |a: &AxisRange| if last { a.start + a.len.saturating_sub(1) * a.step } else { a.start };
-            axes.iter().zip(chunk).map(|(a, c)| index(a) / c).collect::<Vec<_>>()
-        };
-        let (first, last) = (at(false), at(true));
-        let within = first == last;
-        Some((first, within))
+    /// Whether these elements are in one of the boxes in which a virtual dataset is read; others are read as they come.
+    fn within_a_box(&self, axes: &[AxisRange]) -> bool {
+        let Some(unit) = self.chunk.as_ref().filter(|_| self.parts.is_some()) else { return true };
+        let last = |a: &AxisRange| a.start + a.len.saturating_sub(1) * a.step;
+        axes.iter().zip(unit).all(|(a, unit)| a.start / unit == last(a) / unit)
     }
 
     fn read_box(&self, open: &Open, axes: &[AxisRange], to: &mut [u8]) -> Result<()> {
-        let mut now = open.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, _)) = self.box_of(axes)
-            && !now.boxes.contains(&at)
+        self.read_some(&mut open.0.lock().unwrap_or_else(PoisonError::into_inner), axes, to)
+    }
+
+    fn read_some(&self, now: &mut Now, axes: &[AxisRange], to: &mut [u8]) -> Result<()> {
+        if let Some(parts) = &self.parts
+            && !parts.touch(axes, &mut now.touched)
         {
-            if self.memory.boxes.is_some_and(|most| now.boxes.len() >= most) {
+            if !now.touched.is_empty() {
                 *now = Now::default();
             }
-            now.boxes.push(at);
+            let fits = parts.touch(axes, &mut now.touched);
+            if !fits && let Some(axis) = axes.iter().position(|axis| axis.len > 1) {
+                let [mut first, mut second] = [axes.to_vec(), axes.to_vec()];
+                let AxisRange { start, len, step } = axes[axis];
+                first[axis].len = len / 2;
+                (second[axis].start, second[axis].len) = (start + len / 2 * step, len - len / 2);
+                let (to_first, to_second) = to.split_at_mut(to.len() / len * (len / 2));
+                self.read_some(now, &first, to_first)?;
+                return self.read_some(now, &second, to_second);
+            }
         }
         let dataset = match now.dataset.take() {
             Some(dataset) => dataset,
@@ -132,7 +142,7 @@ impl LibrarySource {
         let dataset = self.dataset()?;
         let memory = Stored::of(self.dtype);
         if memory.is_native(T::DTYPE)
-            && self.box_of(region.axes()).is_none_or(|(_, within)| within)
+            && self.within_a_box(region.axes())
             && let Some(bytes) = out.try_slice_mut::<T>().and_then(T::bytes_mut)
         {
             return self.read_box(&dataset, region.axes(), bytes);
@@ -207,10 +217,10 @@ impl ChunkSource for LibrarySource {
     }
 
     fn held(&self) -> Option<Held> {
-        let LibraryMemory { chunk_bytes, most_bytes, boxes, .. } = self.memory;
+        let LibraryMemory { chunk_bytes, most_bytes, .. } = self.memory;
         let chunk = self.chunk.as_ref().filter(|_| most_bytes > 0)?;
         let (name, each) = (&self.name, Bytes(chunk_bytes));
-        let what = match boxes {
+        let what = match self.parts {
             None => format!("unpacking {name}, stored in chunks of {chunk:?} ({each} each)"),
             Some(_) => format!("unpacking {name}, read from datasets in chunks of up to {each}"),
         };

@@ -182,6 +182,9 @@ pub(super) fn linked_file(from: &Path, name: &str, variable: &str) -> Result<Pat
     }
     let folders = std::env::var_os(variable).unwrap_or_default();
     candidates.extend(std::env::split_paths(&folders).filter(|f| !f.as_os_str().is_empty()).map(|f| f.join(short)));
+    // A folder that is named from that of the file; only that of virtual datasets may be.
+    let origin = folders.to_str().and_then(|f| f.strip_prefix("${ORIGIN}")).filter(|_| variable == "HDF5_VDS_PREFIX");
+    candidates.extend(origin.map(|rest| folder_of(from).join(rest.trim_start_matches('/')).join(short)));
     candidates.extend([beside(short), short.to_owned()]);
     candidates.extend(from.canonicalize().map(|real| folder_of(&real).join(short)));
     let mut there = None;

@@ -53,13 +53,13 @@ pub(in crate::store) fn open(path: &Path, dataset: &str) -> Result<Arc<dyn Chunk
         (_, None) => "an unusual number format".into(),
     };
     let table = if let Place::Chunked(table) = place { Some(table) } else { None };
-    let (chunk, memory) = match sources::look(&found, found.filename().as_ref())? {
-        Some(Sources { unit, memory }) => (unit, memory),
-        None => (chunk, library_memory(&found, table.as_ref())?),
+    let (chunk, parts, memory) = match sources::look(&found, found.filename().as_ref())? {
+        Some(Sources { unit, parts, memory }) => (unit, Some(parts), memory),
+        None => (chunk, None, library_memory(&found, table.as_ref())?),
     };
     let table = table.filter(|_| !written_here); // a writer may add chunks
     let closed = Closed::close(found, (handle, dataset)).map_err(|e| failed(path, &format!("cannot open {dataset}"), &e))?;
-    let source = LibrarySource { name, file, dataset: closed, shape, dtype, chunk, table, fill, why, memory };
+    let source = LibrarySource { name, file, dataset: closed, shape, dtype, chunk, parts, table, fill, why, memory };
     source.dataset()?; // what cannot be opened again is refused now
     Ok(Arc::new(source))
 }

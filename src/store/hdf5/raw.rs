@@ -302,18 +302,25 @@ pub(super) fn mappings(dataset: &hdf5::Dataset) -> hdf5::Result<Vec<Mapping>> {
         }
     };
     let mapping = |index| {
+        // A part without elements, of which libhdf5 cannot give the bounds (nor those of what it is read from).
+        let Some(to) = space(H5Pget_virtual_vspace, index)? else { return Ok(None) };
+        let Some(from) = space(H5Pget_virtual_srcspace, index)? else { return Ok(None) };
         let (file, dataset) = (name(H5Pget_virtual_filename, index)?, name(H5Pget_virtual_dsetname, index)?);
-        let (from, to) = (space(H5Pget_virtual_srcspace, index)?, space(H5Pget_virtual_vspace, index)?);
-        Ok(Mapping { file, dataset, from, to })
+        Ok(Some(Mapping { file, dataset, from, to }))
     };
-    (0..count).map(mapping).collect()
+    (0..count).filter_map(|index| mapping(index).transpose()).collect()
 }
 
+/// What is selected of a dataspace; `None` if nothing is.
+///
 /// # Safety
 /// The library's lock is held and `space` is an open dataspace.
-unsafe fn selected(space: hid_t) -> hdf5::Result<Selected> {
+unsafe fn selected(space: hid_t) -> hdf5::Result<Option<Selected>> {
     // SAFETY: by the caller; both lists have the space's rank.
     let (bounds, points) = unsafe {
+        if H5Sget_select_npoints(space) == 0 {
+            return Ok(None);
+        }
         let rank = usize::try_from(H5Sget_simple_extent_ndims(space)).map_err(|_| library_error())?;
         let (mut first, mut last) = (vec![0u64; rank], vec![0u64; rank]);
         if rank > 0 && H5Sget_select_bounds(space, first.as_mut_ptr(), last.as_mut_ptr()) < 0 {
@@ -323,7 +330,7 @@ unsafe fn selected(space: hid_t) -> hdf5::Result<Selected> {
     };
     let all = bounds.iter().map(|(a, b)| b.saturating_sub(*a).saturating_add(1)).fold(1, u64::saturating_mul);
     let known = u64::try_from(points).ok().filter(|&points| points > 0 && all < u64::MAX);
-    Ok(Selected { bounds, spread: known.map_or(1, |points| all.div_ceil(points)) })
+    Ok(Some(Selected { bounds, spread: known.map_or(1, |points| all.div_ceil(points)) }))
 }
 
 /// Opens a dataset with a chunk cache of its own, of `bytes`.

@@ -1,15 +1,16 @@
 //! What a virtual dataset is read from.
 //!
-//! Owns: [`look`]. Must not know: reading. Invariant: each source was looked at before libhdf5 opens it; one that is there and
+//! Owns: [`look`], [`Parts`]. Must not know: reading. Invariant: each source was looked at before libhdf5 opens it; one that is there and
 //! cannot be opened is an error, where libhdf5 would give the fill value.
 //!
-//! libhdf5 opens each source when it is first read, with a chunk cache of its own, and keeps it until the virtual dataset is
-//! closed. So the cache must hold the chunks of a source that are read piece by piece, the virtual dataset is read in boxes that
-//! touch few of them, and it is closed after so many boxes that all of this has a bound.
+//! libhdf5 opens each source when it is first read, with a chunk cache of its own, and keeps it until the virtual dataset is closed. So the
+//! cache must hold the chunks of a source that are read piece by piece, the virtual dataset is read in boxes that suit the source with the
+//! largest chunks, and it is closed before too many sources are open or too much is kept.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use hdf5::LocationToken;
 use hdf5::dataset::Layout;
 
 use super::about::LibraryMemory;
@@ -18,28 +19,45 @@ use super::links::{linked_file, trace};
 use super::open::open_checked;
 use super::raw::{Mapping, filters, mappings};
 use crate::error::Result;
+use crate::shape::AxisRange;
 
-/// A virtual dataset of virtual datasets, and so on; more are a circle.
+/// A virtual dataset of virtual datasets, and so on; what lies deeper is not looked at.
 const DEPTH: usize = 8;
-/// What may be unpacked before it is forgotten, if chunks are small: the library's own default for a dataset, a few times.
+/// What may be kept unpacked, if two boxes are not more.
 const KEPT_BYTES: u64 = 32 << 20;
 /// The library's own default.
 const CACHE_BYTES: u64 = 8 << 20;
+/// Sources open at a time: a process may have 1024 files open on many systems, and a source that libhdf5 cannot open reads as fill.
+const OPEN: usize = 128;
+/// Files of a series that are looked at, and sources in all.
+const SERIES: usize = 1 << 16;
+const LOOKED: usize = 1 << 17;
 
-/// A source whose chunks are unpacked.
+/// A source that is there.
+#[derive(Clone, Default)]
+struct Source {
+    /// Which of all.
+    number: usize,
+    /// Datasets that are open when it is: more than one if it is virtual itself.
+    opens: usize,
+    chunks: Option<Chunks>,
+}
+
+/// How a source is chunked.
 #[derive(Clone)]
-struct Packed {
-    /// Extent and bytes of a chunk.
-    chunk: Vec<usize>,
+struct Chunks {
+    extents: Vec<usize>,
     chunk_bytes: u64,
     /// Of all its chunks.
     bytes: u64,
+    packed: bool,
 }
 
-/// Boxes in which a virtual dataset is read, and what that takes.
+/// A virtual dataset's parts, and what reading them takes.
 pub(super) struct Sources {
-    /// Extent of the boxes; `None` if no source is packed.
+    /// Extent of the boxes in which it is read; `None` if no source is packed.
     pub(super) unit: Option<Vec<usize>>,
+    pub(super) parts: Parts,
     pub(super) memory: LibraryMemory,
 }
 
@@ -48,83 +66,148 @@ pub(super) struct Sources {
 /// # Errors
 /// [`crate::Error::File`] and [`crate::Error::Io`] for sources that are there and cannot be read.
 pub(super) fn look(dataset: &hdf5::Dataset, path: &Path) -> Result<Option<Sources>> {
-    Ok(packed(dataset, path, DEPTH)?.map(|(parts, bytes)| Sources::of(&dataset.shape(), &parts, bytes)))
+    let found = Look::default().parts(dataset, path, DEPTH)?;
+    Ok(found.map(|parts| Sources::of(&dataset.shape(), parts)))
 }
 
-type Parts = Vec<(Mapping, Packed)>;
-
-/// The parts of a virtual dataset that are packed, and the bytes of all their sources.
-fn packed(dataset: &hdf5::Dataset, path: &Path, depth: usize) -> Result<Option<(Parts, u64)>> {
-    let problem = |e: hdf5::Error| failed(path, "cannot read the dataset's layout", &e);
-    if depth == 0 || dataset.dcpl().and_then(|list| list.get_layout()).map_err(problem)? != Layout::Virtual {
-        return Ok(None);
-    }
-    let own = dataset.file().map_err(problem)?;
-    let mut known: HashMap<(String, String), Option<Packed>> = HashMap::new();
-    let mut parts = Vec::new();
-    for mapping in mappings(dataset).map_err(problem)? {
-        let key = (mapping.file.clone(), mapping.dataset.clone());
-        if !known.contains_key(&key) {
-            known.insert(key.clone(), source(&mapping, (&own, path), depth)?);
-        }
-        parts.extend(known[&key].clone().map(|source| (mapping, source)));
-    }
-    let bytes = known.values().flatten().map(|source| source.bytes).fold(0, u64::saturating_add);
-    Ok(Some((parts, bytes)))
+/// What has been looked at.
+#[derive(Default)]
+struct Look {
+    /// By file and path, as they are written in mappings of one file.
+    named: HashMap<(PathBuf, String, String), Option<Source>>,
+    /// By file and place: one dataset has many names, and one that is virtual may be among its own sources.
+    known: HashMap<PathBuf, Vec<(LocationToken, Option<Source>)>>,
+    count: usize,
 }
 
-/// The source of a part, if it is there and packed.
-fn source(mapping: &Mapping, (own, path): (&hdf5::File, &Path), depth: usize) -> Result<Option<Packed>> {
-    // Of a series of files or datasets, the first.
-    let first = |name: &str| name.replace("%b", "0").replace("%%", "%");
-    let (file, path): (hdf5::File, PathBuf) = if mapping.file == "." {
-        (own.clone(), path.to_owned())
-    } else {
-        let path = linked_file(path, &first(&mapping.file), "HDF5_VDS_PREFIX")?;
-        if !path.exists() {
-            return Ok(None); // reads as the fill value
+impl Look {
+    /// The parts of a virtual dataset whose sources are there.
+    fn parts(&mut self, dataset: &hdf5::Dataset, path: &Path, depth: usize) -> Result<Option<Vec<(Mapping, Source)>>> {
+        let problem = |e: hdf5::Error| failed(path, "cannot read the dataset's layout", &e);
+        if depth == 0 || dataset.dcpl().and_then(|list| list.get_layout()).map_err(problem)? != Layout::Virtual {
+            return Ok(None);
         }
-        (open_checked(&path)?, path)
-    };
-    let name = first(&mapping.dataset);
-    if let Err(lost) = trace(&path, &file, &name) {
-        return if lost.is_final() { Err(lost.error()) } else { Ok(None) };
+        let own = dataset.file().map_err(problem)?;
+        let mut parts = Vec::new();
+        for mapping in mappings(dataset).map_err(problem)? {
+            let key = (path.to_owned(), mapping.file.clone(), mapping.dataset.clone());
+            let source = match self.named.get(&key) {
+                Some(source) => source.clone(),
+                None => self.source(&mapping, (&own, path), depth)?,
+            };
+            self.named.insert(key, source.clone());
+            parts.extend(source.map(|source| (mapping, source)));
+        }
+        Ok(Some(parts))
     }
-    let Ok(dataset) = file.dataset(&name) else { return Ok(None) };
-    if let Some((parts, bytes)) = packed(&dataset, &path, depth - 1)? {
-        let largest = parts.into_iter().map(|(_, source)| source).max_by_key(|source| source.chunk_bytes);
-        return Ok(largest.map(|source| Packed { bytes, ..source }));
+
+    /// The source of a part, if it is there.
+    fn source(&mut self, mapping: &Mapping, (own, path): (&hdf5::File, &Path), depth: usize) -> Result<Option<Source>> {
+        let (file, path): (hdf5::File, PathBuf) = if mapping.file == "." {
+            (own.clone(), path.to_owned())
+        } else {
+            let of_series = |number| linked_file(path, &numbered(&mapping.file, number), "HDF5_VDS_PREFIX");
+            let first = of_series(0)?;
+            if !first.exists() {
+                return Ok(None); // reads as the fill value
+            }
+            for number in 1..if is_series(&mapping.file) { SERIES } else { 1 } {
+                if !of_series(number)?.exists() {
+                    break;
+                }
+            }
+            (open_checked(&first)?, first)
+        };
+        let name = numbered(&mapping.dataset, 0);
+        if let Err(lost) = trace(&path, &file, &name) {
+            return if lost.is_final() { Err(lost.error()) } else { Ok(None) };
+        }
+        match file.dataset(&name) {
+            Ok(dataset) if self.count < LOOKED => self.dataset(&dataset, depth),
+            _ => Ok(None),
+        }
     }
-    let problem = |e: hdf5::Error| failed(&path, "cannot read the dataset's layout", &e);
-    let chunk = dataset.dcpl().map_err(problem)?.chunk().filter(|chunk| !chunk.contains(&0));
-    let (Some(chunk), false) = (chunk, filters(&dataset).map_err(problem)?.is_empty()) else { return Ok(None) };
-    let element = dataset.dtype().map_err(problem)?.size() as u64;
+
+    fn dataset(&mut self, dataset: &hdf5::Dataset, depth: usize) -> Result<Option<Source>> {
+        let path = PathBuf::from(dataset.filename()); // a link may have led to another file
+        let problem = |e: hdf5::Error| failed(&path, "cannot read the dataset's layout", &e);
+        let token = dataset.loc_info().map_err(problem)?.token;
+        let file = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let known = self.known.entry(file.clone()).or_default();
+        if let Some((_, source)) = known.iter().find(|(other, _)| *other == token) {
+            return Ok(source.clone());
+        }
+        let at = known.len();
+        known.push((token, None)); // should it be a source of itself
+        self.count += 1;
+        let number = self.count;
+        let nested = self.parts(dataset, &path, depth - 1)?;
+        let chunks = match &nested {
+            Some(parts) => together(parts),
+            None => chunks(dataset).map_err(problem)?,
+        };
+        let opens = nested.map_or(0, |parts| parts.iter().map(|(_, source)| source.opens).sum::<usize>()) + 1;
+        let source = Some(Source { number, opens, chunks });
+        if let Some(known) = self.known.get_mut(&file).and_then(|known| known.get_mut(at)) {
+            known.1 = source.clone();
+        }
+        Ok(source)
+    }
+}
+
+/// A name in a series, if it is one: `%b` stands for the number.
+fn numbered(name: &str, number: usize) -> String {
+    name.replace("%b", &number.to_string()).replace("%%", "%")
+}
+
+fn is_series(name: &str) -> bool {
+    name.replace("%%", "").contains("%b")
+}
+
+fn chunks(dataset: &hdf5::Dataset) -> hdf5::Result<Option<Chunks>> {
+    let Some(extents) = dataset.dcpl()?.chunk().filter(|chunk| !chunk.contains(&0)) else { return Ok(None) };
+    let element = dataset.dtype()?.size() as u64;
     let bytes = |extents: &[usize]| extents.iter().fold(element, |b, &n| b.saturating_mul(n as u64));
-    let all: Vec<usize> = dataset.shape().iter().zip(&chunk).map(|(n, c)| n.div_ceil(*c).saturating_mul(*c)).collect();
-    Ok(Some(Packed { chunk_bytes: bytes(&chunk), bytes: bytes(&all), chunk }))
+    let all: Vec<usize> = dataset.shape().iter().zip(&extents).map(|(n, c)| n.div_ceil(*c).saturating_mul(*c)).collect();
+    let packed = !filters(dataset)?.is_empty();
+    Ok(Some(Chunks { chunk_bytes: bytes(&extents), bytes: bytes(&all), packed, extents }))
+}
+
+/// Those of a virtual source: the largest chunks stand for all.
+fn together(parts: &[(Mapping, Source)]) -> Option<Chunks> {
+    let all = || parts.iter().filter_map(|(_, source)| source.chunks.as_ref());
+    let largest = all().max_by_key(|chunks| (chunks.packed, chunks.chunk_bytes))?;
+    let bytes = all().map(|chunks| chunks.bytes).fold(0, u64::saturating_add);
+    Some(Chunks { bytes, ..largest.clone() })
 }
 
 impl Sources {
-    fn of(shape: &[usize], parts: &[(Mapping, Packed)], bytes: u64) -> Self {
-        if parts.is_empty() {
+    fn of(shape: &[usize], parts: Vec<(Mapping, Source)>) -> Self {
+        let chunks = || parts.iter().filter_map(|(mapping, source)| Some((mapping, source.chunks.as_ref()?)));
+        // Boxes for the chunks that take longest to unpack.
+        let Some(largest) = chunks().filter(|(_, chunks)| chunks.packed).max_by_key(|(_, chunks)| chunks.chunk_bytes) else {
             // Chunks that are not packed are read in place; kept, they would add up with the sources.
-            let memory = LibraryMemory { cache_bytes: 0, chunk_bytes: 0, most_bytes: 0, boxes: None };
-            return Self { unit: None, memory };
-        }
-        let axes = 0..shape.len();
-        let smallest = |axis| parts.iter().map(|part| Axis::of(part, axis, shape.len()).unit()).min().unwrap_or(1);
-        let unit: Vec<usize> = axes.map(|axis| smallest(axis).min(shape[axis]).max(1)).collect();
-        let touched = parts.iter().map(|part| touched(part, &unit)).max().unwrap_or(1);
-        let chunk_bytes = parts.iter().map(|(_, source)| source.chunk_bytes).max().unwrap_or(0);
-        let box_bytes = chunk_bytes.saturating_mul(touched);
-        // Two boxes at least: there may be two threads.
-        let boxes = (KEPT_BYTES / box_bytes.max(1)).clamp(2, 1024);
-        let cache_bytes = CACHE_BYTES.max(box_bytes.saturating_mul(2));
+            let memory = LibraryMemory { cache_bytes: 0, chunk_bytes: 0, most_bytes: 0 };
+            let parts = parts.iter().map(|part| Part::of(part, &[], 0)).collect();
+            return Self { unit: None, parts: Parts { unit: Vec::new(), parts, kept_bytes: 0 }, memory };
+        };
+        let extent = |(axis, &n): (usize, &usize)| Axis::of(largest, axis, shape.len()).unit().min(n).max(1);
+        let unit: Vec<usize> = shape.iter().enumerate().map(extent).collect();
+        let chunk_bytes = chunks().map(|(_, chunks)| chunks.chunk_bytes).max().unwrap_or(0);
+        let box_bytes = chunks().map(|part| box_bytes(part, &unit)).max().unwrap_or(0);
+        // Of small chunks that lie across the boxes, no more than is kept anyway.
+        let box_bytes = box_bytes.min(KEPT_BYTES.max(self::box_bytes(largest, &unit)));
+        // Two boxes: there may be two threads.
+        let (kept_bytes, cache_bytes) = (KEPT_BYTES.max(2 * box_bytes), CACHE_BYTES.max(2 * box_bytes));
+        let parts: Vec<Part> = parts.iter().map(|part| Part::of(part, &unit, cache_bytes)).collect();
+        let mut all: HashMap<usize, u64> = HashMap::new();
+        parts.iter().for_each(|part| *all.entry(part.source).or_default() = part.series.map_or(part.most_bytes, |_| u64::MAX));
+        let all = all.into_values().fold(0, u64::saturating_add);
         // What is kept, a chunk on its way there, and another form of it between two filters.
-        let most_bytes = box_bytes.saturating_mul(boxes).min(bytes).saturating_add(chunk_bytes.saturating_mul(2));
+        let most_bytes = kept_bytes.min(all).saturating_add(chunk_bytes.saturating_mul(2));
         let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
-        let boxes = Some(boxes as usize);
-        Self { unit: Some(unit), memory: LibraryMemory { cache_bytes, chunk_bytes, most_bytes, boxes } }
+        let memory = LibraryMemory { cache_bytes, chunk_bytes, most_bytes };
+        Self { unit: Some(unit.clone()), parts: Parts { unit, parts, kept_bytes }, memory }
     }
 }
 
@@ -138,30 +221,136 @@ struct Axis {
 }
 
 impl Axis {
-    fn of((mapping, source): &(Mapping, Packed), axis: usize, rank: usize) -> Self {
-        let there = (axis + source.chunk.len()).checked_sub(rank);
-        let chunk = there.and_then(|axis| source.chunk.get(axis)).map_or(1, |&c| c);
+    fn of((mapping, chunks): (&Mapping, &Chunks), axis: usize, rank: usize) -> Self {
+        let there = (axis + chunks.extents.len()).checked_sub(rank);
+        let chunk = there.and_then(|axis| chunks.extents.get(axis)).map_or(1, |&c| c);
         let from = there.and_then(|axis| mapping.from.bounds.get(axis)).map_or(0, |b| b.0);
         Self { chunk, from, to: mapping.to.bounds.get(axis).map_or((0, 0), |&b| b) }
     }
 
+    fn len(&self) -> u64 {
+        self.to.1.saturating_sub(self.to.0).saturating_add(1)
+    }
+
     /// The longest extent of a box that stays within one chunk.
     fn unit(&self) -> usize {
-        let extent = self.to.1.saturating_sub(self.to.0).saturating_add(1);
-        self.chunk.min(usize::try_from(extent).unwrap_or(usize::MAX))
+        self.chunk.min(usize::try_from(self.len()).unwrap_or(usize::MAX))
+    }
+
+    /// How many chunks a box of this extent touches at most.
+    fn touched(&self, unit: usize) -> u64 {
+        let (unit, chunk) = (unit as u64, self.chunk as u64);
+        let whole = |n: u64| self.to.0.is_multiple_of(n) && (self.from % chunk).is_multiple_of(n);
+        if chunk.is_multiple_of(unit) && whole(unit) {
+            return 1;
+        }
+        let within = unit.min(self.len());
+        if unit.is_multiple_of(chunk) && whole(chunk) { within.div_ceil(chunk) } else { (within - 1) / chunk + 2 }
     }
 }
 
-/// How many chunks of the source a box touches.
-fn touched(part: &(Mapping, Packed), unit: &[usize]) -> u64 {
-    let rank = unit.len();
-    let along = |(axis, &unit): (usize, &usize)| {
-        let Axis { chunk, from, to } = Axis::of(part, axis, rank);
-        let unit = unit as u64;
-        let aligned =
-            to.0.is_multiple_of(unit) && (from % chunk as u64).is_multiple_of(unit) && (chunk as u64).is_multiple_of(unit);
-        if aligned { 1 } else { 2 }
-    };
-    let spread = [part.0.from.spread, part.0.to.spread].map(|s| if s > 1 { s.saturating_add(1) } else { 1 });
-    unit.iter().enumerate().map(along).chain(spread).fold(1, u64::saturating_mul)
+/// Bytes of a source's chunks that a box touches, unpacked.
+fn box_bytes((mapping, chunks): (&Mapping, &Chunks), unit: &[usize]) -> u64 {
+    let along = unit.iter().enumerate().map(|(axis, &n)| Axis::of((mapping, chunks), axis, unit.len()).touched(n));
+    let spread = [mapping.from.spread, mapping.to.spread].map(|s| if s > 1 { s.saturating_add(1) } else { 1 });
+    let touched = along.chain(spread).fold(1, u64::saturating_mul);
+    touched.saturating_mul(chunks.chunk_bytes).min(chunks.bytes)
+}
+
+/// The parts of a virtual dataset whose sources are there.
+pub(super) struct Parts {
+    /// Extent of a box; empty if there are none.
+    unit: Vec<usize>,
+    parts: Vec<Part>,
+    /// What may be kept unpacked.
+    kept_bytes: u64,
+}
+
+struct Part {
+    /// First and last index in the virtual dataset, for each axis; the last one may be without end.
+    to: Vec<(u64, u64)>,
+    source: usize,
+    /// Of a series of sources: along which axis they follow each other, and the extent of one.
+    series: Option<(usize, u64)>,
+    opens: usize,
+    /// What one box of it unpacks, and all of them keep.
+    box_bytes: u64,
+    most_bytes: u64,
+}
+
+impl Part {
+    fn of((mapping, source): &(Mapping, Source), unit: &[usize], cache_bytes: u64) -> Self {
+        let series = is_series(&mapping.file) || is_series(&mapping.dataset);
+        let to = mapping.to.bounds.clone();
+        let endless = to.iter().position(|&(_, last)| last == u64::MAX).filter(|_| series);
+        let one = |axis: usize| {
+            let from = (axis + mapping.from.bounds.len()).checked_sub(to.len()).and_then(|axis| mapping.from.bounds.get(axis));
+            from.map_or(1, |&(first, last)| last.saturating_sub(first).saturating_add(1))
+        };
+        let series = endless.map(|axis| (axis, one(axis)));
+        let kept = source.chunks.as_ref().filter(|_| cache_bytes > 0);
+        let box_bytes = kept.map_or(0, |chunks| box_bytes((mapping, chunks), unit).min(cache_bytes));
+        let most_bytes = kept.map_or(0, |chunks| chunks.bytes.min(cache_bytes));
+        Self { to, source: source.number, series, opens: source.opens, box_bytes, most_bytes }
+    }
+
+    /// The sources that a region of the virtual dataset is read from, as numbers in the series.
+    fn sources(&self, axes: &[AxisRange]) -> std::ops::RangeInclusive<u64> {
+        let ends = |a: &AxisRange| (a.start as u64, (a.start + a.len.saturating_sub(1) * a.step) as u64);
+        let apart = |(a, &(first, last)): (&AxisRange, &(u64, u64))| ends(a).1 < first || ends(a).0 > last;
+        if axes.iter().zip(&self.to).any(apart) {
+            return 1..=0;
+        }
+        match self.series {
+            None => 0..=0,
+            Some((axis, extent)) => {
+                let (from, (first, last)) = (self.to[axis].0, ends(&axes[axis]));
+                first.saturating_sub(from) / extent..=last.saturating_sub(from) / extent
+            }
+        }
+    }
+}
+
+/// What reading has opened and unpacked, since the virtual dataset was opened.
+#[derive(Default)]
+pub(super) struct Touched {
+    /// For each source, the boxes of it.
+    boxes: HashMap<(usize, u64), Vec<Vec<usize>>>,
+    opens: usize,
+    bytes: u64,
+}
+
+impl Touched {
+    pub(super) fn is_empty(&self) -> bool {
+        self.boxes.is_empty()
+    }
+}
+
+impl Parts {
+    /// Adds what reading a region opens and unpacks, if that is not too much, and says whether it did.
+    pub(super) fn touch(&self, axes: &[AxisRange], touched: &mut Touched) -> bool {
+        let at: Vec<usize> = axes.iter().zip(&self.unit).map(|(axis, unit)| axis.start / unit).collect();
+        let mut new = Vec::new();
+        let (mut opens, mut bytes) = (touched.opens, touched.bytes);
+        for part in &self.parts {
+            for number in part.sources(axes) {
+                let key = (part.source, number);
+                let boxes = touched.boxes.get(&key);
+                let before = boxes.map_or(0, Vec::len) as u64;
+                if boxes.is_some_and(|boxes| boxes.contains(&at)) || before > 0 && before * part.box_bytes >= part.most_bytes {
+                    continue;
+                }
+                let kept = |boxes: u64| boxes.saturating_mul(part.box_bytes).min(part.most_bytes);
+                opens += if before == 0 { part.opens } else { 0 };
+                bytes += kept(before + 1) - kept(before);
+                if opens > OPEN || bytes > self.kept_bytes {
+                    return false;
+                }
+                new.push(key);
+            }
+        }
+        (touched.opens, touched.bytes) = (opens, bytes);
+        new.into_iter().for_each(|key| touched.boxes.entry(key).or_default().push(at.clone()));
+        true
+    }
 }
