@@ -1,8 +1,10 @@
-//! Nothing hangs and nothing starves: slow kernels, nested computing at scale, memory that waits, kernels that call the session.
+//! Nothing hangs and nothing starves: slow kernels, memory that waits, kernels that call the session.
 //!
 //! Owns: what a user sees of the stall rule, of waiting inside tasks and of admission. Must not know: how the scheduler does it. Invariant:
 //! everything runs with a time limit, and what is asserted are results and counts, not speeds.
 
+#[path = "harness/calls.rs"]
+mod calls;
 #[path = "harness/wait.rs"]
 mod wait;
 
@@ -10,101 +12,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use chunkwise::device::HostBuffer;
+use calls::{SILENT, SOME, impatient, plan, session, sleeper, start, values};
 use chunkwise::id::DeviceId;
-use chunkwise::kernel::{Fault, Form, GpuFacts, Kernel, Lane, Program, Scratch, Work};
+use chunkwise::kernel::{Fault, Form, GpuFacts, Kernel, Program, Scratch, Work};
 use chunkwise::ndarray::Array1;
 use chunkwise::prelude::*;
-use chunkwise::runtime::{Handle, Plan};
-use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
-use chunkwise::task::GraphBuilder;
+use chunkwise::runtime::Handle;
+use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 use wait::{settled, within};
-
-fn session(threads: usize) -> Session {
-    Session::builder().threads(threads).placement(Placement::Cpu).cache_dir("").build().expect("session")
-}
-
-/// A session that thinks a task late after 50 ms, or 600 ms if its time was never measured.
-fn impatient(threads: usize) -> Session {
-    let builder = Session::builder().threads(threads).placement(Placement::Cpu).cache_dir("");
-    builder.stall_after(2, Duration::from_millis(50)).build().expect("session")
-}
-
-/// A kernel that runs a closure, given the number of its task, and writes its value.
-struct Calls<F> {
-    work: Work,
-    lane: Lane,
-    what: F,
-}
-
-impl<F: Fn(u32) -> Result<f64> + Send + Sync + 'static> Kernel for Calls<F> {
-    fn name(&self) -> &'static str {
-        "calls"
-    }
-    fn lane(&self) -> Lane {
-        self.lane
-    }
-    fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
-        self.work
-    }
-    fn run_cpu(
-        &self,
-        params: &[u8],
-        _: &[ChunkView<'_>],
-        outputs: &mut [ChunkViewMut<'_>],
-        _: &mut Scratch<'_>,
-    ) -> std::result::Result<(), Fault> {
-        let number = u32::from_ne_bytes(params.try_into().expect("a number"));
-        outputs[0].set(0, 0, (self.what)(number)?);
-        Ok(())
-    }
-}
-
-/// What says nothing about a task's time, and what says a little.
-const SILENT: Work = Work { flops: 0.0, bytes: 0.0 };
-const SOME: Work = Work { flops: 1e5, bytes: 0.0 };
-
-/// One task per closure call; the result's elements are what they return, with some padding behind.
-fn plan(count: usize, padding: usize, work: Work, what: impl Fn(u32) -> Result<f64> + Send + Sync + 'static) -> Plan {
-    plan_on(Lane::Compute, (count, padding), work, what)
-}
-
-fn plan_on(
-    lane: Lane,
-    (count, padding): (usize, usize),
-    work: Work,
-    what: impl Fn(u32) -> Result<f64> + Send + Sync + 'static,
-) -> Plan {
-    let mut graph = GraphBuilder::new();
-    let result = graph.array(DType::F64, count + padding, true);
-    let kernel = graph.kernel(Arc::new(Calls { work, lane, what }));
-    graph.group("calls");
-    for i in 0..count {
-        let out = graph.window(result, i, &Layout::contiguous(DType::F64, &[]));
-        graph.write(kernel, &(i as u32).to_ne_bytes(), &[], out).expect("graph");
-    }
-    Plan::new(graph.build().expect("graph"), vec![None]).expect("plan")
-}
-
-fn start(session: &Session, plan: Plan) -> Handle {
-    session.submit(plan, Instant::now()).expect("submits")
-}
-
-fn values(handle: Handle) -> Result<Vec<f64>> {
-    let (results, report) = handle.wait()?;
-    let len = report.graph.arrays()[0].len;
-    let taken = results.into_iter().flatten().next().and_then(HostBuffer::take_result::<f64>).expect("one result");
-    Ok(taken.vec[taken.start..][..len].to_vec())
-}
-
-/// Sleeps as long as it is told, run by run.
-fn sleeper(ms: Arc<AtomicUsize>, runs: Arc<AtomicUsize>) -> impl Fn(u32) -> Result<f64> + Send + Sync + 'static {
-    move |_| {
-        runs.fetch_add(1, Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(ms.load(Ordering::Relaxed) as u64));
-        Ok(7.0)
-    }
-}
 
 /// A first run, and work that says nothing, are no ground to call a task late: it runs once, whatever it takes.
 #[test]
@@ -156,51 +71,6 @@ fn a_task_slower_than_measured_ends() {
             let most = if threads == 1 { 7 } else { 9 };
             let ran = runs.load(Ordering::Relaxed);
             assert!((7..=most).contains(&ran), "{threads} threads: {ran} runs");
-        });
-    }
-}
-
-/// A task that waits for a run of its own is not late, however long that takes, in this session or in another.
-#[test]
-fn a_task_that_waits_for_a_nested_run_is_not_late() {
-    for elsewhere in [false, true] {
-        within(30, move || {
-            let outer = impatient(1);
-            let inner = if elsewhere { session(1) } else { outer.clone() };
-            let (ms, runs) = (Arc::new(AtomicUsize::new(1)), Arc::new(AtomicUsize::new(0)));
-            let nested = {
-                let (ms, runs) = (ms.clone(), runs.clone());
-                move |_| {
-                    runs.fetch_add(1, Ordering::Relaxed);
-                    let plan = plan(1, 0, SILENT, sleeper(ms.clone(), Arc::new(AtomicUsize::new(0))));
-                    Ok(values(inner.submit(plan, Instant::now())?)?[0])
-                }
-            };
-            let nested = Arc::new(nested);
-            for _ in 0..6 {
-                let nested = nested.clone();
-                values(start(&outer, plan(1, 0, SOME, move |i| nested(i)))).expect("measured");
-            }
-            ms.store(500, Ordering::Relaxed);
-            let last = nested.clone();
-            assert_eq!(values(start(&outer, plan(1, 0, SOME, move |i| last(i)))).expect("not late"), [7.0]);
-            assert_eq!(runs.load(Ordering::Relaxed), 7, "nothing ran twice");
-        });
-    }
-}
-
-/// A worker that waits helps with what it waits for only: its stack does not grow with the tasks that are ready.
-#[test]
-fn nested_computing_at_scale_needs_no_stack() {
-    for threads in [1, 2] {
-        within(120, move || {
-            let session = session(threads);
-            let inner = session.clone();
-            let data = Array::from(Array1::from_elem(12, 2.0)).in_session(&session).try_chunks(6).expect("chunks");
-            let what = move |_| data.mean().in_session(&inner).compute_scalar();
-            let found = values(start(&session, plan(10_000, 0, SOME, what))).expect("no overflow, no deadlock");
-            assert!(found.iter().all(|&x| x == 2.0) && found.len() == 10_000);
-            assert!(session.is_idle());
         });
     }
 }
@@ -398,73 +268,6 @@ fn a_kernel_may_ask_the_session_at_any_time() {
         drop(copy);
         assert!(before > 50 && asked.load(Ordering::Relaxed) > before);
         assert_eq!(session.used_bytes(), 0);
-    });
-}
-
-/// A task waits for one of the I/O lane, which waits for tasks of the worker that waits: the worker lends its place to all of its own.
-#[test]
-fn nested_computing_may_cross_devices() {
-    for threads in [1, 2] {
-        within(30, move || {
-            let session = session(threads);
-            let (io, cpu) = (session.clone(), session.clone());
-            let inner = Arc::new(move |i: u32| {
-                Ok(values(start(&cpu, plan(3, 0, SOME, |_| Ok(2.0))))?.iter().sum::<f64>() + f64::from(i))
-            });
-            let outer = move |_| {
-                let inner = inner.clone();
-                let nested = plan_on(Lane::Io, (4, 0), SOME, move |i| inner(i));
-                Ok(values(start(&io, nested))?.iter().sum::<f64>())
-            };
-            assert_eq!(values(start(&session, plan(6, 0, SOME, outer))).expect("no deadlock"), [30.0; 6]);
-            assert!(session.is_idle());
-        });
-    }
-}
-
-const POLLS: [fn(&Handle) -> bool; 3] =
-    [Handle::is_done, |h| h.wait_timeout(Duration::ZERO), |h| h.wait_timeout(Duration::from_millis(5))];
-
-fn tight() -> Session {
-    let builder = Session::builder().threads(1).placement(Placement::Cpu).cache_dir("").memory_limit("100kB");
-    builder.stall_after(10, Duration::from_millis(200)).build().expect("session")
-}
-
-/// A task that asks for its nested run again and again, on the only worker: that runs, or is refused because the task has the memory.
-#[test]
-fn a_task_may_poll_what_it_waits_for() {
-    within(60, || {
-        for (poll, padding) in POLLS.into_iter().flat_map(|poll| [(poll, 0), (poll, 8_000)]) {
-            let (session, refused) = (tight(), padding > 0);
-            let inner = session.clone();
-            let outer = plan(1, 8_000, SILENT, move |_| {
-                let nested = start(&inner, plan(2, padding, SILENT, |_| Ok(3.0)));
-                while !poll(&nested) {
-                    std::thread::yield_now();
-                }
-                let found = values(nested).map(|v| v[1]);
-                assert_eq!(matches!(found, Err(Error::OutOfMemory { .. })), refused);
-                Ok(found.unwrap_or(1.0))
-            });
-            assert_eq!(values(start(&session, outer)).expect("no error")[0], if refused { 1.0 } else { 3.0 });
-        }
-    });
-}
-
-/// A run that waits for memory which nobody will give back is refused, however one waits for it.
-#[test]
-fn a_hopeless_run_is_refused_by_polling_too() {
-    within(60, || {
-        for poll in POLLS {
-            let session = tight();
-            let first = start(&session, plan(1, 8_000, SOME, |_| Ok(1.0)));
-            let second = start(&session, plan(1, 8_000, SOME, |_| Ok(2.0)));
-            while !poll(&second) {
-                std::thread::yield_now();
-            }
-            assert!(matches!(values(second), Err(Error::OutOfMemory { .. })), "the first result is never taken");
-            assert_eq!(values(first).expect("is there")[0], 1.0);
-        }
     });
 }
 

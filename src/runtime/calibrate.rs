@@ -58,8 +58,12 @@ impl Session {
         for member in self.0.members.all().iter().filter(|m| m.spec.kind == DeviceKind::Cpu) {
             let threads = member.spec.workers as usize;
             let Ok(pool) = rayon::ThreadPoolBuilder::new().num_threads(threads).build() else { continue };
-            let measured = calibrate(&pool, self.0.memory_limit / 4);
-            if valid() {
+            // On a thread of no pool: one of a pool would run other tasks while it waits, which may want to measure too.
+            let measured = std::thread::scope(|scope| {
+                let measure = || calibrate(&pool, self.0.memory_limit / 4);
+                std::thread::Builder::new().spawn_scoped(scope, measure).ok()?.join().ok()
+            });
+            if let Some(measured) = measured.filter(|_| valid()) {
                 self.0.with_costs(|costs| costs.set_calibration(member.priced, measured));
             }
         }

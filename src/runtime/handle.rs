@@ -59,7 +59,8 @@ impl Handle {
         self.predicted_s
     }
 
-    /// Waits at most this long; true if it is over. On a worker, which works meanwhile, it may take as long as one task longer.
+    /// Waits at most this long; true if it is over. On a worker, which works meanwhile, it may take as long as one task longer. (In a task of
+    /// this very run it only looks: the run is not over before the task is.)
     #[must_use]
     pub fn wait_timeout(&self, time: Duration) -> bool {
         self.wait_until(Instant::now().checked_add(time))
@@ -69,7 +70,7 @@ impl Handle {
     ///
     /// # Errors
     /// What a task reported; [`Error::OutOfMemory`] if the run was refused, or waits for memory that nothing will free;
-    /// [`Error::Stalled`].
+    /// [`Error::Stalled`]; [`Error::Failed`] in a task of this very run, which fails then.
     pub fn wait(mut self) -> Result<(Results, RunReport)> {
         self.wait_until(None);
         let inner = self.session.0.clone();
@@ -124,9 +125,12 @@ impl Handle {
         }
         let members = inner.members.all();
         let own = members.iter().find(|m| m.device.on_worker());
-        let _waits = Waits::new(inner, own.map(|_| self.id));
         // A worker helps with what it waits for, and nothing else: so it comes back here as soon as that is done.
         let mine = |origin: &Origin| origin.serves(self.id) && is_from(origin, inner);
+        if device::current().as_ref().is_some_and(mine) {
+            return self.wait_within(end);
+        }
+        let _waits = Waits::new(inner, own.map(|_| self.id));
         self.refuse_if_hopeless(); // now that it is known who waits
         loop {
             let helped = own.is_some_and(|m| m.device.help(&mine));
@@ -143,11 +147,38 @@ impl Handle {
         }
     }
 
+    /// As [`Handle::wait_until`], for a task of this very run. It ends before the run does, so it is not helped along by other tasks of the
+    /// run, whose stack would lie on its own; and if it would wait for ever, the run fails.
+    fn wait_within(&self, end: Option<Instant>) -> bool {
+        let Some(end) = end else {
+            let message = "one of its tasks waits for the end of all; what a task waits for must be another computation";
+            self.give_up(Error::Failed { what: "a computation".into(), message: message.into() });
+            return true;
+        };
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if self.doze(left.min(self.session.0.tick())) || left.is_zero() {
+                return self.doze(Duration::ZERO);
+            }
+            self.session.0.tick_if_due();
+        }
+    }
+
+    /// Ends the run with an error, whatever is still under way.
+    fn give_up(&self, error: Error) {
+        self.session.0.apply(Event::Retire { graph: self.id }, |state| {
+            if let Some(run) = state.runs.get_mut(&self.id).filter(|run| !run.over) {
+                run.fail(error);
+                run.over = true;
+            }
+        });
+    }
+
     /// Ends a run that waits for memory which only the waiting threads themselves could free: those of results that nobody
     /// takes, or of tasks that wait for this run.
     fn refuse_if_hopeless(&self) {
         let inner = &self.session.0;
-        let mut state = inner.lock();
+        let state = inner.lock();
         let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         if state.happened != quiet.happened {
             *quiet = Quiet { since: Instant::now(), happened: state.happened };
@@ -158,22 +189,14 @@ impl Handle {
         }
         drop(quiet);
         let available_bytes = inner.memory_limit.saturating_sub(state.scheduler.used_bytes(HOST));
-        if let Some(run) = state.runs.get_mut(&self.id) {
-            run.fail(Error::OutOfMemory {
-                what: "a computation that waits for others to give memory back".into(),
-                requested_bytes: self.peak_bound_bytes,
-                available_bytes,
-                space: "host".into(),
-                remedies: vec![Remedy::Other(
-                    "taking the results of earlier computations first, or a higher memory limit".into(),
-                )],
-            });
-        }
         drop(state);
-        inner.apply(Event::Retire { graph: self.id }, |state| {
-            if let Some(run) = state.runs.get_mut(&self.id) {
-                run.over = true;
-            }
+        let remedy = "taking the results of earlier computations first, or a higher memory limit";
+        self.give_up(Error::OutOfMemory {
+            what: "a computation that waits for others to give memory back".into(),
+            requested_bytes: self.peak_bound_bytes,
+            available_bytes,
+            space: "host".into(),
+            remedies: vec![Remedy::Other(remedy.into())],
         });
     }
 
