@@ -103,14 +103,11 @@ impl Scheduler {
 
     /// Takes back what a commit did: pins and output places.
     fn uncommit(&mut self, id: GraphId, task: TaskId, at: DeviceId, launched: Option<&Operands>) {
-        let space = self.devices[at.index()].spec.space;
+        let (space, before) = (self.devices[at.index()].spec.space, self.memory.used(HOST));
         self.unpin_operands(id, task, at, launched);
         let job = self.jobs.get_mut(&id).expect("a committed task belongs to a job");
         job.state[task.index()] = State::Waiting;
         job.disturbed = true;
-        let charged = std::mem::take(&mut job.charged[task.index()]);
-        job.extra -= charged;
-        self.admission.extra -= charged;
         let job = &self.jobs[&id];
         for output in job.graph.clone().outputs(task) {
             if let Some(at) = self.own_output(id, output.value, space) {
@@ -122,6 +119,14 @@ impl Scheduler {
                 self.discard(id, output.value, at);
             }
         }
+        // What stays (packed inputs) stays charged, as if the task had it still: it is not made again.
+        let freed = before.saturating_sub(self.memory.used(HOST));
+        let job = self.jobs.get_mut(&id).expect("still there");
+        let charged = &mut job.charged[task.index()];
+        let back = freed.min(*charged);
+        *charged -= back;
+        job.extra -= back;
+        self.admission.extra -= back;
     }
 
     /// Takes a commit back that was to be launched now; the task is placed anew.

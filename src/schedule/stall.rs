@@ -234,14 +234,14 @@ impl Scheduler {
     }
 
     /// Host memory that a launch and another try of it take beyond what the graph was promised: for results whose windows the first may still
-    /// read or write, and for the inputs that it keeps however long it takes.
+    /// read or write, and for the inputs and pooled outputs that it keeps however long it takes.
     fn twice_bytes(&self, flight: &Flight) -> [u64; 2] {
         if self.devices[flight.device.index()].spec.space != HOST {
             return [0; 2];
         }
         let (job, operands) = (&self.jobs[&flight.graph], &flight.operands);
         let graph = &job.graph;
-        let (mut reads, mut results) = (Vec::new(), 0);
+        let (mut reads, mut results, mut held) = (Vec::new(), 0, 0);
         match flight.item {
             Item::Pack(_, value, _) => {
                 reads.extend(job.find(value, HOST, Form::Plain).map(|at| (value, job.replica(at).place)));
@@ -250,11 +250,14 @@ impl Scheduler {
                 reads.extend(graph.inputs(task).iter().map(|o| o.value).zip(operands.inputs.iter().copied()));
                 for (output, &(place, old)) in graph.outputs(task).iter().zip(&operands.outputs) {
                     reads.extend(output.updates.zip(old));
-                    results += if place == Place::Home { cost(HOST, graph.bytes(output.value)) } else { 0 };
+                    match place {
+                        Place::Buffer(buffer) => held += self.memory.size(buffer),
+                        Place::Opaque => held += class(graph.bytes(output.value)),
+                        Place::Home => results += cost(HOST, graph.bytes(output.value)),
+                    }
                 }
             }
         }
-        let mut held = 0;
         for (value, place) in reads {
             match place {
                 Place::Buffer(buffer) => held += self.memory.size(buffer),

@@ -217,3 +217,24 @@ fn a_cancelled_slow_task_does_not_fail_other_runs() {
     assert!(actions.is_empty(), "it waits for the worker: {actions:?}");
     assert_eq!(runs(&lab.step(Event::LaunchLost { launch })).len(), 1, "the worker is back");
 }
+
+/// What it writes to it keeps until it reports, however often the task is tried again.
+#[test]
+fn what_a_late_launch_writes_counts_as_long_as_it_may_write() {
+    let graph = graphs::chain(2, 16);
+    let peak = Scheduler::peak_bytes(&graph, 0, 2);
+    for (more, tries) in [(0, 0), (64, 0), (1000, 1)] {
+        let mut lab = Lab::new(Box::new(Auto), vec![cpu(2)]);
+        lab.step(Event::MemoryLimit { space: HOST, bytes: peak + more });
+        let launch = runs(&lab.submit(&graph, vec![graphs::uniform(&graph, 0, 1000)]))[0].0;
+        let again = runs(&lab.until_something(60).1);
+        assert_eq!(again.len(), tries, "with {more} B more");
+        again.iter().for_each(|_| drop(lab.step(Event::LaunchLost { launch })));
+        let last = again.first().map_or(launch, |run| run.0);
+        let second = runs(&lab.step(Event::Done { launch: last, elapsed_ns: 1000 }))[0].0;
+        let actions = lab.step(Event::Done { launch: second, elapsed_ns: 1000 });
+        assert!(actions.contains(&Action::Finished { graph: GraphId(0) }), "{actions:?}");
+        lab.step(Event::Retire { graph: GraphId(0) });
+        assert!(lab.scheduler.is_idle() && lab.scheduler.used_bytes(HOST) == 0);
+    }
+}

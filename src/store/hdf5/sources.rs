@@ -295,17 +295,17 @@ impl Part {
     }
 
     /// The sources that a region of the virtual dataset is read from, as numbers in the series.
-    fn sources(&self, axes: &[AxisRange]) -> std::ops::RangeInclusive<u64> {
+    fn sources(&self, axes: &[AxisRange]) -> std::ops::Range<u64> {
         let ends = |a: &AxisRange| (a.start as u64, (a.start + a.len.saturating_sub(1) * a.step) as u64);
         let apart = |(a, &(first, last)): (&AxisRange, &(u64, u64))| ends(a).1 < first || ends(a).0 > last;
         if axes.iter().zip(&self.to).any(apart) {
-            return 1..=0;
+            return 0..0;
         }
         match self.series {
-            None => 0..=0,
+            None => 0..1,
             Some((axis, extent)) => {
                 let (from, (first, last)) = (self.to[axis].0, ends(&axes[axis]));
-                first.saturating_sub(from) / extent..=last.saturating_sub(from) / extent
+                first.saturating_sub(from) / extent..last.saturating_sub(from) / extent + 1
             }
         }
     }
