@@ -93,7 +93,7 @@ mod tests {
         let apart = |a, b| distinct(&[a, b, Named::read("--y", None)]).is_ok();
         assert!(apart(one(true, "z.h5:/A"), one(false, "z.h5:/B")) && apart(one(false, "a.npy"), one(false, "a.npy")));
         assert!(!apart(one(true, "z.h5:/A"), one(false, "./z.h5://A")) && !apart(one(true, "z.h5:/A"), one(true, "z.h5")));
-        assert!(!apart(one(false, "a.npy"), one(true, "../x/../a.npy")) || !Path::new("../x").exists());
+        assert!(!apart(one(false, "a.npy"), one(true, "src/../a.npy")) && apart(one(false, "a.npy"), one(true, "src/a.npy")));
         assert!(apart(one(true, "/dev/null"), one(true, "/dev/null")) || cfg!(not(unix)));
     }
 }

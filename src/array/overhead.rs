@@ -68,7 +68,7 @@ fn dag(session: &Session, tasks: usize) -> Result<Dag> {
         space: "host".into(),
         remedies: vec![Remedy::Other("fewer tasks".into()), Remedy::Limit(session.limit_for(needs))],
     };
-    if tasks > SAMPLE && tasks as u64 * AMPLE > limit {
+    if tasks > SAMPLE && (tasks as u64).saturating_mul(AMPLE) > limit {
         // Tables grow with the tasks; what is live at a time does not, so that the guess is high rather than low.
         let sample = made(session.seed(), SAMPLE)?;
         let of_all = |bytes: u64| (bytes as f64 / SAMPLE as f64 * tasks as f64) as u64;

@@ -281,8 +281,8 @@ pub unsafe trait Device: Send + Sync + 'static {
         Counters::default()
     }
 
-    /// Called when a graph is over: gives back what it keeps beyond what the graphs under way need, if that is much. `scratch_bytes` is the
-    /// most that a launch of theirs may take.
+    /// Called when a graph is over that needed scratch, and when nothing is under way any more: gives back what it keeps beyond what the graphs
+    /// under way need, if that is much. `scratch_bytes` is the most that a launch of theirs may take.
     fn rest(&self, _scratch_bytes: u64) {}
 
     /// Whether this thread is one of its workers: then a wait for other tasks must not block it.

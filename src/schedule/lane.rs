@@ -153,7 +153,7 @@ impl Device {
 
     /// Whether it is to be given work at all: it lives, has workers that are not wedged, and is not stuck behind a launch that is.
     pub(super) fn takes(&self) -> bool {
-        self.alive && self.seats.all() > 0 && !(self.in_order && self.seats.wedged > 0)
+        self.alive && self.seats.all() > 0 && !(self.in_order && self.seats.is_wedged())
     }
 
     /// Whether a launch of this graph may begin now; if so, whether in the place of a worker that waits for the graph.
@@ -298,9 +298,8 @@ pub(super) struct Seats {
     /// Launches, and those of them that sit on a waiting worker's seat.
     pub(super) running: i64,
     guests: i64,
-    /// Seats lost to launches that were given up, and when the last of those was whose time had been measured.
-    pub(super) wedged: i64,
-    pub(super) wedged_since: Option<u64>,
+    /// Seats lost to launches that were given up: when, if their time had been measured.
+    wedged: Vec<Option<u64>>,
     /// By graph: workers that wait for it inside a task, less the launches that have their places.
     pub(super) lent: BTreeMap<GraphId, i64>,
     /// Graphs that a task has submitted, and the graph of that task.
@@ -371,15 +370,43 @@ impl Seats {
     /// A launch, already over in the counts, may still run: its seat is lost until it reports. `late_at` this time, if its time had been
     /// measured; else it may be as long as it needs, and so may those who wait for its seat.
     pub(super) fn wedge(&mut self, late_at: Option<u64>) {
-        (self.free, self.wedged) = (self.free - 1, self.wedged + 1);
-        self.wedged_since = late_at.or(self.wedged_since);
+        self.free -= 1;
+        self.wedged.push(late_at);
     }
 
     /// It has reported.
-    pub(super) fn unwedge(&mut self) {
-        (self.free, self.wedged) = (self.free + 1, self.wedged - 1);
-        if self.wedged == 0 {
-            self.wedged_since = None;
-        }
+    pub(super) fn unwedge(&mut self, measured: bool) {
+        self.free += 1;
+        let at = self.wedged.iter().position(|late| late.is_some() == measured).unwrap_or(0);
+        self.wedged.remove(at);
+    }
+
+    /// Whether a launch that was given up may still run.
+    pub(super) fn is_wedged(&self) -> bool {
+        !self.wedged.is_empty()
+    }
+
+    /// When the last of those was given up whose time had been measured.
+    pub(super) fn wedged_since(&self) -> Option<u64> {
+        self.wedged.iter().flatten().max().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seat_that_is_back_says_nothing_about_the_others() {
+        let mut seats = Seats { free: 2, ..Seats::default() };
+        seats.wedge(Some(7));
+        seats.wedge(None);
+        assert_eq!((seats.all(), seats.wedged_since()), (0, Some(7)));
+        seats.unwedge(true);
+        assert_eq!((seats.is_wedged(), seats.wedged_since()), (true, None));
+        seats.wedge(None);
+        seats.unwedge(false);
+        seats.unwedge(false);
+        assert!(!seats.is_wedged() && seats.all() == 2);
     }
 }

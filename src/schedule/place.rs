@@ -49,7 +49,7 @@ impl Scheduler {
     /// A living device that could run the task if it were not stuck, and has not been for too long.
     pub(super) fn last_resort(&self, id: GraphId, task: TaskId) -> Option<(DeviceId, u64)> {
         let job = &self.jobs[&id];
-        let stuck = |d: &super::Device| d.alive && !d.takes() && self.watch.may_come_back(d.seats.wedged_since);
+        let stuck = |d: &super::Device| d.alive && !d.takes() && self.watch.may_come_back(d.seats.wedged_since());
         let able = self.devices.iter().enumerate().filter(|(_, d)| stuck(d) && d.spec.space == HOST);
         { able }
             .map(|(at, _)| DeviceId::at(at))

@@ -176,7 +176,10 @@ impl Scheduler {
     fn leave_stuck_devices(&mut self, actions: &mut Vec<Action>) {
         for at in 0..self.devices.len() {
             let device = &self.devices[at];
-            if !device.alive || device.takes() || device.ready.is_empty() || self.watch.may_come_back(device.seats.wedged_since)
+            if !device.alive
+                || device.takes()
+                || device.ready.is_empty()
+                || self.watch.may_come_back(device.seats.wedged_since())
             {
                 continue;
             }
@@ -274,7 +277,7 @@ impl Scheduler {
     pub(super) fn is_awaited(&self, id: GraphId, task: TaskId) -> bool {
         let same = |f: &&Flight| f.abandoned.is_some() && matches!(f.item, Item::Task(g, t) if (g, t) == (id, task));
         let comes = |f: &Flight| {
-            let stuck_since = self.devices[f.device.index()].seats.wedged_since;
+            let stuck_since = self.devices[f.device.index()].seats.wedged_since();
             self.would_adopt(f) && (!f.clock.measured || self.watch.may_come_back(stuck_since))
         };
         self.launches.values().filter(same).any(comes)
@@ -373,7 +376,7 @@ impl Scheduler {
 
     /// A launch that was given up has reported after all.
     pub(super) fn late_report(&mut self, mut flight: Flight, well: bool, actions: &mut Vec<Action>) {
-        self.devices[flight.device.index()].seats.unwedge();
+        self.devices[flight.device.index()].seats.unwedge(flight.clock.measured);
         let id = flight.graph;
         if !self.jobs.contains_key(&id) {
             return;

@@ -38,7 +38,7 @@ pub(super) enum Message {
     Compiled,
     /// A submission is over: its kit, and how long it took for how much work of which dtype.
     Completed(Kit, DType, f64, u64),
-    /// Nothing of the session is under way.
+    /// A run is over, or all are: what nobody uses now goes back.
     Rest,
     /// For tests: breaks something before the launch after so many.
     Sabotage(u64, Sabotage),
