@@ -203,3 +203,44 @@ fn a_task_that_measures_runs_no_other_task() {
         assert_eq!(values(start(&outer, plan)).expect("no error"), [0.0; 400]);
     });
 }
+
+/// A task waits in another session, a task of which waits for the first session: the thread that waits works for it.
+#[test]
+fn nested_computing_may_cross_sessions_and_come_back() {
+    for (outer_threads, inner_threads) in [(1, 1), (2, 1), (1, 2)] {
+        within(30, move || {
+            let (outer, middle) = (session(outer_threads), session(inner_threads));
+            let (back, there) = (outer.clone(), middle.clone());
+            let innermost = Arc::new(move |i: u32| {
+                Ok(values(start(&back, plan(3, 0, SOME, |_| Ok(2.0))))?.iter().sum::<f64>() + f64::from(i))
+            });
+            let task = move |_| {
+                let innermost = innermost.clone();
+                Ok(values(start(&there, plan(4, 0, SOME, move |i| innermost(i))))?.iter().sum::<f64>())
+            };
+            assert_eq!(values(start(&outer, plan(6, 0, SOME, task))).expect("no deadlock"), [30.0; 6]);
+            assert!(outer.is_idle() && middle.is_idle());
+        });
+    }
+}
+
+/// Each level lies on the stack of the thread that waits: deeper ones are refused before that is full.
+#[test]
+fn computing_inside_tasks_without_end_is_an_error() {
+    fn deeper(session: &Session, level: u32) -> Result<f64> {
+        let inner = session.clone();
+        let nested = session.submit(plan(1, 0, SOME, move |_| deeper(&inner, level + 1)), Instant::now());
+        let nested = nested.inspect_err(|_| DEEPEST.store(level, Ordering::Relaxed))?;
+        Ok(1.0 + values(nested)?[0])
+    }
+    static DEEPEST: AtomicU32 = AtomicU32::new(0);
+    within(60, || {
+        for threads in [1, 2] {
+            let session = session(threads);
+            let error = deeper(&session, 0).expect_err("it has no end").to_string();
+            assert!(error.contains("64 tasks wait for each other"), "{error}");
+            assert_eq!(DEEPEST.load(Ordering::Relaxed), 64);
+            settled(&session);
+        }
+    });
+}

@@ -15,6 +15,9 @@ use crate::task::TaskGraph;
 /// Most tasks of a plan that is only made to see what it needs.
 const TRIAL_TASKS: usize = 300_000;
 
+/// Chunks that need so many times what is known to be needed anyway are no advice.
+const FAR: u64 = 16;
+
 /// Of which node, in which session.
 pub(super) struct Fit<'a> {
     pub(super) session: &'a Session,
@@ -84,10 +87,14 @@ impl Fit<'_> {
         } else if remedies.is_empty() {
             // So many tasks that not even what they need is worth finding out.
             let some = |extent: usize| self.trial(lower, u64::MAX, Some(extent)).map(|peak| (extent, peak));
-            remedies.extend(self.sides(true).into_iter().find_map(some).map(|(extent, needs_bytes)| {
-                let limit_bytes = Some(self.session.limit_for(needs_bytes));
-                Remedy::Chunks { extent, needs_bytes, limit_bytes }
-            }));
+            let least = self.sides(true).into_iter().filter_map(some).min_by_key(|(_, needs_bytes)| *needs_bytes);
+            remedies.push(match least {
+                Some((extent, needs_bytes)) if needs_bytes / FAR <= refusal.requested_bytes => {
+                    let limit_bytes = Some(self.session.limit_for(needs_bytes));
+                    Remedy::Chunks { extent, needs_bytes, limit_bytes }
+                }
+                _ => Remedy::Other("a higher memory limit, or chunks that are fewer and not square".into()),
+            });
         }
         if self.streams {
             remedies.push(Remedy::Store);

@@ -144,7 +144,7 @@ impl Lowering {
             ));
         }
         if self.array_bytes.saturating_add(self.table_bytes) > self.limit {
-            return Err(self.too_much(bookkeeping(self.tasks.max(count))));
+            return Err(self.too_much(bookkeeping(self.tasks.max(count)) + " or more"));
         }
         Ok(())
     }

@@ -89,6 +89,15 @@ pub(super) fn simd_name() -> String {
     name.split('(').next().unwrap_or_default().to_ascii_uppercase()
 }
 
+/// Bytes that a calibration with so many threads wants to read and copy: with fewer, caches would be taken for memory.
+pub fn calibration_bytes(threads: usize) -> u64 {
+    (threads * each_bytes(threads)) as u64
+}
+
+fn each_bytes(threads: usize) -> usize {
+    BEYOND_OWN_CACHES.max(BEYOND_CACHES / threads.max(1)) / 16 * 16
+}
+
 /// Measures this CPU with the threads of `pool`, which should have nothing else to do. Takes about 0.4 s and at most
 /// `most_bytes` of memory.
 #[must_use]
@@ -232,7 +241,7 @@ struct Memory<'p> {
 impl<'p> Memory<'p> {
     fn new(pool: &'p ThreadPool, most_bytes: u64) -> Self {
         let threads = pool.current_num_threads();
-        let wanted = BEYOND_OWN_CACHES.max(BEYOND_CACHES / threads);
+        let wanted = each_bytes(threads);
         let allowed = usize::try_from(most_bytes / threads as u64).unwrap_or(usize::MAX);
         // Two buffers of f64, each at least one cache line.
         let len = (wanted.min(allowed) / 16).max(64);

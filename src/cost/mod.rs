@@ -52,6 +52,7 @@ use crate::device::system;
 use crate::kernel::{Kernel, Work};
 use crate::shape::DType;
 
+pub(crate) use calibrate::calibration_bytes;
 pub use calibrate::{Calibration, calibrate};
 pub use calibrate_gpu::{GpuCalibration, KernelSample, calibrate_gpu, gpu_peaks};
 pub use history::ClassSummary;
@@ -297,10 +298,15 @@ impl CostModel {
         }
     }
 
-    /// Takes the calibration of a CPU: [`CostModel::set_rates`], and kept beside them for reports.
+    /// Takes the calibration of a CPU: [`CostModel::set_rates`], and kept beside them for reports. One whose memory may have been caches says
+    /// nothing for good: it is what [`CostModel::calibration`] gives if there is no other, and the rates stay.
     pub fn set_calibration(&mut self, device: PricedId, calibration: Calibration) {
-        self.set_rates(device, Rates::from(&calibration));
-        self.devices[device.0 as usize].calibration = Some(calibration);
+        if calibration.buffer_bytes >= calibration_bytes(calibration.threads) {
+            self.set_rates(device, Rates::from(&calibration));
+            self.devices[device.0 as usize].calibration = Some(calibration);
+        } else {
+            self.devices[device.0 as usize].calibration.get_or_insert(calibration);
+        }
     }
 
     /// What is known about a kernel, by rising size: for reports.

@@ -342,3 +342,22 @@ fn the_third_run_is_predicted_within_a_quarter() {
     let once = &programs()[4];
     assert!(error_of_a_run(&mut fresh, once, &mut || 1.0) > 0.25);
 }
+
+#[test]
+fn what_caches_do_is_not_kept_as_what_memory_does() {
+    let cache = Cache::new("caches");
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads");
+    let small = calibrate(&pool, 1 << 20);
+    let large = Calibration { buffer_bytes: calibration_bytes(2), ..small.clone() };
+    let mut costs = cache.load();
+    let cpu = costs.device(&DeviceKey::new("cpu:test"), Rates::CPU);
+    costs.set_calibration(cpu, small.clone());
+    assert_eq!((costs.calibrated(cpu), costs.rates(cpu), costs.calibration(cpu)), (false, Rates::CPU, Some(&small)));
+    assert_eq!(costs.save(), None);
+    let mut again = cache.load();
+    let cpu_again = again.device(&DeviceKey::new("cpu:test"), Rates::CPU);
+    assert!(again.calibration(cpu_again).is_none());
+    costs.set_calibration(cpu, large.clone());
+    costs.set_calibration(cpu, small);
+    assert_eq!((costs.calibrated(cpu), costs.calibration(cpu)), (true, Some(&large)));
+}

@@ -71,6 +71,7 @@ impl Cpu {
         let label = name.to_owned();
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
+            .stack_size(super::STACK_BYTES)
             .thread_name(move |i| format!("chunkwise-{label}-{i}"))
             .build()
             .map_err(|e| Error::argument("threads", threads, format!("the system refused so many: {e}")))?;

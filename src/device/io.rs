@@ -43,7 +43,8 @@ impl IoLane {
         let shared = Arc::new(Shared { queue: Queue::default(), scratches: Scratches::new(THREADS as usize) });
         let start = |worker: u32| {
             let shared = shared.clone();
-            std::thread::Builder::new().name(format!("chunkwise-io-{worker}")).spawn(move || serve_all(worker, &shared)).is_ok()
+            let thread = std::thread::Builder::new().name(format!("chunkwise-io-{worker}")).stack_size(super::STACK_BYTES);
+            thread.spawn(move || serve_all(worker, &shared)).is_ok()
         };
         let served = (0..THREADS).filter(|&worker| start(worker)).count() > 0;
         let spec = DeviceSpec {

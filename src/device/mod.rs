@@ -37,6 +37,8 @@ use crate::shape::{ChunkView, ChunkViewMut, DType, Layout, Opaque};
 
 /// The host's memory, where caller's arrays and results live.
 pub const HOST: SpaceId = SpaceId(0);
+/// Stack of a thread that runs kernels, as large as a program's first thread usually has: kernels may compute, and those they wait for lie on top.
+pub(crate) const STACK_BYTES: usize = 8 << 20;
 
 /// What kind of hardware a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]

@@ -8,13 +8,15 @@ use std::sync::{Arc, PoisonError};
 use super::Session;
 use super::driver::Inner;
 use super::members::{Member, speed};
-use crate::cost::{Calibration, GpuCalibration, Peaks, Rates, calibrate, calibrate_gpu, gpu_peaks};
+use crate::cost::{Calibration, GpuCalibration, Peaks, Rates, calibrate, calibrate_gpu, calibration_bytes, gpu_peaks};
 use crate::device::DeviceKind;
 use crate::id::DeviceId;
 use crate::schedule::Event;
 
 impl Session {
-    /// Measures this machine's CPU and GPUs (about half a second each, on an idle machine), and keeps the rates and peaks.
+    /// Measures this machine's CPU and GPUs (about half a second each, on an idle machine), and keeps the rates and peaks. A session whose memory
+    /// limit has no room for four times what the caches hold (512 MB, and more with more than eight threads) keeps what it measures of a CPU to
+    /// itself, and does not predict with it.
     pub fn calibrate(&self) {
         self.discover();
         self.calibrate_cpu();
@@ -51,6 +53,13 @@ impl Session {
         };
         let Some(before) = happened() else { return };
         self.measure_cpus(|| happened() == Some(before));
+    }
+
+    /// Whether there is memory to measure: with less, it would be the caches.
+    pub(super) fn may_calibrate(&self) -> bool {
+        let members = self.0.members.all();
+        let cpus = members.iter().filter(|m| m.spec.kind == DeviceKind::Cpu);
+        cpus.map(|m| m.spec.workers as usize).max().is_none_or(|threads| calibration_bytes(threads) <= self.0.memory_limit / 4)
     }
 
     /// Measures the CPU devices, and keeps what is valid.

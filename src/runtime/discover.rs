@@ -157,6 +157,10 @@ pub(super) fn staging_bytes(memory_limit: u64) -> u64 {
     (memory_limit / 32).clamp(8 << 20, 512 << 20).min(memory_limit / 4)
 }
 
+/// Memory, or addresses, that drivers may take.
+#[cfg(feature = "gpu")]
+const DRIVERS_BYTES: u64 = 512 << 20;
+
 #[cfg(feature = "gpu")]
 fn search(session: &std::sync::Weak<Inner>, settings: &super::builder::Settings, staging: u64) -> Vec<Absent> {
     use super::members::Member;
@@ -164,6 +168,12 @@ fn search(session: &std::sync::Weak<Inner>, settings: &super::builder::Settings,
     use crate::device::{Device, gpu};
     use crate::id::SpaceId;
 
+    let left = crate::device::system::available_memory();
+    if left < DRIVERS_BYTES {
+        // Some end the process where they get none.
+        let why = format!("not looked for: {} of memory left, and drivers take hundreds of megabytes", crate::Bytes(left));
+        return vec![Absent { name: "GPUs".into(), why }];
+    }
     let (mut absent, mut number) = (Vec::new(), 0u16);
     for adapter in gpu::known(settings.allow_software) {
         let not_used = |why: String| Absent { name: adapter.to_string(), why };

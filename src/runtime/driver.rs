@@ -42,7 +42,6 @@ pub(super) struct State {
     pub(super) scheduler: Scheduler,
     pub(super) runs: BTreeMap<GraphId, Run>,
     pub(super) buffers: Slots,
-    pub(super) next_graph: u32,
     pub(super) log: Option<Vec<Recorded>>,
     pub(super) faults: Faults,
     /// Caller's arrays of which devices may keep copies.
@@ -63,7 +62,6 @@ impl State {
             scheduler,
             runs: BTreeMap::new(),
             buffers: Slots::default(),
-            next_graph: 0,
             log: record.then(Vec::new),
             faults: Faults::default(),
             sources: BTreeMap::new(),

@@ -89,6 +89,7 @@ impl Handle {
         inner.apply(Event::Retire { graph: self.id }, |_| ());
         self.session.save_costs();
         let report = RunReport {
+            idle: run.priced.idle(&run.graph, &inner.members.all(), |space| inner.lock().scheduler.limit_bytes(space)),
             graph: run.graph,
             devices: inner.members.all().iter().map(|m| m.spec.name.clone()).collect(),
             plan_s: self.plan_s,
@@ -99,7 +100,6 @@ impl Handle {
             spans: run.spans,
             moves: run.moves,
             submitted_ns: run.submitted_ns,
-            idle: run.priced.idle(&inner.members.all()),
         };
         Ok((results?, report))
     }
@@ -123,14 +123,17 @@ impl Handle {
         if self.doze(Duration::ZERO) {
             return true;
         }
-        let members = inner.members.all();
-        let own = members.iter().find(|m| m.device.on_worker());
         // A worker helps with what it waits for, and nothing else: so it comes back here as soon as that is done.
-        let mine = |origin: &Origin| origin.serves(self.id) && is_from(origin, inner);
-        if device::current().as_ref().is_some_and(mine) {
+        let mine = |origin: &Origin| origin.serves(self.id);
+        let origin = device::current();
+        if origin.as_ref().is_some_and(mine) {
             return self.wait_within(end);
         }
-        let _waits = Waits::new(inner, own.map(|_| self.id));
+        // What it waits for may be of another session, and wait for tasks of this worker's in turn.
+        let home = origin.as_ref().and_then(session_of);
+        let members = home.as_ref().unwrap_or(inner).members.all();
+        let own = members.iter().find(|m| m.device.on_worker());
+        let _waits = Waits::new(own.map(|_| self.id));
         self.refuse_if_hopeless(); // now that it is known who waits
         loop {
             let helped = own.is_some_and(|m| m.device.help(&mine));
@@ -245,9 +248,9 @@ impl Quiet {
     }
 }
 
-/// Whether a launch was ordered by this session.
-pub(super) fn is_from(origin: &Origin, inner: &Arc<Inner>) -> bool {
-    std::ptr::addr_eq(origin.session.as_ptr(), Arc::as_ptr(inner))
+/// The session that ordered a launch, if it is still there.
+fn session_of(origin: &Origin) -> Option<Arc<Inner>> {
+    origin.session.upgrade()?.downcast::<Inner>().ok()
 }
 
 /// A task that waits inside: the session that runs it is told, so that its time does not count, and so that tasks of what it waits for may
@@ -255,11 +258,10 @@ pub(super) fn is_from(origin: &Origin, inner: &Arc<Inner>) -> bool {
 pub(super) struct Waits(Option<(Arc<Inner>, LaunchId)>);
 
 impl Waits {
-    /// This thread waits, for this graph if it is a worker of the graph's session.
-    pub(super) fn new(inner: &Arc<Inner>, graph: Option<GraphId>) -> Self {
+    /// This thread waits: for this graph, of whatever session, if it can work on what that waits for.
+    pub(super) fn new(graph: Option<GraphId>) -> Self {
         let Some(origin) = device::current() else { return Self(None) };
-        let Some(session) = origin.session.upgrade().and_then(|s| s.downcast::<Inner>().ok()) else { return Self(None) };
-        let graph = graph.filter(|_| is_from(&origin, inner));
+        let Some(session) = session_of(&origin) else { return Self(None) };
         session.apply(Event::Waits { launch: origin.launch, graph }, |_| ());
         Self(Some((session, origin.launch)))
     }

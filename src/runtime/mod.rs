@@ -232,7 +232,8 @@ impl Session {
         }
         let bound = self.needs_bytes(&plan.graph);
         let mut explanation = Explanation::new(&plan.graph, &sim, &outcome, totals, bound);
-        let idle = priced.idle(&self.0.members.all());
+        let limit = |space| self.0.lock().scheduler.limit_bytes(space);
+        let idle = priced.idle(&plan.graph, &self.0.members.all(), limit);
         explanation.notes.extend(idle.into_iter().map(|(name, why)| format!("{name}: {why}")));
         Ok(explanation)
     }

@@ -11,7 +11,7 @@ use super::members::Member;
 use super::{Plan, Session};
 use crate::cost::{CostId, Estimate, Source, kernel_key};
 use crate::device::HOST;
-use crate::id::{DeviceId, KernelId, TaskId};
+use crate::id::{DeviceId, KernelId, SpaceId, TaskId};
 use crate::kernel::{GpuFacts, Work};
 use crate::schedule::{CANNOT, Estimates, Scheduler};
 use crate::shape::{ChunkMeta, DType};
@@ -62,6 +62,8 @@ pub(super) enum Unable {
     Unfit(&'static str),
     /// A chunk is larger than its shaders can see.
     TooLarge { kernel: &'static str, bytes: u64, most: u64 },
+    /// Its memory has no room for any task.
+    Full { bytes: u64, most: u64 },
 }
 
 impl Priced {
@@ -108,14 +110,22 @@ impl Priced {
         column.estimates
     }
 
-    /// The GPUs that could not run some of the work, or have nothing to do in it, and why, for people.
-    pub(super) fn idle(&self, members: &[Member]) -> Vec<(String, String)> {
+    /// The GPUs that could not run some of the work, or have nothing to do in it, and why, for people. `limit` is that of a memory space.
+    pub(super) fn idle(&self, graph: &TaskGraph, members: &[Member], limit: impl Fn(SpaceId) -> u64) -> Vec<(String, String)> {
         let without_half = |e: &&Estimates| {
             let gpu = members.get(e.device.index()).is_some_and(|m| m.spec.gpu.is_some());
             gpu && e.task_ns.iter().all(|&ns| ns == CANNOT) && self.unable.iter().all(|(id, _)| *id != e.device)
         };
         let idle = self.estimates.iter().filter(without_half).map(|e| (e.device, &Unable::NoHalf));
-        let unable = self.unable.iter().map(|(id, unable)| (*id, unable)).chain(idle);
+        let full = self.estimates.iter().filter_map(|e| {
+            let spec = members.get(e.device.index()).map(|m| &m.spec).filter(|spec| spec.gpu.is_some())?;
+            let able = graph.tasks().filter(|task| e.task_ns[task.index()] != CANNOT);
+            let bytes = able.map(|task| Scheduler::room_bytes(graph, task, spec)).min()?;
+            let most = limit(spec.space);
+            (bytes > most).then_some((e.device, Unable::Full { bytes, most }))
+        });
+        let full: Vec<_> = full.collect();
+        let unable = self.unable.iter().chain(&full).map(|(id, unable)| (*id, unable)).chain(idle);
         unable.filter_map(|(id, why)| Some((members.get(id.index())?.spec.name.clone(), why.to_string()))).collect()
     }
 
@@ -224,6 +234,10 @@ impl std::fmt::Display for Unable {
             Self::TooLarge { kernel, bytes, most } => {
                 let (bytes, most) = (crate::Bytes(*bytes), crate::Bytes(*most));
                 write!(f, "a chunk of {kernel} has {bytes}, and its shaders see at most {most}; smaller chunks would do")
+            }
+            Self::Full { bytes, most } => {
+                let (bytes, most) = (crate::Bytes(*bytes), crate::Bytes(*most));
+                write!(f, "a task takes {bytes} of its memory, of which it may use {most}; smaller chunks would do")
             }
         }
     }

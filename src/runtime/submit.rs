@@ -3,10 +3,11 @@
 //! Owns: [`Session::submit`]. Must not know: what the scheduler will do. Invariant: nothing is counted or kept for a plan that is refused here.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::handle::{Quiet, Waits, is_from};
+use super::handle::{Quiet, Waits};
 use super::pricing::Unable;
 use super::results::allocate_result;
 use super::run::Run;
@@ -16,6 +17,10 @@ use crate::error::{Error, Result};
 use crate::id::{DeviceId, GraphId};
 use crate::schedule::{CANNOT, Event, Placement};
 
+/// One for all sessions: a task of one may wait for a graph of another.
+static NEXT_GRAPH: AtomicU32 = AtomicU32::new(1);
+/// Tasks that wait for each other, each inside the one before: more would not find room on a thread's stack ([`device::STACK_BYTES`]).
+const NESTED: usize = 64;
 /// A compute predicted to take longer than this calibrates the machine first.
 const WORTH_CALIBRATING_NS: u64 = 2_000_000_000;
 /// One predicted to take longer than this starts the search for GPUs; they may join while it runs.
@@ -28,8 +33,14 @@ impl Session {
     /// Starts a plan and returns at once. `asked` is when the user asked, for the report's planning time.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] if a result cannot be allocated.
+    /// [`Error::OutOfMemory`] if a result cannot be allocated; [`Error::Failed`] in a task that is the 64th of those that wait for each other,
+    /// each inside the one before.
     pub fn submit(&self, plan: Plan, asked: Instant) -> Result<Handle> {
+        let within = within();
+        if within.as_ref().is_some_and(|within| within.len() >= NESTED) {
+            let message = format!("{NESTED} tasks wait for each other, each inside the one before; compute in a loop instead");
+            return Err(Error::Failed { what: "computing inside a task".into(), message });
+        }
         let (priced, predicted_ns) = self.price_well(&plan)?;
         let mut arrays = Vec::with_capacity(plan.arrays.len());
         for (spec, bytes) in plan.graph.arrays().iter().zip(&plan.arrays) {
@@ -43,18 +54,14 @@ impl Session {
         }
         let peak_bound_bytes = self.needs_bytes(&plan.graph);
         let graph = plan.graph.clone();
-        let id = {
-            let mut state = self.0.lock();
-            state.next_graph += 1;
-            GraphId(state.next_graph)
-        };
+        let id = GraphId(NEXT_GRAPH.fetch_add(1, Ordering::Relaxed));
         let run = Run {
             graph: graph.clone(),
             arrays,
             opaque: std::collections::BTreeMap::new(),
             held: graph.kernels().iter().flat_map(|kernel| kernel.hold()).collect(),
             priced,
-            within: self.within(),
+            within,
             spans: Vec::with_capacity(graph.len()),
             failed_moves: 0,
             moves: Vec::new(),
@@ -100,9 +107,10 @@ impl Session {
         if work_ns > WORTH_LOOKING_NS && self.0.discovery.is_due() {
             self.0.begin_discovery();
         }
-        let calibrates = work_ns > WORTH_CALIBRATING_NS && self.0.settings.calibrate && !self.calibrated();
+        let may_calibrate = || self.0.settings.calibrate && !self.calibrated() && self.may_calibrate();
+        let calibrates = work_ns > WORTH_CALIBRATING_NS && may_calibrate();
         let waits = work_ns > WORTH_WAITING_NS && self.0.settings.placement != Placement::Cpu;
-        let in_task = (calibrates || waits).then(|| Waits::new(&self.0, None));
+        let in_task = (calibrates || waits).then(|| Waits::new(None));
         if calibrates {
             self.calibrate_if_quiet();
         }
@@ -164,18 +172,11 @@ impl Session {
                 run.events = state.happened;
                 let (tasks, estimates, scratch_bytes) =
                     (run.graph.clone(), run.priced.estimates.clone(), run.graph.scratch_bytes());
-                let within = run.within.as_ref().and_then(|within| within.first().copied());
+                let within = run.within.clone();
                 state.runs.insert(id, run);
                 events.push_back(Event::Submit { graph: id, tasks, estimates, scratch_bytes, within });
             });
         }
-    }
-
-    /// The graph of the task that runs on this thread, and those that wait for that one.
-    fn within(&self) -> Option<Arc<[GraphId]>> {
-        let origin = device::current().filter(|origin| is_from(origin, &self.0))?;
-        let outer = origin.within.iter().flat_map(|within| within.iter().copied());
-        Some(std::iter::once(origin.graph).chain(outer).collect())
     }
 
     /// The predicted time of a run. Simulating costs as much as scheduling; for huge graphs the sum of estimates must do.
@@ -186,6 +187,13 @@ impl Session {
         let steps = || self.step_ns(&plan.graph).saturating_mul(plan.graph.len() as u64);
         few.then(simulated).flatten().unwrap_or_else(|| rough_ns(priced, &self.devices()).saturating_add(steps()))
     }
+}
+
+/// The graph of the task that runs on this thread, and those that wait for that one, of whatever sessions.
+fn within() -> Option<Arc<[GraphId]>> {
+    let origin = device::current()?;
+    let outer = origin.within.iter().flat_map(|within| within.iter().copied());
+    Some(std::iter::once(origin.graph).chain(outer).collect())
 }
 
 /// Tells of caller's arrays that nobody has any more: what devices keep of them is of no use.

@@ -102,34 +102,43 @@ impl Scheduler {
         peak::sequential_peak(graph).1
     }
 
-    /// Whether a graph waits for memory that only those give back which wait themselves: nothing runs but tasks that wait for graphs.
+    /// Whether a graph waits for memory that only those give back which wait themselves: nothing runs but tasks that wait for graphs of this
+    /// session, or for one of another that waits for this graph.
     #[must_use]
     pub fn is_stuck(&self, graph: GraphId) -> bool {
         let waits = self.jobs.get(&graph).is_some_and(|job| !job.started && !job.finished);
         let late = || self.admission.active.iter().any(|&id| self.is_awaited(id, TaskId::at(self.jobs[&id].frontier)));
-        waits && self.is_at_rest() && !late()
+        let outer = self.devices.first().and_then(|device| device.seats.outer(graph)).unwrap_or(&[]);
+        waits && self.rests_but_for(outer) && !late()
     }
 
     /// Whether nothing moves unless something new is begun: nothing is under way but launches that wait for graphs.
     pub(super) fn is_at_rest(&self) -> bool {
-        let waits = |f: &super::Flight| f.abandoned.is_none() && f.clock.waits_for_graph();
-        self.flying == 0 || self.nesting > 0 && self.flying <= self.launches.values().filter(|f| waits(f)).count()
+        self.rests_but_for(&[])
+    }
+
+    /// The same, where some graphs of other sessions get no further either.
+    fn rests_but_for(&self, others: &[GraphId]) -> bool {
+        let stays = |graph: GraphId| self.jobs.contains_key(&graph) || others.contains(&graph);
+        let waits = |f: &&super::Flight| f.abandoned.is_none() && f.clock.waits_for().is_some_and(stays);
+        self.flying == 0 || self.nesting > 0 && self.flying <= self.launches.values().filter(waits).count()
     }
 
     fn host_workers(&self) -> u32 {
         self.devices.iter().filter(|d| d.alive && d.spec.space == HOST).map(|d| d.spec.workers).sum()
     }
 
-    /// Takes a graph in; `within` another one, if a task of that waits for it.
+    /// Takes a graph in; `within` others, if a task of the first of them waits for it.
     pub(super) fn submit(
         &mut self,
-        (id, within): (GraphId, Option<GraphId>),
+        (id, within): (GraphId, Option<Arc<[GraphId]>>),
         tasks: Arc<TaskGraph>,
         estimates: &[Estimates],
         scratch: u64,
         actions: &mut Vec<Action>,
     ) {
         let base = Base::new(&tasks, scratch, self.host_workers());
+        let within = within.filter(|outer| !outer.is_empty());
         let nested = within.is_some();
         let job = Job::new(tasks, estimates, base, nested);
         let (base, limit) = (job.base.bytes(), self.memory.limit(HOST));
@@ -141,7 +150,7 @@ impl Scheduler {
         }
         self.jobs.insert(id, job);
         if let Some(outer) = within {
-            self.devices.iter_mut().for_each(|device| device.seats.nest(id, outer));
+            self.devices.iter_mut().for_each(|device| device.seats.nest(id, outer.clone()));
         }
         if self.has_links {
             self.prepare(id);

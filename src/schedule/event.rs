@@ -69,8 +69,9 @@ pub enum Event {
         estimates: Vec<Estimates>,
         /// Scratch of the neediest task.
         scratch_bytes: u64,
-        /// The graph of the task that submits it, and will wait for it.
-        within: Option<GraphId>,
+        /// The graph of the task that submits it and will wait for it, the graph of which a task waits for that, and so on; they may be of other
+        /// sessions. Empty or `None` if no task submits it.
+        within: Option<Arc<[GraphId]>>,
     },
     /// Costs of a graph on a device that joined later.
     Priced {

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::CANNOT;
 use super::simulate::{Outcome, Simulation};
+use crate::device::DeviceKind;
 use crate::error::Bytes;
 use crate::id::{DeviceId, TaskId};
 use crate::task::TaskGraph;
@@ -65,8 +66,9 @@ impl Explanation {
         }
         let n = sim.devices.len();
         // A fixed placement is not a choice by cost.
-        let asked =
-            totals.first().is_some_and(|(policy, _)| policy == "cpu" || policy == "gpu" || policy.starts_with("device"));
+        let policy = totals.first().map_or("", |(policy, _)| policy);
+        let asked = |d: usize| policy == kind_name(sim.devices[d].kind) || policy == DeviceId::at(d).to_string();
+        let fixed = policy.starts_with("device") || policy == "cpu" || policy == "gpu";
         let rows = by_label(graph).into_iter().map(|(label, ranges)| {
             let tasks = || ranges.iter().cloned().flatten();
             let count = tasks().count();
@@ -79,7 +81,7 @@ impl Explanation {
                 Some(sum * 1e-9 / count as f64)
             };
             let each_s: Vec<Option<f64>> = (0..n).map(mean).collect();
-            let why = why(&each_s, &placed, sim, asked);
+            let why = why(&each_s, &placed, sim, fixed.then_some(&asked as &dyn Fn(usize) -> bool));
             let crossing: u64 = tasks().map(|t| crossing_ns(graph, TaskId::at(t), sim)).fold(0, u64::saturating_add);
             let link_s = (crossing > 0).then(|| crossing as f64 * 1e-9 / count as f64);
             GroupRow { label: label.to_owned(), tasks: count, each_s, link_s, placed, why }
@@ -120,7 +122,16 @@ pub(crate) fn by_label(graph: &TaskGraph) -> Vec<(&str, Vec<Range<usize>>)> {
     rows
 }
 
-fn why(each_s: &[Option<f64>], placed: &[usize], sim: &Simulation, asked: bool) -> String {
+/// What a placement by kind is called.
+fn kind_name(kind: DeviceKind) -> &'static str {
+    match kind {
+        DeviceKind::Cpu => "cpu",
+        DeviceKind::Gpu => "gpu",
+        DeviceKind::Io => "",
+    }
+}
+
+fn why(each_s: &[Option<f64>], placed: &[usize], sim: &Simulation, asked: Option<&dyn Fn(usize) -> bool>) -> String {
     let able: Vec<usize> = (0..each_s.len()).filter(|&d| each_s[d].is_some()).collect();
     let used: Vec<usize> = (0..placed.len()).filter(|&d| placed[d] > 0).collect();
     let name = |d: usize| &sim.devices[d].name;
@@ -129,7 +140,8 @@ fn why(each_s: &[Option<f64>], placed: &[usize], sim: &Simulation, asked: bool) 
             format!("only {} runs it", name(*only))
         }
         ([_], _) => "the only device".into(),
-        (_, [one]) if asked => format!("{} was asked for", name(*one)),
+        (_, [one]) if asked.is_some_and(|asked| asked(*one)) => format!("{} was asked for", name(*one)),
+        (_, [one]) if asked.is_some() => format!("{} does what that asked for cannot", name(*one)),
         (_, [one]) if able.iter().all(|&d| each_s[*one] <= each_s[d]) => format!("{} is faster", name(*one)),
         (_, [one]) if sim.devices[*one].link.is_none() => {
             format!("{} is sooner: moving the data costs more than computing there", name(*one))

@@ -5,6 +5,7 @@
 //! several queued tasks want is planned once, and nothing is left behind.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::queue::Queue;
 use crate::device::DeviceSpec;
@@ -302,8 +303,8 @@ pub(super) struct Seats {
     wedged: Vec<Option<u64>>,
     /// By graph: workers that wait for it inside a task, less the launches that have their places.
     pub(super) lent: BTreeMap<GraphId, i64>,
-    /// Graphs that a task has submitted, and the graph of that task.
-    outer: BTreeMap<GraphId, GraphId>,
+    /// Graphs that a task has submitted: the graph of that task, that of a task which waits for it, and so on.
+    outer: BTreeMap<GraphId, Arc<[GraphId]>>,
 }
 
 impl Seats {
@@ -317,13 +318,18 @@ impl Seats {
         if self.lent.is_empty() {
             return None;
         }
-        let line = std::iter::successors(Some(graph), |graph| self.outer.get(graph).copied());
+        let line = std::iter::once(graph).chain(self.outer(graph).unwrap_or(&[]).iter().copied());
         { line }.find(|graph| self.lent.get(graph).is_some_and(|&places| places > taken))
     }
 
-    /// A task of graph `outer` has submitted this one.
-    pub(super) fn nest(&mut self, graph: GraphId, outer: GraphId) {
+    /// A task of the first of `outer` has submitted this graph.
+    pub(super) fn nest(&mut self, graph: GraphId, outer: Arc<[GraphId]>) {
         self.outer.insert(graph, outer);
+    }
+
+    /// The graphs of which tasks wait for this one.
+    pub(super) fn outer(&self, graph: GraphId) -> Option<&[GraphId]> {
+        self.outer.get(&graph).map(|outer| &**outer)
     }
 
     /// The graph is over.

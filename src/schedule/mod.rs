@@ -227,6 +227,12 @@ impl Scheduler {
         tables::table_bytes(graph)
     }
 
+    /// Bytes that a task takes in the own memory of a device, if nothing is there before.
+    #[must_use]
+    pub fn room_bytes(graph: &TaskGraph, task: TaskId, spec: &crate::device::DeviceSpec) -> u64 {
+        peak::room_for(graph, task, spec)
+    }
+
     /// Launches and moves under way, those that were given up not counted.
     #[must_use]
     pub fn flying(&self) -> usize {

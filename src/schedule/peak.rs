@@ -4,6 +4,7 @@
 //! ends give back, when tasks run one after the other in order.
 
 use super::memory::{class, cost};
+use crate::device::DeviceSpec;
 use crate::device::HOST;
 use crate::id::{TaskId, ValueId};
 use crate::kernel::Form;
@@ -80,4 +81,33 @@ fn walk(graph: &TaskGraph) -> (u64, Option<TaskId>) {
         }
     }
     (peak, at)
+}
+
+/// Bytes that a task takes in a space of the device's own, with nothing there before.
+pub(super) fn room_for(graph: &TaskGraph, task: TaskId, spec: &DeviceSpec) -> u64 {
+    let inputs = graph.inputs(task);
+    let form = |i: usize| spec.form(graph.input_form(task, i));
+    let mut sum = 0;
+    for (i, input) in inputs.iter().enumerate() {
+        let mut earlier = (0..i).filter(|&e| inputs[e].value == input.value);
+        let first = earlier.clone().next().is_none();
+        if form(i) != Form::Plain && !earlier.any(|e| form(e) == form(i)) {
+            sum += replica_bytes(graph, input.value, form(i), task);
+        }
+        sum += if first { replica_bytes(graph, input.value, Form::Plain, task) } else { 0 };
+    }
+    let is_input = |old: ValueId| inputs.iter().any(|i| i.value == old);
+    for output in graph.outputs(task) {
+        let bytes = class(graph.bytes(output.value));
+        let Some(old) = output.updates else {
+            sum += bytes;
+            continue;
+        };
+        sum += if is_input(old) { 0 } else { class(graph.bytes(old)) };
+        // Its readers come before: then its bytes are taken over.
+        let same = graph.window_id(old).is_some() && graph.window_id(old) == graph.window_id(output.value);
+        let donated = graph.use_count(old) == 1 || same && !is_input(old);
+        sum += if donated { 0 } else { bytes };
+    }
+    sum
 }

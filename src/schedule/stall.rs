@@ -45,8 +45,8 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) fn waits_for_graph(&self) -> bool {
-        matches!(self.waits, Some((_, Some(_))))
+    pub(super) fn waits_for(&self) -> Option<GraphId> {
+        self.waits?.1
     }
 }
 

@@ -61,7 +61,13 @@ impl Lab {
         graph: &Arc<TaskGraph>,
         estimates: Vec<Estimates>,
     ) -> Vec<Action> {
-        self.step(Event::Submit { graph: id, tasks: graph.clone(), estimates, scratch_bytes: 0, within })
+        self.step(Event::Submit {
+            graph: id,
+            tasks: graph.clone(),
+            estimates,
+            scratch_bytes: 0,
+            within: within.map(|outer| [outer].into()),
+        })
     }
 }
 
