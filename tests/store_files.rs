@@ -5,7 +5,6 @@
 #[path = "harness/folder.rs"]
 mod folder;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chunkwise::shape::{ChunkView, ChunkViewMut, DType, Element, Layout, Region};
@@ -297,31 +296,6 @@ fn resident_bytes() -> u64 {
     pages.split(' ').nth(1).map_or(0, |n| n.parse::<u64>().unwrap() * 4096)
 }
 
-#[test]
-fn what_is_unpacked_is_kept_while_somebody_holds_it() {
-    let dir = Folder::new("hold");
-    let path = dir.spec("hold.h5");
-    let file = hdf5::File::create(&path).unwrap();
-    let make = |n: usize| file.new_dataset::<f64>().deflate(1).chunk(n).shape(n).create("x").unwrap();
-    make(8).write_raw(&[2.0; 8]).unwrap();
-    let source = store::open(&format!("{path}:/x")).unwrap();
-    let (a, b) = (source.hold().unwrap(), source.hold().unwrap());
-    assert!(Arc::ptr_eq(&a, &b), "runs at one time share it");
-    let last = Arc::downgrade(&a);
-    drop(a);
-    assert!(last.upgrade().is_some());
-    drop(b);
-    assert!(last.upgrade().is_none());
-    assert_eq!(read_all::<f64>(&*source), [2.0; 8]);
-    // It is opened again for each, so it must be the same one.
-    file.unlink("x").unwrap();
-    make(9);
-    let layout = Layout::contiguous(DType::F64, &[8]);
-    let error = source.read(&Region::all(&[8]), &mut ChunkViewMut::from_slice(&mut [0.0; 8], &layout)).unwrap_err();
-    assert!(error.to_string().contains("is not the dataset that it was"), "{error}");
-    assert!(source.hold().is_none());
-}
-
 /// libhdf5 gives an address for what it never allocated, after a user block.
 #[test]
 fn what_was_never_allocated_has_no_place() {
@@ -473,6 +447,32 @@ fn a_file_with_a_writers_mark_is_called_so() {
     assert_eq!(read::<f64>(&dir.spec("writing.h5:/x")), [1.0; 3]);
     unreadable(&format!("{path}:/x"), &["marked.h5: is marked as open for writing: another program writes it", "h5clear -s"]);
     refused(&format!("{path}:/y"), &[3], &["is marked as open for writing"]);
+}
+
+/// Made beforehand, to be filled later: links, chunks and attributes stay.
+#[test]
+fn what_was_made_and_never_written_is_filled_where_it_is() {
+    let dir = Folder::new("made");
+    let path = dir.spec("made.h5");
+    {
+        let file = hdf5::File::create(&path).unwrap();
+        file.new_dataset::<f64>().shape((23, 31)).create("plain").unwrap();
+        file.new_dataset::<f64>().chunk((5, 7)).shape((23, 31)).fill_value(3.0).create("chunks").unwrap();
+        let some = file.new_dataset::<f64>().chunk((5, 7)).shape((23, 31)).create("some").unwrap();
+        some.write_slice(&[[1.0; 31]; 2].map(|row| row.to_vec()).concat()[..31], (4, ..)).unwrap();
+        for name in ["plain", "chunks", "some"] {
+            file.link_hard(name, &format!("same_{name}")).unwrap();
+            file.dataset(name).unwrap().new_attr::<i32>().create("a").unwrap().write_scalar(&7).unwrap();
+        }
+    }
+    for name in ["plain", "chunks", "some"] {
+        let values = write(&format!("{path}:/{name}"), &[23, 31], None);
+        assert_eq!(read::<f64>(&format!("{path}:/{name}")), values);
+        let found = hdf5::File::open(&path).unwrap().dataset(&format!("same_{name}")).unwrap();
+        assert_eq!(found.read_raw::<f64>().unwrap(), values, "{name}");
+        assert_eq!(found.chunk(), (name != "plain").then(|| vec![5, 7]));
+        assert_eq!(found.attr("a").unwrap().read_scalar::<i32>().unwrap(), 7);
+    }
 }
 
 /// What is written in place of the first would be written over the second; libhdf5 does not part with such a dataset either.

@@ -1,13 +1,14 @@
-//! Datasets that are read from other files: virtual datasets, whose sources may be packed, missing, or no files; external
-//! files. Needs no device.
+//! Datasets that libhdf5 reads: virtual ones, whose sources may be packed, missing, or no files; external files; what it keeps
+//! unpacked. Needs no device.
 #![cfg(feature = "hdf5")]
 
 #[path = "harness/folder.rs"]
 mod folder;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chunkwise::shape::{ChunkViewMut, Element, Layout, Region};
+use chunkwise::shape::{ChunkViewMut, DType, Element, Layout, Region};
 use chunkwise::task::{Block, ChunkSource};
 use chunkwise::{Array, Error, Session, store};
 use folder::Folder;
@@ -268,4 +269,29 @@ fn more_sources_than_files_may_be_open_are_read() {
     assert_eq!(read_all::<i32>(&*store::open(&dir.spec("v.h5:/v")).unwrap()), wanted);
     let wanted: Vec<i32> = wanted.into_iter().map(|v| if v % 2 == 0 { v } else { 0 }).collect();
     assert_eq!(read_all::<i32>(&*store::open(&dir.spec("w.h5:/v")).unwrap()), wanted);
+}
+
+#[test]
+fn what_is_unpacked_is_kept_while_somebody_holds_it() {
+    let dir = Folder::new("hold");
+    let path = dir.spec("hold.h5");
+    let file = hdf5::File::create(&path).unwrap();
+    let make = |n: usize| file.new_dataset::<f64>().deflate(1).chunk(n).shape(n).create("x").unwrap();
+    make(8).write_raw(&[2.0; 8]).unwrap();
+    let source = store::open(&format!("{path}:/x")).unwrap();
+    let (a, b) = (source.hold().unwrap(), source.hold().unwrap());
+    assert!(Arc::ptr_eq(&a, &b), "runs at one time share it");
+    let last = Arc::downgrade(&a);
+    drop(a);
+    assert!(last.upgrade().is_some());
+    drop(b);
+    assert!(last.upgrade().is_none());
+    assert_eq!(read_all::<f64>(&*source), [2.0; 8]);
+    // It is opened again for each, so it must be the same one.
+    file.unlink("x").unwrap();
+    make(9);
+    let layout = Layout::contiguous(DType::F64, &[8]);
+    let error = source.read(&Region::all(&[8]), &mut ChunkViewMut::from_slice(&mut [0f64; 8], &layout)).unwrap_err();
+    assert!(error.to_string().contains("is not the dataset that it was"), "{error}");
+    assert!(source.hold().is_none());
 }

@@ -4,8 +4,8 @@
 //! dataset has its address.
 //!
 //! A file that is there is copied beside itself, and the copy takes its name in the end. If the dataset is there with the
-//! same extent, element type and storage, its bytes are replaced in the copy, and all else stays as it was. Otherwise libhdf5
-//! makes it in the copy; a dataset that it replaces leaves it its attributes, but not its fill value or its place in the order
+//! same extent, element type and storage, its bytes are replaced in the copy (those that it never had are allocated first), and all else
+//! stays as it was. Otherwise libhdf5 makes it in the copy; a dataset that it replaces leaves it its attributes, but not its fill value or its place in the order
 //! of creation, and references and further hard links to the old one do not follow.
 
 use std::path::Path;
@@ -19,9 +19,9 @@ use hdf5::{IndexType, IterationOrder};
 use super::about::contiguous;
 use super::existing::{Change, Existing, Wanted};
 use super::failed;
-use super::raw::SavedAttribute;
+use super::raw::{SavedAttribute, write_zero};
 use crate::error::{Error, Result};
-use crate::shape::{DType, checked_len};
+use crate::shape::{ChunkGrid, DType, checked_len};
 use crate::store::direct::Place;
 use crate::store::raw_source::RawSink;
 use crate::store::table::ChunkTable;
@@ -64,6 +64,7 @@ pub(in crate::store) fn create(
             existing.copy_to(&file)?;
             let place = match existing.change {
                 Change::Bytes(place, _) => Ok(place),
+                Change::Allocate { at, chunk } => allocate(&file, &at, &wanted, chunk.as_deref()),
                 Change::Dataset { at, replaces } => lay_out(&file, &at, &wanted, Some(replaces)),
             };
             (place, Some(existing.file))
@@ -90,10 +91,7 @@ fn check_chunks(shape: &[usize], dtype: DType, chunk: &[usize]) -> Result<()> {
 
 /// Makes the dataset in the temporary file, which is empty, or a copy (`Some`) in which it may replace what is there (`true`).
 fn lay_out(file: &WholeFile, at: &str, wanted: &Wanted<'_>, copy: Option<bool>) -> hdf5::Result<Place> {
-    hdf5::silence_errors(true);
-    let mut options = hdf5::File::with_options();
-    options.with_fapl(|list| list.file_locking(false));
-    let file = if copy.is_some() { options.open_rw(file.temporary())? } else { options.create(file.temporary())? };
+    let file = open_temporary(file, copy.is_some())?;
     let (attributes, order) = if copy == Some(true) { take_out(&file, at)? } else { Default::default() };
     let Wanted { shape, dtype, chunks } = *wanted;
     let mut builder = file.new_dataset_builder().with_lcpl(|list| list.create_intermediate_group(true));
@@ -106,21 +104,41 @@ fn lay_out(file: &WholeFile, at: &str, wanted: &Wanted<'_>, copy: Option<bool>) 
     let made = builder.empty_as(descriptor(dtype)).shape(shape.to_vec()).create(at)?;
     attributes.iter().try_for_each(|attribute| attribute.write(&made))?;
     file.flush()?;
-    let place = match chunks {
-        None => contiguous(&made),
-        Some(chunk) => {
-            let (table, visited) = ChunkTable::new(shape, chunk, |add| {
-                made.chunks_visit(|info| {
-                    add(info.offset, info.addr);
-                    0
-                })
-            });
-            visited?;
-            let all = shape.iter().zip(chunk).map(|(n, c)| n.div_ceil(*c)).product::<usize>();
-            if table.len() == all { Place::Chunked(table) } else { Place::Absent }
-        }
-    };
+    let place = place_of(&made, shape, chunks)?;
     drop((made, attributes));
+    file.close()?;
+    Ok(place)
+}
+
+fn open_temporary(file: &WholeFile, is_copy: bool) -> hdf5::Result<hdf5::File> {
+    hdf5::silence_errors(true);
+    let mut options = hdf5::File::with_options();
+    options.with_fapl(|list| list.file_locking(false));
+    if is_copy { options.open_rw(file.temporary()) } else { options.create(file.temporary()) }
+}
+
+/// Where a dataset lies; absent unless all of it has a place.
+fn place_of(made: &hdf5::Dataset, shape: &[usize], chunks: Option<&[usize]>) -> hdf5::Result<Place> {
+    let Some(chunk) = chunks else { return Ok(contiguous(made)) };
+    let (table, visited) = ChunkTable::new(shape, chunk, |add| {
+        made.chunks_visit(|info| {
+            add(info.offset, info.addr);
+            0
+        })
+    });
+    visited?;
+    Ok(if table.is_complete() { Place::Chunked(table) } else { Place::Absent })
+}
+
+/// Gives every element of a dataset in the copy a place.
+fn allocate(file: &WholeFile, at: &str, wanted: &Wanted<'_>, chunks: Option<&[usize]>) -> hdf5::Result<Place> {
+    let file = open_temporary(file, true)?;
+    let found = file.dataset(at)?;
+    let grid = ChunkGrid::regular(wanted.shape, chunks.unwrap_or(wanted.shape)).map_err(|e| e.to_string())?;
+    (0..grid.len()).try_for_each(|chunk| write_zero(&found, &grid.region(chunk).start(), wanted.dtype))?;
+    file.flush()?;
+    let place = place_of(&found, wanted.shape, chunks)?;
+    drop(found);
     file.close()?;
     Ok(place)
 }

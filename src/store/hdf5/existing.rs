@@ -32,6 +32,8 @@ type Extent = (u64, u64);
 pub(super) enum Change {
     /// The dataset there has the extent, element type and storage that are wanted: its bytes are replaced where they lie.
     Bytes(Place, Vec<Extent>),
+    /// The same, but not all of it has a place yet: that is allocated in the copy. Its chunks, if it has any.
+    Allocate { at: String, chunk: Option<Vec<usize>> },
     /// A dataset is made under this path; what is there, if anything, leaves it its attributes.
     Dataset { at: String, replaces: bool },
 }
@@ -148,12 +150,12 @@ fn in_place(path: &Path, file: &hdf5::File, at: &str, (wanted, data): (&Wanted<'
     let elements: usize = wanted.shape.iter().product();
     let bytes = |elements: usize| elements as u64 * wanted.dtype.bytes() as u64;
     let mut extents = match &place {
-        Place::Absent if elements > 0 => return Ok(None),
+        Place::Absent if elements > 0 => return Ok(Some(Change::Allocate { at: at.to_owned(), chunk })),
         Place::Absent => Vec::new(),
         Place::Contiguous(from) => vec![(*from, bytes(elements))],
         Place::Chunked(table) => {
             if !table.is_complete() {
-                return Ok(None);
+                return Ok(Some(Change::Allocate { at: at.to_owned(), chunk }));
             }
             table.addresses().map(|from| (from, bytes(table.chunk().iter().product()))).collect()
         }

@@ -8,7 +8,7 @@
 use std::ffi::{CStr, CString, c_char};
 
 use hdf5_sys::h5a::{H5Aclose, H5Acreate2, H5Aread, H5Awrite};
-use hdf5_sys::h5d::{H5Dget_type, H5Dopen2, H5Dread};
+use hdf5_sys::h5d::{H5Dget_type, H5Dopen2, H5Dread, H5Dwrite};
 use hdf5_sys::h5i::hid_t;
 use hdf5_sys::h5l::{H5L_info2_t, H5L_type_t, H5Lget_info2, H5Lget_val, H5Lunpack_elink_val};
 use hdf5_sys::h5p::{
@@ -429,22 +429,42 @@ impl Drop for SavedAttribute {
 
 /// Reads the box `axes` of a dataset into `to`, in C order, as `dtype` (booleans: as the bytes in the file).
 ///
-/// # Errors
-/// What libhdf5 says.
-///
 /// # Panics
 /// If `to` is not as long as the box.
 pub(super) fn read_box(dataset: &hdf5::Dataset, axes: &[AxisRange], dtype: DType, to: &mut [u8]) -> hdf5::Result<()> {
     let points: usize = axes.iter().map(|a| a.len).product();
     assert_eq!(to.len(), points * dtype.bytes(), "buffer for {axes:?} of {dtype}");
+    let to = to.as_mut_ptr().cast();
+    // SAFETY: `to` has as many elements as the box, of the memory type's length.
+    transfer(dataset, axes, dtype, |id, memory, space| unsafe { H5Dread(dataset.id(), id, memory, space, H5P_DEFAULT, to) })
+}
+
+/// Writes a zero of the dataset's own type to one element: whatever libhdf5 has not allocated of its chunk (or of all, without chunks), it
+/// allocates then.
+pub(super) fn write_zero(dataset: &hdf5::Dataset, at: &[usize], dtype: DType) -> hdf5::Result<()> {
+    let axes: Vec<AxisRange> = at.iter().map(|&start| AxisRange { start, len: 1, step: 1 }).collect();
+    let zero = [0u8; 8];
+    let from = zero.as_ptr().cast();
+    // SAFETY: no type has more than eight bytes.
+    transfer(dataset, &axes, dtype, |id, memory, space| unsafe { H5Dwrite(dataset.id(), id, memory, space, H5P_DEFAULT, from) })
+}
+
+/// Calls `call` with the memory type, a memory space of as many points as the box has, and the dataset's space with the box selected. The
+/// caller has checked that `axes` are of the dataset's rank.
+fn transfer(
+    dataset: &hdf5::Dataset,
+    axes: &[AxisRange],
+    dtype: DType,
+    call: impl FnOnce(hid_t, hid_t, hid_t) -> i32,
+) -> hdf5::Result<()> {
     hdf5::silence_errors(true);
+    let points: usize = axes.iter().map(|a| a.len).product();
     let space = dataset.space()?;
     let list = |f: fn(&AxisRange) -> usize| axes.iter().map(|a| f(a) as u64).collect::<Vec<u64>>();
     let (start, stride, count) = (list(|a| a.start), list(|a| a.step), list(|a| a.len));
     let _lock = hdf5_sys::LOCK.lock();
     // SAFETY: the lock is held; `space` and `dataset` keep their ids alive; the three lists have the dataset's rank, which
-    // the caller checked; the memory space has as many points as `to` has elements (asserted above and checked here), and
-    // the memory type is as long as `dtype`.
+    // the caller checked, or libhdf5 reads none of them.
     unsafe {
         if !axes.is_empty()
             && H5Sselect_hyperslab(
@@ -464,7 +484,7 @@ pub(super) fn read_box(dataset: &hdf5::Dataset, axes: &[AxisRange], dtype: DType
         let length = [points as u64];
         let memory = H5Screate_simple(1, length.as_ptr(), std::ptr::null());
         let done = with_memory_type(dataset, dtype, |id| {
-            let status = H5Dread(dataset.id(), id, memory, space.id(), H5P_DEFAULT, to.as_mut_ptr().cast());
+            let status = call(id, memory, space.id());
             // Here, because each further call, those that close what was opened too, begins with an empty error stack.
             if status < 0 { Err(library_error()) } else { Ok(()) }
         });
