@@ -101,6 +101,14 @@ fn write<T: Float>(args: &Args, numbers: Array<T>, session: &Session) -> Outcome
         Some(chunk) => numbers.try_chunks(chunk)?,
         None => numbers,
     };
+    let is_there = match store::open(&args.data) {
+        Ok(_) | Err(Error::DType { .. }) => true,
+        Err(_) => false, // what else is there is told by what creates the file
+    };
+    if is_there {
+        let problem = "is there already; leave --make out to take its mean, or name another";
+        return Err(Error::file(&args.data, problem).into());
+    }
     let file = args.data.rsplit_once(":/").map_or(args.data.as_str(), |(file, _)| file);
     let folder = Path::new(file).parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // A folder that is not there is told by what creates the file.

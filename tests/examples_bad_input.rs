@@ -307,6 +307,14 @@ fn no_file_is_read_and_written_or_written_twice() {
     assert!(before("A.npy") == a && before("z.h5") == z);
     let run = |program: &str, flags: &str| example(program).within(folder.path()).args(flags).run().success();
     run("blocked_mean", "--make 1kB two.h5:/a");
+    // A flag too many does not replace numbers.
+    for data in ["A.npy", "z.h5:/contiguous", "z.h5:/words", "two.h5:/a"] {
+        let file = data.split(':').next().unwrap_or(data);
+        let numbers = before(file);
+        let output = example("blocked_mean").within(folder.path()).args(&format!("--make 1kB {data}")).run();
+        output.failure(&["is there already; leave --make out"]);
+        assert!(before(file) == numbers, "{data}");
+    }
     run("mandelbrot", "--size 9x9 --png none --out two.h5:/b");
 }
 

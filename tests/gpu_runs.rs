@@ -218,6 +218,27 @@ fn what_the_gpu_cannot_do_is_said_or_done_elsewhere() {
     }
 }
 
+/// Whoever insists on a GPU without room for a single task hears of it, and that the CPU did what it could not.
+#[test]
+fn a_gpu_without_room_says_so() {
+    let Some(adapter) = adapter() else { return };
+    let gpu = Arc::new(Gpu::open(&adapter, "gpu0", SpaceId(1), 8 << 20).expect("opens")) as Arc<dyn Device>;
+    let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(1).expect("a pool")), Arc::new(IoLane::new()), gpu];
+    let session = Session::builder().devices(devices).cache_dir("").placement(Placement::Gpu);
+    let session = session.gpu_memory_limit("100kB").build().expect("session");
+    let x = Array::from(ndarray::Array2::<f32>::ones((500, 400))).in_session(&session);
+    let y = x.matvec(&Array::from(ndarray::Array1::ones(400)).in_session(&session));
+    let explained = y.explain().expect("explains").to_string();
+    assert!(explained.contains("of its memory, of which it may use 100 kB; smaller chunks would do"), "{explained}");
+    assert!(
+        explained.contains("cpu does what that asked for cannot") && !explained.contains("cpu was asked for"),
+        "{explained}"
+    );
+    let (y, run) = y.run().expect("the CPU does it");
+    assert!(y.iter().all(|&y| y == 400.0) && tasks_on(&run, "gpu0") == 0);
+    assert!(run.idle.iter().any(|(name, why)| name == "gpu0" && why.contains("smaller chunks would do")), "{:?}", run.idle);
+}
+
 /// Whoever insists on a GPU hears that it has nothing to do: in the report and in the explanation, in the same words.
 #[test]
 fn work_without_a_gpu_half_says_so() {

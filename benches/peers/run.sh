@@ -36,6 +36,7 @@ print(f"| {label} | {ma:.4f} ({a[0]:.4f}..{a[-1]:.4f}) | {mb:.4f} ({b[0]:.4f}..{
 P
 }
 
+rm -f "$work/mean.h5"
 "$target/blocked_mean" --make "$size" "$work/mean.h5:/x" --quiet
 for _ in $(seq $rounds); do
     "$python" benches/peers/peers.py mandelbrot $rows $columns 20 >>"$work/numba20"

@@ -136,7 +136,7 @@ fn show<T: Element>(args: &CommonArgs, label: &str, pending: &Pending<T>) {
 /// What a device is, in a few words.
 fn detail(spec: &DeviceSpec, simd: &str) -> String {
     match spec.kind {
-        DeviceKind::Cpu => format!("{} threads, {simd}", spec.workers),
+        DeviceKind::Cpu => format!("{} thread{}, {simd}", spec.workers, if spec.workers == 1 { "" } else { "s" }),
         DeviceKind::Gpu => spec.model.split("; ").next().unwrap_or_default().to_owned(),
         DeviceKind::Io => format!("{} threads", spec.workers),
     }

@@ -184,7 +184,7 @@ impl RunReport {
         errors.get(errors.len() / 2).copied()
     }
 
-    /// Tasks of a group and its label.
+    /// The label of a group.
     #[must_use]
     pub fn group_label(&self, group: GroupId) -> &str {
         &self.graph.groups()[group.index()].label

@@ -36,21 +36,19 @@ impl std::fmt::Display for Refusal {
 }
 
 impl Refusal {
-    pub(super) fn into_failure(self, task: &str, device: &str) -> Failure {
+    pub(super) fn into_failure(self, what: &str, device: &str) -> Failure {
+        let failed = |message| Error::Failed { what: format!("{what} on {device}"), message };
         match self {
             Self::OutOfMemory { requested_bytes, .. } => Failure::OutOfMemory(Error::OutOfMemory {
-                what: task.to_owned(),
+                what: what.to_owned(),
                 requested_bytes,
                 available_bytes: 0,
                 space: device.to_owned(),
                 remedies: vec![Remedy::Other("smaller chunks, or the CPU alone".into())],
             }),
-            Self::Invalid(message) => Failure::Device(Error::Task { task: format!("{task} on {device}"), message }),
-            Self::Unfit(message) => Failure::Unfit(Error::Task { task: format!("{task} on {device}"), message }),
-            Self::Lost(message) => {
-                let message = format!("the GPU is lost: {message}");
-                Failure::Lost(Error::Task { task: format!("{task} on {device}"), message })
-            }
+            Self::Invalid(message) => Failure::Device(failed(message)),
+            Self::Unfit(message) => Failure::Unfit(failed(message)),
+            Self::Lost(message) => Failure::Lost(failed(format!("the GPU is lost: {message}"))),
         }
     }
 }
