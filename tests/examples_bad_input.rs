@@ -74,6 +74,7 @@ fn nothing_and_one_are_sizes_too() {
         ("blocked_mean", "--make 1 m.h5:/x"),
     ] {
         for more in ["", " --json", " --explain"] {
+            let _ = std::fs::remove_file(folder.file("m.h5")); // --make replaces nothing
             example(program).within(folder.path()).args(flags).args(more).run().success();
         }
     }
