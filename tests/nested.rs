@@ -10,7 +10,7 @@ mod wait;
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use calls::{SILENT, SOME, impatient, plan, plan_on, session, sleeper, start, values};
@@ -243,4 +243,31 @@ fn computing_inside_tasks_without_end_is_an_error() {
             settled(&session);
         }
     });
+}
+
+/// Runs that have nothing to do with each other: a worker waits for the I/O lane, whose threads wait for workers.
+#[test]
+fn lanes_that_wait_for_each_other_go_on() {
+    for threads in [1, 2] {
+        within(30, move || {
+            let session = session(threads);
+            // All are in their outer tasks before any computes.
+            let all = Arc::new(Barrier::new(threads + 2));
+            let lanes = std::iter::repeat_n((Lane::Compute, Lane::Io), threads).chain([(Lane::Io, Lane::Compute); 2]);
+            let runs: Vec<Handle> = lanes
+                .map(|(outer, inner)| {
+                    let (nested, all) = (session.clone(), all.clone());
+                    let what = move |_| {
+                        all.wait();
+                        Ok(values(start(&nested, plan_on(inner, (1, 0), SOME, |_| Ok(7.0))))?[0])
+                    };
+                    start(&session, plan_on(outer, (1, 0), SOME, what))
+                })
+                .collect();
+            for run in runs {
+                assert_eq!(values(run).expect("no deadlock"), [7.0]);
+            }
+            settled(&session);
+        });
+    }
 }

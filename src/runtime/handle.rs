@@ -3,6 +3,7 @@
 //! Owns: [`Handle`]. Must not know: decisions. Invariant: whoever waits also looks for stalled tasks, and a worker that waits works
 //! meanwhile; so no wait is for ever.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use super::driver::Inner;
 use super::results::{displaced, move_home};
 use super::run::Run;
 use super::{Results, RunReport, Session};
-use crate::device::{self, HOST, Origin};
+use crate::device::{self, Device, HOST, Origin};
 use crate::error::{Error, Remedy, Result};
 use crate::id::{GraphId, LaunchId};
 use crate::schedule::Event;
@@ -19,6 +20,9 @@ use crate::schedule::Event;
 const LEARN: usize = 4096;
 /// How long a worker that has nothing to do sleeps, at most, while it waits.
 const NAP: Duration = Duration::from_millis(1);
+/// How long nothing happens before a worker that waits does what it does not wait for, and how often on one stack.
+const RESCUE_AFTER: Duration = Duration::from_millis(10);
+const RESCUES_DEEP: u32 = 32;
 
 /// A computation under way. Dropping it cancels what has not begun.
 #[must_use = "a computation that nobody waits for is cancelled"]
@@ -135,8 +139,9 @@ impl Handle {
         let own = members.iter().find(|m| m.device.on_worker());
         let _waits = Waits::new(own.map(|_| self.id));
         self.refuse_if_hopeless(); // now that it is known who waits
+        let mut rescue = Rescue::new(home.as_ref().unwrap_or(inner));
         loop {
-            let helped = own.is_some_and(|m| m.device.help(&mine));
+            let helped = own.is_some_and(|m| m.device.help(&mine) || rescue.is_due() && rescue.help(&*m.device));
             let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
             let longest = if own.is_some() { NAP } else { inner.tick() };
             if self.doze(if helped { Duration::ZERO } else { left.min(longest) }) {
@@ -245,6 +250,42 @@ pub(super) struct Quiet {
 impl Quiet {
     pub(super) fn new() -> Mutex<Self> {
         Mutex::new(Self { since: Instant::now(), happened: 0 })
+    }
+}
+
+/// Work that a waiting worker does for others: where nothing has happened for a while, launches may be queued that no other thread is left for,
+/// and what it waits for may wait for them.
+struct Rescue<'a> {
+    session: &'a Inner,
+    quiet: Quiet,
+}
+
+thread_local! {
+    /// How many of those lie on this thread's stack.
+    static RESCUES: Cell<u32> = const { Cell::new(0) };
+}
+
+impl<'a> Rescue<'a> {
+    fn new(session: &'a Inner) -> Self {
+        let happened = session.lock().happened;
+        Self { session, quiet: Quiet { since: Instant::now(), happened } }
+    }
+
+    fn is_due(&mut self) -> bool {
+        if self.quiet.since.elapsed() < RESCUE_AFTER || RESCUES.get() >= RESCUES_DEEP {
+            return false;
+        }
+        let happened = self.session.lock().happened;
+        let quiet = happened == self.quiet.happened;
+        self.quiet = Quiet { since: Instant::now(), happened };
+        quiet
+    }
+
+    fn help(&self, device: &dyn Device) -> bool {
+        RESCUES.set(RESCUES.get() + 1);
+        let helped = device.help(&|_| true);
+        RESCUES.set(RESCUES.get() - 1);
+        helped
     }
 }
 

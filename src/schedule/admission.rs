@@ -117,6 +117,11 @@ impl Scheduler {
         self.rests_but_for(&[])
     }
 
+    /// Whether everything under way waits for graphs, be they of other sessions.
+    pub(super) fn all_wait(&self) -> bool {
+        self.launches.values().filter(|f| f.abandoned.is_none() && f.clock.waits_for().is_some()).count() == self.flying
+    }
+
     /// The same, where some graphs of other sessions get no further either.
     fn rests_but_for(&self, others: &[GraphId]) -> bool {
         let stays = |graph: GraphId| self.jobs.contains_key(&graph) || others.contains(&graph);

@@ -4,7 +4,7 @@
 //! `committed_ns`, `planned_ns` and `running_until` are sums over what is queued, staged, planned and running; a datum that
 //! several queued tasks want is planned once, and nothing is left behind.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::queue::Queue;
@@ -287,7 +287,7 @@ impl Device {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seat {
     Own,
-    /// That of a worker which waits for this graph: the launch's, or one that waits for it.
+    /// That of a worker which waits for this graph: the launch's, one that waits for it, or, if all workers wait, any.
     Lent(GraphId),
 }
 
@@ -303,6 +303,8 @@ pub(super) struct Seats {
     wedged: Vec<Option<u64>>,
     /// By graph: workers that wait for it inside a task, less the launches that have their places.
     pub(super) lent: BTreeMap<GraphId, i64>,
+    /// Graphs that may have any lent place just now.
+    pub(super) shared: BTreeSet<GraphId>,
     /// Graphs that a task has submitted: the graph of that task, that of a task which waits for it, and so on.
     outer: BTreeMap<GraphId, Arc<[GraphId]>>,
 }
@@ -318,8 +320,17 @@ impl Seats {
         if self.lent.is_empty() {
             return None;
         }
-        let line = std::iter::once(graph).chain(self.outer(graph).unwrap_or(&[]).iter().copied());
-        { line }.find(|graph| self.lent.get(graph).is_some_and(|&places| places > taken))
+        let line = || std::iter::once(graph).chain(self.outer(graph).unwrap_or(&[]).iter().copied());
+        let own = line().find(|graph| self.lent.get(graph).is_some_and(|&places| places > taken));
+        own.or_else(|| {
+            let any = || self.lent.iter().find(|(_, places)| **places > taken).map(|(&graph, _)| graph);
+            line().any(|graph| self.shared.contains(&graph)).then(any).flatten()
+        })
+    }
+
+    /// The graphs that workers wait for whose places nobody has.
+    pub(super) fn lenders(&self) -> impl Iterator<Item = GraphId> {
+        self.lent.iter().filter(|(_, places)| **places > 0).map(|(&graph, _)| graph)
     }
 
     /// A task of the first of `outer` has submitted this graph.

@@ -213,6 +213,20 @@ impl Scheduler {
         if self.is_at_rest() && !self.admission.active.is_empty() {
             self.force_next(actions);
         }
+        if self.nesting > 0 && self.all_wait() {
+            self.share_places(actions);
+        }
+    }
+
+    /// Every worker that has work waits for a graph. Those graphs may wait for each other's workers, of another lane for example: then a task of
+    /// any of them may have the place of a worker that waits for another.
+    fn share_places(&mut self, actions: &mut Vec<Action>) {
+        let awaited: std::collections::BTreeSet<GraphId> = self.devices.iter().flat_map(|d| d.seats.lenders()).collect();
+        for index in 0..self.devices.len() {
+            self.devices[index].seats.shared.clone_from(&awaited);
+            self.pump(DeviceId::at(index), actions);
+            self.devices[index].seats.shared.clear();
+        }
     }
 
     /// Nothing runs: then the sequentially next task of each graph goes to any device whose memory takes it, even if it was placed
