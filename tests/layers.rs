@@ -39,6 +39,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/device/gpu/vulkan.rs", "the size of a GPU's memory"),
     ("src/device/system.rs", "calls of the system: memory, disk"),
     ("src/store/mark.rs", "locks of open files, which std does not have"),
+    ("src/store/hdf5/mappings.rs", "calls of the HDF5 library that the safe binding lacks"),
     ("src/store/hdf5/raw.rs", "calls of the HDF5 library that the safe binding lacks"),
     ("examples/common/process.rs", "signals, which std does not have"),
 ];

@@ -295,3 +295,11 @@ fn what_is_unpacked_is_kept_while_somebody_holds_it() {
     assert!(error.to_string().contains("is not the dataset that it was"), "{error}");
     assert!(source.hold().is_none());
 }
+
+/// libhdf5 looks at a type that is not there, if it is asked for such a value. (One byte of the file was changed.)
+#[test]
+fn a_damaged_fill_value_is_an_error() {
+    let error =
+        store::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/damaged_fill.h5:/x")).err().expect("damaged").to_string();
+    assert!(error.contains("damaged_fill.h5: cannot read the fill value of /x") && error.lines().count() == 1, "{error}");
+}

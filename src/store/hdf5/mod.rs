@@ -5,14 +5,15 @@
 //!
 //! `links.rs` follows paths, `open.rs` finds a dataset and chooses how it is read, `about.rs` says how it is stored and
 //! `sources.rs` what a virtual one is read from, `library.rs` reads through libhdf5 what cannot be read by position; `create.rs`
-//! lays a dataset out, `existing.rs` decides what that does to a file that is there; `raw.rs` holds the calls that the safe
-//! wrapper lacks.
+//! lays a dataset out, `existing.rs` decides what that does to a file that is there; `raw.rs` and `mappings.rs` hold the calls that
+//! the safe wrapper lacks.
 
 mod about;
 mod create;
 mod existing;
 mod library;
 mod links;
+mod mappings;
 mod open;
 mod raw;
 mod sources;

@@ -40,7 +40,8 @@ pub(in crate::store) fn open(path: &Path, dataset: &str) -> Result<Arc<dyn Chunk
         ElementType::Converted(dtype) => dtype,
         ElementType::Other(_) => unreachable!("refused by stored_type"),
     };
-    let fill = Fill { native: fill(&found, dtype) };
+    let fill = fill(&found, dtype).map_err(|e| failed(path, &format!("cannot read the fill value of {dataset}"), &e))?;
+    let fill = Fill { native: fill };
     let about = About { dataset: &found, shape: &shape, file: &file };
     let (chunk, place, why) = about.place(stored)?;
     let written_here = writer.is_some();

@@ -8,17 +8,14 @@
 use std::ffi::{CStr, CString, c_char};
 
 use hdf5_sys::h5a::{H5Aclose, H5Acreate2, H5Aread, H5Awrite};
-use hdf5_sys::h5d::{H5Dget_type, H5Dopen2, H5Dread, H5Dwrite};
+use hdf5_sys::h5d::{H5D_fill_value_t, H5Dget_type, H5Dopen2, H5Dread, H5Dwrite};
 use hdf5_sys::h5i::hid_t;
 use hdf5_sys::h5l::{H5L_info2_t, H5L_type_t, H5Lget_info2, H5Lget_val, H5Lunpack_elink_val};
 use hdf5_sys::h5p::{
-    H5P_DEFAULT, H5Pget_fill_value, H5Pget_filter2, H5Pget_nfilters, H5Pget_virtual_count, H5Pget_virtual_dsetname,
-    H5Pget_virtual_filename, H5Pget_virtual_srcspace, H5Pget_virtual_vspace,
+    H5P_DEFAULT, H5Pfill_value_defined, H5Pget_fill_value, H5Pget_filter2, H5Pget_nfilters, H5Pget_virtual_count,
+    H5Pget_virtual_dsetname, H5Pget_virtual_filename, H5Pget_virtual_srcspace, H5Pget_virtual_vspace,
 };
-use hdf5_sys::h5s::{
-    H5S_seloper_t, H5Sclose, H5Screate_simple, H5Sget_select_bounds, H5Sget_select_npoints, H5Sget_simple_extent_ndims,
-    H5Sselect_hyperslab,
-};
+use hdf5_sys::h5s::{H5S_seloper_t, H5Sclose, H5Screate_simple, H5Sget_select_npoints, H5Sselect_hyperslab};
 use hdf5_sys::h5t::{
     H5T_IEEE_F32BE, H5T_IEEE_F32LE, H5T_IEEE_F64BE, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, H5T_NATIVE_FLOAT, H5T_NATIVE_INT32,
     H5T_NATIVE_INT64, H5T_NATIVE_UINT8, H5T_NATIVE_UINT32, H5T_NATIVE_UINT64, H5T_STD_I8BE, H5T_STD_I8LE, H5T_STD_I16BE,
@@ -147,14 +144,23 @@ unsafe fn with_memory_type<R>(dataset: &hdf5::Dataset, dtype: DType, with: impl 
 }
 
 /// The fill value in native bytes of `dtype`; zero if there is none.
-pub(super) fn fill(dataset: &hdf5::Dataset, dtype: DType) -> [u8; 8] {
+pub(super) fn fill(dataset: &hdf5::Dataset, dtype: DType) -> hdf5::Result<[u8; 8]> {
     hdf5::silence_errors(true);
-    let mut native = [0u8; 8];
-    let Ok(list) = dataset.dcpl() else { return native };
+    let (mut native, mut defined) = ([0u8; 8], H5D_fill_value_t::default() as i32);
+    let list = dataset.dcpl()?;
     let _lock = hdf5_sys::LOCK.lock();
-    // SAFETY: the lock is held, `list` keeps its id alive, and no memory type is longer than 8 bytes.
-    let status = unsafe { with_memory_type(dataset, dtype, |id| H5Pget_fill_value(list.id(), id, native.as_mut_ptr().cast())) };
-    if status < 0 { [0; 8] } else { native }
+    // SAFETY: the lock is held, `list` keeps its id alive, and no memory type is longer than 8 bytes. Of a damaged one libhdf5 must not be asked
+    // for the value: it looks at a type that is not there.
+    unsafe {
+        if H5Pfill_value_defined(list.id(), (&raw mut defined).cast()) < 0 {
+            return Err(library_error());
+        }
+        let get = |id| H5Pget_fill_value(list.id(), id, native.as_mut_ptr().cast());
+        if defined == H5D_fill_value_t::H5D_FILL_VALUE_USER_DEFINED as i32 && with_memory_type(dataset, dtype, get) < 0 {
+            return Err(library_error());
+        }
+    }
+    Ok(native)
 }
 
 /// A filter of a dataset.
@@ -246,91 +252,9 @@ pub(super) fn link(group: &hdf5::Group, path: &str) -> Option<Link> {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     let bytes = bytes.split(|&b| b == 0).next().unwrap_or_default();
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// A part of a virtual dataset, and of the dataset that it is read from.
-pub(super) struct Mapping {
-    /// The source's file; `.` is the virtual dataset's own.
-    pub(super) file: String,
-    /// Its path there.
-    pub(super) dataset: String,
-    /// What is taken of it.
-    pub(super) from: Selected,
-    /// Where that stands.
-    pub(super) to: Selected,
-}
-
-/// The bounds of a selection.
-pub(super) struct Selected {
-    /// First and last index, for each axis; the last one may be without end.
-    pub(super) bounds: Vec<(u64, u64)>,
-    /// How many of the elements within the bounds there are for one that is selected; 1 if that is not known.
-    pub(super) spread: u64,
-}
-
-/// The parts of a virtual dataset.
-pub(super) fn mappings(dataset: &hdf5::Dataset) -> hdf5::Result<Vec<Mapping>> {
-    hdf5::silence_errors(true);
-    let list = dataset.dcpl()?;
-    let _lock = hdf5_sys::LOCK.lock();
-    let mut count = 0;
-    // SAFETY: the lock is held and `list` keeps its id alive.
-    if unsafe { H5Pget_virtual_count(list.id(), &mut count) } < 0 {
-        return Err(library_error());
-    }
-    let name = |ask: unsafe extern "C" fn(hid_t, usize, *mut c_char, usize) -> isize, index| {
-        // SAFETY: as above; the first call writes nothing, the second at most the length that it is told.
-        unsafe {
-            let length = usize::try_from(ask(list.id(), index, std::ptr::null_mut(), 0)).map_err(|_| library_error())?;
-            let mut name = vec![0u8; length + 1];
-            if ask(list.id(), index, name.as_mut_ptr().cast(), name.len()) < 0 {
-                return Err(library_error());
-            }
-            Ok(text(&name))
-        }
-    };
-    let space = |ask: unsafe extern "C" fn(hid_t, usize) -> hid_t, index| {
-        // SAFETY: as above; the new space is closed once.
-        unsafe {
-            let space = ask(list.id(), index);
-            let found = if space < 0 { Err(library_error()) } else { selected(space) };
-            H5Sclose(space);
-            found
-        }
-    };
-    let mapping = |index| {
-        // A part without elements, of which libhdf5 cannot give the bounds (nor those of what it is read from).
-        let Some(to) = space(H5Pget_virtual_vspace, index)? else { return Ok(None) };
-        let Some(from) = space(H5Pget_virtual_srcspace, index)? else { return Ok(None) };
-        let (file, dataset) = (name(H5Pget_virtual_filename, index)?, name(H5Pget_virtual_dsetname, index)?);
-        Ok(Some(Mapping { file, dataset, from, to }))
-    };
-    (0..count).filter_map(|index| mapping(index).transpose()).collect()
-}
-
-/// What is selected of a dataspace; `None` if nothing is.
-///
-/// # Safety
-/// The library's lock is held and `space` is an open dataspace.
-unsafe fn selected(space: hid_t) -> hdf5::Result<Option<Selected>> {
-    // SAFETY: by the caller; both lists have the space's rank.
-    let (bounds, points) = unsafe {
-        if H5Sget_select_npoints(space) == 0 {
-            return Ok(None);
-        }
-        let rank = usize::try_from(H5Sget_simple_extent_ndims(space)).map_err(|_| library_error())?;
-        let (mut first, mut last) = (vec![0u64; rank], vec![0u64; rank]);
-        if rank > 0 && H5Sget_select_bounds(space, first.as_mut_ptr(), last.as_mut_ptr()) < 0 {
-            return Err(library_error());
-        }
-        (first.into_iter().zip(last).collect::<Vec<_>>(), H5Sget_select_npoints(space))
-    };
-    let all = bounds.iter().map(|(a, b)| b.saturating_sub(*a).saturating_add(1)).fold(1, u64::saturating_mul);
-    let known = u64::try_from(points).ok().filter(|&points| points > 0 && all < u64::MAX);
-    Ok(Some(Selected { bounds, spread: known.map_or(1, |points| all.div_ceil(points)) }))
 }
 
 /// Opens a dataset with a chunk cache of its own, of `bytes`.
@@ -493,6 +417,6 @@ fn transfer(
     }
 }
 
-fn library_error() -> hdf5::Error {
+pub(super) fn library_error() -> hdf5::Error {
     hdf5::Error::query().unwrap_or_else(|e| e)
 }

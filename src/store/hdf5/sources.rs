@@ -16,8 +16,9 @@ use hdf5::dataset::Layout;
 use super::about::LibraryMemory;
 use super::failed;
 use super::links::{linked_file, trace};
+use super::mappings::{Mapping, mappings};
 use super::open::open_checked;
-use super::raw::{Mapping, filters, mappings};
+use super::raw::filters;
 use crate::error::Result;
 use crate::shape::AxisRange;
 
