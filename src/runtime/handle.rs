@@ -20,6 +20,8 @@ use crate::schedule::Event;
 const LEARN: usize = 4096;
 /// How long a worker that has nothing to do sleeps, at most, while it waits.
 const NAP: Duration = Duration::from_millis(1);
+/// How long nothing happens before a run is refused that only tasks which wait for it could give memory.
+const HOPELESS: Duration = Duration::from_millis(500);
 /// How long nothing happens before a worker that waits does what it does not wait for, and how often on one stack.
 const RESCUE_AFTER: Duration = Duration::from_millis(10);
 const RESCUES_DEEP: u32 = 32;
@@ -192,7 +194,9 @@ impl Handle {
             *quiet = Quiet { since: Instant::now(), happened: state.happened };
         }
         // A task that polls is at work between two looks, and nothing happens all the same.
-        if !state.scheduler.is_stuck(self.id) || quiet.since.elapsed() < inner.stall_floor {
+        // Who could take results may be busy elsewhere; tasks that wait for each other are not.
+        let patience = if state.scheduler.holds_results() { inner.stall_floor } else { inner.stall_floor.min(HOPELESS) };
+        if !state.scheduler.is_stuck(self.id) || quiet.since.elapsed() < patience {
             return;
         }
         drop(quiet);

@@ -112,6 +112,12 @@ impl Scheduler {
         waits && self.rests_but_for(outer) && !late()
     }
 
+    /// Whether there are results that nobody has taken.
+    #[must_use]
+    pub fn holds_results(&self) -> bool {
+        self.admission.held > 0
+    }
+
     /// Whether nothing moves unless something new is begun: nothing is under way but launches that wait for graphs.
     pub(super) fn is_at_rest(&self) -> bool {
         self.rests_but_for(&[])

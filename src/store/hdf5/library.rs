@@ -218,11 +218,15 @@ impl ChunkSource for LibrarySource {
 
     fn held(&self) -> Option<Held> {
         let LibraryMemory { chunk_bytes, most_bytes, .. } = self.memory;
-        let chunk = self.chunk.as_ref().filter(|_| most_bytes > 0)?;
+        if most_bytes == 0 {
+            return None;
+        }
         let (name, each) = (&self.name, Bytes(chunk_bytes));
-        let what = match self.parts {
-            None => format!("unpacking {name}, stored in chunks of {chunk:?} ({each} each)"),
-            Some(_) => format!("unpacking {name}, read from datasets in chunks of up to {each}"),
+        let what = match (&self.parts, &self.chunk) {
+            (Some(_), Some(_)) => format!("unpacking {name}, read from datasets in chunks of up to {each}"),
+            (Some(_), None) => format!("reading {name} from the files that it names"),
+            (None, Some(chunk)) => format!("unpacking {name}, stored in chunks of {chunk:?} ({each} each)"),
+            (None, None) => return None,
         };
         Some(Held { what, bytes: most_bytes })
     }

@@ -28,8 +28,16 @@ const DEPTH: usize = 8;
 const KEPT_BYTES: u64 = 32 << 20;
 /// The library's own default.
 const CACHE_BYTES: u64 = 8 << 20;
-/// Sources open at a time: a process may have 1024 files open on many systems, and a source that libhdf5 cannot open reads as fill.
+/// Sources open at a time, at least and at most, and where the system does not say how many files may be.
+const LEAST_OPEN: usize = 8;
+const MOST_OPEN: usize = 256;
 const OPEN: usize = 128;
+/// Memory that libhdf5 takes for a file that is open: the table of its cache of metadata has 64 Ki entries.
+const FILE_BYTES: u64 = 600_000;
+/// Elements read at a time, of sources that are not packed.
+const PIECE: usize = 1 << 17;
+/// Parts that are looked at to see how many are read from at a time.
+const SAMPLE: usize = 256;
 /// Files of a series that are looked at, and sources in all.
 const SERIES: usize = 1 << 16;
 const LOOKED: usize = 1 << 17;
@@ -188,9 +196,10 @@ impl Sources {
         // Boxes for the chunks that take longest to unpack.
         let Some(largest) = chunks().filter(|(_, chunks)| chunks.packed).max_by_key(|(_, chunks)| chunks.chunk_bytes) else {
             // Chunks that are not packed are read in place; kept, they would add up with the sources.
-            let memory = LibraryMemory { cache_bytes: 0, chunk_bytes: 0, most_bytes: 0 };
-            let parts = parts.iter().map(|part| Part::of(part, &[], 0)).collect();
-            return Self { unit: None, parts: Parts { unit: Vec::new(), parts, kept_bytes: 0 }, memory };
+            let parts: Vec<Part> = parts.iter().map(|part| Part::of(part, &[], 0)).collect();
+            let most_open = most_open(&parts, &piece(shape), shape);
+            let memory = LibraryMemory { cache_bytes: 0, chunk_bytes: 0, most_bytes: open_bytes(&parts, most_open) };
+            return Self { unit: None, parts: Parts { unit: Vec::new(), parts, kept_bytes: 0, most_open }, memory };
         };
         let extent = |(axis, &n): (usize, &usize)| Axis::of(largest, axis, shape.len()).unit().min(n).max(1);
         let unit: Vec<usize> = shape.iter().enumerate().map(extent).collect();
@@ -206,9 +215,11 @@ impl Sources {
         let all = all.into_values().fold(0, u64::saturating_add);
         // What is kept, a chunk on its way there, and another form of it between two filters.
         let most_bytes = kept_bytes.min(all).saturating_add(chunk_bytes.saturating_mul(2));
+        let most_open = most_open(&parts, &unit, shape);
+        let most_bytes = most_bytes.saturating_add(open_bytes(&parts, most_open));
         let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
         let memory = LibraryMemory { cache_bytes, chunk_bytes, most_bytes };
-        Self { unit: Some(unit.clone()), parts: Parts { unit, parts, kept_bytes }, memory }
+        Self { unit: Some(unit.clone()), parts: Parts { unit, parts, kept_bytes, most_open }, memory }
     }
 }
 
@@ -258,13 +269,66 @@ fn box_bytes((mapping, chunks): (&Mapping, &Chunks), unit: &[usize]) -> u64 {
     touched.saturating_mul(chunks.chunk_bytes).min(chunks.bytes)
 }
 
+/// Half of the files that this process may have open (`ulimit -n`; 1024 on many systems): a source that libhdf5 cannot open reads as fill.
+fn may_open() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok());
+    files.map_or(OPEN, |files: usize| files / 2).clamp(1, MOST_OPEN)
+}
+
+/// How many sources may be open at a time: twice as many as one box is read from, as far as a sample of the parts shows.
+fn most_open(parts: &[Part], unit: &[usize], shape: &[usize]) -> usize {
+    let first_box = |part: &Part| {
+        let axis = |(axis, &unit): (usize, &usize)| {
+            let start = part.to.get(axis).map_or(0, |to| usize::try_from(to.0).unwrap_or(0)) / unit * unit;
+            AxisRange { start, len: unit.min(shape[axis].saturating_sub(start)).max(1), step: 1 }
+        };
+        unit.iter().enumerate().map(axis).collect::<Vec<_>>()
+    };
+    let opens = |axes: &[AxisRange]| {
+        let mut opens: HashMap<usize, usize> = HashMap::new();
+        for part in parts {
+            let sources = part.sources(axes);
+            let count = usize::try_from(sources.end - sources.start).unwrap_or(usize::MAX);
+            if count > 0 {
+                opens.insert(part.source, count.saturating_mul(part.opens));
+            }
+        }
+        opens.into_values().fold(0, usize::saturating_add)
+    };
+    let sample = parts.iter().step_by((parts.len() / SAMPLE).max(1));
+    let most = sample.map(|part| opens(&first_box(part))).max().unwrap_or(0);
+    most.saturating_mul(2).max(LEAST_OPEN).min(may_open())
+}
+
+/// What libhdf5 takes for the files that are open.
+fn open_bytes(parts: &[Part], most_open: usize) -> u64 {
+    let opens = |part: &Part| (part.source, if part.series.is_some() { most_open } else { part.opens });
+    let all = parts.iter().map(opens).collect::<HashMap<_, _>>();
+    all.into_values().fold(0, usize::saturating_add).min(most_open) as u64 * FILE_BYTES
+}
+
+/// The last axes, as far as they make up one piece that is read.
+fn piece(shape: &[usize]) -> Vec<usize> {
+    let mut left = PIECE;
+    let extent = |&n: &usize| {
+        let extent = n.min(left).max(1);
+        left /= extent;
+        extent
+    };
+    let mut unit: Vec<usize> = shape.iter().rev().map(extent).collect();
+    unit.reverse();
+    unit
+}
+
 /// The parts of a virtual dataset whose sources are there.
 pub(super) struct Parts {
     /// Extent of a box; empty if there are none.
     unit: Vec<usize>,
     parts: Vec<Part>,
-    /// What may be kept unpacked.
+    /// What may be kept unpacked, and how many sources may be open.
     kept_bytes: u64,
+    most_open: usize,
 }
 
 struct Part {
@@ -344,7 +408,7 @@ impl Parts {
                 let kept = |boxes: u64| boxes.saturating_mul(part.box_bytes).min(part.most_bytes);
                 opens += if before == 0 { part.opens } else { 0 };
                 bytes += kept(before + 1) - kept(before);
-                if opens > OPEN || bytes > self.kept_bytes {
+                if opens > self.most_open || bytes > self.kept_bytes {
                     return false;
                 }
                 new.push(key);
