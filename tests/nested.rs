@@ -271,3 +271,24 @@ fn lanes_that_wait_for_each_other_go_on() {
         });
     }
 }
+
+/// What a run waits for is held by a task that waits in another session for this very run.
+#[test]
+fn memory_that_is_waited_for_across_sessions_is_refused() {
+    within(30, || {
+        for threads in [1, 2] {
+            let small = Session::builder().threads(threads).placement(Placement::Cpu).cache_dir("").memory_limit("100kB");
+            let (first, second) = (small.build().expect("session"), session(1));
+            let (back, there) = (first.clone(), second.clone());
+            let large = move |_| values(start(&back, plan(1, 8_000, SOME, |_| Ok(1.0))));
+            let large = Arc::new(move |i| {
+                large(i).map_or_else(|e| f64::from(u8::from(matches!(e, Error::OutOfMemory { .. }))), |_| 5.0)
+            });
+            let task = move |_| {
+                let large = large.clone();
+                Ok(values(start(&there, plan(1, 0, SOME, move |i| Ok(large(i)))))?[0])
+            };
+            assert_eq!(values(start(&first, plan(1, 8_000, SOME, task))).expect("ends")[0], 1.0, "refused inside");
+        }
+    });
+}

@@ -93,6 +93,8 @@ pub(super) struct Inner {
     pub(super) measuring: Mutex<()>,
     pub(super) warn: Box<dyn Fn(&str) + Send + Sync>,
     pub(super) stall_floor: Duration,
+    /// The other sessions that tasks of this one wait for.
+    pub(super) abroad: Mutex<BTreeMap<LaunchId, Weak<Inner>>>,
     /// When somebody who waits last looked for stalled tasks.
     pub(super) ticked_ns: AtomicU64,
 }

@@ -4,10 +4,10 @@
 //! meanwhile; so no wait is for ever.
 
 use std::cell::Cell;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::driver::Inner;
+use super::driver::{Inner, State};
 use super::results::{displaced, move_home};
 use super::run::Run;
 use super::{Results, RunReport, Session};
@@ -139,7 +139,7 @@ impl Handle {
         let home = origin.as_ref().and_then(session_of);
         let members = home.as_ref().unwrap_or(inner).members.all();
         let own = members.iter().find(|m| m.device.on_worker());
-        let _waits = Waits::new(own.map(|_| self.id));
+        let _waits = Waits::new(own.map(|_| (self.id, inner)));
         self.refuse_if_hopeless(); // now that it is known who waits
         let mut rescue = Rescue::new(home.as_ref().unwrap_or(inner));
         loop {
@@ -188,20 +188,27 @@ impl Handle {
     /// takes, or of tasks that wait for this run.
     fn refuse_if_hopeless(&self) {
         let inner = &self.session.0;
-        let state = inner.lock();
-        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.happened != quiet.happened {
-            *quiet = Quiet { since: Instant::now(), happened: state.happened };
+        let (stuck, mut happened, holds_results, used_bytes) = {
+            let State { scheduler, happened, .. } = &*inner.lock();
+            (scheduler.is_stuck(self.id), *happened, scheduler.holds_results(), scheduler.used_bytes(HOST))
+        };
+        if stuck {
+            let mut seen = vec![Arc::as_ptr(inner)];
+            let Some(elsewhere) = inner.happened_abroad(&mut seen) else { return };
+            happened = happened.wrapping_add(elsewhere);
         }
-        // A task that polls is at work between two looks, and nothing happens all the same.
-        // Who could take results may be busy elsewhere; tasks that wait for each other are not.
-        let patience = if state.scheduler.holds_results() { inner.stall_floor } else { inner.stall_floor.min(HOPELESS) };
-        if !state.scheduler.is_stuck(self.id) || quiet.since.elapsed() < patience {
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        if happened != quiet.happened {
+            *quiet = Quiet { since: Instant::now(), happened };
+        }
+        // A task that polls is at work between two looks, and nothing happens all the same. Who could take results may be busy elsewhere; tasks
+        // that wait for each other are not.
+        let patience = if holds_results { inner.stall_floor } else { inner.stall_floor.min(HOPELESS) };
+        if !stuck || quiet.since.elapsed() < patience {
             return;
         }
         drop(quiet);
-        let available_bytes = inner.memory_limit.saturating_sub(state.scheduler.used_bytes(HOST));
-        drop(state);
+        let available_bytes = inner.memory_limit.saturating_sub(used_bytes);
         let remedy = "taking the results of earlier computations first, or a higher memory limit";
         self.give_up(Error::OutOfMemory {
             what: "a computation that waits for others to give memory back".into(),
@@ -257,6 +264,32 @@ impl Quiet {
     }
 }
 
+impl Inner {
+    /// Events of the other sessions that tasks of this one wait for, in all; `None` if any of those is at work.
+    fn happened_abroad(&self, seen: &mut Vec<*const Self>) -> Option<u64> {
+        let abroad: Vec<Arc<Self>> = {
+            let abroad = self.abroad.lock().unwrap_or_else(PoisonError::into_inner);
+            abroad.values().filter_map(Weak::upgrade).collect()
+        };
+        let mut happened = 0u64;
+        for other in abroad {
+            if seen.contains(&Arc::as_ptr(&other)) {
+                continue;
+            }
+            seen.push(Arc::as_ptr(&other));
+            {
+                let state = other.lock();
+                if !state.scheduler.all_wait() {
+                    return None;
+                }
+                happened = happened.wrapping_add(state.happened);
+            }
+            happened = happened.wrapping_add(other.happened_abroad(seen)?);
+        }
+        Some(happened)
+    }
+}
+
 /// Work that a waiting worker does for others: where nothing has happened for a while, launches may be queued that no other thread is left for,
 /// and what it waits for may wait for them.
 struct Rescue<'a> {
@@ -304,10 +337,13 @@ pub(super) struct Waits(Option<(Arc<Inner>, LaunchId)>);
 
 impl Waits {
     /// This thread waits: for this graph, of whatever session, if it can work on what that waits for.
-    pub(super) fn new(graph: Option<GraphId>) -> Self {
+    pub(super) fn new(graph: Option<(GraphId, &Arc<Inner>)>) -> Self {
         let Some(origin) = device::current() else { return Self(None) };
         let Some(session) = session_of(&origin) else { return Self(None) };
-        session.apply(Event::Waits { launch: origin.launch, graph }, |_| ());
+        if let Some((_, other)) = graph.filter(|(_, other)| !Arc::ptr_eq(other, &session)) {
+            session.abroad.lock().unwrap_or_else(PoisonError::into_inner).insert(origin.launch, Arc::downgrade(other));
+        }
+        session.apply(Event::Waits { launch: origin.launch, graph: graph.map(|g| g.0) }, |_| ());
         Self(Some((session, origin.launch)))
     }
 }
@@ -315,6 +351,7 @@ impl Waits {
 impl Drop for Waits {
     fn drop(&mut self) {
         if let Some((session, launch)) = self.0.take() {
+            session.abroad.lock().unwrap_or_else(PoisonError::into_inner).remove(&launch);
             session.apply(Event::Resumes { launch }, |_| ());
         }
     }

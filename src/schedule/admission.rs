@@ -102,14 +102,13 @@ impl Scheduler {
         peak::sequential_peak(graph).1
     }
 
-    /// Whether a graph waits for memory that only those give back which wait themselves: nothing runs but tasks that wait for graphs of this
-    /// session, or for one of another that waits for this graph.
+    /// Whether a graph waits for memory that only those give back which wait themselves: nothing runs but tasks that wait for graphs. Those of
+    /// other sessions may be at work.
     #[must_use]
     pub fn is_stuck(&self, graph: GraphId) -> bool {
         let waits = self.jobs.get(&graph).is_some_and(|job| !job.started && !job.finished);
         let late = || self.admission.active.iter().any(|&id| self.is_awaited(id, TaskId::at(self.jobs[&id].frontier)));
-        let outer = self.devices.first().and_then(|device| device.seats.outer(graph)).unwrap_or(&[]);
-        waits && self.rests_but_for(outer) && !late()
+        waits && self.all_wait() && !late()
     }
 
     /// Whether there are results that nobody has taken.
@@ -120,18 +119,17 @@ impl Scheduler {
 
     /// Whether nothing moves unless something new is begun: nothing is under way but launches that wait for graphs.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.rests_but_for(&[])
+        self.only_wait(|graph| self.jobs.contains_key(&graph))
     }
 
-    /// Whether everything under way waits for graphs, be they of other sessions.
-    pub(super) fn all_wait(&self) -> bool {
-        self.launches.values().filter(|f| f.abandoned.is_none() && f.clock.waits_for().is_some()).count() == self.flying
+    /// Whether nothing is under way but launches that wait for graphs, be they of other sessions.
+    #[must_use]
+    pub fn all_wait(&self) -> bool {
+        self.only_wait(|_| true)
     }
 
-    /// The same, where some graphs of other sessions get no further either.
-    fn rests_but_for(&self, others: &[GraphId]) -> bool {
-        let stays = |graph: GraphId| self.jobs.contains_key(&graph) || others.contains(&graph);
-        let waits = |f: &&super::Flight| f.abandoned.is_none() && f.clock.waits_for().is_some_and(stays);
+    fn only_wait(&self, stays: impl Fn(GraphId) -> bool) -> bool {
+        let waits = |f: &&super::Flight| f.abandoned.is_none() && f.clock.waits_for().is_some_and(&stays);
         self.flying == 0 || self.nesting > 0 && self.flying <= self.launches.values().filter(waits).count()
     }
 

@@ -320,7 +320,8 @@ impl Seats {
         if self.lent.is_empty() {
             return None;
         }
-        let line = || std::iter::once(graph).chain(self.outer(graph).unwrap_or(&[]).iter().copied());
+        let outer = self.outer.get(&graph).map_or(&[][..], |outer| outer);
+        let line = || std::iter::once(graph).chain(outer.iter().copied());
         let own = line().find(|graph| self.lent.get(graph).is_some_and(|&places| places > taken));
         own.or_else(|| {
             let any = || self.lent.iter().find(|(_, places)| **places > taken).map(|(&graph, _)| graph);
@@ -336,11 +337,6 @@ impl Seats {
     /// A task of the first of `outer` has submitted this graph.
     pub(super) fn nest(&mut self, graph: GraphId, outer: Arc<[GraphId]>) {
         self.outer.insert(graph, outer);
-    }
-
-    /// The graphs of which tasks wait for this one.
-    pub(super) fn outer(&self, graph: GraphId) -> Option<&[GraphId]> {
-        self.outer.get(&graph).map(|outer| &**outer)
     }
 
     /// The graph is over.
