@@ -141,9 +141,8 @@ impl Handle {
         let own = members.iter().find(|m| m.device.on_worker());
         let _waits = Waits::new(own.map(|_| (self.id, inner)));
         self.refuse_if_hopeless(); // now that it is known who waits
-        let mut rescue = Rescue::new(home.as_ref().unwrap_or(inner));
         loop {
-            let helped = own.is_some_and(|m| m.device.help(&mine) || rescue.is_due() && rescue.help(&*m.device));
+            let helped = own.is_some_and(|m| m.device.help(&mine) || self.rescue(&*m.device));
             let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
             let longest = if own.is_some() { NAP } else { inner.tick() };
             if self.doze(if helped { Duration::ZERO } else { left.min(longest) }) {
@@ -155,6 +154,19 @@ impl Handle {
                 return false;
             }
         }
+    }
+
+    /// Does a launch that this worker does not wait for, if nothing has happened for a while: there may be no other thread left for it, and what it
+    /// waits for may wait for that.
+    fn rescue(&self, device: &dyn Device) -> bool {
+        let quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner).since.elapsed();
+        if quiet < RESCUE_AFTER || RESCUES.get() >= RESCUES_DEEP {
+            return false;
+        }
+        RESCUES.set(RESCUES.get() + 1);
+        let helped = device.help(&|_| true);
+        RESCUES.set(RESCUES.get() - 1);
+        helped
     }
 
     /// As [`Handle::wait_until`], for a task of this very run. It ends before the run does, so it is not helped along by other tasks of the
@@ -290,40 +302,9 @@ impl Inner {
     }
 }
 
-/// Work that a waiting worker does for others: where nothing has happened for a while, launches may be queued that no other thread is left for,
-/// and what it waits for may wait for them.
-struct Rescue<'a> {
-    session: &'a Inner,
-    quiet: Quiet,
-}
-
 thread_local! {
-    /// How many of those lie on this thread's stack.
+    /// How many launches that it did not wait for lie on this thread's stack.
     static RESCUES: Cell<u32> = const { Cell::new(0) };
-}
-
-impl<'a> Rescue<'a> {
-    fn new(session: &'a Inner) -> Self {
-        let happened = session.lock().happened;
-        Self { session, quiet: Quiet { since: Instant::now(), happened } }
-    }
-
-    fn is_due(&mut self) -> bool {
-        if self.quiet.since.elapsed() < RESCUE_AFTER || RESCUES.get() >= RESCUES_DEEP {
-            return false;
-        }
-        let happened = self.session.lock().happened;
-        let quiet = happened == self.quiet.happened;
-        self.quiet = Quiet { since: Instant::now(), happened };
-        quiet
-    }
-
-    fn help(&self, device: &dyn Device) -> bool {
-        RESCUES.set(RESCUES.get() + 1);
-        let helped = device.help(&|_| true);
-        RESCUES.set(RESCUES.get() - 1);
-        helped
-    }
 }
 
 /// The session that ordered a launch, if it is still there.
