@@ -303,3 +303,60 @@ fn a_damaged_fill_value_is_an_error() {
         store::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/damaged_fill.h5:/x")).err().expect("damaged").to_string();
     assert!(error.contains("damaged_fill.h5: cannot read the fill value of /x") && error.lines().count() == 1, "{error}");
 }
+
+/// As detectors write: frame by frame into one file after the other.
+#[test]
+fn large_frames_in_turn_are_each_unpacked_once() {
+    let dir = Folder::new("virtual-frames");
+    let (files, frames, side) = (4, 3, 2048);
+    for i in 0..files {
+        let file = hdf5::File::create(dir.spec(&format!("{i}.h5"))).unwrap();
+        let builder = file.new_dataset::<u8>().deflate(1).chunk((1, side, side)).shape((frames, side, side));
+        let values: Vec<u8> = (0..frames * side * side).map(|k| (10 * i + k / (side * side)) as u8).collect();
+        builder.create("x").unwrap().write_raw(&values).unwrap();
+    }
+    let names: Vec<String> = (0..files).map(|i| format!("{i}.h5")).collect();
+    let plane = || [every(0, 1, side), every(0, 1, side)];
+    let [a, b] = plane();
+    let part = |i: usize| {
+        let to = selection([every(i, files, frames), a.clone(), b.clone()]);
+        (&*names[i], vec![frames, side, side], selection([every(0, 1, frames), a.clone(), b.clone()]), to)
+    };
+    let shape = [files * frames, side, side];
+    make_virtual::<u8>(&dir.spec("v.h5"), &shape, &(0..files).map(part).collect::<Vec<_>>());
+    let start = Instant::now();
+    let source = store::open(&dir.spec("v.h5:/v")).unwrap();
+    assert!(source.held().unwrap().bytes < 120_000_000, "{:?}", source.held());
+    let found = read_all::<u8>(&*source);
+    let wanted = |frame: usize| (10 * (frame % files) + frame / files) as u8;
+    assert!(found.chunks_exact(side * side).enumerate().all(|(k, frame)| frame.iter().all(|&v| v == wanted(k))));
+    let array = Array::<u8>::from_source(source).unwrap().in_session(&session("200MB"));
+    assert_eq!(array.mean().compute_scalar().unwrap(), 16.0);
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+}
+
+/// A virtual dataset of many parts is read as one, from as many files as there are, and not element by element.
+#[test]
+fn a_virtual_dataset_of_many_parts_may_be_a_source() {
+    let dir = Folder::new("virtual-nested");
+    packed(&dir.spec("a.h5"), 100, &(0..30_000).map(|i| (i % 251) as u8).collect::<Vec<_>>());
+    let part =
+        |i: usize| ("a.h5", vec![30_000], selection([every(100 * i, 1, 100)]), selection([every(100 * (299 - i), 1, 100)]));
+    make_virtual::<u8>(&dir.spec("inner.h5"), &[30_000], &(0..300).map(part).collect::<Vec<_>>());
+    std::fs::rename(dir.file("inner.h5"), dir.file("i.h5")).unwrap();
+    let file = hdf5::File::create(dir.spec("v.h5")).unwrap();
+    let all = || selection([every(0, 1, 30_000)]);
+    let builder = file.new_dataset::<u8>().shape(30_000);
+    builder
+        .with_dcpl(|list| {
+            list.virtual_map("i.h5", "v", vec![30_000], all(), vec![30_000], all());
+            list
+        })
+        .create("v")
+        .unwrap();
+    drop(file);
+    let start = Instant::now();
+    let found = read_all::<u8>(&*store::open(&dir.spec("v.h5:/v")).unwrap());
+    assert!((0..30_000).all(|k| found[k] == ((100 * (299 - k / 100) + k % 100) % 251) as u8));
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}

@@ -192,7 +192,7 @@ impl SessionBuilder {
             measuring: Mutex::default(),
             warn: self.warnings,
             stall_floor: floor,
-            abroad: Mutex::default(),
+            waiting: Mutex::default(),
             ticked_ns: AtomicU64::new(0),
         });
         inner.apply(Event::MemoryLimit { space: HOST, bytes: memory_limit }, |_| ());

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::discover::Discovery;
 use super::failures::Faults;
+use super::handle::Waiting;
 use super::members::Members;
 use super::run::{Run, TaskSpan};
 use super::slots::Slots;
@@ -93,8 +94,7 @@ pub(super) struct Inner {
     pub(super) measuring: Mutex<()>,
     pub(super) warn: Box<dyn Fn(&str) + Send + Sync>,
     pub(super) stall_floor: Duration,
-    /// The other sessions that tasks of this one wait for.
-    pub(super) abroad: Mutex<BTreeMap<LaunchId, Weak<Inner>>>,
+    pub(super) waiting: Mutex<Waiting>,
     /// When somebody who waits last looked for stalled tasks.
     pub(super) ticked_ns: AtomicU64,
 }

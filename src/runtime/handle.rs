@@ -4,7 +4,8 @@
 //! meanwhile; so no wait is for ever.
 
 use std::cell::Cell;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::driver::{Inner, State};
@@ -141,8 +142,15 @@ impl Handle {
         let own = members.iter().find(|m| m.device.on_worker());
         let _waits = Waits::new(own.map(|_| (self.id, inner)));
         self.refuse_if_hopeless(); // now that it is known who waits
+        let asleep = own.map(|m| Asleep::new(home.as_ref().unwrap_or(inner), &*m.device));
         loop {
-            let helped = own.is_some_and(|m| m.device.help(&mine) || self.rescue(&*m.device));
+            let helped = asleep.as_ref().zip(own).is_some_and(|(asleep, m)| {
+                let helped = {
+                    let _awake = asleep.awake();
+                    m.device.help(&mine)
+                };
+                helped || self.rescue(asleep, &*m.device)
+            });
             let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
             let longest = if own.is_some() { NAP } else { inner.tick() };
             if self.doze(if helped { Duration::ZERO } else { left.min(longest) }) {
@@ -156,13 +164,14 @@ impl Handle {
         }
     }
 
-    /// Does a launch that this worker does not wait for, if nothing has happened for a while: there may be no other thread left for it, and what it
-    /// waits for may wait for that.
-    fn rescue(&self, device: &dyn Device) -> bool {
+    /// Does a launch that this worker does not wait for, if nothing has happened for a while and all threads of its device wait: there is no other
+    /// left for it, and what they wait for may wait for that.
+    fn rescue(&self, asleep: &Asleep<'_>, device: &dyn Device) -> bool {
         let quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner).since.elapsed();
-        if quiet < RESCUE_AFTER || RESCUES.get() >= RESCUES_DEEP {
+        if quiet < RESCUE_AFTER || RESCUES.get() >= RESCUES_DEEP || !asleep.are_all(device) {
             return false;
         }
+        let _awake = asleep.awake();
         RESCUES.set(RESCUES.get() + 1);
         let helped = device.help(&|_| true);
         RESCUES.set(RESCUES.get() - 1);
@@ -200,14 +209,15 @@ impl Handle {
     /// takes, or of tasks that wait for this run.
     fn refuse_if_hopeless(&self) {
         let inner = &self.session.0;
-        let (stuck, mut happened, holds_results, used_bytes) = {
+        let (stuck, mut happened, mut holds_results, used_bytes) = {
             let State { scheduler, happened, .. } = &*inner.lock();
             (scheduler.is_stuck(self.id), *happened, scheduler.holds_results(), scheduler.used_bytes(HOST))
         };
         if stuck {
             let mut seen = vec![Arc::as_ptr(inner)];
-            let Some(elsewhere) = inner.happened_abroad(&mut seen) else { return };
+            let Some((elsewhere, holds)) = inner.happened_abroad(&mut seen) else { return };
             happened = happened.wrapping_add(elsewhere);
+            holds_results |= holds;
         }
         let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         if happened != quiet.happened {
@@ -277,13 +287,15 @@ impl Quiet {
 }
 
 impl Inner {
-    /// Events of the other sessions that tasks of this one wait for, in all; `None` if any of those is at work.
-    fn happened_abroad(&self, seen: &mut Vec<*const Self>) -> Option<u64> {
-        let abroad: Vec<Arc<Self>> = {
-            let abroad = self.abroad.lock().unwrap_or_else(PoisonError::into_inner);
-            abroad.values().filter_map(Weak::upgrade).collect()
-        };
-        let mut happened = 0u64;
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Events of the other sessions that tasks of this one wait for, in all, and whether any has results that nobody has taken; `None` if any of
+    /// those is at work.
+    fn happened_abroad(&self, seen: &mut Vec<*const Self>) -> Option<(u64, bool)> {
+        let abroad: Vec<Arc<Self>> = self.waiting().abroad.values().filter_map(Weak::upgrade).collect();
+        let (mut happened, mut holds) = (0u64, false);
         for other in abroad {
             if seen.contains(&Arc::as_ptr(&other)) {
                 continue;
@@ -295,10 +307,67 @@ impl Inner {
                     return None;
                 }
                 happened = happened.wrapping_add(state.happened);
+                holds |= state.scheduler.holds_results();
             }
-            happened = happened.wrapping_add(other.happened_abroad(seen)?);
+            let (further, there) = other.happened_abroad(seen)?;
+            happened = happened.wrapping_add(further);
+            holds |= there;
         }
-        Some(happened)
+        Some((happened, holds))
+    }
+}
+
+/// Who waits inside tasks of a session.
+#[derive(Default)]
+pub(super) struct Waiting {
+    /// The other sessions that tasks of this one wait for.
+    abroad: BTreeMap<LaunchId, Weak<Inner>>,
+    /// By device (its address): threads of it that wait and do nothing meanwhile.
+    asleep: BTreeMap<usize, u32>,
+}
+
+/// A thread of a device that waits.
+struct Asleep<'a> {
+    session: &'a Inner,
+    device: usize,
+}
+
+/// It does something meanwhile.
+struct Awake<'a>(&'a Asleep<'a>);
+
+impl<'a> Asleep<'a> {
+    fn new(session: &'a Inner, device: &dyn Device) -> Self {
+        let asleep = Self { session, device: std::ptr::from_ref(device).addr() };
+        asleep.count(true);
+        asleep
+    }
+
+    fn count(&self, more: bool) {
+        let mut waiting = self.session.waiting();
+        let threads = waiting.asleep.entry(self.device).or_default();
+        *threads = if more { *threads + 1 } else { *threads - 1 };
+    }
+
+    fn awake(&self) -> Awake<'_> {
+        self.count(false);
+        Awake(self)
+    }
+
+    /// Whether every thread of the device does: then there is none left for what is queued.
+    fn are_all(&self, device: &dyn Device) -> bool {
+        self.session.waiting().asleep.get(&self.device).is_some_and(|&threads| threads >= device.spec().workers)
+    }
+}
+
+impl Drop for Asleep<'_> {
+    fn drop(&mut self) {
+        self.count(false);
+    }
+}
+
+impl Drop for Awake<'_> {
+    fn drop(&mut self) {
+        self.0.count(true);
     }
 }
 
@@ -322,7 +391,7 @@ impl Waits {
         let Some(origin) = device::current() else { return Self(None) };
         let Some(session) = session_of(&origin) else { return Self(None) };
         if let Some((_, other)) = graph.filter(|(_, other)| !Arc::ptr_eq(other, &session)) {
-            session.abroad.lock().unwrap_or_else(PoisonError::into_inner).insert(origin.launch, Arc::downgrade(other));
+            session.waiting().abroad.insert(origin.launch, Arc::downgrade(other));
         }
         session.apply(Event::Waits { launch: origin.launch, graph: graph.map(|g| g.0) }, |_| ());
         Self(Some((session, origin.launch)))
@@ -332,7 +401,7 @@ impl Waits {
 impl Drop for Waits {
     fn drop(&mut self) {
         if let Some((session, launch)) = self.0.take() {
-            session.abroad.lock().unwrap_or_else(PoisonError::into_inner).remove(&launch);
+            session.waiting().abroad.remove(&launch);
             session.apply(Event::Resumes { launch }, |_| ());
         }
     }

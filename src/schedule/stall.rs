@@ -123,7 +123,8 @@ impl Scheduler {
         seats.lend(graph, -1);
         if seats.is_overdrawn(graph) {
             // What was launched in its place may wait for a thread: how long that takes nobody has measured.
-            let guests = self.launches.values_mut().filter(|f| f.device == at && f.seat == Seat::Lent(graph));
+            let guests =
+                self.launches.values_mut().filter(|f| f.device == at && f.seat == Seat::Lent(graph) && f.abandoned.is_none());
             guests.for_each(|guest| guest.clock.measured = false);
         }
     }

@@ -45,7 +45,12 @@ impl ChunkTable {
     /// Whether every chunk is there, once.
     pub(crate) fn is_complete(&self) -> bool {
         let all = self.counts.iter().fold(1, |all: u64, &n| all.saturating_mul(n));
-        self.entries.len() as u64 == all && self.entries.windows(2).all(|two| two[0].0 < two[1].0)
+        self.entries.len() as u64 == all && self.is_distinct()
+    }
+
+    /// Whether no chunk is there twice.
+    pub(crate) fn is_distinct(&self) -> bool {
+        self.entries.windows(2).all(|two| two[0].0 < two[1].0)
     }
 
     /// Addresses of the allocated chunks.

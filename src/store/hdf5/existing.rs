@@ -155,7 +155,8 @@ fn in_place(path: &Path, file: &hdf5::File, at: &str, (wanted, data): (&Wanted<'
         Place::Contiguous(from) => vec![(*from, bytes(elements))],
         Place::Chunked(table) => {
             if !table.is_complete() {
-                return Ok(Some(Change::Allocate { at: at.to_owned(), chunk }));
+                // In a damaged file a chunk may be there twice.
+                return Ok(table.is_distinct().then(|| Change::Allocate { at: at.to_owned(), chunk }));
             }
             table.addresses().map(|from| (from, bytes(table.chunk().iter().product()))).collect()
         }

@@ -120,17 +120,43 @@ impl LibrarySource {
             if !now.touched.is_empty() {
                 *now = Now::default();
             }
-            let fits = parts.touch(axes, &mut now.touched);
-            if !fits && let Some(axis) = axes.iter().position(|axis| axis.len > 1) {
-                let [mut first, mut second] = [axes.to_vec(), axes.to_vec()];
-                let AxisRange { start, len, step } = axes[axis];
-                first[axis].len = len / 2;
-                (second[axis].start, second[axis].len) = (start + len / 2 * step, len - len / 2);
-                let (to_first, to_second) = to.split_at_mut(to.len() / len * (len / 2));
-                self.read_some(now, &first, to_first)?;
-                return self.read_some(now, &second, to_second);
+            if !parts.touch(axes, &mut now.touched) {
+                let Some(axis) = parts.halves(axes) else {
+                    // More than is to be open: it is closed at once.
+                    let done = self.read_now(now, axes, to);
+                    *now = Now::default();
+                    return done;
+                };
+                return self.read_halves(now, axes, axis, to);
             }
         }
+        self.read_now(now, axes, to)
+    }
+
+    /// As two regions: the bytes of a half lie together only along the first axis that has any extent, else they go through a buffer.
+    fn read_halves(&self, now: &mut Now, axes: &[AxisRange], axis: usize, to: &mut [u8]) -> Result<()> {
+        let AxisRange { start, len, step } = axes[axis];
+        let before: usize = axes[..axis].iter().map(|axis| axis.len).product();
+        let row = to.len() / before.max(1);
+        let mut at = 0;
+        for (first, count) in [(0, len / 2), (len / 2, len - len / 2)] {
+            let mut half = axes.to_vec();
+            (half[axis].start, half[axis].len) = (start + first * step, count);
+            let part = row / len * count;
+            if before == 1 {
+                self.read_some(now, &half, &mut to[at..at + part])?;
+            } else {
+                let mut buffer = vec![0u8; part * before];
+                self.read_some(now, &half, &mut buffer)?;
+                let rows = buffer.chunks_exact(part.max(1)).enumerate();
+                rows.for_each(|(i, bytes)| to[i * row + at..][..part].copy_from_slice(bytes));
+            }
+            at += part;
+        }
+        Ok(())
+    }
+
+    fn read_now(&self, now: &mut Now, axes: &[AxisRange], to: &mut [u8]) -> Result<()> {
         let dataset = match now.dataset.take() {
             Some(dataset) => dataset,
             None => self.open()?,

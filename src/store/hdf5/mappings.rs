@@ -10,7 +10,10 @@ use hdf5_sys::h5i::hid_t;
 use hdf5_sys::h5p::{
     H5Pget_virtual_count, H5Pget_virtual_dsetname, H5Pget_virtual_filename, H5Pget_virtual_srcspace, H5Pget_virtual_vspace,
 };
-use hdf5_sys::h5s::{H5Sclose, H5Sget_select_bounds, H5Sget_select_npoints, H5Sget_simple_extent_ndims};
+use hdf5_sys::h5s::{
+    H5Sclose, H5Sget_regular_hyperslab, H5Sget_select_bounds, H5Sget_select_npoints, H5Sget_simple_extent_ndims,
+    H5Sis_regular_hyperslab,
+};
 
 use super::raw::{library_error, text};
 
@@ -32,6 +35,8 @@ pub(super) struct Selected {
     pub(super) bounds: Vec<(u64, u64)>,
     /// How many of the elements within the bounds there are for one that is selected; 1 if that is not known.
     pub(super) spread: u64,
+    /// Of a selection that repeats itself: for each axis from where to where, and how many there are in a row.
+    pub(super) steps: Option<Vec<(u64, u64)>>,
 }
 
 /// The parts of a virtual dataset.
@@ -80,7 +85,7 @@ pub(super) fn mappings(dataset: &hdf5::Dataset) -> hdf5::Result<Vec<Mapping>> {
 /// The library's lock is held and `space` is an open dataspace.
 unsafe fn selected(space: hid_t) -> hdf5::Result<Option<Selected>> {
     // SAFETY: by the caller; both lists have the space's rank.
-    let (bounds, points) = unsafe {
+    let (bounds, points, steps) = unsafe {
         if H5Sget_select_npoints(space) == 0 {
             return Ok(None);
         }
@@ -89,9 +94,18 @@ unsafe fn selected(space: hid_t) -> hdf5::Result<Option<Selected>> {
         if rank > 0 && H5Sget_select_bounds(space, first.as_mut_ptr(), last.as_mut_ptr()) < 0 {
             return Err(library_error());
         }
-        (first.into_iter().zip(last).collect::<Vec<_>>(), H5Sget_select_npoints(space))
+        let mut steps = None;
+        if rank > 0 && H5Sis_regular_hyperslab(space) > 0 {
+            let [mut start, mut stride, mut count, mut block] = [(); 4].map(|()| vec![0u64; rank]);
+            let lists = [&mut start, &mut stride, &mut count, &mut block].map(|list| list.as_mut_ptr());
+            if H5Sget_regular_hyperslab(space, lists[0], lists[1], lists[2], lists[3]) < 0 {
+                return Err(library_error());
+            }
+            steps = Some(stride.into_iter().zip(block).map(|(stride, block)| (stride.max(1), block.max(1))).collect());
+        }
+        (first.into_iter().zip(last).collect::<Vec<_>>(), H5Sget_select_npoints(space), steps)
     };
     let all = bounds.iter().map(|(a, b)| b.saturating_sub(*a).saturating_add(1)).fold(1, u64::saturating_mul);
     let known = u64::try_from(points).ok().filter(|&points| points > 0 && all < u64::MAX);
-    Ok(Some(Selected { bounds, spread: known.map_or(1, |points| all.div_ceil(points)) }))
+    Ok(Some(Selected { bounds, spread: known.map_or(1, |points| all.div_ceil(points)), steps }))
 }

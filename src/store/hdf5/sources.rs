@@ -155,7 +155,8 @@ impl Look {
             Some(parts) => together(parts),
             None => chunks(dataset).map_err(problem)?,
         };
-        let opens = nested.map_or(0, |parts| parts.iter().map(|(_, source)| source.opens).sum::<usize>()) + 1;
+        let inner = nested.iter().flatten().map(|(_, source)| (source.number, source.opens)).collect::<HashMap<_, _>>();
+        let opens = inner.into_values().fold(1, usize::saturating_add);
         let source = Some(Source { number, opens, chunks });
         if let Some(known) = self.known.get_mut(&file).and_then(|known| known.get_mut(at)) {
             known.1 = source.clone();
@@ -197,7 +198,7 @@ impl Sources {
         let Some(largest) = chunks().filter(|(_, chunks)| chunks.packed).max_by_key(|(_, chunks)| chunks.chunk_bytes) else {
             // Chunks that are not packed are read in place; kept, they would add up with the sources.
             let parts: Vec<Part> = parts.iter().map(|part| Part::of(part, &[], 0)).collect();
-            let most_open = most_open(&parts, &piece(shape), shape);
+            let most_open = most_open(crowd(&parts, &piece(shape), shape).0);
             let memory = LibraryMemory { cache_bytes: 0, chunk_bytes: 0, most_bytes: open_bytes(&parts, most_open) };
             return Self { unit: None, parts: Parts { unit: Vec::new(), parts, kept_bytes: 0, most_open }, memory };
         };
@@ -208,14 +209,15 @@ impl Sources {
         // Of small chunks that lie across the boxes, no more than is kept anyway.
         let box_bytes = box_bytes.min(KEPT_BYTES.max(self::box_bytes(largest, &unit)));
         // Two boxes: there may be two threads.
-        let (kept_bytes, cache_bytes) = (KEPT_BYTES.max(2 * box_bytes), CACHE_BYTES.max(2 * box_bytes));
+        let cache_bytes = CACHE_BYTES.max(box_bytes.saturating_mul(2));
         let parts: Vec<Part> = parts.iter().map(|part| Part::of(part, &unit, cache_bytes)).collect();
+        let (most, bytes) = crowd(&parts, &unit, shape);
+        let (most_open, kept_bytes) = (most_open(most), KEPT_BYTES.max(bytes.saturating_mul(2)));
         let mut all: HashMap<usize, u64> = HashMap::new();
         parts.iter().for_each(|part| *all.entry(part.source).or_default() = part.series.map_or(part.most_bytes, |_| u64::MAX));
         let all = all.into_values().fold(0, u64::saturating_add);
         // What is kept, a chunk on its way there, and another form of it between two filters.
         let most_bytes = kept_bytes.min(all).saturating_add(chunk_bytes.saturating_mul(2));
-        let most_open = most_open(&parts, &unit, shape);
         let most_bytes = most_bytes.saturating_add(open_bytes(&parts, most_open));
         let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
         let memory = LibraryMemory { cache_bytes, chunk_bytes, most_bytes };
@@ -264,7 +266,9 @@ impl Axis {
 /// Bytes of a source's chunks that a box touches, unpacked.
 fn box_bytes((mapping, chunks): (&Mapping, &Chunks), unit: &[usize]) -> u64 {
     let along = unit.iter().enumerate().map(|(axis, &n)| Axis::of((mapping, chunks), axis, unit.len()).touched(n));
-    let spread = [mapping.from.spread, mapping.to.spread].map(|s| if s > 1 { s.saturating_add(1) } else { 1 });
+    // A part whose elements are apart has fewer in a box, if that is known.
+    let apart = if mapping.to.steps.is_some() { 1 } else { mapping.to.spread };
+    let spread = [mapping.from.spread, apart].map(|s| if s > 1 { s.saturating_add(1) } else { 1 });
     let touched = along.chain(spread).fold(1, u64::saturating_mul);
     touched.saturating_mul(chunks.chunk_bytes).min(chunks.bytes)
 }
@@ -276,8 +280,8 @@ fn may_open() -> usize {
     files.map_or(OPEN, |files: usize| files / 2).clamp(1, MOST_OPEN)
 }
 
-/// How many sources may be open at a time: twice as many as one box is read from, as far as a sample of the parts shows.
-fn most_open(parts: &[Part], unit: &[usize], shape: &[usize]) -> usize {
+/// The most sources that a box is read from, and what they unpack for it, as far as a sample of the parts shows.
+fn crowd(parts: &[Part], unit: &[usize], shape: &[usize]) -> (usize, u64) {
     let first_box = |part: &Part| {
         let axis = |(axis, &unit): (usize, &usize)| {
             let start = part.to.get(axis).map_or(0, |to| usize::try_from(to.0).unwrap_or(0)) / unit * unit;
@@ -285,20 +289,29 @@ fn most_open(parts: &[Part], unit: &[usize], shape: &[usize]) -> usize {
         };
         unit.iter().enumerate().map(axis).collect::<Vec<_>>()
     };
-    let opens = |axes: &[AxisRange]| {
-        let mut opens: HashMap<usize, usize> = HashMap::new();
-        for part in parts {
-            let sources = part.sources(axes);
-            let count = usize::try_from(sources.end - sources.start).unwrap_or(usize::MAX);
-            if count > 0 {
-                opens.insert(part.source, count.saturating_mul(part.opens));
-            }
-        }
-        opens.into_values().fold(0, usize::saturating_add)
-    };
     let sample = parts.iter().step_by((parts.len() / SAMPLE).max(1));
-    let most = sample.map(|part| opens(&first_box(part))).max().unwrap_or(0);
-    most.saturating_mul(2).max(LEAST_OPEN).min(may_open())
+    sample.map(|part| together_of(parts, &first_box(part))).fold((0, 0), |most, of| (most.0.max(of.0), most.1.max(of.1)))
+}
+
+/// The sources that a region is read from, and what they unpack for it.
+fn together_of(parts: &[Part], axes: &[AxisRange]) -> (usize, u64) {
+    let mut sources: HashMap<usize, (usize, u64)> = HashMap::new();
+    for part in parts {
+        let numbers = part.sources(axes);
+        let count = numbers.end - numbers.start;
+        if count > 0 {
+            let opens = usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(part.opens);
+            let source = sources.entry(part.source).or_default();
+            source.0 = source.0.max(opens);
+            source.1 = source.1.max(part.box_bytes.saturating_mul(count));
+        }
+    }
+    sources.into_values().fold((0, 0), |sum, of| (sum.0.saturating_add(of.0), sum.1.saturating_add(of.1)))
+}
+
+/// How many sources may be open at a time: twice as many as one box is read from.
+fn most_open(crowd: usize) -> usize {
+    crowd.saturating_mul(2).max(LEAST_OPEN).min(may_open())
 }
 
 /// What libhdf5 takes for the files that are open.
@@ -334,6 +347,8 @@ pub(super) struct Parts {
 struct Part {
     /// First and last index in the virtual dataset, for each axis; the last one may be without end.
     to: Vec<(u64, u64)>,
+    /// From where to where it repeats itself along each axis, and how many there are in a row.
+    steps: Option<Vec<(u64, u64)>>,
     source: usize,
     /// Of a series of sources: along which axis they follow each other, and the extent of one.
     series: Option<(usize, u64)>,
@@ -356,14 +371,25 @@ impl Part {
         let kept = source.chunks.as_ref().filter(|_| cache_bytes > 0);
         let box_bytes = kept.map_or(0, |chunks| box_bytes((mapping, chunks), unit).min(cache_bytes));
         let most_bytes = kept.map_or(0, |chunks| chunks.bytes.min(cache_bytes));
-        Self { to, source: source.number, series, opens: source.opens, box_bytes, most_bytes }
+        let steps = mapping.to.steps.clone().filter(|steps| steps.len() == to.len());
+        Self { to, steps, source: source.number, series, opens: source.opens, box_bytes, most_bytes }
     }
 
     /// The sources that a region of the virtual dataset is read from, as numbers in the series.
     fn sources(&self, axes: &[AxisRange]) -> std::ops::Range<u64> {
         let ends = |a: &AxisRange| (a.start as u64, (a.start + a.len.saturating_sub(1) * a.step) as u64);
-        let apart = |(a, &(first, last)): (&AxisRange, &(u64, u64))| ends(a).1 < first || ends(a).0 > last;
-        if axes.iter().zip(&self.to).any(apart) {
+        let apart = |(axis, (a, &(first, last))): (usize, (&AxisRange, &(u64, u64)))| {
+            let (from, to) = ends(a);
+            // Between two of its rows?
+            let between = |&(stride, row): &(u64, u64)| {
+                from > first && (from - first) % stride >= row && {
+                    let next = first.saturating_add(((from - first) / stride + 1).saturating_mul(stride));
+                    to < next
+                }
+            };
+            to < first || from > last || self.steps.as_ref().is_some_and(|steps| between(&steps[axis]))
+        };
+        if axes.iter().zip(&self.to).enumerate().any(apart) {
             return 0..0;
         }
         match self.series {
@@ -392,6 +418,18 @@ impl Touched {
 }
 
 impl Parts {
+    /// The axis along which a region is best halved: where a half is read from fewest sources; `None` if that is no fewer than of the whole.
+    pub(super) fn halves(&self, axes: &[AxisRange]) -> Option<usize> {
+        let of = |axes: &[AxisRange]| together_of(&self.parts, axes);
+        let half = |axis: usize| {
+            let mut axes = axes.to_vec();
+            axes[axis].len /= 2;
+            (of(&axes), axis)
+        };
+        let best = (0..axes.len()).filter(|&axis| axes[axis].len > 1).map(half).min()?;
+        (best.0 < of(axes)).then_some(best.1)
+    }
+
     /// Adds what reading a region opens and unpacks, if that is not too much, and says whether it did.
     pub(super) fn touch(&self, axes: &[AxisRange], touched: &mut Touched) -> bool {
         let at: Vec<usize> = axes.iter().zip(&self.unit).map(|(axis, unit)| axis.start / unit).collect();
