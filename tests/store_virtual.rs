@@ -319,8 +319,8 @@ fn large_frames_in_turn_are_each_unpacked_once() {
     let plane = || [every(0, 1, side), every(0, 1, side)];
     let [a, b] = plane();
     let part = |i: usize| {
-        let to = selection([every(i, files, frames), a.clone(), b.clone()]);
-        (&*names[i], vec![frames, side, side], selection([every(0, 1, frames), a.clone(), b.clone()]), to)
+        let to = selection([every(i, files, frames), a, b]);
+        (&*names[i], vec![frames, side, side], selection([every(0, 1, frames), a, b]), to)
     };
     let shape = [files * frames, side, side];
     make_virtual::<u8>(&dir.spec("v.h5"), &shape, &(0..files).map(part).collect::<Vec<_>>());
