@@ -74,10 +74,7 @@ fn blocked_mean(args: Args) -> Outcome {
 /// The data, and their mean.
 fn mean_of(source: Arc<dyn ChunkSource>, args: &Args, session: &Session) -> chunkwise::Result<(Array<f64>, Array<f64>)> {
     let x = Array::<f64>::from_source(source)?.in_session(session);
-    let x = match args.common.chunk {
-        Some(chunk) => x.try_chunks(chunk)?,
-        None => x,
-    };
+    let x = args.common.cut(x)?;
     let mean = match &args.weights {
         Some(weights) => x.try_weighted_mean(&Array::open(weights)?.in_session(session))?,
         None => x.mean(),
@@ -97,10 +94,7 @@ fn make(args: &Args, size: Bytes, session: &Session) -> Outcome {
 }
 
 fn write<T: Float>(args: &Args, numbers: Array<T>, session: &Session) -> Outcome {
-    let numbers = match args.common.chunk {
-        Some(chunk) => numbers.try_chunks(chunk)?,
-        None => numbers,
-    };
+    let numbers = args.common.cut(numbers)?;
     let is_there = match store::open(&args.data) {
         Ok(_) | Err(Error::DType { .. }) => true,
         Err(_) => false, // what else is there is told by what creates the file

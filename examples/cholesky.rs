@@ -77,11 +77,7 @@ fn cholesky<T: Float + ndarray::LinalgScalar>(args: &Args) -> Outcome {
 
 /// The factor of a matrix, in the tiles asked for.
 fn factor<T: Float>(a: &Array<T>, args: &Args) -> chunkwise::Result<Array<T>> {
-    let l = a.try_cholesky()?;
-    match args.common.chunk {
-        Some(chunk) => l.try_chunks(chunk),
-        None => Ok(l),
-    }
+    args.common.cut(a.try_cholesky()?)
 }
 
 /// A random matrix, its factor, and what to say of them.
@@ -126,10 +122,7 @@ where
     let threads = args.common.threads.unwrap_or_else(chunkwise::device::system::threads);
     let beside = Session::builder().placement(Placement::Cpu).threads(threads).memory_limit(&rest.to_string()).cache_dir("");
     let a = a.clone().in_session(&beside.build()?);
-    let a = match args.common.chunk {
-        Some(chunk) => a.try_chunks(chunk)?,
-        None => a,
-    };
+    let a = args.common.cut(a)?;
     let products = Arc::new(Products::<T>::new(n, probes));
     match a.store_into(&(products.clone() as Arc<dyn ChunkSink>)) {
         Err(chunkwise::Error::OutOfMemory { .. }) => return Ok(None),

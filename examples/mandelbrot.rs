@@ -92,10 +92,7 @@ fn mandelbrot(args: Args) -> Outcome {
         Precision::F64 => picture.counts::<f64>()?,
     };
     let counts = counts.in_session(&session);
-    let counts = match args.common.chunk {
-        Some(chunk) => counts.try_chunks(chunk)?,
-        None => counts,
-    };
+    let counts = args.common.cut(counts)?;
     let paints = wants_picture && !counts.is_empty();
     // What cannot be written is said before computing.
     if paints {

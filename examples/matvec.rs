@@ -105,10 +105,7 @@ type Product<T> = (Array<T>, Array<T>, Option<String>);
 /// From files, or random and computed into memory beforehand, so that the run is the product alone. A matrix that does not fit stays lazy.
 fn product<T: Float>(args: &Args, session: &Session) -> Result<Product<T>, chunkwise::Error> {
     let of = |a: Array<T>, x: &Array<T>| -> chunkwise::Result<(Array<T>, Array<T>)> {
-        let a = match args.common.chunk {
-            Some(chunk) => a.try_chunks(chunk)?,
-            None => a,
-        };
+        let a = args.common.cut(a)?;
         let y = a.try_matvec(x)?;
         Ok((a, y))
     };

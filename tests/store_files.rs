@@ -4,14 +4,16 @@
 
 #[path = "harness/folder.rs"]
 mod folder;
+#[path = "harness/read.rs"]
+mod read;
 
 use std::time::{Duration, Instant};
 
 use chunkwise::shape::{ChunkView, ChunkViewMut, DType, Element, Layout, Region};
 use chunkwise::store;
-use chunkwise::task::ChunkSource;
 use chunkwise::{Array, Error, Session};
 use folder::Folder;
+use read::read_all;
 
 /// A folder with a copy of a fixture, and one that it links to.
 fn folder_with(name: &str, fixture: &str) -> Folder {
@@ -20,14 +22,6 @@ fn folder_with(name: &str, fixture: &str) -> Folder {
         std::fs::copy(format!("{}/tests/data/{file}", env!("CARGO_MANIFEST_DIR")), dir.file(file)).unwrap();
     }
     dir
-}
-
-fn read_all<T: Element>(source: &dyn ChunkSource) -> Vec<T> {
-    let region = Region::all(source.shape());
-    let mut out = vec![T::default(); region.len()];
-    let layout = Layout::contiguous(T::DTYPE, &region.shape());
-    source.read(&region, &mut ChunkViewMut::from_slice(&mut out, &layout)).unwrap_or_else(|e| panic!("{e}"));
-    out
 }
 
 fn read<T: Element>(spec: &str) -> Vec<T> {

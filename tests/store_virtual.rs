@@ -4,15 +4,18 @@
 
 #[path = "harness/folder.rs"]
 mod folder;
+#[path = "harness/read.rs"]
+mod read;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chunkwise::shape::{ChunkViewMut, DType, Element, Layout, Region};
-use chunkwise::task::{Block, ChunkSource};
+use chunkwise::shape::{ChunkViewMut, DType, Layout, Region};
+use chunkwise::task::Block;
 use chunkwise::{Array, Error, Session, store};
 use folder::Folder;
 use hdf5::{Selection, SliceOrIndex};
+use read::read_all;
 
 /// From `start` on, each `step`th of `len`.
 fn every(start: usize, step: usize, len: usize) -> SliceOrIndex {
@@ -41,14 +44,6 @@ fn make_virtual<T: hdf5::H5Type>(path: &str, shape: &[usize], parts: &[Part<'_>]
         })
         .create("v")
         .unwrap();
-}
-
-fn read_all<T: Element>(source: &dyn ChunkSource) -> Vec<T> {
-    let region = Region::all(source.shape());
-    let mut out = vec![T::default(); region.len()];
-    let layout = Layout::contiguous(T::DTYPE, &region.shape());
-    source.read(&region, &mut ChunkViewMut::from_slice(&mut out, &layout)).unwrap_or_else(|e| panic!("{e}"));
-    out
 }
 
 fn session(limit: &str) -> Session {

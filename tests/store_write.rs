@@ -4,6 +4,8 @@
 
 #[path = "harness/folder.rs"]
 mod folder;
+#[path = "harness/read.rs"]
+mod read;
 
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -11,8 +13,9 @@ use std::sync::Arc;
 use chunkwise::kernel::{Kernel, Lane, Scratch};
 use chunkwise::shape::{ChunkGrid, ChunkView, ChunkViewMut, DType, Element, Layout, Real, Region};
 use chunkwise::store::{self, ReadChunk, SumChunk, WeightedSumChunk, WriteChunk};
-use chunkwise::task::{ChunkSink, ChunkSource};
+use chunkwise::task::ChunkSink;
 use folder::Folder;
+use read::read_all;
 
 fn forced() -> bool {
     std::env::var_os("CHUNKWISE_IO").is_some()
@@ -45,14 +48,6 @@ fn write<T: Element>(sink: &Arc<dyn ChunkSink>, grid: &ChunkGrid, all: &[T]) {
         }
     });
     sink.finish().unwrap();
-}
-
-fn read_all<T: Element>(source: &dyn ChunkSource) -> Vec<T> {
-    let region = Region::all(source.shape());
-    let mut out = vec![T::default(); region.len()];
-    let layout = Layout::contiguous(T::DTYPE, &region.shape());
-    source.read(&region, &mut ChunkViewMut::from_slice(&mut out, &layout)).unwrap();
-    out
 }
 
 fn round_trip<T: Element>(dir: &Folder, all: impl Fn(usize) -> Vec<T>) {

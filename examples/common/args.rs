@@ -5,8 +5,8 @@
 
 use std::path::PathBuf;
 
-use chunkwise::shape::DType;
-use chunkwise::{Bytes, Placement};
+use chunkwise::shape::{DType, Element};
+use chunkwise::{Array, Bytes, Placement};
 
 /// Flags of all example programs; put them into a program's own with `#[command(flatten)]`.
 #[derive(Clone, Debug, clap::Args)]
@@ -103,6 +103,19 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if n >= 1 => Ok(n),
         _ => Err("write a whole number of at least 1".into()),
+    }
+}
+
+impl CommonArgs {
+    /// The array in the chunks asked for, or as it is.
+    ///
+    /// # Errors
+    /// As [`Array::try_chunks`].
+    pub fn cut<T: Element>(&self, array: Array<T>) -> chunkwise::Result<Array<T>> {
+        match self.chunk {
+            Some(chunk) => array.try_chunks(chunk),
+            None => Ok(array),
+        }
     }
 }
 

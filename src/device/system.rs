@@ -88,6 +88,16 @@ pub fn disk_free(path: &Path) -> Result<u64> {
     os::disk_free(existing).map_err(|e| Error::io("measure free space at", existing, e))
 }
 
+/// A limit of this process, by its name in `/proc/self/limits`; `None` where there is none, or the system does not say.
+pub(crate) fn process_limit(name: &str) -> Option<u64> {
+    limit_in(&fs::read_to_string("/proc/self/limits").ok()?, name)
+}
+
+fn limit_in(limits: &str, name: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok() // or `unlimited`
+}
+
 /// Opens a regular file for reading, and nothing else: a pipe would make the caller wait, a device may never end.
 ///
 /// # Errors
@@ -206,16 +216,9 @@ mod os {
         let system = info.and_then(|text| field(&text, "MemAvailable", ':')).map(|kib| kib * 1024);
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
         let taken = fs::read_to_string("/proc/self/status").ok().and_then(|text| field(&text, "VmSize", ':'));
-        let addresses = address_limit(&limits).map(|limit| limit.saturating_sub(taken.unwrap_or(0) * 1024));
+        let addresses = super::process_limit("Max address space").map(|limit| limit.saturating_sub(taken.unwrap_or(0) * 1024));
         system.into_iter().chain(cgroup_headroom(Path::new("/"), &groups, &mounts)).chain(addresses).min()
-    }
-
-    /// The most addresses that the process may have (`ulimit -v`), from `/proc/self/limits`.
-    pub(super) fn address_limit(limits: &str) -> Option<u64> {
-        let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
-        line.split_whitespace().next()?.parse().ok() // or `unlimited`
     }
 
     /// Memory that is the process's own: without files and what it shares.
@@ -465,8 +468,11 @@ mod tests {
     #[test]
     fn a_limit_of_addresses_counts() {
         let text = "Limit                     Soft Limit           Hard Limit           Units     \nMax address space         ";
-        assert_eq!(os::address_limit(&format!("{text}409600000            unlimited            bytes\n")), Some(409_600_000));
-        assert_eq!(os::address_limit(&format!("{text}unlimited            unlimited            bytes\n")), None);
+        assert_eq!(
+            limit_in(&format!("{text}409600000            unlimited            bytes\n"), "Max address space"),
+            Some(409_600_000)
+        );
+        assert_eq!(limit_in(&format!("{text}unlimited            unlimited            bytes\n"), "Max address space"), None);
     }
 
     #[test]

@@ -119,10 +119,15 @@ impl Priced {
         let idle = self.estimates.iter().filter(without_half).map(|e| (e.device, &Unable::NoHalf));
         let full = self.estimates.iter().filter_map(|e| {
             let spec = members.get(e.device.index()).map(|m| &m.spec).filter(|spec| spec.gpu.is_some())?;
-            let able = graph.tasks().filter(|task| e.task_ns[task.index()] != CANNOT);
-            let bytes = able.map(|task| Scheduler::room_bytes(graph, task, spec)).min()?;
-            let most = limit(spec.space);
-            (bytes > most).then_some((e.device, Unable::Full { bytes, most }))
+            let (most, mut least) = (limit(spec.space), None);
+            for task in graph.tasks().filter(|task| e.task_ns[task.index()] != CANNOT) {
+                let bytes = Scheduler::room_bytes(graph, task, spec);
+                if bytes <= most {
+                    return None; // mostly the first
+                }
+                least = Some(least.map_or(bytes, |least: u64| least.min(bytes)));
+            }
+            Some((e.device, Unable::Full { bytes: least?, most }))
         });
         let full: Vec<_> = full.collect();
         let unable = self.unable.iter().chain(&full).map(|(id, unable)| (*id, unable)).chain(idle);

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::direct::DataFile;
 use super::leftovers::{folder_of, remove_leftovers, stands_under, temporary_name};
 use super::mark;
-use crate::device::system::disk_free;
+use crate::device::system::{disk_free, process_limit};
 use crate::error::{Bytes, Error, Result};
 
 /// Symbolic links followed one after another, as on Linux.
@@ -247,7 +247,8 @@ fn mode(_about: &std::fs::Metadata) -> String {
 
 /// Errs if the disk or the process's own limit has no room for `bytes`.
 fn check_room(target: &Path, bytes: u64) -> Result<()> {
-    if let Some(limit) = file_size_limit()
+    // Going over it raises a signal that ends the process (Linux: SIGXFSZ).
+    if let Some(limit) = process_limit("Max file size")
         && bytes > limit
     {
         let (needed, limit) = (Bytes(bytes), Bytes(limit));
@@ -332,14 +333,6 @@ fn take_over(file: &File, replaced: &std::fs::Metadata) -> std::io::Result<()> {
 #[cfg(not(unix))]
 fn take_over(_file: &File, _replaced: &std::fs::Metadata) -> std::io::Result<()> {
     Ok(())
-}
-
-/// The largest file that this process may write, if the system says so. Going over it raises a signal that ends the process
-/// (Linux: SIGXFSZ), so it is asked before anything is written.
-fn file_size_limit() -> Option<u64> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find(|l| l.starts_with("Max file size"))?;
-    line.split_whitespace().nth(3)?.parse().ok()
 }
 
 #[cfg(test)]

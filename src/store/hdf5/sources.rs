@@ -19,6 +19,7 @@ use super::links::{linked_file, trace};
 use super::mappings::{Mapping, mappings};
 use super::open::open_checked;
 use super::raw::filters;
+use crate::device::system::process_limit;
 use crate::error::Result;
 use crate::shape::AxisRange;
 
@@ -275,9 +276,7 @@ fn box_bytes((mapping, chunks): (&Mapping, &Chunks), unit: &[usize]) -> u64 {
 
 /// Half of the files that this process may have open (`ulimit -n`; 1024 on many systems): a source that libhdf5 cannot open reads as fill.
 fn may_open() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok());
-    files.map_or(OPEN, |files: usize| files / 2).clamp(1, MOST_OPEN)
+    process_limit("Max open files").map_or(OPEN, |files| usize::try_from(files / 2).unwrap_or(MOST_OPEN)).clamp(1, MOST_OPEN)
 }
 
 /// The most sources that a box is read from, and what they unpack for it, as far as a sample of the parts shows.
