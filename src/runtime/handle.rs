@@ -144,13 +144,7 @@ impl Handle {
         self.refuse_if_hopeless(); // now that it is known who waits
         let asleep = own.map(|m| Asleep::new(home.as_ref().unwrap_or(inner), &*m.device));
         loop {
-            let helped = asleep.as_ref().zip(own).is_some_and(|(asleep, m)| {
-                let helped = {
-                    let _awake = asleep.awake();
-                    m.device.help(&mine)
-                };
-                helped || self.rescue(asleep, &*m.device)
-            });
+            let helped = asleep.as_ref().is_some_and(|asleep| asleep.help(&mine) || self.rescue(asleep));
             let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
             let longest = if own.is_some() { NAP } else { inner.tick() };
             if self.doze(if helped { Duration::ZERO } else { left.min(longest) }) {
@@ -166,14 +160,13 @@ impl Handle {
 
     /// Does a launch that this worker does not wait for, if nothing has happened for a while and all threads of its device wait: there is no other
     /// left for it, and what they wait for may wait for that.
-    fn rescue(&self, asleep: &Asleep<'_>, device: &dyn Device) -> bool {
+    fn rescue(&self, asleep: &Asleep<'_>) -> bool {
         let quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner).since.elapsed();
-        if quiet < RESCUE_AFTER || RESCUES.get() >= RESCUES_DEEP || !asleep.are_all(device) {
+        if quiet < RESCUE_AFTER || RESCUES.get() >= RESCUES_DEEP || !asleep.are_all() {
             return false;
         }
-        let _awake = asleep.awake();
         RESCUES.set(RESCUES.get() + 1);
-        let helped = device.help(&|_| true);
+        let helped = asleep.help(&|_| true);
         RESCUES.set(RESCUES.get() - 1);
         helped
     }
@@ -329,45 +322,43 @@ pub(super) struct Waiting {
 /// A thread of a device that waits.
 struct Asleep<'a> {
     session: &'a Inner,
-    device: usize,
+    device: &'a dyn Device,
 }
 
-/// It does something meanwhile.
-struct Awake<'a>(&'a Asleep<'a>);
-
 impl<'a> Asleep<'a> {
-    fn new(session: &'a Inner, device: &dyn Device) -> Self {
-        let asleep = Self { session, device: std::ptr::from_ref(device).addr() };
+    fn new(session: &'a Inner, device: &'a dyn Device) -> Self {
+        let asleep = Self { session, device };
         asleep.count(true);
         asleep
     }
 
+    fn key(&self) -> usize {
+        std::ptr::from_ref(self.device).addr()
+    }
+
     fn count(&self, more: bool) {
         let mut waiting = self.session.waiting();
-        let threads = waiting.asleep.entry(self.device).or_default();
-        *threads = if more { *threads + 1 } else { *threads - 1 };
+        let threads = waiting.asleep.entry(self.key()).or_default();
+        *threads = if more { *threads + 1 } else { threads.saturating_sub(1) };
     }
 
-    fn awake(&self) -> Awake<'_> {
+    /// Does a launch of its device that is wanted, if there is one. (A panic of a kernel is a report, so it comes back here.)
+    fn help(&self, wanted: &dyn Fn(&Origin) -> bool) -> bool {
         self.count(false);
-        Awake(self)
+        let helped = self.device.help(wanted);
+        self.count(true);
+        helped
     }
 
-    /// Whether every thread of the device does: then there is none left for what is queued.
-    fn are_all(&self, device: &dyn Device) -> bool {
-        self.session.waiting().asleep.get(&self.device).is_some_and(|&threads| threads >= device.spec().workers)
+    /// Whether every thread of the device waits: then there is none left for what is queued.
+    fn are_all(&self) -> bool {
+        self.session.waiting().asleep.get(&self.key()).is_some_and(|&threads| threads >= self.device.spec().workers)
     }
 }
 
 impl Drop for Asleep<'_> {
     fn drop(&mut self) {
         self.count(false);
-    }
-}
-
-impl Drop for Awake<'_> {
-    fn drop(&mut self) {
-        self.0.count(true);
     }
 }
 
