@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::borrow::Cow;
 use std::ops::{Mul, Sub};
 use std::sync::Arc;
 use std::time::Instant;
@@ -70,8 +71,8 @@ static SHADER: Shader = Shader {
 };
 
 impl Kernel for Logistic {
-    fn name(&self) -> &'static str {
-        "example::logistic"
+    fn name(&self) -> Cow<'static, str> {
+        "example::logistic".into()
     }
 
     fn work(&self, bytes: &[u8], operands: &[ChunkMeta<'_>]) -> Work {

@@ -12,6 +12,7 @@ mod gpu;
 #[path = "harness/mod.rs"]
 mod programs;
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -135,8 +136,8 @@ struct Changed {
 }
 
 impl Kernel for Changed {
-    fn name(&self) -> &'static str {
-        "test::changed"
+    fn name(&self) -> Cow<'static, str> {
+        "test::changed".into()
     }
     fn work(&self, bytes: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
         Logistic.work(bytes, operands)
@@ -362,8 +363,8 @@ mod on_a_gpu {
         let session = session(Placement::Gpu, &[gpu]);
         struct Bools;
         impl Kernel for Bools {
-            fn name(&self) -> &'static str {
-                "test::bools"
+            fn name(&self) -> Cow<'static, str> {
+                "test::bools".into()
             }
             fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
                 Work::default()

@@ -8,16 +8,18 @@ mod calls;
 #[path = "harness/wait.rs"]
 mod wait;
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use calls::{SILENT, SOME, impatient, plan, session, sleeper, start, values};
 use chunkwise::id::DeviceId;
-use chunkwise::kernel::{Fault, Form, GpuFacts, Kernel, Program, Scratch, Work};
+use chunkwise::kernel::{Fault, GpuFacts, Kernel, Program, Scratch, Work};
 use chunkwise::ndarray::Array1;
 use chunkwise::prelude::*;
 use chunkwise::runtime::Handle;
+use chunkwise::shape::Form;
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 use wait::{settled, within};
 
@@ -210,9 +212,9 @@ impl Drop for Curious {
 }
 
 impl Kernel for Curious {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> Cow<'static, str> {
         self.ask();
-        "curious"
+        "curious".into()
     }
     fn version(&self) -> u32 {
         self.ask();

@@ -3,6 +3,7 @@
 //! Owns: a counting allocator, random expressions. Must not know: the lowering's insides. Invariant: one test at a time, so that what the allocator counts is that test's.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -54,8 +55,8 @@ fn session(threads: usize) -> Session {
 /// The sum of its inputs, plus one, modulo 97.
 struct Mix;
 impl Kernel for Mix {
-    fn name(&self) -> &'static str {
-        "test::mix"
+    fn name(&self) -> Cow<'static, str> {
+        "test::mix".into()
     }
     fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
         let elements = operands.iter().map(|o| o.shape.iter().product::<usize>()).sum::<usize>() as f64;

@@ -6,6 +6,7 @@
 #[path = "harness/wait.rs"]
 mod wait;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -45,8 +46,8 @@ struct Next {
 }
 
 impl Kernel for Next {
-    fn name(&self) -> &'static str {
-        "next"
+    fn name(&self) -> Cow<'static, str> {
+        "next".into()
     }
     fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
         Work { flops: 1e4, bytes: 0.0 }
@@ -219,8 +220,8 @@ fn a_dropped_session_lets_everything_go() {
 struct Calls<F>(F, usize);
 
 impl<F: Fn() -> Result<f64> + Send + Sync + 'static> Kernel for Calls<F> {
-    fn name(&self) -> &'static str {
-        "calls"
+    fn name(&self) -> Cow<'static, str> {
+        "calls".into()
     }
     fn lane(&self) -> Lane {
         Lane::Compute

@@ -54,7 +54,7 @@ fn tasks(tiles: usize) -> usize {
 }
 
 impl Op for Cholesky {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "cholesky"
     }
 

@@ -27,7 +27,7 @@ struct Memory {
 }
 
 impl Op for Memory {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "from_ndarray"
     }
     fn default_grid(&self, _: &[Arc<Node>], shape: &[usize], dtype: DType) -> ChunkGrid {
@@ -76,7 +76,7 @@ struct Source {
 }
 
 impl Op for Source {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "from_source"
     }
     fn default_grid(&self, _: &[Arc<Node>], shape: &[usize], dtype: DType) -> ChunkGrid {
@@ -104,7 +104,7 @@ struct RandomUniform {
 }
 
 impl Op for RandomUniform {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "random_uniform"
     }
     fn default_grid(&self, _: &[Arc<Node>], shape: &[usize], dtype: DType) -> ChunkGrid {
@@ -129,7 +129,7 @@ struct RandomSpd {
 }
 
 impl Op for RandomSpd {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "random_spd"
     }
     fn default_grid(&self, _: &[Arc<Node>], shape: &[usize], dtype: DType) -> ChunkGrid {

@@ -24,7 +24,7 @@ const MOST_TASKS: usize = 50_000_000;
 /// One kind of node. An operation is one file in this folder that implements this; what it works on are the node's inputs.
 pub(crate) trait Op: Send + Sync {
     /// Its name: `matvec`.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// The grid of its result where the user does not say.
     fn default_grid(&self, inputs: &[Arc<Node>], shape: &[usize], dtype: DType) -> ChunkGrid;

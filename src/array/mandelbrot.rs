@@ -110,7 +110,7 @@ struct Counts {
 }
 
 impl Op for Counts {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "mandelbrot"
     }
 

@@ -68,7 +68,7 @@ fn cuts(node: &Node, rows: &ChunkGrid, lw: &Lowering) -> Result<(ChunkGrid, Chun
 }
 
 impl Op for Matvec {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "matvec"
     }
 

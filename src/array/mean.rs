@@ -73,7 +73,7 @@ struct Mean {
 }
 
 impl Op for Mean {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         self.name
     }
 

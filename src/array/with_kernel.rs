@@ -3,6 +3,7 @@
 //! Owns: `with_kernel`. Must not know: which kernel. Invariant: the kernel sees the chunks of one place of all inputs, by the first input's grid, and
 //! each place once.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Array;
@@ -29,8 +30,8 @@ impl<T: Element> Array<T> {
     /// /// Whether a > b.
     /// struct Above;
     /// impl Kernel for Above {
-    ///     fn name(&self) -> &'static str {
-    ///         "docs::above"
+    ///     fn name(&self) -> std::borrow::Cow<'static, str> {
+    ///         "docs::above".into()
     ///     }
     ///     fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
     ///         let elements = operands[0].shape.iter().product::<usize>() as f64;
@@ -77,12 +78,13 @@ impl<T: Element> Array<T> {
         }
         let inputs: Vec<Arc<Node>> = std::iter::once(self).chain(others.iter().copied()).map(|a| a.node.clone()).collect();
         check_cuts(&inputs, &self.node.grid)?;
-        let op = WithKernel { kernel, params: params.into() };
+        let op = WithKernel { name: kernel.name(), kernel, params: params.into() };
         Ok(Array::new(op, inputs, self.shape().to_vec(), first.session))
     }
 }
 
 struct WithKernel {
+    name: Cow<'static, str>,
     kernel: Arc<dyn Kernel>,
     params: Arc<[u8]>,
 }
@@ -100,8 +102,8 @@ fn check_cuts(inputs: &[Arc<Node>], grid: &ChunkGrid) -> Result<()> {
 }
 
 impl Op for WithKernel {
-    fn name(&self) -> &'static str {
-        self.kernel.name()
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn default_grid(&self, inputs: &[Arc<Node>], _: &[usize], _: DType) -> ChunkGrid {
@@ -129,7 +131,7 @@ impl Op for WithKernel {
             whole.push(if input.in_pieces { None } else { Some(lw.chunks(input, grid)?) });
         }
         let kernel = lw.graph.kernel(self.kernel.clone());
-        let label = format!("{} {}", self.kernel.name(), extents(grid));
+        let label = format!("{} {}", self.name, extents(grid));
         let mut values = Vec::with_capacity(numbers.len());
         for number in numbers {
             let mut chunks: Vec<ValueId> = Vec::with_capacity(node.inputs.len());

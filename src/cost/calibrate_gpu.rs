@@ -326,7 +326,7 @@ impl Bench<'_> {
         if elapsed.saturating_sub(self.compiling.get()) > BUDGET || elapsed > LONGEST {
             return None;
         }
-        let result = |shape: &Vec<usize>| match kernel.name() {
+        let result = |shape: &Vec<usize>| match &*kernel.name() {
             "mandelbrot" => (DType::I32, shape.clone()),
             "block_sum" => (DType::F64, shape.clone()),
             _ => (dtype, shape.clone()),

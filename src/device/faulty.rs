@@ -3,6 +3,7 @@
 //! Owns: [`Faulty`], which wraps a real device and injects faults at chosen launches. Must not know: what the tasks are.
 //! Invariant: a launch that is not chosen reaches the real device unchanged.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -132,8 +133,8 @@ struct Broken {
 }
 
 impl Kernel for Broken {
-    fn name(&self) -> &'static str {
-        "broken"
+    fn name(&self) -> Cow<'static, str> {
+        "broken".into()
     }
     fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
         Work::default()

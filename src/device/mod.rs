@@ -32,7 +32,8 @@ pub use io::IoLane;
 
 use crate::error::{Error, Remedy, Result};
 use crate::id::SpaceId;
-use crate::kernel::{Fault, Form, GpuFacts, Kernel, Lane, Scratch};
+use crate::kernel::{Fault, GpuFacts, Kernel, Lane, Scratch};
+use crate::shape::Form;
 use crate::shape::{ChunkView, ChunkViewMut, DType, Layout, Opaque};
 
 /// The host's memory, where caller's arrays and results live.

@@ -15,6 +15,7 @@
 //! The matrix is read once, so speed is that of memory; four rows at once reuse `x` from registers.
 
 use fearless_simd::{Level, Simd, SimdFloatElement, dispatch, prelude::*};
+use std::borrow::Cow;
 
 use super::block_sum::{Tree, fold};
 use super::program::shader_params;
@@ -67,8 +68,8 @@ const BLOCK: usize = 2048;
 const ROWS: usize = 4;
 
 impl Kernel for Gemv {
-    fn name(&self) -> &'static str {
-        "gemv"
+    fn name(&self) -> Cow<'static, str> {
+        "gemv".into()
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {

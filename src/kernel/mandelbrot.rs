@@ -17,6 +17,7 @@
 //! operations.
 
 use fearless_simd::{Level, Simd, SimdFloatElement, dispatch, prelude::*};
+use std::borrow::Cow;
 
 use super::program::shader_params;
 use super::simd::{self, Aligned};
@@ -74,8 +75,8 @@ pub fn axis(a: f64, b: f64, n: usize) -> Vec<f64> {
 }
 
 impl Kernel for Mandelbrot {
-    fn name(&self) -> &'static str {
-        "mandelbrot"
+    fn name(&self) -> Cow<'static, str> {
+        "mandelbrot".into()
     }
 
     /// 8 flops per step. Where the axes are known, the mean number of steps is that of a lattice of up to 256 points (at most

@@ -16,6 +16,7 @@ pub mod block_sum;
 pub mod dense;
 pub mod gemv;
 pub mod guide;
+mod key;
 pub mod mandelbrot;
 pub mod peak;
 pub mod program;
@@ -28,11 +29,13 @@ mod testing;
 pub mod zeros;
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form};
 
+pub use key::{Content, KernelKey, content_hash};
 pub use program::{GpuFacts, Pass, Program, Shader};
 pub use rows::for_each_piece;
 
@@ -63,16 +66,6 @@ pub enum Lane {
     Compute,
     /// The I/O lane: calls that wait for files or for a library's lock.
     Io,
-}
-
-/// How the bytes of an operand must lie. A value can be resident in several forms of one memory space; making one from
-/// another is a copy that the scheduler orders once and accounts for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Form {
-    /// Strided or contiguous, wherever it lies: a window of a user's or result array, or a pooled buffer.
-    Plain,
-    /// Rearranged by the kernel that wants it ([`Kernel::pack`]); the number tells that kernel's layouts apart.
-    Packed(u8),
 }
 
 /// Why a kernel gave up: something about the data, never about the device.
@@ -146,13 +139,19 @@ pub struct Held {
 }
 
 /// One routine. See the module's text for the contract.
-pub trait Kernel: Send + Sync + 'static {
-    /// Its name, as in traces, cost tables and `explain()`: `gemm`.
-    fn name(&self) -> &'static str;
+pub trait Kernel: Any + Send + Sync {
+    /// Its name, as in traces, cost tables and `explain()`: `gemm`. One made at run time has one made at run time.
+    fn name(&self) -> Cow<'static, str>;
 
     /// Raised whenever results or speed change, so that old measurements are not believed.
     fn version(&self) -> u32 {
         1
+    }
+
+    /// What tells it from other kernels of its type, name and version: see [`Content`]. By default a type without fields has nothing, and
+    /// any other is taken for one that exists only here.
+    fn content(&self) -> Content {
+        if size_of_val(self) == 0 { Content::Nothing } else { Content::Local }
     }
 
     /// Which kind of device executes it.

@@ -14,6 +14,7 @@
 use super::program::shader_params;
 use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, params};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float};
+use std::borrow::Cow;
 
 /// The kernel. Input: `a` and `b`, `(2,)`, of a float dtype; output `y` `(n,)` of the same.
 pub struct Peak;
@@ -49,8 +50,8 @@ const CHAINS: usize = 16;
 const ADDS: u32 = 4;
 
 impl Kernel for Peak {
-    fn name(&self) -> &'static str {
-        "peak"
+    fn name(&self) -> Cow<'static, str> {
+        "peak".into()
     }
 
     fn work(&self, bytes: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
@@ -100,8 +101,8 @@ fn chains<T: Float>(x: ChunkView<'_>, y: &mut ChunkViewMut<'_>, adds: u32, multi
 pub struct Read;
 
 impl Kernel for Read {
-    fn name(&self) -> &'static str {
-        "read"
+    fn name(&self) -> Cow<'static, str> {
+        "read".into()
     }
 
     fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {

@@ -13,6 +13,7 @@
 //! So `0 <= u < 1`, with all 53 or 24 bits random.
 
 use fearless_simd::{Level, Simd, dispatch, prelude::*};
+use std::borrow::Cow;
 
 use super::rows::{extent, fill};
 use super::{Fault, Kernel, Scratch, Work, params, simd};
@@ -119,8 +120,8 @@ fn counter_work(operands: &[ChunkMeta<'_>]) -> Work {
 }
 
 impl Kernel for Uniform {
-    fn name(&self) -> &'static str {
-        "uniform"
+    fn name(&self) -> Cow<'static, str> {
+        "uniform".into()
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
@@ -144,8 +145,8 @@ impl Kernel for Uniform {
 }
 
 impl Kernel for Spd {
-    fn name(&self) -> &'static str {
-        "spd"
+    fn name(&self) -> Cow<'static, str> {
+        "spd".into()
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {

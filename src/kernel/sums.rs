@@ -9,6 +9,7 @@ use super::program::shader_params;
 use super::rows::{fill, for_each_pair, for_each_slice, gather};
 use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element};
+use std::borrow::Cow;
 
 /// `block_sum`: a chunk of any shape and dtype; output `(2,)` of `f64`: sum and count. See [`BlockSum`].
 ///
@@ -100,8 +101,8 @@ fn streaming(operands: &[ChunkMeta<'_>], flops_per_element: f64) -> Work {
 }
 
 impl Kernel for SumChunk {
-    fn name(&self) -> &'static str {
-        "block_sum"
+    fn name(&self) -> Cow<'static, str> {
+        "block_sum".into()
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
@@ -144,8 +145,8 @@ impl Kernel for SumChunk {
 }
 
 impl Kernel for WeightedSumChunk {
-    fn name(&self) -> &'static str {
-        "weighted_sum"
+    fn name(&self) -> Cow<'static, str> {
+        "weighted_sum".into()
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
@@ -161,8 +162,8 @@ impl Kernel for WeightedSumChunk {
 }
 
 impl Kernel for MergeSums {
-    fn name(&self) -> &'static str {
-        "merge_sums"
+    fn name(&self) -> Cow<'static, str> {
+        "merge_sums".into()
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
@@ -182,8 +183,8 @@ impl Kernel for MergeSums {
 }
 
 impl Kernel for DivideSums {
-    fn name(&self) -> &'static str {
-        "divide_sums"
+    fn name(&self) -> Cow<'static, str> {
+        "divide_sums".into()
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
@@ -211,8 +212,8 @@ fn set_pair(out: &mut ChunkViewMut<'_>, pair: (f64, f64)) {
 }
 
 impl Kernel for Add {
-    fn name(&self) -> &'static str {
-        "add"
+    fn name(&self) -> Cow<'static, str> {
+        "add".into()
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {

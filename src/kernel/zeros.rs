@@ -4,13 +4,14 @@
 
 use super::{Fault, Kernel, Scratch, Work};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, Layout};
+use std::borrow::Cow;
 
 /// `zeros`: no input; output: a chunk of any shape and dtype.
 pub struct Zeros;
 
 impl Kernel for Zeros {
-    fn name(&self) -> &'static str {
-        "zeros"
+    fn name(&self) -> Cow<'static, str> {
+        "zeros".into()
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {

@@ -30,7 +30,7 @@ pub fn timeline(run: &RunReport, out: &mut dyn Write) -> io::Result<()> {
     for span in &run.spans {
         let measured = span.end_ns.saturating_sub(span.start_ns);
         let body = serde_json::json!({
-            "name": run.graph.kernel(span.task).name(),
+            "name": run.graph.kernel_name(span.task),
             "cat": run.group_label(run.graph.group(span.task)),
             "ph": "X", "pid": span.device.index(), "tid": span.worker,
             "ts": us(span.start_ns), "dur": measured as f64 / 1e3,

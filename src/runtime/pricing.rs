@@ -57,11 +57,11 @@ pub(super) enum Unable {
     /// The kernel has no GPU half for these operands: the CPU's work, nothing to tell.
     NoHalf,
     /// It has no `f64`.
-    NoF64(&'static str),
+    NoF64(String),
     /// It turned out that it cannot run the kernel: the shader does not compile there.
-    Unfit(&'static str),
+    Unfit(String),
     /// A chunk is larger than its shaders can see.
-    TooLarge { kernel: &'static str, bytes: u64, most: u64 },
+    TooLarge { kernel: String, bytes: u64, most: u64 },
     /// Its memory has no room for any task.
     Full { bytes: u64, most: u64 },
 }
@@ -207,7 +207,7 @@ impl Unpriced {
                     (None, _) => CANNOT,
                     (Some(estimate), None) => estimate.ns,
                     (Some(_), Some(_)) if known.unfit => {
-                        note(Unable::Unfit(graph.kernel_name(task)));
+                        note(Unable::Unfit(graph.kernel_name(task).into()));
                         CANNOT
                     }
                     (Some(estimate), Some(Ok(passes))) => on_gpu(estimate, *passes),
@@ -266,8 +266,10 @@ fn passes(graph: &TaskGraph, task: TaskId, facts: &GpuFacts) -> Result<usize, Un
     let bytes = |m: &ChunkMeta<'_>| (m.shape.iter().product::<usize>() * m.dtype.bytes()) as u64;
     let largest = metas.iter().map(bytes).max().unwrap_or(0).max(program.scratch_bytes);
     Err(match graph.kernel_name(task) {
-        kernel if program.real == DType::F64 && !facts.f64 => Unable::NoF64(kernel),
-        kernel if largest > facts.binding_bytes => Unable::TooLarge { kernel, bytes: largest, most: facts.binding_bytes },
+        kernel if program.real == DType::F64 && !facts.f64 => Unable::NoF64(kernel.into()),
+        kernel if largest > facts.binding_bytes => {
+            Unable::TooLarge { kernel: kernel.into(), bytes: largest, most: facts.binding_bytes }
+        }
         _ => Unable::NoHalf,
     })
 }

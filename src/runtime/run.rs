@@ -12,8 +12,8 @@ use super::slots::Slots;
 use crate::device::{Data, DeviceSpec, HostBuffer, Memory, Remote, Window};
 use crate::error::Error;
 use crate::id::{BufferId, DeviceId, GraphId, GroupId, TaskId, ValueId};
-use crate::kernel::Form;
 use crate::schedule::Place;
+use crate::shape::Form;
 use crate::shape::{Layout, Opaque};
 use crate::task::{Home, TaskGraph};
 

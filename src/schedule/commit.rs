@@ -10,7 +10,7 @@ use super::memory::{class, cost};
 use super::{Action, Admitted, Flight, Item, Scheduler};
 use crate::device::HOST;
 use crate::id::{CopyId, DeviceId, GraphId, SpaceId, TaskId, ValueId};
-use crate::kernel::Form;
+use crate::shape::Form;
 use crate::task::Operand;
 
 impl Scheduler {

@@ -13,7 +13,7 @@ use super::memory::cost;
 use super::sources::Cached;
 use crate::device::HOST;
 use crate::id::{BufferId, DeviceId, GraphId, SpaceId, TaskId, ValueId};
-use crate::kernel::Form;
+use crate::shape::Form;
 
 /// Idle bytes looked at, from the longest unused on, while something runs. If nothing does, all are.
 const LOOK: usize = 64;

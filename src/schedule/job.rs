@@ -11,7 +11,7 @@ use super::event::{CANNOT, Estimates, Place};
 use super::peak;
 use crate::device::{DeviceSpec, HOST};
 use crate::id::{DeviceId, SpaceId, TaskId, ValueId};
-use crate::kernel::Form;
+use crate::shape::Form;
 use crate::task::{Home, TaskGraph};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,7 +35,7 @@ pub(crate) use tables::{LEAST_CHUNK_BYTES, LEAST_TASK_BYTES};
 
 use crate::device::HOST;
 use crate::id::{CopyId, DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
-use crate::kernel::Form;
+use crate::shape::Form;
 use crate::task::TaskGraph;
 use admission::Admission;
 use job::{Job, State};

@@ -7,7 +7,7 @@ use super::memory::{class, cost};
 use crate::device::DeviceSpec;
 use crate::device::HOST;
 use crate::id::{TaskId, ValueId};
-use crate::kernel::Form;
+use crate::shape::Form;
 use crate::task::{Home, TaskGraph};
 
 /// Bytes that a replica of a value in this form, as the task's kernel packs it, takes in a pool.

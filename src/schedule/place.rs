@@ -9,7 +9,7 @@ use super::lane::{Link, Offer};
 use super::{Action, Admitted, Candidate, Item, Scheduler};
 use crate::device::{HOST, LinkSpec};
 use crate::id::{DeviceId, GraphId, SpaceId, TaskId, ValueId};
-use crate::kernel::Form;
+use crate::shape::Form;
 
 /// Queue entries looked at when the first does not fit memory, or when stealing.
 const LOOK: usize = 8;

@@ -9,7 +9,7 @@ use super::job::{Arrival, Replica, State};
 use super::{Action, Item, Scheduler, admission};
 use crate::device::HOST;
 use crate::id::{DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
-use crate::kernel::Form;
+use crate::shape::Form;
 
 impl Scheduler {
     /// A launch failed because of its data: nothing more of the graph is started.

@@ -10,7 +10,7 @@ use super::sources::SourceKey;
 use super::{Action, Scheduler};
 use crate::device::HOST;
 use crate::id::{DeviceId, GraphId, SpaceId, TaskId, ValueId};
-use crate::kernel::Form;
+use crate::shape::Form;
 
 impl Scheduler {
     /// An output is there: keep it, send it home, or drop it if nobody wants it.

@@ -11,7 +11,7 @@ use super::memory::{class, cost};
 use super::{Action, Flight, Held, Item, Scheduler};
 use crate::device::HOST;
 use crate::id::{DeviceId, GraphId, LaunchId, TaskId, ValueId};
-use crate::kernel::Form;
+use crate::shape::Form;
 
 /// Times that a task is given up and run again because it takes too long.
 const RERUNS: u32 = 2;

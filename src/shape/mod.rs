@@ -6,12 +6,14 @@
 //! made into a grid.
 
 mod dtype;
+mod form;
 mod grid;
 mod layout;
 mod region;
 mod view;
 
 pub use dtype::{DType, Element, Float, Real};
+pub use form::Form;
 pub use grid::ChunkGrid;
 pub use layout::Layout;
 pub use region::{AxisRange, Region};

@@ -4,6 +4,7 @@
 //! parameters are numbers of chunks (`u32`), so that a graph of a million chunks holds one grid and no regions.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::error::Error;
@@ -42,8 +43,8 @@ pub struct ReadChunk {
 }
 
 impl Kernel for ReadChunk {
-    fn name(&self) -> &'static str {
-        "read_chunk"
+    fn name(&self) -> Cow<'static, str> {
+        "read_chunk".into()
     }
 
     fn lane(&self) -> Lane {
@@ -89,8 +90,8 @@ pub struct WriteChunk {
 }
 
 impl Kernel for WriteChunk {
-    fn name(&self) -> &'static str {
-        "write_chunk"
+    fn name(&self) -> Cow<'static, str> {
+        "write_chunk".into()
     }
 
     fn lane(&self) -> Lane {
@@ -130,8 +131,8 @@ pub struct SumChunk {
 }
 
 impl Kernel for SumChunk {
-    fn name(&self) -> &'static str {
-        "sum_chunk"
+    fn name(&self) -> Cow<'static, str> {
+        "sum_chunk".into()
     }
 
     fn lane(&self) -> Lane {
@@ -226,8 +227,8 @@ impl WeightedSumChunk {
 }
 
 impl Kernel for WeightedSumChunk {
-    fn name(&self) -> &'static str {
-        "weighted_sum_chunk"
+    fn name(&self) -> Cow<'static, str> {
+        "weighted_sum_chunk".into()
     }
 
     fn lane(&self) -> Lane {

@@ -12,7 +12,8 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use crate::id::{ArrayId, GroupId, KernelId, TaskId, ValueId};
-use crate::kernel::{Form, Held, Kernel};
+use crate::kernel::{Held, Kernel, KernelKey};
+use crate::shape::Form;
 use crate::shape::{ChunkMeta, DType, Layout};
 
 pub use builder::GraphBuilder;
@@ -108,7 +109,7 @@ pub struct Group {
 /// A graph of chunk tasks. See the module's text.
 pub struct TaskGraph {
     kernels: Vec<Arc<dyn Kernel>>,
-    names: Vec<&'static str>,
+    keys: Vec<KernelKey>,
     held: Vec<Held>,
     groups: Vec<Group>,
     arrays: Vec<HostArray>,
@@ -198,8 +199,8 @@ impl TaskGraph {
     }
     /// The name of a task's kernel.
     #[must_use]
-    pub fn kernel_name(&self, task: TaskId) -> &'static str {
-        self.names[self.kernel_id(task).index()]
+    pub fn kernel_name(&self, task: TaskId) -> &str {
+        self.keys[self.kernel_id(task).index()].name()
     }
     /// The group of a task.
     #[must_use]

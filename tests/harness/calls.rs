@@ -3,6 +3,7 @@
 //! Owns: [`plan`], [`values`]. Must not know: what is tested. Invariant: each task is one call.
 #![allow(dead_code)] // not every test file uses all of it
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -41,8 +42,8 @@ struct Calls<F> {
 }
 
 impl<F: Fn(u32) -> Result<f64> + Send + Sync + 'static> Kernel for Calls<F> {
-    fn name(&self) -> &'static str {
-        "calls"
+    fn name(&self) -> Cow<'static, str> {
+        "calls".into()
     }
     fn lane(&self) -> Lane {
         self.lane

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use chunkwise::device::gpu::Gpu;
 use chunkwise::device::{Body, Cpu, Data, Device, Failure, HostBuffer, Launch, Memory, Move, Output, Remote, Report, Window};
-use chunkwise::kernel::{Form, GpuFacts, Kernel, Program};
+use chunkwise::kernel::{GpuFacts, Kernel, Program};
+use chunkwise::shape::Form;
 use chunkwise::shape::{ChunkMeta, DType, Element, Layout};
 
 /// A device that does not answer for so long has lost a launch; a loaded machine's driver may compile for a minute.

@@ -70,7 +70,7 @@ pub fn check(case: &Case, found: &[f64]) -> Result<f64, String> {
     if found.len() != case.output.values.len() {
         return Err(format!("{} elements, not {}", found.len(), case.output.values.len()));
     }
-    let errors = match case.kernel.name() {
+    let errors = match &*case.kernel.name() {
         "gemv" => gemv(&case.inputs[0], &case.inputs[1], found),
         "block_sum" => block_sum(&case.inputs[0], found),
         "gemm" => product(case, found, false),

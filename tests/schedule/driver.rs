@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use chunkwise::device::{DeviceSpec, HOST};
 use chunkwise::id::{BufferId, CopyId, DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
-use chunkwise::kernel::Form;
 use chunkwise::schedule::{Action, Estimates, Event, Policy, Scheduler};
+use chunkwise::shape::Form;
 use chunkwise::task::TaskGraph;
 
 use super::graphs::Dice;

@@ -4,11 +4,13 @@
 //! are scheduled. Invariant: the same arguments give the same graph.
 #![allow(dead_code)] // tests and benches each use a part
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use chunkwise::id::{ArrayId, DeviceId, KernelId, TaskId, ValueId};
-use chunkwise::kernel::{Fault, Form, Kernel, Lane, Scratch, Work};
+use chunkwise::kernel::{Fault, Kernel, Lane, Scratch, Work};
 use chunkwise::schedule::{CANNOT, Estimates};
+use chunkwise::shape::Form;
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
 use chunkwise::task::{GraphBuilder, Operand, TaskGraph};
 
@@ -20,8 +22,8 @@ pub struct TestKernel {
 }
 
 impl Kernel for TestKernel {
-    fn name(&self) -> &'static str {
-        self.name
+    fn name(&self) -> Cow<'static, str> {
+        self.name.into()
     }
     fn lane(&self) -> Lane {
         self.lane

@@ -254,5 +254,5 @@ fn a_task_too_large_for_a_device_is_never_offered_there() {
 #[test]
 fn specs_say_the_form() {
     let spec: DeviceSpec = gpu(1, link(1.0));
-    assert_eq!(spec.form(chunkwise::kernel::Form::Packed(0)), chunkwise::kernel::Form::Plain);
+    assert_eq!(spec.form(chunkwise::shape::Form::Packed(0)), chunkwise::shape::Form::Plain);
 }

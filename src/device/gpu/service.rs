@@ -406,7 +406,7 @@ impl Batch {
     /// Reports everything in it as failed.
     pub(super) fn fail(self, device: &str, refusal: &Refusal, [ups, downs]: [&Staging; 2]) {
         for part in self.parts {
-            let task = part.end.as_ref().map_or("task", |end| end.kernel.name());
+            let task = part.end.as_ref().map_or("task".into(), |end| end.kernel.name());
             let failure: Failure = refusal.clone().into_failure(&format!("task {task}"), device);
             match part.end {
                 Some(end) => end.done.fail(failure),

@@ -4,12 +4,14 @@
 //! depend on the tile's numbers and k only.
 
 use fearless_simd::{Level, Simd, dispatch};
+use std::borrow::Cow;
 
 use super::block::{Block, subtract_product};
 use super::micro::Num;
 use super::pack::Panels;
 use super::{LEFT, RIGHT, level, packing, product, rows_of, with_tile, with_type};
-use crate::kernel::{Fault, Form, GpuFacts, Kernel, Program, Scratch, Work, params};
+use crate::kernel::{Fault, GpuFacts, Kernel, Program, Scratch, Work, params};
+use crate::shape::Form;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
 /// Parameters of [`Gemm`] and [`Syrk`](super::Syrk).
@@ -49,8 +51,8 @@ impl Default for Gemm {
 }
 
 impl Kernel for Gemm {
-    fn name(&self) -> &'static str {
-        "gemm"
+    fn name(&self) -> Cow<'static, str> {
+        "gemm".into()
     }
 
     fn work(&self, bytes: &[u8], operands: &[ChunkMeta<'_>]) -> Work {

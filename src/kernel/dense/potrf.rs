@@ -4,6 +4,7 @@
 //! triangle is never read, and zero afterwards.
 
 use fearless_simd::{Level, Simd, dispatch};
+use std::borrow::Cow;
 
 use super::block::{Block, DIAGONAL, factor, invert, solve, subtract_product};
 use super::micro::{self, Num};
@@ -84,8 +85,8 @@ impl Default for Potrf {
 }
 
 impl Kernel for Potrf {
-    fn name(&self) -> &'static str {
-        "potrf"
+    fn name(&self) -> Cow<'static, str> {
+        "potrf".into()
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {

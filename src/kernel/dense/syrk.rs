@@ -4,10 +4,12 @@
 //! [`Gemm`](super::Gemm) would give, bit for bit.
 
 use fearless_simd::Level;
+use std::borrow::Cow;
 
 use super::gemm::{ProductParams, update};
 use super::{LEFT, RIGHT, level, packing, product};
-use crate::kernel::{Fault, Form, GpuFacts, Kernel, Program, Scratch, Work, params};
+use crate::kernel::{Fault, GpuFacts, Kernel, Program, Scratch, Work, params};
+use crate::shape::Form;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
 /// `C <- C - A A^T`, lower triangle, with A `(n, k)`, C `(n, n)`; `f32` or `f64`.
@@ -39,8 +41,8 @@ impl Default for Syrk {
 }
 
 impl Kernel for Syrk {
-    fn name(&self) -> &'static str {
-        "syrk"
+    fn name(&self) -> Cow<'static, str> {
+        "syrk".into()
     }
 
     fn work(&self, bytes: &[u8], operands: &[ChunkMeta<'_>]) -> Work {

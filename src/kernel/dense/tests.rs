@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::micro::Num;
 use super::{Gemm, LEFT, Potrf, PotrfParams, ProductParams, RIGHT, Syrk, Trsm};
-use crate::kernel::{Fault, Form, Kernel, Scratch};
+use crate::kernel::{Fault, Kernel, Scratch};
+use crate::shape::Form;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, Layout};
 
 /// A matrix inside a wider one, whose other elements must stay as they are.

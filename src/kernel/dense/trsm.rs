@@ -4,6 +4,7 @@
 //! lower triangle of L is read.
 
 use fearless_simd::{Level, Simd, dispatch};
+use std::borrow::Cow;
 
 use super::block::{Block, DIAGONAL, invert, solve, subtract_product};
 use super::micro::{self, Num};
@@ -66,8 +67,8 @@ impl Default for Trsm {
 }
 
 impl Kernel for Trsm {
-    fn name(&self) -> &'static str {
-        "trsm"
+    fn name(&self) -> Cow<'static, str> {
+        "trsm".into()
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {

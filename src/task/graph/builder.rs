@@ -3,13 +3,14 @@
 //! Owns: [`GraphBuilder`]. Must not know: who runs the graph. Invariant: what it accepts can run in the order in which it was
 //! added, and no task writes what another one has, or the caller.
 
-use std::collections::BTreeMap;
+use std::any::Any;
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use super::{Group, Home, HostArray, NONE, Operand, TaskGraph, TaskRow, ValueRow};
 use crate::error::{Error, Result};
 use crate::id::{ArrayId, GroupId, KernelId, TaskId, ValueId};
-use crate::kernel::{Held, Kernel};
+use crate::kernel::{Held, Kernel, KernelKey};
 use crate::shape::{DType, Layout, checked_len};
 
 /// Bytes of all arrays and values of a graph together, at most: then whatever is added up of them, with what buffers waste, is
@@ -21,8 +22,10 @@ pub(super) const TOO_LARGE: &str = "less: all arrays and values of a graph toget
 #[derive(Default)]
 pub struct GraphBuilder {
     kernels: Vec<Arc<dyn Kernel>>,
-    /// The kernels' numbers, by address.
-    known: BTreeMap<usize, KernelId>,
+    keys: Vec<KernelKey>,
+    /// The kernels' numbers, by address and by key.
+    by_address: HashMap<usize, KernelId>,
+    by_key: HashMap<KernelKey, KernelId>,
     groups: Vec<Group>,
     arrays: Vec<HostArray>,
     tasks: Vec<TaskRow>,
@@ -45,13 +48,29 @@ impl GraphBuilder {
         Self::default()
     }
 
-    /// Interns a kernel. Adding the same `Arc` again gives the same id.
+    /// Interns a kernel: adding the same `Arc` again, or one of the same [`KernelKey`], gives the same id. Two that share a key but are of
+    /// different types or contents are an error of [`GraphBuilder::build`]. O(1).
     pub fn kernel(&mut self, kernel: Arc<dyn Kernel>) -> KernelId {
-        let next = KernelId::at(self.kernels.len());
-        let id = *self.known.entry(Arc::as_ptr(&kernel).cast::<()>() as usize).or_insert(next);
-        if id == next {
-            self.kernels.push(kernel);
+        let address = Arc::as_ptr(&kernel).cast::<()>().addr();
+        // Kernels without fields may share an address with others: those are told apart by their keys.
+        let known = self.by_address.get(&address).filter(|id| Arc::ptr_eq(&self.kernels[id.index()], &kernel));
+        if let Some(&id) = known {
+            return id;
         }
+        let key = KernelKey::new(&*kernel, self.kernels.len());
+        if let Some(&id) = self.by_key.get(&key) {
+            let other = &*self.kernels[id.index()];
+            if (other as &dyn Any).type_id() != (&*kernel as &dyn Any).type_id() || other.content() != kernel.content() {
+                let wanted = "a name, version or content of its own for each (Kernel::name, Kernel::content)";
+                self.is_wrong("kernels", format!("two that are both {key} and are not the same"), wanted);
+            }
+            return id;
+        }
+        let id = KernelId::at(self.kernels.len());
+        self.kernels.push(kernel);
+        self.by_address.insert(address, id);
+        self.by_key.insert(key.clone(), id);
+        self.keys.push(key);
         id
     }
 
@@ -275,7 +294,7 @@ impl GraphBuilder {
         this.params.shrink_to_fit();
         this.groups.shrink_to_fit();
         let mut graph = TaskGraph {
-            names: this.kernels.iter().map(|kernel| kernel.name()).collect(),
+            keys: this.keys,
             held: held(&this.kernels),
             kernels: this.kernels,
             groups: this.groups,

@@ -10,7 +10,7 @@ use super::builder::{MOST_BYTES, TOO_LARGE};
 use super::{NONE, Pack, TaskGraph};
 use crate::error::{Error, Result};
 use crate::id::TaskId;
-use crate::kernel::Form;
+use crate::shape::Form;
 
 impl TaskGraph {
     /// Fills what follows from the operands: use counts, result windows, CSR edges. `bytes` is what arrays and values take.
@@ -134,10 +134,12 @@ impl TaskGraph {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
     use std::sync::Arc;
 
     use crate::kernel::sums::Add;
-    use crate::kernel::{Fault, Form, Kernel, Scratch, Work};
+    use crate::kernel::{Fault, Kernel, Scratch, Work};
+    use crate::shape::Form;
     use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
     use crate::task::GraphBuilder;
 
@@ -145,8 +147,8 @@ mod tests {
     struct Packs(usize);
 
     impl Kernel for Packs {
-        fn name(&self) -> &'static str {
-            "packs"
+        fn name(&self) -> Cow<'static, str> {
+            "packs".into()
         }
         fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
             Work::default()
