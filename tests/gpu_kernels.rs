@@ -131,7 +131,7 @@ fn every_shader_entry_point_and_kernel_has_a_case() {
         let cases = all(real);
         let other = if real == DType::F32 { "block_sum: finish_f64" } else { "block_sum: finish" };
         assert_eq!(unreached(&cases, &shaders), [other], "{real}");
-        tested.extend(cases.iter().map(|case| case.kernel.name().to_owned()));
+        tested.extend(cases.iter().map(|case| case.kernel.name().into_owned()));
     }
     let mut kernels = BTreeSet::new();
     kernels_with_programs(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernel"), &mut kernels);
@@ -197,7 +197,7 @@ fn chunks_travel_between_any_places() {
 #[track_caller]
 fn like_the_cpu(lab: &Lab, cpu: &Cpu, case: &Case) {
     let (found, wanted) = (lab.run(case, 0).expect("runs"), case.on_cpu(cpu).expect("runs on the CPU"));
-    let ours = |all: &[f64]| match case.kernel.name() {
+    let ours = |all: &[f64]| match &*case.kernel.name() {
         // Above the diagonal there may be anything.
         "syrk" => all
             .iter()

@@ -215,7 +215,7 @@ impl Case {
     }
 
     fn program(&self, real: DType, gpu: &GpuFacts) -> Option<Program> {
-        let output = match self.kernel.name() {
+        let output = match &*self.kernel.name() {
             "mandelbrot" => DType::I32,
             "block_sum" => DType::F64,
             _ => real,

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::block::{ALIGN, Block, advise_huge};
 use crate::error::{Error, Remedy, Result};
-use crate::shape::{ChunkView, ChunkViewMut, DType, Element, Layout};
+use crate::shape::{ChunkView, ChunkViewMut, DType, Element, Layout, View};
 
 enum Owner {
     /// Made here, for any dtype; and whether its bytes are booleans now: all 0, or last written as such.
@@ -248,6 +248,18 @@ impl Window {
             buffer.dtype()
         );
         Self { buffer, byte_offset: offset * size, layout }
+    }
+
+    /// What a view shows of the chunk.
+    ///
+    /// # Panics
+    /// If it is no view of a chunk of this shape.
+    pub(crate) fn viewed(&self, view: &View) -> Self {
+        assert!(view.check(&self.layout.shape).is_ok(), "{view:?} of a chunk {:?}", self.layout.shape);
+        let (offset, layout) = view.of(&self.layout);
+        // Inside, because each index of the view is one of the chunk.
+        let byte_offset = self.byte_offset.wrapping_add_signed(offset * layout.dtype.bytes() as isize);
+        Self { buffer: self.buffer.clone(), byte_offset, layout }
     }
 
     /// Dtype, shape, strides.

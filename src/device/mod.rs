@@ -33,8 +33,7 @@ pub use io::IoLane;
 use crate::error::{Error, Remedy, Result};
 use crate::id::SpaceId;
 use crate::kernel::{Fault, GpuFacts, Kernel, Lane, Scratch};
-use crate::shape::Form;
-use crate::shape::{ChunkView, ChunkViewMut, DType, Layout, Opaque};
+use crate::shape::{ChunkView, ChunkViewMut, DType, Form, Layout, Opaque, View};
 
 /// The host's memory, where caller's arrays and results live.
 pub const HOST: SpaceId = SpaceId(0);
@@ -157,13 +156,15 @@ pub enum Body {
         /// Scratch it declared.
         scratch_bytes: u64,
     },
-    /// Rearranges a value into a packed form.
+    /// Copies (a view of) a value, contiguous or into the packed form of a kernel.
     Pack {
-        /// The form.
-        form: u8,
+        /// The form: [`Form::Plain`] for a contiguous copy.
+        form: Form,
+        /// What of the value; `None` for all of it.
+        view: Option<Arc<View>>,
         /// The plain value.
         from: Data,
-        /// Where the packed one goes.
+        /// Where the copy goes.
         to: Data,
     },
 }
@@ -312,10 +313,14 @@ pub(crate) fn execute(kernel: &dyn Kernel, body: Body, scratch: &mut Vec<u64>) -
             }
             run_kernel(kernel, &params, &inputs, &outputs, scratch, &mut opaque)
         }
-        Body::Pack { form, from, to } => {
-            let (from, to) = (input_view(&from), to);
-            let Data::Host(window) = &to else { panic!("an opaque value has no packed form") };
-            kernel.pack(form, from, &mut host_view_mut(window));
+        Body::Pack { form, view, from, to } => {
+            let (Data::Host(source), Data::Host(window)) = (&from, &to) else { panic!("an opaque value has no packed form") };
+            let viewed = view.map(|view| Data::Host(source.viewed(&view)));
+            let from = input_view(viewed.as_ref().unwrap_or(&from));
+            match form {
+                Form::Plain => host_view_mut(window).copy_from(from),
+                Form::Packed(form) => kernel.pack(form, from, &mut host_view_mut(window)),
+            }
             Ok(())
         }
     }));

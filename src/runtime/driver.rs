@@ -331,7 +331,13 @@ impl Inner {
         let origin = self.origin(graph, launch, run);
         Ok((
             self.members.all()[device.index()].device.clone(),
-            Launch { kernel, body: Body::Pack { form, from, to }, estimate_ns: 0, origin, done },
+            Launch {
+                kernel,
+                body: Body::Pack { form: crate::shape::Form::Packed(form), view: None, from, to },
+                estimate_ns: 0,
+                origin,
+                done,
+            },
         ))
     }
 

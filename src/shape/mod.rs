@@ -5,6 +5,7 @@
 //! Must not know: kernels, devices, tasks. Invariant: all sizes are checked; a shape whose bytes overflow `usize` cannot be
 //! made into a grid.
 
+mod affine;
 mod dtype;
 mod form;
 mod grid;
@@ -12,6 +13,7 @@ mod layout;
 mod region;
 mod view;
 
+pub use affine::{View, ViewAxis};
 pub use dtype::{DType, Element, Float, Real};
 pub use form::Form;
 pub use grid::ChunkGrid;

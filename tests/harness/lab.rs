@@ -198,7 +198,8 @@ impl Case {
             let buffer = HostBuffer::pooled(layout.bytes() as usize).expect("memory");
             // SAFETY: the packing is over before the kernel reads what it made.
             let to = Data::Host(unsafe { Window::lent(buffer, 0, layout) });
-            wait(&start(cpu, &self.kernel, Body::Pack { form, from, to: to.clone() })).map(|()| to)
+            wait(&start(cpu, &self.kernel, Body::Pack { form: Form::Packed(form), view: None, from, to: to.clone() }))
+                .map(|()| to)
         };
         let inputs = self.inputs.iter().enumerate().map(packed).collect::<Result<_, _>>()?;
         let landing = Landing::new(self.output.dtype, &self.output.shape, Place::Plain);
