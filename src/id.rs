@@ -53,6 +53,12 @@ ids! {
     TaskId(u32), "task ";
     /// A chunk value of one graph; written once.
     ValueId(u32), "value ";
+    /// A view of values of one graph.
+    ViewId(u32), "view ";
+    /// A form of values of one graph: 0 is plain and whole.
+    FormId(u32), "form ";
+    /// What tasks of one graph that cost the same have in common.
+    ProfileId(u32), "profile ";
     /// A whole host array of one graph: caller's data or a result.
     ArrayId(u32), "array ";
     /// A pooled buffer slot handed out by the scheduler.

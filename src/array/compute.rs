@@ -18,7 +18,7 @@ use crate::runtime::{Handle, Plan, RunReport, Session};
 use crate::schedule::Explanation;
 use crate::shape::Element;
 use crate::store::{self, WriteChunk};
-use crate::task::ChunkSink;
+use crate::task::{ChunkSink, Operand};
 
 impl<T: Element> Array<T> {
     /// Computes the array and returns its elements.
@@ -67,8 +67,7 @@ impl<T: Element> Array<T> {
     /// As [`Array::start`].
     pub fn explain(&self) -> Result<Explanation> {
         let session = self.session();
-        let plan = self.plan(&session)?;
-        let mut explanation = session.explain(&plan)?;
+        let mut explanation = session.explain(&mut self.plan(&session)?)?;
         explanation.notes.extend(sources(&self.node));
         Ok(explanation)
     }
@@ -115,7 +114,7 @@ impl<T: Element> Array<T> {
     /// As [`Array::store_into`].
     pub fn explain_store(&self, sink: &Arc<dyn ChunkSink>) -> Result<Explanation> {
         let session = self.session();
-        let mut explanation = session.explain(&self.store_plan(&session, sink)?)?;
+        let mut explanation = session.explain(&mut self.store_plan(&session, sink)?)?;
         explanation.notes.extend(sources(&self.node));
         Ok(explanation)
     }
@@ -137,7 +136,7 @@ impl<T: Element> Array<T> {
         lw.expect_chunks(grid.len())?;
         let label = format!("write {}", sink.name());
         let write = |lw: &mut Lowering, number: usize, value| {
-            lw.graph.task(kernel, &(number as u32).to_ne_bytes(), &[value], &[]).map(drop)
+            lw.graph.task(kernel, &(number as u32).to_ne_bytes(), &[Operand::of(value)], &[]).map(drop)
         };
         if self.node.in_pieces {
             // Each chunk is written next to being made: the proven peak is that of one.

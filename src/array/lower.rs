@@ -330,8 +330,7 @@ impl Lowering {
 
     /// The plan without a returned node: the tasks are those that were added.
     pub(crate) fn plan(self) -> Result<Plan> {
-        let graph = self.graph.build()?;
-        if self.trial { Ok(Plan::without_bytes(graph)) } else { Plan::new(graph, self.arrays) }
+        if self.trial { Plan::without_bytes(self.graph) } else { Plan::new(self.graph, self.arrays) }
     }
 }
 

@@ -31,7 +31,7 @@ struct Dag {
 /// # Errors
 /// As [`random_dag`].
 pub fn explain_random_dag(session: &Session, tasks: usize) -> Result<Explanation> {
-    session.explain(&dag(session, tasks)?.plan)
+    session.explain(&mut dag(session, tasks)?.plan)
 }
 
 /// Runs a random graph of about `tasks` tasks, each of which adds 1 to 3 earlier values (64-bit integers that wrap around),

@@ -158,7 +158,7 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn remote(&self, layout: &Layout) -> Option<Data> {
         match self.device.allocate(layout.bytes().max(64)).ok()? {
-            Memory::Remote(memory) => Some(Data::Remote(Remote { memory, layout: layout.clone() })),
+            Memory::Remote(memory) => Some(Data::Remote(Remote { memory, layout: layout.clone().into() })),
             Memory::Host(_) => None,
         }
     }

@@ -206,7 +206,7 @@ pub struct TakenResult<T> {
 pub struct Window {
     buffer: Arc<HostBuffer>,
     byte_offset: usize,
-    layout: Layout,
+    layout: Arc<Layout>,
 }
 
 impl Window {
@@ -226,13 +226,14 @@ impl Window {
     /// through one, nothing else uses the same elements, of a pooled buffer nothing else at all, through a window or
     /// [`HostBuffer::take_result`]; and nothing writes a caller's memory.
     #[must_use]
-    pub unsafe fn lent(buffer: Arc<HostBuffer>, offset: usize, layout: Layout) -> Self {
+    pub unsafe fn lent(buffer: Arc<HostBuffer>, offset: usize, layout: impl Into<Arc<Layout>>) -> Self {
         Self::new(buffer, offset, layout)
     }
 
     /// [`Window::lent`] inside this crate, where the scheduler sees to it that no two launches get in each other's way. It panics for
     /// a bug of the planner.
-    pub(crate) fn new(buffer: Arc<HostBuffer>, offset: usize, layout: Layout) -> Self {
+    pub(crate) fn new(buffer: Arc<HostBuffer>, offset: usize, layout: impl Into<Arc<Layout>>) -> Self {
+        let layout = layout.into();
         let size = layout.dtype.bytes();
         let end = layout.checked_span().and_then(|span| offset.checked_add(span)?.checked_mul(size));
         assert!(
@@ -259,7 +260,7 @@ impl Window {
         let (offset, layout) = view.of(&self.layout);
         // Inside, because each index of the view is one of the chunk.
         let byte_offset = self.byte_offset.wrapping_add_signed(offset * layout.dtype.bytes() as isize);
-        Self { buffer: self.buffer.clone(), byte_offset, layout }
+        Self { buffer: self.buffer.clone(), byte_offset, layout: layout.into() }
     }
 
     /// Dtype, shape, strides.
@@ -281,7 +282,7 @@ impl Window {
     pub(crate) fn stretch(&self, elements: Range<usize>) -> Vec<Self> {
         if self.layout.is_contiguous() {
             let flat = Layout::contiguous(self.layout.dtype, &[self.layout.len()]);
-            return vec![Self { layout: flat, ..self.clone() }.rows(elements)];
+            return vec![Self { layout: flat.into(), ..self.clone() }.rows(elements)];
         }
         let mut boxes = Vec::new();
         self.collect_boxes(elements, &mut boxes);
@@ -303,7 +304,7 @@ impl Window {
                 shape: one.layout.shape[1..].to_vec(),
                 strides: one.layout.strides[1..].to_vec(),
             };
-            Self { layout, ..one }
+            Self { layout: layout.into(), ..one }
         };
         if first > last {
             return within(last).collect_boxes(start - last * row..end - last * row, into);
@@ -321,7 +322,7 @@ impl Window {
 
     /// These places along the first axis, which there is.
     fn rows(&self, rows: Range<usize>) -> Self {
-        let mut layout = self.layout.clone();
+        let mut layout = Layout::clone(&self.layout);
         layout.shape[0] = rows.len();
         let offset = self.byte_offset / layout.dtype.bytes() + rows.start * layout.strides[0].unsigned_abs();
         Self::new(self.buffer.clone(), offset, layout)

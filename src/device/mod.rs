@@ -91,11 +91,10 @@ pub struct DeviceSpec {
 }
 
 impl DeviceSpec {
-    /// The form in which the device takes an operand that a kernel's CPU body wants as `form`: GPUs take all chunks plain, and
-    /// contiguous.
+    /// Whether it takes contiguous chunks only: neither views nor packed forms.
     #[must_use]
-    pub fn form(&self, form: Form) -> Form {
-        if self.gpu.is_some() { Form::Plain } else { form }
+    pub fn takes_contiguous(&self) -> bool {
+        self.gpu.is_some()
     }
 
     /// Whether the device is of the kind that executes this lane.
@@ -120,7 +119,7 @@ pub struct Remote {
     /// The buffer.
     pub memory: Arc<dyn std::any::Any + Send + Sync>,
     /// Dtype and shape; contiguous.
-    pub layout: Layout,
+    pub layout: Arc<Layout>,
 }
 
 /// An operand of a launch: bytes, or a Rust value.

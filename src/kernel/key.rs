@@ -21,7 +21,7 @@ pub enum Content {
 }
 
 /// `name@version`, and for a kernel with a content `#` and what stands for that: `gemm@2`, `read@1#5be0cd19137e2179`, `mine@1#local2`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct KernelKey(Arc<str>);
 
 impl KernelKey {

@@ -51,7 +51,7 @@ pub static SHADERS: &[&Shader] = &[
 ];
 
 /// Floating-point operations and bytes that a task needs: what a roofline wants to know.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Work {
     /// Arithmetic operations, a multiply-add counted as two.
     pub flops: f64,
@@ -60,7 +60,7 @@ pub struct Work {
 }
 
 /// Which kind of device executes a kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Lane {
     /// A device that computes.
     Compute,
@@ -129,7 +129,7 @@ impl<'a> Scratch<'a> {
 }
 
 /// Host memory that a kernel takes beside operands and scratch, however many of its tasks run: counted once in each run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Held {
     /// What for, as an error may say it: `unpacking data.h5:/x, stored in chunks of [6000, 6000] (288 MB each)`. Equal texts are
     /// one thing.

@@ -18,11 +18,11 @@ pub fn timeline(run: &RunReport, out: &mut dyn Write) -> io::Result<()> {
     for (device, name) in run.devices.iter().enumerate() {
         events.name("process_name", device, 0, name)?;
         let spans = run.spans.iter().filter(|s| s.device.index() == device);
-        let mut workers: Vec<u32> = spans.map(|s| s.worker).collect();
+        let mut workers: Vec<u16> = spans.map(|s| s.worker).collect();
         workers.sort_unstable();
         workers.dedup();
         for worker in workers {
-            events.name("thread_name", device, worker, &format!("{name} worker {worker}"))?;
+            events.name("thread_name", device, worker.into(), &format!("{name} worker {worker}"))?;
         }
     }
     let from = run.submitted_ns;

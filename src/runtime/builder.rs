@@ -12,6 +12,7 @@ use super::Session;
 use super::discover::Discovery;
 use super::driver::{Inner, State};
 use super::members::{Member, Members};
+use super::record::Recorder;
 use crate::cost::CostModel;
 use crate::device::{Cpu, Device, DeviceKind, HOST, IoLane, system};
 use crate::error::{Error, Result};
@@ -19,6 +20,7 @@ use crate::schedule::{Event, Placement, Policy, Scheduler};
 
 /// When a task counts as stalled unless the user says otherwise: the scheduler's own default.
 const STALL_FLOOR: Duration = Duration::from_secs(5);
+const STALL_FACTOR: u64 = 10;
 
 #[derive(Clone)]
 pub(crate) struct Settings {
@@ -29,6 +31,8 @@ pub(crate) struct Settings {
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
     pub(super) allow_software: bool,
     pub(super) gpu_memory_limit: Option<u64>,
+    pub(super) stall_floor: Duration,
+    pub(super) warn: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 /// Settings of a [`Session`]. All have defaults.
@@ -38,9 +42,8 @@ pub struct SessionBuilder {
     gpu_memory_limit: Option<Result<u64>>,
     cache_dir: Option<PathBuf>,
     devices: Option<Vec<Arc<dyn Device>>>,
-    stall: Option<(u64, Duration)>,
-    record_events: bool,
-    warnings: Box<dyn Fn(&str) + Send + Sync>,
+    stall_factor: u64,
+    record: Option<PathBuf>,
     settings: Settings,
 }
 
@@ -52,9 +55,8 @@ impl SessionBuilder {
             gpu_memory_limit: None,
             cache_dir: None,
             devices: None,
-            stall: None,
-            record_events: false,
-            warnings: Box::new(|text| eprintln!("chunkwise: warning: {text}")),
+            stall_factor: STALL_FACTOR,
+            record: None,
             settings: Settings {
                 placement: Placement::Auto,
                 policy: None,
@@ -62,6 +64,8 @@ impl SessionBuilder {
                 calibrate: true,
                 allow_software: false,
                 gpu_memory_limit: None,
+                stall_floor: STALL_FLOOR,
+                warn: Arc::new(|text| eprintln!("chunkwise: warning: {text}")),
             },
         }
     }
@@ -134,28 +138,29 @@ impl SessionBuilder {
     /// Default: 10, 5 s.
     #[must_use]
     pub fn stall_after(mut self, factor: u64, floor: Duration) -> Self {
-        self.stall = Some((factor, floor));
+        (self.stall_factor, self.settings.stall_floor) = (factor, floor);
         self
     }
 
-    /// Keeps every event that the scheduler sees and what it answers, for [`Session::events`].
+    /// Writes all that the scheduler is told, and what it answers, to this file, which is replaced: for [`Record`](super::Record), in this
+    /// process or another. It is whole when the last of the session is gone.
     #[must_use]
-    pub fn record_events(mut self) -> Self {
-        self.record_events = true;
+    pub fn record(mut self, path: impl Into<PathBuf>) -> Self {
+        self.record = Some(path.into());
         self
     }
 
     /// Called with each warning (an unreadable cost cache, for example), at most a few times; default: standard error.
     #[must_use]
     pub fn warnings(mut self, warn: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.warnings = Box::new(warn);
+        self.settings.warn = Arc::new(warn);
         self
     }
 
     /// The session.
     ///
     /// # Errors
-    /// [`Error::Argument`] for settings out of range, [`Error::NoDevice`] if the placement asks for a device that is not there.
+    /// [`Error::Argument`] for settings out of range, [`Error::Io`] if the record cannot be written, [`Error::NoDevice`] if the placement asks for a device that is not there.
     pub fn build(self) -> Result<Session> {
         let threads = self.threads.unwrap_or_else(system::threads);
         let memory_limit = self.memory_limit.transpose()?.unwrap_or_else(system::default_memory_limit);
@@ -169,17 +174,17 @@ impl SessionBuilder {
         let dir = self.cache_dir.or_else(system::cache_dir).filter(|d| !d.as_os_str().is_empty());
         let (mut costs, warning) = CostModel::load(dir.as_deref());
         if let Some(warning) = warning {
-            (self.warnings)(&warning);
+            (settings.warn)(&warning);
         }
         let members: Vec<Member> = devices.into_iter().map(|device| Member::new(device, &mut costs)).collect();
         let policy = settings.policy.map_or_else(|| settings.placement.policy(), |make| make());
         let mut scheduler = Scheduler::new(policy);
-        if let Some((factor, floor)) = self.stall {
-            scheduler.set_stall_rule(factor, floor.as_nanos() as u64);
-        }
-        let floor = self.stall.map_or(STALL_FLOOR, |s| s.1);
+        let stall = (self.stall_factor, u64::try_from(settings.stall_floor.as_nanos()).unwrap_or(u64::MAX));
+        scheduler.set_stall_rule(stall.0, stall.1);
+        let record = |path: PathBuf| Recorder::new(&path, scheduler.policy_name(), stall, settings.warn.clone());
+        let recorder = self.record.map(record).transpose()?;
         let inner = Arc::new(Inner {
-            state: Mutex::new(State::new(scheduler, self.record_events)),
+            state: Mutex::new(State::new(scheduler, recorder)),
             members: Members::default(),
             discovery: Discovery::new(finds),
             changed: Condvar::new(),
@@ -190,8 +195,6 @@ impl SessionBuilder {
             streams: AtomicU64::new(0),
             saved: Mutex::new(None),
             measuring: Mutex::default(),
-            warn: self.warnings,
-            stall_floor: floor,
             waiting: Mutex::default(),
             ticked_ns: AtomicU64::new(0),
         });

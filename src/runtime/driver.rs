@@ -2,7 +2,7 @@
 //!
 //! Owns: the session's state behind one lock. Must not know: how decisions are made. Invariant: there is no loop thread.
 //! Whoever finishes a task (a worker, an I/O thread, a link) takes the lock, tells the scheduler, and passes on the actions
-//! that come back; so the lock is held for microseconds, and never while a kernel, a destructor or a device runs.
+//! that come back; so the lock is held for microseconds, and never while a kernel, a destructor, a device or the system's allocator of large memory runs.
 
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
@@ -15,26 +15,16 @@ use super::discover::Discovery;
 use super::failures::Faults;
 use super::handle::Waiting;
 use super::members::Members;
+use super::orders::{Order, OrderId};
+use super::record::Recorder;
 use super::run::{Run, TaskSpan};
-use super::slots::Slots;
-use super::transfer::{self, Unready, Wanted};
+use super::slots::{Short, Slot, Slots};
 use crate::cost::CostModel;
-use crate::device::{Body, Device, Failure, HostBuffer, Launch, Memory, Origin, Output, Report, panic_message};
+use crate::device::{Failure, HostBuffer, Report, panic_message};
 use crate::error::{Bytes, Error, Remedy};
 use crate::id::{DeviceId, GraphId, LaunchId, TaskId};
-use crate::schedule::{Action, Event, Place, Scheduler};
+use crate::schedule::{Action, Event, Scheduler};
 use crate::shape::Opaque;
-
-/// An event as the scheduler saw it, and what it answered.
-#[derive(Clone)]
-pub struct Recorded {
-    /// When, in ns from the session's start.
-    pub at_ns: u64,
-    /// What happened.
-    pub event: Event,
-    /// What the scheduler said is to be done.
-    pub actions: Vec<Action>,
-}
 
 /// Events, and actions, for which memory is kept between two steps.
 const SPARE: usize = 1 << 8;
@@ -42,8 +32,8 @@ const SPARE: usize = 1 << 8;
 pub(super) struct State {
     pub(super) scheduler: Scheduler,
     pub(super) runs: BTreeMap<GraphId, Run>,
-    pub(super) buffers: Slots,
-    pub(super) log: Option<Vec<Recorded>>,
+    pub(super) slots: Slots,
+    pub(super) recorder: Option<Recorder>,
     pub(super) faults: Faults,
     /// Caller's arrays of which devices may keep copies.
     pub(super) sources: BTreeMap<u64, Weak<HostBuffer>>,
@@ -58,12 +48,12 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(scheduler: Scheduler, record: bool) -> Self {
+    pub(super) fn new(scheduler: Scheduler, recorder: Option<Recorder>) -> Self {
         Self {
             scheduler,
             runs: BTreeMap::new(),
-            buffers: Slots::default(),
-            log: record.then(Vec::new),
+            slots: Slots::default(),
+            recorder,
             faults: Faults::default(),
             sources: BTreeMap::new(),
             warnings: Vec::new(),
@@ -75,7 +65,7 @@ impl State {
 
     /// The most scratch that a task of the graphs under way may take.
     fn scratch_bytes(&self) -> u64 {
-        self.scheduler.running().filter_map(|id| self.runs.get(&id)).map(|run| run.graph.scratch_bytes()).max().unwrap_or(0)
+        self.scheduler.running().filter_map(|id| self.runs.get(&id)).map(|run| run.graph().scratch_bytes()).max().unwrap_or(0)
     }
 }
 
@@ -92,8 +82,6 @@ pub(super) struct Inner {
     pub(super) saved: Mutex<Option<Instant>>,
     /// Held by who measures the CPU: two at once would each find half of it.
     pub(super) measuring: Mutex<()>,
-    pub(super) warn: Box<dyn Fn(&str) + Send + Sync>,
-    pub(super) stall_floor: Duration,
     pub(super) waiting: Mutex<Waiting>,
     /// When somebody who waits last looked for stalled tasks.
     pub(super) ticked_ns: AtomicU64,
@@ -102,27 +90,49 @@ pub(super) struct Inner {
 /// What is done after the lock is released.
 #[derive(Default)]
 pub(super) struct Outgoing {
-    launches: Vec<(Arc<dyn Device>, Launch)>,
-    moves: Vec<transfer::Ready>,
+    orders: Vec<Order>,
+    /// Of a scheduler that has failed since: not to be carried out.
+    dead: Vec<Order>,
     /// Dropped last, because a library that closes a file may wait for a read of another one.
     held: Vec<Arc<dyn Any + Send + Sync>>,
     /// Freed here, because giving large memory back takes time and a user's value may run code when it is dropped.
-    buffers: Vec<Memory>,
+    slots: Vec<Arc<Slot>>,
     opaque: Vec<Opaque>,
     runs: Vec<Run>,
-    /// Whether devices may keep more than is needed now.
-    rest: bool,
+    warnings: Vec<String>,
+    /// If devices may keep no more than is needed now: the most scratch that a task may take.
+    rest: Option<u64>,
+}
+
+/// An order that cannot be carried out, because there is no memory for it.
+struct Refused {
+    order: Order,
+    short: Short,
 }
 
 impl Outgoing {
-    fn go(self) {
-        drop((self.buffers, self.opaque, self.runs));
-        for (device, launch) in self.launches {
-            device.launch(launch);
+    /// Carries out what it can; gives back what it cannot.
+    fn go(self, inner: &Arc<Inner>) -> Vec<Refused> {
+        drop((self.dead, self.slots, self.opaque, self.runs));
+        let mut refused = Vec::new();
+        if !self.orders.is_empty() {
+            let members = inner.members.all();
+            for order in self.orders {
+                let member = &members[order.device.index()];
+                match order.make(inner, member.spec.takes_contiguous()) {
+                    Ok(given) => {
+                        drop(order);
+                        given.to(&*member.device);
+                    }
+                    Err(short) => refused.push(Refused { order, short }),
+                }
+            }
         }
-        for ready in self.moves {
-            ready.device.transfer(ready.mv);
+        if let Some(scratch_bytes) = self.rest {
+            inner.members.all().iter().for_each(|member| member.device.rest(scratch_bytes));
         }
+        self.warnings.iter().for_each(|text| (inner.settings.warn)(text));
+        refused
     }
 }
 
@@ -137,7 +147,7 @@ impl Inner {
 
     /// How long a waiting thread sleeps between two looks for stalled tasks.
     pub(super) fn tick(&self) -> Duration {
-        (self.stall_floor / 4).clamp(Duration::from_millis(1), Duration::from_secs(1))
+        (self.settings.stall_floor / 4).clamp(Duration::from_millis(1), Duration::from_secs(1))
     }
 
     /// Looks for stalled tasks, if nobody has for a while.
@@ -163,34 +173,46 @@ impl Inner {
 
     pub(super) fn with_events<R>(self: &Arc<Self>, first: impl FnOnce(&mut State, &mut VecDeque<Event>) -> R) {
         let mut out = Outgoing::default();
-        let (held, warnings, scratch_bytes) = {
-            let mut state = self.lock();
-            let (mut events, mut actions) = std::mem::take(&mut state.spare);
-            let held = first(&mut state, &mut events);
-            if state.broken.is_none() {
-                let all = AssertUnwindSafe(|| self.steps(&mut state, (&mut events, &mut actions), &mut out));
-                // A policy is the user's code; and a bug of ours must stop one session, not the process.
-                if let Err(payload) = catch_unwind(all) {
-                    state.broken = Some(panic_message(&*payload));
-                    out.launches.clear();
-                }
+        drop(self.locked(&mut out, first));
+        // What cannot be carried out is answered with events, and so on: in a loop, because each may be followed by many.
+        loop {
+            let refused = out.go(self);
+            if refused.is_empty() {
+                return;
             }
-            if state.broken.is_some() {
-                self.stop_all(&mut state);
-            }
-            if events.capacity().max(actions.capacity()) <= SPARE {
-                events.clear();
-                actions.clear();
-                state.spare = (events, actions);
-            }
-            (held, std::mem::take(&mut state.warnings), out.rest.then(|| state.scratch_bytes()))
-        };
-        drop(held);
-        out.go();
-        if let Some(scratch_bytes) = scratch_bytes {
-            self.members.all().iter().for_each(|member| member.device.rest(scratch_bytes));
+            out = Outgoing::default();
+            let orders: Vec<Order> = self.locked(&mut out, |state, events| {
+                refused.into_iter().map(|refused| self.refuse(state, refused, events)).collect()
+            });
+            drop(orders);
         }
-        warnings.iter().for_each(|text| (self.warn)(text));
+    }
+
+    /// Takes the lock, tells the scheduler of the events that `first` has for it, and notes what is to be done. What `first` returns
+    /// must be dropped after that.
+    fn locked<R>(self: &Arc<Self>, out: &mut Outgoing, first: impl FnOnce(&mut State, &mut VecDeque<Event>) -> R) -> R {
+        let mut state = self.lock();
+        let (mut events, mut actions) = std::mem::take(&mut state.spare);
+        let held = first(&mut state, &mut events);
+        if state.broken.is_none() {
+            let all = AssertUnwindSafe(|| self.steps(&mut state, (&mut events, &mut actions), out));
+            // A policy is the user's code; and a bug of ours must stop one session, not the process.
+            if let Err(payload) = catch_unwind(all) {
+                state.broken = Some(panic_message(&*payload));
+                out.dead.append(&mut out.orders);
+            }
+        }
+        if state.broken.is_some() {
+            self.stop_all(&mut state);
+        }
+        if events.capacity().max(actions.capacity()) <= SPARE {
+            events.clear();
+            actions.clear();
+            state.spare = (events, actions);
+        }
+        out.warnings.append(&mut state.warnings);
+        out.rest = out.rest.map(|_| state.scratch_bytes());
+        held
     }
 
     /// Ends every run of a broken session.
@@ -217,10 +239,10 @@ impl Inner {
             let at_ns = self.now_ns();
             let waiting = matches!(event, Event::Tick | Event::Waits { .. } | Event::Resumes { .. });
             state.happened += u64::from(!waiting);
-            let kept = state.log.is_some().then(|| event.clone());
+            let kept = state.recorder.is_some().then(|| event.clone());
             state.scheduler.step(at_ns, event, actions);
-            if let (Some(log), Some(event)) = (&mut state.log, kept) {
-                log.push(Recorded { at_ns, event, actions: actions.clone() });
+            if let (Some(recorder), Some(event)) = (&mut state.recorder, kept) {
+                recorder.note(at_ns, event, actions.clone());
             }
             for action in actions.drain(..) {
                 self.obey(state, action, out, events);
@@ -231,27 +253,24 @@ impl Inner {
     /// Carries an action out; what cannot be is answered with events.
     fn obey(self: &Arc<Self>, state: &mut State, action: Action, out: &mut Outgoing, events: &mut VecDeque<Event>) {
         match action {
-            // If the system refuses, whoever is to use the buffer tries once more, and reports it.
-            Action::Allocate { buffer, space, bytes } => state.buffers.allocate(self, buffer, (space, bytes)),
-            Action::Release { buffer } => out.buffers.extend(state.buffers.release(buffer)),
+            Action::Allocate { buffer, space, bytes } => state.slots.create(buffer, space, bytes),
+            Action::Release { buffer } => out.slots.extend(state.slots.release(buffer)),
             Action::Drop { graph, value } => {
                 out.opaque.extend(state.runs.get_mut(&graph).and_then(|run| run.opaque.remove(&value)));
             }
-            Action::Run { launch, graph, task, device } => match self.prepare_task(state, (launch, graph, task, device)) {
-                Ok(work) => out.launches.push((self.members.all()[device.index()].device.clone(), work)),
-                Err(unready) => self.unready(state, (launch, graph, device), (task, Some(0)), unready, events),
+            Action::Run { launch, .. } | Action::Pack { launch, .. } => match Order::new(state, &action) {
+                Some(order) => out.orders.push(order),
+                None => events.push_back(Event::LaunchFailed { launch }),
             },
-            Action::Pack { launch, graph, task, device, .. } => match self.prepare_pack(state, &action) {
-                Ok(ready) => out.launches.push(ready),
-                Err(unready) => self.unready(state, (launch, graph, device), (task, None), unready, events),
-            },
-            Action::Move { copy, graph, value, device, upload, from, to } => {
-                let wanted = Wanted { copy, graph, value, device, upload, from, to };
-                match transfer::prepare(self, state, wanted) {
-                    Ok(ready) => out.moves.push(ready),
-                    Err(unready) => transfer::unready(self, state, (copy, graph, device), unready, events),
+            Action::Move { copy, graph, value, .. } => match Order::new(state, &action) {
+                Some(order) => {
+                    if let Some(run) = state.runs.get_mut(&graph) {
+                        run.record.bytes_moved += run.fixed.graph.bytes(value);
+                    }
+                    out.orders.push(order);
                 }
-            }
+                None => events.push_back(Event::Moved { copy, arrived: false }),
+            },
             Action::Refused { graph, task, peak_bytes, limit_bytes } => {
                 if let Some(run) = state.runs.get_mut(&graph) {
                     run.fail(self.refused(run, task, (peak_bytes, limit_bytes)));
@@ -274,9 +293,11 @@ impl Inner {
                 if let Some(run) = state.runs.get_mut(&graph) {
                     run.over = true;
                     out.held.append(&mut run.held);
-                    run.over_ns = self.now_ns();
-                    run.events = state.happened - run.events;
-                    out.rest |= run.graph.scratch_bytes() > 0 || state.scheduler.running().next().is_none();
+                    run.record.over_ns = self.now_ns();
+                    run.record.events = state.happened - run.record.events;
+                    if run.graph().scratch_bytes() > 0 || state.scheduler.running().next().is_none() {
+                        out.rest = Some(0);
+                    }
                     if run.unwanted {
                         out.runs.extend(state.runs.remove(&graph));
                     }
@@ -287,67 +308,45 @@ impl Inner {
     }
 
     fn refused(&self, run: &Run, task: Option<TaskId>, (requested_bytes, available_bytes): (u64, u64)) -> Error {
-        let name = |t| format!("task {}", run.graph.task_name(t));
+        let name = |t| format!("task {}", run.graph().task_name(t));
         let what = task.map_or_else(|| "this computation with its arrays".to_owned(), name);
         let remedies = vec![Remedy::Limit(self.limit_for(requested_bytes))];
         Error::OutOfMemory { what, requested_bytes, available_bytes, space: "host".into(), remedies }
     }
 
-    /// A launch that cannot be made: its run is gone, or its memory is not to be had.
-    fn unready(
-        &self,
-        state: &mut State,
-        (launch, graph, device): (LaunchId, GraphId, DeviceId),
-        task: (TaskId, Option<u64>),
-        unready: Unready,
-        events: &mut VecDeque<Event>,
-    ) {
-        let event = match unready {
-            Unready::Gone => Event::LaunchFailed { launch },
-            Unready::NoMemory { host: true, error } => {
+    /// There is no memory for an order: what that means for its run. The order is to be dropped outside the lock.
+    fn refuse(&self, state: &mut State, refused: Refused, events: &mut VecDeque<Event>) -> Order {
+        let Refused { order, short: Short { host, error } } = refused;
+        let (graph, device) = (order.graph, order.device);
+        match order.id {
+            OrderId::Launch(launch) if host => {
                 if let Some(run) = state.runs.get_mut(&graph) {
                     run.fail(error);
                 }
-                Event::LaunchFailed { launch }
+                events.push_back(Event::LaunchFailed { launch });
             }
-            Unready::NoMemory { host: false, error } => {
-                self.failed(state, (launch, graph, device), task, Failure::OutOfMemory(error), events)
+            OrderId::Launch(launch) => {
+                let task = (order.task, order.predicted_ns());
+                let event = self.failed(state, (launch, graph, device), task, Failure::OutOfMemory(error), events);
+                events.push_back(event);
             }
-        };
-        events.push_back(event);
-    }
-
-    fn prepare_pack(self: &Arc<Self>, state: &mut State, action: &Action) -> Result<(Arc<dyn Device>, Launch), Unready> {
-        let Action::Pack { launch, graph, value, task, form, from, to: Place::Buffer(to), device } = *action else {
-            return Err(Unready::Gone);
-        };
-        let Some(run) = state.runs.get(&graph) else { return Err(Unready::Gone) };
-        let what = || format!("a packed operand of task {}", run.graph.task_name(task));
-        state.buffers.have(self, [from, Place::Buffer(to)], what)?;
-        let from = run.data(&state.buffers, value, from);
-        let to = run.packed(&state.buffers, task, (value, form), to);
-        let kernel = run.graph.kernel(task).clone();
-        let done = self.report_to((launch, graph, device), (task, None));
-        let origin = self.origin(graph, launch, run);
-        Ok((
-            self.members.all()[device.index()].device.clone(),
-            Launch {
-                kernel,
-                body: Body::Pack { form: crate::shape::Form::Packed(form), view: None, from, to },
-                estimate_ns: 0,
-                origin,
-                done,
-            },
-        ))
-    }
-
-    fn origin(self: &Arc<Self>, graph: GraphId, launch: LaunchId, run: &Run) -> Option<Origin> {
-        let session: Weak<dyn Any + Send + Sync> = Arc::<Self>::downgrade(self);
-        Some(Origin { session, graph, launch, within: run.within.clone() })
+            OrderId::Copy(copy) => {
+                if host {
+                    if let Some(run) = state.runs.get_mut(&graph) {
+                        run.fail(error);
+                        events.push_back(Event::Retire { graph });
+                    }
+                } else {
+                    self.move_failed(state, (graph, device), Failure::OutOfMemory(error), events);
+                }
+                events.push_back(Event::Moved { copy, arrived: false });
+            }
+        }
+        order
     }
 
     fn stalled(&self, state: &State, graph: GraphId, task: TaskId, device: Option<DeviceId>, ns: (u64, u64)) -> Error {
-        let name = state.runs.get(&graph).map_or_else(|| task.to_string(), |run| run.graph.task_name(task));
+        let name = state.runs.get(&graph).map_or_else(|| task.to_string(), |run| run.graph().task_name(task));
         match device {
             Some(device) => Error::Stalled {
                 task: name,
@@ -362,40 +361,13 @@ impl Inner {
         }
     }
 
-    fn prepare_task(
-        self: &Arc<Self>,
-        state: &mut State,
-        what: (LaunchId, GraphId, TaskId, DeviceId),
-    ) -> Result<Launch, Unready> {
-        let (launch, graph, task, device) = what;
-        let run = state.runs.get(&graph).ok_or(Unready::Gone)?;
-        let operands = state.scheduler.operands(launch).ok_or(Unready::Gone)?;
-        let old = operands.outputs.iter().filter_map(|o| o.1);
-        let places = operands.inputs.iter().copied().chain(operands.outputs.iter().map(|o| o.0)).chain(old);
-        state.buffers.have(self, places, || format!("a buffer of task {}", run.graph.task_name(task)))?;
-        let inputs = operands.inputs.iter().enumerate();
-        let members = self.members.all();
-        let spec = &members[device.index()].spec;
-        let inputs = inputs.map(|(i, &place)| run.input(&state.buffers, spec, (task, i), place)).collect();
-        let outputs = run.graph.outputs(task).iter().zip(&operands.outputs);
-        let outputs = outputs.map(|(operand, &(place, old))| Output {
-            to: run.data(&state.buffers, operand.value, place),
-            copy_in: operand.updates.zip(old).map(|(value, place)| run.data(&state.buffers, value, place)),
-        });
-        let outputs = outputs.collect();
-        let params = run.graph.params(task).to_vec();
-        let kernel = run.graph.kernel(task).clone();
-        // That of the neediest task: asking each kernel would run user's code under the lock, and a thread keeps its scratch.
-        let scratch_bytes = run.graph.scratch_bytes();
-        let predicted = state.scheduler.prediction(launch).map_or(0, |p| p.1);
-        let done = self.report_to((launch, graph, device), (task, Some(predicted)));
-        let (body, origin) = (Body::Run { params, inputs, outputs, scratch_bytes }, self.origin(graph, launch, run));
-        Ok(Launch { kernel, body, estimate_ns: predicted, origin, done })
-    }
-
     /// The report of a launch of a task with its prediction, or (without one) of packing for a task. It does not keep the
     /// session alive: a wedged launch must not.
-    fn report_to(self: &Arc<Self>, what: (LaunchId, GraphId, DeviceId), task: (TaskId, Option<u64>)) -> crate::device::Done {
+    pub(super) fn report_to(
+        self: &Arc<Self>,
+        what: (LaunchId, GraphId, DeviceId),
+        task: (TaskId, Option<u64>),
+    ) -> crate::device::Done {
         let session = Arc::downgrade(self);
         Box::new(move |report| {
             if let Some(inner) = session.upgrade() {
@@ -427,11 +399,12 @@ impl Inner {
             let mut unused = Vec::new();
             match (state.runs.get_mut(&graph), task) {
                 (Some(run), (task, Some(predicted_ns))) if wanted && matches!(event, Event::Done { .. }) => {
-                    let start_ns = end_ns.saturating_sub(elapsed_ns);
-                    run.spans.push(TaskSpan { task, device, worker, start_ns, end_ns, predicted_ns });
-                    let graph = run.graph.clone();
+                    let (start_ns, worker) = (end_ns.saturating_sub(elapsed_ns), worker as u16);
+                    run.record.spans.push(TaskSpan { task, device, worker, start_ns, end_ns, predicted_ns });
+                    let graph = run.graph().clone();
                     for (index, value) in opaque {
-                        unused.extend(run.opaque.insert(graph.outputs(task)[index].value, value));
+                        let of = graph.outputs(task).nth(index).map(|output| output.value);
+                        unused.extend(of.and_then(|of| run.opaque.insert(of, value)));
                     }
                 }
                 _ => unused.extend(opaque.into_iter().map(|o| o.1)),
@@ -444,9 +417,12 @@ impl Inner {
 
 /// An opaque value that is larger than the graph says was not reckoned with.
 fn oversized(state: &State, graph: GraphId, task: TaskId, made: &[(usize, Opaque)]) -> Option<Error> {
-    let tasks = &state.runs.get(&graph)?.graph;
-    let (found, stated) =
-        made.iter().map(|(at, o)| (o.bytes, tasks.bytes(tasks.outputs(task)[*at].value))).find(|b| b.0 > b.1)?;
+    if made.is_empty() {
+        return None; // the usual case
+    }
+    let tasks = state.runs.get(&graph)?.graph();
+    let stated = |at: usize| tasks.outputs(task).nth(at).map_or(0, |output| tasks.bytes(output.value));
+    let (found, stated) = made.iter().map(|(at, o)| (o.bytes, stated(*at))).find(|b| b.0 > b.1)?;
     let message = format!("made a value of {}, where {} were stated (GraphBuilder::opaque)", Bytes(found), Bytes(stated));
     Some(Error::Task { task: tasks.task_name(task), message })
 }

@@ -4,15 +4,19 @@
 //! Invariant: a run fails for its device only if no other device can do its work.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use super::driver::{Inner, State};
-use crate::device::Failure;
+use super::run::MoveSpan;
+use crate::device::{Failure, Report};
 use crate::error::Error;
-use crate::id::{DeviceId, GraphId, LaunchId, TaskId};
-use crate::schedule::{CANNOT, Estimates, Event};
+use crate::id::{CopyId, DeviceId, GraphId, LaunchId, TaskId, ValueId};
+use crate::schedule::{Estimates, Event};
+use crate::shape::DType;
+use crate::task::{Profile, TaskGraph};
 
 /// Times that a task is tried on devices that fail before the graph gives up.
-pub(super) const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 3;
 /// Failures of a device in a row after which it counts as lost, if others can do its work.
 const STRIKES: u32 = 3;
 /// Times that a device may run out of memory, each time with half as much in use, before it counts as lost.
@@ -83,6 +87,39 @@ impl Inner {
         });
     }
 
+    /// A move has failed: its run ends, if that happens too often.
+    pub(super) fn move_failed(
+        &self,
+        state: &mut State,
+        (graph, device): (GraphId, DeviceId),
+        failure: Failure,
+        events: &mut VecDeque<Event>,
+    ) {
+        let blamed = self.blame(state, device, &failure, events);
+        let Some(run) = state.runs.get_mut(&graph) else { return };
+        run.failed_moves += u32::from(blamed == Blame::Struck);
+        if blamed == Blame::Irreplaceable || run.failed_moves >= ATTEMPTS {
+            run.fail(as_error(failure));
+            events.push_back(Event::Retire { graph });
+        }
+    }
+
+    /// A move is over.
+    pub(super) fn moved(self: &Arc<Self>, what: (CopyId, GraphId, ValueId), link: (DeviceId, bool, u64), report: Report) {
+        let ((copy, graph, value), (device, upload, bytes)) = (what, link);
+        let end_ns = self.now_ns();
+        let start_ns = end_ns.saturating_sub(report.elapsed_ns);
+        self.with_events(|state, events| {
+            let arrived = report.outcome.is_ok();
+            match (report.outcome, state.runs.get_mut(&graph)) {
+                (Ok(()), Some(run)) => run.record.moves.push(MoveSpan { value, device, upload, bytes, start_ns, end_ns }),
+                (Err(failure), Some(_)) => self.move_failed(state, (graph, device), failure, events),
+                _ => {}
+            }
+            events.push_back(Event::Moved { copy, arrived });
+        });
+    }
+
     /// What a failed launch means for its run.
     pub(super) fn failed(
         &self,
@@ -94,7 +131,7 @@ impl Inner {
     ) -> Event {
         let blamed = self.blame(state, device, &failure, events);
         let Some(run) = state.runs.get_mut(&graph) else { return Event::LaunchFailed { launch } };
-        let task_name = run.graph.task_name(task);
+        let task_name = run.graph().task_name(task);
         let name = if predicted_ns.is_some() { task_name } else { format!("pack of {task_name}") };
         match failure {
             Failure::Fault(fault) => run.fail(fault.into()),
@@ -137,22 +174,26 @@ impl Inner {
     ) -> Event {
         let members = self.members.all();
         let Some(run) = state.runs.get_mut(&graph) else { return Event::LaunchFailed { launch } };
-        let (kernel, dtype) = run.priced.kind_of(task);
-        let can = |e: &Estimates| e.task_ns[task.index()] != CANNOT && !members[e.device.index()].is_unfit(&kernel, dtype);
-        let mut others = run.priced.estimates.iter().filter(|e| e.device != device && !state.faults.gone.contains(&e.device));
+        let graph_of_task = run.graph().clone();
+        let kind = Kind::of(&graph_of_task, task);
+        let can = |e: &Estimates| {
+            e.ns(&graph_of_task, task).is_some() && !members[e.device.index()].is_unfit(kind.kernel, kind.dtype)
+        };
+        let estimates = run.prices.estimates();
+        let mut others = estimates.iter().filter(|e| e.device != device && !state.faults.gone.contains(&e.device));
         if !others.any(can) {
             run.fail(error);
             return Event::LaunchFailed { launch };
         }
         let member = &members[device.index()];
-        let new = member.forbid(&kernel, dtype);
+        let new = member.forbid(kind.kernel, kind.dtype);
         if new {
             let name = &member.spec.name;
             state.warnings.push(format!("{name} is not used for this kernel any more ({error}); its work goes on elsewhere"));
         }
         // A run that was priced before and began since has to be told too.
         for (&id, run) in state.runs.iter().filter(|(id, _)| new || **id == graph) {
-            let tasks = run.priced.tasks_of(&kernel, dtype);
+            let tasks = kind.tasks_in(run.graph());
             if !tasks.is_empty() {
                 events.push_back(Event::Unfit { graph: id, device, tasks });
             }
@@ -208,6 +249,38 @@ impl Inner {
             }
             Failure::Lost(_) => Blame::Irreplaceable,
             _ => Blame::Struck,
+        }
+    }
+}
+
+/// A kernel's name and version, and the dtype of its tasks: what a device is able to run, or not.
+struct Kind<'a> {
+    kernel: &'a str,
+    dtype: DType,
+}
+
+impl<'a> Kind<'a> {
+    fn of(graph: &'a TaskGraph, task: TaskId) -> Self {
+        let profile = graph.profile(task);
+        Self { kernel: graph.kernels()[profile.kernel.index()].key.name_and_version(), dtype: profile.dtype }
+    }
+
+    /// The tasks of this kind.
+    fn tasks_in(&self, graph: &TaskGraph) -> Arc<[TaskId]> {
+        let same = |profile: &Profile| {
+            profile.dtype == self.dtype && graph.kernels()[profile.kernel.index()].key.name_and_version() == self.kernel
+        };
+        let is_it: Vec<bool> = graph.profiles().iter().map(same).collect();
+        graph.tasks().filter(|&task| is_it[graph.profile_id(task).index()]).collect()
+    }
+}
+
+fn as_error(failure: Failure) -> Error {
+    match failure {
+        Failure::Device(error) | Failure::Unfit(error) | Failure::OutOfMemory(error) | Failure::Lost(error) => error,
+        Failure::Fault(fault) => fault.into(),
+        Failure::Panic(message) => {
+            Error::Failed { what: "the move of a chunk".into(), message: format!("it panicked: {message}") }
         }
     }
 }

@@ -57,7 +57,12 @@ impl Handle {
     /// Tasks done, and tasks in all.
     #[must_use]
     pub fn progress(&self) -> (usize, usize) {
-        self.session.0.lock().runs.get(&self.id).map_or((0, 0), |run| (run.spans.len().min(run.graph.len()), run.graph.len()))
+        self.session
+            .0
+            .lock()
+            .runs
+            .get(&self.id)
+            .map_or((0, 0), |run| (run.record.spans.len().min(run.graph().len()), run.graph().len()))
     }
 
     /// Predicted seconds of the run.
@@ -82,33 +87,41 @@ impl Handle {
         self.wait_until(None);
         let inner = self.session.0.clone();
         self.taken = true;
-        let (mut run, elsewhere) = {
+        let (run, elsewhere) = {
             let mut state = inner.lock();
             let Some(run) = state.runs.remove(&self.id) else { return Err(Error::Cancelled) };
-            let elsewhere = displaced(&state, &run, self.id);
+            let elsewhere = displaced(&inner, &state, &run, self.id);
             (run, elsewhere)
         };
         let total_s = self.asked.elapsed().as_secs_f64();
         self.learn(&run);
         self.session.learn_step(&run);
-        let results = run.error.clone().map_or_else(|| move_home(&mut run, &elsewhere), Err);
+        let (graph, idle) = (run.graph().clone(), self.idle(&run));
+        let Run { fixed, record, error, .. } = run;
+        let results = error.map_or_else(|| move_home(fixed, &elsewhere), Err);
         drop(elsewhere);
         inner.apply(Event::Retire { graph: self.id }, |_| ());
         self.session.save_costs();
         let report = RunReport {
-            idle: run.priced.idle(&run.graph, &inner.members.all(), |space| inner.lock().scheduler.limit_bytes(space)),
-            graph: run.graph,
+            idle,
+            graph,
             devices: inner.members.all().iter().map(|m| m.spec.name.clone()).collect(),
             plan_s: self.plan_s,
             predicted_s: self.predicted_s,
             total_s,
             peak_bound_bytes: self.peak_bound_bytes,
-            bytes_moved: run.bytes_moved,
-            spans: run.spans,
-            moves: run.moves,
-            submitted_ns: run.submitted_ns,
+            bytes_moved: record.bytes_moved,
+            spans: record.spans,
+            moves: record.moves,
+            submitted_ns: record.submitted_ns,
         };
         Ok((results?, report))
+    }
+
+    /// The GPUs that could not run some of the work, and why.
+    fn idle(&self, run: &Run) -> Vec<(String, String)> {
+        let inner = &self.session.0;
+        run.prices.idle(run.graph(), &inner.members.all(), |space| inner.lock().scheduler.limit_bytes(space))
     }
 
     /// Sleeps at most this long; true if the run is over.
@@ -218,7 +231,7 @@ impl Handle {
         }
         // A task that polls is at work between two looks, and nothing happens all the same. Who could take results may be busy elsewhere; tasks
         // that wait for each other are not.
-        let patience = if holds_results { inner.stall_floor } else { inner.stall_floor.min(HOPELESS) };
+        let patience = if holds_results { inner.settings.stall_floor } else { inner.settings.stall_floor.min(HOPELESS) };
         if !stuck || quiet.since.elapsed() < patience {
             return;
         }
@@ -237,15 +250,16 @@ impl Handle {
     /// Teaches the cost model what the run measured. The model keeps the last samples of a kernel, so an even sample is told
     /// in an order that is even too: every stretch of it covers the whole run.
     fn learn(&self, run: &Run) {
-        let n = run.spans.len();
+        let (graph, spans) = (run.graph(), &run.record.spans);
+        let n = spans.len();
         // About the golden section of n, and coprime to it: the multiples of it mod n visit all, evenly.
         let coprime =
             |a: &usize| std::iter::successors(Some((*a, n)), |&(x, y)| (x > 0).then(|| (y % x, x))).last() == Some((0, 1));
         let stride = (n * 618 / 1000..n).find(coprime).unwrap_or(1);
         self.session.0.with_costs(|costs| {
-            for span in (0..n.min(LEARN)).map(|i| &run.spans[i * stride % n]) {
-                if let Some(id) = run.priced.cost_id(span.task, span.device) {
-                    costs.record(id, run.priced.work[span.task.index()], span.end_ns - span.start_ns);
+            for span in (0..n.min(LEARN)).map(|i| &spans[i * stride % n]) {
+                if let Some(id) = run.prices.cost_id(graph, span.task, span.device) {
+                    costs.record(id, graph.profile(span.task).work, span.end_ns - span.start_ns);
                 }
             }
         });

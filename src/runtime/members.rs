@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::driver::Inner;
+use super::prices::Prices;
 use crate::cost::{CostId, CostModel, DeviceKey, LinkRate, PricedId, Rates};
 use crate::device::{Device, DeviceKind, DeviceSpec, HOST, LinkSpec};
 use crate::id::{DeviceId, SpaceId};
@@ -19,6 +20,9 @@ pub(super) struct Member {
     pub(super) device: Arc<dyn Device>,
     pub(super) spec: DeviceSpec,
     pub(super) priced: PricedId,
+    /// What it said when it came: bytes of its own memory, and of host memory that it takes for moves.
+    memory_bytes: Option<u64>,
+    pub(super) staging_bytes: u64,
     /// The links to its memory and back, where that is a GPU's.
     pub(super) links: Option<[CostId; 2]>,
     /// Kernels, each with a dtype, that it turned out to be unable to run.
@@ -68,7 +72,9 @@ impl Member {
             let link = |from: &str, to: &str, costs: &mut CostModel| costs.link(from, to, LinkRate::UNMEASURED);
             [link("host", &spec.model, costs), link(&spec.model, "host", costs)]
         });
-        let mut member = Self { device, spec: spec.clone(), priced, links, unfit: Arc::default() };
+        let (memory_bytes, staging_bytes) = (device.memory_bytes(), device.staging_bytes());
+        let unfit = Arc::default();
+        let mut member = Self { device, spec: spec.clone(), priced, memory_bytes, staging_bytes, links, unfit };
         if let Some(links) = member.links.filter(|l| costs.calibrated(costs.device_of(l[0]))) {
             spec.link = Some(links.map(|link| speed(costs, link)));
             member.spec = spec;
@@ -80,7 +86,7 @@ impl Member {
         self.unfit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it turned out to be unable to run this kernel ([`kernel_key`](crate::cost::kernel_key)).
+    /// Whether it turned out to be unable to run this kernel (by its name and version).
     pub(super) fn is_unfit(&self, kernel: &str, dtype: DType) -> bool {
         let unfit = self.unfit();
         !unfit.is_empty() && unfit.contains(&(kernel.to_owned(), dtype))
@@ -109,21 +115,22 @@ impl Inner {
             if let Some(bytes) = self.memory_of(&member) {
                 events.push_back(Event::MemoryLimit { space: spec.space, bytes });
             }
-            let staging = member.device.staging_bytes();
-            if staging > 0 {
-                let bytes = state.scheduler.limit_bytes(HOST).saturating_sub(staging);
+            if member.staging_bytes > 0 {
+                let bytes = state.scheduler.limit_bytes(HOST).saturating_sub(member.staging_bytes);
                 events.push_back(Event::MemoryLimit { space: HOST, bytes });
             }
             events.push_back(Event::DeviceJoined { device: joined, spec });
             // A run that comes later finds the device in the list.
             let under_way = state.runs.iter().filter(|(_, run)| !run.over);
-            unpriced.extend(under_way.map(|(&graph, run)| (graph, run.priced.column(&run.graph, joined, &member))));
+            unpriced.extend(under_way.map(|(&graph, run)| (graph, run.fixed.clone())));
         });
-        for (graph, column) in unpriced {
-            let column = column.price(self);
+        for (graph, fixed) in unpriced {
+            let column = Prices::column(&fixed.graph, &fixed.kernels, (joined.index(), &member), self);
+            drop(fixed);
             self.with_events(|state, events| {
-                if let Some(run) = state.runs.get_mut(&graph).filter(|run| run.priced.estimates.len() == joined.index()) {
-                    events.push_back(Event::Priced { graph, estimates: run.priced.add(column) });
+                if let Some(run) = state.runs.get_mut(&graph).filter(|run| run.prices.len() == joined.index()) {
+                    events.push_back(Event::Priced { graph, estimates: column.estimates.clone() });
+                    run.prices.add(column);
                 }
             });
         }
@@ -131,13 +138,13 @@ impl Inner {
 
     /// How much of its own memory a device may use at first.
     pub(super) fn memory_of(&self, member: &Member) -> Option<u64> {
-        let bytes = member.device.memory_bytes()?;
+        let bytes = member.memory_bytes?;
         Some(self.settings.gpu_memory_limit.map_or(bytes, |limit| limit.min(bytes)))
     }
 
     /// A memory limit that leaves this much beside what the GPUs of the session take for moves, and a little more.
     pub(super) fn limit_for(&self, bytes: u64) -> u64 {
-        let gpus = self.members.all().iter().filter(|m| m.device.staging_bytes() > 0).count() as u64;
+        let gpus = self.members.all().iter().filter(|m| m.staging_bytes > 0).count() as u64;
         let enough = bytes.saturating_add(bytes / 50);
         let more = |limit: u64| enough.saturating_add(gpus.saturating_mul(super::discover::staging_bytes(limit)));
         (0..32).fold(enough, |limit, _| more(limit))

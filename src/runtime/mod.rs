@@ -10,26 +10,26 @@ mod driver;
 mod failures;
 mod handle;
 mod members;
+mod orders;
 mod outcome;
 mod plan;
-mod pricing;
+mod prices;
+mod record;
 mod results;
 mod run;
 mod slots;
 mod steps;
 mod submit;
-mod transfer;
 
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use builder::SessionBuilder;
 pub use discover::Absent;
-pub use driver::Recorded;
 pub use handle::Handle;
 pub use outcome::{Comparison, ComparisonRow};
 pub use plan::Plan;
-pub use pricing::Priced;
+pub use record::{Record, Replayed};
 pub use results::Results;
 pub use run::{MoveSpan, RunReport, TaskSpan};
 
@@ -38,7 +38,8 @@ use crate::device::{Counters, DeviceKind, DeviceSpec, HOST};
 use crate::error::{Result, or_panic};
 use crate::id::DeviceId;
 use crate::schedule::simulate::{Outcome, Simulation, simulate};
-use crate::schedule::{Explanation, Placement, Policy};
+use crate::schedule::{Explanation, Placement, Policy, Scheduler};
+use crate::task::TaskGraph;
 use driver::Inner;
 
 /// Devices, a memory limit, a cost model, and a scheduler: where arrays are computed. Cheap to clone; all clones are one.
@@ -101,7 +102,7 @@ impl Session {
     pub fn discover(&self) -> Vec<Absent> {
         self.0.begin_discovery();
         if !self.0.discovery.wait(Duration::from_secs(30)) {
-            (self.0.warn)("the GPUs of this machine have not answered within 30 s");
+            (self.0.settings.warn)("the GPUs of this machine have not answered within 30 s");
         }
         self.0.discovery.absent()
     }
@@ -146,13 +147,6 @@ impl Session {
         self.0.lock().scheduler.used_bytes(HOST)
     }
 
-    /// What the scheduler was told and answered so far, if [`SessionBuilder::record_events`] was set. Given the same events at
-    /// the same times, a [`Scheduler`](crate::schedule::Scheduler) with the same policy and stall rule gives the same actions.
-    #[must_use]
-    pub fn events(&self) -> Vec<Recorded> {
-        self.0.lock().log.clone().unwrap_or_default()
-    }
-
     /// Whether nothing is queued, running, moving or held: so it is once every handle is waited for or dropped and every launch
     /// has reported.
     #[must_use]
@@ -186,7 +180,7 @@ impl Session {
         // A cache that cannot be written costs accuracy of predictions, never results: one warning, then no more tries.
         if let Err(warning) = news.write() {
             self.0.with_costs(CostModel::stop_saving);
-            (self.0.warn)(&warning);
+            (self.0.settings.warn)(&warning);
         }
     }
 
@@ -194,17 +188,18 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the limit refuses it.
-    pub fn predict(&self, plan: &Plan, priced: &Priced, placement: Option<Placement>) -> Result<Outcome> {
-        let sim = self.simulation(plan, priced);
+    pub fn predict(&self, plan: &mut Plan, placement: Option<Placement>) -> Result<Outcome> {
+        let sim = self.simulation(plan);
         simulate(&plan.graph, &sim, placement.map_or_else(|| self.policy(), Placement::policy))
     }
 
-    /// The devices that a plan was priced on, and its prices.
-    fn simulation(&self, plan: &Plan, priced: &Priced) -> Simulation {
+    /// The devices that a plan is priced on, and its prices.
+    fn simulation(&self, plan: &mut Plan) -> Simulation {
+        let estimates = plan.price(&self.0).estimates();
         let members = self.0.members.all();
-        let priced_on = || members.iter().take(priced.estimates.len());
+        let priced_on = || members.iter().take(estimates.len());
         let devices = priced_on().map(|m| m.spec.clone()).collect();
-        let mut sim = Simulation::new(devices, priced.estimates.clone());
+        let mut sim = Simulation::new(devices, estimates.clone());
         sim.memory_limit = self.0.memory_limit;
         sim.limits = priced_on().filter_map(|m| Some((m.spec.space, self.0.memory_of(m)?))).collect();
         sim.scratch_bytes = plan.graph.scratch_bytes();
@@ -216,12 +211,11 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the limit refuses it.
-    pub fn explain(&self, plan: &Plan) -> Result<Explanation> {
+    pub fn explain(&self, plan: &mut Plan) -> Result<Explanation> {
         if self.0.settings.placement != Placement::Cpu {
             self.discover();
         }
-        let priced = self.price(plan);
-        let sim = self.simulation(plan, &priced);
+        let sim = self.simulation(plan);
         let outcome = simulate(&plan.graph, &sim, self.policy())?;
         let mut totals = vec![(self.policy().name(), outcome.makespan_ns as f64 * 1e-9)];
         let kinds = [(DeviceKind::Cpu, Placement::Cpu), (DeviceKind::Gpu, Placement::Gpu)];
@@ -233,7 +227,7 @@ impl Session {
         let bound = self.needs_bytes(&plan.graph);
         let mut explanation = Explanation::new(&plan.graph, &sim, &outcome, totals, bound);
         let limit = |space| self.0.lock().scheduler.limit_bytes(space);
-        let idle = priced.idle(&plan.graph, &self.0.members.all(), limit);
+        let idle = plan.prices.1.idle(&plan.graph, &self.0.members.all(), limit);
         explanation.notes.extend(idle.into_iter().map(|(name, why)| format!("{name}: {why}")));
         Ok(explanation)
     }
@@ -242,10 +236,10 @@ impl Session {
         self.0.settings.policy.map_or_else(|| self.0.settings.placement.policy(), |make| make())
     }
 
-    /// Prices a plan's tasks on this session's devices.
-    #[must_use]
-    pub fn price(&self, plan: &Plan) -> Priced {
-        Priced::new(plan, &self.0.members.all(), &self.0)
+    /// Bytes of host memory with which a graph is proved to run in this session.
+    pub(crate) fn needs_bytes(&self, graph: &TaskGraph) -> u64 {
+        let workers = self.devices().iter().filter(|d| d.space == HOST).map(|d| d.workers).sum();
+        Scheduler::peak_bytes(graph, graph.scratch_bytes(), workers)
     }
 }
 

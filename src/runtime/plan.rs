@@ -1,29 +1,35 @@
-//! A graph with what it works on.
+//! A graph with what it works on, and what its tasks take.
 //!
-//! Owns: [`Plan`]. Must not know: prices, placement. Invariant: there are bytes for each caller's array of the graph, and for no result.
+//! Owns: [`Plan`]. Must not know: placement. Invariant: there are bytes for each caller's array of the graph, and for no result; its kernels were asked
+//! when it was made, and its prices are of one session.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use crate::device::{Data, HostBuffer, Window, input_view};
+use super::driver::Inner;
+use super::prices::Prices;
+use crate::device::HostBuffer;
 use crate::error::{Error, Result};
-use crate::id::{TaskId, ValueId};
-use crate::shape::ChunkMeta;
-use crate::task::{Home, HostArray, TaskGraph};
+use crate::kernel::Kernel;
+use crate::task::{GraphBuilder, HostArray, Sealed, TaskGraph};
 
-/// A graph, and the caller's arrays that it reads.
+/// A sealed graph, its kernels, the caller's arrays that it reads, and what its tasks take on the devices of a session.
 pub struct Plan {
     /// The tasks.
     pub(crate) graph: Arc<TaskGraph>,
+    /// Its kernels, by id.
+    pub(super) kernels: Arc<[Arc<dyn Kernel>]>,
     /// By array id: the caller's bytes; `None` for results.
     pub(super) arrays: Vec<Option<Arc<HostBuffer>>>,
+    /// What its tasks take, and in which session.
+    pub(super) prices: (Weak<Inner>, Prices),
 }
 
 impl Plan {
-    /// A plan of `graph`; `arrays` has one entry per host array.
+    /// Seals a graph; `arrays` has one entry per host array.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the entries do not match the graph's arrays.
-    pub fn new(graph: TaskGraph, arrays: Vec<Option<Arc<HostBuffer>>>) -> Result<Self> {
+    /// [`Error::Argument`] if the entries do not match the graph's arrays, and as [`GraphBuilder::seal`].
+    pub fn new(graph: GraphBuilder, arrays: Vec<Option<Arc<HostBuffer>>>) -> Result<Self> {
         let one = |spec: &HostArray, bytes: &Option<Arc<HostBuffer>>| match bytes {
             None => spec.result,
             Some(b) => !spec.result && b.dtype().is_none_or(|d| d == spec.dtype) && b.bytes() as u64 >= spec.bytes(),
@@ -32,12 +38,17 @@ impl Plan {
             let wanted = "for each array of the graph: the caller's elements, of its dtype and as many, or None for a result";
             return Err(Error::argument("a plan's arrays", format!("{} entries", arrays.len()), wanted));
         }
-        Ok(Self { graph: Arc::new(graph), arrays })
+        let sealed = graph.seal(&|array| arrays[array.index()].clone())?;
+        Ok(Self::of(sealed, arrays))
     }
 
     /// A plan that is only looked at: the caller's arrays are not there.
-    pub(crate) fn without_bytes(graph: TaskGraph) -> Self {
-        Self { graph: Arc::new(graph), arrays: Vec::new() }
+    pub(crate) fn without_bytes(graph: GraphBuilder) -> Result<Self> {
+        Ok(Self::of(graph.seal(&|_| None)?, Vec::new()))
+    }
+
+    fn of(Sealed { graph, kernels }: Sealed, arrays: Vec<Option<Arc<HostBuffer>>>) -> Self {
+        Self { graph: Arc::new(graph), kernels: kernels.into(), arrays, prices: (Weak::new(), Prices::default()) }
     }
 
     /// The tasks.
@@ -46,35 +57,21 @@ impl Plan {
         &self.graph
     }
 
-    fn window(&self, value: ValueId) -> Option<Window> {
-        let Home::Window { array, offset } = self.graph.home(value) else { return None };
-        let buffer = self.arrays[array.index()].clone()?;
-        Some(Window::new(buffer, offset, self.graph.layout(value)))
-    }
-
-    /// Calls `each` with every task and what is known of its operands (inputs, then outputs) beforehand.
-    pub(super) fn for_each_task(&self, mut each: impl FnMut(TaskId, &[ChunkMeta<'_>])) {
-        let graph = &self.graph;
-        let mut metas = Vec::new();
-        for task in graph.tasks() {
-            metas.clear();
-            let values = || graph.inputs(task).iter().chain(graph.outputs(task)).map(|o| o.value);
-            metas.extend(values().map(|value| graph.meta(value)));
-            if !values().any(|value| self.is_callers(value)) {
-                each(task, &metas);
-                continue;
-            }
-            let windows: Vec<Option<Data>> = values().map(|value| self.window(value).map(Data::Host)).collect();
-            // Caller's arrays: nobody writes them while the plan lives.
-            let mut seen: Vec<ChunkMeta<'_>> = metas.clone();
-            seen.iter_mut().zip(&windows).for_each(|(meta, window)| meta.data = window.as_ref().map(input_view));
-            each(task, &seen);
+    /// Prices the tasks on those of a session's devices on which they have none yet.
+    pub(super) fn price(&mut self, inner: &Arc<Inner>) -> &Prices {
+        let (of, prices) = &mut self.prices;
+        if !std::ptr::eq(of.as_ptr(), Arc::as_ptr(inner)) {
+            (*of, *prices) = (Arc::downgrade(inner), Prices::default());
         }
+        for (at, member) in inner.members.all().iter().enumerate().skip(prices.len()) {
+            prices.add(Prices::column(&self.graph, &self.kernels, (at, member), inner));
+        }
+        prices
     }
 
-    /// Whether the caller's bytes of a value are there.
-    fn is_callers(&self, value: ValueId) -> bool {
-        matches!(self.graph.home(value), Home::Window { array, .. } if self.arrays[array.index()].is_some())
+    /// What was measured since may say something else.
+    pub(super) fn forget_prices(&mut self) {
+        self.prices.0 = Weak::new();
     }
 }
 
@@ -82,7 +79,6 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::shape::DType;
-    use crate::task::GraphBuilder;
 
     #[test]
     fn a_plans_arrays_are_those_of_its_graph() {
@@ -90,7 +86,7 @@ mod tests {
             let mut graph = GraphBuilder::new();
             graph.array(DType::Bool, 4, false);
             graph.array(DType::F64, 4, true);
-            Plan::new(graph.build().unwrap(), arrays)
+            Plan::new(graph, arrays)
         };
         let (bools, bytes) = (HostBuffer::caller(&Arc::new([true; 4])), HostBuffer::caller(&Arc::new([7u8; 4])));
         let few = HostBuffer::caller(&Arc::new([true; 3]));

@@ -5,15 +5,14 @@
 
 use std::sync::Arc;
 
-use super::driver::State;
-use super::run::Run;
-use super::slots::Slots;
+use super::driver::{Inner, State};
+use super::orders::at_home;
+use super::run::{Fixed, Run};
 use crate::device::{Data, HostBuffer, Window};
 use crate::error::Result;
 use crate::id::{GraphId, ValueId};
-use crate::schedule::Place;
 use crate::shape::DType;
-use crate::task::Home;
+use crate::task::{Home, HostArray};
 
 /// The result arrays of a run, by array id (`None` for the caller's).
 pub type Results = Vec<Option<Arc<HostBuffer>>>;
@@ -32,46 +31,49 @@ pub(super) fn allocate_result(dtype: DType, len: usize) -> Result<Arc<HostBuffer
 }
 
 /// Final values that are not in their windows (after a stalled task, whose window may still be written), and where they are.
-pub(super) fn displaced(state: &State, run: &Run, id: GraphId) -> Vec<(ValueId, Data)> {
+pub(super) fn displaced(inner: &Inner, state: &State, run: &Run, id: GraphId) -> Vec<(ValueId, Data)> {
     if run.error.is_some() {
         return Vec::new();
     }
-    let finals = (0..run.graph.value_count()).map(ValueId::at).filter(|&v| run.graph.is_final(v));
-    let place = |v| state.scheduler.host_place(id, v).map(|place| (v, place));
-    let elsewhere = finals.filter_map(place).filter(|(_, place)| matches!(place, Place::Buffer(_)));
-    elsewhere.map(|(v, place)| (v, run.data(&state.buffers, v, place))).collect()
+    let graph = run.graph();
+    let elsewhere = |value| Some((value, state.pooled(inner, graph, value, state.scheduler.host_place(id, value)?)?));
+    graph.values().filter(|&value| graph.is_final(value)).filter_map(elsewhere).collect()
 }
 
 /// The result arrays. Those with displaced values, or that an abandoned task still holds, are copied into new ones.
-pub(super) fn move_home(run: &mut Run, displaced: &[(ValueId, Data)]) -> Result<Results> {
-    let graph = run.graph.clone();
+pub(super) fn move_home(fixed: Arc<Fixed>, displaced: &[(ValueId, Data)]) -> Result<Results> {
+    // Whoever has it may be about to make a launch of it.
+    let alone = Arc::try_unwrap(fixed);
+    let held = alone.is_err();
+    let (graph, arrays) = match alone {
+        Ok(fixed) => (fixed.graph, fixed.arrays),
+        Err(fixed) => (fixed.graph.clone(), fixed.arrays.clone()),
+    };
     let array_of = |value| match graph.home(value) {
         Home::Window { array, .. } => Some(array.index()),
         Home::Pool => None,
     };
-    let mut moved: Vec<bool> =
-        graph.arrays().iter().zip(&run.arrays).map(|(spec, held)| spec.result && Arc::strong_count(held) > 1).collect();
+    let is_moved = |(spec, array): (&HostArray, &Arc<HostBuffer>)| spec.result && (held || Arc::strong_count(array) > 1);
+    let mut moved: Vec<bool> = graph.arrays().iter().zip(&arrays).map(is_moved).collect();
     for array in displaced.iter().filter_map(|(v, _)| array_of(*v)) {
         moved[array] = true;
     }
-    let mut arrays: Results = Vec::with_capacity(moved.len());
-    for ((spec, held), &moved) in graph.arrays().iter().zip(&run.arrays).zip(&moved) {
-        arrays.push(match (spec.result, moved) {
+    let mut results: Results = Vec::with_capacity(moved.len());
+    for ((spec, held), &moved) in graph.arrays().iter().zip(&arrays).zip(&moved) {
+        results.push(match (spec.result, moved) {
             (false, _) => None,
             (true, false) => Some(held.clone()),
             (true, true) => Some(allocate_result(spec.dtype, spec.len)?),
         });
     }
     if moved.contains(&true) {
-        let finals = (0..graph.value_count()).map(ValueId::at).filter(|&v| graph.is_final(v));
-        for value in finals {
+        for value in graph.values().filter(|&v| graph.is_final(v)) {
             let Home::Window { array, offset } = graph.home(value) else { continue };
-            let Some(to) = arrays[array.index()].clone().filter(|_| moved[array.index()]) else { continue };
+            let Some(to) = results[array.index()].clone().filter(|_| moved[array.index()]) else { continue };
             let from = displaced.iter().find(|(v, _)| *v == value).map(|(_, data)| data.clone());
-            let from = from.unwrap_or_else(|| run.data(&Slots::default(), value, Place::Home));
-            crate::device::copy(&from, &Window::new(to, offset, graph.layout(value)));
+            let from = from.unwrap_or_else(|| at_home(&graph, &arrays, value));
+            crate::device::copy(&from, &Window::new(to, offset, graph.layout(value).clone()));
         }
     }
-    run.arrays.clear();
-    Ok(arrays)
+    Ok(results)
 }

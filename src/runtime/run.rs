@@ -7,81 +7,58 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::pricing::Priced;
-use super::slots::Slots;
-use crate::device::{Data, DeviceSpec, HostBuffer, Memory, Remote, Window};
+use super::prices::Prices;
+use crate::device::HostBuffer;
 use crate::error::Error;
-use crate::id::{BufferId, DeviceId, GraphId, GroupId, TaskId, ValueId};
-use crate::schedule::Place;
-use crate::shape::Form;
-use crate::shape::{Layout, Opaque};
-use crate::task::{Home, TaskGraph};
+use crate::id::{DeviceId, GraphId, GroupId, TaskId, ValueId};
+use crate::kernel::Kernel;
+use crate::shape::Opaque;
+use crate::task::TaskGraph;
 
-/// A graph that runs.
-pub(super) struct Run {
+/// What does not change while a graph runs. Launches are made of it while nothing is locked.
+pub(super) struct Fixed {
     pub(super) graph: Arc<TaskGraph>,
+    pub(super) kernels: Arc<[Arc<dyn Kernel>]>,
     pub(super) arrays: Vec<Arc<HostBuffer>>,
-    pub(super) opaque: BTreeMap<ValueId, Opaque>,
-    /// What its kernels keep between tasks, until the last is over.
-    pub(super) held: Vec<Arc<dyn Any + Send + Sync>>,
-    pub(super) priced: Priced,
     /// The graphs whose tasks wait for it, if a task submitted it.
     pub(super) within: Option<Arc<[GraphId]>>,
+}
+
+/// What was measured.
+#[derive(Default)]
+pub(super) struct Record {
     pub(super) spans: Vec<TaskSpan>,
     pub(super) moves: Vec<MoveSpan>,
     pub(super) bytes_moved: u64,
-    pub(super) attempts: BTreeMap<TaskId, u32>,
-    pub(super) error: Option<Error>,
-    pub(super) over: bool,
-    /// Its handle is gone: it is forgotten when the last of it is over.
-    pub(super) unwanted: bool,
-    pub(super) failed_moves: u32,
     pub(super) submitted_ns: u64,
     pub(super) over_ns: u64,
     /// The session's events until it was submitted; once it is over, those from then to the end.
     pub(super) events: u64,
 }
 
+/// A graph that runs.
+pub(super) struct Run {
+    pub(super) fixed: Arc<Fixed>,
+    pub(super) prices: Prices,
+    pub(super) opaque: BTreeMap<ValueId, Opaque>,
+    /// What its kernels keep between tasks, until the last is over.
+    pub(super) held: Vec<Arc<dyn Any + Send + Sync>>,
+    pub(super) record: Record,
+    pub(super) attempts: BTreeMap<TaskId, u32>,
+    pub(super) failed_moves: u32,
+    pub(super) error: Option<Error>,
+    pub(super) over: bool,
+    /// Its handle is gone: it is forgotten when the last of it is over.
+    pub(super) unwanted: bool,
+}
+
 impl Run {
-    /// The bytes of a value at a place, in plain form.
-    pub(super) fn data(&self, buffers: &Slots, value: ValueId, place: Place) -> Data {
-        match (place, self.graph.home(value)) {
-            _ if self.graph.is_opaque(value) => Data::Opaque(self.opaque.get(&value).cloned()),
-            (Place::Opaque, _) => Data::Opaque(self.opaque.get(&value).cloned()),
-            (Place::Buffer(buffer), _) => {
-                let layout = Layout::contiguous(self.graph.dtype(value), self.graph.shape(value));
-                pooled(buffers, buffer, layout)
-            }
-            (Place::Home, Home::Window { array, offset }) => {
-                Data::Host(Window::new(self.arrays[array.index()].clone(), offset, self.graph.layout(value)))
-            }
-            (Place::Home, Home::Pool) => unreachable!("a pooled value has no home window"),
-        }
-    }
-
-    /// The bytes of an input of a task, in the form that the task takes on the device.
-    pub(super) fn input(&self, buffers: &Slots, spec: &DeviceSpec, (task, index): (TaskId, usize), place: Place) -> Data {
-        let value = self.graph.inputs(task)[index].value;
-        match (spec.form(self.graph.input_form(task, index)), place) {
-            (Form::Packed(form), Place::Buffer(buffer)) => self.packed(buffers, task, (value, form), buffer),
-            _ => self.data(buffers, value, place),
-        }
-    }
-
-    pub(super) fn packed(&self, buffers: &Slots, task: TaskId, (value, form): (ValueId, u8), buffer: BufferId) -> Data {
-        let (dtype, len) = self.graph.packed_len(task, value, form);
-        pooled(buffers, buffer, Layout::contiguous(dtype, &[len]))
+    pub(super) fn graph(&self) -> &Arc<TaskGraph> {
+        &self.fixed.graph
     }
 
     pub(super) fn fail(&mut self, error: Error) {
         self.error.get_or_insert(error);
-    }
-}
-
-fn pooled(buffers: &Slots, id: BufferId, layout: Layout) -> Data {
-    match buffers.get(id) {
-        Memory::Host(buffer) => Data::Host(Window::new(buffer, 0, layout)),
-        Memory::Remote(memory) => Data::Remote(Remote { memory, layout }),
     }
 }
 
@@ -93,7 +70,7 @@ pub struct TaskSpan {
     /// Where.
     pub device: DeviceId,
     /// On which of its workers.
-    pub worker: u32,
+    pub worker: u16,
     /// From, in ns.
     pub start_ns: u64,
     /// To, in ns.
@@ -187,6 +164,6 @@ impl RunReport {
     /// The label of a group.
     #[must_use]
     pub fn group_label(&self, group: GroupId) -> &str {
-        &self.graph.groups()[group.index()].label
+        self.graph.groups().nth(group.index()).map_or("", |group| group.label)
     }
 }

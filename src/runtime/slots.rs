@@ -1,77 +1,68 @@
 //! The buffers that the scheduler has named, by id.
 //!
-//! Owns: [`Slots`]. Must not know: what is in them. Invariant: a buffer that the system refused is tried again by whoever uses it, and never
-//! counts as there.
+//! Owns: [`Slots`], [`Slot`]. Must not know: what is in them. Invariant: memory is asked for by whoever uses a buffer first, while nothing is locked; what
+//! the system refused is asked for again by the next.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::driver::Inner;
-use super::transfer::Unready;
 use crate::device::{HOST, HostBuffer, Memory};
 use crate::error::{Error, Result};
 use crate::id::{BufferId, SpaceId};
-use crate::schedule::Place;
 
-#[derive(Default)]
-enum Slot {
-    #[default]
-    Free,
-    Memory(Memory),
-    Refused(SpaceId, u64),
+/// One buffer. Its memory comes with its first use.
+pub(super) struct Slot {
+    space: SpaceId,
+    bytes: u64,
+    memory: OnceLock<Memory>,
+}
+
+impl Slot {
+    /// The memory, asked for if it is not there yet; `what` it is for.
+    pub(super) fn memory(&self, inner: &Inner, what: impl FnOnce() -> String) -> Result<&Memory, Short> {
+        if let Some(memory) = self.memory.get() {
+            return Ok(memory);
+        }
+        let made = match if self.space == HOST { None } else { inner.device_of(self.space) } {
+            None => HostBuffer::pooled(self.bytes as usize).map(Memory::Host),
+            Some(device) => device.allocate(self.bytes),
+        };
+        match made {
+            Ok(memory) => Ok(self.memory.get_or_init(|| memory)),
+            Err(error) => Err(Short { host: self.space == HOST, error: named(error, what()) }),
+        }
+    }
+}
+
+/// Memory that is not to be had.
+pub(super) struct Short {
+    /// Of the host, or of a device.
+    pub(super) host: bool,
+    /// What the system said.
+    pub(super) error: Error,
 }
 
 /// See the module's text.
 #[derive(Default)]
-pub(super) struct Slots(Vec<Slot>);
+pub(super) struct Slots(Vec<Option<Arc<Slot>>>);
 
 impl Slots {
-    /// The memory of a buffer, whose use [`Slots::have`] has allowed.
-    pub(super) fn get(&self, buffer: BufferId) -> Memory {
-        match &self.0[buffer.index()] {
-            Slot::Memory(memory) => memory.clone(),
-            Slot::Free | Slot::Refused(..) => unreachable!("a place names a buffer that was allocated"),
-        }
+    /// A buffer.
+    pub(super) fn get(&self, buffer: BufferId) -> Arc<Slot> {
+        self.0[buffer.index()].clone().expect("a place names a buffer that was created")
     }
 
-    pub(super) fn allocate(&mut self, inner: &Arc<Inner>, buffer: BufferId, (space, bytes): (SpaceId, u64)) {
+    /// Names a buffer.
+    pub(super) fn create(&mut self, buffer: BufferId, space: SpaceId, bytes: u64) {
         if self.0.len() <= buffer.index() {
-            self.0.resize_with(buffer.index() + 1, Slot::default);
+            self.0.resize_with(buffer.index() + 1, || None);
         }
-        self.0[buffer.index()] = make(inner, space, bytes).map_or(Slot::Refused(space, bytes), Slot::Memory);
+        self.0[buffer.index()] = Some(Arc::new(Slot { space, bytes, memory: OnceLock::new() }));
     }
 
-    pub(super) fn release(&mut self, buffer: BufferId) -> Option<Memory> {
-        match std::mem::take(&mut self.0[buffer.index()]) {
-            Slot::Memory(memory) => Some(memory),
-            Slot::Free | Slot::Refused(..) => None,
-        }
-    }
-
-    /// Sees to it that the buffers of these places are there. `what` they are for.
-    pub(super) fn have(
-        &mut self,
-        inner: &Arc<Inner>,
-        places: impl IntoIterator<Item = Place>,
-        what: impl Fn() -> String,
-    ) -> Result<(), Unready> {
-        for place in places {
-            let Place::Buffer(buffer) = place else { continue };
-            let slot = &mut self.0[buffer.index()];
-            if let Slot::Refused(space, bytes) = *slot {
-                match make(inner, space, bytes) {
-                    Ok(memory) => *slot = Slot::Memory(memory),
-                    Err(error) => return Err(Unready::NoMemory { host: space == HOST, error: named(error, what()) }),
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn make(inner: &Arc<Inner>, space: SpaceId, bytes: u64) -> Result<Memory> {
-    match if space == HOST { None } else { inner.device_of(space) } {
-        None => HostBuffer::pooled(bytes as usize).map(Memory::Host),
-        Some(device) => device.allocate(bytes),
+    /// Gives a buffer back; its memory goes with the last that uses it.
+    pub(super) fn release(&mut self, buffer: BufferId) -> Option<Arc<Slot>> {
+        self.0[buffer.index()].take()
     }
 }
 

@@ -38,18 +38,18 @@ impl Session {
 
     /// Learns from a run that is over.
     pub(super) fn learn_step(&self, run: &Run) {
-        let busy: u64 = run.spans.iter().map(|span| span.end_ns - span.start_ns).sum();
-        let tasks = run.spans.len();
+        let busy: u64 = run.record.spans.iter().map(|span| span.end_ns - span.start_ns).sum();
+        let tasks = run.record.spans.len();
         // Not where others had the workers, or the lock, meanwhile.
-        let alone = run.events <= (tasks + tasks / 8) as u64;
+        let alone = run.record.events <= (tasks + tasks / 8) as u64;
         if run.error.is_some() || tasks < LEAST_TASKS || busy / tasks as u64 > TINY_NS || !alone {
             return;
         }
-        let begin = run.spans.iter().map(|span| span.start_ns).min().unwrap_or(run.over_ns); // it may have waited for memory
+        let begin = run.record.spans.iter().map(|span| span.start_ns).min().unwrap_or(run.record.over_ns); // it may have waited for memory
         let workers: u32 = self.devices().iter().filter(|d| d.kind == DeviceKind::Cpu).map(|d| d.workers).sum();
-        let rest = run.over_ns.saturating_sub(begin).saturating_sub(busy / u64::from(workers.max(1)));
+        let rest = run.record.over_ns.saturating_sub(begin).saturating_sub(busy / u64::from(workers.max(1)));
         if let Some(cost) = self.step_cost() {
-            self.0.with_costs(|costs| costs.record(cost, work(&run.graph), rest));
+            self.0.with_costs(|costs| costs.record(cost, work(run.graph()), rest));
         }
     }
 

@@ -8,14 +8,14 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::handle::{Quiet, Waits};
-use super::pricing::Unable;
+use super::prices::{Prices, Unable};
 use super::results::allocate_result;
-use super::run::Run;
-use super::{Handle, Plan, Priced, Session};
+use super::run::{Fixed, Record, Run};
+use super::{Handle, Plan, Session};
 use crate::device::{self, DeviceKind, DeviceSpec, HostBuffer};
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, GraphId};
-use crate::schedule::{CANNOT, Event, Placement};
+use crate::schedule::{Event, Placement};
 
 /// One for all sessions: a task of one may wait for a graph of another.
 static NEXT_GRAPH: AtomicU32 = AtomicU32::new(1);
@@ -36,12 +36,13 @@ impl Session {
     /// [`Error::OutOfMemory`] if a result cannot be allocated; [`Error::Failed`] in a task that is the 64th of those that wait for each other,
     /// each inside the one before.
     pub fn submit(&self, plan: Plan, asked: Instant) -> Result<Handle> {
+        let mut plan = plan;
         let within = within();
         if within.as_ref().is_some_and(|within| within.len() >= NESTED) {
             let message = format!("{NESTED} tasks wait for each other, each inside the one before; compute in a loop instead");
             return Err(Error::Failed { what: "computing inside a task".into(), message });
         }
-        let (priced, predicted_ns) = self.price_well(&plan)?;
+        let predicted_ns = self.price_well(&mut plan)?;
         let mut arrays = Vec::with_capacity(plan.arrays.len());
         for (spec, bytes) in plan.graph.arrays().iter().zip(&plan.arrays) {
             arrays.push(match bytes {
@@ -53,26 +54,19 @@ impl Session {
             });
         }
         let peak_bound_bytes = self.needs_bytes(&plan.graph);
-        let graph = plan.graph.clone();
+        let Plan { graph, kernels, prices: (_, prices), .. } = plan;
         let id = GraphId(NEXT_GRAPH.fetch_add(1, Ordering::Relaxed));
         let run = Run {
-            graph: graph.clone(),
-            arrays,
-            opaque: std::collections::BTreeMap::new(),
-            held: graph.kernels().iter().flat_map(|kernel| kernel.hold()).collect(),
-            priced,
-            within,
-            spans: Vec::with_capacity(graph.len()),
+            prices,
+            opaque: BTreeMap::new(),
+            held: kernels.iter().flat_map(|kernel| kernel.hold()).collect(),
+            record: Record { spans: Vec::with_capacity(graph.len()), submitted_ns: self.0.now_ns(), ..Record::default() },
+            attempts: BTreeMap::new(),
             failed_moves: 0,
-            moves: Vec::new(),
-            bytes_moved: 0,
-            attempts: std::collections::BTreeMap::new(),
             error: None,
             over: false,
             unwanted: false,
-            submitted_ns: self.0.now_ns(),
-            over_ns: 0,
-            events: 0,
+            fixed: Arc::new(Fixed { graph, kernels, arrays, within }),
         };
         let submitted = Instant::now();
         self.start_run(id, run);
@@ -99,36 +93,30 @@ impl Session {
     }
 
     /// Prices a plan, and predicts its time, after whatever must be known first: the GPUs, if they may matter, and rates.
-    fn price_well(&self, plan: &Plan) -> Result<(Priced, u64)> {
-        let mut priced = self.price(plan);
-        let mut predicted_ns = self.predict_ns(plan, &priced);
-        // Scheduling takes what it takes, on whatever device and however well that is measured.
-        let work_ns = predicted_ns.saturating_sub(self.step_ns(&plan.graph).saturating_mul(plan.graph.len() as u64));
-        if work_ns > WORTH_LOOKING_NS && self.0.discovery.is_due() {
+    fn price_well(&self, plan: &mut Plan) -> Result<u64> {
+        plan.price(&self.0);
+        let rough_ns = plan.prices.1.rough_ns(&plan.graph, &self.0.members.all());
+        if rough_ns > WORTH_LOOKING_NS && self.0.discovery.is_due() {
             self.0.begin_discovery();
         }
         let may_calibrate = || self.0.settings.calibrate && !self.calibrated() && self.may_calibrate();
-        let calibrates = work_ns > WORTH_CALIBRATING_NS && may_calibrate();
-        let waits = work_ns > WORTH_WAITING_NS && self.0.settings.placement != Placement::Cpu;
+        let calibrates = rough_ns > WORTH_CALIBRATING_NS && may_calibrate();
+        let waits = rough_ns > WORTH_WAITING_NS && self.0.settings.placement != Placement::Cpu;
         let in_task = (calibrates || waits).then(|| Waits::new(None));
         if calibrates {
             self.calibrate_if_quiet();
+            plan.forget_prices();
         }
         if waits && !self.0.discovery.wait(PATIENCE) {
-            (self.0.warn)("the GPUs of this machine have not answered; going on without them");
+            (self.0.settings.warn)("the GPUs of this machine have not answered; going on without them");
         }
         drop(in_task);
-        let joined = self.0.members.all().len() > priced.estimates.len();
-        if calibrates || joined {
-            priced = self.price(plan);
-            predicted_ns = self.predict_ns(plan, &priced);
-        }
-        self.check_able(&priced)?;
-        Ok((priced, predicted_ns))
+        self.check_able(plan.price(&self.0))?;
+        Ok(self.predict_ns(plan))
     }
 
     /// Whether the devices that the user insists on can do the work.
-    fn check_able(&self, priced: &Priced) -> Result<()> {
+    fn check_able(&self, prices: &Prices) -> Result<()> {
         let members = self.0.members.all();
         let wanted = |id: DeviceId| match self.0.settings.placement {
             Placement::Gpu => true,
@@ -138,7 +126,7 @@ impl Session {
         let gpus = members.iter().filter(|m| m.spec.kind == DeviceKind::Gpu).count();
         // What turned out while the session worked has been told, and is the CPU's work since.
         let known = |unable: &Unable| !matches!(unable, Unable::Unfit(_));
-        let unable: Vec<_> = priced.unable.iter().filter(|(id, why)| wanted(*id) && known(why)).collect();
+        let unable: Vec<_> = prices.unable().filter(|(id, why)| wanted(*id) && known(why)).collect();
         match (unable.first(), self.0.settings.placement) {
             (Some((id, why)), Placement::Device(_)) => Err(unable_error(&members[id.index()].spec, why)),
             (Some((id, why)), Placement::Gpu) if unable.len() == gpus => Err(unable_error(&members[id.index()].spec, why)),
@@ -153,26 +141,25 @@ impl Session {
         // A device that joins meanwhile is priced outside the lock; there are few.
         while let Some(mut run) = waiting.take() {
             let members = inner.members.all();
-            for at in run.priced.estimates.len()..members.len() {
-                let column = run.priced.column(&run.graph, DeviceId::at(at), &members[at]).price(inner);
-                run.priced.add(column);
+            for (at, member) in members.iter().enumerate().skip(run.prices.len()) {
+                run.prices.add(Prices::column(run.graph(), &run.fixed.kernels, (at, member), inner));
             }
+            let callers = run.graph().arrays().iter().zip(&run.fixed.arrays).filter(|(spec, _)| spec.source != 0);
+            let callers: Vec<_> = callers.map(|(spec, bytes)| (spec.source, Arc::downgrade(bytes))).collect();
+            let (tasks, estimates) = (run.graph().clone(), run.prices.estimates());
+            let (scratch_bytes, within) = (tasks.scratch_bytes(), run.fixed.within.clone());
             inner.with_events(|state, events| {
                 let members = inner.members.all();
-                if members.len() > run.priced.estimates.len() {
+                if members.len() > run.prices.len() {
                     waiting = Some(run);
                     return;
                 }
                 if members.iter().any(|m| m.spec.link.is_some()) {
                     events.extend(gone(&mut state.sources));
-                    let callers = run.graph.arrays().iter().zip(&run.arrays).filter(|(spec, _)| spec.source != 0);
-                    state.sources.extend(callers.map(|(spec, bytes)| (spec.source, Arc::downgrade(bytes))));
+                    state.sources.extend(callers);
                 }
                 self.0.recover_limits(state, events);
-                run.events = state.happened;
-                let (tasks, estimates, scratch_bytes) =
-                    (run.graph.clone(), run.priced.estimates.clone(), run.graph.scratch_bytes());
-                let within = run.within.clone();
+                run.record.events = state.happened;
                 state.runs.insert(id, run);
                 events.push_back(Event::Submit { graph: id, tasks, estimates, scratch_bytes, within });
             });
@@ -180,12 +167,14 @@ impl Session {
     }
 
     /// The predicted time of a run. Simulating costs as much as scheduling; for huge graphs the sum of estimates must do.
-    fn predict_ns(&self, plan: &Plan, priced: &Priced) -> u64 {
+    fn predict_ns(&self, plan: &mut Plan) -> u64 {
         const FEW: usize = 20_000;
-        let simulated = || self.predict(plan, priced, None).ok().map(|o| o.makespan_ns);
         let few = plan.graph.len() <= FEW;
-        let steps = || self.step_ns(&plan.graph).saturating_mul(plan.graph.len() as u64);
-        few.then(simulated).flatten().unwrap_or_else(|| rough_ns(priced, &self.devices()).saturating_add(steps()))
+        let simulated = few.then(|| self.predict(plan, None).ok()).flatten();
+        simulated.map(|outcome| outcome.makespan_ns).unwrap_or_else(|| {
+            let steps = self.step_ns(&plan.graph).saturating_mul(plan.graph.len() as u64);
+            plan.prices.1.rough_ns(&plan.graph, &self.0.members.all()).saturating_add(steps)
+        })
     }
 }
 
@@ -205,16 +194,4 @@ fn gone(sources: &mut BTreeMap<u64, Weak<HostBuffer>>) -> Vec<Event> {
 
 fn unable_error(spec: &DeviceSpec, why: &Unable) -> Error {
     Error::Unable { device: spec.name.clone(), why: why.to_string() }
-}
-
-/// Each task on the device that is fastest for it, shared out to its workers: a guess of the makespan.
-fn rough_ns(priced: &Priced, specs: &[DeviceSpec]) -> u64 {
-    let mut loads = vec![0u64; priced.estimates.len()];
-    for task in 0..priced.work.len() {
-        let all = priced.estimates.iter().map(|column| column.task_ns[task]).enumerate();
-        if let Some((at, ns)) = all.filter(|&(_, ns)| ns != CANNOT).min_by_key(|&(_, ns)| ns) {
-            loads[at] = loads[at].saturating_add(ns);
-        }
-    }
-    loads.iter().zip(specs).map(|(load, spec)| load / u64::from(spec.workers.max(1))).max().unwrap_or(0)
 }

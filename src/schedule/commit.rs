@@ -7,11 +7,12 @@ use super::event::{Operands, Place};
 use super::job::{Arrival, Replica, State};
 use super::lane::{Crossing, MOVES, Seat};
 use super::memory::{class, cost};
+use super::peak::form_bytes;
 use super::{Action, Admitted, Flight, Item, Scheduler};
 use crate::device::HOST;
-use crate::id::{CopyId, DeviceId, GraphId, SpaceId, TaskId, ValueId};
-use crate::shape::Form;
+use crate::id::{CopyId, DeviceId, FormId, GraphId, SpaceId, TaskId, ValueId};
 use crate::task::Operand;
+use crate::task::PLAIN;
 
 impl Scheduler {
     /// Bytes that committing a task to a device takes at most: in host memory, and in the device's space.
@@ -24,12 +25,12 @@ impl Scheduler {
         let pooled = |value: ValueId| !(job.graph.window_id(value).is_some() && job.has_free_window(value));
         for (index, (value, form)) in self.wanted_inputs(id, task, at).enumerate() {
             let earlier = || self.wanted_inputs(id, task, at).take(index).filter(|o| o.0 == value);
-            let there = job.find(value, space, form).is_some() || form == Form::Plain && self.kept(job, value, space);
+            let there = job.find(value, space, form).is_some() || form == PLAIN && self.kept(job, value, space);
             if there || earlier().any(|o| o.1 == form) {
                 continue;
             }
-            if form != Form::Plain {
-                add(space, job.replica_bytes(value, form, task));
+            if form != PLAIN {
+                add(space, form_bytes(graph, value, form));
             }
             // Of a packed form that is there, the plain value may have been evicted.
             let counted = earlier().any(|o| job.find(value, space, o.1).is_none());
@@ -37,14 +38,14 @@ impl Scheduler {
                 continue;
             }
             if space != HOST || pooled(value) {
-                add(space, job.replica_bytes(value, Form::Plain, task));
+                add(space, form_bytes(graph, value, PLAIN));
             }
             if space != HOST && !job.is_in(value, HOST) && pooled(value) {
-                add(HOST, job.replica_bytes(value, Form::Plain, task));
+                add(HOST, form_bytes(graph, value, PLAIN));
             }
         }
         for output in graph.outputs(task) {
-            if !self.output_has_place(id, output, space) {
+            if !self.output_has_place(id, &output, space) {
                 add(space, class(graph.bytes(output.value)));
             }
             if space != HOST && self.wants_a_way_home(id, output.value) {
@@ -55,11 +56,13 @@ impl Scheduler {
     }
 
     /// What a task reads on a device: its inputs in the forms that the device takes, and the old values of its updates.
-    pub(super) fn wanted_inputs(&self, id: GraphId, task: TaskId, at: DeviceId) -> impl Iterator<Item = (ValueId, Form)> + '_ {
-        let (graph, spec) = (&self.jobs[&id].graph, &self.devices[at.index()].spec);
-        let form = move |index: usize| spec.form(graph.input_form(task, index));
-        let inputs = graph.inputs(task).iter().enumerate().map(move |(i, o)| (o.value, form(i)));
-        inputs.chain(graph.outputs(task).iter().filter_map(|o| o.updates).map(|old| (old, Form::Plain)))
+    pub(super) fn wanted_inputs(
+        &self,
+        id: GraphId,
+        task: TaskId,
+        at: DeviceId,
+    ) -> impl Iterator<Item = (ValueId, FormId)> + Clone + '_ {
+        self.jobs[&id].graph.residents(task, self.devices[at.index()].spec.takes_contiguous())
     }
 
     /// Whether a result that is made in a device's space has no window to come home to, because a launch that was given up may still
@@ -77,7 +80,7 @@ impl Scheduler {
         }
         let last = |old: ValueId| job.uses[old.index()] == 1;
         let Some(old) = output.updates else { return space == HOST && job.has_free_window(output.value) };
-        let there = job.find(old, space, Form::Plain);
+        let there = job.find(old, space, PLAIN);
         let comes_home = space == HOST && there.is_none() && job.has_free_window(old);
         if comes_home && job.graph.window_id(old) == job.graph.window_id(output.value) {
             return last(old);
@@ -91,7 +94,7 @@ impl Scheduler {
     /// The replica of the old value whose bytes an update takes over; the updating task has pinned it once.
     fn donation(&self, id: GraphId, output: &Operand, space: SpaceId) -> Option<u32> {
         let (job, old) = (&self.jobs[&id], output.updates?);
-        let at = job.find(old, space, Form::Plain)?;
+        let at = job.find(old, space, PLAIN)?;
         job.donates(old, output.value, job.replica(at), 1).then_some(at)
     }
 
@@ -115,7 +118,7 @@ impl Scheduler {
         for output in graph.outputs(task) {
             let spare = self.jobs[&id].of(output.value).next().is_some();
             let free_window = space == HOST && !spare && self.jobs[&id].has_free_window(output.value);
-            if self.donation(id, output, space).is_some() {
+            if self.donation(id, &output, space).is_some() {
                 continue;
             }
             let place = if graph.is_opaque(output.value) {
@@ -128,9 +131,9 @@ impl Scheduler {
             };
             self.add_output(id, output.value, (space, place, spare), (at, task));
         }
-        for output in graph.outputs(task).iter().filter(|_| space != HOST) {
+        for output in graph.outputs(task).filter(|_| space != HOST) {
             if self.wants_a_way_home(id, output.value) {
-                self.want(id, output.value, HOST, Form::Plain, (at, task), actions);
+                self.want(id, output.value, HOST, PLAIN, (at, task), actions);
             }
         }
         debug_assert!(self.memory.used(HOST) - before <= host_bytes, "{task} takes more than was admitted");
@@ -149,7 +152,7 @@ impl Scheduler {
         (space, place, spare): (SpaceId, Place, bool),
         by: (DeviceId, TaskId),
     ) {
-        let mut replica = Replica::new(space, Form::Plain, place, Arrival::Coming, by);
+        let mut replica = Replica::new(space, PLAIN, place, Arrival::Coming, by);
         (replica.pins, replica.spare) = (1, spare);
         self.jobs.get_mut(&id).expect("a queued task belongs to a job").add(value, replica);
     }
@@ -160,7 +163,7 @@ impl Scheduler {
         id: GraphId,
         value: ValueId,
         space: SpaceId,
-        form: Form,
+        form: FormId,
         by: (DeviceId, TaskId),
         actions: &mut Vec<Action>,
     ) -> u32 {
@@ -168,7 +171,7 @@ impl Scheduler {
         if let Some(at) = job.find(value, space, form) {
             return at;
         }
-        if form == Form::Plain
+        if form == PLAIN
             && let Some(at) = self.adopt(id, value, space, by)
         {
             return at;
@@ -177,22 +180,18 @@ impl Scheduler {
         if let Some(chunk) = job.chunk(value).filter(|_| space != HOST) {
             self.sources.copied(chunk, space);
         }
-        let place = if form == Form::Plain && space == HOST && job.has_free_window(value) {
+        let place = if form == PLAIN && space == HOST && job.has_free_window(value) {
             Place::Home
         } else {
-            let bytes = job.replica_bytes(value, form, by.1);
+            let bytes = form_bytes(&job.graph, value, form);
             Place::Buffer(self.memory.take(space, bytes, actions))
         };
         let job = self.jobs.get_mut(&id).expect("a queued task belongs to a job");
         let at = job.add(value, Replica::new(space, form, place, Arrival::Wanted, by));
-        match form {
-            Form::Packed(_) => {
-                self.want(id, value, space, Form::Plain, by, actions);
-            }
-            Form::Plain if space != HOST => {
-                self.want(id, value, HOST, Form::Plain, by, actions);
-            }
-            Form::Plain => {}
+        if form != PLAIN {
+            self.want(id, value, space, PLAIN, by, actions);
+        } else if space != HOST {
+            self.want(id, value, HOST, PLAIN, by, actions);
         }
         self.issue(id, value, actions);
         at
@@ -208,11 +207,11 @@ impl Scheduler {
         for to in wanted {
             let job = self.jobs.get_mut(&id).expect("still there");
             let Replica { space, form, wanted: (device, _), .. } = *job.replica(to);
-            let ready = |at: &u32| job.replica(*at).arrival == Arrival::Ready && job.replica(*at).form == Form::Plain;
+            let ready = |at: &u32| job.replica(*at).arrival == Arrival::Ready && job.replica(*at).form == PLAIN;
             let from = match (form, space) {
-                (Form::Packed(_), _) => job.of(value).filter(ready).find(|&at| job.replica(at).space == space),
-                (Form::Plain, HOST) => job.of(value).filter(ready).find(|&at| job.replica(at).space != HOST),
-                (Form::Plain, _) => job.of(value).filter(ready).find(|&at| job.replica(at).space == HOST),
+                (PLAIN, HOST) => job.of(value).filter(ready).find(|&at| job.replica(at).space != HOST),
+                (PLAIN, _) => job.of(value).filter(ready).find(|&at| job.replica(at).space == HOST),
+                _ => job.of(value).filter(ready).find(|&at| job.replica(at).space == space),
             };
             let Some(from) = from else { continue };
             job.replica_mut(from).pins += 1;
@@ -224,7 +223,7 @@ impl Scheduler {
                 Replica { leaving: true, place: Place::Buffer(buffer), .. } => self.memory.size(*buffer),
                 _ => 0,
             };
-            if form != Form::Plain {
+            if form != PLAIN {
                 self.devices[device.index()].launchable.push_front(Item::Pack(id, value, to));
                 continue;
             }
@@ -317,14 +316,13 @@ impl Scheduler {
         let space = self.devices[at.index()].spec.space;
         let graph = self.jobs[&id].graph.clone();
         let mut operands = Operands::default();
-        for (index, input) in graph.inputs(task).iter().enumerate() {
-            let job = &self.jobs[&id];
-            let form = self.devices[at.index()].spec.form(graph.input_form(task, index));
-            let replica = job.find(input.value, space, form).expect("committed inputs stay");
+        let job = &self.jobs[&id];
+        for (value, form) in self.wanted_inputs(id, task, at).take(graph.inputs(task).len()) {
+            let replica = job.find(value, space, form).expect("committed inputs stay");
             operands.inputs.push(job.replica(replica).place);
         }
         for output in graph.outputs(task) {
-            operands.outputs.push(self.open_output((id, task), at, output, actions));
+            operands.outputs.push(self.open_output((id, task), at, &output, actions));
         }
         let job = self.jobs.get_mut(&id).expect("a staged task belongs to a job");
         job.state[task.index()] = State::Running;
@@ -338,9 +336,9 @@ impl Scheduler {
     /// value whose bytes the task was to take over.
     pub(super) fn still_fits(&mut self, id: GraphId, task: TaskId, at: DeviceId, actions: &mut Vec<Action>) -> bool {
         let (space, job) = (self.devices[at.index()].spec.space, &self.jobs[&id]);
-        let placed = |value: ValueId| job.find_spare(value, space).or(job.find(value, space, Form::Plain)).is_some();
+        let placed = |value: ValueId| job.find_spare(value, space).or(job.find(value, space, PLAIN)).is_some();
         let graph = &job.graph;
-        let outputs = graph.outputs(task).iter().filter(|o| !placed(o.value) && self.donation(id, o, space).is_none());
+        let outputs = graph.outputs(task).filter(|o| !placed(o.value) && self.donation(id, o, space).is_none());
         match outputs.map(|o| cost(space, graph.bytes(o.value))).sum() {
             0 => true,
             bytes if space == HOST => self.fits_host(bytes),
@@ -358,8 +356,8 @@ impl Scheduler {
     ) -> (Place, Option<Place>) {
         let space = self.devices[at.index()].spec.space;
         let job = &self.jobs[&id];
-        let old = output.updates.and_then(|old| Some((old, job.find(old, space, Form::Plain)?)));
-        let made = job.find_spare(output.value, space).or_else(|| job.find(output.value, space, Form::Plain));
+        let old = output.updates.and_then(|old| Some((old, job.find(old, space, PLAIN)?)));
+        let made = job.find_spare(output.value, space).or_else(|| job.find(output.value, space, PLAIN));
         let old_place = old.map(|(_, at)| job.replica(at).place);
         if let Some(new) = made {
             return (job.replica(new).place, old_place);
@@ -378,12 +376,11 @@ impl Scheduler {
     pub(super) fn launch_pack(&mut self, at: DeviceId, id: GraphId, value: ValueId, to: u32, actions: &mut Vec<Action>) {
         let job = &self.jobs[&id];
         let Replica { space, form, place, wanted: (_, task), .. } = *job.replica(to);
-        let Form::Packed(number) = form else { return };
-        let from = job.find(value, space, Form::Plain).expect("pinned since the packing was issued");
+        let from = job.find(value, space, PLAIN).expect("pinned since the packing was issued");
         let (from, bytes) = (job.replica(from).place, job.graph.bytes(value));
         let estimate_ns = bytes / 4; // 4 GB/s: a rearranging copy
         let launch = self.take_off(at, Item::Pack(id, value, to), estimate_ns, Operands::default());
-        actions.push(Action::Pack { launch, graph: id, value, task, form: number, from, to: place, device: at });
+        actions.push(Action::Pack { launch, graph: id, value, task, form, from, to: place, device: at });
     }
 
     fn take_off(&mut self, at: DeviceId, item: Item, estimate_ns: u64, operands: Operands) -> crate::id::LaunchId {

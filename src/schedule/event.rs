@@ -5,27 +5,68 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::device::{DeviceSpec, LinkSpec};
-use crate::id::{BufferId, CopyId, DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
+use crate::id::{BufferId, CopyId, DeviceId, FormId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
 use crate::task::TaskGraph;
 
-/// Predicted time of each task of a graph on one device, in ns; [`CANNOT`] where the device cannot run it.
-#[derive(Clone, Debug)]
+/// What there is one estimate for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Each {
+    /// Each task.
+    Task,
+    /// Each [`Profile`](crate::task::Profile): its tasks all take the same.
+    Profile,
+}
+
+/// Predicted times of the tasks of a graph on one device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Estimates {
     /// The device.
     pub device: DeviceId,
-    /// One entry per task.
-    pub task_ns: Arc<[u64]>,
+    /// What there is one entry for.
+    pub each: Each,
+    /// The times; [`CANNOT`] where the device cannot run it.
+    pub ns: Arc<[u64]>,
     /// Whether each is a time that such tasks were measured to take, and that follows from their work; `None` if none is. Only such a
     /// time can say that a task hangs.
     pub measured: Option<Arc<[bool]>>,
+}
+
+impl Estimates {
+    fn at(&self, graph: &TaskGraph, task: TaskId) -> usize {
+        match self.each {
+            Each::Task => task.index(),
+            Each::Profile => graph.profile_id(task).index(),
+        }
+    }
+
+    /// The time of a task, if the device can run it.
+    #[must_use]
+    pub fn ns(&self, graph: &TaskGraph, task: TaskId) -> Option<u64> {
+        let ns = *self.ns.get(self.at(graph, task))?;
+        (ns != CANNOT).then_some(ns)
+    }
+
+    /// Whether that is a measured time of such tasks.
+    #[must_use]
+    pub fn is_measured(&self, graph: &TaskGraph, task: TaskId) -> bool {
+        self.measured.as_ref().is_some_and(|measured| measured[self.at(graph, task)])
+    }
+
+    /// Whether the device can run any of the tasks.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.ns.iter().any(|&ns| ns != CANNOT)
+    }
 }
 
 /// The estimate of a task that a device cannot run.
 pub const CANNOT: u64 = u64::MAX;
 
 /// Something that happened.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub enum Event {
     /// A device can be used from now on.
     DeviceJoined {
@@ -135,7 +176,7 @@ pub enum Event {
 }
 
 /// Something to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// Create a buffer.
     Allocate {
@@ -179,8 +220,8 @@ pub enum Action {
         value: ValueId,
         /// The task whose kernel wants it.
         task: TaskId,
-        /// The form's number.
-        form: u8,
+        /// The form.
+        form: FormId,
         /// From here.
         from: Place,
         /// To there.
@@ -248,7 +289,7 @@ pub enum Action {
 }
 
 /// Where the bytes of a value are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
     /// In its home window.
     Home,

@@ -13,7 +13,7 @@ use super::memory::cost;
 use super::sources::Cached;
 use crate::device::HOST;
 use crate::id::{BufferId, DeviceId, GraphId, SpaceId, TaskId, ValueId};
-use crate::shape::Form;
+use crate::task::PLAIN;
 
 /// Idle bytes looked at, from the longest unused on, while something runs. If nothing does, all are.
 const LOOK: usize = 64;
@@ -247,7 +247,7 @@ impl Scheduler {
                 }
                 let other = |&r: &u32| {
                     let r = job.replica(r);
-                    r.form == Form::Plain && r.arrival == Arrival::Ready && !r.spare
+                    r.form == PLAIN && r.arrival == Arrival::Ready && !r.spare
                 };
                 let clean = job.of(value).filter(|&r| r != at).any(|r| other(&r));
                 match (clean, job.queued(value) > 0) {
@@ -306,7 +306,7 @@ impl Scheduler {
         }
         job.replica_mut(at).leaving = true;
         let by: (DeviceId, TaskId) = (job.device[producer.index()], producer);
-        self.want(id, value, HOST, Form::Plain, by, actions);
+        self.want(id, value, HOST, PLAIN, by, actions);
     }
 
     /// A replica has been copied home: if it was to be evicted then, and nobody has begun to use it, it goes.

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
-use super::CANNOT;
 use super::simulate::{Outcome, Simulation};
 use crate::device::DeviceKind;
 use crate::error::Bytes;
@@ -76,8 +75,8 @@ impl Explanation {
             tasks().for_each(|t| placed[device_of[t].index()] += 1);
             let mean = |d: usize| {
                 let column = sim.beliefs.iter().find(|c| c.device.index() == d)?;
-                let add = |sum: f64, ns: u64| (ns != CANNOT).then_some(sum + ns as f64);
-                let sum = tasks().map(|t| column.task_ns[t]).try_fold(0.0, add)?;
+                let add = |sum: f64, t: usize| Some(sum + column.ns(graph, TaskId::at(t))? as f64);
+                let sum = tasks().try_fold(0.0, add)?;
                 Some(sum * 1e-9 / count as f64)
             };
             let each_s: Vec<Option<f64>> = (0..n).map(mean).collect();
@@ -104,7 +103,7 @@ impl Explanation {
 fn crossing_ns(graph: &TaskGraph, task: TaskId, sim: &Simulation) -> u64 {
     let Some([up, down]) = sim.devices.iter().find_map(|d| d.link) else { return 0 };
     let reads = graph.reads(task).filter(|&v| graph.producer(v).is_none()).map(|v| up.transfer_ns(graph.bytes(v)));
-    let finals = graph.outputs(task).iter().filter(|o| graph.is_final(o.value));
+    let finals = graph.outputs(task).filter(|o| graph.is_final(o.value));
     reads.chain(finals.map(|o| down.transfer_ns(graph.bytes(o.value)))).fold(0, u64::saturating_add)
 }
 
@@ -112,9 +111,9 @@ fn crossing_ns(graph: &TaskGraph, task: TaskId, sim: &Simulation) -> u64 {
 pub(crate) fn by_label(graph: &TaskGraph) -> Vec<(&str, Vec<Range<usize>>)> {
     let mut rows: Vec<(&str, Vec<Range<usize>>)> = Vec::new();
     let mut known: BTreeMap<&str, usize> = BTreeMap::new();
-    for group in graph.groups().iter().filter(|g| !g.tasks.is_empty()) {
-        let row = *known.entry(&group.label).or_insert_with(|| {
-            rows.push((&group.label, Vec::new()));
+    for group in graph.groups().filter(|g| !g.tasks.is_empty()) {
+        let row = *known.entry(group.label).or_insert_with(|| {
+            rows.push((group.label, Vec::new()));
             rows.len() - 1
         });
         rows[row].1.push(group.tasks.start as usize..group.tasks.end as usize);

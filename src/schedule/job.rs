@@ -7,12 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::admission::Base;
-use super::event::{CANNOT, Estimates, Place};
+use super::event::{Estimates, Place};
 use super::peak;
 use crate::device::{DeviceSpec, HOST};
-use crate::id::{DeviceId, SpaceId, TaskId, ValueId};
-use crate::shape::Form;
-use crate::task::{Home, TaskGraph};
+use crate::id::{DeviceId, FormId, SpaceId, TaskId, ValueId};
+use crate::task::{Home, PLAIN, TaskGraph};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -39,7 +38,7 @@ pub(super) enum Arrival {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Replica {
     pub(super) space: SpaceId,
-    pub(super) form: Form,
+    pub(super) form: FormId,
     pub(super) place: Place,
     pub(super) arrival: Arrival,
     /// Users that must not lose it: staged and running tasks, moves, packings.
@@ -179,8 +178,7 @@ impl Job {
         if self.estimates.len() <= at {
             self.estimates.resize(at + 1, None);
         }
-        let able = column.task_ns.iter().any(|&ns| ns != CANNOT);
-        self.estimates[at] = able.then(|| column.clone());
+        self.estimates[at] = column.any().then(|| column.clone());
     }
 
     /// Whether the device can run any of the tasks.
@@ -191,7 +189,7 @@ impl Job {
     /// Whether the estimate of a task on a device is a measured time of such tasks.
     pub(super) fn is_measured(&self, task: TaskId, device: DeviceId) -> bool {
         let column = self.estimates.get(device.index()).and_then(Option::as_ref);
-        column.and_then(|e| e.measured.as_ref()).is_some_and(|measured| measured[task.index()])
+        column.is_some_and(|column| column.is_measured(&self.graph, task))
     }
 
     /// How often a task was given up because it took too long.
@@ -280,14 +278,12 @@ impl Job {
 
     /// The estimate of a task on a device, if it can run there.
     pub(super) fn estimate(&self, task: TaskId, device: DeviceId) -> Option<u64> {
-        let ns = *self.estimates.get(device.index())?.as_ref()?.task_ns.get(task.index())?;
-        (ns != CANNOT).then_some(ns)
+        self.estimates.get(device.index())?.as_ref()?.ns(&self.graph, task)
     }
 
     fn rank(&mut self) {
         for task in self.graph.clone().tasks().rev() {
-            let all = self.estimates.iter().flatten().map(|column| column.task_ns[task.index()]);
-            let own = all.filter(|&ns| ns != CANNOT).min().unwrap_or(0);
+            let own = self.estimates.iter().flatten().filter_map(|column| column.ns(&self.graph, task)).min().unwrap_or(0);
             let below = self.graph.successors(task).iter().map(|s| self.priority[s.index()]).max().unwrap_or(0);
             self.priority[task.index()] = own.saturating_add(below);
         }
@@ -300,7 +296,7 @@ impl Job {
         self.replicas.reserve_exact(all().count() + graph.window_count());
         for value in all() {
             let wanted = (DeviceId(0), TaskId(0));
-            self.add(value, Replica::new(HOST, Form::Plain, Place::Home, Arrival::Ready, wanted));
+            self.add(value, Replica::new(HOST, PLAIN, Place::Home, Arrival::Ready, wanted));
         }
     }
 
@@ -363,19 +359,19 @@ impl Job {
         })
     }
 
-    pub(super) fn find(&self, value: ValueId, space: SpaceId, form: Form) -> Option<u32> {
+    pub(super) fn find(&self, value: ValueId, space: SpaceId, form: FormId) -> Option<u32> {
         let is_it = |r: &Replica| r.space == space && r.form == form && !r.spare;
         self.of(value).find(|&at| is_it(self.replica(at)))
     }
 
     /// Whether a plain replica of the value is in this space, or will be.
     pub(super) fn is_in(&self, value: ValueId, space: SpaceId) -> bool {
-        self.find(value, space, Form::Plain).is_some()
+        self.find(value, space, PLAIN).is_some()
     }
 
     /// Whether an operand of the task is a Rust value, which stays in host memory.
     pub(super) fn touches_opaque(&self, task: TaskId) -> bool {
-        let outputs = self.graph.outputs(task).iter().map(|o| o.value);
+        let outputs = self.graph.outputs(task).map(|o| o.value);
         self.graph.reads(task).chain(outputs).any(|value| self.graph.is_opaque(value))
     }
 
@@ -386,7 +382,7 @@ impl Job {
 
     /// Whether a value can be had, now or from a move that is under way.
     pub(super) fn exists(&self, value: ValueId) -> bool {
-        let there = |r: &Replica| r.form == Form::Plain && !r.spare && r.arrival != Arrival::Wanted;
+        let there = |r: &Replica| r.form == PLAIN && !r.spare && r.arrival != Arrival::Wanted;
         self.of(value).any(|at| there(self.replica(at)))
     }
 
@@ -394,12 +390,12 @@ impl Job {
     /// counting finished predecessors says the same.)
     pub(super) fn may_run(&self, task: TaskId) -> bool {
         let graph = &self.graph;
-        let there = |r: &Replica| r.form == Form::Plain && !r.spare && r.arrival == Arrival::Ready;
+        let there = |r: &Replica| r.form == PLAIN && !r.spare && r.arrival == Arrival::Ready;
         let inputs = graph.reads(task).all(|value| self.of(value).any(|at| there(self.replica(at))));
         let last = |old: ValueId| self.uses[old.index()] as usize == graph.reads(task).filter(|&v| v == old).count();
         let overwrites =
             |old: ValueId, new: ValueId| graph.window_id(old).is_some() && graph.window_id(old) == graph.window_id(new);
-        inputs && graph.outputs(task).iter().all(|o| o.updates.is_none_or(|old| !overwrites(old, o.value) || last(old)))
+        inputs && graph.outputs(task).all(|o| o.updates.is_none_or(|old| !overwrites(old, o.value) || last(old)))
     }
 
     /// Keeps count of the final values that are in host memory.
@@ -407,7 +403,7 @@ impl Job {
         if !self.graph.is_final(value) {
             return;
         }
-        let home = self.find(value, HOST, Form::Plain).is_some_and(|at| self.replica(at).arrival == Arrival::Ready);
+        let home = self.find(value, HOST, PLAIN).is_some_and(|at| self.replica(at).arrival == Arrival::Ready);
         let before = std::mem::replace(&mut self.at_home[value.index()], home);
         self.homeless = self.homeless + usize::from(before) - usize::from(home);
     }
@@ -421,11 +417,6 @@ impl Job {
         for value in graph.reads(task) {
             self.uses[value.index()] += 1;
         }
-    }
-
-    /// Bytes that a replica of this form takes in a pool.
-    pub(super) fn replica_bytes(&self, value: ValueId, form: Form, task: TaskId) -> u64 {
-        peak::replica_bytes(&self.graph, value, form, task)
     }
 
     /// Whether `new`, written as an update of `old` by the only task that still needs `old`, may take over `old`'s bytes,
@@ -449,7 +440,7 @@ impl Job {
 }
 
 impl Replica {
-    pub(super) fn new(space: SpaceId, form: Form, place: Place, arrival: Arrival, wanted: (DeviceId, TaskId)) -> Self {
+    pub(super) fn new(space: SpaceId, form: FormId, place: Place, arrival: Arrival, wanted: (DeviceId, TaskId)) -> Self {
         let (leaving, proved, spare) = (false, false, false);
         Self { space, form, place, arrival, pins: 0, leaving, proved, stamp: 0, spare, serial: 0, wanted, next: END }
     }

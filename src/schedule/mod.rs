@@ -27,7 +27,7 @@ mod tables;
 
 use std::collections::BTreeMap;
 
-pub use event::{Action, CANNOT, Estimates, Event, Operands, Place};
+pub use event::{Action, CANNOT, Each, Estimates, Event, Operands, Place};
 pub use explain::{Explanation, GroupRow};
 pub(crate) use explain::{by_label, time};
 pub use policy::{Auto, Candidate, Only, OnlyDevice, Placement, Policy};
@@ -35,7 +35,7 @@ pub(crate) use tables::{LEAST_CHUNK_BYTES, LEAST_TASK_BYTES};
 
 use crate::device::HOST;
 use crate::id::{CopyId, DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
-use crate::shape::Form;
+use crate::task::PLAIN;
 use crate::task::TaskGraph;
 use admission::Admission;
 use job::{Job, State};
@@ -193,7 +193,7 @@ impl Scheduler {
     #[must_use]
     pub fn host_place(&self, graph: GraphId, value: ValueId) -> Option<Place> {
         let job = self.jobs.get(&graph)?;
-        let at = job.find(value, HOST, Form::Plain)?;
+        let at = job.find(value, HOST, PLAIN)?;
         (job.replica(at).arrival == job::Arrival::Ready).then(|| job.replica(at).place)
     }
 
@@ -280,7 +280,7 @@ impl Scheduler {
                 let space = job.replica(at).space;
                 job.replica_mut(at).arrival = job::Arrival::Ready;
                 self.release(id, value, at);
-                self.unpin(id, value, space, Form::Plain);
+                self.unpin(id, value, space, PLAIN);
                 self.arrived(id, value, actions);
             }
             Item::Task(_, task) => self.task_done((id, task), flight.device, &flight.operands, actions),

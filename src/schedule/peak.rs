@@ -6,20 +6,12 @@
 use super::memory::{class, cost};
 use crate::device::DeviceSpec;
 use crate::device::HOST;
-use crate::id::{TaskId, ValueId};
-use crate::shape::Form;
-use crate::task::{Home, TaskGraph};
+use crate::id::{FormId, TaskId, ValueId};
+use crate::task::{Home, PLAIN, TaskGraph};
 
-/// Bytes that a replica of a value in this form, as the task's kernel packs it, takes in a pool.
-pub(super) fn replica_bytes(graph: &TaskGraph, value: ValueId, form: Form, task: TaskId) -> u64 {
-    let bytes = match form {
-        Form::Plain => graph.bytes(value),
-        Form::Packed(number) => {
-            let (dtype, len) = graph.packed_len(task, value, number);
-            (len * dtype.bytes()) as u64
-        }
-    };
-    class(bytes)
+/// Bytes that a replica of a value in this form takes in a pool.
+pub(super) fn form_bytes(graph: &TaskGraph, value: ValueId, form: FormId) -> u64 {
+    class(graph.form_bytes(value, form))
 }
 
 /// Peak of pooled host bytes when the tasks run one after the other in order, and the task at which it is reached: what a
@@ -35,12 +27,10 @@ fn walk(graph: &TaskGraph) -> (u64, Option<TaskId>) {
     let (mut live, mut peak, mut at) = (0u64, 0, None);
     for task in graph.tasks() {
         let mut donated = 0;
-        for (index, input) in graph.inputs(task).iter().enumerate() {
-            if let form @ Form::Packed(number) = graph.input_form(task, index)
-                && packed.insert((input.value, number))
-            {
-                let bytes = cost(HOST, replica_bytes(graph, input.value, form, task));
-                held[input.value.index()] += bytes;
+        for (value, form) in graph.residents(task, false) {
+            if form != PLAIN && packed.insert((value, form)) {
+                let bytes = cost(HOST, form_bytes(graph, value, form));
+                held[value.index()] += bytes;
                 live += bytes;
             }
         }
@@ -85,18 +75,17 @@ fn walk(graph: &TaskGraph) -> (u64, Option<TaskId>) {
 
 /// Bytes that a task takes in a space of the device's own, with nothing there before.
 pub(super) fn room_for(graph: &TaskGraph, task: TaskId, spec: &DeviceSpec) -> u64 {
-    let inputs = graph.inputs(task);
-    let form = |i: usize| spec.form(graph.input_form(task, i));
+    let inputs = || graph.residents(task, spec.takes_contiguous()).take(graph.inputs(task).len());
     let mut sum = 0;
-    for (i, input) in inputs.iter().enumerate() {
-        let mut earlier = (0..i).filter(|&e| inputs[e].value == input.value);
+    for (i, (value, form)) in inputs().enumerate() {
+        let mut earlier = inputs().take(i).filter(|e| e.0 == value);
         let first = earlier.clone().next().is_none();
-        if form(i) != Form::Plain && !earlier.any(|e| form(e) == form(i)) {
-            sum += replica_bytes(graph, input.value, form(i), task);
+        if form != PLAIN && !earlier.any(|e| e.1 == form) {
+            sum += form_bytes(graph, value, form);
         }
-        sum += if first { replica_bytes(graph, input.value, Form::Plain, task) } else { 0 };
+        sum += if first { form_bytes(graph, value, PLAIN) } else { 0 };
     }
-    let is_input = |old: ValueId| inputs.iter().any(|i| i.value == old);
+    let is_input = |old: ValueId| inputs().any(|i| i.0 == old);
     for output in graph.outputs(task) {
         let bytes = class(graph.bytes(output.value));
         let Some(old) = output.updates else {

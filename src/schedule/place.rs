@@ -9,7 +9,7 @@ use super::lane::{Link, Offer};
 use super::{Action, Admitted, Candidate, Item, Scheduler};
 use crate::device::{HOST, LinkSpec};
 use crate::id::{DeviceId, GraphId, SpaceId, TaskId, ValueId};
-use crate::shape::Form;
+use crate::task::PLAIN;
 
 /// Queue entries looked at when the first does not fit memory, or when stealing.
 const LOOK: usize = 8;
@@ -353,10 +353,10 @@ impl Scheduler {
     fn old_comes_home(&self, id: GraphId, task: TaskId) -> bool {
         let job = &self.jobs[&id];
         let coming = |old: ValueId| {
-            let home = job.find(old, HOST, Form::Plain).map(|at| job.replica(at));
+            let home = job.find(old, HOST, PLAIN).map(|at| job.replica(at));
             home.is_some_and(|r| r.place == Place::Home && r.arrival != Arrival::Ready)
         };
-        job.graph.outputs(task).iter().any(|output| {
+        job.graph.outputs(task).any(|output| {
             let old = output.updates.filter(|&old| job.graph.window_id(old) == job.graph.window_id(output.value));
             old.is_some_and(|old| job.graph.window_id(old).is_some() && coming(old))
         })
@@ -424,6 +424,6 @@ impl Scheduler {
 
 /// Time on the link for a task's final values.
 fn results_ns(job: &Job, task: TaskId, link: LinkSpec) -> u64 {
-    let finals = job.graph.outputs(task).iter().filter(|o| job.graph.is_final(o.value));
+    let finals = job.graph.outputs(task).filter(|o| job.graph.is_final(o.value));
     finals.map(|o| link.transfer_ns(job.graph.bytes(o.value))).sum()
 }

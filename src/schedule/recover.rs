@@ -9,7 +9,7 @@ use super::job::{Arrival, Replica, State};
 use super::{Action, Item, Scheduler, admission};
 use crate::device::HOST;
 use crate::id::{DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
-use crate::shape::Form;
+use crate::task::PLAIN;
 
 impl Scheduler {
     /// A launch failed because of its data: nothing more of the graph is started.
@@ -98,7 +98,7 @@ impl Scheduler {
         job.replica_mut(at).pins -= 1;
         job.replica_mut(at).arrival = Arrival::Wanted;
         let space = job.replica(at).space;
-        self.unpin(id, value, space, Form::Plain);
+        self.unpin(id, value, space, PLAIN);
     }
 
     /// Takes back what a commit did: pins and output places.
@@ -114,7 +114,7 @@ impl Scheduler {
                 self.discard(id, output.value, at);
             }
             let job = &self.jobs[&id];
-            let way_home = job.find(output.value, HOST, Form::Plain).filter(|&at| job.replica(at).arrival == Arrival::Wanted);
+            let way_home = job.find(output.value, HOST, PLAIN).filter(|&at| job.replica(at).arrival == Arrival::Wanted);
             if let Some(at) = way_home.filter(|_| space != HOST && !job.exists(output.value)) {
                 self.discard(id, output.value, at);
             }
@@ -139,7 +139,7 @@ impl Scheduler {
     /// The replica that a committed task writes, if it has one yet (a donated one comes with the launch).
     pub(super) fn own_output(&self, id: GraphId, value: ValueId, space: SpaceId) -> Option<u32> {
         let job = &self.jobs[&id];
-        job.find_spare(value, space).or_else(|| job.find(value, space, Form::Plain))
+        job.find_spare(value, space).or_else(|| job.find(value, space, PLAIN))
     }
 
     /// Makes a waiting task able to run: remakes the inputs that are gone. It becomes ready when all are there.
@@ -320,7 +320,7 @@ impl Scheduler {
             let homeless = !job.failed && job.graph.is_final(value) && !job.is_in(value, HOST) && job.of(value).any(away);
             if homeless {
                 let task = job.graph.producer(value).expect("a final value has a producer");
-                self.want(id, value, HOST, Form::Plain, (job.device[task.index()], task), actions);
+                self.want(id, value, HOST, PLAIN, (job.device[task.index()], task), actions);
             }
         }
     }

@@ -9,8 +9,8 @@ use super::memory::{class, cost};
 use super::sources::SourceKey;
 use super::{Action, Scheduler};
 use crate::device::HOST;
-use crate::id::{DeviceId, GraphId, SpaceId, TaskId, ValueId};
-use crate::shape::Form;
+use crate::id::{DeviceId, FormId, GraphId, SpaceId, TaskId, ValueId};
+use crate::task::PLAIN;
 
 impl Scheduler {
     /// An output is there: keep it, send it home, or drop it if nobody wants it.
@@ -25,7 +25,7 @@ impl Scheduler {
         let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
         if let Some(spare) = job.find_spare(value, space) {
             self.keep_or_drop_spare(id, value, spare);
-        } else if let Some(at) = job.find(value, space, Form::Plain) {
+        } else if let Some(at) = job.find(value, space, PLAIN) {
             job.replica_mut(at).arrival = Arrival::Ready;
             job.replica_mut(at).pins -= 1;
             if space != HOST {
@@ -35,7 +35,7 @@ impl Scheduler {
         let job = self.jobs.get_mut(&id).expect("still there");
         job.count_home(value);
         if job.graph.is_final(value) && space != HOST && !job.failed {
-            self.want(id, value, HOST, Form::Plain, by, actions);
+            self.want(id, value, HOST, PLAIN, by, actions);
         }
         self.arrived(id, value, actions);
         self.drop_if_unused(id, value);
@@ -45,7 +45,7 @@ impl Scheduler {
     fn keep_or_drop_spare(&mut self, id: GraphId, value: ValueId, spare: u32) {
         let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
         let space = job.replica(spare).space;
-        let other = job.find(value, space, Form::Plain);
+        let other = job.find(value, space, PLAIN);
         (job.replica_mut(spare).arrival, job.replica_mut(spare).pins) = (Arrival::Ready, 0);
         match other {
             None => {
@@ -77,10 +77,10 @@ impl Scheduler {
         }
         let keep_home = job.graph.is_final(value) || job.graph.producer(value).is_none();
         let ready_at_home = |at| job.replica(at).arrival == Arrival::Ready;
-        if keep_home && !job.find(value, HOST, Form::Plain).is_some_and(ready_at_home) {
+        if keep_home && !job.find(value, HOST, PLAIN).is_some_and(ready_at_home) {
             return;
         }
-        let unused = |r: &Replica| r.pins == 0 && !(keep_home && r.space == HOST && r.form == Form::Plain && !r.spare);
+        let unused = |r: &Replica| r.pins == 0 && !(keep_home && r.space == HOST && r.form == PLAIN && !r.spare);
         while let Some(at) = { self.jobs[&id].of(value).find(|&at| unused(self.jobs[&id].replica(at))) } {
             self.discard(id, value, at);
         }
@@ -122,20 +122,20 @@ impl Scheduler {
     pub(super) fn unpin_operands(&mut self, id: GraphId, task: TaskId, at: DeviceId, launched: Option<&Operands>) {
         let graph = self.jobs[&id].graph.clone();
         let space = self.devices[at.index()].spec.space;
-        for (index, input) in graph.inputs(task).iter().enumerate() {
-            let form = self.devices[at.index()].spec.form(graph.input_form(task, index));
-            self.unpin(id, input.value, space, form);
+        let contiguous = self.devices[at.index()].spec.takes_contiguous();
+        for (value, form) in graph.residents(task, contiguous).take(graph.inputs(task).len()) {
+            self.unpin(id, value, space, form);
         }
-        for (index, output) in graph.outputs(task).iter().enumerate() {
+        for (index, output) in graph.outputs(task).enumerate() {
             // A donated old value has ceased to be, with its pin; what has that name now was made again for others.
             let donated = launched.is_some_and(|operands| operands.outputs[index].1.is_none());
             if let Some(old) = output.updates.filter(|_| !donated) {
-                self.unpin(id, old, space, Form::Plain);
+                self.unpin(id, old, space, PLAIN);
             }
         }
     }
 
-    pub(super) fn unpin(&mut self, id: GraphId, value: ValueId, space: SpaceId, form: Form) {
+    pub(super) fn unpin(&mut self, id: GraphId, value: ValueId, space: SpaceId, form: FormId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if let Some(at) = job.find(value, space, form) {
             job.replica_mut(at).pins -= 1;
@@ -160,7 +160,7 @@ impl Scheduler {
     pub(super) fn adopt(&mut self, id: GraphId, value: ValueId, space: SpaceId, by: (DeviceId, TaskId)) -> Option<u32> {
         let job = self.jobs.get_mut(&id).expect("a queued task belongs to a job");
         let copy = self.sources.take(job.chunk(value)?, space)?;
-        let mut replica = Replica::new(space, Form::Plain, Place::Buffer(copy.buffer), Arrival::Ready, by);
+        let mut replica = Replica::new(space, PLAIN, Place::Buffer(copy.buffer), Arrival::Ready, by);
         replica.proved = true;
         Some(job.add(value, replica))
     }
@@ -172,7 +172,7 @@ impl Scheduler {
             return;
         }
         for value in job.graph.clone().reads(task).filter(|&v| job.chunk(v).is_some()).collect::<Vec<_>>() {
-            if let Some(at) = job.find(value, space, Form::Plain) {
+            if let Some(at) = job.find(value, space, PLAIN) {
                 job.replica_mut(at).proved = true;
             }
         }
@@ -206,7 +206,7 @@ impl Scheduler {
         let values = self.jobs[&id].graph.value_count();
         for value in (0..values).map(ValueId::at) {
             let job = &self.jobs[&id];
-            let result = |r: &Replica| r.space == HOST && r.form == Form::Plain && !r.spare && job.graph.is_final(value);
+            let result = |r: &Replica| r.space == HOST && r.form == PLAIN && !r.spare && job.graph.is_final(value);
             let old: Vec<u32> = job.of(value).filter(|&at| !(keep_results && result(job.replica(at)))).collect();
             for at in old {
                 // Pinned now means: by a task that was given up, and may still read it.

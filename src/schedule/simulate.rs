@@ -211,7 +211,8 @@ impl World<'_> {
         match *action {
             Action::Run { launch, task, device, .. } => {
                 let truth = if self.sim.truth.is_empty() { &self.sim.beliefs } else { &self.sim.truth };
-                let cost = truth.iter().find(|c| c.device == device).map_or(0, |c| c.task_ns[task.index()]);
+                let cost =
+                    truth.iter().find(|c| c.device == device).and_then(|c| c.ns(self.graph, task)).unwrap_or(super::CANNOT);
                 if let Some(at) = self.hung.iter().position(|&t| t == task.0) {
                     self.hung.swap_remove(at);
                     return Ok(());

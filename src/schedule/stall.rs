@@ -10,8 +10,8 @@ use super::lane::Seat;
 use super::memory::{class, cost};
 use super::{Action, Flight, Held, Item, Scheduler};
 use crate::device::HOST;
-use crate::id::{DeviceId, GraphId, LaunchId, TaskId, ValueId};
-use crate::shape::Form;
+use crate::id::{DeviceId, FormId, GraphId, LaunchId, TaskId, ValueId};
+use crate::task::PLAIN;
 
 /// Times that a task is given up and run again because it takes too long.
 const RERUNS: u32 = 2;
@@ -248,11 +248,11 @@ impl Scheduler {
         let (mut reads, mut results, mut held) = (Vec::new(), 0, 0);
         match flight.item {
             Item::Pack(_, value, _) => {
-                reads.extend(job.find(value, HOST, Form::Plain).map(|at| (value, job.replica(at).place)));
+                reads.extend(job.find(value, HOST, PLAIN).map(|at| (value, job.replica(at).place)));
             }
             Item::Task(_, task) => {
-                reads.extend(graph.inputs(task).iter().map(|o| o.value).zip(operands.inputs.iter().copied()));
-                for (output, &(place, old)) in graph.outputs(task).iter().zip(&operands.outputs) {
+                reads.extend(graph.inputs(task).map(|o| o.value).zip(operands.inputs.iter().copied()));
+                for (output, &(place, old)) in graph.outputs(task).zip(&operands.outputs) {
                     reads.extend(output.updates.zip(old));
                     match place {
                         Place::Buffer(buffer) => held += self.memory.size(buffer),
@@ -321,15 +321,15 @@ impl Scheduler {
                     let job = self.jobs.get_mut(&id).expect("a graph stays while something of it flies");
                     job.state[task.index()] = State::Waiting;
                     let graph = job.graph.clone();
-                    let mut read: Vec<(ValueId, Form)> =
+                    let mut read: Vec<(ValueId, FormId)> =
                         self.wanted_inputs(id, task, at).take(graph.inputs(task).len()).collect();
-                    let updated = graph.outputs(task).iter().zip(&operands.outputs).filter(|(_, o)| o.1.is_some());
-                    read.extend(updated.filter_map(|(o, _)| Some((o.updates?, Form::Plain))));
+                    let updated = graph.outputs(task).zip(&operands.outputs).filter(|(_, o)| o.1.is_some());
+                    read.extend(updated.filter_map(|(o, _)| Some((o.updates?, PLAIN))));
                     Abandoned { held: self.held(id, &read, space), outputs, held_bytes: more[1] }
                 }
                 Item::Pack(id, value, to) => {
                     self.lose(id, value, to, actions);
-                    let held = self.held(id, &[(value, Form::Plain)], space);
+                    let held = self.held(id, &[(value, PLAIN)], space);
                     Abandoned { held, outputs: Vec::new(), held_bytes: more[1] }
                 }
             };
@@ -348,7 +348,7 @@ impl Scheduler {
     ) -> Vec<(ValueId, Place)> {
         let graph = self.jobs[&id].graph.clone();
         let space = self.devices[at.index()].spec.space;
-        let spare = graph.outputs(task).iter().any(|o| self.jobs[&id].find_spare(o.value, space).is_some());
+        let spare = graph.outputs(task).any(|o| self.jobs[&id].find_spare(o.value, space).is_some());
         let mut aside = Vec::new();
         for output in graph.outputs(task) {
             let Some(at) = self.own_output(id, output.value, space) else { continue };
@@ -369,7 +369,7 @@ impl Scheduler {
     }
 
     /// The replicas of these operands, as (value, replica, serial).
-    fn held(&self, id: GraphId, what: &[(ValueId, Form)], space: crate::id::SpaceId) -> Vec<Held> {
+    fn held(&self, id: GraphId, what: &[(ValueId, FormId)], space: crate::id::SpaceId) -> Vec<Held> {
         let job = &self.jobs[&id];
         let one = |&(value, form)| job.find(value, space, form).map(|at| (value, at, job.replica(at).serial));
         what.iter().filter_map(one).collect()
@@ -433,7 +433,7 @@ impl Scheduler {
                 self.promise_less(id, cost(HOST, self.jobs[&id].graph.bytes(value)));
             }
             let job = self.jobs.get_mut(&id).expect("just looked up");
-            let mut replica = Replica::new(HOST, Form::Plain, place, Arrival::Coming, (at, task));
+            let mut replica = Replica::new(HOST, PLAIN, place, Arrival::Coming, (at, task));
             replica.pins = 1;
             job.add(value, replica);
         }

@@ -6,7 +6,7 @@
 use super::DType;
 
 /// Dtype, shape and strides (in elements) of a chunk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Layout {
     /// Element type.
     pub dtype: DType,

@@ -12,7 +12,7 @@ mod graph;
 mod scan;
 mod source;
 
-pub use graph::{GraphBuilder, Group, Home, HostArray, Operand, TaskGraph};
+pub use graph::{GraphBuilder, Group, Home, HostArray, KernelFacts, Operand, PLAIN, Profile, Sealed, TaskGraph};
 pub use scan::SCAN_BLOCK_BYTES;
 pub(crate) use scan::{Pending, Pieces, pieces, scan_by_pieces, storage_parts};
 pub use source::{Block, ChunkSink, ChunkSource};

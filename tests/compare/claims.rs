@@ -49,7 +49,7 @@ fn all_columns_run_the_same_tasks_on_their_own_threads() {
                 .report
                 .spans
                 .iter()
-                .map(|s| format!("{} {}", graph.kernel(s.task).name(), graph.task_name(s.task)))
+                .map(|s| format!("{} {}", graph.kernel_name(s.task), graph.task_name(s.task)))
                 .collect();
             names.sort();
             names

@@ -87,7 +87,7 @@ pub fn plan_on(
         let out = graph.window(result, i, &Layout::contiguous(DType::F64, &[]));
         graph.write(kernel, &(i as u32).to_ne_bytes(), &[], out).expect("graph");
     }
-    Plan::new(graph.build().expect("graph"), vec![None]).expect("plan")
+    Plan::new(graph, vec![None]).expect("plan")
 }
 
 pub fn start(session: &Session, plan: Plan) -> Handle {

@@ -235,7 +235,7 @@ impl Lab {
     pub fn room(&self, dtype: DType, shape: &[usize]) -> Data {
         let layout = Layout::contiguous(dtype, shape);
         match self.gpu.allocate(layout.bytes()) {
-            Ok(Memory::Remote(memory)) => Data::Remote(Remote { memory, layout }),
+            Ok(Memory::Remote(memory)) => Data::Remote(Remote { memory, layout: layout.into() }),
             _ => panic!("a GPU's chunks are in its own memory"),
         }
     }

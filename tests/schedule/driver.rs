@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use chunkwise::device::{DeviceSpec, HOST};
-use chunkwise::id::{BufferId, CopyId, DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
+use chunkwise::id::{BufferId, CopyId, DeviceId, FormId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
 use chunkwise::schedule::{Action, Estimates, Event, Policy, Scheduler};
 use chunkwise::shape::Form;
-use chunkwise::task::TaskGraph;
+use chunkwise::task::{PLAIN, TaskGraph};
 
 use super::graphs::Dice;
 
@@ -23,7 +23,7 @@ pub enum Content {
     Plain(GraphId, ValueId),
     /// A chunk of a caller's array: its number, offset, length.
     Source(u64, usize, usize),
-    Packed(GraphId, ValueId, u8),
+    Formed(GraphId, ValueId, FormId),
     Junk,
 }
 
@@ -45,7 +45,7 @@ struct Buffer {
 
 enum Job {
     Run(TaskId),
-    Pack(ValueId, u8),
+    Pack(ValueId, FormId),
     Move(ValueId),
 }
 
@@ -343,12 +343,17 @@ impl World {
             }
             Action::Run { launch, graph, task, device } => self.run_task(now, launch, graph, task, device),
             Action::Pack { launch, graph, value, task, form, from, to, device } => {
-                assert!(self.devices[device.index()].gpu.is_none(), "{device} packs {value}");
-                let space = self.devices[device.index()].space;
-                let meta = self.meta(graph, value);
-                let (dtype, len) = self.graphs[&graph].kernel(task).packed_len(form, meta);
+                let (space, contiguous) = (self.devices[device.index()].space, self.devices[device.index()].takes_contiguous());
+                let tasks = &self.graphs[&graph];
+                assert!(
+                    tasks.residents(task, contiguous).any(|r| r == (value, form)),
+                    "{task} does not take {value} as {form}"
+                );
+                let packs = !matches!(tasks.form(form).1, Form::Plain);
+                assert!(form != PLAIN && !(contiguous && packs), "{device} makes {form} of {value}");
+                let bytes = tasks.form_bytes(value, form);
                 let from = self.expect(graph, value, from, space, self.plain(graph, value));
-                let to = self.key(graph, value, to, space, (len * dtype.bytes()) as u64);
+                let to = self.key(graph, value, to, space, bytes);
                 self.launch(
                     now,
                     launch,
@@ -410,15 +415,14 @@ impl World {
         let tasks = self.graphs[&graph].clone();
         let space = self.devices[device.index()].space;
         let mut flying = Flying { graph, device, job: Job::Run(task), reads: Vec::new(), writes: Vec::new(), wedged: false };
-        for (index, (input, &place)) in tasks.inputs(task).iter().zip(&operands.inputs).enumerate() {
-            let content = match self.devices[device.index()].form(tasks.input_form(task, index)) {
-                Form::Plain => self.plain(graph, input.value),
-                Form::Packed(form) => Content::Packed(graph, input.value, form),
-            };
-            flying.reads.push(self.expect(graph, input.value, place, space, content));
+        let contiguous = self.devices[device.index()].takes_contiguous();
+        for ((value, form), &place) in tasks.residents(task, contiguous).zip(&operands.inputs) {
+            let content = if form == PLAIN { self.plain(graph, value) } else { Content::Formed(graph, value, form) };
+            flying.reads.push(self.expect(graph, value, place, space, content));
         }
+        assert_eq!(tasks.inputs(task).len(), operands.inputs.len());
         assert_eq!(tasks.outputs(task).len(), operands.outputs.len());
-        for (output, &(place, old_place)) in tasks.outputs(task).iter().zip(&operands.outputs) {
+        for (output, &(place, old_place)) in tasks.outputs(task).zip(&operands.outputs) {
             let to = self.key(graph, output.value, place, space, tasks.bytes(output.value));
             match (output.updates, old_place) {
                 (Some(old), Some(from)) => {
@@ -486,12 +490,12 @@ impl World {
                 *self.done.entry((flying.graph, task)).or_default() += 1;
                 *self.ran.entry(flying.device).or_default() += 1;
                 let tasks = self.graphs[&flying.graph].clone();
-                for (output, key) in tasks.outputs(task).iter().zip(flying.writes) {
+                for (output, key) in tasks.outputs(task).zip(flying.writes) {
                     self.contents.insert(key, Content::Plain(flying.graph, output.value));
                 }
             }
             Job::Pack(value, form) => {
-                self.contents.insert(flying.writes[0], Content::Packed(flying.graph, value, form));
+                self.contents.insert(flying.writes[0], Content::Formed(flying.graph, value, form));
             }
             Job::Move(_) => unreachable!("moves are not launches"),
         }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use chunkwise::id::{ArrayId, DeviceId, KernelId, TaskId, ValueId};
 use chunkwise::kernel::{Fault, Kernel, Lane, Scratch, Work};
-use chunkwise::schedule::{CANNOT, Estimates};
+use chunkwise::schedule::{CANNOT, Each, Estimates};
 use chunkwise::shape::Form;
-use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
+use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout, View};
 use chunkwise::task::{GraphBuilder, Operand, TaskGraph};
 
 /// A kernel that is never run.
@@ -69,7 +69,7 @@ impl Dice {
 }
 
 pub fn write(value: ValueId) -> Operand {
-    Operand { value, updates: None }
+    Operand::of(value)
 }
 
 /// A builder with one group, the caller's array and the result, both of `windows` windows of `len` doubles.
@@ -111,7 +111,7 @@ impl Maker {
         self.b.value(DType::F64, &[self.len])
     }
     pub fn task(&mut self, kernel: KernelId, inputs: &[ValueId], outputs: &[Operand]) -> TaskId {
-        self.b.task(kernel, &[], inputs, outputs).expect("made in order")
+        self.b.task(kernel, &[], &inputs.iter().map(|&v| v.into()).collect::<Vec<_>>(), outputs).expect("made in order")
     }
     pub fn build(self) -> Arc<TaskGraph> {
         Arc::new(self.b.build().expect("a graph"))
@@ -203,7 +203,7 @@ pub fn cholesky(t: usize, len: usize) -> (Arc<TaskGraph>, Vec<usize>) {
             for i in j..t {
                 let new = m.version(at(i, j));
                 let (kind, inputs) = (if i == j { 2 } else { 3 }, [current[at(i, k)], current[at(j, k)]]);
-                m.task(ids[kind], &inputs, &[Operand { value: new, updates: Some(current[at(i, j)]) }]);
+                m.task(ids[kind], &inputs, &[Operand::update(current[at(i, j)], new)]);
                 kinds.push(kind);
                 current[at(i, j)] = new;
             }
@@ -212,7 +212,7 @@ pub fn cholesky(t: usize, len: usize) -> (Arc<TaskGraph>, Vec<usize>) {
             let new = m.version(at(i, j));
             let diagonal = [current[at(j, j)]];
             let (kind, inputs): (usize, &[ValueId]) = if i == j { (0, &[]) } else { (1, &diagonal) };
-            m.task(ids[kind], inputs, &[Operand { value: new, updates: Some(current[at(i, j)]) }]);
+            m.task(ids[kind], inputs, &[Operand::update(current[at(i, j)], new)]);
             kinds.push(kind);
             current[at(i, j)] = new;
         }
@@ -224,7 +224,8 @@ pub fn cholesky(t: usize, len: usize) -> (Arc<TaskGraph>, Vec<usize>) {
 /// Also says which tasks only the host (false), only the I/O lane (true) can run.
 pub fn random(seed: u64, n: usize) -> (Arc<TaskGraph>, Vec<Option<bool>>) {
     let mut dice = Dice::new(seed);
-    let mut m = Maker::of(seed % 3, 8 + dice.below(60), 4, 2 * n);
+    let len = 8 + dice.below(60);
+    let mut m = Maker::of(seed % 3, len, 4, 2 * n);
     let (p0, p1) = (Form::Packed(0), Form::Packed(1));
     let kernels = [
         kernel("plain", &[]),
@@ -274,7 +275,7 @@ pub fn random(seed: u64, n: usize) -> (Arc<TaskGraph>, Vec<Option<bool>>) {
                         None => m.result_some(),
                     };
                     removed.push((Some(old), v, Some(w)));
-                    Operand { value: v, updates: Some(old) }
+                    Operand::update(old, v)
                 }
             });
         }
@@ -293,7 +294,14 @@ pub fn random(seed: u64, n: usize) -> (Arc<TaskGraph>, Vec<Option<bool>>) {
             kind = if io { 3 } else { 0 };
         }
         host |= inputs.iter().any(|v| opaque.contains(v));
-        m.task(ids[kind], &inputs, &outputs);
+        // Some read the values backwards, or a part of them.
+        let mut viewed = Vec::new();
+        for &value in &inputs {
+            let part = View::whole(&[len]).slice(0, len - 1, 1 + dice.below(len), -1).expect("inside");
+            let view = (dice.percent(25) && !opaque.contains(&value)).then(|| m.b.view(&part));
+            viewed.push(Operand { view, ..Operand::of(value) });
+        }
+        m.b.task(ids[kind], &[], &viewed, &outputs).expect("made in order");
         only.push(if io { Some(true) } else { host.then_some(false) });
         for (old, new, number) in removed {
             match number {
@@ -324,7 +332,7 @@ pub fn uniform(graph: &TaskGraph, device: usize, ns: u64) -> Estimates {
 
 /// A cost by task.
 pub fn costs(graph: &TaskGraph, device: usize, ns: impl Fn(TaskId) -> u64) -> Estimates {
-    Estimates { device: DeviceId::at(device), task_ns: graph.tasks().map(ns).collect(), measured: None }
+    Estimates { device: DeviceId::at(device), each: Each::Task, ns: graph.tasks().map(ns).collect(), measured: None }
 }
 
 /// No task can run there.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use chunkwise::device::{DeviceKind, DeviceSpec, HOST, LinkSpec};
+use chunkwise::device::{DeviceKind, HOST, LinkSpec};
 use chunkwise::id::{DeviceId, GraphId, SpaceId, TaskId};
 use chunkwise::schedule::simulate::{Outcome, Simulation, simulate, simulate_repeats};
 use chunkwise::schedule::{Action, Auto, Estimates, Event, Only, Policy, Scheduler};
@@ -252,7 +252,6 @@ fn a_task_too_large_for_a_device_is_never_offered_there() {
 }
 
 #[test]
-fn specs_say_the_form() {
-    let spec: DeviceSpec = gpu(1, link(1.0));
-    assert_eq!(spec.form(chunkwise::shape::Form::Packed(0)), chunkwise::shape::Form::Plain);
+fn specs_say_what_they_take() {
+    assert!(gpu(1, link(1.0)).takes_contiguous() && !cpu(2).takes_contiguous());
 }

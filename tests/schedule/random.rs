@@ -5,7 +5,7 @@
 use chunkwise::device::{DeviceKind, DeviceSpec, HOST, LinkSpec};
 use chunkwise::id::{DeviceId, GraphId, SpaceId};
 use chunkwise::kernel::GpuFacts;
-use chunkwise::schedule::{Auto, CANNOT, Estimates, Event, Only, Policy, Scheduler};
+use chunkwise::schedule::{Auto, CANNOT, Each, Estimates, Event, Only, Policy, Scheduler};
 use chunkwise::task::TaskGraph;
 use proptest::prelude::*;
 
@@ -63,9 +63,9 @@ fn estimates(graph: &TaskGraph, only: &[Option<bool>], devices: &[DeviceSpec], d
             (None, DeviceKind::Gpu) if dice.percent(15) => CANNOT,
             _ => 100 + dice.below(2000) as u64,
         };
-        let task_ns = (0..graph.len()).map(cost).collect();
+        let ns = (0..graph.len()).map(cost).collect();
         let measured = dice.percent(50).then(|| vec![true; graph.len()].into());
-        Estimates { device: DeviceId::at(index), task_ns, measured }
+        Estimates { device: DeviceId::at(index), each: Each::Task, ns, measured }
     };
     devices.iter().enumerate().map(column).collect()
 }
@@ -169,8 +169,8 @@ fn faults(dice: &mut Dice, devices: &[DeviceSpec], submissions: &[Submission], l
         let spec = if dice.percent(50) { gpu(3, link(1.0)) } else { cpu(2) };
         faults.at.push((at, Event::DeviceJoined { device, spec }));
         for (index, s) in submissions.iter().enumerate() {
-            let cpu = &s.estimates[0].task_ns;
-            let estimates = Estimates { device, task_ns: cpu.clone(), measured: None };
+            let cpu = &s.estimates[0].ns;
+            let estimates = Estimates { device, each: Each::Task, ns: cpu.clone(), measured: None };
             faults.at.push((at.max(s.at) + 1, Event::Priced { graph: GraphId::at(index), estimates }));
         }
     }
@@ -190,7 +190,7 @@ fn faults(dice: &mut Dice, devices: &[DeviceSpec], submissions: &[Submission], l
     if devices.len() > 1 && dice.percent(30) {
         for (index, s) in submissions.iter().enumerate() {
             let device = DeviceId::at(1 + dice.below(devices.len() - 1));
-            let tasks = s.graph.tasks().filter(|t| dice.percent(40) && s.estimates[0].task_ns[t.index()] != CANNOT).collect();
+            let tasks = s.graph.tasks().filter(|t| dice.percent(40) && s.estimates[0].ns[t.index()] != CANNOT).collect();
             faults.at.push((time(dice).max(s.at) + 1, Event::Unfit { graph: GraphId::at(index), device, tasks }));
         }
     }

@@ -3,42 +3,38 @@
 //! Owns: [`GraphBuilder`]. Must not know: who runs the graph. Invariant: what it accepts can run in the order in which it was
 //! added, and no task writes what another one has, or the caller.
 
-use std::any::Any;
-use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use super::{Group, Home, HostArray, NONE, Operand, TaskGraph, TaskRow, ValueRow};
+use super::intern::{Kernels, Known};
+use super::tables::{GroupRow, Groups, Operands, Params, Read, TaskRow, ValueRow, Values, Write};
+use super::{Home, HostArray, NONE, Operand};
 use crate::error::{Error, Result};
-use crate::id::{ArrayId, GroupId, KernelId, TaskId, ValueId};
-use crate::kernel::{Held, Kernel, KernelKey};
-use crate::shape::{DType, Layout, checked_len};
+use crate::id::{ArrayId, GroupId, KernelId, TaskId, ValueId, ViewId};
+use crate::kernel::Kernel;
+use crate::shape::{DType, Layout, View, checked_len};
 
 /// Bytes of all arrays and values of a graph together, at most: then whatever is added up of them, with what buffers waste, is
 /// a `u64`.
 pub(super) const MOST_BYTES: u64 = 1 << 62;
 pub(super) const TOO_LARGE: &str = "less: all arrays and values of a graph together take 2^62 bytes at most";
 
-/// Builds a [`TaskGraph`] in sequential order.
+/// Builds a [`TaskGraph`](super::TaskGraph) in sequential order.
 #[derive(Default)]
 pub struct GraphBuilder {
-    kernels: Vec<Arc<dyn Kernel>>,
-    keys: Vec<KernelKey>,
-    /// The kernels' numbers, by address and by key.
-    by_address: HashMap<usize, KernelId>,
-    by_key: HashMap<KernelKey, KernelId>,
-    groups: Vec<Group>,
-    arrays: Vec<HostArray>,
-    tasks: Vec<TaskRow>,
-    operands: Vec<Operand>,
-    values: Vec<ValueRow>,
-    dims: Vec<usize>,
-    params: Vec<u8>,
+    pub(super) kernels: Kernels,
+    pub(super) groups: Groups,
+    pub(super) arrays: Vec<HostArray>,
+    pub(super) tasks: Vec<TaskRow>,
+    pub(super) operands: Operands,
+    pub(super) values: Values,
+    pub(super) params: Params,
+    known: Known,
     /// Values whose window a later version has taken: nobody may read them any more. Only as long as the last of them.
     overwritten: Vec<bool>,
     /// Of all arrays and values.
-    bytes: u64,
+    pub(super) bytes: u64,
     /// The first value that cannot be, for [`GraphBuilder::build`] to tell.
-    wrong: Option<Error>,
+    pub(super) wrong: Option<Error>,
 }
 
 impl GraphBuilder {
@@ -51,39 +47,38 @@ impl GraphBuilder {
     /// Interns a kernel: adding the same `Arc` again, or one of the same [`KernelKey`], gives the same id. Two that share a key but are of
     /// different types or contents are an error of [`GraphBuilder::build`]. O(1).
     pub fn kernel(&mut self, kernel: Arc<dyn Kernel>) -> KernelId {
-        let address = Arc::as_ptr(&kernel).cast::<()>().addr();
-        // Kernels without fields may share an address with others: those are told apart by their keys.
-        let known = self.by_address.get(&address).filter(|id| Arc::ptr_eq(&self.kernels[id.index()], &kernel));
-        if let Some(&id) = known {
-            return id;
+        let (id, clash) = self.kernels.intern(kernel);
+        if let Some(key) = clash {
+            let wanted = "a name, version or content of its own for each (Kernel::name, Kernel::content)";
+            self.is_wrong("kernels", format!("two that are both {key} and are not the same"), wanted);
         }
-        let key = KernelKey::new(&*kernel, self.kernels.len());
-        if let Some(&id) = self.by_key.get(&key) {
-            let other = &*self.kernels[id.index()];
-            if (other as &dyn Any).type_id() != (&*kernel as &dyn Any).type_id() || other.content() != kernel.content() {
-                let wanted = "a name, version or content of its own for each (Kernel::name, Kernel::content)";
-                self.is_wrong("kernels", format!("two that are both {key} and are not the same"), wanted);
-            }
-            return id;
-        }
-        let id = KernelId::at(self.kernels.len());
-        self.kernels.push(kernel);
-        self.by_address.insert(address, id);
-        self.by_key.insert(key.clone(), id);
-        self.keys.push(key);
         id
     }
 
+    /// Interns a view: equal ones have one id.
+    pub fn view(&mut self, view: &View) -> ViewId {
+        self.known.view(&mut self.operands, view)
+    }
+
     /// Starts a group, or goes on with the last one if it has that label; tasks added from now on belong to it.
-    pub fn group(&mut self, label: impl Into<String>) -> GroupId {
-        let (at, label) = (self.tasks.len() as u32, label.into());
-        if self.groups.last().is_some_and(|last| last.label == label) {
+    pub fn group(&mut self, label: impl AsRef<str>) -> GroupId {
+        let (start, label) = (self.tasks.len() as u32, label.as_ref());
+        let known = self.known.labels.get(label).copied();
+        if let (Some(label), Some(last)) = (known, self.groups.rows.last())
+            && last.label == label
+        {
             return GroupId::at(self.groups.len() - 1);
         }
-        // Operations that take turns are few.
-        let before = self.groups.iter().rev().take(8).find(|g| g.label == label);
-        let first = before.map_or(0, |g| g.first + (g.tasks.end - g.tasks.start));
-        self.groups.push(Group { label, tasks: at..at, first });
+        if let Some(last) = self.groups.rows.last() {
+            self.known.counts[last.label as usize] += start - last.start;
+        }
+        let label = known.unwrap_or_else(|| {
+            self.groups.labels.push(label.to_owned());
+            self.known.counts.push(0);
+            self.known.labels.insert(label.to_owned(), self.groups.labels.len() as u32 - 1);
+            self.groups.labels.len() as u32 - 1
+        });
+        self.groups.rows.push(GroupRow { label, start, first: self.known.counts[label as usize] });
         GroupId::at(self.groups.len() - 1)
     }
 
@@ -98,6 +93,12 @@ impl GraphBuilder {
         self.push_array(HostArray { dtype, len, result: false, source })
     }
 
+    /// The arrays that were declared.
+    #[must_use]
+    pub fn arrays(&self) -> &[HostArray] {
+        &self.arrays
+    }
+
     fn push_array(&mut self, array: HostArray) -> ArrayId {
         let HostArray { dtype, len, .. } = array;
         self.count((len as u64).checked_mul(dtype.bytes() as u64), || format!("an array of {len} {dtype}"));
@@ -107,9 +108,7 @@ impl GraphBuilder {
 
     /// A value in a pooled buffer.
     pub fn value(&mut self, dtype: DType, shape: &[usize]) -> ValueId {
-        let dims = self.dims.len();
-        self.dims.extend_from_slice(shape);
-        self.push_value(dtype, shape, dims, Home::Pool)
+        self.push_value(dtype, shape, None, Home::Pool)
     }
 
     /// A value that lives in a window of a host array. One that leaves the array, or is of another dtype, is an error of
@@ -121,20 +120,16 @@ impl GraphBuilder {
             let wanted = format!("a window of {dtype} inside the array's {len} elements, without negative strides");
             self.is_wrong("a window", format!("{layout:?} from element {offset} on"), wanted);
         }
-        let dims = self.dims.len();
-        self.dims.extend_from_slice(&layout.shape);
-        self.dims.extend(layout.strides.iter().map(|&s| s as usize));
-        self.push_value(layout.dtype, &layout.shape, dims, Home::Window { array, offset })
+        self.push_value(layout.dtype, &layout.shape, Some(&layout.strides), Home::Window { array, offset })
     }
 
     /// An opaque value: any Rust value, of at most `bytes`. They count in the memory limit and in the proven peak from the start of the
     /// task that makes it to the end of the last that reads it; then it is dropped.
     pub fn opaque(&mut self, bytes: u64) -> ValueId {
-        let value = self.value(DType::U8, &[]);
         self.count(Some(bytes), || format!("an opaque value of {bytes} B"));
-        let row = &mut self.values[value.index()];
-        (row.opaque, row.bytes) = (true, bytes);
-        value
+        let layout = self.known.layout(&mut self.values.layouts, DType::U8, &[], None);
+        self.values.rows.push(ValueRow::opaque(layout, bytes));
+        ValueId::at(self.values.rows.len() - 1)
     }
 
     /// Counts what an array or a value takes.
@@ -149,107 +144,118 @@ impl GraphBuilder {
         self.wrong.get_or_insert_with(|| Error::argument(what, value, wanted));
     }
 
-    fn push_value(&mut self, dtype: DType, shape: &[usize], dims: usize, home: Home) -> ValueId {
+    fn push_value(&mut self, dtype: DType, shape: &[usize], strides: Option<&[isize]>, home: Home) -> ValueId {
         let len = checked_len("a value", shape).ok().filter(|_| shape.len() <= usize::from(u8::MAX));
-        if len.is_none() {
-            self.is_wrong("a value", format!("shape {shape:?}"), "at most 255 axes, and fewer than 2^59 elements");
-        }
+        let (shape, strides) = match len {
+            Some(_) => (shape, strides),
+            None => {
+                self.is_wrong("a value", format!("shape {shape:?}"), "at most 255 axes, and fewer than 2^59 elements");
+                (&[][..], None)
+            }
+        };
         let bytes = len.unwrap_or(0) as u64 * dtype.bytes() as u64;
         self.count(Some(bytes), || format!("a value of shape {shape:?}"));
-        let row = ValueRow { dims: dims as u32, rank: shape.len() as u8, dtype, opaque: false, home, producer: NONE, bytes };
-        self.values.push(row);
-        ValueId::at(self.values.len() - 1)
+        let strides = strides.filter(|strides| strides.len() == shape.len());
+        let layout = self.known.layout(&mut self.values.layouts, dtype, shape, strides);
+        self.values.rows.push(ValueRow::new(layout, home));
+        ValueId::at(self.values.rows.len() - 1)
     }
 
     /// Adds a task to the current group: reads `inputs`, writes `outputs`.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there is no group yet, an input has neither producer nor window of the caller, an output has a producer
-    /// already or is the caller's, or an update's old value is not like the new one.
-    pub fn task(&mut self, kernel: KernelId, params: &[u8], inputs: &[ValueId], outputs: &[Operand]) -> Result<TaskId> {
-        let added = self.check_task(inputs, outputs).and_then(|()| self.claim(outputs));
-        let group = match added {
-            Ok(group) => group,
-            Err(what) => {
-                let wanted = "add tasks in an order in which they can run, each with outputs of its own";
-                let error = Error::argument("task graph", what, wanted);
-                self.wrong.get_or_insert_with(|| error.clone()); // what there is of the graph is not whole
-                return Err(error);
-            }
-        };
-        let rows = self.operands.len().max(self.dims.len()).max(self.params.len() + params.len());
-        if u32::try_from(rows.max(self.values.len())).is_err() {
-            let count = format!("{} tasks", self.tasks.len());
-            return Err(Error::argument("task graph", count, "fewer tasks: its tables are full"));
+    /// [`Error::Argument`] if there is no group yet, an input has neither producer nor window of the caller or is viewed beyond its
+    /// extents, an output has a producer already or is the caller's, an update's old value is not like the new one, or the tables are full.
+    pub fn task(&mut self, kernel: KernelId, params: &[u8], inputs: &[Operand], outputs: &[Operand]) -> Result<TaskId> {
+        if let Err(what) = self.check_task(inputs, outputs).and_then(|()| self.claim(outputs)) {
+            let wanted = "add tasks in an order in which they can run, each with outputs of its own";
+            let error = Error::argument("task graph", what, wanted);
+            self.wrong.get_or_insert_with(|| error.clone()); // what there is of the graph is not whole
+            return Err(error);
         }
+        let rows = self.operands.reads.len().max(self.operands.writes.len()).max(self.values.rows.len()).max(self.tasks.len());
+        let fits = u32::try_from(rows + inputs.len() + outputs.len()).is_ok_and(|rows| rows < NONE);
+        let Some((at, bytes)) = self.params.add(params).filter(|_| fits) else {
+            let error = Error::argument(
+                "task graph",
+                format!("{} tasks with {} B of parameters", self.tasks.len(), self.params.table_bytes()),
+                "fewer tasks, or smaller parameters: the graph's tables are full",
+            );
+            self.wrong.get_or_insert_with(|| error.clone());
+            return Err(error);
+        };
         let id = TaskId::at(self.tasks.len());
-        let start = self.operands.len() as u32;
-        self.operands.extend(inputs.iter().map(|&value| Operand { value, updates: None }));
-        let middle = self.operands.len() as u32;
-        self.operands.extend_from_slice(outputs);
-        let params_start = self.params.len() as u32;
-        self.params.extend_from_slice(params);
-        self.groups[group.index()].tasks.end = id.0 + 1;
-        self.tasks.push(TaskRow {
-            kernel,
-            group,
-            inputs: start,
-            outputs: middle,
-            end: self.operands.len() as u32,
-            params: params_start,
-            params_end: self.params.len() as u32,
-        });
+        let (reads, writes) = (self.operands.reads.len() as u32, self.operands.writes.len() as u32);
+        let read = |operand: &Operand| Read { value: operand.value, access: operand.view.map_or(0, |view| view.0 + 1) };
+        self.operands.reads.extend(inputs.iter().map(read));
+        let write = |operand: &Operand| Write { value: operand.value, old: operand.updates.map_or(NONE, |old| old.0) };
+        self.operands.writes.extend(outputs.iter().map(write));
+        self.tasks.push(TaskRow { profile: kernel.0, reads, writes, params: at, params_bytes: bytes });
         Ok(id)
     }
 
     /// Whether a task has what it reads, and updates only what is like its outputs; else what is wrong.
-    fn check_task(&self, inputs: &[ValueId], outputs: &[Operand]) -> Result<(), &'static str> {
-        let ready = |v: ValueId| match self.values[v.index()] {
-            ValueRow { producer: NONE, home: Home::Window { array, .. }, .. } => !self.arrays[array.index()].result,
-            ValueRow { producer, .. } => producer != NONE,
+    fn check_task(&self, inputs: &[Operand], outputs: &[Operand]) -> Result<(), String> {
+        let ready = |v: ValueId| {
+            let row = &self.values.rows[v.index()];
+            match row.home() {
+                Home::Window { array, .. } if row.producer == NONE => !self.arrays[array.index()].result,
+                _ => row.producer != NONE,
+            }
         };
-        let reads = || inputs.iter().copied().chain(outputs.iter().filter_map(|o| o.updates));
+        let reads = || inputs.iter().map(|o| o.value).chain(outputs.iter().filter_map(|o| o.updates));
         if !reads().all(ready) {
-            return Err("an input that nothing has written");
+            return Err("an input that nothing has written".into());
         }
         if !self.overwritten.is_empty() && reads().any(|v| self.overwritten.get(v.index()) == Some(&true)) {
-            return Err("an input that an earlier task has overwritten in its window");
+            return Err("an input that an earlier task has overwritten in its window".into());
+        }
+        for (operand, view) in inputs.iter().filter_map(|o| Some((o, o.view?))) {
+            let row = &self.values.rows[operand.value.index()];
+            let seen = self.operands.views[view.index()].check(&self.values.layouts.rows[row.layout()].home.shape);
+            if row.is_opaque() {
+                return Err("a view of an opaque value".into());
+            }
+            seen.map_err(|error| error.to_string())?;
+        }
+        if outputs.iter().any(|o| o.view.is_some()) || inputs.iter().any(|o| o.updates.is_some()) {
+            return Err("an output that is viewed, or an input that updates".into());
         }
         // An update may take over the bytes as they are.
         if !outputs.iter().all(|o| o.updates.is_none_or(|old| self.is_next_version(old, o.value))) {
-            return Err("an update of a value of another shape, dtype or strides, or of an opaque one");
+            return Err("an update of a value of another shape, dtype or strides, or of an opaque one".into());
         }
         Ok(())
     }
 
-    /// Makes the next task the producer of these outputs, and says its group; else what is wrong.
-    fn claim(&mut self, outputs: &[Operand]) -> Result<GroupId, &'static str> {
+    /// Makes the next task the producer of these outputs; else says what is wrong.
+    fn claim(&mut self, outputs: &[Operand]) -> Result<(), String> {
         let id = self.tasks.len() as u32;
         for output in outputs {
-            let row = &mut self.values[output.value.index()];
-            match row.home {
-                _ if row.producer != NONE => return Err("an output with two producers"),
+            let row = &mut self.values.rows[output.value.index()];
+            match row.home() {
+                _ if row.producer != NONE => return Err("an output with two producers".into()),
                 Home::Window { array, .. } if !self.arrays[array.index()].result => {
-                    return Err("an output in a caller's array");
+                    return Err("an output in a caller's array".into());
                 }
                 _ => row.producer = id,
             }
-            let home = row.home;
-            let same = |old: &ValueId| home != Home::Pool && self.values[old.index()].home == home;
+            let home = row.home();
+            let same = |old: &ValueId| home != Home::Pool && self.values.rows[old.index()].home() == home;
             if let Some(old) = output.updates.filter(same) {
                 self.overwritten.resize(self.overwritten.len().max(old.index() + 1), false);
                 self.overwritten[old.index()] = true;
             }
         }
-        self.groups.len().checked_sub(1).map(GroupId::at).ok_or("task before any group")
+        if self.groups.len() == 0 { Err("task before any group".into()) } else { Ok(()) }
     }
 
-    /// Adds a task with one written output.
+    /// Adds a task with one written output, which reads all of its inputs.
     ///
     /// # Errors
     /// As [`GraphBuilder::task`].
     pub fn write(&mut self, kernel: KernelId, params: &[u8], inputs: &[ValueId], output: ValueId) -> Result<TaskId> {
-        self.task(kernel, params, inputs, &[Operand { value: output, updates: None }])
+        self.whole(kernel, params, inputs, Operand::of(output))
     }
 
     /// Adds a task with one output that starts as the old value `old`.
@@ -264,110 +270,78 @@ impl GraphBuilder {
         old: ValueId,
         new: ValueId,
     ) -> Result<TaskId> {
-        self.task(kernel, params, inputs, &[Operand { value: new, updates: Some(old) }])
+        self.whole(kernel, params, inputs, Operand::update(old, new))
+    }
+
+    fn whole(&mut self, kernel: KernelId, params: &[u8], inputs: &[ValueId], output: Operand) -> Result<TaskId> {
+        const FEW: usize = 8;
+        let mut few = [Operand::of(ValueId(0)); FEW];
+        if inputs.len() <= FEW {
+            few.iter_mut().zip(inputs).for_each(|(operand, &value)| *operand = value.into());
+            return self.task(kernel, params, &few[..inputs.len()], &[output]);
+        }
+        let all: Vec<Operand> = inputs.iter().map(|&value| value.into()).collect();
+        self.task(kernel, params, &all, &[output])
     }
 
     /// Whether an update can make the one of the other: both are chunks of one shape, and in one place they lie alike.
     fn is_next_version(&self, old: ValueId, new: ValueId) -> bool {
-        let rows = [old, new].map(|v| &self.values[v.index()]);
-        let alike = |row: &ValueRow, len: usize| &self.dims[row.dims as usize..][..len * usize::from(row.rank)];
-        let same = |len: usize| alike(rows[0], len) == alike(rows[1], len);
-        let chunks = !rows[0].opaque && !rows[1].opaque && rows[0].dtype == rows[1].dtype && rows[0].rank == rows[1].rank;
-        chunks && same(1) && (rows[0].home == Home::Pool || rows[0].home != rows[1].home || same(2))
-    }
-
-    /// The finished graph: without the tasks whose outputs nobody needs.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] if arrays, values and packed forms are too large to be added up, a window leaves its array or is of another dtype, or two windows of a result share
-    /// an element (but for versions of one chunk, each an update of the one before).
-    pub fn build(self) -> Result<TaskGraph> {
-        let mut this = self;
-        if let Some(error) = this.wrong.take() {
-            return Err(error);
-        }
-        this.cull();
-        this.tasks.shrink_to_fit();
-        this.operands.shrink_to_fit();
-        this.values.shrink_to_fit();
-        this.dims.shrink_to_fit();
-        this.params.shrink_to_fit();
-        this.groups.shrink_to_fit();
-        let mut graph = TaskGraph {
-            keys: this.keys,
-            held: held(&this.kernels),
-            kernels: this.kernels,
-            groups: this.groups,
-            arrays: this.arrays,
-            tasks: this.tasks,
-            operands: this.operands,
-            forms: Vec::new(),
-            packs: Vec::new(),
-            scratch_bytes: 0,
-            values: this.values,
-            dims: this.dims,
-            params: this.params,
-            successors: Vec::new(),
-            successor_starts: Vec::new(),
-            predecessor_counts: Vec::new(),
-            uses: Vec::new(),
-            windows: Vec::new(),
-            window_count: 0,
-            updated: Vec::new(),
-            peak: OnceLock::new(),
-        };
-        graph.connect(this.bytes)?;
-        graph.check_windows()?;
-        Ok(graph)
+        let rows = [old, new].map(|v| &self.values.rows[v.index()]);
+        let layouts = rows.map(|row| &self.values.layouts.rows[row.layout()].home);
+        let chunks = !rows[0].is_opaque() && !rows[1].is_opaque() && layouts[0].dtype == layouts[1].dtype;
+        let elsewhere = rows[0].home() == Home::Pool || rows[0].home() != rows[1].home();
+        chunks && layouts[0].shape == layouts[1].shape && (elsewhere || layouts[0].strides == layouts[1].strides)
     }
 
     /// Drops tasks none of whose outputs is a result or an input of a task that stays. O(operands).
-    fn cull(&mut self) {
-        let mut needed = vec![false; self.values.len()];
+    pub(super) fn cull(&mut self) {
+        let (reads, writes) = (&self.operands.reads, &self.operands.writes);
+        let end = |at: usize| {
+            self.tasks.get(at + 1).map_or((reads.len(), writes.len()), |next| (next.reads as usize, next.writes as usize))
+        };
+        let mut needed = vec![false; self.values.rows.len()];
         let mut stays = vec![true; self.tasks.len()];
         for (task, row) in self.tasks.iter().enumerate().rev() {
-            let outputs = &self.operands[row.outputs as usize..row.end as usize];
-            let is_result = |v: ValueId| matches!(self.values[v.index()].home, Home::Window { .. });
+            let (reads_end, writes_end) = end(task);
+            let outputs = &writes[row.writes as usize..writes_end];
+            let is_result = |v: ValueId| self.values.rows[v.index()].home() != Home::Pool;
             stays[task] = outputs.is_empty() || outputs.iter().any(|o| needed[o.value.index()] || is_result(o.value));
             if stays[task] {
-                let inputs = &self.operands[row.inputs as usize..row.outputs as usize];
-                inputs.iter().for_each(|o| needed[o.value.index()] = true);
-                outputs.iter().filter_map(|o| o.updates).for_each(|v| needed[v.index()] = true);
+                reads[row.reads as usize..reads_end].iter().for_each(|o| needed[o.value.index()] = true);
+                outputs.iter().filter_map(Write::updates).for_each(|v| needed[v.index()] = true);
             }
         }
         if stays.iter().all(|&s| s) {
             return;
         }
-        // New numbers: how many stay before each task.
-        let before: Vec<u32> = std::iter::once(0)
-            .chain(stays.iter().scan(0, |n, &s| {
-                *n += u32::from(s);
-                Some(*n)
-            }))
-            .collect();
-        for value in &mut self.values {
-            if value.producer != NONE {
-                let gone = !stays[value.producer as usize];
-                value.producer = if gone { NONE } else { before[value.producer as usize] };
+        let ends: Vec<(usize, usize)> = (0..self.tasks.len()).map(end).collect();
+        let (mut before, mut kept_reads, mut kept_writes) = (Vec::with_capacity(stays.len() + 1), 0, 0);
+        let mut kept = 0u32;
+        // What stays moves up, each row to where the ones before it end.
+        for task in 0..stays.len() {
+            before.push(kept);
+            if !stays[task] {
+                continue;
             }
+            let row = self.tasks[task];
+            let (reads, writes) = (row.reads as usize..ends[task].0, row.writes as usize..ends[task].1);
+            let (reads_at, writes_at) = (kept_reads, kept_writes);
+            (kept_reads, kept_writes) = (kept_reads + reads.len(), kept_writes + writes.len());
+            self.operands.reads.copy_within(reads, reads_at);
+            self.operands.writes.copy_within(writes, writes_at);
+            self.tasks[kept as usize] = TaskRow { reads: reads_at as u32, writes: writes_at as u32, ..row };
+            kept += 1;
         }
-        for group in &mut self.groups {
-            group.tasks = before[group.tasks.start as usize]..before[group.tasks.end as usize];
+        before.push(kept);
+        self.tasks.truncate(kept as usize);
+        self.operands.reads.truncate(kept_reads);
+        self.operands.writes.truncate(kept_writes);
+        for value in self.values.rows.iter_mut().filter(|value| value.producer != NONE) {
+            let producer = value.producer as usize;
+            value.producer = if stays[producer] { before[producer] } else { NONE };
         }
-        let mut stays = stays.into_iter();
-        self.tasks.retain(|_| stays.next() == Some(true));
+        self.groups.rows.iter_mut().for_each(|group| group.start = before[group.start as usize]);
     }
-}
-
-/// What these kernels hold, each thing once: two kernels may read one file.
-fn held(kernels: &[Arc<dyn Kernel>]) -> Vec<Held> {
-    let mut all: Vec<Held> = Vec::new();
-    for held in kernels.iter().flat_map(|kernel| kernel.held()) {
-        if !all.iter().any(|other| other.what == held.what) {
-            all.push(held);
-        }
-    }
-    all
 }
 
 #[cfg(test)]
@@ -454,7 +428,7 @@ mod tests {
         let (a, b) = (graph.value(DType::F64, &[4]), graph.value(DType::F64, &[4]));
         graph.write(kernel, &[], &[], a).unwrap();
         // `b` has a producer now that is no task.
-        let write = |value| Operand { value, updates: None };
+        let write = Operand::of;
         assert!(graph.task(kernel, &[], &[], &[write(b), write(a)]).is_err());
         assert!(graph.write(kernel, &[], &[b], a).is_err());
         refuses(graph, "two producers");

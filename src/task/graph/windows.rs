@@ -14,7 +14,7 @@
 //! again and again, until no axis parts what is left; each of those few is compared with each. A grid is parted when each axis has had
 //! its turn once. Every sort of a group is a look at each of its boxes, and so is every comparison; the looks are counted.
 
-use super::{Home, NONE, TaskGraph};
+use super::{Home, TaskGraph};
 use crate::error::{Error, Result};
 use crate::id::{ArrayId, ValueId};
 
@@ -50,8 +50,9 @@ impl TaskGraph {
         let outputs = self.tasks().flat_map(|task| self.outputs(task));
         outputs.filter_map(|output| {
             let Home::Window { array, offset } = self.home(output.value) else { return None };
-            let again = output.updates.is_some_and(|old| self.windows[old.index()] == self.windows[output.value.index()]);
-            let first = self.windows[output.value.index()] != NONE && !again;
+            let window = self.window_id(output.value);
+            let again = output.updates.is_some_and(|old| self.window_id(old) == window);
+            let first = window.is_some() && !again;
             (first && self.bytes(output.value) > 0).then_some((output.value, array, offset))
         })
     }
@@ -63,10 +64,8 @@ impl TaskGraph {
 
     /// (stride, extent) of each axis of a window along which there is a step.
     fn steps(&self, value: ValueId) -> impl Iterator<Item = (usize, usize)> + '_ {
-        let row = &self.values[value.index()];
-        let rank = usize::from(row.rank);
-        let (shape, strides) = self.dims[row.dims as usize..][..2 * rank].split_at(rank);
-        strides.iter().copied().zip(shape.iter().copied()).filter(|&(_, n)| n > 1)
+        let layout = self.layout(value);
+        layout.strides.iter().map(|&stride| stride as usize).zip(layout.shape.iter().copied()).filter(|&(_, n)| n > 1)
     }
 
     /// Elements from the first to the last; the builder has checked that they are in the array.

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use chunkwise::device::HOST;
 use chunkwise::id::{CopyId, GraphId, SpaceId, ValueId};
 use chunkwise::schedule::{Event, Place};
-use chunkwise::shape::ChunkMeta;
 use chunkwise::task::{Home, TaskGraph};
 
 use super::{Content, Flying, Job, Key, World};
@@ -81,11 +80,6 @@ impl World {
         }
         let all = buffers + arrays + callers.values().sum::<u64>();
         assert!(all <= self.high, "{all} B of buffers (cached ones too) and arrays, limit {}", self.high);
-    }
-
-    pub(super) fn meta(&self, graph: GraphId, value: ValueId) -> ChunkMeta<'_> {
-        let graph = &self.graphs[&graph];
-        ChunkMeta { dtype: graph.dtype(value), shape: graph.shape(value), data: None }
     }
 
     pub(super) fn key(&self, graph: GraphId, value: ValueId, place: Place, space: SpaceId, bytes: u64) -> Key {

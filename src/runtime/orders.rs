@@ -1,0 +1,228 @@
+//! From what the scheduler wants to what a device is given.
+//!
+//! Owns: [`Order`]: launches and moves, noted while the state is locked, made while nothing is. Must not know: why anything is wanted; it is the only
+//! place that orders moves between memory spaces. Invariant: the bytes of all operands stay alive until the report.
+
+use std::any::Any;
+use std::sync::{Arc, Weak};
+
+use super::driver::{Inner, State};
+use super::run::Fixed;
+use super::slots::{Short, Slot};
+use crate::device::{Body, Data, Device, Launch, Memory, Move, Origin, Output, Remote, Window};
+use crate::id::{CopyId, DeviceId, FormId, GraphId, LaunchId, TaskId, ValueId};
+use crate::schedule::{Action, Operands, Place};
+use crate::shape::{Layout, Opaque};
+use crate::task::{Home, PLAIN, TaskGraph};
+
+/// Where an operand is, looked up while the state was locked.
+enum At {
+    Home,
+    Slot(Arc<Slot>),
+    Opaque(Option<Opaque>),
+}
+
+/// What is to be done.
+enum What {
+    Run { inputs: Vec<At>, outputs: Vec<(At, Option<At>)>, predicted_ns: u64 },
+    Pack { value: ValueId, form: FormId, from: At, to: At },
+    Move { value: ValueId, upload: bool, from: At, to: At },
+}
+
+/// A launch or a move to be made.
+pub(super) struct Order {
+    pub(super) id: OrderId,
+    pub(super) graph: GraphId,
+    /// The task to run, or for which a form is made.
+    pub(super) task: TaskId,
+    pub(super) device: DeviceId,
+    fixed: Arc<Fixed>,
+    what: What,
+}
+
+/// What is to be reported.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum OrderId {
+    Launch(LaunchId),
+    Copy(CopyId),
+}
+
+/// What a device is given.
+pub(super) enum Given {
+    Launch(Launch),
+    Move(Move),
+}
+
+impl Given {
+    pub(super) fn to(self, device: &dyn Device) {
+        match self {
+            Self::Launch(launch) => device.launch(launch),
+            Self::Move(mv) => device.transfer(mv),
+        }
+    }
+}
+
+impl Order {
+    /// What an action asks for; `None` if its run is gone, or it is over already.
+    pub(super) fn new(state: &State, action: &Action) -> Option<Self> {
+        match *action {
+            Action::Run { launch, graph, task, device } => {
+                let run = state.runs.get(&graph)?;
+                let operands = state.scheduler.operands(launch)?;
+                let predicted_ns = state.scheduler.prediction(launch).map_or(0, |p| p.1);
+                let what = Self::run(state, (graph, task), operands, predicted_ns)?;
+                Some(Self { id: OrderId::Launch(launch), graph, task, device, fixed: run.fixed.clone(), what })
+            }
+            Action::Pack { launch, graph, value, task, form, from, to, device } => {
+                let at = |place| state.at(graph, value, place);
+                let what = What::Pack { value, form, from: at(from)?, to: at(to)? };
+                let fixed = state.runs.get(&graph)?.fixed.clone();
+                Some(Self { id: OrderId::Launch(launch), graph, task, device, fixed, what })
+            }
+            Action::Move { copy, graph, value, device, upload, from, to } => {
+                let at = |place| state.at(graph, value, place);
+                let what = What::Move { value, upload, from: at(from)?, to: at(to)? };
+                let fixed = state.runs.get(&graph)?.fixed.clone();
+                Some(Self { id: OrderId::Copy(copy), graph, task: TaskId(0), device, fixed, what })
+            }
+            _ => None,
+        }
+    }
+
+    fn run(state: &State, (id, task): (GraphId, TaskId), operands: &Operands, predicted_ns: u64) -> Option<What> {
+        let graph = state.runs.get(&id)?.graph();
+        let mut inputs = Vec::with_capacity(operands.inputs.len());
+        for (input, &place) in graph.inputs(task).zip(&operands.inputs) {
+            inputs.push(state.at(id, input.value, place)?);
+        }
+        let mut outputs = Vec::with_capacity(operands.outputs.len());
+        for (output, &(place, old)) in graph.outputs(task).zip(&operands.outputs) {
+            let old = match output.updates.zip(old) {
+                Some((value, place)) => Some(state.at(id, value, place)?),
+                None => None,
+            };
+            // An opaque output is not there yet.
+            let to = if place == Place::Opaque { At::Opaque(None) } else { state.at(id, output.value, place)? };
+            outputs.push((to, old));
+        }
+        Some(What::Run { inputs, outputs, predicted_ns })
+    }
+
+    /// A task with its prediction, or (without one) a form made for a task: for its report.
+    pub(super) fn predicted_ns(&self) -> Option<u64> {
+        if let What::Run { predicted_ns, .. } = self.what { Some(predicted_ns) } else { None }
+    }
+
+    /// What the device is given. Asks for the memory that is not there yet.
+    pub(super) fn make(&self, inner: &Arc<Inner>, contiguous: bool) -> Result<Given, Short> {
+        let graph = &*self.fixed.graph;
+        match &self.what {
+            What::Run { inputs, outputs, predicted_ns } => {
+                let body = self.body(inner, (inputs, outputs), contiguous)?;
+                Ok(Given::Launch(self.launch(inner, body, *predicted_ns)))
+            }
+            What::Pack { value, form, from, to } => {
+                let name = || format!("a form of an operand of task {}", graph.task_name(self.task));
+                let from = self.data(inner, *value, from, &name)?;
+                let to = pooled(to, inner, graph.form_layout(*form), &name)?;
+                let (view, form) = graph.form(*form);
+                Ok(Given::Launch(self.launch(inner, Body::Pack { form, view: view.cloned(), from, to }, 0)))
+            }
+            What::Move { value, upload, from, to } => {
+                let name = || "a buffer to move a chunk to".to_owned();
+                let (from, to) = (self.data(inner, *value, from, &name)?, self.data(inner, *value, to, &name)?);
+                let OrderId::Copy(copy) = self.id else { unreachable!("a move is reported as one") };
+                let (graph, value, device, upload) = (self.graph, *value, self.device, *upload);
+                let (session, bytes) = (Arc::downgrade(inner), self.fixed.graph.bytes(value));
+                let done = Box::new(move |report| {
+                    if let Some(session) = session.upgrade() {
+                        session.moved((copy, graph, value), (device, upload, bytes), report);
+                    }
+                });
+                Ok(Given::Move(Move { from, to, upload, done }))
+            }
+        }
+    }
+
+    fn launch(&self, inner: &Arc<Inner>, body: Body, estimate_ns: u64) -> Launch {
+        let OrderId::Launch(launch) = self.id else { unreachable!("a launch is reported as one") };
+        let kernel = self.fixed.kernels[self.fixed.graph.kernel_id(self.task).index()].clone();
+        let session: Weak<dyn Any + Send + Sync> = Arc::<Inner>::downgrade(inner);
+        let origin = Some(Origin { session, graph: self.graph, launch, within: self.fixed.within.clone() });
+        let done = inner.report_to((launch, self.graph, self.device), (self.task, self.predicted_ns()));
+        Launch { kernel, body, estimate_ns, origin, done }
+    }
+
+    fn body(&self, inner: &Inner, (inputs, outputs): (&[At], &[(At, Option<At>)]), contiguous: bool) -> Result<Body, Short> {
+        let (graph, task) = (&*self.fixed.graph, self.task);
+        let name = || format!("a buffer of task {}", graph.task_name(task));
+        let mut read = Vec::with_capacity(inputs.len());
+        let residents = graph.residents(task, contiguous);
+        for ((operand, (value, form)), at) in graph.inputs(task).zip(residents).zip(inputs) {
+            let data = match form {
+                PLAIN => self.data(inner, value, at, &name)?,
+                form => pooled(at, inner, graph.form_layout(form), &name)?,
+            };
+            read.push(match (operand.view.filter(|_| form == PLAIN), &data) {
+                (Some(view), Data::Host(window)) => Data::Host(window.viewed(&graph.views()[view.index()])),
+                _ => data,
+            });
+        }
+        let mut written = Vec::with_capacity(outputs.len());
+        for (operand, (at, old)) in graph.outputs(task).zip(outputs) {
+            let copy_in = match (operand.updates, old) {
+                (Some(value), Some(old)) => Some(self.data(inner, value, old, &name)?),
+                _ => None,
+            };
+            written.push(Output { to: self.data(inner, operand.value, at, &name)?, copy_in });
+        }
+        let params = graph.params(task).to_vec();
+        // That of the neediest task: a thread keeps its scratch.
+        Ok(Body::Run { params, inputs: read, outputs: written, scratch_bytes: graph.scratch_bytes() })
+    }
+
+    fn data(&self, inner: &Inner, value: ValueId, at: &At, name: &dyn Fn() -> String) -> Result<Data, Short> {
+        match at {
+            At::Opaque(opaque) => Ok(Data::Opaque(opaque.clone())),
+            At::Slot(_) => pooled(at, inner, self.fixed.graph.pooled_layout(value), name),
+            At::Home => Ok(at_home(&self.fixed.graph, &self.fixed.arrays, value)),
+        }
+    }
+}
+
+/// A value in its window.
+pub(super) fn at_home(graph: &TaskGraph, arrays: &[Arc<crate::device::HostBuffer>], value: ValueId) -> Data {
+    match graph.home(value) {
+        Home::Window { array, offset } => {
+            Data::Host(Window::new(arrays[array.index()].clone(), offset, graph.layout(value).clone()))
+        }
+        Home::Pool => unreachable!("a pooled value has no home window"),
+    }
+}
+
+/// A value in a buffer.
+fn pooled(at: &At, inner: &Inner, layout: &Arc<Layout>, name: &dyn Fn() -> String) -> Result<Data, Short> {
+    let At::Slot(slot) = at else { unreachable!("a form that is made lies in a buffer") };
+    let layout = layout.clone();
+    Ok(match slot.memory(inner, name)? {
+        Memory::Host(buffer) => Data::Host(Window::new(buffer.clone(), 0, layout)),
+        Memory::Remote(memory) => Data::Remote(Remote { memory: memory.clone(), layout }),
+    })
+}
+
+impl State {
+    /// Where a value is.
+    fn at(&self, graph: GraphId, value: ValueId, place: Place) -> Option<At> {
+        Some(match place {
+            Place::Home => At::Home,
+            Place::Buffer(buffer) => At::Slot(self.slots.get(buffer)),
+            Place::Opaque => At::Opaque(self.runs.get(&graph)?.opaque.get(&value).cloned()),
+        })
+    }
+
+    /// The bytes of a value that is in a buffer, for whoever takes results.
+    pub(super) fn pooled(&self, inner: &Inner, graph: &TaskGraph, value: ValueId, place: Place) -> Option<Data> {
+        let Place::Buffer(buffer) = place else { return None };
+        pooled(&At::Slot(self.slots.get(buffer)), inner, graph.pooled_layout(value), &String::new).ok()
+    }
+}

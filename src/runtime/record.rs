@@ -1,0 +1,237 @@
+//! What a session's scheduler was told and answered, as a file that another process can replay.
+//!
+//! Owns: [`Record`], the format. Must not know: how decisions are made. Invariant: a record that reads is whole and unchanged; the scheduler's lock is not
+//! held while anything is written.
+//!
+//! # The format
+//!
+//! One JSON value a line: first what the scheduler was made with (`chunkwise_record` is the version of the format), then each event with its time in ns
+//! and the actions that came of it, and last how many lines there were and a hash of them. A graph is written in full by the event that submits it: kernels
+//! by their keys, closures as `name@version#localN`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::kernel::content_hash;
+use crate::schedule::{Action, Event, Placement, Policy, Scheduler};
+
+/// The version of the format that is written and read.
+const VERSION: u32 = 1;
+
+/// What a scheduler was made with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Head {
+    chunkwise_record: u32,
+    policy: String,
+    stall_factor: u64,
+    stall_floor_ns: u64,
+}
+
+/// An event and what came of it.
+#[derive(Serialize, Deserialize)]
+struct Step {
+    at_ns: u64,
+    event: Event,
+    actions: Vec<Action>,
+}
+
+/// The end.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Tail {
+    steps: u64,
+    hash: u64,
+}
+
+/// Of all lines before.
+fn chain(hash: u64, line: &str) -> u64 {
+    hash.rotate_left(5) ^ content_hash(line.as_bytes())
+}
+
+/// Writes a record, on a thread of its own.
+pub(super) struct Recorder {
+    steps: Option<mpsc::Sender<Step>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Recorder {
+    /// Creates the file.
+    pub(super) fn new(
+        path: &Path,
+        policy: String,
+        (stall_factor, stall_floor_ns): (u64, u64),
+        warn: Arc<dyn Fn(&str) + Send + Sync>,
+    ) -> Result<Self> {
+        let head = Head { chunkwise_record: VERSION, policy, stall_factor, stall_floor_ns };
+        let failed = |source| Error::io("write", path, source);
+        let mut file = BufWriter::new(File::create(path).map_err(failed)?);
+        let first = serde_json::to_string(&head).map_err(|e| failed(e.into()))?;
+        writeln!(file, "{first}").and_then(|()| file.flush()).map_err(failed)?;
+        let (steps, noted) = mpsc::channel::<Step>();
+        let name = path.to_path_buf();
+        let write = move || {
+            if let Err(error) = write_all(&mut file, &first, &noted) {
+                warn(&format!("the record {} is cut: {error}", name.display()));
+            }
+        };
+        let writer = std::thread::Builder::new().name("chunkwise-record".into()).spawn(write).map_err(failed)?;
+        Ok(Self { steps: Some(steps), writer: Some(writer) })
+    }
+
+    /// Notes a step, to be written soon.
+    pub(super) fn note(&self, at_ns: u64, event: Event, actions: Vec<Action>) {
+        if let Some(steps) = &self.steps {
+            let _ = steps.send(Step { at_ns, event, actions }); // a record that is cut has been told of
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.steps = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+fn write_all(file: &mut impl Write, first: &str, noted: &mpsc::Receiver<Step>) -> std::io::Result<()> {
+    let mut tail = Tail { steps: 0, hash: chain(0, first) };
+    for step in noted {
+        let line = serde_json::to_string(&step)?;
+        writeln!(file, "{line}")?;
+        tail = Tail { steps: tail.steps + 1, hash: chain(tail.hash, &line) };
+    }
+    writeln!(file, "{}", serde_json::to_string(&tail)?)?;
+    file.flush()
+}
+
+/// A record of a session's scheduler, read back: see [`SessionBuilder::record`](super::SessionBuilder::record).
+///
+/// ```
+/// use chunkwise::prelude::*;
+/// use chunkwise::runtime::Record;
+/// let path = std::env::temp_dir().join(format!("chunkwise-doc-{}.record", std::process::id()));
+/// let session = Session::builder().cache_dir("").placement(Placement::Cpu).record(&path).build()?;
+/// let a = Array::from(ndarray::arr2(&[[4.0, 2.0], [2.0, 5.0]])).in_session(&session);
+/// assert_eq!(a.mean().compute_scalar()?, 3.25);
+/// drop((a, session)); // with the last of the session the record is whole
+/// let replayed = Record::read(&path)?.replay()?;
+/// assert!(replayed.graphs == 1 && replayed.launches >= 1);
+/// # std::fs::remove_file(path).unwrap();
+/// # Ok::<(), chunkwise::Error>(())
+/// ```
+pub struct Record {
+    path: PathBuf,
+    head: Head,
+    lines: Vec<String>,
+}
+
+/// What was replayed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// Events.
+    pub events: usize,
+    /// Actions that came of them, each as it is written down.
+    pub actions: usize,
+    /// Graphs that were submitted.
+    pub graphs: usize,
+    /// Launches among the actions.
+    pub launches: usize,
+}
+
+impl Record {
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no such file; [`Error::File`] if it is no record, one of another version, cut, or changed.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let failed = |source| Error::io("read", path, source);
+        let wrong = |problem: String| Error::file(path, problem);
+        let file = BufReader::new(File::open(path).map_err(failed)?);
+        let mut lines = Vec::new();
+        for line in file.lines() {
+            let no_text = |e: std::io::Error| match e.kind() {
+                std::io::ErrorKind::InvalidData => wrong("it is no record of a session: it is no text".into()),
+                _ => failed(e),
+            };
+            lines.push(line.map_err(no_text)?);
+        }
+        let first = lines.first().map_or("", String::as_str);
+        let version = serde_json::from_str::<serde_json::Value>(first).ok();
+        match version.as_ref().and_then(|v| v.get("chunkwise_record")?.as_u64()) {
+            Some(found) if found == u64::from(VERSION) => {}
+            Some(found) => return Err(wrong(format!("it is a record of version {found}; this crate reads version {VERSION}"))),
+            None => return Err(wrong("it is no record of a session (SessionBuilder::record writes one)".into())),
+        }
+        let head = serde_json::from_str(first).map_err(|e| wrong(format!("its first line is changed: {e}")))?;
+        let tail = lines.pop().filter(|_| !lines.is_empty()).and_then(|line| serde_json::from_str::<Tail>(&line).ok());
+        let Some(tail) = tail else {
+            return Err(wrong("it is cut: the session that wrote it had not ended, or could not write all of it".into()));
+        };
+        let found = Tail { steps: lines.len() as u64 - 1, hash: lines.iter().fold(0, |hash, line| chain(hash, line)) };
+        if found.steps != tail.steps {
+            return Err(wrong(format!("it is cut: {} of {} steps are there", found.steps, tail.steps)));
+        }
+        if found != tail {
+            return Err(wrong("it was changed since it was written".into()));
+        }
+        lines.remove(0);
+        Ok(Self { path: path.to_path_buf(), head, lines })
+    }
+
+    /// The name of the policy that the session had.
+    #[must_use]
+    pub fn policy_name(&self) -> &str {
+        &self.head.policy
+    }
+
+    /// Tells a new scheduler what the recorded one was told, and compares what it answers, byte for byte as it is written down.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] at the first answer that differs; [`Error::Argument`] if the policy is one of the user's own
+    /// ([`Record::replay_with`]).
+    pub fn replay(&self) -> Result<Replayed> {
+        let name = &self.head.policy;
+        let number = name.strip_prefix("device ").unwrap_or(name);
+        let placement: Placement = number.parse().map_err(|_| {
+            Error::argument("policy of a record", name, "one of the crate's own; replay_with takes a policy of yours")
+        })?;
+        self.replay_with(placement.policy())
+    }
+
+    /// [`Record::replay`], with a policy of the user's own.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] at the first answer that differs; [`Error::File`] if a step is none.
+    pub fn replay_with(&self, policy: Box<dyn Policy>) -> Result<Replayed> {
+        let mut scheduler = Scheduler::new(policy);
+        scheduler.set_stall_rule(self.head.stall_factor, self.head.stall_floor_ns);
+        let (mut replayed, mut actions) = (Replayed::default(), Vec::new());
+        for (number, line) in self.lines.iter().enumerate() {
+            let number = number + 1;
+            let wrong = |e: serde_json::Error| Error::file(&self.path, format!("step {number}: {e}"));
+            let step: Step = serde_json::from_str(line).map_err(wrong)?;
+            replayed.graphs += usize::from(matches!(step.event, Event::Submit { .. }));
+            scheduler.step(step.at_ns, step.event.clone(), &mut actions);
+            replayed.events += 1;
+            replayed.actions += actions.len();
+            replayed.launches += actions.iter().filter(|a| matches!(a, Action::Run { .. })).count();
+            let again = serde_json::to_string(&Step { actions: std::mem::take(&mut actions), ..step }).map_err(wrong)?;
+            if again != *line {
+                let at = again.bytes().zip(line.bytes()).take_while(|(a, b)| a == b).count();
+                let around =
+                    |text: &str| text.get(at.saturating_sub(40)..(at + 60).min(text.len())).unwrap_or("...").to_owned();
+                let message = format!("step {number} had {:?}, and has {:?} now", around(line), around(&again));
+                return Err(Error::Failed { what: format!("replaying {}", self.path.display()), message });
+            }
+        }
+        Ok(replayed)
+    }
+}
