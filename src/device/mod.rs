@@ -22,6 +22,8 @@ pub mod system;
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 pub use block::ALIGN;
 pub use buffer::{HostBuffer, TakenResult, Window};
 pub use calls::Origin;
@@ -349,10 +351,10 @@ fn run_kernel(
     scratch: &mut [u64],
     opaque: &mut Vec<(usize, Opaque)>,
 ) -> Result<(), Fault> {
-    let inputs: Vec<ChunkView<'_>> = inputs.iter().map(input_view).collect();
-    let mut places: Vec<Option<Opaque>> = outputs.iter().map(|_| None).collect();
+    let inputs: SmallVec<[ChunkView<'_>; 4]> = inputs.iter().map(input_view).collect();
+    let mut places: SmallVec<[Option<Opaque>; 2]> = outputs.iter().map(|_| None).collect();
     {
-        let mut views: Vec<ChunkViewMut<'_>> = Vec::with_capacity(outputs.len());
+        let mut views: SmallVec<[ChunkViewMut<'_>; 2]> = SmallVec::new();
         for (output, place) in outputs.iter().zip(&mut places) {
             views.push(match &output.to {
                 Data::Host(window) => host_view_mut(window),

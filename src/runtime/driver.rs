@@ -15,7 +15,7 @@ use super::discover::Discovery;
 use super::failures::Faults;
 use super::handle::Waiting;
 use super::members::Members;
-use super::orders::{Order, OrderId};
+use super::orders::{Head, Order, OrderId};
 use super::record::Recorder;
 use super::run::{Run, TaskSpan};
 use super::slots::{Short, Slot, Slots};
@@ -106,7 +106,7 @@ pub(super) struct Outgoing {
 
 /// An order that cannot be carried out, because there is no memory for it.
 struct Refused {
-    order: Order,
+    head: Head,
     short: Short,
 }
 
@@ -118,13 +118,10 @@ impl Outgoing {
         if !self.orders.is_empty() {
             let members = inner.members.all();
             for order in self.orders {
-                let member = &members[order.device.index()];
+                let (head, member) = (order.head, &members[order.head.device.index()]);
                 match order.make(inner, member.spec.takes_contiguous()) {
-                    Ok(given) => {
-                        drop(order);
-                        given.to(&*member.device);
-                    }
-                    Err(short) => refused.push(Refused { order, short }),
+                    Ok(given) => given.to(&*member.device),
+                    Err(short) => refused.push(Refused { head, short }),
                 }
             }
         }
@@ -181,10 +178,7 @@ impl Inner {
                 return;
             }
             out = Outgoing::default();
-            let orders: Vec<Order> = self.locked(&mut out, |state, events| {
-                refused.into_iter().map(|refused| self.refuse(state, refused, events)).collect()
-            });
-            drop(orders);
+            self.locked(&mut out, |state, events| refused.into_iter().for_each(|r| self.refuse(state, r, events)));
         }
     }
 
@@ -314,11 +308,10 @@ impl Inner {
         Error::OutOfMemory { what, requested_bytes, available_bytes, space: "host".into(), remedies }
     }
 
-    /// There is no memory for an order: what that means for its run. The order is to be dropped outside the lock.
-    fn refuse(&self, state: &mut State, refused: Refused, events: &mut VecDeque<Event>) -> Order {
-        let Refused { order, short: Short { host, error } } = refused;
-        let (graph, device) = (order.graph, order.device);
-        match order.id {
+    /// There is no memory for an order: what that means for its run.
+    fn refuse(&self, state: &mut State, refused: Refused, events: &mut VecDeque<Event>) {
+        let Refused { head: Head { id, graph, task, device, predicted_ns }, short: Short { host, error } } = refused;
+        match id {
             OrderId::Launch(launch) if host => {
                 if let Some(run) = state.runs.get_mut(&graph) {
                     run.fail(error);
@@ -326,7 +319,7 @@ impl Inner {
                 events.push_back(Event::LaunchFailed { launch });
             }
             OrderId::Launch(launch) => {
-                let task = (order.task, order.predicted_ns());
+                let task = (task, predicted_ns);
                 let event = self.failed(state, (launch, graph, device), task, Failure::OutOfMemory(error), events);
                 events.push_back(event);
             }
@@ -342,7 +335,6 @@ impl Inner {
                 events.push_back(Event::Moved { copy, arrived: false });
             }
         }
-        order
     }
 
     fn stalled(&self, state: &State, graph: GraphId, task: TaskId, device: Option<DeviceId>, ns: (u64, u64)) -> Error {

@@ -6,10 +6,12 @@
 use std::any::Any;
 use std::sync::{Arc, Weak};
 
+use smallvec::SmallVec;
+
 use super::driver::{Inner, State};
 use super::run::Fixed;
 use super::slots::{Short, Slot};
-use crate::device::{Body, Data, Device, Launch, Memory, Move, Origin, Output, Remote, Window};
+use crate::device::{Body, Data, Device, HostBuffer, Launch, Memory, Move, Origin, Output, Remote, Window};
 use crate::id::{CopyId, DeviceId, FormId, GraphId, LaunchId, TaskId, ValueId};
 use crate::schedule::{Action, Operands, Place};
 use crate::shape::{Layout, Opaque};
@@ -18,26 +20,39 @@ use crate::task::{Home, PLAIN, TaskGraph};
 /// Where an operand is, looked up while the state was locked.
 enum At {
     Home,
+    /// In a buffer of host memory that is there.
+    Host(Arc<HostBuffer>),
     Slot(Arc<Slot>),
     Opaque(Option<Opaque>),
 }
 
+type Inputs = SmallVec<[At; 4]>;
+type Outputs = SmallVec<[(At, Option<At>); 2]>;
+
 /// What is to be done.
 enum What {
-    Run { inputs: Vec<At>, outputs: Vec<(At, Option<At>)>, predicted_ns: u64 },
+    Run { inputs: Inputs, outputs: Outputs, predicted_ns: u64 },
     Pack { value: ValueId, form: FormId, from: At, to: At },
     Move { value: ValueId, upload: bool, from: At, to: At },
 }
 
 /// A launch or a move to be made.
 pub(super) struct Order {
+    pub(super) head: Head,
+    fixed: Arc<Fixed>,
+    what: What,
+}
+
+/// For whom an order is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
     pub(super) id: OrderId,
     pub(super) graph: GraphId,
     /// The task to run, or for which a form is made.
     pub(super) task: TaskId,
     pub(super) device: DeviceId,
-    fixed: Arc<Fixed>,
-    what: What,
+    /// Of a task, its prediction.
+    pub(super) predicted_ns: Option<u64>,
 }
 
 /// What is to be reported.
@@ -71,19 +86,22 @@ impl Order {
                 let operands = state.scheduler.operands(launch)?;
                 let predicted_ns = state.scheduler.prediction(launch).map_or(0, |p| p.1);
                 let what = Self::run(state, (graph, task), operands, predicted_ns)?;
-                Some(Self { id: OrderId::Launch(launch), graph, task, device, fixed: run.fixed.clone(), what })
+                let head = Head { id: OrderId::Launch(launch), graph, task, device, predicted_ns: Some(predicted_ns) };
+                Some(Self { head, fixed: run.fixed.clone(), what })
             }
             Action::Pack { launch, graph, value, task, form, from, to, device } => {
                 let at = |place| state.at(graph, value, place);
                 let what = What::Pack { value, form, from: at(from)?, to: at(to)? };
                 let fixed = state.runs.get(&graph)?.fixed.clone();
-                Some(Self { id: OrderId::Launch(launch), graph, task, device, fixed, what })
+                let head = Head { id: OrderId::Launch(launch), graph, task, device, predicted_ns: None };
+                Some(Self { head, fixed, what })
             }
             Action::Move { copy, graph, value, device, upload, from, to } => {
                 let at = |place| state.at(graph, value, place);
                 let what = What::Move { value, upload, from: at(from)?, to: at(to)? };
                 let fixed = state.runs.get(&graph)?.fixed.clone();
-                Some(Self { id: OrderId::Copy(copy), graph, task: TaskId(0), device, fixed, what })
+                let head = Head { id: OrderId::Copy(copy), graph, task: TaskId(0), device, predicted_ns: None };
+                Some(Self { head, fixed, what })
             }
             _ => None,
         }
@@ -91,11 +109,11 @@ impl Order {
 
     fn run(state: &State, (id, task): (GraphId, TaskId), operands: &Operands, predicted_ns: u64) -> Option<What> {
         let graph = state.runs.get(&id)?.graph();
-        let mut inputs = Vec::with_capacity(operands.inputs.len());
+        let mut inputs = Inputs::new();
         for (input, &place) in graph.inputs(task).zip(&operands.inputs) {
             inputs.push(state.at(id, input.value, place)?);
         }
-        let mut outputs = Vec::with_capacity(operands.outputs.len());
+        let mut outputs = Outputs::new();
         for (output, &(place, old)) in graph.outputs(task).zip(&operands.outputs) {
             let old = match output.updates.zip(old) {
                 Some((value, place)) => Some(state.at(id, value, place)?),
@@ -108,59 +126,62 @@ impl Order {
         Some(What::Run { inputs, outputs, predicted_ns })
     }
 
-    /// A task with its prediction, or (without one) a form made for a task: for its report.
-    pub(super) fn predicted_ns(&self) -> Option<u64> {
-        if let What::Run { predicted_ns, .. } = self.what { Some(predicted_ns) } else { None }
-    }
-
     /// What the device is given. Asks for the memory that is not there yet.
-    pub(super) fn make(&self, inner: &Arc<Inner>, contiguous: bool) -> Result<Given, Short> {
-        let graph = &*self.fixed.graph;
-        match &self.what {
+    pub(super) fn make(self, inner: &Arc<Inner>, contiguous: bool) -> Result<Given, Short> {
+        let Self { head, fixed, what } = self;
+        let graph = &*fixed.graph;
+        match what {
             What::Run { inputs, outputs, predicted_ns } => {
-                let body = self.body(inner, (inputs, outputs), contiguous)?;
-                Ok(Given::Launch(self.launch(inner, body, *predicted_ns)))
+                let body = head.body(inner, &fixed, (inputs, outputs), contiguous)?;
+                Ok(Given::Launch(head.launch(inner, &fixed, body, predicted_ns)))
             }
             What::Pack { value, form, from, to } => {
-                let name = || format!("a form of an operand of task {}", graph.task_name(self.task));
-                let from = self.data(inner, *value, from, &name)?;
-                let to = pooled(to, inner, graph.form_layout(*form), &name)?;
-                let (view, form) = graph.form(*form);
-                Ok(Given::Launch(self.launch(inner, Body::Pack { form, view: view.cloned(), from, to }, 0)))
+                let name = || format!("a form of an operand of task {}", graph.task_name(head.task));
+                let from = data(inner, &fixed, value, from, &name)?;
+                let to = pooled(to, inner, graph.form_layout(form), &name)?;
+                let (view, form) = graph.form(form);
+                Ok(Given::Launch(head.launch(inner, &fixed, Body::Pack { form, view: view.cloned(), from, to }, 0)))
             }
             What::Move { value, upload, from, to } => {
                 let name = || "a buffer to move a chunk to".to_owned();
-                let (from, to) = (self.data(inner, *value, from, &name)?, self.data(inner, *value, to, &name)?);
-                let OrderId::Copy(copy) = self.id else { unreachable!("a move is reported as one") };
-                let (graph, value, device, upload) = (self.graph, *value, self.device, *upload);
-                let (session, bytes) = (Arc::downgrade(inner), self.fixed.graph.bytes(value));
+                let (from, to) = (data(inner, &fixed, value, from, &name)?, data(inner, &fixed, value, to, &name)?);
+                let OrderId::Copy(copy) = head.id else { unreachable!("a move is reported as one") };
+                let (session, bytes) = (Arc::downgrade(inner), graph.bytes(value));
                 let done = Box::new(move |report| {
                     if let Some(session) = session.upgrade() {
-                        session.moved((copy, graph, value), (device, upload, bytes), report);
+                        session.moved((copy, head.graph, value), (head.device, upload, bytes), report);
                     }
                 });
                 Ok(Given::Move(Move { from, to, upload, done }))
             }
         }
     }
+}
 
-    fn launch(&self, inner: &Arc<Inner>, body: Body, estimate_ns: u64) -> Launch {
+impl Head {
+    fn launch(&self, inner: &Arc<Inner>, fixed: &Fixed, body: Body, estimate_ns: u64) -> Launch {
         let OrderId::Launch(launch) = self.id else { unreachable!("a launch is reported as one") };
-        let kernel = self.fixed.kernels[self.fixed.graph.kernel_id(self.task).index()].clone();
+        let kernel = fixed.kernels[fixed.graph.kernel_id(self.task).index()].clone();
         let session: Weak<dyn Any + Send + Sync> = Arc::<Inner>::downgrade(inner);
-        let origin = Some(Origin { session, graph: self.graph, launch, within: self.fixed.within.clone() });
-        let done = inner.report_to((launch, self.graph, self.device), (self.task, self.predicted_ns()));
+        let origin = Some(Origin { session, graph: self.graph, launch, within: fixed.within.clone() });
+        let done = inner.report_to((launch, self.graph, self.device), (self.task, self.predicted_ns));
         Launch { kernel, body, estimate_ns, origin, done }
     }
 
-    fn body(&self, inner: &Inner, (inputs, outputs): (&[At], &[(At, Option<At>)]), contiguous: bool) -> Result<Body, Short> {
-        let (graph, task) = (&*self.fixed.graph, self.task);
+    fn body(
+        &self,
+        inner: &Inner,
+        fixed: &Fixed,
+        (inputs, outputs): (Inputs, Outputs),
+        contiguous: bool,
+    ) -> Result<Body, Short> {
+        let (graph, task) = (&*fixed.graph, self.task);
         let name = || format!("a buffer of task {}", graph.task_name(task));
         let mut read = Vec::with_capacity(inputs.len());
         let residents = graph.residents(task, contiguous);
         for ((operand, (value, form)), at) in graph.inputs(task).zip(residents).zip(inputs) {
             let data = match form {
-                PLAIN => self.data(inner, value, at, &name)?,
+                PLAIN => data(inner, fixed, value, at, &name)?,
                 form => pooled(at, inner, graph.form_layout(form), &name)?,
             };
             read.push(match (operand.view.filter(|_| form == PLAIN), &data) {
@@ -171,22 +192,22 @@ impl Order {
         let mut written = Vec::with_capacity(outputs.len());
         for (operand, (at, old)) in graph.outputs(task).zip(outputs) {
             let copy_in = match (operand.updates, old) {
-                (Some(value), Some(old)) => Some(self.data(inner, value, old, &name)?),
+                (Some(value), Some(old)) => Some(data(inner, fixed, value, old, &name)?),
                 _ => None,
             };
-            written.push(Output { to: self.data(inner, operand.value, at, &name)?, copy_in });
+            written.push(Output { to: data(inner, fixed, operand.value, at, &name)?, copy_in });
         }
         let params = graph.params(task).to_vec();
         // That of the neediest task: a thread keeps its scratch.
         Ok(Body::Run { params, inputs: read, outputs: written, scratch_bytes: graph.scratch_bytes() })
     }
+}
 
-    fn data(&self, inner: &Inner, value: ValueId, at: &At, name: &dyn Fn() -> String) -> Result<Data, Short> {
-        match at {
-            At::Opaque(opaque) => Ok(Data::Opaque(opaque.clone())),
-            At::Slot(_) => pooled(at, inner, self.fixed.graph.pooled_layout(value), name),
-            At::Home => Ok(at_home(&self.fixed.graph, &self.fixed.arrays, value)),
-        }
+fn data(inner: &Inner, fixed: &Fixed, value: ValueId, at: At, name: &dyn Fn() -> String) -> Result<Data, Short> {
+    match at {
+        At::Opaque(opaque) => Ok(Data::Opaque(opaque)),
+        At::Home => Ok(at_home(&fixed.graph, &fixed.arrays, value)),
+        at => pooled(at, inner, fixed.graph.pooled_layout(value), name),
     }
 }
 
@@ -201,9 +222,13 @@ pub(super) fn at_home(graph: &TaskGraph, arrays: &[Arc<crate::device::HostBuffer
 }
 
 /// A value in a buffer.
-fn pooled(at: &At, inner: &Inner, layout: &Arc<Layout>, name: &dyn Fn() -> String) -> Result<Data, Short> {
-    let At::Slot(slot) = at else { unreachable!("a form that is made lies in a buffer") };
+fn pooled(at: At, inner: &Inner, layout: &Arc<Layout>, name: &dyn Fn() -> String) -> Result<Data, Short> {
     let layout = layout.clone();
+    let slot = match at {
+        At::Host(buffer) => return Ok(Data::Host(Window::new(buffer, 0, layout))),
+        At::Slot(slot) => slot,
+        At::Home | At::Opaque(_) => unreachable!("a form that is made lies in a buffer"),
+    };
     Ok(match slot.memory(inner, name)? {
         Memory::Host(buffer) => Data::Host(Window::new(buffer.clone(), 0, layout)),
         Memory::Remote(memory) => Data::Remote(Remote { memory: memory.clone(), layout }),
@@ -215,7 +240,7 @@ impl State {
     fn at(&self, graph: GraphId, value: ValueId, place: Place) -> Option<At> {
         Some(match place {
             Place::Home => At::Home,
-            Place::Buffer(buffer) => At::Slot(self.slots.get(buffer)),
+            Place::Buffer(buffer) => self.slots.host(buffer).map_or_else(|| At::Slot(self.slots.get(buffer)), At::Host),
             Place::Opaque => At::Opaque(self.runs.get(&graph)?.opaque.get(&value).cloned()),
         })
     }
@@ -223,6 +248,6 @@ impl State {
     /// The bytes of a value that is in a buffer, for whoever takes results.
     pub(super) fn pooled(&self, inner: &Inner, graph: &TaskGraph, value: ValueId, place: Place) -> Option<Data> {
         let Place::Buffer(buffer) = place else { return None };
-        pooled(&At::Slot(self.slots.get(buffer)), inner, graph.pooled_layout(value), &String::new).ok()
+        pooled(At::Slot(self.slots.get(buffer)), inner, graph.pooled_layout(value), &String::new).ok()
     }
 }

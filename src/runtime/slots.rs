@@ -52,6 +52,14 @@ impl Slots {
         self.0[buffer.index()].clone().expect("a place names a buffer that was created")
     }
 
+    /// The memory of a buffer in host memory, if it is there.
+    pub(super) fn host(&self, buffer: BufferId) -> Option<Arc<HostBuffer>> {
+        match self.0[buffer.index()].as_ref()?.memory.get()? {
+            Memory::Host(buffer) => Some(buffer.clone()),
+            Memory::Remote(_) => None,
+        }
+    }
+
     /// Names a buffer.
     pub(super) fn create(&mut self, buffer: BufferId, space: SpaceId, bytes: u64) {
         if self.0.len() <= buffer.index() {

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::event::{Action, Estimates};
-use super::job::{Job, State};
+use super::job::Job;
+use super::progress::State;
 use super::{Device, Scheduler, peak, tables};
 use crate::device::HOST;
 use crate::id::{GraphId, TaskId};
@@ -84,8 +85,11 @@ impl Admission {
 
     /// What a graph would add to what is promised.
     fn wanted(&self, job: &Job) -> u64 {
-        let new = job.base.callers.iter().filter(|(source, _)| !self.callers.contains_key(source));
-        new.fold(job.base.results.saturating_add(job.base.working).saturating_add(job.peak), |sum, c| sum.saturating_add(c.1))
+        let new = job.promise.base.callers.iter().filter(|(source, _)| !self.callers.contains_key(source));
+        new.fold(
+            job.promise.base.results.saturating_add(job.promise.base.working).saturating_add(job.promise.peak),
+            |sum, c| sum.saturating_add(c.1),
+        )
     }
 }
 
@@ -106,8 +110,8 @@ impl Scheduler {
     /// other sessions may be at work.
     #[must_use]
     pub fn is_stuck(&self, graph: GraphId) -> bool {
-        let waits = self.jobs.get(&graph).is_some_and(|job| !job.started && !job.finished);
-        let late = || self.admission.active.iter().any(|&id| self.is_awaited(id, TaskId::at(self.jobs[&id].frontier)));
+        let waits = self.jobs.get(&graph).is_some_and(|job| !job.life.started && !job.life.finished);
+        let late = || self.admission.active.iter().any(|&id| self.is_awaited(id, TaskId::at(self.jobs[&id].tasks.frontier)));
         waits && self.all_wait() && !late()
     }
 
@@ -150,10 +154,10 @@ impl Scheduler {
         let within = within.filter(|outer| !outer.is_empty());
         let nested = within.is_some();
         let job = Job::new(tasks, estimates, base, nested);
-        let (base, limit) = (job.base.bytes(), self.memory.limit(HOST));
-        let peak = base.saturating_add(job.peak);
+        let (base, limit) = (job.promise.base.bytes(), self.memory.limit(HOST));
+        let peak = base.saturating_add(job.promise.peak);
         if peak > limit {
-            let task = job.peak_task.filter(|_| base <= limit);
+            let task = job.promise.peak_task.filter(|_| base <= limit);
             actions.push(Action::Refused { graph: id, task, peak_bytes: peak, limit_bytes: limit });
             return;
         }
@@ -164,7 +168,7 @@ impl Scheduler {
         if self.has_links {
             self.prepare(id);
         }
-        let nests = |g: &&GraphId| self.jobs.get(g).is_none_or(|job| job.nested);
+        let nests = |g: &&GraphId| self.jobs.get(g).is_none_or(|job| job.life.nested);
         let at = if nested { self.admission.pending.iter().take_while(nests).count() } else { self.admission.pending.len() };
         self.admission.pending.insert(at, id);
         self.admission.looked = None;
@@ -190,11 +194,11 @@ impl Scheduler {
             };
             let (wanted, promised) = (self.admission.wanted(job), self.admission.promised);
             let fits = wanted <= free(self) || promised == 0;
-            if fits && (patient || job.nested) {
+            if fits && (patient || job.life.nested) {
                 self.admission.pending.remove(at);
                 self.begin(id, actions);
                 let earlier: Vec<GraphId> = self.admission.pending.iter().take(at).copied().collect();
-                earlier.into_iter().filter_map(|g| self.jobs.get_mut(&g).map(|job| job.passed += 1)).for_each(drop);
+                earlier.into_iter().filter_map(|g| self.jobs.get_mut(&g).map(|job| job.life.passed += 1)).for_each(drop);
                 continue;
             }
             if self.admission.claim == 0 && promised.saturating_add(wanted) <= self.memory.limit(HOST) {
@@ -202,7 +206,7 @@ impl Scheduler {
             }
             // What results hold that nobody takes is nothing that those who come later could wait for.
             let waits_for_runs = self.admission.held.saturating_add(wanted) <= self.memory.limit(HOST);
-            patient &= job.passed < PASSES || !waits_for_runs;
+            patient &= job.life.passed < PASSES || !waits_for_runs;
             at += 1;
         }
         self.admission.looked = Some(free(self));
@@ -211,18 +215,18 @@ impl Scheduler {
     /// A graph runs from now on.
     fn begin(&mut self, id: GraphId, actions: &mut Vec<Action>) {
         let job = self.jobs.get_mut(&id).expect("just looked at");
-        job.started = true;
-        let mut bytes = job.base.results + job.base.working;
-        for &(source, size) in &job.base.callers {
+        job.life.started = true;
+        let mut bytes = job.promise.base.results + job.promise.base.working;
+        for &(source, size) in &job.promise.base.callers {
             let entry = self.admission.callers.entry(source).or_insert((size, 0));
             bytes += if entry.1 == 0 { entry.0 } else { 0 };
             entry.1 += 1;
         }
-        self.admission.promised += bytes + job.peak;
+        self.admission.promised += bytes + job.promise.peak;
         self.admission.active.insert(id);
         self.memory.reserve(HOST, bytes, actions);
         let job = &self.jobs[&id];
-        let ready: Vec<TaskId> = job.graph.tasks().filter(|t| job.waiting[t.index()] == 0).collect();
+        let ready: Vec<TaskId> = job.graph.tasks().filter(|&t| job.tasks.is_first(t)).collect();
         for task in ready {
             self.on_ready(id, task, actions);
         }
@@ -231,10 +235,10 @@ impl Scheduler {
 
     pub(super) fn finish_if_over(&mut self, id: GraphId, actions: &mut Vec<Action>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let complete = job.started && job.remaining == 0 && job.homeless == 0;
-        let (quiet, failed, retired, started) = (job.flying == 0, job.failed, job.retired, job.started);
-        if !job.finished && quiet && (complete || failed) {
-            job.finished = true;
+        let complete = job.life.started && job.tasks.remaining == 0 && job.copies.homeless == 0;
+        let (quiet, failed, retired, started) = (job.life.flying == 0, job.life.failed, job.life.retired, job.life.started);
+        if !job.life.finished && quiet && (complete || failed) {
+            job.life.finished = true;
             actions.push(Action::Finished { graph: id });
             if started {
                 let kept = self.sweep(id, !failed, actions);
@@ -249,8 +253,8 @@ impl Scheduler {
     /// A graph that is over needs no more than its results, and `kept` bytes of results that are not in them.
     fn give_back(&mut self, id: GraphId, kept: u64) {
         let job = self.jobs.get_mut(&id).expect("only asked for graphs that are there");
-        let mut bytes = std::mem::take(&mut job.base.working);
-        for (source, _) in std::mem::take(&mut job.base.callers) {
+        let mut bytes = std::mem::take(&mut job.promise.base.working);
+        for (source, _) in std::mem::take(&mut job.promise.base.callers) {
             let Some(entry) = self.admission.callers.get_mut(&source) else { continue };
             entry.1 -= 1;
             if entry.1 == 0 {
@@ -259,34 +263,33 @@ impl Scheduler {
             }
         }
         self.memory.unreserve(HOST, bytes);
-        let peak = std::mem::replace(&mut job.peak, kept);
+        let peak = std::mem::replace(&mut job.promise.peak, kept);
         self.admission.promised = self.admission.promised - bytes - peak + kept;
         self.admission.held = match self.admission.active.remove(&id) {
-            true => self.admission.held + job.base.results + kept,
+            true => self.admission.held + job.promise.base.results + kept,
             false => self.admission.held - peak + kept,
         };
-        self.admission.extra -= std::mem::take(&mut job.extra);
-        job.charged.fill(0);
+        self.admission.extra -= job.tasks.charges.clear();
         // More may be held now by results, for which nobody who waits has to be patient.
         self.admission.looked = None;
     }
 
     /// A graph needs so much more than was proved, because a window of its result cannot be used for now.
     pub(super) fn promise_more(&mut self, id: GraphId, bytes: u64) {
-        self.jobs.get_mut(&id).expect("it runs").peak += bytes;
+        self.jobs.get_mut(&id).expect("it runs").promise.peak += bytes;
         self.admission.promised += bytes;
     }
 
     /// The window can be used after all.
     pub(super) fn promise_less(&mut self, id: GraphId, bytes: u64) {
-        self.jobs.get_mut(&id).expect("it runs").peak -= bytes;
+        self.jobs.get_mut(&id).expect("it runs").promise.peak -= bytes;
         self.admission.promised -= bytes;
     }
 
     /// Forgets a graph: its buffers are free, its arrays the caller's.
     pub(super) fn retire(&mut self, id: GraphId, actions: &mut Vec<Action>) {
         if let Some(job) = self.jobs.get_mut(&id) {
-            (job.failed, job.retired) = (true, true);
+            (job.life.failed, job.life.retired) = (true, true);
             self.withdraw(id);
             self.finish_if_over(id, actions);
         }
@@ -296,15 +299,15 @@ impl Scheduler {
     }
 
     fn bury_job(&mut self, id: GraphId, actions: &mut Vec<Action>) {
-        if self.jobs[&id].started {
+        if self.jobs[&id].life.started {
             self.sweep(id, false, actions);
             self.give_back(id, 0);
-            let results = self.jobs[&id].base.results;
+            let results = self.jobs[&id].promise.base.results;
             self.admission.promised -= results;
             self.admission.held -= results;
             self.memory.unreserve(HOST, results);
         }
-        let chunks = self.jobs.remove(&id).into_iter().flat_map(|mut job| job.take_chunks());
+        let chunks = self.jobs.remove(&id).into_iter().flat_map(|mut job| job.copies.take_chunks());
         chunks.for_each(|chunk| self.sources.leave(id, chunk));
         self.devices.iter_mut().for_each(|device: &mut Device| {
             device.ready.forget(id);
@@ -326,11 +329,11 @@ impl Scheduler {
 
     /// Whether a graph has begun and is not over.
     pub(super) fn runs(&self, id: GraphId) -> bool {
-        self.jobs.get(&id).is_some_and(|job| job.started && !job.finished)
+        self.jobs.get(&id).is_some_and(|job| job.life.started && !job.life.finished)
     }
 }
 
 /// Tasks that wait in a queue.
 pub(super) fn queued(job: &Job) -> Vec<TaskId> {
-    job.graph.tasks().filter(|t| job.state[t.index()] == State::Ready).collect()
+    job.graph.tasks().filter(|&t| job.tasks.state(t) == State::Ready).collect()
 }

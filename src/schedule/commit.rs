@@ -3,11 +3,12 @@
 //! Owns: making replicas. Must not know: who is chosen (place.rs). Invariant: a commit takes all the memory that the task
 //! needs, or is not made; so a task that has begun can always end.
 
+use super::copies::{Arrival, Replica};
 use super::event::{Operands, Place};
-use super::job::{Arrival, Replica, State};
 use super::lane::{Crossing, MOVES, Seat};
 use super::memory::{class, cost};
 use super::peak::form_bytes;
+use super::progress::State;
 use super::{Action, Admitted, Flight, Item, Scheduler};
 use crate::device::HOST;
 use crate::id::{CopyId, DeviceId, FormId, GraphId, SpaceId, TaskId, ValueId};
@@ -23,7 +24,9 @@ impl Scheduler {
         let (mut host, mut there) = (0, 0);
         let mut add = |s: SpaceId, bytes: u64| *(if s == HOST { &mut host } else { &mut there }) += cost(s, bytes);
         let pooled = |value: ValueId| !(job.graph.window_id(value).is_some() && job.has_free_window(value));
-        for (index, (value, form)) in self.wanted_inputs(id, task, at).enumerate() {
+        // Where all memory is the host's, what is there is there; only packed forms may have to be made.
+        let wanted = self.wanted_inputs(id, task, at).enumerate().filter(|(_, (_, form))| self.has_links || *form != PLAIN);
+        for (index, (value, form)) in wanted {
             let earlier = || self.wanted_inputs(id, task, at).take(index).filter(|o| o.0 == value);
             let there = job.find(value, space, form).is_some() || form == PLAIN && self.kept(job, value, space);
             if there || earlier().any(|o| o.1 == form) {
@@ -78,7 +81,7 @@ impl Scheduler {
         if job.graph.is_opaque(output.value) || job.of(output.value).next().is_some() {
             return false;
         }
-        let last = |old: ValueId| job.uses[old.index()] == 1;
+        let last = |old: ValueId| job.uses(old) == 1;
         let Some(old) = output.updates else { return space == HOST && job.has_free_window(output.value) };
         let there = job.find(old, space, PLAIN);
         let comes_home = space == HOST && there.is_none() && job.has_free_window(old);
@@ -103,11 +106,9 @@ impl Scheduler {
         let space = self.devices[at.index()].spec.space;
         let before = self.memory.used(HOST);
         let job = self.jobs.get_mut(&id).expect("a queued task belongs to a job");
-        job.state[task.index()] = State::Staged;
-        job.device[task.index()] = at;
-        if job.frontier != task.index() {
-            job.charged[task.index()] += host_bytes;
-            job.extra += host_bytes;
+        job.tasks.put(task, at, State::Staged);
+        if job.tasks.frontier != task.index() {
+            job.tasks.charges.add(task, host_bytes);
             self.admission.extra += host_bytes;
         }
         let graph = job.graph.clone();
@@ -200,13 +201,13 @@ impl Scheduler {
     /// Starts what can be started of the replicas of a value that are wanted.
     fn issue(&mut self, id: GraphId, value: ValueId, actions: &mut Vec<Action>) {
         let job = &self.jobs[&id];
-        if job.failed {
+        if job.life.failed {
             return;
         }
         let wanted: Vec<u32> = job.of(value).filter(|&at| job.replica(at).arrival == Arrival::Wanted).collect();
         for to in wanted {
             let job = self.jobs.get_mut(&id).expect("still there");
-            let Replica { space, form, wanted: (device, _), .. } = *job.replica(to);
+            let (Replica { space, form, .. }, device) = (*job.replica(to), job.replica(to).wanted().0);
             let ready = |at: &u32| job.replica(*at).arrival == Arrival::Ready && job.replica(*at).form == PLAIN;
             let from = match (form, space) {
                 (PLAIN, HOST) => job.of(value).filter(ready).find(|&at| job.replica(at).space != HOST),
@@ -325,7 +326,7 @@ impl Scheduler {
             operands.outputs.push(self.open_output((id, task), at, &output, actions));
         }
         let job = self.jobs.get_mut(&id).expect("a staged task belongs to a job");
-        job.state[task.index()] = State::Running;
+        job.tasks.set_state(task, State::Running);
         let estimate_ns = job.estimate(task, at).unwrap_or(0);
         self.devices[at.index()].committed_ns -= estimate_ns;
         let launch = self.take_off(at, Item::Task(id, task), estimate_ns, operands);
@@ -375,7 +376,7 @@ impl Scheduler {
 
     pub(super) fn launch_pack(&mut self, at: DeviceId, id: GraphId, value: ValueId, to: u32, actions: &mut Vec<Action>) {
         let job = &self.jobs[&id];
-        let Replica { space, form, place, wanted: (_, task), .. } = *job.replica(to);
+        let (Replica { space, form, place, .. }, task) = (*job.replica(to), job.replica(to).wanted().1);
         let from = job.find(value, space, PLAIN).expect("pinned since the packing was issued");
         let (from, bytes) = (job.replica(from).place, job.graph.bytes(value));
         let estimate_ns = bytes / 4; // 4 GB/s: a rearranging copy

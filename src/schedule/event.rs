@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::device::{DeviceSpec, LinkSpec};
 use crate::id::{BufferId, CopyId, DeviceId, FormId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
@@ -303,7 +304,7 @@ pub enum Place {
 #[derive(Clone, Debug, Default)]
 pub struct Operands {
     /// Place of each input.
-    pub inputs: Vec<Place>,
+    pub inputs: SmallVec<[Place; 4]>,
     /// Place of each output, and of the old value to be copied in first.
-    pub outputs: Vec<(Place, Option<Place>)>,
+    pub outputs: SmallVec<[(Place, Option<Place>); 2]>,
 }

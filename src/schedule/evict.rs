@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 
 use super::Action;
 use super::Scheduler;
+use super::copies::Arrival;
 use super::event::Place;
-use super::job::{Arrival, Job};
+use super::job::Job;
 use super::memory::cost;
 use super::sources::Cached;
 use crate::device::HOST;
@@ -231,7 +232,7 @@ impl Scheduler {
                     return None;
                 }
                 let used = |of: fn(&Job, ValueId) -> u32| users.iter().any(|&(id, value)| of(&self.jobs[&id], value) > 0);
-                Some(match (used(|job, value| job.uses[value.index()]), used(Job::queued)) {
+                Some(match (used(|job, value| job.uses(value)), used(Job::queued)) {
                     (false, _) => Grade::Dead,
                     (true, false) => Grade::Clean,
                     (true, true) => Grade::CleanQueued,
@@ -242,7 +243,7 @@ impl Scheduler {
                 if keep.is_some_and(|k| k.0 == id && reads(value, k)) {
                     return None;
                 }
-                if job.failed {
+                if job.life.failed {
                     return Some(Grade::Dead);
                 }
                 let other = |&r: &u32| {
@@ -251,7 +252,7 @@ impl Scheduler {
                 };
                 let clean = job.of(value).filter(|&r| r != at).any(|r| other(&r));
                 match (clean, job.queued(value) > 0) {
-                    (true, _) if job.uses[value.index()] == 0 => Some(Grade::Dead),
+                    (true, _) if job.uses(value) == 0 => Some(Grade::Dead),
                     (true, false) => Some(Grade::Clean),
                     (true, true) => Some(Grade::CleanQueued),
                     (false, _) if !self.may_write_back(id, value) => None,
@@ -287,7 +288,7 @@ impl Scheduler {
         }
         let Some(producer) = job.graph.producer(value) else { return false };
         let bytes = cost(HOST, job.graph.bytes(value));
-        self.memory.fits(HOST, bytes) && (producer.index() < job.frontier || self.shares(bytes))
+        self.memory.fits(HOST, bytes) && (producer.index() < job.tasks.frontier || self.shares(bytes))
     }
 
     /// Sends a value home that is to be evicted when it is there.
@@ -298,14 +299,13 @@ impl Scheduler {
         }
         let job = self.jobs.get_mut(&id).expect("just looked up");
         let Some(producer) = job.graph.producer(value) else { return };
-        if job.graph.window_id(value).is_none() && producer.index() >= job.frontier {
+        if job.graph.window_id(value).is_none() && producer.index() >= job.tasks.frontier {
             let bytes = cost(HOST, job.graph.bytes(value));
-            job.charged[producer.index()] += bytes;
-            job.extra += bytes;
+            job.tasks.charges.add(producer, bytes);
             self.admission.extra += bytes;
         }
         job.replica_mut(at).leaving = true;
-        let by: (DeviceId, TaskId) = (job.device[producer.index()], producer);
+        let by: (DeviceId, TaskId) = (job.tasks.device(producer), producer);
         self.want(id, value, HOST, PLAIN, by, actions);
     }
 

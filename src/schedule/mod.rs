@@ -8,6 +8,7 @@
 
 mod admission;
 mod commit;
+mod copies;
 mod event;
 mod evict;
 mod explain;
@@ -17,6 +18,7 @@ mod memory;
 mod peak;
 mod place;
 mod policy;
+mod progress;
 mod queue;
 mod recover;
 mod residency;
@@ -38,9 +40,10 @@ use crate::id::{CopyId, DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
 use crate::task::PLAIN;
 use crate::task::TaskGraph;
 use admission::Admission;
-use job::{Job, State};
+use job::Job;
 use lane::{Device, Item};
 use memory::Memory;
+use progress::State;
 
 /// A launch whose report has not come.
 struct Flight {
@@ -63,7 +66,7 @@ struct Flight {
 type Admitted = (GraphId, TaskId, u64);
 
 /// A pinned replica: its value, its index, and the serial number that tells it from a later one of that index.
-type Held = (ValueId, u32, u64);
+type Pinned = (ValueId, u32, u32);
 
 /// The state machine. See the module's text.
 pub struct Scheduler {
@@ -85,7 +88,7 @@ pub struct Scheduler {
     admission: Admission,
     launches: BTreeMap<LaunchId, Flight>,
     /// Moves over links of lost devices that may still read their sources: those stay pinned until the report.
-    strays: BTreeMap<CopyId, (GraphId, [Held; 1])>,
+    strays: BTreeMap<CopyId, (GraphId, [Pinned; 1])>,
     /// Launches and moves under way, of all graphs.
     flying: usize,
     /// Launches that wait inside for a graph.
@@ -194,7 +197,7 @@ impl Scheduler {
     pub fn host_place(&self, graph: GraphId, value: ValueId) -> Option<Place> {
         let job = self.jobs.get(&graph)?;
         let at = job.find(value, HOST, PLAIN)?;
-        (job.replica(at).arrival == job::Arrival::Ready).then(|| job.replica(at).place)
+        (job.replica(at).arrival == copies::Arrival::Ready).then(|| job.replica(at).place)
     }
 
     /// Bytes in use in a memory space: buffers, arrays, scratch, kept copies of callers' chunks.
@@ -278,7 +281,7 @@ impl Scheduler {
             Item::Pack(_, value, at) => {
                 let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
                 let space = job.replica(at).space;
-                job.replica_mut(at).arrival = job::Arrival::Ready;
+                job.replica_mut(at).arrival = copies::Arrival::Ready;
                 self.release(id, value, at);
                 self.unpin(id, value, space, PLAIN);
                 self.arrived(id, value, actions);
@@ -305,8 +308,8 @@ impl Scheduler {
         let space = self.devices[device.index()].spec.space;
         let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
         let graph = job.graph.clone();
-        job.state[task.index()] = State::Done;
-        job.remaining -= 1;
+        job.tasks.set_state(task, State::Done);
+        job.tasks.remaining -= 1;
         for value in graph.reads(task) {
             self.used_once(id, value);
         }
@@ -314,24 +317,15 @@ impl Scheduler {
             self.written(id, output.value, space, (device, task), actions);
         }
         let job = self.jobs.get_mut(&id).expect("still there");
-        while job.frontier < job.state.len() && job.state[job.frontier] == State::Done {
-            let charged = std::mem::take(&mut job.charged[job.frontier]);
-            job.extra -= charged;
-            self.admission.extra -= charged;
-            job.frontier += 1;
-        }
-        if job.failed {
+        self.admission.extra -= job.tasks.advance();
+        if job.life.failed {
             return;
         }
         for &successor in graph.successors(task) {
             let job = self.jobs.get_mut(&id).expect("still there");
             // After a fault, a successor may be done already: the value was remade for others.
-            if job.state[successor.index()] != State::Waiting {
-                continue;
-            }
-            job.waiting[successor.index()] = job.waiting[successor.index()].saturating_sub(1);
-            let ready = if job.disturbed { job.may_run(successor) } else { job.waiting[successor.index()] == 0 };
-            if ready {
+            let Some(last) = job.tasks.release(successor) else { continue };
+            if if job.life.disturbed { job.may_run(successor) } else { last } {
                 self.on_ready(id, successor, actions);
             }
         }
@@ -351,13 +345,13 @@ impl Scheduler {
 
     /// A launch or move has begun.
     fn took_off(&mut self, id: GraphId) {
-        self.jobs.get_mut(&id).expect("a launch belongs to a job").flying += 1;
+        self.jobs.get_mut(&id).expect("a launch belongs to a job").life.flying += 1;
         self.flying += 1;
     }
 
     /// A launch or move is over, or given up.
     fn landed(&mut self, id: GraphId) {
-        self.jobs.get_mut(&id).expect("a graph stays while something of it flies").flying -= 1;
+        self.jobs.get_mut(&id).expect("a graph stays while something of it flies").life.flying -= 1;
         self.flying -= 1;
     }
 

@@ -3,9 +3,11 @@
 //! Owns: finish-time prediction, queueing, stealing, admission. Must not know: bytes' addresses. Invariant: a task that is next in
 //! sequential order is always admitted, so work never stops for want of memory.
 
+use super::copies::Arrival;
 use super::event::Place;
-use super::job::{Arrival, Job, State};
+use super::job::Job;
 use super::lane::{Link, Offer};
+use super::progress::State;
 use super::{Action, Admitted, Candidate, Item, Scheduler};
 use crate::device::{HOST, LinkSpec};
 use crate::id::{DeviceId, GraphId, SpaceId, TaskId, ValueId};
@@ -17,7 +19,7 @@ const LOOK: usize = 8;
 impl Scheduler {
     /// Chooses a device for a task whose predecessors are done.
     pub(super) fn on_ready(&mut self, id: GraphId, task: TaskId, actions: &mut Vec<Action>) {
-        if self.jobs[&id].failed {
+        if self.jobs[&id].life.failed {
             return;
         }
         let mut candidates = std::mem::take(&mut self.candidates);
@@ -32,7 +34,7 @@ impl Scheduler {
             }
             0 => {
                 let job = self.jobs.get_mut(&id).expect("a ready task belongs to a job");
-                job.failed = true;
+                job.life.failed = true;
                 actions.push(Action::Stalled { graph: id, task, device: None, waited_ns: 0, predicted_ns: 0 });
                 self.withdraw(id);
                 None
@@ -59,10 +61,9 @@ impl Scheduler {
 
     fn enqueue(&mut self, id: GraphId, task: TaskId, at: DeviceId, estimate_ns: u64) {
         let job = self.jobs.get_mut(&id).expect("a ready task belongs to a job");
-        job.state[task.index()] = State::Ready;
-        job.device[task.index()] = at;
+        job.tasks.put(task, at, State::Ready);
         let device = &mut self.devices[at.index()];
-        device.ready.insert(id, job.priority[task.index()], task);
+        device.ready.insert(id, job.tasks.priority(task), task);
         device.queued_ns = device.queued_ns.saturating_add(estimate_ns);
         let Some(link) = device.spec.link else { return };
         job.count_queued(task, true);
@@ -78,10 +79,10 @@ impl Scheduler {
     /// Takes a task out of its device's queue.
     pub(super) fn dequeue(&mut self, id: GraphId, task: TaskId) {
         let job = self.jobs.get_mut(&id).expect("a queued task belongs to a job");
-        let at = job.device[task.index()];
+        let at = job.tasks.device(task);
         let estimate = job.estimate(task, at).unwrap_or(0);
         let device = &mut self.devices[at.index()];
-        if !device.ready.remove(id, job.priority[task.index()], task) {
+        if !device.ready.remove(id, job.tasks.priority(task), task) {
             return;
         }
         device.queued_ns = device.queued_ns.saturating_sub(estimate);
@@ -256,10 +257,7 @@ impl Scheduler {
         let mut stuck = Vec::new();
         for id in self.admission.active.iter().copied().collect::<Vec<_>>() {
             let Some(job) = self.jobs.get(&id) else { continue };
-            let task = TaskId::at(job.frontier);
-            if job.failed || job.state.get(job.frontier) != Some(&State::Ready) {
-                continue;
-            }
+            let Some(task) = job.tasks.next_queued().filter(|_| !job.life.failed) else { continue };
             let able = |d: &DeviceId| self.candidate(id, task, *d).is_some();
             let able: Vec<DeviceId> = (0..self.devices.len()).map(DeviceId::at).filter(able).collect();
             if able.is_empty() && self.last_resort(id, task).is_some() {
@@ -322,9 +320,10 @@ impl Scheduler {
         let graphs = if awaited { graphs } else { self.devices[at.index()].ready.graphs().collect() };
         for id in graphs {
             let job = &self.jobs[&id];
-            let task = TaskId::at(job.frontier);
-            let queued = job.state.get(task.index()) == Some(&State::Ready) && job.device[task.index()] == at;
-            if queued && let Some(host_bytes) = self.admits(id, task, at, actions) {
+            let next = job.tasks.next_queued().filter(|&task| job.tasks.device(task) == at);
+            if let Some(task) = next
+                && let Some(host_bytes) = self.admits(id, task, at, actions)
+            {
                 return Some((id, task, host_bytes));
             }
         }
@@ -334,7 +333,7 @@ impl Scheduler {
     /// The bytes of host memory that a task takes, if it may take all its memory now.
     fn admits(&mut self, id: GraphId, task: TaskId, at: DeviceId, actions: &mut Vec<Action>) -> Option<u64> {
         let (space, job) = (self.devices[at.index()].spec.space, &self.jobs[&id]);
-        let too_early = job.frontier < job.strictly && job.frontier != task.index();
+        let too_early = job.tasks.frontier < job.tasks.strictly && job.tasks.frontier != task.index();
         if too_early || space != HOST && self.old_comes_home(id, task) {
             return None;
         }
@@ -364,7 +363,7 @@ impl Scheduler {
 
     fn admits_host(&self, id: GraphId, task: TaskId, bytes: u64) -> bool {
         // P is proved, so the next task fits; after a fault it may not: then what was made out of order goes, see `force_next`.
-        self.fits_host(bytes) && (self.jobs[&id].frontier == task.index() || self.shares(bytes))
+        self.fits_host(bytes) && (self.jobs[&id].tasks.frontier == task.index() || self.shares(bytes))
     }
 
     /// Whether this much host memory is within the limit, or, if that was lowered, within what was promised and taken before.
@@ -413,7 +412,7 @@ impl Scheduler {
     /// Starts a launchable item on a device with room.
     fn launch(&mut self, at: DeviceId, item: Item, actions: &mut Vec<Action>) {
         match item {
-            Item::Task(id, task) if self.jobs[&id].disturbed && !self.still_fits(id, task, at, actions) => {
+            Item::Task(id, task) if self.jobs[&id].life.disturbed && !self.still_fits(id, task, at, actions) => {
                 self.recommit(id, task, at, actions);
             }
             Item::Task(id, task) => self.launch_task(at, id, task, actions),

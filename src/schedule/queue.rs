@@ -10,7 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::id::{GraphId, TaskId};
 
 /// Order within a graph: highest bottom level first, then submission order.
-pub(super) type Key = (Reverse<u64>, TaskId);
+type Key = (Reverse<u64>, TaskId);
+
+/// Bytes of tables for a task that is ready when its graph begins.
+pub(super) const BYTES_A_TASK: usize = size_of::<Key>() * 3 / 2; // a tree's nodes are two thirds full
 
 #[derive(Default)]
 struct Lot {

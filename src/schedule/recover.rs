@@ -4,8 +4,9 @@
 //! are never given away. Must not know: why a device failed. Invariant: memory that an abandoned task may still write is never
 //! handed out again.
 
+use super::copies::{Arrival, Replica};
 use super::event::{Operands, Place};
-use super::job::{Arrival, Replica, State};
+use super::progress::State;
 use super::{Action, Item, Scheduler, admission};
 use crate::device::HOST;
 use crate::id::{DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
@@ -20,7 +21,7 @@ impl Scheduler {
 
     pub(super) fn stop(&mut self, id: GraphId, actions: &mut Vec<Action>) {
         if let Some(job) = self.jobs.get_mut(&id) {
-            job.failed = true;
+            job.life.failed = true;
         }
         self.withdraw(id);
         self.finish_if_over(id, actions);
@@ -31,7 +32,7 @@ impl Scheduler {
         let queued = admission::queued(&self.jobs[&id]);
         for task in queued {
             self.dequeue(id, task);
-            self.jobs.get_mut(&id).expect("checked by the caller").state[task.index()] = State::Waiting;
+            self.jobs.get_mut(&id).expect("checked by the caller").tasks.set_state(task, State::Waiting);
         }
         for at in (0..self.devices.len()).map(DeviceId::at) {
             self.withdraw_staged(at, id);
@@ -106,8 +107,8 @@ impl Scheduler {
         let (space, before) = (self.devices[at.index()].spec.space, self.memory.used(HOST));
         self.unpin_operands(id, task, at, launched);
         let job = self.jobs.get_mut(&id).expect("a committed task belongs to a job");
-        job.state[task.index()] = State::Waiting;
-        job.disturbed = true;
+        job.tasks.set_state(task, State::Waiting);
+        job.life.disturbed = true;
         let job = &self.jobs[&id];
         for output in job.graph.clone().outputs(task) {
             if let Some(at) = self.own_output(id, output.value, space) {
@@ -122,11 +123,7 @@ impl Scheduler {
         // What stays (packed inputs) stays charged, as if the task had it still: it is not made again.
         let freed = before.saturating_sub(self.memory.used(HOST));
         let job = self.jobs.get_mut(&id).expect("still there");
-        let charged = &mut job.charged[task.index()];
-        let back = freed.min(*charged);
-        *charged -= back;
-        job.extra -= back;
-        self.admission.extra -= back;
+        self.admission.extra -= job.tasks.charges.take_back(task, freed);
     }
 
     /// Takes a commit back that was to be launched now; the task is placed anew.
@@ -150,7 +147,7 @@ impl Scheduler {
             let job = self.jobs.get_mut(&id).expect("a task belongs to a job");
             for value in job.graph.clone().reads(task) {
                 let gone = !job.exists(value);
-                let Some(producer) = job.graph.producer(value).filter(|p| gone && job.state[p.index()] == State::Done) else {
+                let Some(producer) = job.graph.producer(value).filter(|&p| gone && job.tasks.state(p) == State::Done) else {
                     continue;
                 };
                 job.undo(producer);
@@ -160,7 +157,7 @@ impl Scheduler {
         }
         for task in touched.into_iter().rev() {
             let job = &self.jobs[&id];
-            if job.state[task.index()] == State::Waiting && job.may_run(task) {
+            if job.tasks.state(task) == State::Waiting && job.may_run(task) {
                 self.on_ready(id, task, actions);
             }
         }
@@ -269,7 +266,7 @@ impl Scheduler {
             if !self.runs(id) {
                 continue;
             }
-            if !self.jobs[&id].failed {
+            if !self.jobs[&id].life.failed {
                 self.settle_values(id);
                 self.settle_tasks(id, actions);
             }
@@ -279,7 +276,7 @@ impl Scheduler {
 
     fn settle_values(&mut self, id: GraphId) {
         let graph = self.jobs[&id].graph.clone();
-        self.jobs.get_mut(&id).expect("just listed").disturbed = true;
+        self.jobs.get_mut(&id).expect("just listed").life.disturbed = true;
         for value in (0..graph.value_count()).map(ValueId::at) {
             let job = &self.jobs[&id];
             let wanted: Vec<u32> = job.of(value).filter(|&at| job.replica(at).arrival == Arrival::Wanted).collect();
@@ -287,7 +284,7 @@ impl Scheduler {
                 self.discard(id, value, at);
             }
             let job = self.jobs.get_mut(&id).expect("just listed");
-            let producer = graph.producer(value).filter(|p| job.state[p.index()] == State::Done);
+            let producer = graph.producer(value).filter(|&p| job.tasks.state(p) == State::Done);
             if let Some(producer) = producer.filter(|_| graph.is_final(value) && !job.exists(value)) {
                 job.undo(producer);
             }
@@ -299,28 +296,28 @@ impl Scheduler {
         let job = &self.jobs[&id];
         let elsewhere =
             (0..self.devices.len()).map(DeviceId::at).any(|at| job.estimate(task, at).is_some() && self.serves(job, task, at));
-        !elsewhere && self.last_resort(id, task).is_some_and(|(at, _)| at == job.device[task.index()])
+        !elsewhere && self.last_resort(id, task).is_some_and(|(at, _)| at == job.tasks.device(task))
     }
 
     fn settle_tasks(&mut self, id: GraphId, actions: &mut Vec<Action>) {
         for task in self.jobs[&id].graph.tasks() {
             let job = &self.jobs[&id];
-            let placed = || job.may_run(task) && (self.serves(job, task, job.device[task.index()]) || self.stays(id, task));
-            if job.state[task.index()] == State::Ready && !placed() {
+            let placed = || job.may_run(task) && (self.serves(job, task, job.tasks.device(task)) || self.stays(id, task));
+            if job.tasks.state(task) == State::Ready && !placed() {
                 self.dequeue(id, task);
-                self.jobs.get_mut(&id).expect("just listed").state[task.index()] = State::Waiting;
+                self.jobs.get_mut(&id).expect("just listed").tasks.set_state(task, State::Waiting);
             }
-            if self.jobs[&id].state[task.index()] == State::Waiting {
+            if self.jobs[&id].tasks.state(task) == State::Waiting {
                 self.revive(id, task, actions);
             }
         }
         for value in (0..self.jobs[&id].graph.value_count()).map(ValueId::at) {
             let job = &self.jobs[&id];
             let away = |at| job.replica(at).space != HOST && job.replica(at).arrival == Arrival::Ready;
-            let homeless = !job.failed && job.graph.is_final(value) && !job.is_in(value, HOST) && job.of(value).any(away);
+            let homeless = !job.life.failed && job.graph.is_final(value) && !job.is_in(value, HOST) && job.of(value).any(away);
             if homeless {
                 let task = job.graph.producer(value).expect("a final value has a producer");
-                self.want(id, value, HOST, PLAIN, (job.device[task.index()], task), actions);
+                self.want(id, value, HOST, PLAIN, (job.tasks.device(task), task), actions);
             }
         }
     }
@@ -332,14 +329,14 @@ impl Scheduler {
         let mut any = false;
         for id in self.admission.active.iter().copied().collect::<Vec<_>>() {
             let job = self.jobs.get_mut(&id).expect("an active graph is there");
-            let frontier = job.frontier;
-            if job.failed || !job.disturbed || job.strictly > frontier {
+            let frontier = job.tasks.frontier;
+            if job.life.failed || !job.life.disturbed || job.tasks.strictly > frontier {
                 continue;
             }
-            job.strictly = frontier + 1;
+            job.tasks.strictly = frontier + 1;
             for value in (0..job.graph.value_count()).map(ValueId::at) {
                 let job = &self.jobs[&id];
-                let ahead = |task: TaskId| task.index() > frontier && job.state[task.index()] == State::Done;
+                let ahead = |task: TaskId| task.index() > frontier && job.tasks.state(task) == State::Done;
                 if !job.graph.producer(value).is_some_and(ahead) {
                     continue;
                 }

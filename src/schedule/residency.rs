@@ -3,8 +3,9 @@
 //! Owns: the end of every replica. Must not know: why a value is wanted. Invariant: the bytes of a replica are given back
 //! exactly once, and never while a launch, a move or a packing uses them.
 
+use super::copies::{Arrival, Replica};
 use super::event::{Operands, Place};
-use super::job::{Arrival, Job, Replica};
+use super::job::Job;
 use super::memory::{class, cost};
 use super::sources::SourceKey;
 use super::{Action, Scheduler};
@@ -34,7 +35,7 @@ impl Scheduler {
         }
         let job = self.jobs.get_mut(&id).expect("still there");
         job.count_home(value);
-        if job.graph.is_final(value) && space != HOST && !job.failed {
+        if job.graph.is_final(value) && space != HOST && !job.life.failed {
             self.want(id, value, HOST, PLAIN, by, actions);
         }
         self.arrived(id, value, actions);
@@ -65,14 +66,14 @@ impl Scheduler {
     /// A task that needed the value has ended.
     pub(super) fn used_once(&mut self, id: GraphId, value: ValueId) {
         let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
-        job.uses[value.index()] -= 1;
+        job.copies.used_once(value);
         self.drop_if_unused(id, value);
     }
 
     /// Frees the replicas of a value that nobody needs any more, except those in use, results and the caller's arrays.
     pub(super) fn drop_if_unused(&mut self, id: GraphId, value: ValueId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        if job.uses[value.index()] > 0 {
+        if job.uses(value) > 0 {
             return;
         }
         let keep_home = job.graph.is_final(value) || job.graph.producer(value).is_none();
@@ -187,7 +188,7 @@ impl Scheduler {
         }
         for value in (0..graph.value_count()).map(ValueId::at).filter(|&v| graph.use_count(v) > 0) {
             if let Some(key) = SourceKey::of(&graph, value) {
-                job.set_chunk(value, self.sources.join((id, value), key));
+                job.copies.set_chunk(value, self.sources.join((id, value), key));
             }
         }
     }

@@ -4,11 +4,12 @@
 //! may still write is handed out to nobody before it has reported; each further try is counted and given twice the time, and only a time
 //! that was measured can end in an error.
 
+use super::copies::{Arrival, Replica};
 use super::event::Place;
-use super::job::{Arrival, Replica, State};
 use super::lane::Seat;
 use super::memory::{class, cost};
-use super::{Action, Flight, Held, Item, Scheduler};
+use super::progress::State;
+use super::{Action, Flight, Item, Pinned, Scheduler};
 use crate::device::HOST;
 use crate::id::{DeviceId, FormId, GraphId, LaunchId, TaskId, ValueId};
 use crate::task::PLAIN;
@@ -85,7 +86,7 @@ impl Watch {
 #[derive(Default)]
 pub(super) struct Abandoned {
     /// What it may still read: pinned until it reports.
-    held: Vec<Held>,
+    held: Vec<Pinned>,
     /// What it may still write, if that can become the task's result. Not counted as used.
     outputs: Vec<(ValueId, Place)>,
     /// What its graph was promised so that it may keep those inputs.
@@ -156,12 +157,12 @@ impl Scheduler {
             match verdict {
                 Verdict::Again => {
                     if tried.insert((id, task)) {
-                        job.count_try(task); // once, though several forms for it were being packed
+                        job.tasks.count_try(task); // once, though several forms for it were being packed
                     }
                 }
-                Verdict::Stalled if job.failed => {}
+                Verdict::Stalled if job.life.failed => {}
                 Verdict::Stalled => {
-                    job.failed = true;
+                    job.life.failed = true;
                     actions.push(Action::Stalled { graph: id, task, device: Some(at), waited_ns, predicted_ns });
                     self.withdraw(id);
                 }
@@ -185,9 +186,9 @@ impl Scheduler {
                 continue;
             }
             for (id, task) in device.ready.all().collect::<Vec<_>>() {
-                if self.jobs.get(&id).is_some_and(|job| job.state[task.index()] == State::Ready) {
+                if self.jobs.get(&id).is_some_and(|job| job.tasks.state(task) == State::Ready) {
                     self.dequeue(id, task);
-                    self.jobs.get_mut(&id).expect("just looked at").state[task.index()] = State::Waiting;
+                    self.jobs.get_mut(&id).expect("just looked at").tasks.set_state(task, State::Waiting);
                     self.on_ready(id, task, actions);
                     self.finish_if_over(id, actions);
                 }
@@ -199,7 +200,7 @@ impl Scheduler {
     pub(super) fn task_of(&self, item: Item) -> TaskId {
         match item {
             Item::Task(_, task) => task,
-            Item::Pack(id, _, at) => self.jobs[&id].replica(at).wanted.1,
+            Item::Pack(id, _, at) => self.jobs[&id].replica(at).wanted().1,
         }
     }
 
@@ -214,10 +215,10 @@ impl Scheduler {
             return None; // the usual case
         }
         let job = &self.jobs[&flight.graph];
-        if job.failed {
+        if job.life.failed {
             return Some(Verdict::Stalled); // nobody wants its result
         }
-        let tries = job.tries(self.task_of(flight.item)).min(RERUNS);
+        let tries = job.tasks.tries(self.task_of(flight.item)).min(RERUNS);
         if elapsed <= first << tries {
             return None;
         }
@@ -319,7 +320,7 @@ impl Scheduler {
                 Item::Task(id, task) => {
                     let outputs = self.set_aside((id, task), at, keep && space == HOST, actions);
                     let job = self.jobs.get_mut(&id).expect("a graph stays while something of it flies");
-                    job.state[task.index()] = State::Waiting;
+                    job.tasks.set_state(task, State::Waiting);
                     let graph = job.graph.clone();
                     let mut read: Vec<(ValueId, FormId)> =
                         self.wanted_inputs(id, task, at).take(graph.inputs(task).len()).collect();
@@ -369,7 +370,7 @@ impl Scheduler {
     }
 
     /// The replicas of these operands, as (value, replica, serial).
-    fn held(&self, id: GraphId, what: &[(ValueId, FormId)], space: crate::id::SpaceId) -> Vec<Held> {
+    fn held(&self, id: GraphId, what: &[(ValueId, FormId)], space: crate::id::SpaceId) -> Vec<Pinned> {
         let job = &self.jobs[&id];
         let one = |&(value, form)| job.find(value, space, form).map(|at| (value, at, job.replica(at).serial));
         what.iter().filter_map(one).collect()
@@ -399,10 +400,10 @@ impl Scheduler {
     /// Whether the result of a launch that was given up would be taken now: nobody else has made it, and there is room for it.
     pub(super) fn would_adopt(&self, flight: &Flight) -> bool {
         let (Item::Task(id, task), Some(Abandoned { outputs, .. })) = (flight.item, &flight.abandoned) else { return false };
-        let Some(job) = self.jobs.get(&id).filter(|job| !job.failed && !job.finished) else { return false };
+        let Some(job) = self.jobs.get(&id).filter(|job| !job.life.failed && !job.life.finished) else { return false };
         let bytes =
             |&(value, place): &(ValueId, Place)| if place == Place::Home { 0 } else { cost(HOST, job.graph.bytes(value)) };
-        job.state[task.index()] != State::Done
+        job.tasks.state(task) != State::Done
             && outputs.len() == job.graph.outputs(task).len()
             && !outputs.is_empty()
             && self.memory.fits(HOST, outputs.iter().map(bytes).sum())
@@ -419,7 +420,7 @@ impl Scheduler {
         let same = |f: &Flight| f.abandoned.is_none() && matches!(f.item, Item::Task(g, t) if (g, t) == (id, task));
         let others: Vec<LaunchId> = self.launches.iter().filter(|(_, f)| same(f)).map(|(&launch, _)| launch).collect();
         self.give_up(&others, true, actions); // and takes back a commit, if that is as far as it came
-        if self.jobs[&id].state[task.index()] == State::Ready {
+        if self.jobs[&id].tasks.state(task) == State::Ready {
             self.dequeue(id, task);
         }
         for (value, place) in outputs {
@@ -463,7 +464,7 @@ impl Scheduler {
     }
 
     /// An abandoned launch has reported: what it read may be dropped now.
-    pub(super) fn bury(&mut self, id: GraphId, held: &[Held]) {
+    pub(super) fn bury(&mut self, id: GraphId, held: &[Pinned]) {
         for &(value, at, serial) in held {
             let Some(job) = self.jobs.get_mut(&id) else { return };
             if job.of(value).any(|r| r == at) && job.replica(at).serial == serial {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::tables::{LayoutRow, Layouts, Operands};
 use crate::id::{KernelId, ViewId};
 use crate::kernel::{Kernel, KernelKey};
-use crate::shape::{DType, Layout, View};
+use crate::shape::{DType, Layout, View, same};
 
 /// The kernels of a graph, each once.
 #[derive(Default)]
@@ -66,18 +66,18 @@ fn hash(dtype: DType, shape: &[usize], strides: Option<&[isize]>) -> u64 {
 
 impl Known {
     pub(super) fn layout(&mut self, layouts: &mut Layouts, dtype: DType, shape: &[usize], strides: Option<&[isize]>) -> u32 {
-        let same = |row: &LayoutRow| {
+        let is_it = |row: &LayoutRow| {
             row.home.dtype == dtype
-                && row.home.shape == shape
-                && strides.map_or_else(|| Arc::ptr_eq(&row.home, &row.pooled), |strides| row.home.strides == strides)
+                && same(&row.home.shape, shape)
+                && strides.map_or_else(|| Arc::ptr_eq(&row.home, &row.pooled), |strides| same(&row.home.strides, strides))
         };
-        if layouts.rows.get(self.layout as usize).is_some_and(same) {
+        if layouts.rows.get(self.layout as usize).is_some_and(is_it) {
             return self.layout;
         }
         let mut hash = hash(dtype, shape, strides);
         self.layout = loop {
             match self.layouts.get(&hash) {
-                Some(&at) if same(&layouts.rows[at as usize]) => break at,
+                Some(&at) if is_it(&layouts.rows[at as usize]) => break at,
                 Some(_) => hash = hash.wrapping_add(1),
                 None => {
                     let layout = strides.map_or_else(

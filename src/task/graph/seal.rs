@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::builder::{GraphBuilder, MOST_BYTES, TOO_LARGE};
 use super::tables::{Access, TaskRow};
 use super::{Facts, KernelFacts, Profile, TaskGraph};
@@ -89,6 +91,12 @@ fn calm<R>(answer: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(answer)).ok()
 }
 
+/// Work as it can be written down, and added up.
+fn sane(work: Work) -> Work {
+    let number = |x: f64| if x > 0.0 { x.min(f64::MAX) } else { 0.0 };
+    Work { flops: number(work.flops), bytes: number(work.bytes) }
+}
+
 /// What these kernels hold, each thing once: two kernels may read one file.
 fn held(kernels: &[Arc<dyn Kernel>]) -> Vec<Held> {
     let mut all: Vec<Held> = Vec::new();
@@ -106,6 +114,8 @@ struct Asked<'a> {
     bytes: u64,
     callers: Bytes<'a>,
     profiles: HashMap<(KernelId, DType, [u64; 2]), u32>,
+    /// Those of the task before: mostly the next has the same.
+    last: Option<((KernelId, DType, [u64; 2]), u32)>,
     accesses: HashMap<(Option<ViewId>, Form, DType, usize), u32>,
     /// The forms of the inputs of the task that is asked.
     forms: Vec<(usize, Form, DType, usize)>,
@@ -119,7 +129,7 @@ struct Answer {
 
 impl<'a> Asked<'a> {
     fn new(bytes: u64, callers: Bytes<'a>) -> Self {
-        Self { bytes, callers, profiles: HashMap::new(), accesses: HashMap::new(), forms: Vec::new() }
+        Self { bytes, callers, profiles: HashMap::new(), last: None, accesses: HashMap::new(), forms: Vec::new() }
     }
 
     fn ask(mut self, graph: &mut TaskGraph, kernels: &[Arc<dyn Kernel>]) -> Result<()> {
@@ -131,25 +141,33 @@ impl<'a> Asked<'a> {
             graph.facts.scratch_bytes = graph.facts.scratch_bytes.max(answer.scratch_bytes);
             let dtype = graph.first_dtype(TaskId::at(task));
             let key = (kernel, dtype, [answer.work.flops.to_bits(), answer.work.bytes.to_bits()]);
-            let profiles = &mut graph.profiles;
-            graph.tasks[task].profile = *self.profiles.entry(key).or_insert_with(|| {
-                profiles.push(Profile { kernel, dtype, work: answer.work });
-                profiles.len() as u32 - 1
-            });
+            graph.tasks[task].profile = self.profile(&mut graph.profiles, key, answer.work);
             self.take_forms(graph, task, &*kernels[kernel.index()])?;
         }
         graph.profiles.shrink_to_fit();
         Ok(())
     }
 
+    fn profile(&mut self, profiles: &mut Vec<Profile>, key: (KernelId, DType, [u64; 2]), work: Work) -> u32 {
+        if let Some((_, known)) = self.last.filter(|last| last.0 == key) {
+            return known;
+        }
+        let number = *self.profiles.entry(key).or_insert_with(|| {
+            profiles.push(Profile { kernel: key.0, dtype: key.1, work });
+            profiles.len() as u32 - 1
+        });
+        self.last = Some((key, number));
+        number
+    }
+
     /// Asks a task's kernel; what it says of forms lands in `self.forms`.
     fn ask_one(&mut self, graph: &TaskGraph, task: TaskId, kernel: &dyn Kernel) -> Answer {
-        let mut metas: Vec<ChunkMeta<'_>> = graph.raw_metas(task).collect();
         let windows = self.windows(graph, task);
+        let mut metas: SmallVec<[ChunkMeta<'_>; 4]> = graph.raw_metas(task).collect();
         metas.iter_mut().zip(&windows).for_each(|(meta, window)| meta.data = window.as_ref().map(input_view));
         let params = graph.params(task);
         self.forms.clear();
-        let work = calm(|| kernel.work(params, &metas)).unwrap_or_default();
+        let work = calm(|| kernel.work(params, &metas)).map_or_else(Work::default, sane);
         let scratch_bytes = calm(|| kernel.scratch_bytes(params, &metas)).unwrap_or_default();
         let forms = &mut self.forms;
         let asked = calm(|| {

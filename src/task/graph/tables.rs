@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Group, Home, NONE};
 use crate::id::{ArrayId, FormId, TaskId, ValueId, ViewId};
-use crate::shape::{Form, Layout, View};
+use crate::shape::{Form, Layout, View, same};
 
 /// One task; what it has ends where that of the next begins.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -202,7 +202,7 @@ pub(super) struct Params {
 impl Params {
     /// Adds those of a task, unless they are those of the task before; says where they are. `None` if there is no room for more.
     pub(super) fn add(&mut self, params: &[u8]) -> Option<(u32, u32)> {
-        if self.get(self.last.0, self.last.1) == params {
+        if same(self.get(self.last.0, self.last.1), params) {
             return Some(self.last);
         }
         let start = self.bytes.len();
