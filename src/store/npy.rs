@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::direct::{DataFile, Fill, Place, RawArray};
+use super::direct::{DataFile, Place, RawArray};
 use super::raw_source::{RawSink, RawSource};
 use super::stored::{Number, Stored};
 use super::transposed::TransposedSource;
@@ -70,7 +70,7 @@ pub(crate) fn open(path: &Path) -> Result<Arc<dyn ChunkSource>> {
     if header.fortran && header.shape.iter().filter(|&&n| n > 1).count() > 1 {
         return Ok(Arc::new(TransposedSource::new(name, file, data_at, header.shape, stored)));
     }
-    let array = RawArray { shape: header.shape, stored, place: Place::Contiguous(data_at), fill: Fill::default() };
+    let array = RawArray { shape: header.shape, stored, place: Place::Contiguous(data_at), fill: stored.zero() };
     Ok(Arc::new(RawSource { name, file, array }))
 }
 

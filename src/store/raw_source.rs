@@ -10,7 +10,7 @@ use super::direct::{DataFile, Place, RawArray, write_region};
 use super::whole::WholeFile;
 use crate::error::{Error, Result};
 use crate::kernel::Lane;
-use crate::shape::{ChunkView, ChunkViewMut, DType, Region};
+use crate::shape::{ChunkView, ChunkViewMut, DType, Region, Scalar};
 use crate::task::{Block, ChunkSink, ChunkSource, Pieces, scan_by_pieces};
 
 /// Reads by position.
@@ -93,7 +93,7 @@ impl ChunkSource for RawSource {
         Lane::Compute
     }
 
-    fn constant(&self, region: &Region) -> Option<f64> {
+    fn constant(&self, region: &Region) -> Option<Scalar> {
         self.array.constant(region)
     }
 
@@ -120,7 +120,7 @@ impl ChunkSource for RawSource {
 }
 
 impl Pieces for RawSource {
-    fn constant(&self, region: &Region) -> Option<f64> {
+    fn constant(&self, region: &Region) -> Option<Scalar> {
         self.array.constant(region)
     }
     fn read(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()> {
@@ -197,7 +197,7 @@ mod tests {
             let mut sum = 0.0;
             let add = |block: Block<'_>| match block {
                 Block::Values(values) => sum += values.slice::<f64>().iter().sum::<f64>(),
-                Block::Constant { value, count } => sum += value * count as f64,
+                Block::Constant { value, count } => sum += value.to_f64() * count as f64,
             };
             source.scan(&region, &mut [0; 200], &mut { add }).unwrap();
             assert_eq!(sum, wanted.iter().sum::<f64>());

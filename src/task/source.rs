@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::scan::{Pieces, scan_by_pieces};
 use crate::error::Result;
 use crate::kernel::{Held, Lane};
-use crate::shape::{ChunkView, ChunkViewMut, DType, Region};
+use crate::shape::{ChunkView, ChunkViewMut, DType, Region, Scalar};
 
 /// What a scan hands on: see [`ChunkSource::scan`].
 pub enum Block<'a> {
@@ -17,8 +17,8 @@ pub enum Block<'a> {
     Values(ChunkView<'a>),
     /// The next `count` elements are all `value`, and nothing was read (unwritten chunks).
     Constant {
-        /// The value of each.
-        value: f64,
+        /// The value of each, in the source's dtype.
+        value: Scalar,
         /// How many there are.
         count: u64,
     },
@@ -61,8 +61,8 @@ pub trait ChunkSource: Send + Sync + 'static {
         None
     }
 
-    /// The value of every element of `region`, if they are known to be equal without reading (unwritten chunks).
-    fn constant(&self, _region: &Region) -> Option<f64> {
+    /// The value of every element of `region`, in the source's dtype, if they are known to be equal without reading (unwritten chunks).
+    fn constant(&self, _region: &Region) -> Option<Scalar> {
         None
     }
 
@@ -88,7 +88,7 @@ pub trait ChunkSource: Send + Sync + 'static {
     fn scan(&self, region: &Region, scratch: &mut [u8], each: &mut dyn FnMut(Block<'_>)) -> Result<()> {
         struct Whole<'a, S: ?Sized>(&'a S);
         impl<S: ChunkSource + ?Sized> Pieces for Whole<'_, S> {
-            fn constant(&self, region: &Region) -> Option<f64> {
+            fn constant(&self, region: &Region) -> Option<Scalar> {
                 self.0.constant(region)
             }
             fn read(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()> {
