@@ -69,13 +69,13 @@ pub fn open(spec: &str) -> Result<Arc<dyn ChunkSource>> {
 }
 
 /// Creates the array that `spec` names; its file appears when the sink is finished. `chunks` sets the storage chunks of an
-/// HDF5 dataset; without, it is contiguous. A `.npy` file is always contiguous. What is never written reads as zero.
+/// HDF5 dataset; without, it is contiguous. A `.npy` file is always contiguous.
 ///
 /// An HDF5 file that exists keeps all else that it holds: it is copied, the dataset is made or replaced in the copy, and the
 /// copy takes its name. A dataset of the same shape and dtype that is not compressed (and, with `chunks`, has these) keeps
 /// everything but its numbers: its attributes, chunks, links and references to it. Another one is replaced by a new one with
 /// its attributes; references and further hard links to the old one do not follow. While it is copied and written, other
-/// programs that use HDF5's locks can read the file, not write it; if one changed it all the same, [`ChunkSink::finish`] errs.
+/// programs that use HDF5's locks can read the file, not write it; if one changed it all the same, [`ChunkSink::commit`] errs.
 ///
 /// # Errors
 /// As [`open`]; also [`crate::Error::File`] when the disk has no room, when a file there is not HDF5 or is open for writing,

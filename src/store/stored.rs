@@ -155,6 +155,7 @@ pub(crate) trait Target: Element {
 }
 
 /// The element of `dtype` whose memory is the beginning of `native`.
+#[cfg(feature = "hdf5")]
 pub(crate) fn from_memory(dtype: DType, native: &[u8]) -> Scalar {
     with_dtype!(dtype, T => {
         let mut one = [T::default()];

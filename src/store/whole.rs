@@ -123,11 +123,6 @@ impl WholeFile {
         &self.temporary
     }
 
-    /// The final name.
-    pub(crate) fn target(&self) -> &Path {
-        &self.target
-    }
-
     /// The file, open for writing.
     #[must_use]
     pub fn file(&self) -> &File {

@@ -1,6 +1,6 @@
-//! Where chunks come from and go to when they are not computed: the traits that file formats implement.
+//! Where chunks come from when they are not computed: the trait that file formats implement.
 //!
-//! Owns: [`ChunkSource`], [`ChunkSink`]. Must not know: any format. Invariant: a source is read by region only, from many
+//! Owns: [`ChunkSource`], [`Block`]. Must not know: any format. Invariant: a source is read by region only, from many
 //! threads at once, and its data do not change while a graph uses it (it checks, and errs if they did).
 
 use std::any::Any;
@@ -98,28 +98,4 @@ pub trait ChunkSource: Send + Sync + 'static {
         let _hold = self.hold();
         scan_by_pieces(&Whole(self), (self.dtype(), self.storage_chunks()), region, scratch, each)
     }
-}
-
-/// An array that is written piece by piece.
-pub trait ChunkSink: Send + Sync + 'static {
-    /// Shape of the array that it takes.
-    fn shape(&self) -> &[usize];
-
-    /// Dtype of the elements that it takes.
-    fn dtype(&self) -> DType;
-
-    /// Who it is, for messages and traces.
-    fn name(&self) -> String;
-
-    /// Writes one region. Regions come in any order, from any thread, each once.
-    ///
-    /// # Errors
-    /// [`crate::Error::Io`] when the system refuses.
-    fn write(&self, region: &Region, chunk: ChunkView<'_>) -> Result<()>;
-
-    /// Makes the whole durable under its final name. A sink dropped without it leaves nothing behind.
-    ///
-    /// # Errors
-    /// [`crate::Error::Io`] when the system refuses; nothing is left under the final name then.
-    fn finish(&self) -> Result<()>;
 }

@@ -26,7 +26,7 @@ use crate::store::direct::Place;
 use crate::store::raw_source::RawSink;
 use crate::store::table::ChunkTable;
 use crate::store::whole::WholeFile;
-use crate::task::ChunkSink;
+use crate::task::{ChunkSink, Intake};
 
 /// HDF5 knows no more axes.
 const RANK_LIMIT: usize = 32;
@@ -75,7 +75,7 @@ pub(in crate::store) fn create(
     if matches!(place, Place::Absent) && elements > 0 {
         return Err(Error::file(path, format!("cannot create {dataset}: libhdf5 gave its elements no address")));
     }
-    Ok(Arc::new(RawSink { name: format!("{}:{dataset}", path.display()), file, shape: shape.to_vec(), dtype, place }))
+    Ok(Arc::new(RawSink { intake: Intake::new(format!("{}:{dataset}", path.display()), shape, dtype)?, file, place }))
 }
 
 fn check_chunks(shape: &[usize], dtype: DType, chunk: &[usize]) -> Result<()> {
