@@ -225,25 +225,6 @@ fn what_a_file_cannot_take_is_refused() {
     assert_eq!(dir.names(), ["keep.h5", "plain.h5", "text.h5"]);
 }
 
-/// A dataset that is replaced in part only is not replaced.
-#[test]
-fn half_a_dataset_does_not_replace_one() {
-    let dir = folder_with("half", "keep.h5");
-    let before = std::fs::read(dir.file("keep.h5")).unwrap();
-    for name in ["/group/plain", "/group/chunks", "/group/packed"] {
-        let spec = format!("{}:{name}", dir.spec("keep.h5"));
-        let shape = store::open(&spec).unwrap().shape().to_vec();
-        let sink = store::create(&spec, &shape, DType::F64, None).unwrap();
-        let corner = Region::new(&shape, &[(0, 1), (0, 2)]).unwrap();
-        sink.write(&corner, ChunkView::from_slice(&[5.0, 6.0], &Layout::contiguous(DType::F64, &[1, 2]))).unwrap();
-        let error = sink.finish().unwrap_err();
-        let elements = shape.iter().product::<usize>() as u64;
-        assert!(matches!(error, Error::Unwritten { missing, .. } if missing == elements - 2), "{error}");
-        assert!(error.to_string().contains(&format!("keep.h5:{name} is not complete")), "{error}");
-    }
-    assert!(std::fs::read(dir.file("keep.h5")).unwrap() == before && dir.names() == ["keep.h5", "plain.h5"]);
-}
-
 #[test]
 fn what_this_process_has_not_flushed_is_read() {
     let dir = Folder::new("dirty");

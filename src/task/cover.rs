@@ -3,10 +3,10 @@
 //! Owns: [`Cover`]. Must not know: what the regions are for. Invariant: it takes a number, however many regions there are, and their
 //! order does not matter.
 //!
-//! Element `(i, j, ..)` has the weight `r0^i r1^j ..` in the field of 2^61 - 1 elements, with a fixed number `r` for each axis. The weight of a box is a
-//! product of geometric sums, `(r^start) (r^len - 1) / (r - 1)` along each axis, so it costs a few multiplications, whatever its size. Regions
-//! that cover an array once have its weight together. Others have it by chance only, as two polynomials whose degree is the sum of the array's
-//! extents agree at one point: with extents of a million, once in 2^40 times.
+//! Element `(i, j, ..)` has the weight `r0^i r1^j ..` in the field of 2^61 - 1 elements, with a fixed number `r` for each axis. The weight
+//! of a box is a product of geometric sums, `r^start (r^len - 1) / (r - 1)` along each axis, so it costs a few multiplications, whatever
+//! its size. Regions that cover an array once have its weight together. Others have it by chance only, as two polynomials whose degree is
+//! the sum of the array's extents agree at one point: with extents of a million, once in 2^40 times.
 
 use crate::shape::{AxisRange, Region};
 

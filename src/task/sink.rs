@@ -14,8 +14,9 @@ use crate::shape::{ChunkView, DType, Region, checked_len};
 
 /// An array that is written piece by piece.
 ///
-/// An implementation says what it takes ([`ChunkSink::intake`]) and keeps it ([`ChunkSink::put`], [`ChunkSink::commit`]). Whoever writes calls
-/// [`write`](trait.ChunkSink.html#method.write) and [`finish`](trait.ChunkSink.html#method.finish) of `dyn ChunkSink`, which refuse what does not fit and what is not there in full, for every sink alike.
+/// An implementation says what it takes ([`ChunkSink::intake`]) and keeps it ([`ChunkSink::put`], [`ChunkSink::commit`]). Whoever
+/// writes calls [`write`](trait.ChunkSink.html#method.write) and [`finish`](trait.ChunkSink.html#method.finish) of `dyn ChunkSink`,
+/// which refuse what does not fit and what is not there in full, for every sink alike.
 ///
 /// ```
 /// use chunkwise::prelude::*;
@@ -52,7 +53,8 @@ pub trait ChunkSink: Send + Sync + 'static {
 
     /// Keeps one region. Regions come in any order, from any thread, each once; after a fault one may come again, with the same elements.
     ///
-    /// Called by [`write`](trait.ChunkSink.html#method.write), which has checked that `region` is inside the array, and that `chunk` has its shape and the array's dtype.
+    /// Called by [`write`](trait.ChunkSink.html#method.write), which has checked that `region` is inside the array, and that `chunk`
+    /// has its shape and the array's dtype.
     ///
     /// # Errors
     /// [`crate::Error::Io`] when the system refuses.
@@ -231,8 +233,9 @@ impl Intake {
 
     /// The number of the first element of a region that is inside the array.
     fn first(&self, region: &Region) -> u64 {
+        // Wrapping: an array without elements may have long axes.
         let along = region.axes().iter().zip(&self.shape);
-        along.fold(0, |number: u64, (axis, &n)| number.wrapping_mul(n as u64).wrapping_add(axis.start as u64)) // wrapping: without elements an array may be long
+        along.fold(0, |number: u64, (axis, &n)| number.wrapping_mul(n as u64).wrapping_add(axis.start as u64))
     }
 }
 
