@@ -479,5 +479,12 @@ fn chunks_that_lie_over_each_other_are_not_written_in_place() {
     assert_eq!(at.len(), 1, "that of the index");
     std::fs::write(&path, &bytes).unwrap();
     refused(&format!("{path}:/x"), &[8], &["over.h5", "cannot create /x"]);
+    // Nor is a file that such a dataset was to be in: it may be without the old one by now.
+    let file = store::Hdf5::create(&path).unwrap();
+    file.dataset("/e", &[0], DType::F64).create().unwrap();
+    assert!(file.dataset("/x", &[8], DType::F64).create().is_err());
+    let [again, commit] = [file.dataset("/y", &[0], DType::F64).create().map(drop), file.commit()].map(Result::unwrap_err);
+    assert!([again, commit].iter().all(|e| e.to_string().contains("over.h5: cannot be completed")));
+    drop(file);
     assert!(std::fs::read(&path).unwrap() == bytes && dir.names() == ["over.h5"]);
 }

@@ -138,14 +138,14 @@ impl<'a> NewDataset<'a> {
     /// being written into the file already, or leads through a dataset or into another file, and when the disk has no room;
     /// [`Error::Shape`] when the shape or the chunks cannot be stored.
     pub fn create(self) -> Result<Arc<dyn ChunkSink>> {
-        let Self { file: Hdf5Writer { path, file, now }, name, wanted } = self;
-        let name = dataset_path(path, name)?;
-        let intake = Arc::new(Intake::new(format!("{}:{name}", path.display()), wanted.shape, wanted.dtype)?);
+        let Self { file, name, wanted } = self;
+        let name = dataset_path(&file.path, name)?;
+        let intake = Arc::new(Intake::new(format!("{}:{name}", file.path.display()), wanted.shape, wanted.dtype)?);
         wanted.check()?;
-        let mut now = lock(now);
-        let (place, token) = Making { path, file, now: &mut now }.make(&name, &wanted)?;
+        let mut now = lock(&file.now);
+        let (place, token) = file.make(&mut now, &name, &wanted)?;
         now.datasets.push((token, Arc::clone(&intake)));
-        Ok(Arc::new(Dataset { intake, place, file: Arc::downgrade(file) }))
+        Ok(Arc::new(Dataset { intake, place, file: Arc::downgrade(&file.file) }))
     }
 }
 
@@ -175,8 +175,59 @@ impl Hdf5Writer {
         Ok(())
     }
 
+    /// Makes a dataset, or finds its place: where its elements lie, and which object it is.
+    fn make(&self, now: &mut Now, name: &str, wanted: &Wanted<'_>) -> Result<(Place, LocationToken)> {
+        match now.state {
+            State::Committed => {
+                return Err(Error::file(&self.path, "is committed; to add to it, begin again with Hdf5::create"));
+            }
+            State::Broken => return Err(self.broken()),
+            State::Empty | State::Begun => {}
+        }
+        let (change, opened) = self.prepare(now, name, wanted)?;
+        now.state = State::Broken; // until it is done
+        let made = match change {
+            Change::Bytes { token, place, .. } => Ok((place, token)),
+            Change::Allocate { token, at, chunk } => {
+                allocate(&self.file, &at, wanted, chunk.as_deref()).map(|place| (place, token))
+            }
+            Change::Dataset { at, replaces } => lay_out((&*self.file, opened), (&at, replaces), wanted),
+        };
+        let made = made.map_err(|e| failed(&self.path, &format!("cannot create {name}"), &e))?;
+        if matches!(made.0, Place::Absent) && !wanted.shape.contains(&0) {
+            return Err(Error::file(&self.path, format!("cannot create {name}: libhdf5 gave its elements no address")));
+        }
+        now.state = State::Begun;
+        Ok(made)
+    }
+
+    /// Says what making it changes, and makes the temporary file a copy of what is there, if it is to be one.
+    fn prepare(&self, now: &mut Now, name: &str, wanted: &Wanted<'_>) -> Result<(Change, Opened)> {
+        let tokens: Vec<LocationToken> = now.datasets.iter().map(|(token, _)| *token).collect();
+        let change =
+            |file: &hdf5::File, data: &DataFile| Within { path: &self.path, file, data, written: &tokens }.change(name, wanted);
+        let is_empty = matches!(now.state, State::Empty);
+        let (change, opened) = match self.file.base() {
+            Some(base) if is_empty => (change(&open_base(&self.path)?, base)?, Opened::Begun),
+            None if is_empty => (Change::Dataset { at: name.to_owned(), replaces: false }, Opened::New),
+            _ => {
+                let file = self.file.file().try_clone().map_err(|e| Error::io("open", &self.path, e))?;
+                let data = DataFile::of(&self.path, file)?;
+                (change(&open_file(self.file.temporary())?, &data)?, Opened::Begun)
+            }
+        };
+        let new_bytes = if matches!(change, Change::Bytes { .. }) { 0 } else { wanted.bytes() };
+        let bytes = now.bytes.saturating_add(new_bytes);
+        self.file.expect(bytes)?;
+        if is_empty && let Some(base) = self.file.base() {
+            copy(base, &self.file, if let Change::Bytes { extents, .. } = &change { extents } else { &[] })?;
+        }
+        now.bytes = bytes;
+        Ok((change, opened))
+    }
+
     fn broken(&self) -> Error {
-        Error::file(&self.path, "cannot be completed: one of its datasets could not be made; drop it and begin again")
+        Error::file(&self.path, "cannot be completed, because a dataset could not be made in it; drop it and begin again")
     }
 }
 
@@ -192,71 +243,6 @@ fn dataset_path(path: &Path, name: &str) -> Result<String> {
         return Err(Error::argument(what, format!("{name:?}"), "name it, for example /x or /group/x, without the character 0"));
     }
     Ok(at)
-}
-
-/// A dataset being made.
-struct Making<'a> {
-    path: &'a Path,
-    file: &'a WholeFile,
-    now: &'a mut Now,
-}
-
-impl Making<'_> {
-    /// Makes it, or finds its place: where its elements lie, and which object it is.
-    fn make(&mut self, name: &str, wanted: &Wanted<'_>) -> Result<(Place, LocationToken)> {
-        match self.now.state {
-            State::Committed => {
-                return Err(Error::file(self.path, "is committed; to add to it, begin again with Hdf5::create"));
-            }
-            State::Broken => {
-                return Err(Error::file(
-                    self.path,
-                    "takes no more: one of its datasets could not be made; drop it and begin again",
-                ));
-            }
-            State::Empty | State::Begun => {}
-        }
-        let (change, opened) = self.prepare(name, wanted)?;
-        self.now.state = State::Broken; // until it is done
-        let made = match change {
-            Change::Bytes { token, place, .. } => Ok((place, token)),
-            Change::Allocate { token, at, chunk } => {
-                allocate(self.file, &at, wanted, chunk.as_deref()).map(|place| (place, token))
-            }
-            Change::Dataset { at, replaces } => lay_out((self.file, opened), (&at, replaces), wanted),
-        };
-        let made = made.map_err(|e| failed(self.path, &format!("cannot create {name}"), &e))?;
-        if matches!(made.0, Place::Absent) && !wanted.shape.contains(&0) {
-            return Err(Error::file(self.path, format!("cannot create {name}: libhdf5 gave its elements no address")));
-        }
-        self.now.state = State::Begun;
-        Ok(made)
-    }
-
-    /// Says what making it changes, and makes the temporary file a copy of what is there, if it is to be one.
-    fn prepare(&mut self, name: &str, wanted: &Wanted<'_>) -> Result<(Change, Opened)> {
-        let tokens: Vec<LocationToken> = self.now.datasets.iter().map(|(token, _)| *token).collect();
-        let change =
-            |file: &hdf5::File, data: &DataFile| Within { path: self.path, file, data, written: &tokens }.change(name, wanted);
-        let is_empty = matches!(self.now.state, State::Empty);
-        let (change, opened) = match self.file.base() {
-            Some(base) if is_empty => (change(&open_base(self.path)?, base)?, Opened::Begun),
-            None if is_empty => (Change::Dataset { at: name.to_owned(), replaces: false }, Opened::New),
-            _ => {
-                let file = self.file.file().try_clone().map_err(|e| Error::io("open", self.path, e))?;
-                let data = DataFile::of(self.path, file)?;
-                (change(&open_file(self.file.temporary())?, &data)?, Opened::Begun)
-            }
-        };
-        let new_bytes = if matches!(change, Change::Bytes { .. }) { 0 } else { wanted.bytes() };
-        let bytes = self.now.bytes.saturating_add(new_bytes);
-        self.file.expect(bytes)?;
-        if is_empty && let Some(base) = self.file.base() {
-            copy(base, self.file, if let Change::Bytes { extents, .. } = &change { extents } else { &[] })?;
-        }
-        self.now.bytes = bytes;
-        Ok((change, opened))
-    }
 }
 
 /// The sink of one dataset.
