@@ -7,8 +7,8 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use chunkwise::shape::{ChunkView, DType, Float, Region};
-use chunkwise::task::ChunkSink;
+use chunkwise::shape::{ChunkView, Float, Region};
+use chunkwise::task::{ChunkSink, Intake};
 use chunkwise::{Array, Placement, Session, store};
 use common::{CommonArgs, Named, Outcome, Precision, Report, finish, open_session};
 use ndarray::{Array1, ArrayD, ArrayView2, Ix2, Zip};
@@ -123,7 +123,7 @@ where
     let beside = Session::builder().placement(Placement::Cpu).threads(threads).memory_limit(&rest.to_string()).cache_dir("");
     let a = a.clone().in_session(&beside.build()?);
     let a = args.common.cut(a)?;
-    let products = Arc::new(Products::<T>::new(n, probes));
+    let products = Arc::new(Products::<T>::new(n, probes)?);
     match a.store_into(&(products.clone() as Arc<dyn ChunkSink>)) {
         Err(chunkwise::Error::OutOfMemory { .. }) => return Ok(None),
         other => other?,
@@ -146,7 +146,7 @@ where
 
 /// Takes a symmetric matrix, of which the lower half counts, chunk by chunk: its products with vectors, and its largest element.
 struct Products<T> {
-    shape: [usize; 2],
+    intake: Intake,
     probes: Vec<Vec<f64>>,
     sums: Mutex<Sums>,
     element: PhantomData<T>,
@@ -159,27 +159,20 @@ struct Sums {
     largest: f64,
 }
 
-impl<T> Products<T> {
-    fn new(n: usize, probes: Vec<Vec<f64>>) -> Self {
+impl<T: Float> Products<T> {
+    fn new(n: usize, probes: Vec<Vec<f64>>) -> chunkwise::Result<Self> {
         let sums = Sums { seen: HashSet::new(), products: vec![vec![0.0; n]; probes.len()], largest: 0.0 };
-        Self { shape: [n, n], probes, sums: Mutex::new(sums), element: PhantomData }
+        let intake = Intake::new("the check of the factor", &[n, n], T::DTYPE)?;
+        Ok(Self { intake, probes, sums: Mutex::new(sums), element: PhantomData })
     }
 }
 
 impl<T: Float> ChunkSink for Products<T> {
-    fn shape(&self) -> &[usize] {
-        &self.shape
+    fn intake(&self) -> &Intake {
+        &self.intake
     }
 
-    fn dtype(&self) -> DType {
-        T::DTYPE
-    }
-
-    fn name(&self) -> String {
-        "the check of the factor".into()
-    }
-
-    fn write(&self, region: &Region, chunk: ChunkView<'_>) -> chunkwise::Result<()> {
+    fn put(&self, region: &Region, chunk: ChunkView<'_>) -> chunkwise::Result<()> {
         let (start, shape) = (region.start(), region.shape());
         let (first, left) = (start[0], start[1]);
         let mut rows = vec![vec![0.0; shape[0]]; self.probes.len()];
@@ -210,7 +203,7 @@ impl<T: Float> ChunkSink for Products<T> {
         Ok(())
     }
 
-    fn finish(&self) -> chunkwise::Result<()> {
+    fn commit(&self) -> chunkwise::Result<()> {
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chunkwise::shape::{ChunkView, DType, Region};
-use chunkwise::task::ChunkSink;
+use chunkwise::task::{ChunkSink, Intake};
 use chunkwise::{Array, Error, Mandelbrot, Remedy, store};
 use common::{
     CommonArgs, Counts, LONGEST_SIDE, Named, Outcome, Precision, Report, UsageError, can_write, cut, finish, open_session,
@@ -171,27 +171,19 @@ impl TallySink {
 }
 
 impl ChunkSink for TallySink {
-    fn shape(&self) -> &[usize] {
-        self.file.shape()
+    fn intake(&self) -> &Intake {
+        self.file.intake()
     }
 
-    fn dtype(&self) -> DType {
-        self.file.dtype()
-    }
-
-    fn name(&self) -> String {
-        self.file.name()
-    }
-
-    fn write(&self, region: &Region, chunk: ChunkView<'_>) -> Result<(), Error> {
+    fn put(&self, region: &Region, chunk: ChunkView<'_>) -> Result<(), Error> {
         let rows = (0..region.shape()[0]).map(|row| Tally::of(chunk.row::<i32>(row).iter(), self.iterations));
         let tally = rows.fold(Tally::default(), |a, b| Tally { inside: a.inside + b.inside, sum: a.sum + b.sum });
         self.chunks().insert(region.start(), tally);
-        self.file.write(region, chunk)
+        self.file.put(region, chunk)
     }
 
-    fn finish(&self) -> Result<(), Error> {
-        self.file.finish()
+    fn commit(&self) -> Result<(), Error> {
+        self.file.commit()
     }
 }
 
@@ -203,8 +195,8 @@ fn with_hint(error: Failure, args: &Args, counts: &Array<i32>) -> Failure {
     };
     let Error::OutOfMemory { what, requested_bytes, available_bytes, space, mut remedies } = error else { return error.into() };
     remedies.retain(|remedy| *remedy != Remedy::Store);
-    let sink: Arc<dyn ChunkSink> = Arc::new(Nowhere(counts.shape().to_vec()));
-    if counts.explain_store(&sink).is_ok() {
+    let fits = |nowhere| counts.explain_store(&(Arc::new(Nowhere(nowhere)) as Arc<dyn ChunkSink>));
+    if Intake::new("a file", counts.shape(), DType::I32).and_then(fits).is_ok() {
         let flags = match (args.png.as_os_str() == "none", &args.out) {
             (true, _) => "--out FILE",
             (false, None) => "--png none --out FILE",
@@ -218,26 +210,18 @@ fn with_hint(error: Failure, args: &Args, counts: &Array<i32>) -> Failure {
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A file to plan with.
-struct Nowhere(Vec<usize>);
+struct Nowhere(Intake);
 
 impl ChunkSink for Nowhere {
-    fn shape(&self) -> &[usize] {
+    fn intake(&self) -> &Intake {
         &self.0
     }
 
-    fn dtype(&self) -> DType {
-        DType::I32
-    }
-
-    fn name(&self) -> String {
-        "a file".into()
-    }
-
-    fn write(&self, _: &Region, _: ChunkView<'_>) -> Result<(), Error> {
+    fn put(&self, _: &Region, _: ChunkView<'_>) -> Result<(), Error> {
         Ok(())
     }
 
-    fn finish(&self) -> Result<(), Error> {
+    fn commit(&self) -> Result<(), Error> {
         Ok(())
     }
 }

@@ -142,6 +142,16 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         problem: String,
     },
+    /// An array in a file, or in another sink, was to be finished before all of it was written.
+    #[error("{what} is not complete: {missing} of its {elements} elements were never written; write them first, or drop it")]
+    Unwritten {
+        /// The sink: `data.h5:/A`.
+        what: String,
+        /// Elements that are not there.
+        missing: u64,
+        /// Elements in all.
+        elements: u64,
+    },
     /// Arrays or handles of two sessions met in one call.
     #[error("arrays of two sessions in one call to {op}; build both with the same Session")]
     SessionMismatch {

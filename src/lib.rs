@@ -75,7 +75,8 @@
 //! # Files
 //!
 //! [`Array::open`] takes `data.npy` or, with the feature `hdf5`, `data.h5:/path/in/file`. Contiguous and chunked data without filters are
-//! read by position, from all threads at once; the rest through libhdf5, on threads of its own ([`store`]). Formats of your
+//! read by position, from all threads at once; the rest through libhdf5, on threads of its own ([`store`]). [`Array::store`] writes one array
+//! into a file, `store::Hdf5::create` several with one commit; a file appears when it is complete, or not at all. Formats of your
 //! own: [`task::ChunkSource`], [`task::ChunkSink`].
 //!
 //! # The same answer

@@ -10,7 +10,9 @@ mod read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chunkwise::shape::{ChunkViewMut, DType, Layout, Region};
+use chunkwise::kernel::{Kernel, Scratch};
+use chunkwise::shape::{ChunkGrid, ChunkViewMut, DType, Layout, Region, Scalar};
+use chunkwise::store::SumChunk;
 use chunkwise::task::Block;
 use chunkwise::{Array, Error, Session, store};
 use folder::Folder;
@@ -144,7 +146,7 @@ fn parts_of_every_kind_are_read_as_libhdf5_reads_them() {
         let mut sum = 0.0;
         let mut add = |block: Block<'_>| match block {
             Block::Values(values) => sum += values.slice::<f32>().iter().map(|&v| f64::from(v)).sum::<f64>(),
-            Block::Constant { value, count } => sum += value * count as f64,
+            Block::Constant { value, count } => sum += value.to_f64() * count as f64,
         };
         source.scan(&Region::all(&shape), &mut [0; 400], &mut add).unwrap();
         assert_eq!(sum, wanted.iter().map(|&v| f64::from(v)).sum::<f64>(), "{name}");
@@ -354,4 +356,42 @@ fn a_virtual_dataset_of_many_parts_may_be_a_source() {
     let found = read_all::<u8>(&*store::open(&dir.spec("v.h5:/v")).unwrap());
     assert!((0..30_000).all(|k| found[k] == ((100 * (299 - k / 100) + k % 100) % 251) as u8));
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+/// As `f64` it would be 2^53.
+#[test]
+fn a_fill_value_that_no_float_holds_is_exact() {
+    let dir = Folder::new("fill");
+    let (path, fill) = (dir.spec("fill.h5"), (1i64 << 53) + 1);
+    {
+        let file = hdf5::File::create(&path).unwrap();
+        for (name, packed) in [("x", false), ("z", true)] {
+            let set = file.new_dataset::<i64>().chunk(4).shape(20).fill_value(fill);
+            let set = if packed { set.deflate(1) } else { set }.create(name).unwrap();
+            set.write_slice(&[-fill; 4], 8..12).unwrap();
+        }
+        file.new_dataset::<i64>().shape(3).fill_value(fill).create("y").unwrap();
+    }
+    let all = Region::all(&[20]);
+    let wanted: Vec<i64> = (0..20).map(|i| if (8..12).contains(&i) { -fill } else { fill }).collect();
+    for name in ["x", "z"] {
+        let source = store::open(&format!("{path}:/{name}")).unwrap();
+        assert_eq!(read_all::<i64>(&*source), wanted, "{name}");
+        let mut scanned: Vec<i64> = Vec::new();
+        let each = &mut |block: Block<'_>| match block {
+            Block::Constant { value, count } => scanned.resize(scanned.len() + count as usize, value.get().unwrap()),
+            Block::Values(values) => scanned.extend(values.slice::<i64>()),
+        };
+        source.scan(&all, &mut [0; 128], each).unwrap();
+        assert_eq!(scanned, wanted, "{name}");
+        // Sums are in `f64`, as their documentation says: each number is rounded first.
+        let sum = SumChunk { source, grid: ChunkGrid::regular(&[20], &[8]).unwrap() };
+        let (params, mut out) = ([0u32, 0].map(u32::to_ne_bytes).concat(), [0f64; 2]);
+        let mut scratch = vec![0; sum.scratch_bytes(&params, &[]) as usize];
+        let pair = Layout::contiguous(DType::F64, &[2]);
+        sum.run_cpu(&params, &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)], &mut Scratch::new(&mut scratch)).unwrap();
+        assert_eq!(out, [8.0 * 2f64.powi(53), 8.0], "{name}");
+    }
+    let unwritten = store::open(&format!("{path}:/y")).unwrap();
+    assert_eq!(unwritten.constant(&Region::all(&[3])), Some(Scalar::I64(fill)));
 }

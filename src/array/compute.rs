@@ -161,7 +161,7 @@ impl<T: Element> Array<T> {
         }
         if sink.dtype() != T::DTYPE {
             let wanted = format!("create the sink for {}", T::DTYPE);
-            return Err(Error::DType { what: sink.name(), found: sink.dtype().to_string(), wanted });
+            return Err(Error::DType { what: sink.name().to_owned(), found: sink.dtype().to_string(), wanted });
         }
         Ok(())
     }

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::scalar::Scalar;
+
 /// The type of an array's elements, as data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
@@ -81,7 +83,9 @@ mod sealed {
 }
 
 /// A Rust type that can be an array's element. Sealed: the set is that of [`DType`].
-pub trait Element: sealed::Sealed + Copy + Default + PartialEq + fmt::Debug + fmt::Display + Send + Sync + 'static {
+pub trait Element:
+    sealed::Sealed + Into<Scalar> + TryFrom<Scalar> + Copy + Default + PartialEq + fmt::Debug + fmt::Display + Send + Sync + 'static
+{
     /// Its dtype.
     const DTYPE: DType;
 }

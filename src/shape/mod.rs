@@ -11,6 +11,7 @@ mod form;
 mod grid;
 mod layout;
 mod region;
+mod scalar;
 mod view;
 
 pub use affine::{View, ViewAxis};
@@ -19,6 +20,7 @@ pub use form::Form;
 pub use grid::ChunkGrid;
 pub use layout::Layout;
 pub use region::{AxisRange, Region};
+pub use scalar::Scalar;
 pub use view::{ChunkMeta, ChunkView, ChunkViewMut, Opaque};
 
 use crate::error::{Error, Result};

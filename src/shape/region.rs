@@ -23,6 +23,7 @@ pub struct AxisRange {
 /// let r = Region::new(&[10, 20], &[(2, 5), (0, 20)]).unwrap();
 /// assert_eq!(r.shape(), [3, 20]);
 /// assert!(Region::new(&[10], &[(4, 11)]).is_err());
+/// assert!(r.is_within(&[10, 20]) && !r.is_within(&[10, 19]) && !r.is_within(&[10]));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Region {
@@ -69,6 +70,15 @@ impl Region {
     #[must_use]
     pub fn start(&self) -> Vec<usize> {
         self.axes.iter().map(|a| a.start).collect()
+    }
+
+    /// Whether it lies inside an array of `shape`: it may have been made for another one.
+    #[must_use]
+    pub fn is_within(&self, shape: &[usize]) -> bool {
+        let last = |a: &AxisRange| a.start.checked_add((a.len - 1).checked_mul(a.step)?);
+        let fits =
+            |(a, &n): (&AxisRange, &usize)| a.len == 0 && a.start <= n || a.len > 0 && last(a).is_some_and(|last| last < n);
+        self.axes.len() == shape.len() && self.axes.iter().zip(shape).all(fits)
     }
 
     /// Number of elements.

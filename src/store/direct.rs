@@ -14,7 +14,7 @@ use super::stored::{Stored, Target, with_dtype};
 use super::table::ChunkTable;
 use crate::device::system::open_regular;
 use crate::error::{Error, Result};
-use crate::shape::{AxisRange, ChunkView, ChunkViewMut, DType, Region};
+use crate::shape::{AxisRange, ChunkView, ChunkViewMut, Region, Scalar};
 use crate::task::storage_parts;
 
 /// Bytes decoded at a time where the file's bytes are not memory's.
@@ -175,50 +175,19 @@ pub(crate) struct RawArray {
     pub(crate) shape: Vec<usize>,
     pub(crate) stored: Stored,
     pub(crate) place: Place,
-    /// The value of what was never written, in native bytes of the delivered dtype.
-    pub(crate) fill: Fill,
-}
-
-/// The value of unwritten elements.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Fill {
-    /// Native bytes of the delivered dtype, zero-padded.
-    pub(crate) native: [u8; 8],
-}
-
-impl Fill {
-    /// The value as `f64`, if that is exact.
-    pub(crate) fn exact(self, dtype: DType) -> Option<f64> {
-        let b = self.native;
-        let four = [b[0], b[1], b[2], b[3]];
-        match dtype {
-            DType::Bool | DType::U8 => Some(f64::from(b[0])),
-            DType::I32 => Some(f64::from(i32::from_le_bytes(four))),
-            DType::U32 => Some(f64::from(u32::from_le_bytes(four))),
-            DType::F32 => Some(f64::from(f32::from_le_bytes(four))),
-            DType::F64 => Some(f64::from_le_bytes(b)),
-            DType::I64 => Some(i64::from_le_bytes(b)).filter(|v| v.unsigned_abs() <= 1 << 53).map(|v| v as f64),
-            DType::U64 => Some(u64::from_le_bytes(b)).filter(|&v| v <= 1 << 53).map(|v| v as f64),
-        }
-    }
-
-    /// The value in the element type of an output.
-    fn of<T: Target>(self, dtype: DType) -> T {
-        let mut one = [T::default()];
-        T::decode(Stored::of(dtype), &self.native[..dtype.bytes()], &mut one);
-        one[0]
-    }
+    /// The value of what was never written, in the delivered dtype.
+    pub(crate) fill: Scalar,
 }
 
 impl RawArray {
     /// The value of all of `region`, if none of it was ever written.
-    pub(crate) fn constant(&self, region: &Region) -> Option<f64> {
+    pub(crate) fn constant(&self, region: &Region) -> Option<Scalar> {
         let unwritten = match &self.place {
             Place::Contiguous(_) => false,
             Place::Chunked(table) => table.none_in(region),
             Place::Absent => true,
         };
-        if unwritten { self.fill.exact(self.stored.dtype()) } else { None }
+        unwritten.then_some(self.fill)
     }
 
     /// Reads `region` into `out`. The file was checked by the caller.
@@ -230,7 +199,7 @@ impl RawArray {
         let mut to = Rows::<T>::new(out);
         let full = region.shape();
         let origin = vec![0; full.len()];
-        let fill = self.fill.of::<T>(self.stored.dtype());
+        let fill = T::of(self.fill);
         match &self.place {
             Place::Absent => blank(&mut to, &full, &origin, &full, fill),
             Place::Contiguous(base) => {

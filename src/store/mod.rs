@@ -13,7 +13,9 @@
 //!
 //! # How data are written
 //!
-//! A sink writes a [`WholeFile`]: a temporary file beside the final one, which gets its name when it is finished and durable.
+//! A sink writes a [`WholeFile`]: a temporary file beside the final one, which gets its name when it is finished and durable. What does not
+//! fit a sink, and one that is finished before all of it was written, is refused for all formats alike ([`ChunkSink`]). Several datasets go into one HDF5
+//! file with one commit: `Hdf5::create`.
 //! Dropping an unfinished sink removes it; so does [`remove_temporaries`] for a program that was told to stop, and the next
 //! writer of that name after a program that was killed.
 
@@ -39,6 +41,8 @@ mod whole;
 #[cfg(feature = "hdf5")]
 mod hdf5;
 
+#[cfg(feature = "hdf5")]
+pub use hdf5::{Hdf5, Hdf5Writer, NewDataset};
 pub use preferred::preferred_chunks;
 pub use tasks::{ReadChunk, SumChunk, WeightedSumChunk, WriteChunk};
 pub use whole::{WholeFile, remove_temporaries};
@@ -69,13 +73,11 @@ pub fn open(spec: &str) -> Result<Arc<dyn ChunkSource>> {
 }
 
 /// Creates the array that `spec` names; its file appears when the sink is finished. `chunks` sets the storage chunks of an
-/// HDF5 dataset; without, it is contiguous. A `.npy` file is always contiguous. What is never written reads as zero.
+/// HDF5 dataset; without, it is contiguous. A `.npy` file is always contiguous.
 ///
-/// An HDF5 file that exists keeps all else that it holds: it is copied, the dataset is made or replaced in the copy, and the
-/// copy takes its name. A dataset of the same shape and dtype that is not compressed (and, with `chunks`, has these) keeps
-/// everything but its numbers: its attributes, chunks, links and references to it. Another one is replaced by a new one with
-/// its attributes; references and further hard links to the old one do not follow. While it is copied and written, other
-/// programs that use HDF5's locks can read the file, not write it; if one changed it all the same, [`ChunkSink::finish`] errs.
+/// An HDF5 file that exists keeps all else that it holds: it is copied, the dataset is made or replaced in the copy (as
+/// `NewDataset::create` says, which puts several into one file), and the copy takes its name. While it is copied and written, other
+/// programs that use HDF5's locks can read the file, not write it; if one changed it all the same, [`ChunkSink::commit`] errs.
 ///
 /// # Errors
 /// As [`open`]; also [`crate::Error::File`] when the disk has no room, when a file there is not HDF5 or is open for writing,

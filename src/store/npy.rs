@@ -8,14 +8,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::direct::{DataFile, Fill, Place, RawArray};
+use super::direct::{DataFile, Place, RawArray};
 use super::raw_source::{RawSink, RawSource};
 use super::stored::{Number, Stored};
 use super::transposed::TransposedSource;
 use super::whole::WholeFile;
 use crate::error::{Error, Result};
 use crate::shape::{DType, checked_len};
-use crate::task::{ChunkSink, ChunkSource};
+use crate::task::{ChunkSink, ChunkSource, Intake};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// Longer headers are not headers.
@@ -70,11 +70,11 @@ pub(crate) fn open(path: &Path) -> Result<Arc<dyn ChunkSource>> {
     if header.fortran && header.shape.iter().filter(|&&n| n > 1).count() > 1 {
         return Ok(Arc::new(TransposedSource::new(name, file, data_at, header.shape, stored)));
     }
-    let array = RawArray { shape: header.shape, stored, place: Place::Contiguous(data_at), fill: Fill::default() };
+    let array = RawArray { shape: header.shape, stored, place: Place::Contiguous(data_at), fill: stored.zero() };
     Ok(Arc::new(RawSource { name, file, array }))
 }
 
-/// Creates an array in `path`, which appears when the sink is finished. What is never written reads as zero.
+/// Creates an array in `path`, which appears when the sink is finished.
 ///
 /// # Errors
 /// [`Error::Io`] when the system refuses, [`Error::File`] when `path` cannot be replaced by a file.
@@ -86,7 +86,7 @@ pub(crate) fn create(path: &Path, shape: &[usize], dtype: DType) -> Result<Arc<d
     file.write(&header, 0)?;
     file.set_len(bytes)?;
     let place = Place::Contiguous(header.len() as u64);
-    Ok(Arc::new(RawSink { name: path.display().to_string(), file, shape: shape.to_vec(), dtype, place }))
+    Ok(Arc::new(RawSink { intake: Intake::new(path.display().to_string(), shape, dtype)?, file, place }))
 }
 
 #[derive(Debug, PartialEq)]

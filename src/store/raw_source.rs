@@ -3,15 +3,13 @@
 //! Owns: [`RawSource`], [`RawSink`]. Must not know: how the place of the array was found. Invariant: no lock is held while
 //! bytes are read or written.
 
-use std::path::PathBuf;
-
 use super::coalesce::{scan_chunks, worthwhile};
 use super::direct::{DataFile, Place, RawArray, write_region};
 use super::whole::WholeFile;
 use crate::error::{Error, Result};
 use crate::kernel::Lane;
-use crate::shape::{ChunkView, ChunkViewMut, DType, Region};
-use crate::task::{Block, ChunkSink, ChunkSource, Pieces, scan_by_pieces};
+use crate::shape::{ChunkView, ChunkViewMut, DType, Region, Scalar};
+use crate::task::{Block, ChunkSink, ChunkSource, Intake, Pieces, scan_by_pieces};
 
 /// Reads by position.
 pub(crate) struct RawSource {
@@ -49,13 +47,10 @@ pub(crate) fn check_output(name: &str, dtype: DType, region: &Region, out: &Chun
 
 /// Errs unless `region` lies inside an array of this shape: regions may come from another array.
 pub(crate) fn check_region(shape: &[usize], region: &Region) -> Result<()> {
-    let axes = region.axes();
-    let fits =
-        axes.len() == shape.len() && axes.iter().zip(shape).all(|(a, &n)| a.len == 0 || a.start + (a.len - 1) * a.step < n);
-    if fits {
+    if region.is_within(shape) {
         return Ok(());
     }
-    Err(Error::Shape { op: "region", found: shape.to_vec(), wanted: format!("{axes:?} inside it") })
+    Err(Error::Shape { op: "region", found: shape.to_vec(), wanted: format!("{:?} inside it", region.axes()) })
 }
 
 impl ChunkSource for RawSource {
@@ -93,7 +88,7 @@ impl ChunkSource for RawSource {
         Lane::Compute
     }
 
-    fn constant(&self, region: &Region) -> Option<f64> {
+    fn constant(&self, region: &Region) -> Option<Scalar> {
         self.array.constant(region)
     }
 
@@ -120,7 +115,7 @@ impl ChunkSource for RawSource {
 }
 
 impl Pieces for RawSource {
-    fn constant(&self, region: &Region) -> Option<f64> {
+    fn constant(&self, region: &Region) -> Option<Scalar> {
         self.array.constant(region)
     }
     fn read(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()> {
@@ -128,49 +123,23 @@ impl Pieces for RawSource {
     }
 }
 
-/// Writes by position into a file that appears whole.
+/// Writes by position into a file that is its own, and appears whole.
 pub(crate) struct RawSink {
-    pub(crate) name: String,
+    pub(crate) intake: Intake,
     pub(crate) file: WholeFile,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) dtype: DType,
     pub(crate) place: Place,
 }
 
-impl RawSink {
-    /// Path of the final file.
-    pub(crate) fn path(&self) -> PathBuf {
-        self.file.target().to_owned()
-    }
-}
-
 impl ChunkSink for RawSink {
-    fn shape(&self) -> &[usize] {
-        &self.shape
+    fn intake(&self) -> &Intake {
+        &self.intake
     }
 
-    fn dtype(&self) -> DType {
-        self.dtype
+    fn put(&self, region: &Region, chunk: ChunkView<'_>) -> Result<()> {
+        write_region((self.intake.shape(), &self.place), region, chunk, &mut |bytes, at| self.file.write(bytes, at))
     }
 
-    fn name(&self) -> String {
-        self.name.clone()
-    }
-
-    fn write(&self, region: &Region, chunk: ChunkView<'_>) -> Result<()> {
-        check_region(&self.shape, region)?;
-        if chunk.shape() != region.shape() {
-            let wanted = format!("{:?}, the region's", region.shape());
-            return Err(Error::Shape { op: "write", found: chunk.shape().to_vec(), wanted });
-        }
-        if chunk.layout().dtype != self.dtype {
-            let wanted = format!("convert it to {}, which {} was created with", self.dtype, self.path().display());
-            return Err(Error::DType { what: self.name.clone(), found: chunk.layout().dtype.to_string(), wanted });
-        }
-        write_region((&self.shape, &self.place), region, chunk, &mut |bytes, at| self.file.write(bytes, at))
-    }
-
-    fn finish(&self) -> Result<()> {
+    fn commit(&self) -> Result<()> {
         self.file.finish()
     }
 }
@@ -197,7 +166,7 @@ mod tests {
             let mut sum = 0.0;
             let add = |block: Block<'_>| match block {
                 Block::Values(values) => sum += values.slice::<f64>().iter().sum::<f64>(),
-                Block::Constant { value, count } => sum += value * count as f64,
+                Block::Constant { value, count } => sum += value.to_f64() * count as f64,
             };
             source.scan(&region, &mut [0; 200], &mut { add }).unwrap();
             assert_eq!(sum, wanted.iter().sum::<f64>());

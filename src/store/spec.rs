@@ -44,9 +44,7 @@ impl Spec {
         match spec.rfind(":/").filter(|&at| at != 1) {
             Some(0) => bad(WANTED.into()),
             Some(at) => {
-                // As libhdf5 reads it: slashes in a row are one, and `.` is the group that it stands in.
-                let steps = spec[at + 2..].split('/').filter(|step| !matches!(*step, "" | "."));
-                let (path, dataset) = (&spec[..at], steps.fold(String::new(), |all, step| all + "/" + step));
+                let (path, dataset) = (&spec[..at], steps(&spec[at + 2..]));
                 if ending(path) == "npy" {
                     return bad(format!("a .npy file holds one array without a name: write {path}"));
                 }
@@ -68,6 +66,13 @@ impl Spec {
             },
         }
     }
+}
+
+/// The path of a dataset, from the root, as libhdf5 reads it: slashes in a row are one, and `.` is the group that it stands in. Empty if it
+/// names nothing.
+pub(crate) fn steps(name: &str) -> String {
+    let steps = name.split('/').filter(|step| !matches!(*step, "" | "."));
+    steps.fold(String::new(), |all, step| all + "/" + step)
 }
 
 /// The scheme of a URL: `s3` of `s3://bucket/a.h5:/A`. One letter is a Windows drive.

@@ -3,9 +3,50 @@
 //! Owns: [`Stored`], decoding. Must not know: which format. Invariant: decoding writes every element it is given, and a
 //! `bool` it makes is 0 or 1 whatever the file holds.
 
-use crate::shape::{DType, Element};
+use crate::shape::{DType, Element, Scalar};
 
 const _: () = assert!(cfg!(target_endian = "little"), "files are written little-endian by copying memory");
+
+/// Calls a generic function with the element type of a dtype: `with_dtype!(dtype, T => body)`.
+macro_rules! with_dtype {
+    ($dtype:expr, $t:ident => $body:expr) => {
+        match $dtype {
+            $crate::shape::DType::Bool => {
+                type $t = bool;
+                $body
+            }
+            $crate::shape::DType::U8 => {
+                type $t = u8;
+                $body
+            }
+            $crate::shape::DType::I32 => {
+                type $t = i32;
+                $body
+            }
+            $crate::shape::DType::U32 => {
+                type $t = u32;
+                $body
+            }
+            $crate::shape::DType::I64 => {
+                type $t = i64;
+                $body
+            }
+            $crate::shape::DType::U64 => {
+                type $t = u64;
+                $body
+            }
+            $crate::shape::DType::F32 => {
+                type $t = f32;
+                $body
+            }
+            $crate::shape::DType::F64 => {
+                type $t = f64;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_dtype;
 
 /// A number format on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +112,11 @@ impl Stored {
         }
     }
 
+    /// Zero, as it is delivered.
+    pub(crate) fn zero(self) -> Scalar {
+        with_dtype!(self.dtype(), T => T::default().into())
+    }
+
     /// Whether its bytes are in the other order than memory's.
     pub(crate) fn is_swapped(self) -> bool {
         self.big_endian && self.bytes() > 1
@@ -93,6 +139,29 @@ pub(crate) trait Target: Element {
     /// # Panics
     /// If `stored` does not convert to this type: callers ask for its own dtype, `f32` or `f64` only.
     fn decode(stored: Stored, from: &[u8], to: &mut [Self]);
+
+    /// The element that `scalar` is, or for `f32` and `f64` the one that it is read as.
+    ///
+    /// # Panics
+    /// As [`Target::decode`].
+    fn of(scalar: Scalar) -> Self {
+        let mut one = [Self::default()];
+        with_dtype!(scalar.dtype(), T => {
+            let value = scalar.get::<T>().unwrap_or_default(); // of its own dtype
+            Self::decode(Stored::of(T::DTYPE), T::bytes(&[value]), &mut one);
+        });
+        one[0]
+    }
+}
+
+/// The element of `dtype` whose memory is the beginning of `native`.
+#[cfg(feature = "hdf5")]
+pub(crate) fn from_memory(dtype: DType, native: &[u8]) -> Scalar {
+    with_dtype!(dtype, T => {
+        let mut one = [T::default()];
+        T::decode(Stored::of(dtype), &native[..dtype.bytes()], &mut one);
+        one[0].into()
+    })
 }
 
 fn each<const N: usize, T>(from: &[u8], big_endian: bool, to: &mut [T], value: impl Fn([u8; N]) -> T) {
@@ -189,47 +258,6 @@ impl Target for bool {
         each(from, false, to, |[b]| b != 0);
     }
 }
-
-/// Calls a generic function with the element type of a dtype: `with_dtype!(dtype, T => body)`.
-macro_rules! with_dtype {
-    ($dtype:expr, $t:ident => $body:expr) => {
-        match $dtype {
-            $crate::shape::DType::Bool => {
-                type $t = bool;
-                $body
-            }
-            $crate::shape::DType::U8 => {
-                type $t = u8;
-                $body
-            }
-            $crate::shape::DType::I32 => {
-                type $t = i32;
-                $body
-            }
-            $crate::shape::DType::U32 => {
-                type $t = u32;
-                $body
-            }
-            $crate::shape::DType::I64 => {
-                type $t = i64;
-                $body
-            }
-            $crate::shape::DType::U64 => {
-                type $t = u64;
-                $body
-            }
-            $crate::shape::DType::F32 => {
-                type $t = f32;
-                $body
-            }
-            $crate::shape::DType::F64 => {
-                type $t = f64;
-                $body
-            }
-        }
-    };
-}
-pub(crate) use with_dtype;
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::kernel::block_sum::BlockSum;
 use crate::kernel::{Fault, Held, Kernel, Lane, Scratch, Work, params};
-use crate::shape::{AxisRange, ChunkGrid, ChunkMeta, ChunkView, ChunkViewMut, DType, Layout, Region};
+use crate::shape::{AxisRange, ChunkGrid, ChunkMeta, ChunkView, ChunkViewMut, DType, Layout, Region, Scalar};
 use crate::task::{Block, ChunkSink, ChunkSource, SCAN_BLOCK_BYTES, pieces, storage_parts};
 
 /// Scratch for one scanned block, with what aligning it may cost.
@@ -121,7 +121,8 @@ impl Kernel for WriteChunk {
 /// Sum and count of the region of chunks `i` to `j` of a source, without its elements ever being in memory at once: `out = [sum a, n]`.
 ///
 /// Parameters: `[i, j]` as `u32`. Inputs: none. Output: `(2,)` of `f64`. The sum is that of the elements in scan order by
-/// [`crate::kernel`]'s block sum, plus value x count for runs that were never written; booleans count as 0 and 1.
+/// [`crate::kernel`]'s block sum, plus value x count for runs that were never written; all in `f64`, to which 64-bit integers are rounded
+/// first; booleans count as 0 and 1.
 /// Work: one addition per element, the region's bytes.
 pub struct SumChunk {
     /// What is summed.
@@ -177,7 +178,7 @@ impl Kernel for SumChunk {
         let mut constant = 0.0;
         self.source.scan(region, scratch.take::<u8>(BLOCK_SCRATCH), &mut |block| match block {
             Block::Values(values) => push(&mut sum, values),
-            Block::Constant { value, count } => constant += value * count as f64,
+            Block::Constant { value, count } => constant += value.to_f64() * count as f64,
         })?;
         outputs[0].slice_mut::<f64>().copy_from_slice(&[sum.finish() + constant, region.len() as f64]);
         Ok(())
@@ -220,9 +221,10 @@ impl WeightedSumChunk {
         Err(Error::Shape { op: "weighted sum", found: w.shape().to_vec(), wanted })
     }
 
-    /// Value and weight of a region of which neither was ever written.
+    /// Value and weight of a region of which neither was ever written, in `f64` as they would be read.
     fn constants(&self, region: &Region) -> Option<(f64, f64)> {
-        self.x.constant(region).zip(self.w.constant(region))
+        let constant = |source: &Arc<dyn ChunkSource>| source.constant(region).map(Scalar::to_f64);
+        constant(&self.x).zip(constant(&self.w))
     }
 }
 

@@ -33,7 +33,7 @@ impl TransposedSource {
     pub(crate) fn new(name: String, file: DataFile, at: u64, shape: Vec<usize>, stored: super::stored::Stored) -> Self {
         let reversed = shape.iter().rev().copied().collect();
         let chunk = leading(&shape, CHUNK_BYTES / stored.bytes());
-        let array = RawArray { shape: reversed, stored, place: Place::Contiguous(at), fill: Default::default() };
+        let array = RawArray { shape: reversed, stored, place: Place::Contiguous(at), fill: stored.zero() };
         Self { name, file, array, shape, chunk }
     }
 

@@ -106,7 +106,7 @@ impl WholeFile {
             return Err(Error::file(target, "is not the name of a file"));
         }
         remove_leftovers(&target); // first: they may be what the disk is full of
-        check_room(&target, bytes)?;
+        check_room(&target, bytes, 0)?;
         let (temporary, file) = claim(&target, replaced.is_some())?;
         Ok(Self { target, temporary, file, replaced, base: Base::Any, done: Mutex::new(false) })
     }
@@ -118,14 +118,19 @@ impl WholeFile {
         self
     }
 
+    /// Says that the file will be about this long. Errs if that is too long, as [`WholeFile::create`] does.
+    pub(crate) fn expect(&self, bytes: u64) -> Result<()> {
+        check_room(&self.target, bytes, on_disk(&self.file))
+    }
+
+    /// The file of which this is a changed copy.
+    pub(crate) fn base(&self) -> Option<&DataFile> {
+        if let Base::Copied(base) = &self.base { Some(base) } else { None }
+    }
+
     /// The temporary name, for a library that opens files by name.
     pub(crate) fn temporary(&self) -> &Path {
         &self.temporary
-    }
-
-    /// The final name.
-    pub(crate) fn target(&self) -> &Path {
-        &self.target
     }
 
     /// The file, open for writing.
@@ -245,8 +250,19 @@ fn mode(_about: &std::fs::Metadata) -> String {
     String::new()
 }
 
-/// Errs if the disk or the process's own limit has no room for `bytes`.
-fn check_room(target: &Path, bytes: u64) -> Result<()> {
+/// What the disk has of a file already.
+#[cfg(unix)]
+fn on_disk(file: &File) -> u64 {
+    file.metadata().map_or(0, |about| std::os::unix::fs::MetadataExt::blocks(&about).saturating_mul(512))
+}
+
+#[cfg(not(unix))]
+fn on_disk(file: &File) -> u64 {
+    file.metadata().map_or(0, |about| about.len())
+}
+
+/// Errs if the process's own limit has no room for a file of `bytes`, or the disk for those that are not `there`.
+fn check_room(target: &Path, bytes: u64, there: u64) -> Result<()> {
     // Going over it raises a signal that ends the process (Linux: SIGXFSZ).
     if let Some(limit) = process_limit("Max file size")
         && bytes > limit
@@ -258,8 +274,8 @@ fn check_room(target: &Path, bytes: u64) -> Result<()> {
     }
     // Some file systems do not count their free space, and say 0.
     match disk_free(&folder_of(target)) {
-        Ok(free) if bytes > free && free > 0 => {
-            let (needed, free) = (Bytes(bytes), Bytes(free));
+        Ok(free) if bytes.saturating_sub(there) > free && free > 0 => {
+            let (needed, free) = (Bytes(bytes - there), Bytes(free));
             Err(Error::file(target, format!("needs {needed}, but its disk has {free} free; make room, or write elsewhere")))
         }
         _ => Ok(()),

@@ -8,11 +8,14 @@
 //! otherwise. A value's *home* is a window of a caller's or result array, or the pool. A *group* is one array operation over
 //! a chunk grid: a range of tasks.
 
+mod cover;
 mod graph;
 mod scan;
+mod sink;
 mod source;
 
 pub use graph::{GraphBuilder, Group, Home, HostArray, KernelFacts, Operand, PLAIN, Profile, Sealed, TaskGraph};
 pub use scan::SCAN_BLOCK_BYTES;
 pub(crate) use scan::{Pending, Pieces, pieces, scan_by_pieces, storage_parts};
-pub use source::{Block, ChunkSink, ChunkSource};
+pub use sink::{ChunkSink, Intake};
+pub use source::{Block, ChunkSource};

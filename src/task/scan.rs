@@ -6,7 +6,7 @@
 
 use super::source::Block;
 use crate::error::Result;
-use crate::shape::{AxisRange, ChunkView, ChunkViewMut, DType, Element, Layout, Region};
+use crate::shape::{AxisRange, ChunkView, ChunkViewMut, DType, Element, Layout, Region, Scalar};
 
 /// Bytes of one scanned block: large enough that a positioned read costs nothing beside its copy, small enough that the
 /// block is still in the core's own cache when it is summed.
@@ -15,7 +15,7 @@ pub const SCAN_BLOCK_BYTES: usize = 512 * 1024;
 /// What [`scan_by_pieces`] asks of a source.
 pub(crate) trait Pieces {
     /// As `ChunkSource::constant`.
-    fn constant(&self, region: &Region) -> Option<f64>;
+    fn constant(&self, region: &Region) -> Option<Scalar>;
     /// As `ChunkSource::read`.
     fn read(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()>;
 }
@@ -88,24 +88,26 @@ pub(crate) fn pieces(region: &Region, max: usize, each: &mut dyn FnMut(&[usize],
 /// Equal values seen so far, not yet handed on.
 #[derive(Default)]
 pub(crate) struct Pending {
-    value: f64,
+    value: Option<Scalar>,
     count: u64,
 }
 
 impl Pending {
     /// Notes `count` more elements of `value`; hands earlier ones on if they differ.
-    pub(crate) fn add(&mut self, value: f64, count: usize, each: &mut dyn FnMut(Block<'_>)) {
-        if self.count > 0 && self.value.to_bits() != value.to_bits() {
+    pub(crate) fn add(&mut self, value: Scalar, count: usize, each: &mut dyn FnMut(Block<'_>)) {
+        if self.value != Some(value) {
             self.flush(each);
         }
-        self.value = value;
+        self.value = Some(value);
         self.count += count as u64;
     }
 
     /// Hands on what was noted.
     pub(crate) fn flush(&mut self, each: &mut dyn FnMut(Block<'_>)) {
-        if self.count > 0 {
-            each(Block::Constant { value: self.value, count: self.count });
+        if let Some(value) = self.value.take()
+            && self.count > 0
+        {
+            each(Block::Constant { value, count: self.count });
         }
         self.count = 0;
     }

@@ -1,6 +1,6 @@
-//! Where chunks come from and go to when they are not computed: the traits that file formats implement.
+//! Where chunks come from when they are not computed: the trait that file formats implement.
 //!
-//! Owns: [`ChunkSource`], [`ChunkSink`]. Must not know: any format. Invariant: a source is read by region only, from many
+//! Owns: [`ChunkSource`], [`Block`]. Must not know: any format. Invariant: a source is read by region only, from many
 //! threads at once, and its data do not change while a graph uses it (it checks, and errs if they did).
 
 use std::any::Any;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::scan::{Pieces, scan_by_pieces};
 use crate::error::Result;
 use crate::kernel::{Held, Lane};
-use crate::shape::{ChunkView, ChunkViewMut, DType, Region};
+use crate::shape::{ChunkView, ChunkViewMut, DType, Region, Scalar};
 
 /// What a scan hands on: see [`ChunkSource::scan`].
 pub enum Block<'a> {
@@ -17,8 +17,8 @@ pub enum Block<'a> {
     Values(ChunkView<'a>),
     /// The next `count` elements are all `value`, and nothing was read (unwritten chunks).
     Constant {
-        /// The value of each.
-        value: f64,
+        /// The value of each, in the source's dtype.
+        value: Scalar,
         /// How many there are.
         count: u64,
     },
@@ -61,8 +61,8 @@ pub trait ChunkSource: Send + Sync + 'static {
         None
     }
 
-    /// The value of every element of `region`, if they are known to be equal without reading (unwritten chunks).
-    fn constant(&self, _region: &Region) -> Option<f64> {
+    /// The value of every element of `region`, in the source's dtype, if they are known to be equal without reading (unwritten chunks).
+    fn constant(&self, _region: &Region) -> Option<Scalar> {
         None
     }
 
@@ -88,7 +88,7 @@ pub trait ChunkSource: Send + Sync + 'static {
     fn scan(&self, region: &Region, scratch: &mut [u8], each: &mut dyn FnMut(Block<'_>)) -> Result<()> {
         struct Whole<'a, S: ?Sized>(&'a S);
         impl<S: ChunkSource + ?Sized> Pieces for Whole<'_, S> {
-            fn constant(&self, region: &Region) -> Option<f64> {
+            fn constant(&self, region: &Region) -> Option<Scalar> {
                 self.0.constant(region)
             }
             fn read(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()> {
@@ -98,28 +98,4 @@ pub trait ChunkSource: Send + Sync + 'static {
         let _hold = self.hold();
         scan_by_pieces(&Whole(self), (self.dtype(), self.storage_chunks()), region, scratch, each)
     }
-}
-
-/// An array that is written piece by piece.
-pub trait ChunkSink: Send + Sync + 'static {
-    /// Shape of the array that it takes.
-    fn shape(&self) -> &[usize];
-
-    /// Dtype of the elements that it takes.
-    fn dtype(&self) -> DType;
-
-    /// Who it is, for messages and traces.
-    fn name(&self) -> String;
-
-    /// Writes one region. Regions come in any order, from any thread, each once.
-    ///
-    /// # Errors
-    /// [`crate::Error::Io`] when the system refuses.
-    fn write(&self, region: &Region, chunk: ChunkView<'_>) -> Result<()>;
-
-    /// Makes the whole durable under its final name. A sink dropped without it leaves nothing behind.
-    ///
-    /// # Errors
-    /// [`crate::Error::Io`] when the system refuses; nothing is left under the final name then.
-    fn finish(&self) -> Result<()>;
 }

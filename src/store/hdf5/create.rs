@@ -1,98 +1,76 @@
-//! Creates a dataset in an HDF5 file, laid out in advance so that its bytes can be written by position.
+//! Lays a dataset out in an HDF5 file that is being written, so that its bytes can be written by position.
 //!
-//! Owns: [`create`]. Must not know: writing. Invariant: when it returns, libhdf5 has closed the file, and every byte of the
-//! dataset has its address.
+//! Owns: [`lay_out`], [`allocate`], what HDF5 can store. Must not know: writing. Invariant: when they return, libhdf5 has closed the file, and every
+//! byte of the dataset has its address.
 //!
-//! A file that is there is copied beside itself, and the copy takes its name in the end. If the dataset is there with the
-//! same extent, element type and storage, its bytes are replaced in the copy (those that it never had are allocated first), and all else
-//! stays as it was. Otherwise libhdf5 makes it in the copy; a dataset that it replaces leaves it its attributes, but not its fill value or its place in the order
-//! of creation, and references and further hard links to the old one do not follow.
-
-use std::path::Path;
-use std::sync::Arc;
+//! A dataset that replaces another one gets its attributes, but not its fill value or its place in the order of creation; references and
+//! further hard links to the old one do not follow.
 
 use hdf5::plist::dataset_create::AttrCreationOrder;
 use hdf5::plist::dataset_create::{AllocTime, FillTime};
 use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
-use hdf5::{IndexType, IterationOrder};
+use hdf5::{IndexType, IterationOrder, LocationToken};
 
 use super::about::contiguous;
-use super::existing::{Change, Existing, Wanted};
-use super::failed;
+use super::existing::Wanted;
 use super::raw::{SavedAttribute, write_zero};
 use crate::error::{Error, Result};
-use crate::shape::{ChunkGrid, DType, checked_len};
+use crate::shape::{ChunkGrid, DType};
 use crate::store::direct::Place;
-use crate::store::raw_source::RawSink;
 use crate::store::table::ChunkTable;
 use crate::store::whole::WholeFile;
-use crate::task::ChunkSink;
 
 /// HDF5 knows no more axes.
 const RANK_LIMIT: usize = 32;
 /// libhdf5 cannot store chunks of more.
 const CHUNK_LIMIT_BYTES: usize = u32::MAX as usize;
 
-/// Creates `dataset` in the file `path`, which appears when the sink is finished.
-pub(in crate::store) fn create(
-    path: &Path,
-    dataset: &str,
-    (shape, dtype): (&[usize], DType),
-    chunks: Option<&[usize]>,
-) -> Result<Arc<dyn ChunkSink>> {
-    let elements = checked_len("create", shape)?;
-    if shape.len() > RANK_LIMIT {
-        let wanted = format!("at most {RANK_LIMIT} axes in HDF5, not {}; reshape it, or write .npy", shape.len());
-        return Err(Error::Shape { op: "create", found: shape.to_vec(), wanted });
-    }
-    let chunks = chunks.filter(|_| !shape.is_empty()); // a scalar has no chunks
-    if let Some(chunk) = chunks {
-        check_chunks(shape, dtype, chunk)?;
-    }
-    let padded = chunks.map_or(elements, |chunk| {
-        shape.iter().zip(chunk).map(|(n, c)| n.div_ceil(*c).saturating_mul(*c)).fold(1, usize::saturating_mul)
-    });
-    let bytes = (padded as u64).saturating_mul(dtype.bytes() as u64);
-    let wanted = Wanted { shape, dtype, chunks };
-    let existing = Existing::look(path, dataset, &wanted)?;
-    let old_bytes = existing.as_ref().map_or(0, |e| e.file.bytes());
-    let new_bytes = if matches!(&existing, Some(Existing { change: Change::Bytes(..), .. })) { 0 } else { bytes };
-    let file = WholeFile::create(path, old_bytes.saturating_add(new_bytes).saturating_add(4096))?;
-    let (place, base) = match existing {
-        None => (lay_out(&file, dataset, &wanted, None), None),
-        Some(existing) => {
-            existing.copy_to(&file)?;
-            let place = match existing.change {
-                Change::Bytes(place, _) => Ok(place),
-                Change::Allocate { at, chunk } => allocate(&file, &at, &wanted, chunk.as_deref()),
-                Change::Dataset { at, replaces } => lay_out(&file, &at, &wanted, Some(replaces)),
-            };
-            (place, Some(existing.file))
+impl Wanted<'_> {
+    /// Errs unless HDF5 can store it.
+    pub(super) fn check(&self) -> Result<()> {
+        let shape = self.shape;
+        if shape.len() > RANK_LIMIT {
+            let wanted = format!("at most {RANK_LIMIT} axes in HDF5, not {}; reshape it, or write .npy", shape.len());
+            return Err(Error::Shape { op: "create", found: shape.to_vec(), wanted });
         }
-    };
-    let file = file.changes(base);
-    let place = place.map_err(|e| failed(path, &format!("cannot create {dataset}"), &e))?;
-    if matches!(place, Place::Absent) && elements > 0 {
-        return Err(Error::file(path, format!("cannot create {dataset}: libhdf5 gave its elements no address")));
+        let Some(chunk) = self.chunks else { return Ok(()) };
+        let bytes = chunk.iter().fold(self.dtype.bytes(), |b, &n| b.saturating_mul(n));
+        let fits = chunk.len() == shape.len() && !chunk.contains(&0) && bytes <= CHUNK_LIMIT_BYTES;
+        // libhdf5 refuses chunks larger than an axis that cannot grow.
+        if fits && chunk.iter().zip(shape).all(|(&c, &n)| c <= n.max(1)) {
+            return Ok(());
+        }
+        let wanted = format!("storage chunks of rank {}, within {shape:?}, of less than 4 GiB each", shape.len());
+        Err(Error::Shape { op: "create", found: chunk.to_vec(), wanted })
     }
-    Ok(Arc::new(RawSink { name: format!("{}:{dataset}", path.display()), file, shape: shape.to_vec(), dtype, place }))
+
+    /// Bytes that it takes in a file, with what fills the chunks at its edges up.
+    pub(super) fn bytes(&self) -> u64 {
+        let along = |(axis, &n): (usize, &usize)| match self.chunks {
+            Some(chunks) => n.div_ceil(chunks[axis]).saturating_mul(chunks[axis]),
+            None => n,
+        };
+        let all = self.shape.iter().enumerate().map(along);
+        all.fold(self.dtype.bytes() as u64, |bytes, n| bytes.saturating_mul(n as u64))
+    }
 }
 
-fn check_chunks(shape: &[usize], dtype: DType, chunk: &[usize]) -> Result<()> {
-    let bytes = chunk.iter().fold(dtype.bytes(), |b, &n| b.saturating_mul(n));
-    let fits = chunk.len() == shape.len() && !chunk.contains(&0) && bytes <= CHUNK_LIMIT_BYTES;
-    // libhdf5 refuses chunks larger than an axis that cannot grow.
-    if fits && chunk.iter().zip(shape).all(|(&c, &n)| c <= n.max(1)) {
-        return Ok(());
-    }
-    let wanted = format!("storage chunks of rank {}, within {shape:?}, of less than 4 GiB each", shape.len());
-    Err(Error::Shape { op: "create", found: chunk.to_vec(), wanted })
+/// How the temporary file is opened.
+pub(super) enum Opened {
+    /// It is empty: the first dataset makes it an HDF5 file.
+    New,
+    /// A copy, or one that has other new datasets.
+    Begun,
 }
 
-/// Makes the dataset in the temporary file, which is empty, or a copy (`Some`) in which it may replace what is there (`true`).
-fn lay_out(file: &WholeFile, at: &str, wanted: &Wanted<'_>, copy: Option<bool>) -> hdf5::Result<Place> {
-    let file = open_temporary(file, copy.is_some())?;
-    let (attributes, order) = if copy == Some(true) { take_out(&file, at)? } else { Default::default() };
+/// Makes a dataset, which may replace what is there, and says where it lies and which object it is.
+pub(super) fn lay_out(
+    (file, opened): (&WholeFile, Opened),
+    (at, replaces): (&str, bool),
+    wanted: &Wanted<'_>,
+) -> hdf5::Result<(Place, LocationToken)> {
+    let file = open_temporary(file, opened)?;
+    let (attributes, order) = if replaces { take_out(&file, at)? } else { Default::default() };
     let Wanted { shape, dtype, chunks } = *wanted;
     let mut builder = file.new_dataset_builder().with_lcpl(|list| list.create_intermediate_group(true));
     builder = builder.with_dcpl(|list| list.attr_creation_order(order));
@@ -104,17 +82,20 @@ fn lay_out(file: &WholeFile, at: &str, wanted: &Wanted<'_>, copy: Option<bool>) 
     let made = builder.empty_as(descriptor(dtype)).shape(shape.to_vec()).create(at)?;
     attributes.iter().try_for_each(|attribute| attribute.write(&made))?;
     file.flush()?;
-    let place = place_of(&made, shape, chunks)?;
+    let (place, token) = (place_of(&made, shape, chunks)?, made.loc_info()?.token);
     drop((made, attributes));
     file.close()?;
-    Ok(place)
+    Ok((place, token))
 }
 
-fn open_temporary(file: &WholeFile, is_copy: bool) -> hdf5::Result<hdf5::File> {
+fn open_temporary(file: &WholeFile, opened: Opened) -> hdf5::Result<hdf5::File> {
     hdf5::silence_errors(true);
     let mut options = hdf5::File::with_options();
     options.with_fapl(|list| list.file_locking(false));
-    if is_copy { options.open_rw(file.temporary()) } else { options.create(file.temporary()) }
+    match opened {
+        Opened::New => options.create(file.temporary()),
+        Opened::Begun => options.open_rw(file.temporary()),
+    }
 }
 
 /// Where a dataset lies; absent unless all of it has a place.
@@ -130,9 +111,9 @@ fn place_of(made: &hdf5::Dataset, shape: &[usize], chunks: Option<&[usize]>) -> 
     Ok(if table.is_complete() { Place::Chunked(table) } else { Place::Absent })
 }
 
-/// Gives every element of a dataset in the copy a place.
-fn allocate(file: &WholeFile, at: &str, wanted: &Wanted<'_>, chunks: Option<&[usize]>) -> hdf5::Result<Place> {
-    let file = open_temporary(file, true)?;
+/// Gives every element of a dataset that is there a place.
+pub(super) fn allocate(file: &WholeFile, at: &str, wanted: &Wanted<'_>, chunks: Option<&[usize]>) -> hdf5::Result<Place> {
+    let file = open_temporary(file, Opened::Begun)?;
     let found = file.dataset(at)?;
     let grid = ChunkGrid::regular(wanted.shape, chunks.unwrap_or(wanted.shape)).map_err(|e| e.to_string())?;
     (0..grid.len()).try_for_each(|chunk| write_zero(&found, &grid.region(chunk).start(), wanted.dtype))?;

@@ -1,12 +1,12 @@
-//! What writing a dataset does to a file that is there.
+//! What writing a dataset does to a file that has others.
 //!
-//! Owns: [`Existing`], [`Change`]. Must not know: how a dataset is laid out. Invariant: the file itself is only read; what is
+//! Owns: [`base`], [`copy`], [`Change`]. Must not know: how a dataset is laid out. Invariant: the file itself is only read; what is
 //! not the dataset that is written is the same in its copy, bit by bit or through libhdf5's own changes.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use hdf5::LocationType;
+use hdf5::{LocationToken, LocationType};
 
 use super::about::About;
 use super::links::{End, circle, follow, linked_file};
@@ -19,21 +19,15 @@ use crate::store::direct::{DataFile, Place};
 use crate::store::stored::Stored;
 use crate::store::whole::WholeFile;
 
-/// A file that is there, held against writers that use HDF5's own locks for as long as this lives.
-pub(super) struct Existing {
-    pub(super) file: DataFile,
-    pub(super) change: Change,
-}
-
 /// Bytes of a file: the first one, and how many.
-type Extent = (u64, u64);
+pub(super) type Extent = (u64, u64);
 
-/// What becomes of it.
+/// What becomes of a file.
 pub(super) enum Change {
     /// The dataset there has the extent, element type and storage that are wanted: its bytes are replaced where they lie.
-    Bytes(Place, Vec<Extent>),
+    Bytes { token: LocationToken, place: Place, extents: Vec<Extent> },
     /// The same, but not all of it has a place yet: that is allocated in the copy. Its chunks, if it has any.
-    Allocate { at: String, chunk: Option<Vec<usize>> },
+    Allocate { token: LocationToken, at: String, chunk: Option<Vec<usize>> },
     /// A dataset is made under this path; what is there, if anything, leaves it its attributes.
     Dataset { at: String, replaces: bool },
 }
@@ -45,55 +39,126 @@ pub(super) struct Wanted<'a> {
     pub(super) chunks: Option<&'a [usize]>,
 }
 
-impl Existing {
-    /// Looks at the file under `path`; `None` if there is none.
+/// The file under `path`, held against writers that use HDF5's own locks for as long as this lives; `None` if there is none.
+///
+/// # Errors
+/// [`Error::File`] if it is not HDF5, or if somebody has it open for writing.
+pub(super) fn base(path: &Path) -> Result<Option<DataFile>> {
+    if !path.is_file() {
+        return Ok(None); // what is there otherwise is refused as a target
+    }
+    let file = DataFile::open(path)?;
+    check_signature(path, &file).map_err(|_| {
+        Error::file(path, "exists and is not HDF5, so it is not overwritten; remove it or write to another file")
+    })?;
+    open_base(path)?;
+    // This takes the lock that HDF5's readers take, so that no other program opens the file for writing meanwhile: its changes
+    // would be lost. Where there are no locks, `DataFile::check_under` finds such changes in the end.
+    if is_written_elsewhere(&file) {
+        return Err(written_elsewhere(path));
+    }
+    Ok(Some(file))
+}
+
+/// Opens it.
+pub(super) fn open_base(path: &Path) -> Result<hdf5::File> {
+    let handle = open_file(path)?;
+    if handle.is_read_only() {
+        return Ok(handle);
+    }
+    Err(Error::file(path, "is open for writing in this process; close it there first"))
+}
+
+/// Copies a file, without the bytes that are going to be replaced (in order): they read as zero.
+pub(super) fn copy(file: &DataFile, whole: &WholeFile, skipped: &[Extent]) -> Result<()> {
+    let mut at = 0;
+    for &(from, len) in skipped.iter().chain(&[(file.bytes(), 0)]) {
+        if from > at {
+            copy_range(file, whole, at, from - at)?;
+        }
+        at = at.max(from + len);
+    }
+    whole.set_len(file.bytes())?;
+    file.check()
+}
+
+fn copy_range(file: &DataFile, whole: &WholeFile, at: u64, len: u64) -> Result<()> {
+    let (mut from, mut to) = (file.file(), whole.file());
+    let fail = |e| Error::io("copy", file.path(), e);
+    from.seek(SeekFrom::Start(at)).map_err(fail)?;
+    to.seek(SeekFrom::Start(at)).map_err(fail)?;
+    let copied = std::io::copy(&mut from.take(len), &mut to).map_err(fail)?;
+    if copied == len { Ok(()) } else { Err(Error::file(file.path(), "became shorter while it was copied")) }
+}
+
+/// A file in which a dataset is to be: that under `path`, or its copy that others are in by now.
+pub(super) struct Within<'a> {
+    /// The final name.
+    pub(super) path: &'a Path,
+    pub(super) file: &'a hdf5::File,
+    pub(super) data: &'a DataFile,
+    /// What is written there already.
+    pub(super) written: &'a [LocationToken],
+}
+
+impl Within<'_> {
+    /// What writing the dataset `name` changes.
     ///
     /// # Errors
-    /// [`Error::File`] if it is not HDF5, if somebody has it open for writing, or if `dataset` is taken by something else.
-    pub(super) fn look(path: &Path, dataset: &str, wanted: &Wanted<'_>) -> Result<Option<Self>> {
-        if !path.is_file() {
-            return Ok(None); // what is there otherwise is refused as a target
+    /// [`Error::File`] if the name is taken by something else, or by a dataset that is written already.
+    pub(super) fn change(&self, name: &str, wanted: &Wanted<'_>) -> Result<Change> {
+        let (at, there) = resolve(self.path, self.file, name)?;
+        if !there {
+            return Ok(Change::Dataset { at, replaces: false });
         }
-        let file = DataFile::open(path)?;
-        check_signature(path, &file).map_err(|_| {
-            Error::file(path, "exists and is not HDF5, so it is not overwritten; remove it or write to another file")
-        })?;
-        let handle = open_file(path)?;
-        if !handle.is_read_only() {
-            return Err(Error::file(path, "is open for writing in this process; close it there first"));
+        let failed = |e: hdf5::Error| failed(self.path, &format!("cannot open {at}"), &e);
+        let found = self.file.dataset(&at).map_err(failed)?;
+        let token = found.loc_info().map_err(failed)?.token;
+        if self.written.contains(&token) {
+            let problem = format!("{name} is a dataset that is being written into it already; give each one a name of its own");
+            return Err(Error::file(self.path, problem));
         }
-        // This takes the lock that HDF5's readers take, so that no other program opens the file for writing meanwhile: its changes
-        // would be lost. Where there are no locks, `DataFile::check_under` finds such changes in the end.
-        if is_written_elsewhere(&file) {
-            return Err(written_elsewhere(path));
-        }
-        let (at, there) = resolve(path, &handle, dataset)?;
-        let same = if there { in_place(path, &handle, &at, (wanted, &file))? } else { None };
-        let change = same.unwrap_or(Change::Dataset { at, replaces: there });
-        Ok(Some(Self { file, change }))
+        let same = self.in_place(&at, (&found, token), wanted)?;
+        Ok(same.unwrap_or(Change::Dataset { at, replaces: true }))
     }
 
-    /// Copies the file, without the bytes that are going to be replaced: they read as zero.
-    pub(super) fn copy_to(&self, whole: &WholeFile) -> Result<()> {
-        let skipped: &[Extent] = if let Change::Bytes(_, extents) = &self.change { extents } else { &[] };
-        let mut at = 0;
-        for &(from, len) in skipped.iter().chain(&[(self.file.bytes(), 0)]) {
-            if from > at {
-                self.copy_range(whole, at, from - at)?;
+    /// The change of the bytes of the dataset at `at`, in order, if the wanted one can have the same place.
+    fn in_place(
+        &self,
+        at: &str,
+        (found, token): (&hdf5::Dataset, LocationToken),
+        wanted: &Wanted<'_>,
+    ) -> Result<Option<Change>> {
+        // Whatever cannot be read (strings, an unknown filter) can be replaced.
+        let Ok(ElementType::Standard(stored)) = stored_type(at, found) else { return Ok(None) };
+        if stored != Stored::of(wanted.dtype) || found.shape() != wanted.shape || found.space().is_ok_and(|s| s.is_null()) {
+            return Ok(None);
+        }
+        let about = About { dataset: found, shape: wanted.shape, file: self.data };
+        let Ok((chunk, place, None)) = about.place(ElementType::Standard(stored)) else { return Ok(None) };
+        if wanted.chunks.is_some_and(|chunks| chunk.as_deref() != Some(chunks)) {
+            return Ok(None);
+        }
+        let elements: usize = wanted.shape.iter().product();
+        let bytes = |elements: usize| elements as u64 * wanted.dtype.bytes() as u64;
+        let mut extents = match &place {
+            Place::Absent if elements > 0 => return Ok(Some(Change::Allocate { token, at: at.to_owned(), chunk })),
+            Place::Absent => Vec::new(),
+            Place::Contiguous(from) => vec![(*from, bytes(elements))],
+            Place::Chunked(table) => {
+                if !table.is_complete() {
+                    // In a damaged file a chunk may be there twice.
+                    return Ok(table.is_distinct().then(|| Change::Allocate { token, at: at.to_owned(), chunk }));
+                }
+                table.addresses().map(|from| (from, bytes(table.chunk().iter().product()))).collect()
             }
-            at = at.max(from + len);
+        };
+        extents.sort_unstable();
+        // In a damaged file chunks may lie over each other.
+        if extents.windows(2).any(|two| two[1].0 - two[0].0 < two[0].1) {
+            return Ok(None);
         }
-        whole.set_len(self.file.bytes())?;
-        self.file.check()
-    }
-
-    fn copy_range(&self, whole: &WholeFile, at: u64, len: u64) -> Result<()> {
-        let (mut from, mut to) = (self.file.file(), whole.file());
-        let fail = |e| Error::io("copy", self.file.path(), e);
-        from.seek(SeekFrom::Start(at)).map_err(fail)?;
-        to.seek(SeekFrom::Start(at)).map_err(fail)?;
-        let copied = std::io::copy(&mut from.take(len), &mut to).map_err(fail)?;
-        if copied == len { Ok(()) } else { Err(Error::file(self.file.path(), "became shorter while it was copied")) }
+        Ok(Some(Change::Bytes { token, place, extents }))
     }
 }
 
@@ -132,39 +197,4 @@ fn resolve(path: &Path, file: &hdf5::File, name: &str) -> Result<(String, bool)>
 /// What `name` is, seen from the group that `link` is in.
 fn beside(link: &str, name: &str) -> String {
     format!("{}/{name}", link.rsplit_once('/').map_or("", |(group, _)| group))
-}
-
-/// The change of the bytes of the dataset at `at`, in order, if the wanted one can have the same place.
-fn in_place(path: &Path, file: &hdf5::File, at: &str, (wanted, data): (&Wanted<'_>, &DataFile)) -> Result<Option<Change>> {
-    let found = file.dataset(at).map_err(|e| failed(path, &format!("cannot open {at}"), &e))?;
-    // Whatever cannot be read (strings, an unknown filter) can be replaced.
-    let Ok(ElementType::Standard(stored)) = stored_type(at, &found) else { return Ok(None) };
-    if stored != Stored::of(wanted.dtype) || found.shape() != wanted.shape || found.space().is_ok_and(|s| s.is_null()) {
-        return Ok(None);
-    }
-    let about = About { dataset: &found, shape: wanted.shape, file: data };
-    let Ok((chunk, place, None)) = about.place(ElementType::Standard(stored)) else { return Ok(None) };
-    if wanted.chunks.is_some_and(|chunks| chunk.as_deref() != Some(chunks)) {
-        return Ok(None);
-    }
-    let elements: usize = wanted.shape.iter().product();
-    let bytes = |elements: usize| elements as u64 * wanted.dtype.bytes() as u64;
-    let mut extents = match &place {
-        Place::Absent if elements > 0 => return Ok(Some(Change::Allocate { at: at.to_owned(), chunk })),
-        Place::Absent => Vec::new(),
-        Place::Contiguous(from) => vec![(*from, bytes(elements))],
-        Place::Chunked(table) => {
-            if !table.is_complete() {
-                // In a damaged file a chunk may be there twice.
-                return Ok(table.is_distinct().then(|| Change::Allocate { at: at.to_owned(), chunk }));
-            }
-            table.addresses().map(|from| (from, bytes(table.chunk().iter().product()))).collect()
-        }
-    };
-    extents.sort_unstable();
-    // In a damaged file chunks may lie over each other.
-    if extents.windows(2).any(|two| two[1].0 - two[0].0 < two[0].1) {
-        return Ok(None);
-    }
-    Ok(Some(Change::Bytes(place, extents)))
 }

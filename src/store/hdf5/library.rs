@@ -14,8 +14,8 @@ use super::raw::{open_with_cache, read_box};
 use super::sources::{Parts, Touched};
 use crate::error::{Bytes, Error, Result};
 use crate::kernel::{Held, Lane};
-use crate::shape::{AxisRange, ChunkViewMut, DType, Layout, Region};
-use crate::store::direct::{DataFile, Fill};
+use crate::shape::{AxisRange, ChunkViewMut, DType, Layout, Region, Scalar};
+use crate::store::direct::DataFile;
 use crate::store::raw_source::{check_output, check_region};
 use crate::store::stored::{Stored, Target, with_dtype};
 use crate::store::table::ChunkTable;
@@ -36,7 +36,7 @@ pub(super) struct LibrarySource {
     pub(super) parts: Option<Parts>,
     /// Which chunks were ever written, if that is known.
     pub(super) table: Option<ChunkTable>,
-    pub(super) fill: Fill,
+    pub(super) fill: Scalar,
     /// Why the library is needed.
     pub(super) why: String,
     /// What the library takes for it.
@@ -261,8 +261,8 @@ impl ChunkSource for LibrarySource {
         Some(self.dataset().ok()?) // if it cannot be opened, reading will say why
     }
 
-    fn constant(&self, region: &Region) -> Option<f64> {
-        if self.table.as_ref().is_some_and(|t| t.none_in(region)) { self.fill.exact(self.dtype) } else { None }
+    fn constant(&self, region: &Region) -> Option<Scalar> {
+        self.table.as_ref().is_some_and(|t| t.none_in(region)).then_some(self.fill)
     }
 
     fn read(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()> {

@@ -4,9 +4,9 @@
 //! only, with its error printing off, and rayon is never entered while the lock is held.
 //!
 //! `links.rs` follows paths, `open.rs` finds a dataset and chooses how it is read, `about.rs` says how it is stored and
-//! `sources.rs` what a virtual one is read from, `library.rs` reads through libhdf5 what cannot be read by position; `create.rs`
-//! lays a dataset out, `existing.rs` decides what that does to a file that is there; `raw.rs` and `mappings.rs` hold the calls that
-//! the safe wrapper lacks.
+//! `sources.rs` what a virtual one is read from, `library.rs` reads through libhdf5 what cannot be read by position; `writer.rs`
+//! is a file that is written, with several datasets: `existing.rs` decides what each does to what is there, `create.rs` lays it out; `raw.rs`
+//! and `mappings.rs` hold the calls that the safe wrapper lacks.
 
 mod about;
 mod create;
@@ -17,9 +17,11 @@ mod mappings;
 mod open;
 mod raw;
 mod sources;
+mod writer;
 
-pub(super) use create::create;
 pub(super) use open::open;
+pub(super) use writer::create;
+pub use writer::{Hdf5, Hdf5Writer, NewDataset};
 
 use std::path::Path;
 

@@ -17,7 +17,7 @@ use super::sources::{self, Sources};
 use super::{failed, listing, open_file};
 use crate::error::{Error, Result};
 use crate::shape::checked_len;
-use crate::store::direct::{DataFile, Fill, Place, RawArray};
+use crate::store::direct::{DataFile, Place, RawArray};
 use crate::store::raw_source::RawSource;
 use crate::store::stored::{Number, Stored};
 use crate::task::ChunkSource;
@@ -41,7 +41,6 @@ pub(in crate::store) fn open(path: &Path, dataset: &str) -> Result<Arc<dyn Chunk
         ElementType::Other(_) => unreachable!("refused by stored_type"),
     };
     let fill = fill(&found, dtype).map_err(|e| failed(path, &format!("cannot read the fill value of {dataset}"), &e))?;
-    let fill = Fill { native: fill };
     let about = About { dataset: &found, shape: &shape, file: &file };
     let (chunk, place, why) = about.place(stored)?;
     let written_here = writer.is_some();

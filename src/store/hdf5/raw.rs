@@ -22,8 +22,8 @@ use hdf5_sys::h5t::{
 };
 use hdf5_sys::h5z::H5Zfilter_avail;
 
-use crate::shape::{AxisRange, DType};
-use crate::store::stored::{Number, Stored};
+use crate::shape::{AxisRange, DType, Scalar};
+use crate::store::stored::{Number, Stored, from_memory};
 
 /// What the elements of a dataset are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,8 +140,8 @@ unsafe fn with_memory_type<R>(dataset: &hdf5::Dataset, dtype: DType, with: impl 
     }
 }
 
-/// The fill value in native bytes of `dtype`; zero if there is none.
-pub(super) fn fill(dataset: &hdf5::Dataset, dtype: DType) -> hdf5::Result<[u8; 8]> {
+/// The fill value, as `dtype`; zero if there is none.
+pub(super) fn fill(dataset: &hdf5::Dataset, dtype: DType) -> hdf5::Result<Scalar> {
     hdf5::silence_errors(true);
     let (mut native, mut defined) = ([0u8; 8], H5D_fill_value_t::default() as i32);
     let list = dataset.dcpl()?;
@@ -157,7 +157,7 @@ pub(super) fn fill(dataset: &hdf5::Dataset, dtype: DType) -> hdf5::Result<[u8; 8
             return Err(library_error());
         }
     }
-    Ok(native)
+    Ok(from_memory(dtype, &native))
 }
 
 /// A filter of a dataset.
