@@ -128,6 +128,7 @@ fn inputs_that_do_not_fit_are_refused() {
 }
 
 type Change = fn(Program) -> Program;
+type Ran = std::result::Result<(), Fault>;
 
 /// [`Logistic`] with its GPU half changed, or a body that panics.
 struct Changed {
@@ -200,7 +201,7 @@ mod on_a_gpu {
     use crate::gpu::{gpu as open, session, settled, tasks_on};
     use chunkwise::device::{Cpu, Device, IoLane};
     use chunkwise::id::DeviceId;
-    use chunkwise::kernel::{Pass, Shader};
+    use chunkwise::kernel::{Content, Pass, Shader};
     use chunkwise::shape::DType;
     use std::sync::Mutex;
 
@@ -249,16 +250,17 @@ mod on_a_gpu {
         assert_eq!(session.counters(GPU).launches, 1);
     }
 
-    static NAMESAKE: Shader = Shader {
-        name: "gemv",
-        source: include_str!("../examples/custom_kernel.wgsl"),
-        params: &[("n", 0)],
-        inputs: 2,
-        outputs: 1,
-        invocations: 64,
-        workgroup_bytes: [0, 0],
-    };
-    static NONSENSE: Shader = Shader { source: "fn nonsense(", ..NAMESAKE };
+    fn named_gemv(source: &'static str) -> Arc<Shader> {
+        Shader::new("gemv", source).with_params(&[("n", 0)]).with_operands(2, 1).with_workgroup(64, [0, 0]).into()
+    }
+
+    fn namesake() -> Arc<Shader> {
+        named_gemv(include_str!("../examples/custom_kernel.wgsl"))
+    }
+
+    fn nonsense() -> Arc<Shader> {
+        named_gemv("// One line above.\n  fn nonsense() { let x = undefined; }")
+    }
 
     fn x_and_sum(session: &Session, kernel: &Arc<dyn Kernel>) -> Result<(ArrayD<f32>, ArrayD<f32>)> {
         let [x, rate] = populations::<f32>(&[100, 7], false);
@@ -280,7 +282,7 @@ mod on_a_gpu {
     fn a_shader_named_like_one_of_ours_is_told_apart() {
         let Some(gpu) = open() else { return };
         let session = session(Placement::Gpu, &[gpu]);
-        let program = |p| Program { shader: &NAMESAKE, ..p };
+        let program = |p| Program { shader: namesake(), ..p };
         let kernel: Arc<dyn Kernel> = Arc::new(Changed { program, panics: true });
         for _ in 0..2 {
             right(&x_and_sum(&session, &kernel).expect("both run"));
@@ -288,9 +290,57 @@ mod on_a_gpu {
         assert_eq!(session.counters(GPU).launches, 16);
     }
 
+    /// Multiplies by a number that is part of its shader, which is made anew for each launch. There is no CPU body.
+    struct Times(u32);
+
+    impl Kernel for Times {
+        fn name(&self) -> Cow<'static, str> {
+            format!("test::times_{}", self.0 % 2).into()
+        }
+        fn content(&self) -> Content {
+            Content::Text(self.0.to_string().into())
+        }
+        fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+            let n = operands[0].shape[0] as f64;
+            Work { flops: n, bytes: 8.0 * n }
+        }
+        fn program(&self, _: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
+            let (n, entry) = (operands[0].shape[0], format!("times_{}", self.0));
+            let text = format!(
+                "struct Params {{ first: u32, groups: u32, begin: u32, end: u32 }}
+                @group(0) @binding(0) var<uniform> p: Params;
+                @group(0) @binding(1) var<storage, read> x: array<i32>;
+                @group(0) @binding(2) var<storage, read_write> y: array<i32>;
+                @compute @workgroup_size(1) fn {entry}(@builtin(workgroup_id) id: vec3<u32>) {{
+                    y[p.first + id.x] = x[p.first + id.x] * {};
+                }}",
+                self.0
+            );
+            let shader = Shader::new("times", text).with_operands(1, 1).with_workgroup(1, [0, 0]).into();
+            let pass = Pass::new(entry, n as u64, 0);
+            Program::new(&shader, DType::F32, &[], vec![pass], self.work(&[], operands)).fitting(gpu, operands)
+        }
+        fn run_cpu(&self, _: &[u8], _: &[ChunkView<'_>], _: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
+            panic!("there is no CPU body")
+        }
+    }
+
+    #[test]
+    fn shaders_made_at_run_time_are_told_apart_by_their_text() {
+        let Some(gpu) = open() else { return };
+        let session = session(Placement::Gpu, &[gpu]);
+        let x = ndarray::Array1::from_iter(0..1001).into_dyn();
+        let array = Array::from(x.clone()).in_session(&session).chunks(100);
+        for factor in [2, 3, 4, 5, 3, 2] {
+            let times: Array<i32> = array.with_kernel(&[], Arc::new(Times(factor)), &[]);
+            assert_eq!(times.compute().expect("runs"), &x * factor as i32, "{factor}");
+        }
+        assert_eq!(session.counters(GPU).launches, 6 * 11);
+    }
+
     /// GPU halves that cannot run, and a word of the reason.
     const WRONG: [(Change, &str); 5] = [
-        (|p| Program { shader: &NONSENSE, ..p }, "nonsense"),
+        (|p| Program { shader: nonsense(), ..p }, "wgsl:2:27"),
         (|p| Program { passes: vec![Pass::new("missing", 1, 0)], ..p }, "missing"),
         (|p| Program { params: vec![0; 244], ..p }, "244 bytes"),
         (|p| Program { real: DType::I32, ..p }, "Real is i32"),
@@ -321,7 +371,7 @@ mod on_a_gpu {
     fn a_later_run_of_a_wrong_gpu_half_does_not_ask_the_gpu() {
         let Some(gpu) = open() else { return };
         let session = session(Placement::Gpu, &[gpu]);
-        let kernel: Arc<dyn Kernel> = Arc::new(Changed { program: |p| Program { shader: &NONSENSE, ..p }, panics: false });
+        let kernel: Arc<dyn Kernel> = Arc::new(Changed { program: |p| Program { shader: nonsense(), ..p }, panics: false });
         let [x, rate] = populations::<f32>(&[100_000], false);
         let x = Array::from(x).in_session(&session).chunks(1000);
         let grown: Array<f32> = x.with_kernel(&[&Array::from(rate)], kernel, &20u32.to_ne_bytes());
@@ -371,7 +421,7 @@ mod on_a_gpu {
             }
             fn program(&self, _: &[u8], _: &[ChunkMeta<'_>], _: &GpuFacts) -> Option<Program> {
                 let pass = Pass::new("grow", 1, 0);
-                Some(Program::new(&NAMESAKE, DType::F32, &[2], vec![pass], Work::default()))
+                Some(Program::new(&namesake(), DType::F32, &[2], vec![pass], Work::default()))
             }
             fn run_cpu(
                 &self,

@@ -22,6 +22,7 @@ pub mod peak;
 pub mod program;
 pub mod random;
 mod rows;
+mod shader;
 pub mod simd;
 pub mod sums;
 #[cfg(test)]
@@ -30,25 +31,21 @@ pub mod zeros;
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form};
 
 pub use key::{Content, KernelKey, content_hash};
-pub use program::{GpuFacts, Pass, Program, Shader};
+pub use program::{GpuFacts, Pass, Program};
 pub use rows::for_each_piece;
+pub use shader::Shader;
 
-/// Every shader: what a GPU compiles ahead, and what is checked against the kernels' parameters.
-pub static SHADERS: &[&Shader] = &[
-    &mandelbrot::SHADER,
-    &gemv::SHADER,
-    &sums::SHADER,
-    dense::SHADERS[0],
-    dense::SHADERS[1],
-    dense::SHADERS[2],
-    &peak::SHADER,
-];
+/// Every fixed shader: what is checked against the kernels' parameters.
+pub static SHADERS: LazyLock<Vec<Arc<Shader>>> = LazyLock::new(|| {
+    let all = [&mandelbrot::SHADER, &gemv::SHADER, &sums::SHADER, &peak::SHADER];
+    all.into_iter().chain(dense::SHADERS).map(|shader| Arc::clone(shader)).collect()
+});
 
 /// Floating-point operations and bytes that a task needs: what a roofline wants to know.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -292,10 +292,10 @@ impl<'a> Recorder<'a> {
 
     /// The bind group of a launch, and the old values in its outputs.
     fn bind(&mut self, run: &mut Running, scratch: Option<&wgpu::Buffer>) -> Result<wgpu::BindGroup, Refusal> {
-        let shader = run.program.shader;
+        let shader = &run.program.shader;
         let layout = self.pipelines.layout([
-            shader.inputs,
-            shader.outputs,
+            shader.inputs(),
+            shader.outputs(),
             u32::from(run.program.scratch_bytes > 0),
             u32::from(run.program.faults),
         ])?;
