@@ -198,7 +198,7 @@ fn the_example_checks_itself_and_reports() {
 #[cfg(feature = "gpu")]
 mod on_a_gpu {
     use super::*;
-    use crate::gpu::{gpu as open, session, settled, tasks_on};
+    use crate::gpu::{gpu as open, session, settled};
     use chunkwise::device::{Cpu, Device, IoLane};
     use chunkwise::id::DeviceId;
     use chunkwise::kernel::{Content, Pass, Shader};
@@ -407,35 +407,77 @@ mod on_a_gpu {
         }
     }
 
-    #[test]
-    fn a_shader_cannot_write_bools() {
-        let Some(gpu) = open() else { return };
-        let session = session(Placement::Gpu, &[gpu]);
-        struct Bools;
-        impl Kernel for Bools {
-            fn name(&self) -> Cow<'static, str> {
-                "test::bools".into()
-            }
-            fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
-                Work::default()
-            }
-            fn program(&self, _: &[u8], _: &[ChunkMeta<'_>], _: &GpuFacts) -> Option<Program> {
-                let pass = Pass::new("grow", 1, 0);
-                Some(Program::new(&namesake(), DType::F32, &[2], vec![pass], Work::default()))
-            }
-            fn run_cpu(
-                &self,
-                _: &[u8],
-                _: &[ChunkView<'_>],
-                outputs: &mut [ChunkViewMut<'_>],
-                _: &mut Scratch<'_>,
-            ) -> std::result::Result<(), Fault> {
-                outputs[0].slice_mut::<bool>().fill(true);
-                Ok(())
-            }
+    /// `x > limit`, or what is not `x`: a shader writes words, and reads bytes.
+    struct Bools;
+
+    impl Kernel for Bools {
+        fn name(&self) -> Cow<'static, str> {
+            "test::bools".into()
         }
-        let x = Array::from(ndarray::arr1(&[0.5f32; 64])).in_session(&session);
-        let (found, run) = x.with_kernel::<bool>(&[&x], Arc::new(Bools), &[]).run().expect("the CPU does it");
-        assert!(found.iter().all(|&b| b) && tasks_on(&run, "gpu0") == 0, "{:?}", run.placement());
+        fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+            Work { flops: operands[0].shape[0] as f64, bytes: 0.0 }
+        }
+        fn program(&self, _: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
+            let [inputs @ .., _] = operands else { return None };
+            let above = inputs.len() == 2;
+            let (real, x, value) = match above {
+                true => (inputs[0].dtype, "array<Real>", "select(0u, 77u << 24u, x[i] > limit[i])"),
+                false => (DType::F32, "array<u32>", "(x[i / 4u] >> (i % 4u * 8u) & 1u) ^ 1u"),
+            };
+            let limit = if above { "@group(0) @binding(2) var<storage, read> limit: array<Real>;" } else { "" };
+            let text = format!(
+                "struct Params {{ first: u32, groups: u32, begin: u32, end: u32, n: u32 }}
+                @group(0) @binding(0) var<uniform> p: Params;
+                @group(0) @binding(1) var<storage, read> x: {x}; {limit}
+                @group(0) @binding({}) var<storage, read_write> y: array<u32>;
+                @compute @workgroup_size(64) fn run(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t: u32) {{
+                    let i = (p.first + id.x) * 64u + t;
+                    if (i < p.n) {{ y[i] = {value}; }}
+                }}",
+                inputs.len() + 1
+            );
+            let shader = Shader::new("bools", text).with_params(&[("n", 0)]).with_operands(inputs.len() as u32, 1);
+            let n = operands[0].shape[0];
+            let pass = Pass::new("run", n.div_ceil(64) as u64, 0);
+            Program::new(&shader.into(), real, &[n as u32], vec![pass], self.work(&[], operands)).fitting(gpu, operands)
+        }
+        fn run_cpu(&self, _: &[u8], _: &[ChunkView<'_>], _: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
+            panic!("there is no CPU body")
+        }
+    }
+
+    fn bools_are_right<T: Number>(session: &Session) {
+        let kernel: Arc<dyn Kernel> = Arc::new(Bools);
+        for (n, chunk) in [(1, 1), (2, 2), (3, 3), (4, 4), (5, 2), (64, 64), (1023, 1023), (7001, 1000), (70_003, 70_003)] {
+            let [x, limit] = populations::<T>(&[n], false);
+            let wanted = ndarray::Zip::from(&x).and(&limit).map_collect(|x, limit| x > limit);
+            let above: Array<bool> =
+                Array::from(x).in_session(session).chunks(chunk).with_kernel(&[&Array::from(limit)], kernel.clone(), &[]);
+            let not: Array<bool> = above.with_kernel(&[], kernel.clone(), &[]);
+            let before = session.counters(GPU).launches;
+            assert_eq!(not.compute().expect("runs"), wanted.mapv(|b| !b), "{n} by {chunk}");
+            assert_eq!(session.counters(GPU).launches - before, 2 * n.div_ceil(chunk) as u64);
+            assert_eq!(above.compute().expect("runs"), wanted, "{n} by {chunk}");
+        }
+    }
+
+    #[test]
+    fn shaders_write_bools_as_words_and_read_them_as_bytes() {
+        let Some(gpu) = open() else { return };
+        let wide = gpu.spec().gpu.is_some_and(|facts| facts.f64);
+        let session = session(Placement::Gpu, &[gpu]);
+        bools_are_right::<f32>(&session);
+        if wide {
+            bools_are_right::<f64>(&session);
+        }
+    }
+
+    #[test]
+    fn bools_whose_words_cannot_be_bound_are_left_to_others() {
+        let facts =
+            |bytes| GpuFacts { f64: true, binding_bytes: bytes, bindings: 8, invocations: 256, workgroup_bytes: 0, product: 0 };
+        let meta = |shape| ChunkMeta { dtype: DType::Bool, shape, data: None };
+        let fits = |bytes| Bools.program(&[], &[meta(&[1000]), meta(&[1000])], &facts(bytes)).is_some();
+        assert!(fits(4000) && !fits(3999));
     }
 }

@@ -7,13 +7,14 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use chunkwise::kernel::copy;
 use chunkwise::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
 use chunkwise::kernel::gemv::Gemv;
 use chunkwise::kernel::mandelbrot::{Mandelbrot, MandelbrotParams};
 use chunkwise::kernel::peak::{Peak, PeakParams, Read};
 use chunkwise::kernel::sums::SumChunk;
 use chunkwise::kernel::{GpuFacts, Kernel, Program, SHADERS, Shader};
-use chunkwise::shape::{ChunkMeta, DType};
+use chunkwise::shape::{ChunkMeta, DType, View};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, StorageAccess, TypeInner};
 
@@ -258,6 +259,13 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+/// The copies that a GPU makes for itself, which no kernel asks for.
+fn copies() -> Vec<Program> {
+    let view = View::whole(&[4, 5]).permute(&[1, 0]).expect("two axes");
+    let gather = |dtype| copy::gather(&view, ChunkMeta { dtype, shape: &[4, 5], data: None }).expect("a view");
+    [DType::Bool, DType::I32, DType::F64].map(gather).into_iter().chain([copy::bools(20, DType::F32)]).collect()
+}
+
 #[track_caller]
 fn assert_none(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
@@ -289,6 +297,11 @@ fn programs_name_what_their_shaders_have_and_all_of_it() {
         let parsed = parse(&program.shader, real).expect("parses");
         let wrong = wrong_program(&program, &parsed);
         assert_none(wrong.into_iter().map(|text| format!("{} {:?}: {text}", case.kernel.name(), case.shapes)).collect());
+        named.extend(program.passes.iter().map(|pass| (program.shader.name().to_owned(), pass.entry.to_string())));
+    }
+    for program in copies() {
+        let parsed = parse(&program.shader, program.real).expect("parses");
+        assert_none(wrong_program(&program, &parsed));
         named.extend(program.passes.iter().map(|pass| (program.shader.name().to_owned(), pass.entry.to_string())));
     }
     for shader in SHADERS.iter() {

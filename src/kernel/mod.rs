@@ -13,6 +13,7 @@
 //! also its shader, a line in [`SHADERS`], and a [`Program`]. In a crate of your own: [`guide`].
 
 pub mod block_sum;
+pub mod copy;
 pub mod dense;
 pub mod gemv;
 pub mod guide;
@@ -43,7 +44,7 @@ pub use shader::Shader;
 
 /// Every fixed shader: what is checked against the kernels' parameters.
 pub static SHADERS: LazyLock<Vec<Arc<Shader>>> = LazyLock::new(|| {
-    let all = [&mandelbrot::SHADER, &gemv::SHADER, &sums::SHADER, &peak::SHADER];
+    let all = [&mandelbrot::SHADER, &gemv::SHADER, &sums::SHADER, &peak::SHADER, &copy::SHADER];
     all.into_iter().chain(dense::SHADERS).map(|shader| Arc::clone(shader)).collect()
 });
 

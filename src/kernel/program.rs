@@ -30,6 +30,13 @@
 //! a pass as several dispatches over parts of its workgroups, so no workgroup may rely on another of its pass; passes run one
 //! after the other, each seeing all that the ones before it wrote. Operands are contiguous, in C order; the buffer behind a
 //! binding is padded to a multiple of 16 bytes. Scratch and workgroup memory hold anything at first; the fault words are 0.
+//!
+//! # Booleans
+//!
+//! An input of `bool` is bytes of 0 or 1, four to a word: `array<u32>`, element `i` being `x[i / 4u] >> (i % 4u * 8u) & 1u`. An output of `bool` is
+//! written as words, one an element: `array<u32>`, 0 for false and anything else for true; so invocations that write neighbours do not meet. The words
+//! lie in scratch, hold anything at first, and count there with four bytes an element. When the last pass is over, the executor makes
+//! bytes of 0 and 1 of them. So a shader writes all of such an output: it does not see the old value of one that is updated.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -111,6 +118,9 @@ impl GpuFacts {
 #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
 const MOST_PARAMS: usize = 240;
 
+/// Where a binding may begin in a buffer, on any GPU.
+const ALIGNED: u64 = 256;
+
 /// Largest operand in bytes: what a binding takes on Vulkan and DX12, and far from where `u32` indices end.
 const LARGEST_OPERAND: u64 = (1 << 31) - 1;
 
@@ -141,16 +151,29 @@ impl Program {
             && bindings <= gpu.bindings
             && workgroup.0 <= gpu.invocations
             && workgroup.1 <= gpu.workgroup_bytes
-            && self.scratch_bytes <= largest
+            && self.words(operands).1 <= largest
             && operands.iter().all(|m| (1..=largest).contains(&bytes(m)));
         fits.then_some(self)
     }
 
+    /// Where in the scratch the words of each output of `bool` stand, behind the program's own: number of the operand, and bytes; and the bytes of all
+    /// scratch.
+    pub(crate) fn words(&self, operands: &[ChunkMeta<'_>]) -> (Vec<(usize, std::ops::Range<u64>)>, u64) {
+        let (mut words, mut end) = (Vec::new(), self.scratch_bytes);
+        let outputs = operands.iter().enumerate().skip(self.shader.inputs() as usize);
+        for (operand, meta) in outputs.filter(|(_, meta)| meta.dtype == DType::Bool) {
+            let bytes = meta.shape.iter().fold(4u64, |bytes, &n| bytes.saturating_mul(n as u64));
+            let start = end.checked_next_multiple_of(ALIGNED).unwrap_or(u64::MAX);
+            end = start.saturating_add(bytes);
+            words.push((operand, start..end));
+        }
+        (words, end)
+    }
+
     /// What no executor can run in it, for these operands: anyone may write a program, so nothing in it is taken on trust.
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
-    pub(crate) fn mistake(&self, operands: &[ChunkMeta<'_>]) -> Option<String> {
+    pub(crate) fn mistake(&self, operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<String> {
         let (bound, given) = (self.shader.inputs() + self.shader.outputs(), operands.len());
-        let outputs = operands.iter().rev().take(self.shader.outputs() as usize);
         if bound as usize != given {
             return Some(format!("its shader {} binds {bound} operands, the task has {given}", self.shader.name()));
         }
@@ -163,8 +186,9 @@ impl Program {
         if self.passes.is_empty() || self.passes.iter().any(|pass| pass.groups > u64::from(u32::MAX)) {
             return Some("it has no pass, or one of more than 2^32 workgroups".into());
         }
-        // A shader writes any bits, and not all are a `bool`.
-        { outputs }.any(|o| o.dtype == DType::Bool).then(|| "a shader cannot write an output of bool: use u32".into())
+        let (scratch, largest) = (self.words(operands).1, gpu.binding_bytes.min(LARGEST_OPERAND));
+        let too_much = || format!("{scratch} B of scratch, the words of bool outputs included, where {largest} B can be bound");
+        (scratch > largest).then(too_much)
     }
 }
 

@@ -27,6 +27,7 @@ mod adapters;
 mod batch;
 mod copies;
 mod executor;
+mod launch;
 mod memory;
 mod open;
 mod pipelines;
