@@ -207,8 +207,8 @@ fn show(view: Option<&View>, from: &Data, to: &Data, facts: &GpuFacts) -> Made {
             &whole
         }
     };
-    let fits = value.is_contiguous() && copied.is_contiguous() && copied.dtype == value.dtype && copied.len() == view.len();
-    if !fits {
+    let gaps = !view.is_empty() && !(value.is_contiguous() && copied.is_contiguous());
+    if gaps || copied.dtype != value.dtype || copied.len() != view.len() {
         return Err(format!("{} of {:?} cannot be copied as {} of {:?}", value.dtype, value.shape, copied.dtype, copied.shape));
     }
     if view.is_empty() {
