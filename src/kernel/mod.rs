@@ -30,7 +30,7 @@ pub mod sums;
 mod testing;
 pub mod zeros;
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
@@ -218,6 +218,23 @@ pub trait Kernel: Any + Send + Sync {
         outputs: &mut [ChunkViewMut<'_>],
         scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault>;
+}
+
+/// Whether this is one of the kernels here that have a fixed shader: then its program is what its shader is made for.
+#[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
+pub(crate) fn is_ours(kernel: &dyn Kernel) -> bool {
+    let known = [
+        TypeId::of::<mandelbrot::Mandelbrot>(),
+        TypeId::of::<gemv::Gemv>(),
+        TypeId::of::<sums::SumChunk>(),
+        TypeId::of::<dense::Gemm>(),
+        TypeId::of::<dense::Syrk>(),
+        TypeId::of::<dense::Trsm>(),
+        TypeId::of::<dense::Potrf>(),
+        TypeId::of::<peak::Peak>(),
+        TypeId::of::<peak::Read>(),
+    ];
+    known.contains(&(kernel as &dyn Any).type_id())
 }
 
 /// Reads a kernel's parameters.

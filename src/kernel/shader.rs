@@ -62,7 +62,7 @@ impl Shader {
         }
     }
 
-    /// One of this crate's own. All its loops end whatever its operands hold, and it writes workgroup memory before it reads it: its loops are
+    /// One of this crate's own. All its loops end whatever its operands hold, with the parameters that its kernel gives; and it writes workgroup memory before it reads it: its loops are
     /// compiled without a counter, its workgroup memory is not cleared.
     pub(crate) fn ours(name: &'static str, source: &'static str) -> Self {
         Self { trusted: true, ..Self::new(name, source) }
@@ -143,6 +143,12 @@ impl Shader {
     pub fn content(&self) -> u64 {
         let bound = u64::from(self.inputs) << 32 | u64::from(self.outputs);
         content_hash(bytemuck::bytes_of(&[self.hashes[0].to_le(), self.hashes[1].to_le(), bound.to_le()]))
+    }
+
+    /// The same, with a counter in each loop.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
+    pub(crate) fn distrusted(&self) -> Self {
+        Self { trusted: false, ..self.clone() }
     }
 
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only

@@ -12,7 +12,7 @@ use super::open::Refusal;
 use super::slice::{Cursor, units};
 use crate::device::{Body, Data, Done, Failure, Launch, Output, Report};
 use crate::error::Error;
-use crate::kernel::{GpuFacts, Kernel, Program, copy};
+use crate::kernel::{GpuFacts, Kernel, Program, copy, is_ours};
 use crate::shape::{ChunkMeta, DType, Form, Layout, View};
 
 /// A launch on its way.
@@ -176,9 +176,13 @@ fn run(kernel: &dyn Kernel, params: &[u8], (inputs, outputs): (&[Data], &[Output
     let metas: Vec<ChunkMeta<'_>> = all.iter().map(|(_, layout)| meta(layout)).collect();
     // A panic here would take the thread with it that hands out launches.
     let made = catch_unwind(AssertUnwindSafe(|| kernel.program(params, &metas, facts)));
-    let program = made.ok().flatten().ok_or("the kernel has no GPU half for these operands")?;
+    let mut program = made.ok().flatten().ok_or("the kernel has no GPU half for these operands")?;
     if let Some(mistake) = program.mistake(&metas, facts) {
         return Err(format!("its GPU half is wrong: {mistake}"));
+    }
+    if program.shader.is_trusted() && !is_ours(kernel) {
+        // A user may take a program of ours and change its parameters.
+        program.shader = Arc::new(program.shader.distrusted());
     }
     let (words, scratch_bytes) = program.words(&metas);
     let mut operands: Vec<Operand> = all.iter().map(|(slot, layout)| Operand::Chunk(slot.clone(), layout.bytes())).collect();
@@ -207,8 +211,8 @@ fn show(view: Option<&View>, from: &Data, to: &Data, facts: &GpuFacts) -> Made {
             &whole
         }
     };
-    let gaps = !view.is_empty() && !(value.is_contiguous() && copied.is_contiguous());
-    if gaps || copied.dtype != value.dtype || copied.len() != view.len() {
+    let gaps = !value.is_contiguous() || !copied.is_contiguous();
+    if (gaps && !view.is_empty()) || copied.dtype != value.dtype || copied.len() != view.len() {
         return Err(format!("{} of {:?} cannot be copied as {} of {:?}", value.dtype, value.shape, copied.dtype, copied.shape));
     }
     if view.is_empty() {
@@ -219,4 +223,52 @@ fn show(view: Option<&View>, from: &Data, to: &Data, facts: &GpuFacts) -> Made {
         program.fitting(facts, &[meta(value), meta(copied)]).ok_or("a copy of a view is larger than it can be there")?;
     let operands = vec![Operand::Chunk(from, value.bytes()), Operand::Chunk(to, copied.bytes())];
     Ok((vec![Stage::new(program, operands)], 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+    use crate::device::Remote;
+    use crate::device::gpu::open::Opened;
+    use crate::kernel::gemv::Gemv;
+    use crate::kernel::{Fault, Scratch, Work};
+    use crate::shape::{ChunkView, ChunkViewMut};
+
+    /// A user's kernel with a program of ours.
+    struct Borrowed;
+
+    impl Kernel for Borrowed {
+        fn name(&self) -> Cow<'static, str> {
+            "test::borrowed".into()
+        }
+        fn work(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+            Gemv.work(params, operands)
+        }
+        fn program(&self, params: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
+            Gemv.program(params, operands, gpu)
+        }
+        fn run_cpu(&self, _: &[u8], _: &[ChunkView<'_>], _: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Result<(), Fault> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn loops_go_unchecked_in_programs_of_our_kernels_only() {
+        let Some(adapter) = crate::device::gpu::adapters::any() else { return };
+        let opened = Arc::new(Opened::new(&adapter).unwrap());
+        let chunk = |shape: &[usize]| {
+            let layout = Layout::contiguous(DType::F32, shape);
+            Data::Remote(Remote { memory: Arc::new(Slot::new(opened.clone(), layout.bytes())), layout })
+        };
+        let trusted = |kernel: Arc<dyn Kernel>| {
+            let (inputs, outputs) = (vec![chunk(&[9, 7]), chunk(&[7])], vec![Output { to: chunk(&[9]), copy_in: None }]);
+            let body = Body::Run { params: Vec::new(), inputs, outputs, scratch_bytes: 0 };
+            let launch = Launch { kernel, body, estimate_ns: 1, origin: None, done: Box::new(drop) };
+            let Ok(run) = Running::new(launch, &adapter.facts(), "gpu0") else { panic!("it has a program") };
+            run.stages[0].program.shader.is_trusted()
+        };
+        assert!(trusted(Arc::new(Gemv)) && !trusted(Arc::new(Borrowed)));
+    }
 }

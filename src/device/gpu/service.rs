@@ -14,7 +14,7 @@ use wgpu::BufferUsages;
 
 use super::batch::{Batch, Kit, Recorder, waiting_ns};
 use super::copies::{Down, Landing, Up};
-use super::launch::{Running, label};
+use super::launch::{End, Running, label};
 use super::memory::Staging;
 use super::open::{Opened, Refusal};
 use super::pipelines::Pipelines;
@@ -232,7 +232,7 @@ impl Service {
             match self.pipelines.of(&stage.program) {
                 Ok(Some(pipelines)) => stage.pipelines = pipelines,
                 Ok(None) => complete = false,
-                Err(refusal) => return self.refuse(run, refusal),
+                Err(refusal) => return self.refuse(run.end, refusal),
             }
         }
         if complete {
@@ -242,9 +242,9 @@ impl Service {
         }
     }
 
-    fn refuse(&self, run: Box<Running>, refusal: Refusal) {
-        let failure = refusal.into_failure(&format!("task {}", label(&*run.end.kernel)), &self.name);
-        run.end.done.fail(failure);
+    fn refuse(&self, end: End, refusal: Refusal) {
+        let failure = refusal.into_failure(&format!("task {}", label(&*end.kernel)), &self.name);
+        end.done.fail(failure);
     }
 
     fn submit(&mut self) {
@@ -349,13 +349,13 @@ impl Service {
                 continue;
             }
             if let Err(refusal) = self.grow_scratch(run.scratch_bytes) {
-                self.refuse(run, refusal);
+                self.refuse(run.end, refusal);
                 continue;
             }
             match recorder.launch(run, self.scratch.as_ref(), most) {
                 Ok(None) => {}
                 Ok(Some(rest)) => return self.launches.push_front(rest),
-                Err((refusal, run)) => self.refuse(run, refusal),
+                Err((refusal, run)) => self.refuse(run.end, refusal),
             }
         }
     }
@@ -390,7 +390,7 @@ impl Service {
     fn fail_all(&mut self, refusal: &Refusal) {
         let launches = self.launches.drain(..).chain(self.parked.drain(..).map(Box::new));
         for run in launches.collect::<Vec<_>>() {
-            self.refuse(run, refusal.clone());
+            self.refuse(run.end, refusal.clone());
         }
         for up in std::mem::take(&mut self.uploads) {
             self.ups.give(up.staging, false);
