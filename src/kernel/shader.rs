@@ -42,8 +42,8 @@ pub struct Shader {
 const INVOCATIONS: u32 = 256;
 
 impl Shader {
-    /// A shader with this text (without the `alias Real` line). It has no parameters and binds no operands; its workgroups have up to 256 invocations and no
-    /// memory: say so where that is not so. `name` is for messages.
+    /// A shader with this text (without the `alias Real` line). It has no parameters and binds no operands; its workgroups have up to 256
+    /// invocations and no memory: say so where that is not so. `name` is for messages.
     ///
     /// This reads all of the text: a kernel that makes shaders keeps them, in an [`Arc`](std::sync::Arc), for as long as it needs them.
     #[must_use]
@@ -62,8 +62,8 @@ impl Shader {
         }
     }
 
-    /// One of this crate's own. All its loops end whatever its operands hold, with the parameters that its kernel gives; and it writes workgroup memory before it reads it: its loops are
-    /// compiled without a counter, its workgroup memory is not cleared.
+    /// One of this crate's own. All its loops end whatever its operands hold, with the parameters that its kernel gives; and it writes workgroup
+    /// memory before it reads it. So its loops are compiled without a counter, and its workgroup memory is not cleared.
     pub(crate) fn ours(name: &'static str, source: &'static str) -> Self {
         Self { trusted: true, ..Self::new(name, source) }
     }
@@ -102,7 +102,8 @@ impl Shader {
         &self.source
     }
 
-    /// Its text as it is compiled. What is added stands at the end, so that lines and columns in a compiler's messages are those of [`Shader::source`].
+    /// Its text as it is compiled. What is added stands at the end, so that lines and columns in a compiler's messages are those of
+    /// [`Shader::source`].
     #[must_use]
     pub fn wgsl(&self, real: DType) -> String {
         format!("{}\nalias Real = {real};\n", self.source)
