@@ -6,7 +6,7 @@ mod common;
 
 use std::borrow::Cow;
 use std::ops::{Mul, Sub};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use chunkwise::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, for_each_piece, params};
@@ -60,15 +60,10 @@ shader_params!(
     struct Size { n }
 );
 
-static SHADER: Shader = Shader {
-    name: "custom_kernel",
-    source: include_str!("custom_kernel.wgsl"),
-    params: Size::FIELDS,
-    inputs: 2,
-    outputs: 1,
-    invocations: GROUP as u32,
-    workgroup_bytes: [0, 0],
-};
+static SHADER: LazyLock<Arc<Shader>> = LazyLock::new(|| {
+    let shader = Shader::new("custom_kernel", include_str!("custom_kernel.wgsl"));
+    shader.with_params(Size::FIELDS).with_operands(2, 1).with_workgroup(GROUP as u32, [0, 0]).into()
+});
 
 impl Kernel for Logistic {
     fn name(&self) -> Cow<'static, str> {
@@ -89,7 +84,7 @@ impl Kernel for Logistic {
         let n = x.shape.iter().product::<usize>();
         // Resumable: many generations become several short dispatches.
         let (groups, steps) = (n.div_ceil(GROUP) as u64, 0..params::<u32>(bytes));
-        let pass = Pass { entry: "grow", groups, steps, resumable: true };
+        let pass = Pass { entry: "grow".into(), groups, steps, resumable: true };
         let size = Size { n: n as u32 };
         Program::new(&SHADER, x.dtype, &size.words(), vec![pass], self.work(bytes, operands)).fitting(gpu, operands)
     }

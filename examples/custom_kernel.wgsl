@@ -1,4 +1,4 @@
-// Generations `begin..end` of x <- rate x (1 - x). The host prepends `alias Real`.
+// Generations `begin..end` of x <- rate x (1 - x). The host adds `alias Real`.
 //
 // Inputs: x and rate, `n` elements each. Output: next, which holds the state between dispatches. A workgroup takes 64 elements.
 struct Params {

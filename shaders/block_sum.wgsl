@@ -1,4 +1,4 @@
-// Sum and number of elements. The host prepends `alias Real`.
+// Sum and number of elements. The host adds `alias Real`.
 //
 // Input: A, any shape, `len` elements. Output: (sum, count), two `f64`. `wide` (4 divides `len`) and `narrow` write the sum of each
 // run of 8192 elements, in the same order of additions; `finish` adds these: one group, so `finish_f64` where Real is `f64`.

@@ -1,4 +1,4 @@
-// C <- C - A B^T, all of C or the tiles that reach its lower triangle. The host prepends `alias Real` and appends tile.wgsl.
+// C <- C - A B^T, all of C or the tiles that reach its lower triangle. The host appends `alias Real` and tile.wgsl.
 //
 // Inputs: A (m, k), B (n, k). Output: C (m, n). `medium` has tiles of 64 x 64, `small` of 32 x 32; those ending in `_any` take any
 // k and n, the others multiples of 4. In each, an element's products are added in ascending order of k, so all give the same bits.

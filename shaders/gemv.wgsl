@@ -1,4 +1,4 @@
-// y = A x. The host prepends `alias Real`.
+// y = A x. The host adds `alias Real`.
 //
 // Inputs: A (m, k), x (k,). Output: y (m,). `wide` is for k that 4 divides, `narrow` for any, `short` for short rows. Where there
 // are few rows, they are cut into `parts` parts of `span` elements, and `join` adds the parts in order.

@@ -1,4 +1,4 @@
-// Escape counts of z <- z^2 + c. The host prepends `alias Real`.
+// Escape counts of z <- z^2 + c. The host adds `alias Real`.
 //
 // Inputs: x (n,), y (m,). Output: counts (m, n). A workgroup takes 8 x 16 points. `begin` and `end` are steps.
 struct Params {

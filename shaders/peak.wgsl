@@ -1,4 +1,4 @@
-// What a GPU does at best: multiply-adds in registers, and plain reads. The host prepends `alias Real`.
+// What a GPU does at best: multiply-adds in registers, and plain reads. The host adds `alias Real`.
 //
 // Output: y (n,). A workgroup takes 256 elements of it. Input of `multiply_add`: a and b, and `end` is the number of steps; of `quads`: x,
 // `quads` times four elements.

@@ -1,4 +1,4 @@
-// A = L L^T in place. The host prepends `alias Real` and appends triangle.wgsl and tile.wgsl.
+// A = L L^T in place. The host appends `alias Real` and triangle.wgsl and tile.wgsl.
 //
 // Output: A (n, n), of which the lower triangle is read. For each block of 32 columns, whose number is `begin`: `diagonal` factors the
 // block on the diagonal, `solve` makes what is below it columns of L, `update` takes what they contribute from the columns to

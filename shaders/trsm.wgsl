@@ -1,4 +1,4 @@
-// B <- B L^-T. The host prepends `alias Real` and appends triangle.wgsl and tile.wgsl.
+// B <- B L^-T. The host appends `alias Real` and triangle.wgsl and tile.wgsl.
 //
 // Input: L (n, n), of which the lower triangle is read. Output: B (m, n). For each block of 32 columns, whose number is `begin`: `solve`
 // makes it X, by substitution, `update` takes what it contributes from the columns to the right.

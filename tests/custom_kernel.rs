@@ -128,6 +128,7 @@ fn inputs_that_do_not_fit_are_refused() {
 }
 
 type Change = fn(Program) -> Program;
+type Ran = std::result::Result<(), Fault>;
 
 /// [`Logistic`] with its GPU half changed, or a body that panics.
 struct Changed {
@@ -197,10 +198,10 @@ fn the_example_checks_itself_and_reports() {
 #[cfg(feature = "gpu")]
 mod on_a_gpu {
     use super::*;
-    use crate::gpu::{gpu as open, session, settled, tasks_on};
+    use crate::gpu::{gpu as open, session, settled};
     use chunkwise::device::{Cpu, Device, IoLane};
     use chunkwise::id::DeviceId;
-    use chunkwise::kernel::{Pass, Shader};
+    use chunkwise::kernel::{Content, Pass, Shader};
     use chunkwise::shape::DType;
     use std::sync::Mutex;
 
@@ -249,16 +250,17 @@ mod on_a_gpu {
         assert_eq!(session.counters(GPU).launches, 1);
     }
 
-    static NAMESAKE: Shader = Shader {
-        name: "gemv",
-        source: include_str!("../examples/custom_kernel.wgsl"),
-        params: &[("n", 0)],
-        inputs: 2,
-        outputs: 1,
-        invocations: 64,
-        workgroup_bytes: [0, 0],
-    };
-    static NONSENSE: Shader = Shader { source: "fn nonsense(", ..NAMESAKE };
+    fn named_gemv(source: &'static str) -> Arc<Shader> {
+        Shader::new("gemv", source).with_params(&[("n", 0)]).with_operands(2, 1).with_workgroup(64, [0, 0]).into()
+    }
+
+    fn namesake() -> Arc<Shader> {
+        named_gemv(include_str!("../examples/custom_kernel.wgsl"))
+    }
+
+    fn nonsense() -> Arc<Shader> {
+        named_gemv("// One line above.\n  fn nonsense() { let x = undefined; }")
+    }
 
     fn x_and_sum(session: &Session, kernel: &Arc<dyn Kernel>) -> Result<(ArrayD<f32>, ArrayD<f32>)> {
         let [x, rate] = populations::<f32>(&[100, 7], false);
@@ -280,7 +282,7 @@ mod on_a_gpu {
     fn a_shader_named_like_one_of_ours_is_told_apart() {
         let Some(gpu) = open() else { return };
         let session = session(Placement::Gpu, &[gpu]);
-        let program = |p| Program { shader: &NAMESAKE, ..p };
+        let program = |p| Program { shader: namesake(), ..p };
         let kernel: Arc<dyn Kernel> = Arc::new(Changed { program, panics: true });
         for _ in 0..2 {
             right(&x_and_sum(&session, &kernel).expect("both run"));
@@ -288,9 +290,57 @@ mod on_a_gpu {
         assert_eq!(session.counters(GPU).launches, 16);
     }
 
+    /// Multiplies by a number that is part of its shader, which is made anew for each launch. There is no CPU body.
+    struct Times(u32);
+
+    impl Kernel for Times {
+        fn name(&self) -> Cow<'static, str> {
+            format!("test::times_{}", self.0 % 2).into()
+        }
+        fn content(&self) -> Content {
+            Content::Text(self.0.to_string().into())
+        }
+        fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+            let n = operands[0].shape[0] as f64;
+            Work { flops: n, bytes: 8.0 * n }
+        }
+        fn program(&self, _: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
+            let (n, entry) = (operands[0].shape[0], format!("times_{}", self.0));
+            let text = format!(
+                "struct Params {{ first: u32, groups: u32, begin: u32, end: u32 }}
+                @group(0) @binding(0) var<uniform> p: Params;
+                @group(0) @binding(1) var<storage, read> x: array<i32>;
+                @group(0) @binding(2) var<storage, read_write> y: array<i32>;
+                @compute @workgroup_size(1) fn {entry}(@builtin(workgroup_id) id: vec3<u32>) {{
+                    y[p.first + id.x] = x[p.first + id.x] * {};
+                }}",
+                self.0
+            );
+            let shader = Shader::new("times", text).with_operands(1, 1).with_workgroup(1, [0, 0]).into();
+            let pass = Pass::new(entry, n as u64, 0);
+            Program::new(&shader, DType::F32, &[], vec![pass], self.work(&[], operands)).fitting(gpu, operands)
+        }
+        fn run_cpu(&self, _: &[u8], _: &[ChunkView<'_>], _: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
+            panic!("there is no CPU body")
+        }
+    }
+
+    #[test]
+    fn shaders_made_at_run_time_are_told_apart_by_their_text() {
+        let Some(gpu) = open() else { return };
+        let session = session(Placement::Gpu, &[gpu]);
+        let x = ndarray::Array1::from_iter(0..1001).into_dyn();
+        let array = Array::from(x.clone()).in_session(&session).chunks(100);
+        for factor in [2, 3, 4, 5, 3, 2] {
+            let times: Array<i32> = array.with_kernel(&[], Arc::new(Times(factor)), &[]);
+            assert_eq!(times.compute().expect("runs"), &x * factor as i32, "{factor}");
+        }
+        assert_eq!(session.counters(GPU).launches, 6 * 11);
+    }
+
     /// GPU halves that cannot run, and a word of the reason.
     const WRONG: [(Change, &str); 5] = [
-        (|p| Program { shader: &NONSENSE, ..p }, "nonsense"),
+        (|p| Program { shader: nonsense(), ..p }, "wgsl:2:27"),
         (|p| Program { passes: vec![Pass::new("missing", 1, 0)], ..p }, "missing"),
         (|p| Program { params: vec![0; 244], ..p }, "244 bytes"),
         (|p| Program { real: DType::I32, ..p }, "Real is i32"),
@@ -321,7 +371,7 @@ mod on_a_gpu {
     fn a_later_run_of_a_wrong_gpu_half_does_not_ask_the_gpu() {
         let Some(gpu) = open() else { return };
         let session = session(Placement::Gpu, &[gpu]);
-        let kernel: Arc<dyn Kernel> = Arc::new(Changed { program: |p| Program { shader: &NONSENSE, ..p }, panics: false });
+        let kernel: Arc<dyn Kernel> = Arc::new(Changed { program: |p| Program { shader: nonsense(), ..p }, panics: false });
         let [x, rate] = populations::<f32>(&[100_000], false);
         let x = Array::from(x).in_session(&session).chunks(1000);
         let grown: Array<f32> = x.with_kernel(&[&Array::from(rate)], kernel, &20u32.to_ne_bytes());
@@ -357,35 +407,77 @@ mod on_a_gpu {
         }
     }
 
-    #[test]
-    fn a_shader_cannot_write_bools() {
-        let Some(gpu) = open() else { return };
-        let session = session(Placement::Gpu, &[gpu]);
-        struct Bools;
-        impl Kernel for Bools {
-            fn name(&self) -> Cow<'static, str> {
-                "test::bools".into()
-            }
-            fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
-                Work::default()
-            }
-            fn program(&self, _: &[u8], _: &[ChunkMeta<'_>], _: &GpuFacts) -> Option<Program> {
-                let pass = Pass::new("grow", 1, 0);
-                Some(Program::new(&NAMESAKE, DType::F32, &[2], vec![pass], Work::default()))
-            }
-            fn run_cpu(
-                &self,
-                _: &[u8],
-                _: &[ChunkView<'_>],
-                outputs: &mut [ChunkViewMut<'_>],
-                _: &mut Scratch<'_>,
-            ) -> std::result::Result<(), Fault> {
-                outputs[0].slice_mut::<bool>().fill(true);
-                Ok(())
-            }
+    /// `x > limit`, or what is not `x`: a shader writes words, and reads bytes.
+    struct Bools;
+
+    impl Kernel for Bools {
+        fn name(&self) -> Cow<'static, str> {
+            "test::bools".into()
         }
-        let x = Array::from(ndarray::arr1(&[0.5f32; 64])).in_session(&session);
-        let (found, run) = x.with_kernel::<bool>(&[&x], Arc::new(Bools), &[]).run().expect("the CPU does it");
-        assert!(found.iter().all(|&b| b) && tasks_on(&run, "gpu0") == 0, "{:?}", run.placement());
+        fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+            Work { flops: operands[0].shape[0] as f64, bytes: 0.0 }
+        }
+        fn program(&self, _: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
+            let [inputs @ .., _] = operands else { return None };
+            let above = inputs.len() == 2;
+            let (real, x, value) = match above {
+                true => (inputs[0].dtype, "array<Real>", "select(0u, 77u << 24u, x[i] > limit[i])"),
+                false => (DType::F32, "array<u32>", "(x[i / 4u] >> (i % 4u * 8u) & 1u) ^ 1u"),
+            };
+            let limit = if above { "@group(0) @binding(2) var<storage, read> limit: array<Real>;" } else { "" };
+            let text = format!(
+                "struct Params {{ first: u32, groups: u32, begin: u32, end: u32, n: u32 }}
+                @group(0) @binding(0) var<uniform> p: Params;
+                @group(0) @binding(1) var<storage, read> x: {x}; {limit}
+                @group(0) @binding({}) var<storage, read_write> y: array<u32>;
+                @compute @workgroup_size(64) fn run(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t: u32) {{
+                    let i = (p.first + id.x) * 64u + t;
+                    if (i < p.n) {{ y[i] = {value}; }}
+                }}",
+                inputs.len() + 1
+            );
+            let shader = Shader::new("bools", text).with_params(&[("n", 0)]).with_operands(inputs.len() as u32, 1);
+            let n = operands[0].shape[0];
+            let pass = Pass::new("run", n.div_ceil(64) as u64, 0);
+            Program::new(&shader.into(), real, &[n as u32], vec![pass], self.work(&[], operands)).fitting(gpu, operands)
+        }
+        fn run_cpu(&self, _: &[u8], _: &[ChunkView<'_>], _: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
+            panic!("there is no CPU body")
+        }
+    }
+
+    fn bools_are_right<T: Number>(session: &Session) {
+        let kernel: Arc<dyn Kernel> = Arc::new(Bools);
+        for (n, chunk) in [(1, 1), (2, 2), (3, 3), (4, 4), (5, 2), (64, 64), (1023, 1023), (7001, 1000), (70_003, 70_003)] {
+            let [x, limit] = populations::<T>(&[n], false);
+            let wanted = ndarray::Zip::from(&x).and(&limit).map_collect(|x, limit| x > limit);
+            let above: Array<bool> =
+                Array::from(x).in_session(session).chunks(chunk).with_kernel(&[&Array::from(limit)], kernel.clone(), &[]);
+            let not: Array<bool> = above.with_kernel(&[], kernel.clone(), &[]);
+            let before = session.counters(GPU).launches;
+            assert_eq!(not.compute().expect("runs"), wanted.mapv(|b| !b), "{n} by {chunk}");
+            assert_eq!(session.counters(GPU).launches - before, 2 * n.div_ceil(chunk) as u64);
+            assert_eq!(above.compute().expect("runs"), wanted, "{n} by {chunk}");
+        }
+    }
+
+    #[test]
+    fn shaders_write_bools_as_words_and_read_them_as_bytes() {
+        let Some(gpu) = open() else { return };
+        let wide = gpu.spec().gpu.is_some_and(|facts| facts.f64);
+        let session = session(Placement::Gpu, &[gpu]);
+        bools_are_right::<f32>(&session);
+        if wide {
+            bools_are_right::<f64>(&session);
+        }
+    }
+
+    #[test]
+    fn bools_whose_words_cannot_be_bound_are_left_to_others() {
+        let facts =
+            |bytes| GpuFacts { f64: true, binding_bytes: bytes, bindings: 8, invocations: 256, workgroup_bytes: 0, product: 0 };
+        let meta = |shape| ChunkMeta { dtype: DType::Bool, shape, data: None };
+        let fits = |bytes| Bools.program(&[], &[meta(&[1000]), meta(&[1000])], &facts(bytes)).is_some();
+        assert!(fits(4000) && !fits(3999));
     }
 }

@@ -1,4 +1,5 @@
-//! The GPU path from the dependency to the driver: adapters are listed, one of them computes, and chunks get there and back.
+//! The GPU path from the dependency to the driver: adapters are listed, one of them computes, and chunks get there and back, whole and
+//! by views.
 //!
 //! Owns: what `REQUIRE_GPU=1` promises (a missing adapter then fails; software Vulkan counts). Must not know: tasks. Invariant:
 //! a test that could not run says so on stderr.
@@ -7,6 +8,7 @@
 #[path = "harness/gpu.rs"]
 mod harness;
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::process::Command;
 use std::sync::Arc;
@@ -14,10 +16,13 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use chunkwise::device::gpu::{AdapterKind, Gpu, Sabotage, adapters, probe};
-use chunkwise::device::{Data, Device, HostBuffer, Memory, Move, Remote, Report, Window};
+use chunkwise::device::{Body, Data, Device, Failure, HostBuffer, Launch, Memory, Move, Output, Remote, Report, Window};
 use chunkwise::id::SpaceId;
-use chunkwise::shape::{DType, Element, Layout};
+use chunkwise::kernel::gemv::Gemv;
+use chunkwise::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
+use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element, Form, Layout, View};
 use harness::{adapter, gpu};
+use ndarray::{ArrayD, Axis, Dimension, Slice};
 
 #[test]
 fn an_adapter_computes() {
@@ -167,4 +172,237 @@ fn what_idles_is_given_back() {
         std::thread::sleep(Duration::from_millis(20));
     }
     there_and_back::<f64>(&gpu, [1000, 1000], |i| i as f64);
+}
+
+/// Numbers that look random.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % n
+    }
+
+    fn shape(&mut self) -> Vec<usize> {
+        (0..self.below(5)).map(|_| [1, 2, 3, 5, 8, 20][self.below(6)]).collect()
+    }
+}
+
+/// A view made in some steps, and what ndarray shows by the same.
+fn some_view<T: Element>(mut shown: ArrayD<T>, dice: &mut Dice) -> (View, ArrayD<T>) {
+    let mut view = View::whole(shown.shape());
+    for _ in 0..dice.below(6) {
+        let rank = shown.ndim();
+        let axis = dice.below(rank.max(1));
+        match dice.below(8) {
+            0..4 if rank > 0 && shown.shape()[axis] > 0 => {
+                let n = shown.shape()[axis];
+                let step = [1, 1, 2, 3][dice.below(4)];
+                let len = dice.below(n.min(9) + 1).min(n.div_ceil(step));
+                let reach = len.saturating_sub(1) * step;
+                let low = dice.below(n - reach);
+                let (start, step) = [(low, step as isize), (low + reach, -(step as isize))][dice.below(2)];
+                view = view.slice(axis, start, len, step).expect("inside");
+                let end = if len == 0 { low } else { low + reach + 1 };
+                shown.slice_axis_inplace(Axis(axis), Slice::new(low as isize, Some(end as isize), step));
+            }
+            4 if rank > 0 && shown.shape()[axis] > 0 => {
+                let index = dice.below(shown.shape()[axis]);
+                view = view.index_axis(axis, index).expect("inside");
+                shown = shown.index_axis_move(Axis(axis), index);
+            }
+            5 if rank > 0 => {
+                let order: Vec<usize> = (0..rank).map(|k| (k + axis) % rank).rev().collect();
+                view = view.permute(&order).expect("each axis once");
+                shown = shown.permuted_axes(order);
+            }
+            _ if rank < 6 => {
+                let at = dice.below(rank + 1);
+                view = view.insert_axis(at, 1 + axis).expect("an axis more");
+                let mut shape = shown.shape().to_vec();
+                shape.insert(at, 1 + axis);
+                shown = shown.insert_axis(Axis(at)).broadcast(shape).expect("one index, repeated").to_owned();
+            }
+            _ => {}
+        }
+    }
+    (view, shown)
+}
+
+/// A value on the GPU, in one row.
+fn uploaded<T: Element>(gpu: &Gpu, values: Vec<T>) -> Data {
+    let layout = Layout::contiguous(T::DTYPE, &[values.len()]);
+    let to = remote(gpu, T::DTYPE, &layout.shape);
+    // SAFETY: a caller's memory is only read.
+    let from = unsafe { Window::lent(HostBuffer::caller(&Arc::new(values)), 0, layout.clone()) };
+    if !layout.is_empty() {
+        moved(gpu, Data::Host(from), to.clone(), true).expect("goes up");
+    }
+    to
+}
+
+/// A value from the GPU, in one row.
+fn downloaded<T: Element>(gpu: &Gpu, from: Data, len: usize) -> Vec<T> {
+    let landing = HostBuffer::pooled(len * size_of::<T>()).expect("memory");
+    // SAFETY: nothing else uses the buffer.
+    let to = unsafe { Window::lent(landing, 0, Layout::contiguous(T::DTYPE, &[len])) };
+    if len > 0 {
+        moved(gpu, from, Data::Host(to.clone()), false).expect("comes down");
+    }
+    // SAFETY: the move is over.
+    unsafe { to.view() }.slice::<T>().to_vec()
+}
+
+/// Copies what a view shows of a value, on the GPU.
+fn copied<T: Element>(gpu: &Gpu, value: &ArrayD<T>, view: Option<&View>, shape: &[usize]) -> Result<Vec<T>, Failure> {
+    let (Data::Remote(mut from), to) = (uploaded(gpu, value.iter().copied().collect()), remote(gpu, T::DTYPE, shape)) else {
+        panic!("it is on the GPU")
+    };
+    from.layout = Layout::contiguous(T::DTYPE, value.shape());
+    let body = Body::Pack { form: Form::Plain, view: view.cloned().map(Arc::new), from: Data::Remote(from), to: to.clone() };
+    launched(gpu, Arc::new(Gemv), body)?;
+    Ok(downloaded(gpu, to, shape.iter().product()))
+}
+
+/// Runs a body by hand.
+fn launched(gpu: &Gpu, kernel: Arc<dyn Kernel>, body: Body) -> Result<(), Failure> {
+    let (sender, receiver) = channel();
+    let done = Box::new(move |report: Report| drop(sender.send(report.outcome)));
+    gpu.launch(Launch { kernel, body, estimate_ns: 10_000, origin: None, done });
+    let outcome = receiver.recv_timeout(Duration::from_secs(60)).expect("each launch is reported");
+    assert!(receiver.recv().is_err(), "once");
+    outcome
+}
+
+fn views_are_copied<T: Element>(gpu: &Gpu, value: fn(usize) -> T) {
+    let (mut dice, before, mut empty) = (Dice(size_of::<T>() as u64), gpu.counters().launches, 0);
+    for turn in 0..150 {
+        let shape = dice.shape();
+        let all = ArrayD::from_shape_vec(shape.clone(), (0..shape.iter().product()).map(value).collect()).expect("its shape");
+        let (view, shown) = some_view(all.clone(), &mut dice);
+        assert_eq!(view.shape(), shown.shape());
+        empty += usize::from(shown.is_empty());
+        let found = copied(gpu, &all, Some(&view), shown.shape()).unwrap_or_else(|e| panic!("{turn}: {view:?}: {e:?}"));
+        assert!(found.iter().eq(shown.iter()), "{turn}: {} {view:?} of {:?}: {found:?}, not {shown:?}", T::DTYPE, all.shape());
+    }
+    assert!(empty > 5 && gpu.counters().launches - before == 150, "{empty} empty, {:?}", gpu.counters());
+}
+
+#[test]
+fn what_a_view_shows_is_copied_on_the_gpu() {
+    let Some(gpu) = gpu() else { return };
+    views_are_copied::<bool>(&gpu, |i| (i * i) % 7 < 3);
+    views_are_copied::<u8>(&gpu, |i| (i * 37) as u8);
+    views_are_copied::<i32>(&gpu, |i| -(i as i32));
+    views_are_copied::<u32>(&gpu, |i| (i as u32).wrapping_mul(0x0101_0101));
+    views_are_copied::<i64>(&gpu, |i| -(i as i64) << 33);
+    views_are_copied::<u64>(&gpu, |i| (i as u64).wrapping_mul(0x0001_0001_0001_0001));
+    // Among them numbers that a GPU would round to 0.
+    views_are_copied::<f32>(&gpu, |i| f32::from_bits(i as u32));
+    views_are_copied::<f64>(&gpu, |i| f64::from_bits(i as u64));
+}
+
+#[test]
+fn views_of_many_axes_of_nothing_and_of_all_are_copied() {
+    let Some(gpu) = gpu() else { return };
+    let all = ArrayD::from_shape_fn(&[2, 3, 2, 2, 3, 2, 2, 4][..], |i| i.slice().iter().fold(0i32, |n, &i| n * 5 + i as i32));
+    let order = [7, 6, 5, 4, 3, 2, 1, 0];
+    let turned = all.view().permuted_axes(&order[..]);
+    let view = View::whole(all.shape()).permute(&order).expect("each axis once");
+    assert!(copied(&gpu, &all, Some(&view), turned.shape()).expect("8 axes").iter().eq(turned.iter()));
+    assert!(copied(&gpu, &all, None, all.shape()).expect("all of it").iter().eq(all.iter()));
+    let none = ArrayD::<f32>::zeros(&[3, 0][..]);
+    assert!(copied(&gpu, &none, None, &[3, 0]).expect("nothing").is_empty());
+    let nine = all.view().insert_axis(Axis(0)).broadcast(&[2, 2, 3, 2, 2, 3, 2, 2, 4][..]).expect("repeated").to_owned();
+    let view = View::whole(nine.shape()).permute(&[8, 7, 6, 5, 4, 3, 2, 1, 0]).expect("each axis once");
+    for (view, shape, why) in [(Some(&view), &[4, 2, 2, 3, 2, 2, 3, 2, 2][..], "9 axes"), (None, &[5], "cannot be copied")] {
+        let failure = copied(&gpu, &nine, view, shape).expect_err("refused");
+        assert!(matches!(&failure, Failure::Unfit(error) if error.to_string().contains(why)), "{failure:?}");
+    }
+    let (from, to) = (remote(&gpu, DType::F32, &[4]), remote(&gpu, DType::F32, &[4]));
+    let packed = launched(&gpu, Arc::new(Gemv), Body::Pack { form: Form::Packed(0), view: None, from, to });
+    assert!(matches!(packed, Err(Failure::Unfit(_))), "{packed:?}");
+}
+
+#[test]
+fn a_long_copy_is_cut_and_a_lost_one_is_reported() {
+    let Some(gpu) = gpu() else { return };
+    let far = uploaded(&gpu, (0..7).map(|i| i * 41).collect::<Vec<u8>>());
+    assert_eq!(downloaded::<u8>(&gpu, far.clone(), 7), [0, 41, 82, 123, 164, 205, 246]);
+    // Some 116 000 workgroups, and more work than a GPU that was just opened is given at once.
+    let rows = 17_000_000;
+    let view = View::whole(&[7]).slice(0, 6, 7, -1).and_then(|v| v.broadcast(&[rows, 7])).map(Arc::new).expect("inside");
+    let (to, before) = (remote(&gpu, DType::U8, &[rows, 7]), gpu.counters());
+    let body = || Body::Pack { form: Form::Plain, view: Some(view.clone()), from: far.clone(), to: to.clone() };
+    launched(&gpu, Arc::new(Gemv), body()).expect("119 MB");
+    let after = gpu.counters();
+    assert!(after.launches == before.launches + 1 && after.submissions >= before.submissions + 2, "{before:?}, {after:?}");
+    assert!(downloaded::<u8>(&gpu, to.clone(), 7 * rows).chunks(7).all(|row| row == [246, 205, 164, 123, 82, 41, 0]));
+    gpu.sabotage(1, Sabotage::Lose);
+    launched(&gpu, Arc::new(Gemv), body()).ok();
+    let lost = (0..3).filter(|_| matches!(launched(&gpu, Arc::new(Gemv), body()), Err(Failure::Lost(_)))).count();
+    assert_eq!(lost, 3);
+}
+
+/// What is not x, and which of x are at odd places: two outputs of `bool`, by way of scratch.
+struct Both;
+
+impl Kernel for Both {
+    fn name(&self) -> Cow<'static, str> {
+        panic!("a name that panics")
+    }
+    fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
+        Work::default()
+    }
+    fn program(&self, _: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
+        const TEXT: &str = "struct Params { first: u32, groups: u32, begin: u32, end: u32, n: u32 }
+            @group(0) @binding(0) var<uniform> p: Params;
+            @group(0) @binding(1) var<storage, read> x: array<u32>;
+            @group(0) @binding(2) var<storage, read_write> not: array<u32>;
+            @group(0) @binding(3) var<storage, read_write> odd: array<u32>;
+            @group(0) @binding(4) var<storage, read_write> words: array<u32>;
+            @compute @workgroup_size(1) fn unpack(@builtin(workgroup_id) id: vec3<u32>) {
+                let i = p.first + id.x;
+                words[i] = x[i / 4u] >> (i % 4u * 8u) & 255u;
+            }
+            @compute @workgroup_size(1) fn both(@builtin(workgroup_id) id: vec3<u32>) {
+                let i = p.first + id.x;
+                not[i] = words[i] ^ 1u;
+                odd[i] = (words[i] & i) << 31u;
+            }";
+        let n = operands[0].shape[0];
+        let shader = Shader::new("both", TEXT).with_params(&[("n", 0)]).with_operands(1, 2).with_workgroup(1, [0, 0]);
+        let passes = ["unpack", "both"].map(|entry| Pass::new(entry, n as u64, 0)).into();
+        // As if it were much: it is run in several parts.
+        let most = Work { flops: 1e6 * n as f64, bytes: 0.0 };
+        let mut program = Program::new(&shader.into(), DType::F32, &[n as u32], passes, most);
+        program.scratch_bytes = 4 * n as u64;
+        program.fitting(gpu, operands)
+    }
+    fn run_cpu(&self, _: &[u8], _: &[ChunkView<'_>], _: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Result<(), Fault> {
+        panic!("there is no CPU body")
+    }
+}
+
+#[test]
+fn several_outputs_of_bool_share_the_scratch_with_the_program() {
+    let Some(gpu) = gpu() else { return };
+    for n in [1, 2, 7, 64, 1025, 40_001] {
+        let x: Vec<bool> = (0..n).map(|i| (i * i) % 5 == 1).collect();
+        let from = uploaded(&gpu, x.clone());
+        let outputs = [(); 2].map(|()| remote(&gpu, DType::Bool, &[n]));
+        let run = |copy_in: Option<Data>| {
+            let output = |to: &Data| Output { to: to.clone(), copy_in: copy_in.clone() };
+            let outputs = outputs.iter().map(output).collect();
+            let (kernel, params) = (Arc::new(Both), Vec::new());
+            launched(&gpu, kernel, Body::Run { params, inputs: vec![from.clone()], outputs, scratch_bytes: 0 })
+        };
+        let before = gpu.counters().submissions;
+        run(None).expect("runs");
+        assert!(n < 40_000 || gpu.counters().submissions > before + 2, "in parts");
+        let [not, odd] = outputs.clone().map(|to| downloaded::<bool>(&gpu, to, n));
+        assert!((0..n).all(|i| (not[i], odd[i]) == (!x[i], x[i] && i % 2 == 1)), "{n}");
+        let updated = run(Some(from.clone()));
+        assert!(matches!(&updated, Err(Failure::Unfit(e)) if e.to_string().contains("updated")), "{updated:?}");
+    }
 }

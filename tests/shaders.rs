@@ -3,16 +3,18 @@
 //! Owns: the comparison of parameters, bindings, entry points and workgroups; that Metal, DX12 and Vulkan get code. Must not know:
 //! what a shader computes. Invariant: each check is also run on a shader that is wrong, so that a check that sees nothing cannot pass.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use chunkwise::kernel::copy;
 use chunkwise::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
 use chunkwise::kernel::gemv::Gemv;
 use chunkwise::kernel::mandelbrot::{Mandelbrot, MandelbrotParams};
 use chunkwise::kernel::peak::{Peak, PeakParams, Read};
 use chunkwise::kernel::sums::SumChunk;
 use chunkwise::kernel::{GpuFacts, Kernel, Program, SHADERS, Shader};
-use chunkwise::shape::{ChunkMeta, DType};
+use chunkwise::shape::{ChunkMeta, DType, View};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, StorageAccess, TypeInner};
 
@@ -26,7 +28,7 @@ struct Parsed {
 }
 
 fn parse(shader: &Shader, real: DType) -> Result<Parsed, String> {
-    let text = format!("alias Real = {real};\n{}", shader.source);
+    let text = shader.wgsl(real);
     let module = naga::front::wgsl::parse_str(&text).map_err(|e| e.emit_to_string(&text))?;
     let float64 = if real == DType::F64 { Capabilities::FLOAT64 } else { Capabilities::empty() };
     let info = Validator::new(ValidationFlags::all(), float64).validate(&module);
@@ -71,7 +73,7 @@ fn wrong_params(shader: &Shader, parsed: &Parsed) -> Vec<String> {
     };
     let found: Vec<_> = members.iter().map(|m| (m.name.as_deref().unwrap_or(""), m.offset as usize)).collect();
     let launch = LAUNCH.iter().enumerate().map(|(i, name)| (*name, 4 * i));
-    let wanted: Vec<_> = launch.chain(shader.params.iter().map(|(name, offset)| (*name, 16 + offset))).collect();
+    let wanted: Vec<_> = launch.chain(shader.params().iter().map(|(name, offset)| (&**name, 16 + offset))).collect();
     let mut wrong = Vec::new();
     if found != wanted {
         wrong.push(format!("parameters are {found:?}, not {wanted:?}"));
@@ -94,7 +96,7 @@ fn wrong_bindings(shader: &Shader, parsed: &Parsed) -> Vec<String> {
         numbers.insert(binding.binding);
         let wanted = match binding.binding {
             0 => continue,
-            i if i <= shader.inputs => StorageAccess::LOAD,
+            i if i <= shader.inputs() => StorageAccess::LOAD,
             _ => StorageAccess::LOAD | StorageAccess::STORE,
         };
         let access = match variable.space {
@@ -105,7 +107,7 @@ fn wrong_bindings(shader: &Shader, parsed: &Parsed) -> Vec<String> {
             wrong.push(format!("{:?} at {binding:?} is {:?}, not {wanted:?}", variable.name, variable.space));
         }
     }
-    let operands = (shader.inputs + shader.outputs) as usize;
+    let operands = (shader.inputs() + shader.outputs()) as usize;
     let contiguous = numbers.iter().enumerate().all(|(i, &number)| i == number as usize);
     // After the operands come at most scratch and fault words.
     if !contiguous || !(operands + 1..=operands + 3).contains(&numbers.len()) {
@@ -119,7 +121,7 @@ fn wrong_workgroups(shader: &Shader, parsed: &Parsed, real: DType) -> Vec<String
     let entries = &parsed.module.entry_points;
     let invocations = entries.iter().map(|e| e.workgroup_size.iter().product()).max().unwrap_or(0);
     let bytes = (0..entries.len()).map(|i| parsed.workgroup_bytes(i)).max().unwrap_or(0);
-    let stated = (shader.invocations, shader.workgroup_bytes[usize::from(real == DType::F64)]);
+    let stated = (shader.invocations(), shader.workgroup_bytes()[usize::from(real == DType::F64)]);
     let mut wrong = Vec::new();
     if (invocations, bytes) != stated {
         wrong.push(format!("workgroups need (invocations, bytes) {:?}, stated is {stated:?}", (invocations, bytes)));
@@ -133,14 +135,14 @@ fn wrong_workgroups(shader: &Shader, parsed: &Parsed, real: DType) -> Vec<String
 /// The passes name entry points, which use only what the executor binds; parameters are as many as the shader has.
 fn wrong_program(program: &Program, parsed: &Parsed) -> Vec<String> {
     let mut wrong = Vec::new();
-    let shader = program.shader;
-    if program.params.len() != 4 * shader.params.len() || program.params.len() > 240 {
-        wrong.push(format!("{} bytes of parameters for {:?}", program.params.len(), shader.params));
+    let shader = &program.shader;
+    if program.params.len() != 4 * shader.params().len() || program.params.len() > 240 {
+        wrong.push(format!("{} bytes of parameters for {:?}", program.params.len(), shader.params()));
     }
-    let fault = 1 + shader.inputs + shader.outputs + u32::from(program.scratch_bytes > 0);
+    let fault = 1 + shader.inputs() + shader.outputs() + u32::from(program.scratch_bytes > 0);
     let bound = fault + u32::from(program.faults);
     for pass in &program.passes {
-        let Some(index) = parsed.entry(pass.entry) else {
+        let Some(index) = parsed.entry(&pass.entry) else {
             wrong.push(format!("no entry point `{}`", pass.entry));
             continue;
         };
@@ -163,10 +165,10 @@ fn wrong_program(program: &Program, parsed: &Parsed) -> Vec<String> {
 fn wrong_shader(shader: &Shader, real: DType) -> Vec<String> {
     let parsed = match parse(shader, real) {
         Ok(parsed) => parsed,
-        Err(text) => return vec![format!("{} in {real}: {text}", shader.name)],
+        Err(text) => return vec![format!("{} in {real}: {text}", shader.name())],
     };
     let all = [wrong_params(shader, &parsed), wrong_bindings(shader, &parsed), wrong_workgroups(shader, &parsed, real)];
-    all.into_iter().flatten().map(|text| format!("{} in {real}: {text}", shader.name)).collect()
+    all.into_iter().flatten().map(|text| format!("{} in {real}: {text}", shader.name())).collect()
 }
 
 /// What naga says when it writes the shader for each API that can have it: Metal and DX12 have no `f64`.
@@ -257,6 +259,13 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+/// The copies that a GPU makes for itself, which no kernel asks for.
+fn copies() -> Vec<Program> {
+    let view = View::whole(&[4, 5]).permute(&[1, 0]).expect("two axes");
+    let gather = |dtype| copy::gather(&view, ChunkMeta { dtype, shape: &[4, 5], data: None }).expect("a view");
+    [DType::Bool, DType::I32, DType::F64].map(gather).into_iter().chain([copy::bools(20, DType::F32)]).collect()
+}
+
 #[track_caller]
 fn assert_none(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
@@ -264,7 +273,7 @@ fn assert_none(wrong: Vec<String>) {
 
 #[test]
 fn both_halves_agree_in_parameters_bindings_and_workgroups() {
-    let names: BTreeSet<_> = SHADERS.iter().map(|s| s.name).collect();
+    let names: BTreeSet<_> = SHADERS.iter().map(|s| s.name()).collect();
     assert_eq!(names.len(), SHADERS.len(), "two shaders of one name");
     assert_none(SHADERS.iter().flat_map(|shader| REALS.into_iter().flat_map(|real| wrong_shader(shader, real))).collect());
 }
@@ -273,7 +282,7 @@ fn both_halves_agree_in_parameters_bindings_and_workgroups() {
 fn metal_dx12_and_vulkan_get_code() {
     for (shader, real) in SHADERS.iter().flat_map(|shader| REALS.map(|real| (shader, real))) {
         let wrong = unwritable(&parse(shader, real).expect("parses"), real);
-        assert_none(wrong.into_iter().map(|text| format!("{} in {real}: {text}", shader.name)).collect());
+        assert_none(wrong.into_iter().map(|text| format!("{} in {real}: {text}", shader.name())).collect());
     }
 }
 
@@ -282,17 +291,26 @@ fn programs_name_what_their_shaders_have_and_all_of_it() {
     let mut named = BTreeSet::new();
     for (case, real) in cases().iter().flat_map(|case| REALS.map(|real| (case, real))) {
         let program = case.program(real, &GPU).unwrap_or_else(|| panic!("{} has no program", case.kernel.name()));
-        assert!(SHADERS.iter().any(|s| std::ptr::eq(*s, program.shader)), "{} is not in SHADERS", program.shader.name);
+        assert!(SHADERS.contains(&program.shader), "{} is not in SHADERS", program.shader.name());
         assert_eq!(program.real, real);
         assert!(program.most.flops > 0.0 && program.most.bytes > 0.0, "{}", case.kernel.name());
-        let parsed = parse(program.shader, real).expect("parses");
+        let parsed = parse(&program.shader, real).expect("parses");
         let wrong = wrong_program(&program, &parsed);
         assert_none(wrong.into_iter().map(|text| format!("{} {:?}: {text}", case.kernel.name(), case.shapes)).collect());
-        named.extend(program.passes.iter().map(|pass| (program.shader.name, pass.entry.to_owned())));
+        named.extend(program.passes.iter().map(|pass| (program.shader.name().to_owned(), pass.entry.to_string())));
     }
-    for shader in SHADERS {
+    for program in copies() {
+        let parsed = parse(&program.shader, program.real).expect("parses");
+        assert_none(wrong_program(&program, &parsed));
+        named.extend(program.passes.iter().map(|pass| (program.shader.name().to_owned(), pass.entry.to_string())));
+    }
+    for shader in SHADERS.iter() {
         for entry in parse(shader, DType::F32).expect("parses").module.entry_points {
-            assert!(named.contains(&(shader.name, entry.name.clone())), "no case runs `{}` of {}", entry.name, shader.name);
+            assert!(
+                named.contains(&(shader.name().to_owned(), entry.name.clone())),
+                "no case runs `{}` of {shader:?}",
+                entry.name
+            );
         }
     }
 }
@@ -341,20 +359,19 @@ mod the_checks_can_fail {
             share(t);
             if (t < p.m && t < p.k) { y[t] = sums[t]; part[t] = sums[t]; atomicStore(&fault[0], t); }
         }";
-    const GOOD: Shader = Shader {
-        name: "good",
-        source: SOURCE,
-        params: &[("m", 0), ("k", 4)],
-        inputs: 2,
-        outputs: 1,
-        invocations: 64,
-        workgroup_bytes: [256, 512],
-    };
+    fn described(source: impl Into<Cow<'static, str>>) -> Shader {
+        let shader = Shader::new("good", source).with_params(&[("m", 0), ("k", 4)]);
+        shader.with_operands(2, 1).with_workgroup(64, [256, 512])
+    }
 
-    /// `GOOD` with one piece of its text replaced.
+    fn good() -> Shader {
+        described(SOURCE)
+    }
+
+    /// The good one with one piece of its text replaced.
     fn with(old: &str, new: &str) -> Shader {
         assert!(SOURCE.contains(old), "{old}");
-        Shader { source: SOURCE.replace(old, new).leak(), ..GOOD }
+        described(SOURCE.replace(old, new))
     }
 
     #[track_caller]
@@ -367,14 +384,14 @@ mod the_checks_can_fail {
 
     #[test]
     fn wrong_texts_and_descriptions_are_found() {
-        assert_none(REALS.into_iter().flat_map(|real| wrong_shader(&GOOD, real)).collect());
+        assert_none(REALS.into_iter().flat_map(|real| wrong_shader(&good(), real)).collect());
         found(&with("fn main", "fn from"), "reserved");
         found(&with("y[t] = sums[t]", "y[t] = t"), "good in");
         found(&with("m: u32, k: u32", "k: u32, m: u32"), "parameters are");
         found(&with("groups: u32, begin", "count: u32, begin"), "parameters are");
         found(&with("k: u32 }", "k: u32, n: u32 }"), "parameters are");
         found(&with("m: u32, k: u32", "m: u32, @align(16) k: u32"), "parameters are");
-        found(&Shader { params: &[("m", 0)], ..GOOD }, "parameters are");
+        found(&good().with_params(&[("m", 0)]), "parameters are");
         found(
             &with(
                 "p: Params;",
@@ -386,8 +403,8 @@ mod the_checks_can_fail {
         found(&with("@binding(2)", "@binding(7)"), "bindings");
         found(&with("@binding(2) var<storage, read>", "@binding(2) var<storage, read_write>"), "at ResourceBinding");
         found(&with("@group(0) @binding(4)", "@group(1) @binding(4)"), "at ResourceBinding");
-        found(&Shader { inputs: 1, ..GOOD }, "at ResourceBinding");
-        found(&Shader { outputs: 4, ..GOOD }, "bindings");
+        found(&good().with_operands(1, 1), "at ResourceBinding");
+        found(&good().with_operands(2, 4), "bindings");
         found(&with("workgroup_size(64)", "workgroup_size(8, 16)"), "stated is");
         found(&with("workgroup_size(64)", "workgroup_size(512)"), "more than every GPU has");
         found(&with("array<Real, 64>", "array<Real, 65>"), "stated is");
@@ -399,7 +416,7 @@ mod the_checks_can_fail {
     fn wrong_programs_are_found() {
         let potrf =
             Case::new(Potrf::new(), &PotrfParams { row: 0 }, &[&[200, 200]]).program(DType::F32, &GPU).expect("program");
-        let parsed = parse(potrf.shader, DType::F32).expect("parses");
+        let parsed = parse(&potrf.shader, DType::F32).expect("parses");
         assert_none(wrong_program(&potrf, &parsed));
         let found = |change: &dyn Fn(&mut Program), text: &str| {
             let mut program = potrf.clone();
@@ -407,13 +424,13 @@ mod the_checks_can_fail {
             let wrong = wrong_program(&program, &parsed);
             assert!(wrong.iter().any(|w| w.contains(text)), "{text} in {wrong:?}");
         };
-        found(&|p| p.passes[0].entry = "gone", "no entry point `gone`");
+        found(&|p| p.passes[0].entry = "gone".into(), "no entry point `gone`");
         found(&|p| p.passes[1].groups = 0, "with no workgroups");
         found(&|p| p.params.truncate(4), "bytes of parameters");
         found(&|p| p.faults = false, "which is not bound");
         let mut gemv =
             Case::new(Gemv, &[0u8; 0], &[&[8, 100_000], &[100_000], &[8]]).program(DType::F32, &GPU).expect("program");
-        let parsed = parse(gemv.shader, DType::F32).expect("parses");
+        let parsed = parse(&gemv.shader, DType::F32).expect("parses");
         assert_none(wrong_program(&gemv, &parsed));
         gemv.scratch_bytes = 0;
         assert!(wrong_program(&gemv, &parsed)[0].contains("which is not bound"));
@@ -423,10 +440,10 @@ mod the_checks_can_fail {
 
     #[test]
     fn what_an_api_cannot_have_is_found() {
-        assert_none(unwritable(&parse(&GOOD, DType::F32).expect("parses"), DType::F32));
+        assert_none(unwritable(&parse(&good(), DType::F32).expect("parses"), DType::F32));
         // A pipeline would set `limit`; as it stands, no API has such a thing.
         let open = SOURCE.replace("t < p.m", "t < limit").replace("var<workgroup>", "override limit: u32; var<workgroup>");
-        let open = parse(&Shader { source: open.leak(), ..GOOD }, DType::F32).expect("parses");
+        let open = parse(&described(open), DType::F32).expect("parses");
         assert_eq!(unwritable(&open, DType::F32).len(), 3);
         assert_eq!(unwritable(&open, DType::F64).len(), 1, "SPIR-V only");
     }

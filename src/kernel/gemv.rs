@@ -16,6 +16,7 @@
 
 use fearless_simd::{Level, Simd, SimdFloatElement, dispatch, prelude::*};
 use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 
 use super::block_sum::{Tree, fold};
 use super::program::shader_params;
@@ -38,15 +39,10 @@ shader_params!(
     }
 );
 
-pub(super) static SHADER: Shader = Shader {
-    name: "gemv",
-    source: include_str!("../../shaders/gemv.wgsl"),
-    params: Cut::FIELDS,
-    inputs: 2,
-    outputs: 1,
-    invocations: 256,
-    workgroup_bytes: [4096, 8192],
-};
+pub(super) static SHADER: LazyLock<Arc<Shader>> = LazyLock::new(|| {
+    let shader = Shader::ours("gemv", include_str!("../../shaders/gemv.wgsl"));
+    shader.with_params(Cut::FIELDS).with_operands(2, 1).with_workgroup(256, [4096, 8192]).into()
+});
 
 /// Longest row that 16 invocations sum; longer ones have 256.
 const SHORT: usize = 256;

@@ -18,6 +18,7 @@
 
 use fearless_simd::{Level, Simd, SimdFloatElement, dispatch, prelude::*};
 use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 
 use super::program::shader_params;
 use super::simd::{self, Aligned};
@@ -40,15 +41,10 @@ shader_params!(
     pub(crate) struct Shape { m, n }
 );
 
-pub(super) static SHADER: Shader = Shader {
-    name: "mandelbrot",
-    source: include_str!("../../shaders/mandelbrot.wgsl"),
-    params: Shape::FIELDS,
-    inputs: 2,
-    outputs: 1,
-    invocations: 128,
-    workgroup_bytes: [0, 0],
-};
+pub(super) static SHADER: LazyLock<Arc<Shader>> = LazyLock::new(|| {
+    let shader = Shader::ours("mandelbrot", include_str!("../../shaders/mandelbrot.wgsl"));
+    shader.with_params(Shape::FIELDS).with_operands(2, 1).with_workgroup(128, [0, 0]).into()
+});
 
 /// Rows and columns of a workgroup.
 const GROUP: [usize; 2] = [16, 8];
@@ -111,7 +107,7 @@ impl Kernel for Mandelbrot {
         let &[m, n] = out.shape else { return None };
         let groups = (m.div_ceil(GROUP[0]) * n.div_ceil(GROUP[1])) as u64;
         let resumable = iterations > AT_ONCE;
-        let pass = Pass { entry: if resumable { "resume" } else { "whole" }, groups, steps: 0..iterations, resumable };
+        let pass = Pass { entry: if resumable { "resume" } else { "whole" }.into(), groups, steps: 0..iterations, resumable };
         let most = Work { flops: 8.0 * f64::from(iterations) * points, bytes: 4.0 * points };
         let shape = Shape { m: m as u32, n: n as u32 };
         let mut program = Program::new(&SHADER, x.dtype, &shape.words(), vec![pass], most);

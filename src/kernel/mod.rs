@@ -13,6 +13,7 @@
 //! also its shader, a line in [`SHADERS`], and a [`Program`]. In a crate of your own: [`guide`].
 
 pub mod block_sum;
+pub mod copy;
 pub mod dense;
 pub mod gemv;
 pub mod guide;
@@ -22,33 +23,30 @@ pub mod peak;
 pub mod program;
 pub mod random;
 mod rows;
+mod shader;
 pub mod simd;
 pub mod sums;
 #[cfg(test)]
 mod testing;
 pub mod zeros;
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form};
 
 pub use key::{Content, KernelKey, content_hash};
-pub use program::{GpuFacts, Pass, Program, Shader};
+pub use program::{GpuFacts, Pass, Program};
 pub use rows::for_each_piece;
+pub use shader::Shader;
 
-/// Every shader: what a GPU compiles ahead, and what is checked against the kernels' parameters.
-pub static SHADERS: &[&Shader] = &[
-    &mandelbrot::SHADER,
-    &gemv::SHADER,
-    &sums::SHADER,
-    dense::SHADERS[0],
-    dense::SHADERS[1],
-    dense::SHADERS[2],
-    &peak::SHADER,
-];
+/// Every fixed shader: what is checked against the kernels' parameters.
+pub static SHADERS: LazyLock<Vec<Arc<Shader>>> = LazyLock::new(|| {
+    let all = [&mandelbrot::SHADER, &gemv::SHADER, &sums::SHADER, &peak::SHADER, &copy::SHADER];
+    all.into_iter().chain(dense::SHADERS).map(|shader| Arc::clone(shader)).collect()
+});
 
 /// Floating-point operations and bytes that a task needs: what a roofline wants to know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -220,6 +218,23 @@ pub trait Kernel: Any + Send + Sync {
         outputs: &mut [ChunkViewMut<'_>],
         scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault>;
+}
+
+/// Whether this is one of the kernels here that have a fixed shader: then its program is what its shader is made for.
+#[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
+pub(crate) fn is_ours(kernel: &dyn Kernel) -> bool {
+    let known = [
+        TypeId::of::<mandelbrot::Mandelbrot>(),
+        TypeId::of::<gemv::Gemv>(),
+        TypeId::of::<sums::SumChunk>(),
+        TypeId::of::<dense::Gemm>(),
+        TypeId::of::<dense::Syrk>(),
+        TypeId::of::<dense::Trsm>(),
+        TypeId::of::<dense::Potrf>(),
+        TypeId::of::<peak::Peak>(),
+        TypeId::of::<peak::Read>(),
+    ];
+    known.contains(&(kernel as &dyn Any).type_id())
 }
 
 /// Reads a kernel's parameters.

@@ -15,6 +15,7 @@ use super::program::shader_params;
 use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, params};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float};
 use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 
 /// The kernel. Input: `a` and `b`, `(2,)`, of a float dtype; output `y` `(n,)` of the same.
 pub struct Peak;
@@ -32,15 +33,10 @@ shader_params!(
     struct Extents { n, quads }
 );
 
-pub(super) static SHADER: Shader = Shader {
-    name: "peak",
-    source: include_str!("../../shaders/peak.wgsl"),
-    params: Extents::FIELDS,
-    inputs: 1,
-    outputs: 1,
-    invocations: GROUP as u32,
-    workgroup_bytes: [0, 0],
-};
+pub(super) static SHADER: LazyLock<Arc<Shader>> = LazyLock::new(|| {
+    let shader = Shader::ours("peak", include_str!("../../shaders/peak.wgsl"));
+    shader.with_params(Extents::FIELDS).with_operands(1, 1).with_workgroup(GROUP as u32, [0, 0]).into()
+});
 
 /// Elements of a workgroup.
 const GROUP: usize = 256;
@@ -68,7 +64,7 @@ impl Kernel for Peak {
         }
         let n = y.shape.iter().product::<usize>();
         let steps = 0..params::<PeakParams>(bytes).steps;
-        let pass = Pass { entry: "multiply_add", groups: n.div_ceil(GROUP) as u64, steps, resumable: false };
+        let pass = Pass { entry: "multiply_add".into(), groups: n.div_ceil(GROUP) as u64, steps, resumable: false };
         let extents = Extents { n: n as u32, quads: 0 };
         Program::new(&SHADER, x.dtype, &extents.words(), vec![pass], self.work(bytes, operands)).fitting(gpu, operands)
     }

@@ -1,12 +1,12 @@
 //! The GPU half of a kernel, as data: which shader, which passes, which parameters.
 //!
-//! Owns: [`Program`], [`Shader`], [`GpuFacts`]. Must not know: any GPU API, devices, queues. Invariant: a program says everything that
+//! Owns: [`Program`], [`GpuFacts`]. Must not know: any GPU API, devices, queues. Invariant: a program says everything that
 //! an executor needs, so one executor runs all of them and may cut any of them into short launches.
 //!
 //! # The ABI, the same for all shaders
 //!
-//! A shader is plain WGSL in `shaders/`, of the same stem as its kernel's file. The executor prepends one line, `alias Real = f32;`
-//! or `alias Real = f64;`. Everything is in group 0:
+//! A [`Shader`] is plain WGSL: for the fixed ones, a file in `shaders/` of the same stem as its kernel's. The executor adds one line at its end,
+//! `alias Real = f32;` or `alias Real = f64;`. Everything is in group 0:
 //!
 //! | binding | what |
 //! |---|---|
@@ -30,34 +30,25 @@
 //! a pass as several dispatches over parts of its workgroups, so no workgroup may rely on another of its pass; passes run one
 //! after the other, each seeing all that the ones before it wrote. Operands are contiguous, in C order; the buffer behind a
 //! binding is padded to a multiple of 16 bytes. Scratch and workgroup memory hold anything at first; the fault words are 0.
+//!
+//! # Booleans
+//!
+//! An input of `bool` is bytes of 0 or 1, four to a word: `array<u32>`, element `i` being `x[i / 4u] >> (i % 4u * 8u) & 1u`. An output of `bool` is
+//! written as words, one an element: `array<u32>`, 0 for false and anything else for true; so invocations that write neighbours do not meet. The words
+//! lie in scratch, hold anything at first, and count there with four bytes an element. When the last pass is over, the executor makes
+//! bytes of 0 and 1 of them. So a shader writes all of such an output: it does not see the old value of one that is updated.
 
-use super::Work;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::{Shader, Work};
 use crate::shape::{ChunkMeta, DType};
-
-/// A shader, and the names of its parameters.
-#[derive(Debug)]
-pub struct Shader {
-    /// Its stem: `gemv` is `shaders/gemv.wgsl`.
-    pub name: &'static str,
-    /// Its text, without the `alias Real` line: its file, and text that several shaders share.
-    pub source: &'static str,
-    /// Its parameters after the launch's four: name, and offset in [`Program::params`].
-    pub params: &'static [(&'static str, usize)],
-    /// Buffers bound as inputs.
-    pub inputs: u32,
-    /// Buffers bound as outputs.
-    pub outputs: u32,
-    /// Invocations of a workgroup, at most, in any entry point.
-    pub invocations: u32,
-    /// Workgroup memory, at most, of an entry point in `f32` and in `f64`, in bytes.
-    pub workgroup_bytes: [u32; 2],
-}
 
 /// One entry point of a shader, run over some workgroups.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pass {
     /// The entry point.
-    pub entry: &'static str,
+    pub entry: Cow<'static, str>,
     /// Number of workgroups.
     pub groups: u64,
     /// What the shader sees as `begin` and `end`.
@@ -70,8 +61,8 @@ pub struct Pass {
 impl Pass {
     /// A pass over so many workgroups, whose shader sees `argument` as `begin`.
     #[must_use]
-    pub fn new(entry: &'static str, groups: u64, argument: u32) -> Self {
-        Self { entry, groups, steps: argument..argument, resumable: false }
+    pub fn new(entry: impl Into<Cow<'static, str>>, groups: u64, argument: u32) -> Self {
+        Self { entry: entry.into(), groups, steps: argument..argument, resumable: false }
     }
 }
 
@@ -79,7 +70,7 @@ impl Pass {
 #[derive(Clone, Debug)]
 pub struct Program {
     /// The shader of all passes.
-    pub shader: &'static Shader,
+    pub shader: Arc<Shader>,
     /// What `Real` is: `F32` or `F64`.
     pub real: DType,
     /// The kernel's parameters, a multiple of 4 bytes and at most 240.
@@ -127,6 +118,9 @@ impl GpuFacts {
 #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
 const MOST_PARAMS: usize = 240;
 
+/// Where a binding may begin in a buffer, on any GPU.
+const ALIGNED: u64 = 256;
+
 /// Largest operand in bytes: what a binding takes on Vulkan and DX12, and far from where `u32` indices end.
 const LARGEST_OPERAND: u64 = (1 << 31) - 1;
 
@@ -134,15 +128,15 @@ impl Program {
     /// A program without scratch that reports no faults; set [`Program::scratch_bytes`] and [`Program::faults`] if it has them.
     /// `params` are the words of the shader's own parameters, as [`shader_params`](crate::shader_params!) gives them.
     #[must_use]
-    pub fn new(shader: &'static Shader, real: DType, params: &[u32], passes: Vec<Pass>, most: Work) -> Self {
+    pub fn new(shader: &Arc<Shader>, real: DType, params: &[u32], passes: Vec<Pass>, most: Work) -> Self {
         let params = bytemuck::cast_slice(params).to_vec();
-        Self { shader, real, params, passes, scratch_bytes: 0, faults: false, most }
+        Self { shader: shader.clone(), real, params, passes, scratch_bytes: 0, faults: false, most }
     }
 
     /// Itself, if this GPU can run it on these operands and none of them is empty: the last line of most [`super::Kernel::program`]s.
     #[must_use]
     pub fn fitting(self, gpu: &GpuFacts, operands: &[ChunkMeta<'_>]) -> Option<Self> {
-        let workgroup = (self.shader.invocations, self.shader.workgroup_bytes[usize::from(self.real == DType::F64)]);
+        let workgroup = (self.shader.invocations(), self.shader.workgroup_bytes()[usize::from(self.real == DType::F64)]);
         self.fitting_within(gpu, operands, workgroup)
     }
 
@@ -157,18 +151,31 @@ impl Program {
             && bindings <= gpu.bindings
             && workgroup.0 <= gpu.invocations
             && workgroup.1 <= gpu.workgroup_bytes
-            && self.scratch_bytes <= largest
+            && self.words(operands).1 <= largest
             && operands.iter().all(|m| (1..=largest).contains(&bytes(m)));
         fits.then_some(self)
     }
 
+    /// Where in the scratch the words of each output of `bool` stand, behind the program's own: number of the operand, and bytes; and the bytes of all
+    /// scratch.
+    pub(crate) fn words(&self, operands: &[ChunkMeta<'_>]) -> (Vec<(usize, std::ops::Range<u64>)>, u64) {
+        let (mut words, mut end) = (Vec::new(), self.scratch_bytes);
+        let outputs = operands.iter().enumerate().skip(self.shader.inputs() as usize);
+        for (operand, meta) in outputs.filter(|(_, meta)| meta.dtype == DType::Bool) {
+            let bytes = meta.shape.iter().fold(4u64, |bytes, &n| bytes.saturating_mul(n as u64));
+            let start = end.checked_next_multiple_of(ALIGNED).unwrap_or(u64::MAX);
+            end = start.saturating_add(bytes);
+            words.push((operand, start..end));
+        }
+        (words, end)
+    }
+
     /// What no executor can run in it, for these operands: anyone may write a program, so nothing in it is taken on trust.
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
-    pub(crate) fn mistake(&self, operands: &[ChunkMeta<'_>]) -> Option<String> {
-        let (bound, given) = (self.shader.inputs + self.shader.outputs, operands.len());
-        let outputs = operands.iter().rev().take(self.shader.outputs as usize);
+    pub(crate) fn mistake(&self, operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<String> {
+        let (bound, given) = (self.shader.inputs() + self.shader.outputs(), operands.len());
         if bound as usize != given {
-            return Some(format!("its shader {} binds {bound} operands, the task has {given}", self.shader.name));
+            return Some(format!("its shader {} binds {bound} operands, the task has {given}", self.shader.name()));
         }
         if !self.real.is_float() {
             return Some(format!("its Real is {}, not f32 or f64", self.real));
@@ -179,14 +186,15 @@ impl Program {
         if self.passes.is_empty() || self.passes.iter().any(|pass| pass.groups > u64::from(u32::MAX)) {
             return Some("it has no pass, or one of more than 2^32 workgroups".into());
         }
-        // A shader writes any bits, and not all are a `bool`.
-        { outputs }.any(|o| o.dtype == DType::Bool).then(|| "a shader cannot write an output of bool: use u32".into())
+        let (scratch, largest) = (self.words(operands).1, gpu.binding_bytes.min(LARGEST_OPERAND));
+        let too_much = || format!("{scratch} B of scratch, the words of bool outputs included, where {largest} B can be bound");
+        (scratch > largest).then(too_much)
     }
 }
 
 /// Declares the parameters of a shader: a struct of `u32`s, in the order of the WGSL struct (after the launch's four).
 ///
-/// Besides the struct there are `FIELDS` (names and offsets, for [`Shader::params`](crate::kernel::Shader::params)), `words()` for
+/// Besides the struct there are `FIELDS` (names and offsets, for [`Shader::with_params`](crate::kernel::Shader::with_params)), `words()` for
 /// [`Program::new`](crate::kernel::Program::new), and `to_bytes()` and `from_bytes()` for parameters that a kernel gets as bytes, as those of
 /// [`Array::with_kernel`](crate::Array::with_kernel). A float goes as its bits: `f32::to_bits` here, `bitcast<f32>` there.
 ///

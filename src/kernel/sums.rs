@@ -10,6 +10,7 @@ use super::rows::{fill, for_each_pair, for_each_slice, gather};
 use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element};
 use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 
 /// `block_sum`: a chunk of any shape and dtype; output `(2,)` of `f64`: sum and count. See [`BlockSum`].
 ///
@@ -42,15 +43,10 @@ shader_params!(
     }
 );
 
-pub(super) static SHADER: Shader = Shader {
-    name: "block_sum",
-    source: include_str!("../../shaders/block_sum.wgsl"),
-    params: Runs::FIELDS,
-    inputs: 1,
-    outputs: 1,
-    invocations: 256,
-    workgroup_bytes: [1024, 2048],
-};
+pub(super) static SHADER: LazyLock<Arc<Shader>> = LazyLock::new(|| {
+    let shader = Shader::ours("block_sum", include_str!("../../shaders/block_sum.wgsl"));
+    shader.with_params(Runs::FIELDS).with_operands(1, 1).with_workgroup(256, [1024, 2048]).into()
+});
 
 /// Elements that one workgroup sums.
 const RUN: usize = 8192;

@@ -4,20 +4,18 @@
 //! submitted, with everything that its report needs, or in none.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use wgpu::{BufferBinding, BufferUsages, MapMode};
 
 use super::copies::{Piece, Up};
-use super::memory::Slot;
+use super::launch::{End, Operand, Running, Stage, Tally};
 use super::open::{Opened, Refusal};
 use super::pipelines::Pipelines;
-use super::slice::{Cursor, Slice};
-use crate::device::{Done, Failure, Report};
-use crate::kernel::{Kernel, Program};
+use super::slice::Slice;
 use crate::shape::DType;
 
 /// Launches (or parts of them) in one submission, and dispatches.
@@ -29,66 +27,6 @@ const STRIDE: u64 = 256;
 const TIMES: u64 = PARTS as u64 * STRIDE;
 /// Workgroups along one axis.
 const AXIS: u64 = 65_535;
-
-/// A launch on its way.
-pub(super) struct Running {
-    pub(super) program: Program,
-    /// Its inputs, then its outputs, and their bytes.
-    pub(super) operands: Vec<(Arc<Slot>, u64)>,
-    /// Old values to be copied into outputs first: from, to, bytes.
-    pub(super) copy_in: Vec<(Arc<Slot>, Arc<Slot>, u64)>,
-    pub(super) estimate_ns: u64,
-    pub(super) cursor: Cursor,
-    /// Once they are compiled.
-    pub(super) pipelines: Vec<wgpu::ComputePipeline>,
-    pub(super) tally: Arc<Mutex<Tally>>,
-    pub(super) end: End,
-}
-
-/// Who is told of a launch's end.
-pub(super) struct End {
-    pub(super) kernel: Arc<dyn Kernel>,
-    pub(super) params: Vec<u8>,
-    pub(super) done: Promise,
-}
-
-/// A report that is made for certain: if it is dropped, in a panic, it says that the device is lost.
-pub(super) struct Promise(Option<Done>);
-
-impl Promise {
-    pub(super) fn new(done: Done) -> Self {
-        Self(Some(done))
-    }
-
-    /// Makes the report.
-    pub(super) fn keep(mut self, report: Report) {
-        if let Some(done) = self.0.take() {
-            done(report);
-        }
-    }
-
-    /// Reports a failure.
-    pub(super) fn fail(self, failure: Failure) {
-        self.keep(Report { elapsed_ns: 0, since_ns: 0, worker: 0, opaque: Vec::new(), outcome: Err(failure) });
-    }
-}
-
-impl Drop for Promise {
-    fn drop(&mut self) {
-        let Some(done) = self.0.take() else { return };
-        let failure = Refusal::Lost("one of its threads panicked".into()).into_failure("a task", "the GPU");
-        // A second panic while one unwinds would end the process.
-        let _ = catch_unwind(AssertUnwindSafe(|| Self::new(done).fail(failure)));
-    }
-}
-
-/// What the parts of a launch have come to.
-#[derive(Default)]
-pub(super) struct Tally {
-    pub(super) elapsed_ns: u64,
-    pub(super) fault: Option<[u32; 4]>,
-    pub(super) failed: Option<Failure>,
-}
 
 /// Buffers that a submission needs for itself.
 pub(super) struct Kit {
@@ -266,65 +204,75 @@ impl<'a> Recorder<'a> {
         scratch: Option<&wgpu::Buffer>,
         most: f64,
     ) -> Result<Option<Box<Running>>, (Refusal, Box<Running>)> {
-        let group = match self.bind(&mut run, scratch) {
-            Ok(group) => group,
+        let groups = match self.bind_all(&mut run, scratch) {
+            Ok(groups) => groups,
             Err(refusal) => return Err((refusal, run)),
         };
-        let part = self.parts.len() as u32;
+        let (part, real, before) = (self.parts.len() as u32, run.real(), self.units);
+        let several = run.stages.iter().map(|stage| stage.program.passes.len()).sum::<usize>() > 1;
+        let faults = run.stages.iter().any(|stage| stage.program.faults);
         self.stamp(2 * part);
-        let before = self.units;
         let mut dispatched = false;
-        while !dispatched || self.has_room(run.program.real, most) && run.program.passes.len() > 1 {
-            let Some((slice, units)) = run.cursor.next(&run.program, (most - self.units).max(1.0)) else { break };
-            self.dispatch(&run, &slice, &group);
-            (self.units, dispatched) = (self.units + units, true);
+        for group in &groups {
+            let Some(stage) = run.stages.front_mut() else { break };
+            while !dispatched || several && self.has_room(real, most) {
+                let Some((slice, units)) = stage.cursor.next(&stage.program, (most - self.units).max(1.0)) else { break };
+                self.dispatch(stage, &slice, group);
+                (self.units, dispatched) = (self.units + units, true);
+            }
+            if !stage.cursor.is_over(&stage.program) {
+                break;
+            }
+            run.stages.pop_front();
         }
         self.stamp(2 * part + 1);
-        self.real = run.program.real;
-        let share = ((self.units - before) / super::slice::units(&run.program)).min(1.0);
-        let over = run.cursor.is_over(&run.program);
-        let (tally, faults) = (run.tally.clone(), run.program.faults);
-        let predicted_ns = share * run.estimate_ns as f64;
-        let (end, rest) = if over { (Some(run.end), None) } else { (None, Some(run)) };
+        self.real = real;
+        let share = ((self.units - before) / run.units.max(1.0)).min(1.0);
+        let (tally, predicted_ns) = (run.tally.clone(), share * run.estimate_ns as f64);
+        let (end, rest) = if run.stages.is_empty() { (Some(run.end), None) } else { (None, Some(run)) };
         self.parts.push(Part { tally, predicted_ns, faults, end });
         Ok(rest)
     }
 
-    /// The bind group of a launch, and the old values in its outputs.
-    fn bind(&mut self, run: &mut Running, scratch: Option<&wgpu::Buffer>) -> Result<wgpu::BindGroup, Refusal> {
-        let shader = run.program.shader;
-        let layout = self.pipelines.layout([
-            shader.inputs,
-            shader.outputs,
-            u32::from(run.program.scratch_bytes > 0),
-            u32::from(run.program.faults),
-        ])?;
-        let (params, faults) = (&self.kit.params, &self.kit.faults);
-        let size = std::num::NonZeroU64::new;
-        let uniform = BufferBinding { buffer: params, offset: 0, size: size(STRIDE) };
-        let mut bindings = vec![uniform];
-        for (slot, bytes) in &run.operands {
-            bindings.push(BufferBinding { buffer: slot.buffer()?, offset: 0, size: size(bytes.next_multiple_of(16)) });
-        }
-        if let Some(buffer) = scratch.filter(|_| run.program.scratch_bytes > 0) {
-            bindings.push(BufferBinding { buffer, offset: 0, size: size(run.program.scratch_bytes.next_multiple_of(16)) });
-        }
-        if run.program.faults {
-            bindings.push(BufferBinding { buffer: faults, offset: self.parts.len() as u64 * STRIDE, size: size(16) });
-        }
-        let entries: Vec<wgpu::BindGroupEntry<'_>> = bindings
-            .into_iter()
-            .enumerate()
-            .map(|(i, b)| wgpu::BindGroupEntry { binding: i as u32, resource: wgpu::BindingResource::Buffer(b) })
-            .collect();
-        let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries };
-        let group = self.opened.caught(|| Ok(self.opened.device.create_bind_group(&descriptor)))?;
+    /// The bind groups of a launch's stages, and the old values in its outputs.
+    fn bind_all(&mut self, run: &mut Running, scratch: Option<&wgpu::Buffer>) -> Result<Vec<wgpu::BindGroup>, Refusal> {
+        let groups = run.stages.iter().map(|stage| self.bind(stage, scratch)).collect::<Result<_, _>>()?;
         // Once: a launch that goes on in another submission must find what it wrote.
         for (from, to, bytes) in std::mem::take(&mut run.copy_in) {
             self.pass = None;
             self.encoder.copy_buffer_to_buffer(from.buffer()?, 0, to.buffer()?, 0, bytes.next_multiple_of(4));
         }
-        Ok(group)
+        Ok(groups)
+    }
+
+    fn bind(
+        &self,
+        Stage { program, operands, .. }: &Stage,
+        scratch: Option<&wgpu::Buffer>,
+    ) -> Result<wgpu::BindGroup, Refusal> {
+        let (shader, own) = (&program.shader, program.scratch_bytes);
+        let more = [own > 0, program.faults].map(u32::from);
+        let layout = self.pipelines.layout([shader.inputs(), shader.outputs(), more[0], more[1]])?;
+        let range = |buffer, offset, bytes: u64| {
+            wgpu::BindingResource::Buffer(BufferBinding { buffer, offset, size: NonZeroU64::new(bytes.next_multiple_of(16)) })
+        };
+        let mut bindings = vec![range(&self.kit.params, 0, STRIDE)];
+        for operand in operands {
+            bindings.push(match operand {
+                Operand::Chunk(slot, bytes) => range(slot.buffer()?, 0, *bytes),
+                Operand::Scratch { at, bytes } => range(scratch.ok_or_else(no_scratch)?, *at, *bytes),
+            });
+        }
+        if own > 0 {
+            bindings.push(range(scratch.ok_or_else(no_scratch)?, 0, own));
+        }
+        if program.faults {
+            bindings.push(range(&self.kit.faults, self.parts.len() as u64 * STRIDE, 16));
+        }
+        let entry = |(i, resource)| wgpu::BindGroupEntry { binding: i as u32, resource };
+        let entries: Vec<wgpu::BindGroupEntry<'_>> = bindings.into_iter().enumerate().map(entry).collect();
+        let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries };
+        self.opened.caught(|| Ok(self.opened.device.create_bind_group(&descriptor)))
     }
 
     fn open_pass(&mut self) -> &mut wgpu::ComputePass<'static> {
@@ -339,15 +287,15 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    fn dispatch(&mut self, run: &Running, slice: &Slice, group: &wgpu::BindGroup) {
+    fn dispatch(&mut self, stage: &Stage, slice: &Slice, group: &wgpu::BindGroup) {
         let offset = self.params.len() as u32;
         // Operands above 2^32 workgroups have no program (program.rs).
         let launch = [slice.first as u32, slice.groups as u32, slice.begin, slice.end];
         self.params.extend_from_slice(bytemuck::cast_slice(&launch));
-        self.params.extend_from_slice(&run.program.params);
+        self.params.extend_from_slice(&stage.program.params);
         self.params.resize(offset as usize + STRIDE as usize, 0);
         let (x, y) = (slice.groups.min(AXIS), slice.groups.div_ceil(AXIS));
-        let pipeline = run.pipelines[slice.pass].clone();
+        let pipeline = stage.pipelines[slice.pass].clone();
         let pass = self.open_pass();
         pass.set_pipeline(&pipeline);
         pass.set_bind_group(0, group, &[offset]);
@@ -398,12 +346,11 @@ impl<'a> Recorder<'a> {
     }
 }
 
-/// The failure that an earlier part of a launch met, if any.
-pub(super) fn failed_before(run: &Running) -> Option<Failure> {
-    run.tally.lock().unwrap_or_else(PoisonError::into_inner).failed.clone()
-}
-
 /// Launches that wait, and the sum of their estimates.
 pub(super) fn waiting_ns(launches: &VecDeque<Box<Running>>) -> u64 {
     launches.iter().fold(0, |sum, run| sum.saturating_add(run.estimate_ns))
+}
+
+fn no_scratch() -> Refusal {
+    Refusal::Invalid("there is no scratch".into()) // it was made before the launch is recorded
 }

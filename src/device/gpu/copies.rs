@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use rayon::ThreadPool;
 
-use super::batch::Promise;
+use super::launch::Promise;
 use super::memory::{Slot, Staging};
 use super::open::Refusal;
 use super::service::Message;

@@ -4,7 +4,6 @@
 //! moment at most, however wedged its driver is.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,22 +12,18 @@ use std::time::Duration;
 use rayon::ThreadPool;
 
 use super::adapters::{AdapterInfo, AdapterKind};
-use super::batch::{End, Promise, Running};
 use super::copies::{Down, Wanted, serve_downloads, serve_uploads};
+use super::launch::{Promise, Running};
 use super::memory::{Slot, Staging};
 use super::open::{Opened, Refusal};
 use super::pipelines::Pipelines;
 use super::probe::within;
 use super::service::{Counts, Message, Sabotage, Service};
-use super::slice::Cursor;
 use super::waiter::Waiter;
-use crate::device::{
-    Body, Counters, Data, Device, DeviceKind, DeviceSpec, Done, Failure, Launch, LinkSpec, Memory, Move, system,
-};
+use crate::device::{Counters, Data, Device, DeviceKind, DeviceSpec, Failure, Launch, LinkSpec, Memory, Move, system};
 use crate::error::{Error, Result};
 use crate::id::SpaceId;
 use crate::kernel::GpuFacts;
-use crate::shape::ChunkMeta;
 
 /// How long opening an adapter may take: drivers are loaded and checked.
 const OPENING: Duration = Duration::from_secs(20);
@@ -154,48 +149,6 @@ impl Gpu {
         let why = self.opened.lost().unwrap_or_else(|| "its service thread has ended".into());
         Refusal::Lost(why).into_failure(task, &self.spec.name)
     }
-
-    /// What the service thread needs to run a kernel; an error if this GPU cannot run it, which pricing has excluded.
-    fn running(&self, launch: Launch) -> Result<Box<Running>, (Done, Failure)> {
-        let Launch { kernel, body, estimate_ns, done, .. } = launch;
-        let cannot = |what: &str| {
-            let task = format!("{} on {}", kernel.name(), self.spec.name);
-            Failure::Unfit(Error::Task { task, message: what.to_owned() })
-        };
-        let Body::Run { params, inputs, outputs, .. } = body else { return Err((done, cannot("a GPU packs no chunks"))) };
-        let chunk = |data: &Data| match data {
-            Data::Remote(remote) => remote.memory.clone().downcast::<Slot>().ok().map(|slot| (slot, remote.layout.clone())),
-            _ => None,
-        };
-        let all: Option<Vec<_>> = inputs.iter().chain(outputs.iter().map(|o| &o.to)).map(chunk).collect();
-        let Some(all) = all else { return Err((done, cannot("an operand is not in its memory"))) };
-        let metas: Vec<ChunkMeta<'_>> =
-            all.iter().map(|(_, l)| ChunkMeta { dtype: l.dtype, shape: &l.shape, data: None }).collect();
-        // A panic here would take the thread with it that hands out launches.
-        let made = catch_unwind(AssertUnwindSafe(|| kernel.program(&params, &metas, &self.facts)));
-        let Some(program) = made.ok().flatten() else {
-            return Err((done, cannot("the kernel has no GPU half for these operands")));
-        };
-        if let Some(mistake) = program.mistake(&metas) {
-            return Err((done, cannot(&format!("its GPU half is wrong: {mistake}"))));
-        }
-        let old = |output: &crate::device::Output| {
-            let ((from, layout), (to, _)) = (chunk(output.copy_in.as_ref()?)?, chunk(&output.to)?);
-            Some((from, to, layout.bytes()))
-        };
-        let copy_in = outputs.iter().filter_map(old).collect();
-        let operands = all.into_iter().map(|(slot, layout)| (slot, layout.bytes())).collect();
-        Ok(Box::new(Running {
-            program,
-            operands,
-            copy_in,
-            estimate_ns,
-            cursor: Cursor::default(),
-            pipelines: Vec::new(),
-            tally: Arc::default(),
-            end: End { kernel, params, done: Promise::new(done) },
-        }))
-    }
 }
 
 /// A few threads for large copies; none where one core does all the work anyway.
@@ -227,7 +180,7 @@ unsafe impl Device for Gpu {
     }
 
     fn launch(&self, launch: Launch) {
-        match self.running(launch) {
+        match Running::new(launch, &self.facts, &self.spec.name) {
             Ok(run) => {
                 if let Err(lost) = self.service.send(Message::Launch(run))
                     && let Message::Launch(run) = lost.0

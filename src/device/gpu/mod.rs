@@ -19,7 +19,8 @@
 //! the staging holds is given back when nothing was under way for 2 s.
 //!
 //! The queue is in order: an upload is reported as soon as it is submitted, because whatever reads the chunk is submitted later.
-//! A launch whose pipeline is still being compiled lets others pass. Long launches are cut into short ones (`slice`). Every
+//! A launch is one program after the other (`launch`): a kernel's, and for each output of `bool` one that makes bytes of its words; or a copy of
+//! what a view shows. One whose pipeline is still being compiled lets others pass. Long launches are cut into short ones (`slice`). Every
 //! error of wgpu becomes the failure of the launches and moves it concerns; a lost device fails all of them, and what comes
 //! later, at once.
 
@@ -27,6 +28,7 @@ mod adapters;
 mod batch;
 mod copies;
 mod executor;
+mod launch;
 mod memory;
 mod open;
 mod pipelines;

@@ -1,8 +1,10 @@
 //! Compiled shaders, made on a thread of their own.
 //!
-//! Owns: [`Pipelines`]. Must not know: launches. Invariant: nobody waits for a compiler but the launches that need its pipeline.
+//! Owns: [`Pipelines`]. Must not know: launches. Invariant: nobody waits for a compiler but the launches that need its pipeline; what two shaders
+//! share is compiled once, whoever made them.
 #![allow(unsafe_code)] // trusted shaders: see `compile`
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -12,12 +14,34 @@ use wgpu::{BindGroupLayoutEntry, BufferBindingType, ShaderStages};
 
 use super::open::{Opened, Refusal};
 use crate::device::panic_message;
-use crate::kernel::{Program, SHADERS, Shader};
+use crate::kernel::{Pass, Program, Shader};
 use crate::shape::DType;
 
-/// What tells pipelines apart: the shader (its address: a user's may have the name of one of ours), `f64`, entry point, scratch,
-/// fault words.
-type Key = (usize, bool, &'static str, bool, bool);
+/// What tells pipelines apart.
+#[derive(Clone)]
+struct Recipe {
+    shader: Arc<Shader>,
+    real: DType,
+    entry: Cow<'static, str>,
+    /// Whether scratch is bound, and fault words.
+    more: [bool; 2],
+}
+
+impl Recipe {
+    fn new(program: &Program, pass: &Pass) -> Self {
+        Self { shader: program.shader.clone(), real: program.real, entry: pass.entry.clone(), more: more(program) }
+    }
+
+    /// Whether this pass of this program needs it. Shaders are compared in full: equal hashes of their contents say little.
+    fn is(&self, program: &Program, pass: &Pass) -> bool {
+        let same = Arc::ptr_eq(&self.shader, &program.shader) || self.shader == program.shader;
+        same && self.real == program.real && self.entry == pass.entry && self.more == more(program)
+    }
+}
+
+fn more(program: &Program) -> [bool; 2] {
+    [program.scratch_bytes > 0, program.faults]
+}
 
 enum State {
     Compiling,
@@ -28,9 +52,11 @@ enum State {
 /// All pipelines of one device.
 pub(super) struct Pipelines {
     opened: Arc<Opened>,
-    states: Mutex<BTreeMap<Key, State>>,
+    /// By the hash of the shader's content.
+    states: Mutex<BTreeMap<u64, Vec<(Recipe, State)>>>,
     layouts: Mutex<BTreeMap<[u32; 4], wgpu::BindGroupLayout>>,
-    requests: Sender<(Key, &'static Shader)>,
+    /// What is to be compiled, and its place in `states`.
+    requests: Sender<(Recipe, (u64, usize))>,
 }
 
 impl Pipelines {
@@ -39,10 +65,10 @@ impl Pipelines {
         let (requests, wanted) = channel();
         let this = Arc::new(Self { opened, states: Mutex::default(), layouts: Mutex::default(), requests });
         let weak = Arc::downgrade(&this);
-        let serve = move |wanted: Receiver<(Key, &'static Shader)>| {
-            for (key, shader) in wanted {
+        let serve = move |requests: Receiver<(Recipe, (u64, usize))>| {
+            for (recipe, place) in requests {
                 let Some(this) = weak.upgrade() else { return };
-                this.serve(key, shader);
+                this.serve(&recipe, place);
                 drop(this);
                 compiled();
             }
@@ -51,19 +77,21 @@ impl Pipelines {
         Ok(this)
     }
 
-    fn serve(&self, key: Key, shader: &'static Shader) {
+    fn serve(&self, recipe: &Recipe, (content, index): (u64, usize)) {
         // A compiler is a large program that may have bugs: its panic is the shader's failure.
-        let made = catch_unwind(AssertUnwindSafe(|| self.compile(key, shader)));
+        let made = catch_unwind(AssertUnwindSafe(|| self.compile(recipe)));
         let state = match made {
             Ok(Ok(pipeline)) => State::Ready(pipeline),
             Ok(Err(Refusal::Invalid(message))) => State::Failed(Refusal::Unfit(message)),
             Ok(Err(refusal)) => State::Failed(refusal),
             Err(payload) => State::Failed(Refusal::Unfit(format!("the compiler panicked: {}", panic_message(&*payload)))),
         };
-        self.states().insert(key, state);
+        if let Some(slot) = self.states().get_mut(&content).and_then(|alike| alike.get_mut(index)) {
+            slot.1 = state; // nothing is ever taken out
+        }
     }
 
-    fn states(&self) -> MutexGuard<'_, BTreeMap<Key, State>> {
+    fn states(&self) -> MutexGuard<'_, BTreeMap<u64, Vec<(Recipe, State)>>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -71,18 +99,19 @@ impl Pipelines {
     pub(super) fn of(&self, program: &Program) -> Result<Option<Vec<wgpu::ComputePipeline>>, Refusal> {
         let mut ready = Vec::with_capacity(program.passes.len());
         let mut complete = true;
+        let content = program.shader.content();
         let mut states = self.states();
+        let alike = states.entry(content).or_default();
         for pass in &program.passes {
-            let wide = program.real == DType::F64;
-            let key = (std::ptr::from_ref(program.shader).addr(), wide, pass.entry, program.scratch_bytes > 0, program.faults);
-            match states.get(&key) {
+            match alike.iter().find(|(recipe, _)| recipe.is(program, pass)).map(|(_, state)| state) {
                 Some(State::Ready(pipeline)) => ready.push(pipeline.clone()),
                 Some(State::Failed(refusal)) => return Err(refusal.clone()),
                 Some(State::Compiling) => complete = false,
                 None => {
                     complete = false;
-                    states.insert(key, State::Compiling);
-                    if self.requests.send((key, program.shader)).is_err() {
+                    let (recipe, place) = (Recipe::new(program, pass), (content, alike.len()));
+                    alike.push((recipe.clone(), State::Compiling));
+                    if self.requests.send((recipe, place)).is_err() {
                         return Err(Refusal::Lost("its compiling thread has ended".into()));
                     }
                 }
@@ -115,23 +144,20 @@ impl Pipelines {
         Ok(layout)
     }
 
-    fn compile(
-        &self,
-        (_, wide, entry, scratch, faults): Key,
-        shader: &'static Shader,
-    ) -> Result<wgpu::ComputePipeline, Refusal> {
-        let group = self.layout([shader.inputs, shader.outputs, u32::from(scratch), u32::from(faults)])?;
-        let (device, name) = (&self.opened.device, shader.name);
-        let source = format!("alias Real = {};\n{}", if wide { "f64" } else { "f32" }, shader.source);
+    fn compile(&self, recipe: &Recipe) -> Result<wgpu::ComputePipeline, Refusal> {
+        let Recipe { shader, real, entry, more } = recipe;
+        let [scratch, faults] = more.map(u32::from);
+        let group = self.layout([shader.inputs(), shader.outputs(), scratch, faults])?;
+        let (device, name, source) = (&self.opened.device, shader.name(), shader.wgsl(*real));
         let mut checks = wgpu::ShaderRuntimeChecks::checked();
         // A counter in every loop costs up to half the speed of a product. A user's loops have it: they might not end.
-        let ours = SHADERS.iter().any(|ours| std::ptr::eq(*ours, shader));
+        let ours = shader.is_trusted();
         checks.force_loop_bounding = !ours;
         self.opened.caught(|| {
             let descriptor =
                 wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(source.into()) };
-            // SAFETY: all checks stay on but that of loops, and this only for the crate's own shaders, whose loops end (their bounds
-            // are parameters).
+            // SAFETY: all checks stay on but that of loops, and this only for the crate's own shaders (nobody else can make one that says
+            // so), whose loops end (their bounds are parameters).
             let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
             let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: Some(name),
@@ -151,5 +177,53 @@ impl Pipelines {
                 cache: None,
             }))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::kernel::Work;
+
+    /// A program whose shader was made just now.
+    fn made(name: &str, factor: u32, real: DType) -> Program {
+        let text = format!(
+            "@group(0) @binding(1) var<storage, read_write> y: array<Real>;
+             @compute @workgroup_size(1) fn run() {{ y[0] = Real({factor}); }}
+             @compute @workgroup_size(1) fn again() {{ y[0] += Real({factor}); }}"
+        );
+        let shader = Shader::new(name.to_owned(), text).with_operands(0, 1).into();
+        let passes = ["run", "again"].map(|entry| Pass::new(entry.to_owned(), 1, 0));
+        Program::new(&shader, real, &[], passes.into(), Work::default())
+    }
+
+    #[test]
+    fn what_is_one_shader_is_compiled_once() {
+        let Some(adapter) = crate::device::gpu::adapters::any() else { return };
+        let opened = Arc::new(Opened::new(&adapter).unwrap());
+        let (sender, compiled) = channel();
+        let pipelines = Pipelines::start(opened, "test", move || sender.send(()).unwrap_or(())).unwrap();
+        // The two names have one hash (FNV-1a, 64 bits).
+        let (name, namesake) = ("8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ");
+        let [one, other] = [name, namesake].map(|name| made(name, 1, DType::F32));
+        assert!(one.shader != other.shader && one.shader.content() == other.shader.content());
+        let mut expected = 0;
+        for (factor, program) in [(1, one), (1, other), (2, made(name, 2, DType::F32)), (1, made(name, 1, DType::F64))] {
+            if program.real == DType::F64 && !adapter.has_f64 {
+                continue;
+            }
+            assert!(pipelines.of(&program).unwrap().is_none(), "it is another one");
+            (0..2).for_each(|_| compiled.recv_timeout(Duration::from_secs(120)).unwrap());
+            expected += 2;
+            let [run, again] = &pipelines.of(&program).unwrap().unwrap()[..] else { panic!("two passes") };
+            assert_ne!(run, again);
+            let anew = made(program.shader.name(), factor, program.real);
+            assert!(!Arc::ptr_eq(&anew.shader, &program.shader) && anew.shader == program.shader);
+            assert_eq!(pipelines.of(&anew).unwrap().unwrap(), [run.clone(), again.clone()]);
+        }
+        assert_eq!(pipelines.states().values().map(Vec::len).sum::<usize>(), expected);
+        assert!(compiled.try_recv().is_err());
     }
 }

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use wgpu::BufferUsages;
 
-use super::batch::{Batch, Kit, Recorder, Running, failed_before, waiting_ns};
+use super::batch::{Batch, Kit, Recorder, waiting_ns};
 use super::copies::{Down, Landing, Up};
+use super::launch::{End, Running, label};
 use super::memory::Staging;
 use super::open::{Opened, Refusal};
 use super::pipelines::Pipelines;
@@ -226,19 +227,24 @@ impl Service {
             }
             self.fuse = Some((launches - 1, sabotage));
         }
-        match self.pipelines.of(&run.program) {
-            Ok(Some(pipelines)) => {
-                run.pipelines = pipelines;
-                self.launches.push_back(run);
+        let mut complete = true;
+        for stage in &mut run.stages {
+            match self.pipelines.of(&stage.program) {
+                Ok(Some(pipelines)) => stage.pipelines = pipelines,
+                Ok(None) => complete = false,
+                Err(refusal) => return self.refuse(run.end, refusal),
             }
-            Ok(None) => self.parked.push(*run),
-            Err(refusal) => self.refuse(run, refusal),
+        }
+        if complete {
+            self.launches.push_back(run);
+        } else {
+            self.parked.push(*run);
         }
     }
 
-    fn refuse(&self, run: Box<Running>, refusal: Refusal) {
-        let failure = refusal.into_failure(&format!("task {}", run.end.kernel.name()), &self.name);
-        run.end.done.fail(failure);
+    fn refuse(&self, end: End, refusal: Refusal) {
+        let failure = refusal.into_failure(&format!("task {}", label(&*end.kernel)), &self.name);
+        end.done.fail(failure);
     }
 
     fn submit(&mut self) {
@@ -333,23 +339,23 @@ impl Service {
 
     fn record_launches(&mut self, recorder: &mut Recorder<'_>) {
         while let Some(run) = self.launches.front() {
-            let most = self.pace.most(run.program.real);
-            if !recorder.has_room(run.program.real, most) {
+            let (real, most) = (run.real(), self.pace.most(run.real()));
+            if !recorder.has_room(real, most) {
                 return;
             }
             let Some(run) = self.launches.pop_front() else { return };
-            if let Some(failure) = failed_before(&run) {
+            if let Some(failure) = run.failed_before() {
                 run.end.done.fail(failure);
                 continue;
             }
-            if let Err(refusal) = self.grow_scratch(run.program.scratch_bytes) {
-                self.refuse(run, refusal);
+            if let Err(refusal) = self.grow_scratch(run.scratch_bytes) {
+                self.refuse(run.end, refusal);
                 continue;
             }
             match recorder.launch(run, self.scratch.as_ref(), most) {
                 Ok(None) => {}
                 Ok(Some(rest)) => return self.launches.push_front(rest),
-                Err((refusal, run)) => self.refuse(run, refusal),
+                Err((refusal, run)) => self.refuse(run.end, refusal),
             }
         }
     }
@@ -384,7 +390,7 @@ impl Service {
     fn fail_all(&mut self, refusal: &Refusal) {
         let launches = self.launches.drain(..).chain(self.parked.drain(..).map(Box::new));
         for run in launches.collect::<Vec<_>>() {
-            self.refuse(run, refusal.clone());
+            self.refuse(run.end, refusal.clone());
         }
         for up in std::mem::take(&mut self.uploads) {
             self.ups.give(up.staging, false);
@@ -406,7 +412,7 @@ impl Batch {
     /// Reports everything in it as failed.
     pub(super) fn fail(self, device: &str, refusal: &Refusal, [ups, downs]: [&Staging; 2]) {
         for part in self.parts {
-            let task = part.end.as_ref().map_or("task".into(), |end| end.kernel.name());
+            let task = part.end.as_ref().map_or("task".into(), |end| label(&*end.kernel));
             let failure: Failure = refusal.clone().into_failure(&format!("task {task}"), device);
             match part.end {
                 Some(end) => end.done.fail(failure),

@@ -122,12 +122,8 @@ mod tests {
     use crate::kernel::{Shader, Work};
     use proptest::prelude::*;
 
-    static SHADER: Shader =
-        Shader { name: "x", source: "", params: &[], inputs: 0, outputs: 1, invocations: 64, workgroup_bytes: [0; 2] };
-
     fn program(passes: Vec<Pass>, flops: f64) -> Program {
-        let most = Work { flops, bytes: 0.0 };
-        Program { shader: &SHADER, real: DType::F32, params: vec![], passes, scratch_bytes: 0, faults: false, most }
+        Program::new(&Shader::new("x", "").into(), DType::F32, &[], passes, Work { flops, bytes: 0.0 })
     }
 
     proptest! {
@@ -136,7 +132,7 @@ mod tests {
             groups in proptest::collection::vec((0u64..40, 0u32..100, any::<bool>()), 1..4), room in 1.0..1e4f64, flops in 1.0..1e6f64,
         ) {
             let passes = groups.iter().map(|&(groups, steps, resumable)| {
-                Pass { entry: "main", groups, steps: if resumable { 0..steps.max(1) } else { 3..3 }, resumable }
+                Pass { entry: "main".into(), groups, steps: if resumable { 0..steps.max(1) } else { 3..3 }, resumable }
             });
             let program = program(passes.collect(), flops);
             let mut cursor = Cursor::default();

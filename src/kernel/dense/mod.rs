@@ -27,6 +27,8 @@ pub use potrf::{Potrf, PotrfParams};
 pub use syrk::Syrk;
 pub use trsm::Trsm;
 
+use std::sync::{Arc, LazyLock};
+
 use crate::kernel::simd::level;
 use crate::kernel::{Scratch, Shader};
 use crate::shape::{ChunkViewMut, DType};
@@ -34,7 +36,7 @@ use block::DIAGONAL;
 use micro::Num;
 
 /// The shaders: of gemm and syrk, of trsm, of potrf.
-pub(super) static SHADERS: [&Shader; 3] = [&product::SHADER, &trsm::SHADER, &potrf::SHADER];
+pub(super) static SHADERS: [&LazyLock<Arc<Shader>>; 3] = [&product::SHADER, &trsm::SHADER, &potrf::SHADER];
 
 /// Side of the blocks in which the shaders of trsm and potrf work.
 const BLOCK: usize = 32;

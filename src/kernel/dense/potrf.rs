@@ -5,6 +5,7 @@
 
 use fearless_simd::{Level, Simd, dispatch};
 use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 
 use super::block::{Block, DIAGONAL, factor, invert, solve, subtract_product};
 use super::micro::{self, Num};
@@ -50,19 +51,17 @@ shader_params!(
 /// Elements of a row that a workgroup clears.
 const CLEARED: usize = 256;
 
-pub(super) static SHADER: Shader = Shader {
-    name: "potrf",
-    source: concat!(
-        include_str!("../../../shaders/potrf.wgsl"),
-        include_str!("../../../shaders/triangle.wgsl"),
-        include_str!("../../../shaders/tile.wgsl"),
-    ),
-    params: Square::FIELDS,
-    inputs: 0,
-    outputs: 1,
-    invocations: 256,
-    workgroup_bytes: [4608, 9216],
-};
+pub(super) static SHADER: LazyLock<Arc<Shader>> = LazyLock::new(|| {
+    let shader = Shader::ours(
+        "potrf",
+        concat!(
+            include_str!("../../../shaders/potrf.wgsl"),
+            include_str!("../../../shaders/triangle.wgsl"),
+            include_str!("../../../shaders/tile.wgsl"),
+        ),
+    );
+    shader.with_params(Square::FIELDS).with_operands(0, 1).with_workgroup(256, [4608, 9216]).into()
+});
 
 impl Potrf {
     /// The kernel for this machine.

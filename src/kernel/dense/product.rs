@@ -3,6 +3,8 @@
 //! Owns: the choice of the tile. Must not know: packed forms (a GPU reads plain chunks). Invariant: every variant adds an element's
 //! products in ascending order of k, then subtracts the sum from C, so the choice changes no bits.
 
+use std::sync::{Arc, LazyLock};
+
 use crate::kernel::program::shader_params;
 use crate::kernel::{GpuFacts, Pass, Program, Shader, Work};
 use crate::shape::{ChunkMeta, DType};
@@ -18,15 +20,11 @@ shader_params!(
     }
 );
 
-pub(in crate::kernel) static SHADER: Shader = Shader {
-    name: "gemm",
-    source: concat!(include_str!("../../../shaders/gemm.wgsl"), include_str!("../../../shaders/tile.wgsl")),
-    params: Product::FIELDS,
-    inputs: 2,
-    outputs: 1,
-    invocations: 128,
-    workgroup_bytes: [8704, 17408],
-};
+pub(in crate::kernel) static SHADER: LazyLock<Arc<Shader>> = LazyLock::new(|| {
+    let shader =
+        Shader::ours("gemm", concat!(include_str!("../../../shaders/gemm.wgsl"), include_str!("../../../shaders/tile.wgsl")));
+    shader.with_params(Product::FIELDS).with_operands(2, 1).with_workgroup(128, [8704, 17408]).into()
+});
 
 /// One size of tile.
 struct Variant {

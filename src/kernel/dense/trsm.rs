@@ -5,6 +5,7 @@
 
 use fearless_simd::{Level, Simd, dispatch};
 use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 
 use super::block::{Block, DIAGONAL, invert, solve, subtract_product};
 use super::micro::{self, Num};
@@ -32,19 +33,17 @@ shader_params!(
     pub(crate) struct Shape { m, n }
 );
 
-pub(super) static SHADER: Shader = Shader {
-    name: "trsm",
-    source: concat!(
-        include_str!("../../../shaders/trsm.wgsl"),
-        include_str!("../../../shaders/triangle.wgsl"),
-        include_str!("../../../shaders/tile.wgsl"),
-    ),
-    params: Shape::FIELDS,
-    inputs: 1,
-    outputs: 1,
-    invocations: 64,
-    workgroup_bytes: [4608, 9216],
-};
+pub(super) static SHADER: LazyLock<Arc<Shader>> = LazyLock::new(|| {
+    let shader = Shader::ours(
+        "trsm",
+        concat!(
+            include_str!("../../../shaders/trsm.wgsl"),
+            include_str!("../../../shaders/triangle.wgsl"),
+            include_str!("../../../shaders/tile.wgsl"),
+        ),
+    );
+    shader.with_params(Shape::FIELDS).with_operands(1, 1).with_workgroup(64, [4608, 9216]).into()
+});
 
 impl Trsm {
     /// The kernel for this machine.

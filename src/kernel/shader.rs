@@ -1,0 +1,177 @@
+//! Shaders: WGSL text, and what is said of it.
+//!
+//! Owns: [`Shader`]. Must not know: which kernel made it, any GPU API. Invariant: two shaders of one content compile to the same code; one that is
+//! another has another content, whatever it is called and wherever it lies.
+
+use std::borrow::Cow;
+
+use super::key::content_hash;
+use crate::shape::DType;
+
+/// A shader, and the names of its parameters: a fixed one, made once and kept in a `static`, or one that a kernel makes at run time.
+///
+/// ```
+/// use std::sync::{Arc, LazyLock};
+/// use chunkwise::kernel::Shader;
+/// chunkwise::shader_params!(struct Size { n });
+///
+/// static FIXED: LazyLock<Arc<Shader>> = LazyLock::new(|| {
+///     let shader = Shader::new("saturate", "/* or include_str!(\"saturate.wgsl\") */");
+///     shader.with_params(Size::FIELDS).with_operands(1, 1).with_workgroup(64, [0, 0]).into()
+/// });
+/// let made = |factor: u32| Shader::new("times", format!("const FACTOR = {factor}u; /* and so on */")).with_operands(1, 1);
+/// assert!(made(3) == made(3) && made(3) != made(4));
+/// assert_eq!(FIXED.params()[0], ("n".into(), 0));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shader {
+    /// Of the name and of the source: first, because it differs where they do.
+    hashes: [u64; 2],
+    inputs: u32,
+    outputs: u32,
+    name: Cow<'static, str>,
+    source: Cow<'static, str>,
+    params: Vec<(Cow<'static, str>, usize)>,
+    invocations: u32,
+    workgroup_bytes: [u32; 2],
+    /// Whether its loops are known to end, and to read no workgroup memory that they have not written.
+    trusted: bool,
+}
+
+/// What every GPU has.
+const INVOCATIONS: u32 = 256;
+
+impl Shader {
+    /// A shader with this text (without the `alias Real` line). It has no parameters and binds no operands; its workgroups have up to 256
+    /// invocations and no memory: say so where that is not so. `name` is for messages.
+    ///
+    /// This reads all of the text: a kernel that makes shaders keeps them, in an [`Arc`](std::sync::Arc), for as long as it needs them.
+    #[must_use]
+    pub fn new(name: impl Into<Cow<'static, str>>, source: impl Into<Cow<'static, str>>) -> Self {
+        let (name, source) = (name.into(), source.into());
+        Self {
+            hashes: [content_hash(name.as_bytes()), content_hash(source.as_bytes())],
+            inputs: 0,
+            outputs: 0,
+            name,
+            source,
+            params: Vec::new(),
+            invocations: INVOCATIONS,
+            workgroup_bytes: [0; 2],
+            trusted: false,
+        }
+    }
+
+    /// One of this crate's own. All its loops end whatever its operands hold, with the parameters that its kernel gives; and it writes workgroup
+    /// memory before it reads it. So its loops are compiled without a counter, and its workgroup memory is not cleared.
+    pub(crate) fn ours(name: &'static str, source: &'static str) -> Self {
+        Self { trusted: true, ..Self::new(name, source) }
+    }
+
+    /// The shader with these parameters after the launch's four: name, and offset in [`Program::params`](super::Program::params).
+    #[must_use]
+    pub fn with_params<N: Clone + Into<Cow<'static, str>>>(mut self, params: &[(N, usize)]) -> Self {
+        self.params = params.iter().map(|(name, offset)| (name.clone().into(), *offset)).collect();
+        self
+    }
+
+    /// The shader with so many buffers bound as inputs, and as outputs.
+    #[must_use]
+    pub fn with_operands(mut self, inputs: u32, outputs: u32) -> Self {
+        (self.inputs, self.outputs) = (inputs, outputs);
+        self
+    }
+
+    /// The shader with so many invocations in a workgroup, at most, in any entry point; and so many bytes of workgroup memory, at most, of an entry
+    /// point in `f32` and in `f64`.
+    #[must_use]
+    pub fn with_workgroup(mut self, invocations: u32, bytes: [u32; 2]) -> Self {
+        (self.invocations, self.workgroup_bytes) = (invocations, bytes);
+        self
+    }
+
+    /// Its name: of this crate's own, the stem of its file in `shaders/`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its text, without the `alias Real` line: its file, and text that several shaders share.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Its text as it is compiled. What is added stands at the end, so that lines and columns in a compiler's messages are those of
+    /// [`Shader::source`].
+    #[must_use]
+    pub fn wgsl(&self, real: DType) -> String {
+        format!("{}\nalias Real = {real};\n", self.source)
+    }
+
+    /// Its parameters after the launch's four: name, and offset in [`Program::params`](super::Program::params).
+    #[must_use]
+    pub fn params(&self) -> &[(Cow<'static, str>, usize)] {
+        &self.params
+    }
+
+    /// Buffers bound as inputs.
+    #[must_use]
+    pub fn inputs(&self) -> u32 {
+        self.inputs
+    }
+
+    /// Buffers bound as outputs.
+    #[must_use]
+    pub fn outputs(&self) -> u32 {
+        self.outputs
+    }
+
+    /// Invocations of a workgroup, at most, in any entry point.
+    #[must_use]
+    pub fn invocations(&self) -> u32 {
+        self.invocations
+    }
+
+    /// Workgroup memory, at most, of an entry point in `f32` and in `f64`, in bytes.
+    #[must_use]
+    pub fn workgroup_bytes(&self) -> [u32; 2] {
+        self.workgroup_bytes
+    }
+
+    /// A hash of its name, its text and what it binds, the same in every process. What is equal by it may still be another: compare with `==`.
+    #[must_use]
+    pub fn content(&self) -> u64 {
+        let bound = u64::from(self.inputs) << 32 | u64::from(self.outputs);
+        content_hash(bytemuck::bytes_of(&[self.hashes[0].to_le(), self.hashes[1].to_le(), bound.to_le()]))
+    }
+
+    /// The same, with a counter in each loop.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
+    pub(crate) fn distrusted(&self) -> Self {
+        Self { trusted: false, ..self.clone() }
+    }
+
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shaders_are_told_apart_by_what_they_are() {
+        let one = || Shader::new("one", String::from("text")).with_operands(1, 1);
+        assert!(one() == one() && one().content() == one().content());
+        let others = [
+            Shader::new("two", "text").with_operands(1, 1),
+            Shader::new("one", "Text").with_operands(1, 1),
+            Shader::new("one", "text"),
+        ];
+        assert!(others.iter().all(|other| *other != one() && other.content() != one().content()));
+        assert_ne!(Shader::ours("one", "text").with_operands(1, 1), one(), "only ours is trusted");
+    }
+}
