@@ -258,7 +258,7 @@ fn copied<T: Element>(gpu: &Gpu, value: &ArrayD<T>, view: Option<&View>, shape: 
     let (Data::Remote(mut from), to) = (uploaded(gpu, value.iter().copied().collect()), remote(gpu, T::DTYPE, shape)) else {
         panic!("it is on the GPU")
     };
-    from.layout = Layout::contiguous(T::DTYPE, value.shape());
+    from.layout = Layout::contiguous(T::DTYPE, value.shape()).into();
     let body = Body::Pack { form: Form::Plain, view: view.cloned().map(Arc::new), from: Data::Remote(from), to: to.clone() };
     launched(gpu, Arc::new(Gemv), body)?;
     Ok(downloaded(gpu, to, shape.iter().product()))

@@ -264,7 +264,7 @@ fn passes(graph: &TaskGraph, kernels: &[Arc<dyn Kernel>], task: TaskId, facts: &
     // Would another GPU run it?
     let Some(program) = calm(|| kernel.program(params, &metas, &GpuFacts::ANY)).flatten() else { return Err(Unable::NoHalf) };
     let bytes = |m: &ChunkMeta<'_>| (m.shape.iter().product::<usize>() * m.dtype.bytes()) as u64;
-    let largest = metas.iter().map(bytes).max().unwrap_or(0).max(program.scratch_bytes);
+    let largest = metas.iter().map(bytes).max().unwrap_or(0).max(program.words(&metas).1);
     Err(match graph.kernel_name(task) {
         kernel if program.real == DType::F64 && !facts.f64 => Unable::NoF64(kernel.into()),
         kernel if largest > facts.binding_bytes => {

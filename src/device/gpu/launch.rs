@@ -260,7 +260,7 @@ mod tests {
         let opened = Arc::new(Opened::new(&adapter).unwrap());
         let chunk = |shape: &[usize]| {
             let layout = Layout::contiguous(DType::F32, shape);
-            Data::Remote(Remote { memory: Arc::new(Slot::new(opened.clone(), layout.bytes())), layout })
+            Data::Remote(Remote { memory: Arc::new(Slot::new(opened.clone(), layout.bytes())), layout: layout.into() })
         };
         let trusted = |kernel: Arc<dyn Kernel>| {
             let (inputs, outputs) = (vec![chunk(&[9, 7]), chunk(&[7])], vec![Output { to: chunk(&[9]), copy_in: None }]);
