@@ -8,7 +8,7 @@ use super::block_sum::{BlockSum, Tree, WeightedSum};
 use super::program::shader_params;
 use super::rows::{fill, for_each_pair, for_each_slice, gather};
 use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
-use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element, same};
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
@@ -256,7 +256,7 @@ fn add<T: Plus>(inputs: &[ChunkView<'_>], out: &mut ChunkViewMut<'_>) {
     let Some((&first, others)) = inputs.split_first() else {
         return fill(out, |_, _, piece: &mut [T]| piece.fill(T::default()));
     };
-    assert!(inputs.iter().all(|i| i.shape() == out.shape()), "add: inputs and output of one shape");
+    assert!(inputs.iter().all(|i| same(i.shape(), out.shape())), "add: inputs and output of one shape");
     if out.layout().len() == 1 {
         let sum = others.iter().fold(first.at::<T>(0, 0), |sum, x| sum.plus(x.at(0, 0)));
         return out.set(0, 0, sum);

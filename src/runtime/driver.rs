@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use super::discover::Discovery;
 use super::failures::Faults;
 use super::handle::Waiting;
@@ -18,7 +20,7 @@ use super::members::Members;
 use super::orders::{Head, Order, OrderId};
 use super::record::Recorder;
 use super::run::{Run, TaskSpan};
-use super::slots::{Short, Slot, Slots};
+use super::slots::{Gone, Short, Slots};
 use crate::cost::CostModel;
 use crate::device::{Failure, HostBuffer, Report, panic_message};
 use crate::error::{Bytes, Error, Remedy};
@@ -90,13 +92,13 @@ pub(super) struct Inner {
 /// What is done after the lock is released.
 #[derive(Default)]
 pub(super) struct Outgoing {
-    orders: Vec<Order>,
+    orders: SmallVec<[Order; 1]>,
     /// Of a scheduler that has failed since: not to be carried out.
     dead: Vec<Order>,
     /// Dropped last, because a library that closes a file may wait for a read of another one.
     held: Vec<Arc<dyn Any + Send + Sync>>,
     /// Freed here, because giving large memory back takes time and a user's value may run code when it is dropped.
-    slots: Vec<Arc<Slot>>,
+    slots: Vec<Gone>,
     opaque: Vec<Opaque>,
     runs: Vec<Run>,
     warnings: Vec<String>,
@@ -193,7 +195,7 @@ impl Inner {
             // A policy is the user's code; and a bug of ours must stop one session, not the process.
             if let Err(payload) = catch_unwind(all) {
                 state.broken = Some(panic_message(&*payload));
-                out.dead.append(&mut out.orders);
+                out.dead.extend(out.orders.drain(..));
             }
         }
         if state.broken.is_some() {
@@ -248,7 +250,7 @@ impl Inner {
     fn obey(self: &Arc<Self>, state: &mut State, action: Action, out: &mut Outgoing, events: &mut VecDeque<Event>) {
         match action {
             Action::Allocate { buffer, space, bytes } => state.slots.create(buffer, space, bytes),
-            Action::Release { buffer } => out.slots.extend(state.slots.release(buffer)),
+            Action::Release { buffer } => out.slots.push(state.slots.release(buffer)),
             Action::Drop { graph, value } => {
                 out.opaque.extend(state.runs.get_mut(&graph).and_then(|run| run.opaque.remove(&value)));
             }

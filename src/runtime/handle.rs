@@ -90,7 +90,7 @@ impl Handle {
         let (run, elsewhere) = {
             let mut state = inner.lock();
             let Some(run) = state.runs.remove(&self.id) else { return Err(Error::Cancelled) };
-            let elsewhere = displaced(&inner, &state, &run, self.id);
+            let elsewhere = displaced(&inner, &mut state, &run, self.id);
             (run, elsewhere)
         };
         let total_s = self.asked.elapsed().as_secs_f64();

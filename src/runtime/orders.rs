@@ -9,8 +9,8 @@ use std::sync::{Arc, Weak};
 use smallvec::SmallVec;
 
 use super::driver::{Inner, State};
-use super::run::Fixed;
-use super::slots::{Short, Slot};
+use super::run::{Fixed, Run};
+use super::slots::{Found, Short, Slot, Slots};
 use crate::device::{Body, Data, Device, HostBuffer, Launch, Memory, Move, Origin, Output, Remote, Window};
 use crate::id::{CopyId, DeviceId, FormId, GraphId, LaunchId, TaskId, ValueId};
 use crate::schedule::{Action, Operands, Place};
@@ -79,27 +79,27 @@ impl Given {
 
 impl Order {
     /// What an action asks for; `None` if its run is gone, or it is over already.
-    pub(super) fn new(state: &State, action: &Action) -> Option<Self> {
+    pub(super) fn new(state: &mut State, action: &Action) -> Option<Self> {
         match *action {
             Action::Run { launch, graph, task, device } => {
-                let run = state.runs.get(&graph)?;
-                let operands = state.scheduler.operands(launch)?;
-                let predicted_ns = state.scheduler.prediction(launch).map_or(0, |p| p.1);
-                let what = Self::run(state, (graph, task), operands, predicted_ns)?;
+                let State { scheduler, runs, slots, .. } = state;
+                let (run, operands) = (runs.get(&graph)?, scheduler.operands(launch)?);
+                let predicted_ns = scheduler.prediction(launch).map_or(0, |p| p.1);
+                let what = Self::run(run, slots, task, (operands, predicted_ns));
                 let head = Head { id: OrderId::Launch(launch), graph, task, device, predicted_ns: Some(predicted_ns) };
                 Some(Self { head, fixed: run.fixed.clone(), what })
             }
             Action::Pack { launch, graph, value, task, form, from, to, device } => {
-                let at = |place| state.at(graph, value, place);
-                let what = What::Pack { value, form, from: at(from)?, to: at(to)? };
-                let fixed = state.runs.get(&graph)?.fixed.clone();
+                let run = state.runs.get(&graph)?;
+                let mut at = |place| at(run, &mut state.slots, value, place);
+                let (what, fixed) = (What::Pack { value, form, from: at(from), to: at(to) }, run.fixed.clone());
                 let head = Head { id: OrderId::Launch(launch), graph, task, device, predicted_ns: None };
                 Some(Self { head, fixed, what })
             }
             Action::Move { copy, graph, value, device, upload, from, to } => {
-                let at = |place| state.at(graph, value, place);
-                let what = What::Move { value, upload, from: at(from)?, to: at(to)? };
-                let fixed = state.runs.get(&graph)?.fixed.clone();
+                let run = state.runs.get(&graph)?;
+                let mut at = |place| at(run, &mut state.slots, value, place);
+                let (what, fixed) = (What::Move { value, upload, from: at(from), to: at(to) }, run.fixed.clone());
                 let head = Head { id: OrderId::Copy(copy), graph, task: TaskId(0), device, predicted_ns: None };
                 Some(Self { head, fixed, what })
             }
@@ -107,23 +107,17 @@ impl Order {
         }
     }
 
-    fn run(state: &State, (id, task): (GraphId, TaskId), operands: &Operands, predicted_ns: u64) -> Option<What> {
-        let graph = state.runs.get(&id)?.graph();
-        let mut inputs = Inputs::new();
-        for (input, &place) in graph.inputs(task).zip(&operands.inputs) {
-            inputs.push(state.at(id, input.value, place)?);
-        }
+    fn run(run: &Run, slots: &mut Slots, task: TaskId, (operands, predicted_ns): (&Operands, u64)) -> What {
+        let graph = run.graph();
+        let inputs = graph.inputs(task).zip(&operands.inputs).map(|(input, &place)| at(run, slots, input.value, place)).collect();
         let mut outputs = Outputs::new();
         for (output, &(place, old)) in graph.outputs(task).zip(&operands.outputs) {
-            let old = match output.updates.zip(old) {
-                Some((value, place)) => Some(state.at(id, value, place)?),
-                None => None,
-            };
+            let old = output.updates.zip(old).map(|(value, place)| at(run, slots, value, place));
             // An opaque output is not there yet.
-            let to = if place == Place::Opaque { At::Opaque(None) } else { state.at(id, output.value, place)? };
+            let to = if place == Place::Opaque { At::Opaque(None) } else { at(run, slots, output.value, place) };
             outputs.push((to, old));
         }
-        Some(What::Run { inputs, outputs, predicted_ns })
+        What::Run { inputs, outputs, predicted_ns }
     }
 
     /// What the device is given. Asks for the memory that is not there yet.
@@ -235,19 +229,20 @@ fn pooled(at: At, inner: &Inner, layout: &Arc<Layout>, name: &dyn Fn() -> String
     })
 }
 
-impl State {
-    /// Where a value is.
-    fn at(&self, graph: GraphId, value: ValueId, place: Place) -> Option<At> {
-        Some(match place {
-            Place::Home => At::Home,
-            Place::Buffer(buffer) => self.slots.host(buffer).map_or_else(|| At::Slot(self.slots.get(buffer)), At::Host),
-            Place::Opaque => At::Opaque(self.runs.get(&graph)?.opaque.get(&value).cloned()),
-        })
+/// Where a value is.
+fn at(run: &Run, slots: &mut Slots, value: ValueId, place: Place) -> At {
+    match place {
+        Place::Home => At::Home,
+        Place::Buffer(buffer) => match slots.get(buffer) {
+            Found::Host(memory) => At::Host(memory),
+            Found::Slot(slot) => At::Slot(slot),
+        },
+        Place::Opaque => At::Opaque(run.opaque.get(&value).cloned()),
     }
+}
 
-    /// The bytes of a value that is in a buffer, for whoever takes results.
-    pub(super) fn pooled(&self, inner: &Inner, graph: &TaskGraph, value: ValueId, place: Place) -> Option<Data> {
-        let Place::Buffer(buffer) = place else { return None };
-        pooled(At::Slot(self.slots.get(buffer)), inner, graph.pooled_layout(value), &String::new).ok()
-    }
+/// The bytes of a value that is in a buffer, for whoever takes results.
+pub(super) fn in_buffer(inner: &Inner, slots: &mut Slots, run: &Run, (value, place): (ValueId, Place)) -> Option<Data> {
+    let Place::Buffer(_) = place else { return None };
+    pooled(at(run, slots, value, place), inner, run.graph().pooled_layout(value), &String::new).ok()
 }

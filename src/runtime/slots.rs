@@ -44,33 +44,54 @@ pub(super) struct Short {
 
 /// See the module's text.
 #[derive(Default)]
-pub(super) struct Slots(Vec<Option<Arc<Slot>>>);
+pub(super) struct Slots(Vec<Entry>);
+
+#[derive(Default)]
+enum Entry {
+    #[default]
+    None,
+    /// Used never yet, or of a device's memory.
+    Slot(Arc<Slot>),
+    /// In host memory that is there: found without a look at the slot.
+    Host(Arc<HostBuffer>),
+}
+
+/// Where a buffer is.
+pub(super) enum Found {
+    Slot(Arc<Slot>),
+    Host(Arc<HostBuffer>),
+}
+
+/// What was a buffer, to be dropped while nothing is locked.
+pub(super) struct Gone(#[allow(dead_code)] Entry); // only dropped
 
 impl Slots {
     /// A buffer.
-    pub(super) fn get(&self, buffer: BufferId) -> Arc<Slot> {
-        self.0[buffer.index()].clone().expect("a place names a buffer that was created")
-    }
-
-    /// The memory of a buffer in host memory, if it is there.
-    pub(super) fn host(&self, buffer: BufferId) -> Option<Arc<HostBuffer>> {
-        match self.0[buffer.index()].as_ref()?.memory.get()? {
-            Memory::Host(buffer) => Some(buffer.clone()),
-            Memory::Remote(_) => None,
+    pub(super) fn get(&mut self, buffer: BufferId) -> Found {
+        let entry = &mut self.0[buffer.index()];
+        if let Entry::Slot(slot) = entry
+            && let Some(Memory::Host(memory)) = slot.memory.get()
+        {
+            *entry = Entry::Host(memory.clone());
+        }
+        match entry {
+            Entry::Host(memory) => Found::Host(memory.clone()),
+            Entry::Slot(slot) => Found::Slot(slot.clone()),
+            Entry::None => unreachable!("a place names a buffer that was created"),
         }
     }
 
     /// Names a buffer.
     pub(super) fn create(&mut self, buffer: BufferId, space: SpaceId, bytes: u64) {
         if self.0.len() <= buffer.index() {
-            self.0.resize_with(buffer.index() + 1, || None);
+            self.0.resize_with(buffer.index() + 1, Entry::default);
         }
-        self.0[buffer.index()] = Some(Arc::new(Slot { space, bytes, memory: OnceLock::new() }));
+        self.0[buffer.index()] = Entry::Slot(Arc::new(Slot { space, bytes, memory: OnceLock::new() }));
     }
 
     /// Gives a buffer back; its memory goes with the last that uses it.
-    pub(super) fn release(&mut self, buffer: BufferId) -> Option<Arc<Slot>> {
-        self.0[buffer.index()].take()
+    pub(super) fn release(&mut self, buffer: BufferId) -> Gone {
+        Gone(std::mem::take(&mut self.0[buffer.index()]))
     }
 }
 
