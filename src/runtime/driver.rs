@@ -171,8 +171,13 @@ impl Inner {
     }
 
     pub(super) fn with_events<R>(self: &Arc<Self>, first: impl FnOnce(&mut State, &mut VecDeque<Event>) -> R) {
+        self.with_events_at(self.now_ns(), first);
+    }
+
+    /// [`Inner::with_events`], where the time is known.
+    fn with_events_at<R>(self: &Arc<Self>, at_ns: u64, first: impl FnOnce(&mut State, &mut VecDeque<Event>) -> R) {
         let mut out = Outgoing::default();
-        drop(self.locked(&mut out, first));
+        drop(self.locked(at_ns, &mut out, first));
         // What cannot be carried out is answered with events, and so on: in a loop, because each may be followed by many.
         loop {
             let refused = out.go(self);
@@ -180,18 +185,23 @@ impl Inner {
                 return;
             }
             out = Outgoing::default();
-            self.locked(&mut out, |state, events| refused.into_iter().for_each(|r| self.refuse(state, r, events)));
+            self.locked(self.now_ns(), &mut out, |state, events| refused.into_iter().for_each(|r| self.refuse(state, r, events)));
         }
     }
 
     /// Takes the lock, tells the scheduler of the events that `first` has for it, and notes what is to be done. What `first` returns
     /// must be dropped after that.
-    fn locked<R>(self: &Arc<Self>, out: &mut Outgoing, first: impl FnOnce(&mut State, &mut VecDeque<Event>) -> R) -> R {
+    fn locked<R>(
+        self: &Arc<Self>,
+        at_ns: u64,
+        out: &mut Outgoing,
+        first: impl FnOnce(&mut State, &mut VecDeque<Event>) -> R,
+    ) -> R {
         let mut state = self.lock();
         let (mut events, mut actions) = std::mem::take(&mut state.spare);
         let held = first(&mut state, &mut events);
         if state.broken.is_none() {
-            let all = AssertUnwindSafe(|| self.steps(&mut state, (&mut events, &mut actions), out));
+            let all = AssertUnwindSafe(|| self.steps(&mut state, at_ns, (&mut events, &mut actions), out));
             // A policy is the user's code; and a bug of ours must stop one session, not the process.
             if let Err(payload) = catch_unwind(all) {
                 state.broken = Some(panic_message(&*payload));
@@ -228,11 +238,11 @@ impl Inner {
     fn steps(
         self: &Arc<Self>,
         state: &mut State,
+        at_ns: u64,
         (events, actions): (&mut VecDeque<Event>, &mut Vec<Action>),
         out: &mut Outgoing,
     ) {
         while let Some(event) = events.pop_front() {
-            let at_ns = self.now_ns();
             let waiting = matches!(event, Event::Tick | Event::Waits { .. } | Event::Resumes { .. });
             state.happened += u64::from(!waiting);
             let kept = state.recorder.is_some().then(|| event.clone());
@@ -372,10 +382,10 @@ impl Inner {
 
     fn reported(self: &Arc<Self>, what: (LaunchId, GraphId, DeviceId), task: (TaskId, Option<u64>), report: Report) {
         let (launch, graph, device) = what;
-        let end_ns = self.now_ns();
+        let now_ns = self.now_ns();
         let Report { elapsed_ns, since_ns, worker, opaque, outcome } = report;
-        let end_ns = end_ns.saturating_sub(since_ns);
-        self.with_events(|state, events| {
+        let end_ns = now_ns.saturating_sub(since_ns);
+        self.with_events_at(now_ns, |state, events| {
             // The result of a launch that was given up counts if nobody was faster; its failure frees what it held.
             let live = state.scheduler.operands(launch).is_some();
             let wanted = live || state.scheduler.wants(launch);

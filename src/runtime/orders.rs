@@ -23,7 +23,8 @@ enum At {
     /// In a buffer of host memory that is there.
     Host(Arc<HostBuffer>),
     Slot(Arc<Slot>),
-    Opaque(Option<Opaque>),
+    /// Boxed, because it is rare and large.
+    Opaque(Option<Box<Opaque>>),
 }
 
 type Inputs = SmallVec<[At; 4]>;
@@ -199,7 +200,7 @@ impl Head {
 
 fn data(inner: &Inner, fixed: &Fixed, value: ValueId, at: At, name: &dyn Fn() -> String) -> Result<Data, Short> {
     match at {
-        At::Opaque(opaque) => Ok(Data::Opaque(opaque)),
+        At::Opaque(opaque) => Ok(Data::Opaque(opaque.map(|opaque| *opaque))),
         At::Home => Ok(at_home(&fixed.graph, &fixed.arrays, value)),
         at => pooled(at, inner, fixed.graph.pooled_layout(value), name),
     }
@@ -237,7 +238,7 @@ fn at(run: &Run, slots: &mut Slots, value: ValueId, place: Place) -> At {
             Found::Host(memory) => At::Host(memory),
             Found::Slot(slot) => At::Slot(slot),
         },
-        Place::Opaque => At::Opaque(run.opaque.get(&value).cloned()),
+        Place::Opaque => At::Opaque(run.opaque.get(&value).cloned().map(Box::new)),
     }
 }
 

@@ -4,6 +4,8 @@
 //! needs, or is not made; so a task that has begun can always end.
 
 use super::copies::{Arrival, Replica};
+use smallvec::SmallVec;
+
 use super::event::{Operands, Place};
 use super::lane::{Crossing, MOVES, Seat};
 use super::memory::{class, cost};
@@ -112,7 +114,7 @@ impl Scheduler {
             self.admission.extra += host_bytes;
         }
         let graph = job.graph.clone();
-        for (value, form) in self.wanted_inputs(id, task, at).collect::<Vec<_>>() {
+        for (value, form) in self.wanted_inputs(id, task, at).collect::<SmallVec<[_; 8]>>() {
             let replica = self.want(id, value, space, form, (at, task), actions);
             self.jobs.get_mut(&id).expect("still there").replica_mut(replica).pins += 1;
         }
@@ -307,7 +309,8 @@ impl Scheduler {
         for (id, task) in staged {
             let job = &self.jobs[&id];
             let here = |(value, form)| job.find(value, space, form).is_some_and(|r| job.replica(r).arrival == Arrival::Ready);
-            let all = self.wanted_inputs(id, task, at).all(here);
+            let may_travel = |&(_, form): &(ValueId, FormId)| self.has_links || form != PLAIN;
+            let all = self.wanted_inputs(id, task, at).filter(may_travel).all(here);
             let device = &mut self.devices[at.index()];
             if all { device.launchable.push_back(Item::Task(id, task)) } else { device.staged.push((id, task)) }
         }
