@@ -56,7 +56,7 @@ ids! {
     /// A view of values of one graph.
     ViewId(u32), "view ";
     /// A form of values of one graph: 0 is plain and whole.
-    FormId(u32), "form ";
+    FormId(u16), "form ";
     /// What tasks of one graph that cost the same have in common.
     ProfileId(u32), "profile ";
     /// A whole host array of one graph: caller's data or a result.

@@ -238,6 +238,34 @@ fn the_tables_of_a_graph_are_counted() {
     }
 }
 
+/// Bytes that planning and running takes at most beside the result, for each task.
+fn bytes_a_task(array: &Array<f64>) -> (f64, usize) {
+    let before = LIVE.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    let (values, run) = array.run().expect("runs");
+    let tables = PEAK.load(Relaxed) - before - values.len() * 8;
+    (tables as f64 / run.tasks() as f64, run.tasks())
+}
+
+/// All tables of graph, scheduler and record together, and what planning takes for a moment: a hard bound for people who compute in small chunks.
+#[test]
+fn a_task_takes_300_bytes() {
+    let _one = alone();
+    let session = session(1);
+    let square = |n: usize| Array2::from_shape_fn((n, n), |(i, j)| if i == j { n as f64 } else { ((i ^ j) % 7) as f64 / 14.0 });
+    let of = |n: usize, chunk: usize| Array::from(square(n)).in_session(&session).chunks(chunk);
+    let random = session.random_uniform::<f64>([1200, 900]).expect("lazy").chunks(3);
+    for (name, array, tasks) in [
+        ("map of the caller's", mix(&of(900, 3), &[]), 90_000),
+        ("map of random numbers", mix(&random, &[]), 240_000),
+        ("cholesky", of(640, 8).cholesky(), 88_000),
+    ] {
+        let (bytes, found) = bytes_a_task(&array);
+        eprintln!("{name}: {bytes:.0} bytes for each of {found} tasks");
+        assert!(found >= tasks && bytes <= 300.0, "{name}: {bytes:.0} bytes for each of {found} tasks");
+    }
+}
+
 #[test]
 fn the_scheduler_predicts_its_own_time() {
     let _one = alone();

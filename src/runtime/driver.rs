@@ -185,7 +185,9 @@ impl Inner {
                 return;
             }
             out = Outgoing::default();
-            self.locked(self.now_ns(), &mut out, |state, events| refused.into_iter().for_each(|r| self.refuse(state, r, events)));
+            self.locked(self.now_ns(), &mut out, |state, events| {
+                refused.into_iter().for_each(|r| self.refuse(state, r, events))
+            });
         }
     }
 

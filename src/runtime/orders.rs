@@ -110,7 +110,8 @@ impl Order {
 
     fn run(run: &Run, slots: &mut Slots, task: TaskId, (operands, predicted_ns): (&Operands, u64)) -> What {
         let graph = run.graph();
-        let inputs = graph.inputs(task).zip(&operands.inputs).map(|(input, &place)| at(run, slots, input.value, place)).collect();
+        let inputs =
+            graph.inputs(task).zip(&operands.inputs).map(|(input, &place)| at(run, slots, input.value, place)).collect();
         let mut outputs = Outputs::new();
         for (output, &(place, old)) in graph.outputs(task).zip(&operands.outputs) {
             let old = output.updates.zip(old).map(|(value, place)| at(run, slots, value, place));

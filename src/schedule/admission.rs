@@ -225,10 +225,10 @@ impl Scheduler {
         self.admission.promised += bytes + job.promise.peak;
         self.admission.active.insert(id);
         self.memory.reserve(HOST, bytes, actions);
-        let job = &self.jobs[&id];
-        let ready: Vec<TaskId> = job.graph.tasks().filter(|&t| job.tasks.is_first(t)).collect();
-        for task in ready {
-            self.on_ready(id, task, actions);
+        for task in self.jobs[&id].graph.tasks() {
+            if self.jobs[&id].tasks.is_first(task) {
+                self.on_ready(id, task, actions);
+            }
         }
         self.finish_if_over(id, actions);
     }

@@ -156,7 +156,8 @@ impl Scheduler {
         by: (DeviceId, TaskId),
     ) {
         let mut replica = Replica::new(space, PLAIN, place, Arrival::Coming, by);
-        (replica.pins, replica.spare) = (1, spare);
+        replica.pins = 1;
+        replica.set_spare(spare);
         self.jobs.get_mut(&id).expect("a queued task belongs to a job").add(value, replica);
     }
 
@@ -223,7 +224,7 @@ impl Scheduler {
             let far = if space == HOST { job.replica(from).space } else { space };
             let bytes = job.graph.bytes(value);
             let evicts = match job.replica(from) {
-                Replica { leaving: true, place: Place::Buffer(buffer), .. } => self.memory.size(*buffer),
+                replica @ Replica { place: Place::Buffer(buffer), .. } if replica.is_leaving() => self.memory.size(*buffer),
                 _ => 0,
             };
             if form != PLAIN {

@@ -34,33 +34,49 @@ pub(super) struct Replica {
     wanted_at: DeviceId,
     pub(super) space: SpaceId,
     pub(super) arrival: Arrival,
-    /// It is on its way home, to be evicted then.
-    pub(super) leaving: bool,
-    /// A launch has read it with success.
-    pub(super) proved: bool,
-    /// Being written by a task that runs again, although the value exists: nobody counts on it, and it may be dropped.
-    pub(super) spare: bool,
+    flags: u8,
 }
+
+/// Flags of a replica.
+const LEAVING: u8 = 1;
+const PROVED: u8 = 2;
+const SPARE: u8 = 4;
 
 impl Replica {
     pub(super) fn new(space: SpaceId, form: FormId, place: Place, arrival: Arrival, wanted: (DeviceId, TaskId)) -> Self {
-        let (leaving, proved, spare) = (false, false, false);
         let (wanted_at, wanted_by) = wanted;
-        Self {
-            stamp: 0,
-            place,
-            pins: 0,
-            wanted_by,
-            serial: 0,
-            next: END,
-            form,
-            wanted_at,
-            space,
-            arrival,
-            leaving,
-            proved,
-            spare,
-        }
+        Self { stamp: 0, place, pins: 0, wanted_by, serial: 0, next: END, form, wanted_at, space, arrival, flags: 0 }
+    }
+
+    fn set(&mut self, flag: u8, on: bool) {
+        self.flags = if on { self.flags | flag } else { self.flags & !flag };
+    }
+
+    /// Whether it is on its way home, to be evicted then.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.flags & LEAVING != 0
+    }
+
+    pub(super) fn set_leaving(&mut self, leaving: bool) {
+        self.set(LEAVING, leaving);
+    }
+
+    /// Whether a launch has read it with success.
+    pub(super) fn is_proved(&self) -> bool {
+        self.flags & PROVED != 0
+    }
+
+    pub(super) fn prove(&mut self) {
+        self.set(PROVED, true);
+    }
+
+    /// Whether it is being written by a task that runs again, although the value exists: nobody counts on it, and it may be dropped.
+    pub(super) fn is_spare(&self) -> bool {
+        self.flags & SPARE != 0
+    }
+
+    pub(super) fn set_spare(&mut self, spare: bool) {
+        self.set(SPARE, spare);
     }
 
     /// Who wants it: whose workers make it, and by which task's kernel.
@@ -209,13 +225,13 @@ impl Copies {
     }
 
     pub(super) fn find(&self, value: ValueId, space: SpaceId, form: FormId) -> Option<u32> {
-        let is_it = |r: &Replica| r.space == space && r.form == form && !r.spare;
+        let is_it = |r: &Replica| r.space == space && r.form == form && !r.is_spare();
         self.of(value).find(|&at| is_it(self.get(at)))
     }
 
     /// The place that a rerun task writes although this space has the value.
     pub(super) fn find_spare(&self, value: ValueId, space: SpaceId) -> Option<u32> {
-        self.of(value).find(|&at| self.get(at).space == space && self.get(at).spare)
+        self.of(value).find(|&at| self.get(at).space == space && self.get(at).is_spare())
     }
 
     /// Keeps count of the final values that are in host memory.

@@ -88,7 +88,7 @@ impl Scheduler {
     /// If nobody uses a replica in a device's space, it may be evicted from now on.
     pub(super) fn rests(&mut self, id: GraphId, value: ValueId, at: u32) {
         let replica = self.jobs.get_mut(&id).expect("a replica belongs to a job").replica_mut(at);
-        if replica.space == HOST || replica.pins > 0 || replica.arrival != Arrival::Ready || replica.spare {
+        if replica.space == HOST || replica.pins > 0 || replica.arrival != Arrival::Ready || replica.is_spare() {
             return;
         }
         self.next_stamp += 1;
@@ -248,7 +248,7 @@ impl Scheduler {
                 }
                 let other = |&r: &u32| {
                     let r = job.replica(r);
-                    r.form == PLAIN && r.arrival == Arrival::Ready && !r.spare
+                    r.form == PLAIN && r.arrival == Arrival::Ready && !r.is_spare()
                 };
                 let clean = job.of(value).filter(|&r| r != at).any(|r| other(&r));
                 match (clean, job.queued(value) > 0) {
@@ -304,7 +304,7 @@ impl Scheduler {
             job.tasks.charges.add(producer, bytes);
             self.admission.extra += bytes;
         }
-        job.replica_mut(at).leaving = true;
+        job.replica_mut(at).set_leaving(true);
         let by: (DeviceId, TaskId) = (job.tasks.device(producer), producer);
         self.want(id, value, HOST, PLAIN, by, actions);
     }
@@ -312,7 +312,11 @@ impl Scheduler {
     /// A replica has been copied home: if it was to be evicted then, and nobody has begun to use it, it goes.
     pub(super) fn left(&mut self, id: GraphId, value: ValueId, at: u32, arrived: bool) {
         let job = self.jobs.get_mut(&id).expect("a move belongs to a job");
-        if !arrived || !std::mem::take(&mut job.replica_mut(at).leaving) || job.replica(at).pins > 0 {
+        if !arrived || !job.replica(at).is_leaving() {
+            return;
+        }
+        job.replica_mut(at).set_leaving(false);
+        if job.replica(at).pins > 0 {
             return;
         }
         if let Place::Buffer(buffer) = job.remove(value, at) {

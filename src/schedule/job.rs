@@ -231,7 +231,7 @@ impl Job {
 
     /// Whether a value can be had, now or from a move that is under way.
     pub(super) fn exists(&self, value: ValueId) -> bool {
-        let there = |r: &Replica| r.form == PLAIN && !r.spare && r.arrival != Arrival::Wanted;
+        let there = |r: &Replica| r.form == PLAIN && !r.is_spare() && r.arrival != Arrival::Wanted;
         self.of(value).any(|at| there(self.replica(at)))
     }
 
@@ -239,7 +239,7 @@ impl Job {
     /// counting finished predecessors says the same.)
     pub(super) fn may_run(&self, task: TaskId) -> bool {
         let graph = &self.graph;
-        let there = |r: &Replica| r.form == PLAIN && !r.spare && r.arrival == Arrival::Ready;
+        let there = |r: &Replica| r.form == PLAIN && !r.is_spare() && r.arrival == Arrival::Ready;
         let inputs = graph.reads(task).all(|value| self.of(value).any(|at| there(self.replica(at))));
         let last = |old: ValueId| self.uses(old) as usize == graph.reads(task).filter(|&v| v == old).count();
         inputs && graph.outputs(task).all(|o| o.updates.is_none_or(|old| !self.share_window(old, o.value) || last(old)))

@@ -9,17 +9,66 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{GraphId, TaskId};
 
-/// Order within a graph: highest bottom level first, then submission order.
-type Key = (Reverse<u64>, TaskId);
+/// Tasks in order: highest bottom level first, then submission order. Neighbours of one level are a run, so that the many tasks of one operation over a
+/// chunk grid, all ready at once, take no more memory than one.
+#[derive(Default)]
+struct Runs {
+    /// By level and first task: the task after the last.
+    runs: BTreeMap<(Reverse<u64>, u32), u32>,
+}
 
-/// Bytes of tables for a task that is ready when its graph begins.
-pub(super) const BYTES_A_TASK: usize = size_of::<Key>() * 3 / 2; // a tree's nodes are two thirds full
+/// Bytes of tables for a task that is ready when its graph begins, if it is the neighbour of none.
+pub(super) const BYTES_A_TASK: usize = 8;
+
+impl Runs {
+    fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// The run of that level that ends behind, at or after a task, if any.
+    fn around(&self, level: Reverse<u64>, task: u32) -> Option<(u32, u32)> {
+        let (&(of, first), &end) = self.runs.range(..=(level, task)).next_back()?;
+        (of == level && end >= task).then_some((first, end))
+    }
+
+    /// Takes a task in; whether it is new.
+    fn insert(&mut self, level: u64, task: TaskId) -> bool {
+        let (level, task) = (Reverse(level), task.0);
+        let before = self.around(level, task);
+        if before.is_some_and(|(_, end)| end > task) {
+            return false;
+        }
+        let end = self.runs.remove(&(level, task + 1)).unwrap_or(task + 1);
+        let first = before.map_or(task, |(first, _)| first);
+        self.runs.insert((level, first), end);
+        true
+    }
+
+    /// Takes a task out; whether it was there.
+    fn remove(&mut self, level: u64, task: TaskId) -> bool {
+        let (level, task) = (Reverse(level), task.0);
+        let Some((first, end)) = self.around(level, task).filter(|run| run.1 > task) else { return false };
+        if first == task {
+            self.runs.remove(&(level, first));
+        } else {
+            self.runs.insert((level, first), task);
+        }
+        if task + 1 < end {
+            self.runs.insert((level, task + 1), end);
+        }
+        true
+    }
+
+    fn all(&self) -> impl DoubleEndedIterator<Item = TaskId> + '_ {
+        self.runs.iter().flat_map(|(&(_, first), &end)| (first..end).map(TaskId))
+    }
+}
 
 #[derive(Default)]
 struct Lot {
     /// Predicted time that the graph has been given here, and what it was level with when it came.
     turn: u64,
-    tasks: BTreeSet<Key>,
+    tasks: Runs,
 }
 
 /// See the module's text.
@@ -44,13 +93,13 @@ impl Queue {
             lot.turn = lot.turn.max(self.now);
             self.order.insert((lot.turn, graph));
         }
-        self.len += usize::from(lot.tasks.insert((Reverse(priority), task)));
+        self.len += usize::from(lot.tasks.insert(priority, task));
     }
 
     /// Takes a task out; whether it was there.
     pub(super) fn remove(&mut self, graph: GraphId, priority: u64, task: TaskId) -> bool {
         let Some(lot) = self.lots.get_mut(&graph) else { return false };
-        let there = lot.tasks.remove(&(Reverse(priority), task));
+        let there = lot.tasks.remove(priority, task);
         if there && lot.tasks.is_empty() {
             self.order.remove(&(lot.turn, graph));
         }
@@ -86,7 +135,7 @@ impl Queue {
 
     /// A graph's ready tasks, the most urgent first.
     pub(super) fn of(&self, graph: GraphId) -> impl DoubleEndedIterator<Item = TaskId> + '_ {
-        self.lots.get(&graph).into_iter().flat_map(|lot| lot.tasks.iter().map(|&(_, task)| task))
+        self.lots.get(&graph).into_iter().flat_map(|lot| lot.tasks.all())
     }
 
     /// All ready tasks.
@@ -98,6 +147,24 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_are_a_set_in_order() {
+        let (mut runs, mut set, mut state) = (Runs::default(), BTreeSet::new(), 1u64);
+        for _ in 0..20_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let (level, task) = ((state >> 60) % 3, TaskId((state >> 33) as u32 % 40));
+            if (state >> 40) & 1 == 0 {
+                assert_eq!(runs.insert(level, task), set.insert((Reverse(level), task)));
+            } else {
+                assert_eq!(runs.remove(level, task), set.remove(&(Reverse(level), task)));
+            }
+            assert!(runs.all().eq(set.iter().map(|key| key.1)) && runs.all().rev().eq(set.iter().rev().map(|key| key.1)));
+        }
+        let mut runs = Runs::default();
+        (0..1000).for_each(|task| assert!(runs.insert(7, TaskId(task))));
+        assert_eq!(runs.runs.len(), 1);
+    }
 
     #[test]
     fn a_small_graph_beside_a_large_one_gets_its_half() {

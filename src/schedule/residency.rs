@@ -50,12 +50,13 @@ impl Scheduler {
         (job.replica_mut(spare).arrival, job.replica_mut(spare).pins) = (Arrival::Ready, 0);
         match other {
             None => {
-                job.replica_mut(spare).spare = false;
+                job.replica_mut(spare).set_spare(false);
                 self.rests(id, value, spare);
             }
             Some(other) if job.replica(other).arrival == Arrival::Wanted => {
                 let pins = job.replica(other).pins;
-                (job.replica_mut(spare).spare, job.replica_mut(spare).pins) = (false, pins);
+                job.replica_mut(spare).set_spare(false);
+                job.replica_mut(spare).pins = pins;
                 self.discard(id, value, other);
                 self.rests(id, value, spare);
             }
@@ -81,7 +82,7 @@ impl Scheduler {
         if keep_home && !job.find(value, HOST, PLAIN).is_some_and(ready_at_home) {
             return;
         }
-        let unused = |r: &Replica| r.pins == 0 && !(keep_home && r.space == HOST && r.form == PLAIN && !r.spare);
+        let unused = |r: &Replica| r.pins == 0 && !(keep_home && r.space == HOST && r.form == PLAIN && !r.is_spare());
         while let Some(at) = { self.jobs[&id].of(value).find(|&at| unused(self.jobs[&id].replica(at))) } {
             self.discard(id, value, at);
         }
@@ -90,7 +91,7 @@ impl Scheduler {
     /// Removes a replica and gives its bytes back; those of a caller's chunk are kept for other graphs.
     pub(super) fn discard(&mut self, id: GraphId, value: ValueId, at: u32) {
         let job = self.jobs.get_mut(&id).expect("a replica belongs to a job");
-        let Replica { space, proved, .. } = *job.replica(at);
+        let (space, proved) = (job.replica(at).space, job.replica(at).is_proved());
         match job.remove(value, at) {
             Place::Buffer(buffer) if proved && self.keep_copy(id, value, space, buffer) => {}
             Place::Buffer(buffer) => self.memory.give(buffer),
@@ -162,7 +163,7 @@ impl Scheduler {
         let job = self.jobs.get_mut(&id).expect("a queued task belongs to a job");
         let copy = self.sources.take(job.chunk(value)?, space)?;
         let mut replica = Replica::new(space, PLAIN, Place::Buffer(copy.buffer), Arrival::Ready, by);
-        replica.proved = true;
+        replica.prove();
         Some(job.add(value, replica))
     }
 
@@ -174,7 +175,7 @@ impl Scheduler {
         }
         for value in job.graph.clone().reads(task).filter(|&v| job.chunk(v).is_some()).collect::<Vec<_>>() {
             if let Some(at) = job.find(value, space, PLAIN) {
-                job.replica_mut(at).proved = true;
+                job.replica_mut(at).prove();
             }
         }
     }
@@ -207,7 +208,7 @@ impl Scheduler {
         let values = self.jobs[&id].graph.value_count();
         for value in (0..values).map(ValueId::at) {
             let job = &self.jobs[&id];
-            let result = |r: &Replica| r.space == HOST && r.form == PLAIN && !r.spare && job.graph.is_final(value);
+            let result = |r: &Replica| r.space == HOST && r.form == PLAIN && !r.is_spare() && job.graph.is_final(value);
             let old: Vec<u32> = job.of(value).filter(|&at| !(keep_results && result(job.replica(at)))).collect();
             for at in old {
                 // Pinned now means: by a task that was given up, and may still read it.

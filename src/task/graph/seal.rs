@@ -254,11 +254,15 @@ impl<'a> Asked<'a> {
         let copy = match (form, view) {
             (Form::Packed(_), Some(view)) => {
                 let of = graph.operands.accesses.iter().position(|a| a.view == Some(view) && a.form == Form::Plain);
-                of.map_or(0, |at| at as u32)
+                of.map_or(0, |at| at as u16)
             }
             (Form::Packed(_), None) => 0,
-            (Form::Plain, _) => graph.operands.accesses.len() as u32,
+            (Form::Plain, _) => graph.operands.accesses.len() as u16,
         };
+        if graph.operands.accesses.len() > usize::from(u16::MAX) {
+            let found = format!("more than {} views and packed forms of chunks of different shapes", u16::MAX);
+            return Err(Error::argument("task graph", found, "chunks of fewer shapes, or fewer views"));
+        }
         let layout = Arc::new(Layout::contiguous(dtype, &shape));
         graph.operands.accesses.push(Access { view, form, copy, layout });
         let number = graph.operands.accesses.len() as u32 - 1;

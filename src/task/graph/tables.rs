@@ -50,7 +50,7 @@ pub(super) struct Access {
     pub(super) view: Option<ViewId>,
     pub(super) form: Form,
     /// Where only contiguous chunks are taken, the access that is the contiguous copy of the view; 0 without a view.
-    pub(super) copy: u32,
+    pub(super) copy: u16,
     /// Of the copy, contiguous.
     pub(super) layout: Arc<Layout>,
 }
@@ -76,7 +76,7 @@ impl Operands {
         FormId(match (contiguous, row.form) {
             (true, _) => row.copy,
             (false, Form::Plain) => 0,
-            (false, Form::Packed(_)) => access,
+            (false, Form::Packed(_)) => access as u16, // they are that many at most
         })
     }
 

@@ -22,7 +22,7 @@ struct Text {
     tasks: Vec<TaskRow>,
     reads: Vec<Read>,
     writes: Vec<Write>,
-    accesses: Vec<(Option<ViewId>, Form, u32, Layout)>,
+    accesses: Vec<(Option<ViewId>, Form, u16, Layout)>,
     views: Vec<View>,
     layouts: Vec<Layout>,
     values: Vec<ValueRow>,
@@ -126,7 +126,7 @@ impl Text {
             return Err("a task without a group");
         }
         let views = |view: &Option<ViewId>| view.is_none_or(|view| view.index() < self.views.len());
-        let accesses = |a: &(Option<ViewId>, Form, u32, Layout)| views(&a.0) && (a.2 as usize) < self.accesses.len();
+        let accesses = |a: &(Option<ViewId>, Form, u16, Layout)| views(&a.0) && (a.2 as usize) < self.accesses.len();
         if self.accesses.is_empty() || !self.accesses.iter().all(accesses) {
             return Err("a form of nothing");
         }
