@@ -111,7 +111,7 @@ impl Kernel for Logistic {
 }
 
 fn grow<T: Number>(inputs: &[ChunkView<'_>], out: &mut ChunkViewMut<'_>, generations: u32) {
-    for_each_piece([inputs[0], inputs[1]], out, |[x, rate]: [&[T]; 2], out: &mut [T]| {
+    for_each_piece::<[T; 2], T>(inputs, out, |[x, rate], out| {
         // Blocks, so that a generation is a loop over neighbours, which the compiler makes into SIMD.
         for ((x, rate), out) in x.chunks(64).zip(rate.chunks(64)).zip(out.chunks_mut(64)) {
             out.copy_from_slice(x);

@@ -70,10 +70,10 @@ impl Kernel for Mix {
         _: &mut Scratch<'_>,
     ) -> std::result::Result<(), Fault> {
         match inputs {
-            [a] => for_each_piece([*a], &mut outputs[0], |[a]: [&[f64]; 1], out: &mut [f64]| {
+            [_] => for_each_piece::<[f64; 1], f64>(inputs, &mut outputs[0], |[a], out| {
                 out.iter_mut().zip(a).for_each(|(out, a)| *out = (a + 1.0) % 97.0);
             }),
-            [a, b, ..] => for_each_piece([*a, *b], &mut outputs[0], |[a, b]: [&[f64]; 2], out: &mut [f64]| {
+            [_, _, ..] => for_each_piece::<[f64; 2], f64>(&inputs[..2], &mut outputs[0], |[a, b], out| {
                 out.iter_mut().zip(a.iter().zip(b)).for_each(|(out, (a, b))| *out = (a + b + 1.0) % 97.0);
             }),
             [] => unreachable!("an operation has an input"),

@@ -7,6 +7,7 @@
 //! A kernel sees strided chunk views, parameter bytes and scratch, never a device. It is sequential: parallelism is between
 //! tasks. It is pure: the same parameters and inputs give the same bits, whatever the thread, the time, or what scratch held
 //! before; so a task can be run again after a fault. Its operands are in the order of the task: inputs (read), then outputs.
+//! An input may lie by any strides: windows, flipped (negative), broadcast (0), permuted, stepped; the result does not depend on them.
 //! An output is either written in full, or updated: then it arrives holding the old value. The CPU body defines the result.
 //!
 //! Adding a kernel: one file here, with its parameters (a `#[repr(C)]` Pod struct), its [`Work`], its scratch, its body; for GPUs
@@ -23,6 +24,8 @@ pub mod program;
 pub mod random;
 mod rows;
 pub mod simd;
+#[cfg(test)]
+mod strided_tests;
 pub mod sums;
 #[cfg(test)]
 mod testing;
@@ -37,7 +40,7 @@ use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form};
 
 pub use key::{Content, KernelKey, content_hash};
 pub use program::{GpuFacts, Pass, Program, Shader};
-pub use rows::for_each_piece;
+pub use rows::{Elements, for_each_piece};
 
 /// Every shader: what a GPU compiles ahead, and what is checked against the kernels' parameters.
 pub static SHADERS: &[&Shader] = &[

@@ -6,7 +6,7 @@
 
 use super::block_sum::{BlockSum, Tree, WeightedSum};
 use super::program::shader_params;
-use super::rows::{fill, for_each_pair, for_each_slice, gather};
+use super::rows::{GATHER, for_each_pair, for_each_part, for_each_slice, gather};
 use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element};
 use std::borrow::Cow;
@@ -258,8 +258,11 @@ const STRIP: usize = 1024;
 
 fn add<T: Plus>(inputs: &[ChunkView<'_>], out: &mut ChunkViewMut<'_>) {
     let Some((&first, others)) = inputs.split_first() else {
-        return fill(out, |_, _, piece: &mut [T]| piece.fill(T::default()));
+        return for_each_part(out, |_, piece: &mut [T]| piece.fill(T::default()));
     };
+    if others.is_empty() {
+        return out.copy_from(first);
+    }
     assert!(inputs.iter().all(|i| i.shape() == out.shape()), "add: inputs and output of one shape");
     if out.layout().len() == 1 {
         let sum = others.iter().fold(first.at::<T>(0, 0), |sum, x| sum.plus(x.at(0, 0)));
@@ -274,13 +277,10 @@ fn add<T: Plus>(inputs: &[ChunkView<'_>], out: &mut ChunkViewMut<'_>) {
         }
         return;
     }
-    let mut buffer = [T::default(); STRIP];
-    fill(out, |r, start, row: &mut [T]| {
-        for (s, piece) in row.chunks_mut(STRIP).enumerate() {
-            let (start, buffer) = (start + s * STRIP, &mut buffer[..piece.len()]);
-            piece.copy_from_slice(gather(first, r, start, buffer));
-            others.iter().for_each(|x| accumulate(piece, gather(*x, r, start, buffer)));
-        }
+    let mut buffer = [T::default(); GATHER];
+    for_each_part(out, |part, piece| {
+        piece.copy_from_slice(gather(first, part, &mut buffer));
+        others.iter().for_each(|x| accumulate(piece, gather(*x, part, &mut buffer)));
     });
 }
 
