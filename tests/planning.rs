@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chunkwise::AnyArray;
 use chunkwise::array::{explain_random_dag, random_dag};
 use chunkwise::kernel::{Fault, Kernel, Scratch, Work, for_each_piece};
 use chunkwise::prelude::*;
@@ -82,8 +83,8 @@ impl Kernel for Mix {
     }
 }
 
-fn mix(a: &Array<f64>, others: &[&Array<f64>]) -> Array<f64> {
-    a.with_kernel(others, Arc::new(Mix), &[])
+fn mix(a: &Array<f64>, others: &[&dyn AnyArray]) -> Array<f64> {
+    a.with_kernel(others, Arc::new(Mix), &())
 }
 
 /// Runs on a thread with the stack of a spawned Rust thread.

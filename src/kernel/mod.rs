@@ -19,6 +19,7 @@ pub mod gemv;
 pub mod guide;
 mod key;
 pub mod mandelbrot;
+mod operands;
 pub mod peak;
 pub mod program;
 pub mod random;
@@ -39,6 +40,7 @@ use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form};
 
 pub use key::{Content, KernelKey, content_hash};
+pub use operands::{Params, check_dtypes, check_params, params};
 pub use program::{GpuFacts, Pass, Program, Shader};
 pub use rows::{Elements, for_each_piece};
 
@@ -162,6 +164,16 @@ pub trait Kernel: Any + Send + Sync {
         Lane::Compute
     }
 
+    /// Whether it takes these parameters and operands (inputs, then outputs): asked where it is called with arrays, and where these are cut
+    /// otherwise, before anything runs, with the shape of their largest chunk. [`check_dtypes`] and [`check_params`] say what most kernels have to say. By default it takes all;
+    /// then what does not fit is a panic in a task.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check(&self, _params: &[u8], _operands: &[ChunkMeta<'_>]) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Flops and bytes of one task; `operands` are the inputs, then the outputs. May sample the data.
     fn work(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Work;
 
@@ -223,13 +235,4 @@ pub trait Kernel: Any + Send + Sync {
         outputs: &mut [ChunkViewMut<'_>],
         scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault>;
-}
-
-/// Reads a kernel's parameters.
-///
-/// # Panics
-/// If the bytes are not those of a `P`: the graph was built by another kernel.
-#[must_use]
-pub fn params<P: bytemuck::AnyBitPattern>(bytes: &[u8]) -> P {
-    bytemuck::pod_read_unaligned(bytes)
 }

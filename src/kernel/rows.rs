@@ -41,7 +41,7 @@ impl Part {
 /// All of a chunk of this shape, part by part, in C order. Several short rows are one part: where they lie crosswise, they are read at once.
 fn parts(shape: &[usize]) -> impl Iterator<Item = Part> {
     let (rows, len) = extent(shape);
-    let (high, wide) = if len == 0 { (1, 1) } else { ((GATHER / len).max(1), len.min(GATHER)) };
+    let (high, wide) = ((GATHER / len.max(1)).max(1), len.clamp(1, GATHER));
     (0..rows).step_by(high).flat_map(move |r| {
         (0..len).step_by(wide).map(move |c| Part { rows: r..rows.min(r + high), columns: c..len.min(c + wide) })
     })

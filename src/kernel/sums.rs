@@ -7,7 +7,8 @@
 use super::block_sum::{BlockSum, Tree, WeightedSum};
 use super::program::shader_params;
 use super::rows::{GATHER, for_each_pair, for_each_part, for_each_slice, gather};
-use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
+use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, check_dtypes};
+use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element};
 use std::borrow::Cow;
 
@@ -214,6 +215,11 @@ fn set_pair(out: &mut ChunkViewMut<'_>, pair: (f64, f64)) {
 impl Kernel for Add {
     fn name(&self) -> Cow<'static, str> {
         "add".into()
+    }
+
+    fn check(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Result<(), Error> {
+        let [first, ..] = operands else { return Ok(()) };
+        check_dtypes(self, operands, &vec![&[first.dtype][..]; operands.len()], 1)
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
