@@ -66,6 +66,8 @@ fn cut(m: usize, k: usize) -> (usize, usize) {
 const BLOCK: usize = 2048;
 /// Rows at once.
 const ROWS: usize = 4;
+/// Rows gathered at once, where they are no slices.
+const GATHERED: usize = 4 * ROWS;
 
 impl Kernel for Gemv {
     fn name(&self) -> Cow<'static, str> {
@@ -171,19 +173,20 @@ fn rows<S: Simd, T: Lane, const R: usize>(simd: S, rows: [&[T]; R], x: &[T]) -> 
     blocks(x.len(), |from, to| T::block::<S, R>(simd, rows.map(|row| &row[from..to]), &x[from..to]))
 }
 
-/// All rows, where their elements must be gathered: twice as many at once, as in a transposed matrix they share lines of cache.
+/// All rows, where their elements must be gathered: [`GATHERED`] at once, as in a transposed matrix they share lines of cache.
 #[inline(always)]
 fn gathered<S: Simd, T: Lane>(simd: S, a: ChunkView<'_>, x: &[T], y: &mut ChunkViewMut<'_>) {
     let m = a.shape()[0];
-    let mut buffer = vec![T::default(); 2 * ROWS * x.len().min(BLOCK)];
-    for r in (0..m).step_by(2 * ROWS) {
-        let sums: [f64; 2 * ROWS] = blocks(x.len(), |from, to| {
+    let mut buffer = vec![T::default(); GATHERED * x.len().min(BLOCK)];
+    for r in (0..m).step_by(GATHERED) {
+        let sums: [f64; GATHERED] = blocks(x.len(), |from, to| {
             let (len, x) = (to - from, &x[from..to]);
-            a.read(r..m.min(r + 2 * ROWS), from..to, &mut buffer, [len, 1]);
-            let half =
-                |first: usize| T::block::<S, ROWS>(simd, std::array::from_fn(|i| &buffer[(first + i) * len..][..len]), x);
-            let (low, high) = (half(0), half(ROWS));
-            std::array::from_fn(|i| if i < ROWS { low[i] } else { high[i - ROWS] })
+            a.read(r..m.min(r + GATHERED), from..to, &mut buffer, [len, 1]);
+            let mut sums = [0.0; GATHERED];
+            for (k, sums) in sums.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+                *sums = T::block::<S, ROWS>(simd, std::array::from_fn(|i| &buffer[(k * ROWS + i) * len..][..len]), x);
+            }
+            sums
         });
         sums.iter().take(m - r).enumerate().for_each(|(i, &sum)| y.set(0, r + i, T::from_f64(sum)));
     }

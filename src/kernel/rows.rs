@@ -8,8 +8,12 @@ use std::ops::Range;
 
 use crate::shape::{ChunkView, ChunkViewMut, Element};
 
-/// Elements gathered at once from a chunk that is no slice.
-pub(crate) const GATHER: usize = 1024;
+/// Elements gathered at once from a chunk that is no slice: several rows, which in a transposed chunk share lines of cache; they fit in L2.
+pub(crate) const GATHER: usize = 1 << 14;
+/// Elements at once where nothing is gathered: they fit in L1.
+const STRIP: usize = 1024;
+/// Shorter rows are gathered too, where they are slices: one piece for each would be too much to do.
+const SHORT: usize = 64;
 
 /// Rows along the last axis and their length; rank 0 is one row of one element.
 #[must_use]
@@ -38,13 +42,26 @@ impl Part {
     }
 }
 
-/// All of a chunk of this shape, part by part, in C order. Several short rows are one part: where they lie crosswise, they are read at once.
-fn parts(shape: &[usize]) -> impl Iterator<Item = Part> {
+/// Whether the rows of a chunk are slices, and worth being visited one by one.
+fn is_rows(view: &ChunkView<'_>) -> bool {
+    view.layout().is_contiguous() || view.has_row_slices() && extent(view.shape()).1 >= SHORT
+}
+
+/// All of chunks of this shape, part by part, in C order: a row after the other where these are slices in all, else as much as is gathered at once.
+fn parts(shape: &[usize], are_rows: bool) -> impl Iterator<Item = Part> {
     let (rows, len) = extent(shape);
-    let (high, wide) = ((GATHER / len.max(1)).max(1), len.clamp(1, GATHER));
+    let (high, wide) = match are_rows && len >= SHORT {
+        true => (1, len.min(STRIP)),
+        false => ((GATHER / len.max(1)).max(1), len.clamp(1, GATHER)),
+    };
     (0..rows).step_by(high).flat_map(move |r| {
         (0..len).step_by(wide).map(move |c| Part { rows: r..rows.min(r + high), columns: c..len.min(c + wide) })
     })
+}
+
+/// Room for the largest part of a chunk of this shape.
+pub(crate) fn buffer<T: Element>(shape: &[usize]) -> Vec<T> {
+    vec![T::default(); shape.iter().product::<usize>().min(GATHER)]
 }
 
 /// The elements of a part: where they lie, or gathered into `buffer`, which has room for them.
@@ -82,11 +99,11 @@ pub(crate) fn for_each_slice<T: Element>(view: ChunkView<'_>, mut visit: impl Fn
     if let Some(all) = view.try_slice() {
         return visit(all);
     }
-    if view.has_row_slices() && len >= GATHER {
+    if is_rows(&view) {
         return view.rows().for_each(visit);
     }
-    let mut buffer = [T::default(); GATHER];
-    parts(view.shape()).for_each(|part| visit(gather(view, &part, &mut buffer)));
+    let mut buffer = buffer(view.shape());
+    parts(view.shape(), false).for_each(|part| visit(gather(view, &part, &mut buffer)));
 }
 
 /// As [`for_each_slice`], for two chunks of one shape at once.
@@ -95,8 +112,9 @@ pub(crate) fn for_each_pair<T: Element>(a: ChunkView<'_>, b: ChunkView<'_>, mut 
     if let (Some(a), Some(b)) = (a.try_slice(), b.try_slice()) {
         return visit(a, b);
     }
-    let (mut left, mut right) = ([T::default(); GATHER], [T::default(); GATHER]);
-    parts(a.shape()).for_each(|part| visit(gather(a, &part, &mut left), gather(b, &part, &mut right)));
+    let (mut left, mut right) = (buffer(a.shape()), buffer(a.shape()));
+    parts(a.shape(), is_rows(&a) && is_rows(&b))
+        .for_each(|part| visit(gather(a, &part, &mut left), gather(b, &part, &mut right)));
 }
 
 /// The element types of some chunks, in order: `[f64; 2]`, or `(f64, bool, i32)`.
@@ -108,7 +126,7 @@ pub trait Elements: sealed::Sealed {
     #[doc(hidden)]
     const COUNT: usize;
     #[doc(hidden)]
-    fn buffers() -> Self::Buffers;
+    fn buffers(shape: &[usize]) -> Self::Buffers;
     #[doc(hidden)]
     fn whole<'a>(views: &[ChunkView<'a>]) -> Option<Self::Slices<'a>>;
     #[doc(hidden)]
@@ -122,11 +140,11 @@ mod sealed {
 impl<T: Element, const N: usize> sealed::Sealed for [T; N] {}
 impl<T: Element, const N: usize> Elements for [T; N] {
     type Slices<'a> = [&'a [T]; N];
-    type Buffers = [[T; GATHER]; N];
+    type Buffers = [Vec<T>; N];
     const COUNT: usize = N;
 
-    fn buffers() -> Self::Buffers {
-        [[T::default(); GATHER]; N]
+    fn buffers(shape: &[usize]) -> Self::Buffers {
+        std::array::from_fn(|_| buffer(shape))
     }
 
     fn whole<'a>(views: &[ChunkView<'a>]) -> Option<[&'a [T]; N]> {
@@ -148,11 +166,11 @@ macro_rules! elements_of_tuples {
         impl<$($t: Element),+> sealed::Sealed for ($($t,)+) {}
         impl<$($t: Element),+> Elements for ($($t,)+) {
             type Slices<'a> = ($(&'a [$t],)+);
-            type Buffers = ($([$t; GATHER],)+);
+            type Buffers = ($(Vec<$t>,)+);
             const COUNT: usize = $count;
 
-            fn buffers() -> Self::Buffers {
-                ($([$t::default(); GATHER],)+)
+            fn buffers(shape: &[usize]) -> Self::Buffers {
+                ($(buffer::<$t>(shape),)+)
             }
 
             fn whole<'a>(views: &[ChunkView<'a>]) -> Option<Self::Slices<'a>> {
@@ -203,18 +221,23 @@ pub fn for_each_piece<I: Elements, U: Element>(
         }
         return;
     }
-    let mut buffers = I::buffers();
-    for_each_part(out, |part, piece| body(I::part(inputs, part, &mut buffers), piece));
+    let mut buffers = I::buffers(out.shape());
+    for_each_part(out, inputs, |part, piece| body(I::part(inputs, part, &mut buffers), piece));
 }
 
-/// Calls `fill` with each part of a chunk, and where to write it in full.
-pub(crate) fn for_each_part<T: Element>(out: &mut ChunkViewMut<'_>, mut fill: impl FnMut(&Part, &mut [T])) {
+/// Calls `fill` with each part of a chunk that is made of `inputs` of the same shape, and where to write it in full.
+pub(crate) fn for_each_part<T: Element>(
+    out: &mut ChunkViewMut<'_>,
+    inputs: &[ChunkView<'_>],
+    mut fill: impl FnMut(&Part, &mut [T]),
+) {
     let (shape, len) = (out.shape(), extent(out.shape()).1);
+    let parts = parts(shape, inputs.iter().all(is_rows) && is_rows(&out.as_view()));
     if let Some(all) = out.try_slice_mut() {
-        return parts(shape).for_each(|part| fill(&part, &mut all[part.numbers(len)]));
+        return parts.for_each(|part| fill(&part, &mut all[part.numbers(len)]));
     }
-    let mut buffer = [T::default(); GATHER];
-    for part in parts(shape) {
+    let mut buffer = buffer(shape);
+    for part in parts {
         if part.rows.len() == 1 && out.has_row_slices() {
             fill(&part, &mut out.row_mut(part.rows.start)[part.columns.clone()]);
             continue;
@@ -231,14 +254,14 @@ pub(crate) fn for_each_part<T: Element>(out: &mut ChunkViewMut<'_>, mut fill: im
 /// the row and must be written in full.
 pub(crate) fn fill<T: Element>(out: &mut ChunkViewMut<'_>, mut fill: impl FnMut(usize, usize, &mut [T])) {
     let (rows, len) = extent(out.shape());
-    let mut buffer = [T::default(); GATHER];
+    let mut buffer = [T::default(); STRIP];
     for r in 0..if len == 0 { 0 } else { rows } {
         if out.has_row_slices() {
             fill(r, 0, out.row_mut(r));
             continue;
         }
-        for start in (0..len).step_by(GATHER) {
-            let piece = &mut buffer[..GATHER.min(len - start)];
+        for start in (0..len).step_by(STRIP) {
+            let piece = &mut buffer[..STRIP.min(len - start)];
             fill(r, start, piece);
             out.write(r, start, piece);
         }
@@ -261,6 +284,7 @@ mod tests {
             (vec![4, 0], vec![1, 1]),
             (vec![700, 3], vec![1, 700]),
             (vec![3, 2500], vec![-1, -6]),
+            (vec![1, 19_000], vec![7, -1]),
             (vec![5, 40, 7], vec![-2, 100, -10]),
         ] {
             let layout = Layout { dtype: DType::I64, shape, strides };

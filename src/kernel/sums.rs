@@ -6,7 +6,7 @@
 
 use super::block_sum::{BlockSum, Tree, WeightedSum};
 use super::program::shader_params;
-use super::rows::{GATHER, for_each_pair, for_each_part, for_each_slice, gather};
+use super::rows::{buffer, for_each_pair, for_each_part, for_each_slice, gather};
 use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, check_dtypes};
 use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element};
@@ -264,7 +264,7 @@ const STRIP: usize = 1024;
 
 fn add<T: Plus>(inputs: &[ChunkView<'_>], out: &mut ChunkViewMut<'_>) {
     let Some((&first, others)) = inputs.split_first() else {
-        return for_each_part(out, |_, piece: &mut [T]| piece.fill(T::default()));
+        return for_each_part(out, &[], |_, piece: &mut [T]| piece.fill(T::default()));
     };
     if others.is_empty() {
         return out.copy_from(first);
@@ -283,8 +283,8 @@ fn add<T: Plus>(inputs: &[ChunkView<'_>], out: &mut ChunkViewMut<'_>) {
         }
         return;
     }
-    let mut buffer = [T::default(); GATHER];
-    for_each_part(out, |part, piece| {
+    let mut buffer = buffer(out.shape());
+    for_each_part(out, inputs, |part, piece: &mut [T]| {
         piece.copy_from_slice(gather(first, part, &mut buffer));
         others.iter().for_each(|x| accumulate(piece, gather(*x, part, &mut buffer)));
     });
