@@ -9,7 +9,8 @@ use std::ops::{Mul, Sub};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use chunkwise::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, for_each_piece, params};
+use chunkwise::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
+use chunkwise::kernel::{check_dtypes, check_params, for_each_piece, params};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float};
 use chunkwise::{Array, Error, shader_params, store};
 use common::{CommonArgs, Named, Outcome, Precision, Report, open_session};
@@ -70,6 +71,12 @@ impl Kernel for Logistic {
         "example::logistic".into()
     }
 
+    fn check(&self, bytes: &[u8], operands: &[ChunkMeta<'_>]) -> Result<(), Error> {
+        check_params::<u32>(self, bytes)?;
+        let x = &[operands[0].dtype][..];
+        check_dtypes(self, operands, &[&[DType::F32, DType::F64], x, x], 1)
+    }
+
     fn work(&self, bytes: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
         let elements = operands[0].shape.iter().product::<usize>() as f64;
         let size = operands[0].dtype.bytes() as f64;
@@ -106,7 +113,7 @@ impl Kernel for Logistic {
 }
 
 fn grow<T: Number>(inputs: &[ChunkView<'_>], out: &mut ChunkViewMut<'_>, generations: u32) {
-    for_each_piece([inputs[0], inputs[1]], out, |[x, rate]: [&[T]; 2], out: &mut [T]| {
+    for_each_piece::<[T; 2], T>(inputs, out, |[x, rate], out| {
         // Blocks, so that a generation is a loop over neighbours, which the compiler makes into SIMD.
         for ((x, rate), out) in x.chunks(64).zip(rate.chunks(64)).zip(out.chunks_mut(64)) {
             out.copy_from_slice(x);
@@ -133,7 +140,7 @@ fn populations<T: Number>(args: &Args, epsilon: f64) -> Outcome {
     // The one line: the kernel in an array expression.
     let grow = |x: Array<T>, rate: &Array<T>| -> Result<Array<T>, Error> {
         let x = x.try_chunks(args.common.chunk.unwrap_or(CHUNK))?;
-        x.try_with_kernel(&[rate], Arc::new(Logistic), &args.generations.to_ne_bytes())
+        x.try_with_kernel(&[rate], Arc::new(Logistic), &args.generations)
     };
     // Three arrays that the machine has no room for cannot even be planned with.
     let bytes = (args.n as u64).saturating_mul(3 * T::DTYPE.bytes() as u64);

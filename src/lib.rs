@@ -113,7 +113,7 @@ pub mod shape;
 pub mod store;
 pub mod task;
 
-pub use array::{Array, IntoChunks, Mandelbrot, Pending};
+pub use array::{AnyArray, Array, IntoChunks, Mandelbrot, Pending};
 pub use error::{Bytes, Error, Remedy, Result};
 pub use runtime::{Session, SessionBuilder};
 pub use schedule::Placement;

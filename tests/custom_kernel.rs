@@ -16,8 +16,9 @@ use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use chunkwise::kernel::{Fault, GpuFacts, Kernel, Program, Scratch, Work};
+use chunkwise::kernel::{Fault, GpuFacts, Kernel, Program, Scratch, Work, check_dtypes, check_params, for_each_piece, params};
 use chunkwise::prelude::*;
+use chunkwise::shape::DType::{Bool, F64, I32, U8};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut};
 use example::{Logistic, Number};
 use ndarray::{ArrayD, Dimension, IxDyn, ShapeBuilder};
@@ -46,7 +47,7 @@ fn plain<T: Number>(x: &ArrayD<T>, rate: &ArrayD<T>, generations: u32) -> ArrayD
 }
 
 fn grown<T: Number>(x: &Array<T>, rate: &Array<T>, generations: u32) -> Array<T> {
-    x.with_kernel(&[rate], Arc::new(Logistic), &generations.to_ne_bytes())
+    x.with_kernel(&[rate], Arc::new(Logistic), &generations)
 }
 
 fn is_the_plain_loop<T: Number>() {
@@ -113,7 +114,7 @@ fn what_will_be_done_is_explained_and_shown() {
 #[test]
 fn inputs_that_do_not_fit_are_refused() {
     let [a, b] = [cpu(), cpu()].map(|s| s.random_uniform::<f64>([6, 4]).expect("lazy").chunks((2, 4)));
-    let with = |x: &Array<f64>, y: &Array<f64>| x.try_with_kernel::<f64>(&[y], Arc::new(Logistic), &[0; 4]);
+    let with = |x: &Array<f64>, y: &Array<f64>| x.try_with_kernel::<f64>(&[y], Arc::new(Logistic), &0u32);
     assert!(matches!(with(&a, &b), Err(Error::SessionMismatch { op: "with_kernel" })));
     let other = Array::from(ndarray::Array2::<f64>::zeros((4, 6)));
     assert!(matches!(with(&a, &other), Err(Error::Shape { op: "with_kernel", .. })));
@@ -162,12 +163,106 @@ impl Kernel for Changed {
 fn a_body_that_panics_or_meets_another_dtype_is_one_error() {
     let session = cpu();
     let x = session.random_uniform::<f64>([100]).expect("lazy").chunks(30);
-    let panics = Changed { program: |p| p, panics: true };
-    let error = x.with_kernel::<f64>(&[&x], Arc::new(panics), &[0; 4]).compute().expect_err("panics").to_string();
+    let changed = |panics| Arc::new(Changed { program: |p| p, panics });
+    let error = x.with_kernel::<f64>(&[&x], changed(true), &0u32).compute().expect_err("panics").to_string();
     assert!(error.contains("the user's bug") && error.contains("test::changed"), "{error}");
-    let error = x.with_kernel::<i32>(&[&x], Arc::new(Logistic), &[0; 4]).compute().expect_err("floats").to_string();
+    // This one has no check.
+    let error = x.with_kernel::<i32>(&[&x], changed(false), &0u32).compute().expect_err("floats").to_string();
     assert!(error.contains("chunk holds i32"), "{error}");
     assert_eq!(grown(&x, &x, 0).compute().expect("works"), x.compute().expect("works"));
+}
+
+/// Parameters of [`Pick`].
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Scale {
+    factor: f64,
+    least: i32,
+    most: i32,
+}
+
+/// `factor x` where the mask says so and the index is within bounds, else the index. Inputs: f64, bool, i32; output: f64.
+struct Pick;
+
+impl Kernel for Pick {
+    fn name(&self) -> Cow<'static, str> {
+        "test::pick".into()
+    }
+    fn check(&self, bytes: &[u8], operands: &[ChunkMeta<'_>]) -> Result<()> {
+        check_params::<Scale>(self, bytes)?;
+        check_dtypes(self, operands, &[&[F64], &[Bool], &[I32, U8], &[F64]], 1)
+    }
+    fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        let elements = operands[0].shape.iter().product::<usize>() as f64;
+        Work { flops: elements, bytes: 21.0 * elements }
+    }
+    fn run_cpu(
+        &self,
+        bytes: &[u8],
+        inputs: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        _: &mut Scratch<'_>,
+    ) -> std::result::Result<(), Fault> {
+        let Scale { factor, least, most } = params(bytes);
+        for_each_piece::<(f64, bool, i32), f64>(inputs, &mut outputs[0], |(x, mask, index), out| {
+            for (((out, x), &mask), &i) in out.iter_mut().zip(x).zip(mask).zip(index) {
+                *out = if mask && (least..=most).contains(&i) { factor * x } else { f64::from(i) };
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Inputs of [`Pick`], each in an order of its own.
+fn mixed(session: &Session) -> (Array<f64>, Array<bool>, Array<i32>) {
+    let x = ndarray::Array2::from_shape_fn((50, 33), |(i, j)| (i * 33 + j) as f64);
+    let mask = ndarray::Array2::from_shape_fn((33, 50), |(j, i)| (i + j) % 3 == 0).reversed_axes();
+    let index = ndarray::Array2::from_shape_fn((50, 66), |(i, j)| i as i32 - (j / 2) as i32).slice_move(ndarray::s![.., ..;2]);
+    (Array::from(x).in_session(session).chunks((16, 10)), Array::from(mask), Array::from(index))
+}
+
+#[test]
+fn inputs_of_several_dtypes_and_a_struct_of_parameters() {
+    let (x, mask, index) = mixed(&cpu());
+    let scale = Scale { factor: 0.5, least: -10, most: 20 };
+    let wanted = ndarray::Array2::from_shape_fn((50, 33), |(i, j)| match i as i32 - j as i32 {
+        -10..=20 if (i + j) % 3 == 0 => 0.5 * (i * 33 + j) as f64,
+        at => f64::from(at),
+    });
+    let picked: Array<f64> = x.with_kernel(&[&mask, &index], Arc::new(Pick), &scale);
+    assert_eq!(picked.compute().expect("runs"), wanted.into_dyn());
+    // Bytes are as good as what they are of.
+    let again = x.with_kernel::<f64>(&[&mask, &index], Arc::new(Pick), bytemuck::bytes_of(&scale));
+    assert_eq!(again.compute().expect("runs"), picked.compute().expect("runs"));
+    let session = Session::builder().threads(1).cache_dir("").build().expect("a session");
+    let other = mixed(&session).1.in_session(&session);
+    let error = x.try_with_kernel::<f64>(&[&other, &index], Arc::new(Pick), &scale).expect_err("two sessions");
+    assert!(matches!(error, Error::SessionMismatch { op: "with_kernel" }), "{error}");
+}
+
+#[test]
+fn what_a_kernel_does_not_take_is_an_error_where_it_is_called() {
+    let (x, mask, index) = mixed(&cpu());
+    let scale = Scale { factor: 0.5, least: 0, most: 9 };
+    let narrow = Array::from(ndarray::Array2::<f32>::zeros((50, 33)));
+    let refused = |error: Result<Array<f64>>, wanted: &str| assert_eq!(error.expect_err(wanted).to_string(), wanted);
+    refused(
+        x.try_with_kernel(&[&mask, &narrow], Arc::new(Pick), &scale),
+        "input 2 of kernel test::pick: its dtype, f32, cannot be used here: give it i32 or u8",
+    );
+    refused(x.try_with_kernel(&[&mask], Arc::new(Pick), &scale), "number of inputs of kernel test::pick = 2: give it 3");
+    refused(
+        x.try_with_kernel(&[&mask, &index], Arc::new(Pick), &0.5f64),
+        "bytes of the parameters of kernel test::pick = 8: give it a custom_kernel::Scale, which has 16",
+    );
+    let output = x.try_with_kernel::<f32>(&[&mask, &index], Arc::new(Pick), &scale).expect_err("f32").to_string();
+    assert_eq!(output, "output 0 of kernel test::pick: its dtype, f32, cannot be used here: give it f64");
+    let sum =
+        x.try_with_kernel::<f64>(&[&index], Arc::new(chunkwise::kernel::sums::Add), &()).expect_err("two dtypes").to_string();
+    assert!(sum.contains("input 1 of kernel add") && sum.contains("give it f64"), "{sum}");
+    let error = std::panic::catch_unwind(AssertUnwindSafe(|| x.with_kernel::<f64>(&[&narrow], Arc::new(Logistic), &1u32)));
+    let text = error.err().and_then(|e| e.downcast::<String>().ok()).expect("panics with a sentence");
+    assert!(text.contains("input 1 of kernel example::logistic") && text.contains("f32") && text.contains("f64"), "{text}");
 }
 
 #[test]
@@ -265,7 +360,7 @@ mod on_a_gpu {
     fn x_and_sum(session: &Session, kernel: &Arc<dyn Kernel>) -> Result<(ArrayD<f32>, ArrayD<f32>)> {
         let [x, rate] = populations::<f32>(&[100, 7], false);
         let x = Array::from(x).in_session(session).chunks((30, 7));
-        let grown: Array<f32> = x.with_kernel(&[&Array::from(rate)], kernel.clone(), &20u32.to_ne_bytes());
+        let grown: Array<f32> = x.with_kernel(&[&Array::from(rate)], kernel.clone(), &20u32);
         let sum = x.matvec(&Array::from(ndarray::arr1(&[1.0; 7])));
         Ok((grown.compute()?, sum.compute()?))
     }
@@ -332,7 +427,7 @@ mod on_a_gpu {
         let x = ndarray::Array1::from_iter(0..1001).into_dyn();
         let array = Array::from(x.clone()).in_session(&session).chunks(100);
         for factor in [2, 3, 4, 5, 3, 2] {
-            let times: Array<i32> = array.with_kernel(&[], Arc::new(Times(factor)), &[]);
+            let times: Array<i32> = array.with_kernel(&[], Arc::new(Times(factor)), &());
             assert_eq!(times.compute().expect("runs"), &x * factor as i32, "{factor}");
         }
         assert_eq!(session.counters(GPU).launches, 6 * 11);
@@ -374,7 +469,7 @@ mod on_a_gpu {
         let kernel: Arc<dyn Kernel> = Arc::new(Changed { program: |p| Program { shader: nonsense(), ..p }, panics: false });
         let [x, rate] = populations::<f32>(&[100_000], false);
         let x = Array::from(x).in_session(&session).chunks(1000);
-        let grown: Array<f32> = x.with_kernel(&[&Array::from(rate)], kernel, &20u32.to_ne_bytes());
+        let grown: Array<f32> = x.with_kernel(&[&Array::from(rate)], kernel, &20u32);
         let (first, _) = grown.run().expect("the CPU does it");
         let (again, run) = grown.run().expect("the CPU does it");
         assert_eq!(first, again);
@@ -452,8 +547,8 @@ mod on_a_gpu {
             let [x, limit] = populations::<T>(&[n], false);
             let wanted = ndarray::Zip::from(&x).and(&limit).map_collect(|x, limit| x > limit);
             let above: Array<bool> =
-                Array::from(x).in_session(session).chunks(chunk).with_kernel(&[&Array::from(limit)], kernel.clone(), &[]);
-            let not: Array<bool> = above.with_kernel(&[], kernel.clone(), &[]);
+                Array::from(x).in_session(session).chunks(chunk).with_kernel(&[&Array::from(limit)], kernel.clone(), &());
+            let not: Array<bool> = above.with_kernel(&[], kernel.clone(), &());
             let before = session.counters(GPU).launches;
             assert_eq!(not.compute().expect("runs"), wanted.mapv(|b| !b), "{n} by {chunk}");
             assert_eq!(session.counters(GPU).launches - before, 2 * n.div_ceil(chunk) as u64);

@@ -28,6 +28,7 @@ const SHORT_NAMES: &[(&str, &str)] = &[("Error", "error"), ("Result", "error"), 
 /// The only files that may contain `unsafe`, and what for.
 const UNSAFE: &[(&str, &str)] = &[
     ("src/shape/view.rs", "chunk bytes become slices here and nowhere else"),
+    ("src/shape/copy.rs", "chunks are copied by strides, which no slice has"),
     ("src/device/block.rs", "memory that the system zeroes when it is used"),
     ("src/device/buffer.rs", "memory that is handed out as windows, and becomes a Vec without a copy"),
     ("src/device/mod.rs", "windows become views where the scheduler has made sure of the access; what a device promises"),

@@ -263,7 +263,7 @@ fn a_kernel_may_ask_the_session_at_any_time() {
     within(30, || {
         let (session, asked) = (session(2), Arc::new(AtomicUsize::new(0)));
         let a = Array::from(Array1::from_elem(100, 2.0)).in_session(&session).try_chunks(10).expect("chunks");
-        let copy: Array<f64> = a.with_kernel(&[], Arc::new(Curious(session.clone(), asked.clone())), &[]);
+        let copy: Array<f64> = a.with_kernel(&[], Arc::new(Curious(session.clone(), asked.clone())), &());
         assert_eq!(copy.explain().expect("explained").groups.len(), 1);
         assert!(copy.compute().expect("no deadlock").iter().all(|&x| x == 2.0));
         let before = asked.load(Ordering::Relaxed);

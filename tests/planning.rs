@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chunkwise::AnyArray;
 use chunkwise::array::{explain_random_dag, random_dag};
 use chunkwise::kernel::{Fault, Kernel, Scratch, Work, for_each_piece};
 use chunkwise::prelude::*;
@@ -70,10 +71,10 @@ impl Kernel for Mix {
         _: &mut Scratch<'_>,
     ) -> std::result::Result<(), Fault> {
         match inputs {
-            [a] => for_each_piece([*a], &mut outputs[0], |[a]: [&[f64]; 1], out: &mut [f64]| {
+            [_] => for_each_piece::<[f64; 1], f64>(inputs, &mut outputs[0], |[a], out| {
                 out.iter_mut().zip(a).for_each(|(out, a)| *out = (a + 1.0) % 97.0);
             }),
-            [a, b, ..] => for_each_piece([*a, *b], &mut outputs[0], |[a, b]: [&[f64]; 2], out: &mut [f64]| {
+            [_, _, ..] => for_each_piece::<[f64; 2], f64>(&inputs[..2], &mut outputs[0], |[a, b], out| {
                 out.iter_mut().zip(a.iter().zip(b)).for_each(|(out, (a, b))| *out = (a + b + 1.0) % 97.0);
             }),
             [] => unreachable!("an operation has an input"),
@@ -82,8 +83,8 @@ impl Kernel for Mix {
     }
 }
 
-fn mix(a: &Array<f64>, others: &[&Array<f64>]) -> Array<f64> {
-    a.with_kernel(others, Arc::new(Mix), &[])
+fn mix(a: &Array<f64>, others: &[&dyn AnyArray]) -> Array<f64> {
+    a.with_kernel(others, Arc::new(Mix), &())
 }
 
 /// Runs on a thread with the stack of a spawned Rust thread.

@@ -450,7 +450,7 @@ fn a_callers_mistake_panics_where_the_caller_is() {
         mistake!("matvec", a.matvec(x)),
         mistake!("weighted_mean", a.weighted_mean(x)),
         mistake!("cholesky", x.cholesky()),
-        mistake!("with_kernel", a.with_kernel::<f64>(&[x], kernel(), &[])),
+        mistake!("with_kernel", a.with_kernel::<f64>(&[x], kernel(), &())),
         mistake!("random_uniform", Array::<f64>::random_uniform([usize::MAX, 2])),
     ];
     for (word, wanted, call) in calls {

@@ -24,6 +24,7 @@ pub use chunks::IntoChunks;
 pub use compute::Pending;
 pub use mandelbrot::Mandelbrot;
 pub use overhead::{explain_random_dag, random_dag};
+pub use with_kernel::AnyArray;
 
 use crate::error::{Error, Result, or_panic};
 use crate::runtime::Session;

@@ -20,7 +20,7 @@ use std::sync::{Arc, LazyLock};
 
 use super::block_sum::{Tree, fold};
 use super::program::shader_params;
-use super::rows::gather;
+use super::rows::vector;
 use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, simd};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float};
 
@@ -62,6 +62,8 @@ fn cut(m: usize, k: usize) -> (usize, usize) {
 const BLOCK: usize = 2048;
 /// Rows at once.
 const ROWS: usize = 4;
+/// Rows gathered at once, where they are no slices.
+const GATHERED: usize = 4 * ROWS;
 
 impl Kernel for Gemv {
     fn name(&self) -> Cow<'static, str> {
@@ -136,12 +138,10 @@ impl Lane for f64 {
 fn gemv<T: Lane>(level: Level, a: ChunkView<'_>, x: ChunkView<'_>, y: &mut ChunkViewMut<'_>) {
     let (m, k) = (a.shape()[0], a.shape()[1]);
     assert!(x.shape() == [k] && y.shape() == [m], "gemv: A {:?}, x {:?}, y {:?}", a.shape(), x.shape(), y.shape());
-    if a.has_row_slices() && x.has_row_slices() && m > 0 {
-        return dispatch!(level, simd => of_slices::<_, T>(simd, a, x.row(0), y));
-    }
-    for r in 0..m {
-        let sum = dispatch!(level, simd => gathered::<_, T>(simd, a, x, r));
-        y.set(0, r, T::from_f64(sum));
+    let x = vector::<T>(x);
+    match a.has_row_slices() {
+        true => dispatch!(level, simd => of_slices::<_, T>(simd, a, &x, y)),
+        false => dispatch!(level, simd => gathered::<_, T>(simd, a, &x, y)),
     }
 }
 
@@ -169,15 +169,23 @@ fn rows<S: Simd, T: Lane, const R: usize>(simd: S, rows: [&[T]; R], x: &[T]) -> 
     blocks(x.len(), |from, to| T::block::<S, R>(simd, rows.map(|row| &row[from..to]), &x[from..to]))
 }
 
-/// The sum of row `r` where elements must be gathered.
+/// All rows, where their elements must be gathered: [`GATHERED`] at once, as in a transposed matrix they share lines of cache.
 #[inline(always)]
-fn gathered<S: Simd, T: Lane>(simd: S, a: ChunkView<'_>, x: ChunkView<'_>, r: usize) -> f64 {
-    let (mut x_block, mut a_block) = ([T::default(); BLOCK], [T::default(); BLOCK]);
-    let [sum] = blocks(x.shape()[0], |from, to| {
-        let x = gather(x, 0, from, &mut x_block[..to - from]);
-        T::block::<S, 1>(simd, [gather(a, r, from, &mut a_block[..to - from])], x)
-    });
-    sum
+fn gathered<S: Simd, T: Lane>(simd: S, a: ChunkView<'_>, x: &[T], y: &mut ChunkViewMut<'_>) {
+    let m = a.shape()[0];
+    let mut buffer = vec![T::default(); GATHERED * x.len().min(BLOCK)];
+    for r in (0..m).step_by(GATHERED) {
+        let sums: [f64; GATHERED] = blocks(x.len(), |from, to| {
+            let (len, x) = (to - from, &x[from..to]);
+            a.read(r..m.min(r + GATHERED), from..to, &mut buffer, [len, 1]);
+            let mut sums = [0.0; GATHERED];
+            for (k, sums) in sums.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+                *sums = T::block::<S, ROWS>(simd, std::array::from_fn(|i| &buffer[(k * ROWS + i) * len..][..len]), x);
+            }
+            sums
+        });
+        sums.iter().take(m - r).enumerate().for_each(|(i, &sum)| y.set(0, r + i, T::from_f64(sum)));
+    }
 }
 
 /// Joins the sums of the blocks of `0..k`.

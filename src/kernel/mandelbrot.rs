@@ -21,6 +21,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use super::program::shader_params;
+use super::rows::vector;
 use super::simd::{self, Aligned};
 use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, params};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float};
@@ -135,14 +136,6 @@ impl Kernel for Mandelbrot {
 
 fn limit(bytes: &[u8]) -> u32 {
     params::<MandelbrotParams>(bytes).iterations.min(i32::MAX as u32)
-}
-
-/// The elements of a vector, copied only if strided.
-fn vector<T: Float>(view: ChunkView<'_>) -> std::borrow::Cow<'_, [T]> {
-    match view.try_slice() {
-        Some(all) => all.into(),
-        None => (0..view.shape()[0]).map(|i| view.at(0, i)).collect::<Vec<T>>().into(),
-    }
 }
 
 /// The whole chunk, at one SIMD level.

@@ -7,6 +7,7 @@
 //! A kernel sees strided chunk views, parameter bytes and scratch, never a device. It is sequential: parallelism is between
 //! tasks. It is pure: the same parameters and inputs give the same bits, whatever the thread, the time, or what scratch held
 //! before; so a task can be run again after a fault. Its operands are in the order of the task: inputs (read), then outputs.
+//! An input may lie by any strides: windows, flipped (negative), broadcast (0), permuted, stepped; the result does not depend on them.
 //! An output is either written in full, or updated: then it arrives holding the old value. The CPU body defines the result.
 //!
 //! Adding a kernel: one file here, with its parameters (a `#[repr(C)]` Pod struct), its [`Work`], its scratch, its body; for GPUs
@@ -19,12 +20,15 @@ pub mod gemv;
 pub mod guide;
 mod key;
 pub mod mandelbrot;
+mod operands;
 pub mod peak;
 pub mod program;
 pub mod random;
 mod rows;
 mod shader;
 pub mod simd;
+#[cfg(test)]
+mod strided_tests;
 pub mod sums;
 #[cfg(test)]
 mod testing;
@@ -38,8 +42,9 @@ use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form};
 
 pub use key::{Content, KernelKey, content_hash};
+pub use operands::{Params, check_dtypes, check_params, params};
 pub use program::{GpuFacts, Pass, Program};
-pub use rows::for_each_piece;
+pub use rows::{Elements, for_each_piece};
 pub use shader::Shader;
 
 /// Every fixed shader: what is checked against the kernels' parameters.
@@ -157,6 +162,16 @@ pub trait Kernel: Any + Send + Sync {
         Lane::Compute
     }
 
+    /// Whether it takes these parameters and operands (inputs, then outputs): asked where it is called with arrays, and where these are cut
+    /// otherwise, before anything runs, with the shape of their largest chunk. [`check_dtypes`] and [`check_params`] say what most kernels have to say. By default it takes all;
+    /// then what does not fit is a panic in a task.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check(&self, _params: &[u8], _operands: &[ChunkMeta<'_>]) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Flops and bytes of one task; `operands` are the inputs, then the outputs. May sample the data.
     fn work(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Work;
 
@@ -235,13 +250,4 @@ pub(crate) fn is_ours(kernel: &dyn Kernel) -> bool {
         TypeId::of::<peak::Read>(),
     ];
     known.contains(&(kernel as &dyn Any).type_id())
-}
-
-/// Reads a kernel's parameters.
-///
-/// # Panics
-/// If the bytes are not those of a `P`: the graph was built by another kernel.
-#[must_use]
-pub fn params<P: bytemuck::AnyBitPattern>(bytes: &[u8]) -> P {
-    bytemuck::pod_read_unaligned(bytes)
 }

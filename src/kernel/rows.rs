@@ -1,13 +1,19 @@
 //! Walking a strided chunk as slices.
 //!
 //! Owns: the fallbacks for chunks that are not contiguous. Must not know: any kernel. Invariant: elements are visited in C
-//! order, each once, whatever the strides; a slice handed out never crosses a row of the last axis unless the chunk is
-//! contiguous.
+//! order, each once, whatever the strides (of either sign, or 0); so what a kernel makes of them does not depend on how they lie.
+
+use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::shape::{ChunkView, ChunkViewMut, Element};
 
-/// Elements gathered at once from a chunk whose last axis is strided.
-const GATHER: usize = 1024;
+/// Elements gathered at once from a chunk that is no slice: several rows, which in a transposed chunk share lines of cache; they fit in L2.
+pub(crate) const GATHER: usize = 1 << 14;
+/// Elements at once where nothing is gathered: they fit in L1.
+const STRIP: usize = 1024;
+/// Shorter rows are gathered too, where they are slices: one piece for each would be too much to do.
+const SHORT: usize = 64;
 
 /// Rows along the last axis and their length; rank 0 is one row of one element.
 #[must_use]
@@ -16,6 +22,72 @@ pub(crate) fn extent(shape: &[usize]) -> (usize, usize) {
         None => (1, 1),
         Some((&len, outer)) => (outer.iter().product(), len),
     }
+}
+
+/// Whole rows of a chunk, or a part of one: at most [`GATHER`] elements that follow each other in C order.
+pub struct Part {
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl Part {
+    fn len(&self) -> usize {
+        self.rows.len() * self.columns.len()
+    }
+
+    /// Its elements' numbers in C order, in rows of `len`.
+    fn numbers(&self, len: usize) -> Range<usize> {
+        let start = self.rows.start * len + self.columns.start;
+        start..start + self.len()
+    }
+}
+
+/// Whether the rows of a chunk are slices, and worth being visited one by one.
+fn is_rows(view: &ChunkView<'_>) -> bool {
+    view.layout().is_contiguous() || view.has_row_slices() && extent(view.shape()).1 >= SHORT
+}
+
+/// All of chunks of this shape, part by part, in C order: a row after the other where these are slices in all, else as much as is gathered at once.
+fn parts(shape: &[usize], are_rows: bool) -> impl Iterator<Item = Part> {
+    let (rows, len) = extent(shape);
+    let (high, wide) = match are_rows && len >= SHORT {
+        true => (1, len.min(STRIP)),
+        false => ((GATHER / len.max(1)).max(1), len.clamp(1, GATHER)),
+    };
+    (0..rows).step_by(high).flat_map(move |r| {
+        (0..len).step_by(wide).map(move |c| Part { rows: r..rows.min(r + high), columns: c..len.min(c + wide) })
+    })
+}
+
+/// Room for the largest part of a chunk of this shape.
+pub(crate) fn buffer<T: Element>(shape: &[usize]) -> Vec<T> {
+    vec![T::default(); shape.iter().product::<usize>().min(GATHER)]
+}
+
+/// The elements of a part: where they lie, or gathered into `buffer`, which has room for them.
+pub(crate) fn gather<'b, T: Element>(view: ChunkView<'b>, part: &Part, buffer: &'b mut [T]) -> &'b [T] {
+    if let Some(all) = view.try_slice() {
+        return &all[part.numbers(extent(view.shape()).1)];
+    }
+    if part.rows.len() == 1 && view.has_row_slices() {
+        return &view.row(part.rows.start)[part.columns.clone()];
+    }
+    let buffer = &mut buffer[..part.len()];
+    view.read(part.rows.clone(), part.columns.clone(), buffer, [part.columns.len(), 1]);
+    buffer
+}
+
+/// The elements of a vector, copied only if they are no slice.
+pub(crate) fn vector<T: Element>(view: ChunkView<'_>) -> Cow<'_, [T]> {
+    view.try_slice().map_or_else(
+        || {
+            let (rows, len) = extent(view.shape());
+            let mut all = vec![T::default(); rows * len];
+            view.read(0..rows, 0..len, &mut all, [len, 1]);
+            all.into()
+        },
+        Cow::from,
+    )
 }
 
 /// Calls `visit` with slices that together are the chunk in C order.
@@ -27,118 +99,173 @@ pub(crate) fn for_each_slice<T: Element>(view: ChunkView<'_>, mut visit: impl Fn
     if let Some(all) = view.try_slice() {
         return visit(all);
     }
-    let mut buffer = [T::default(); GATHER];
-    for r in 0..rows {
-        if view.has_row_slices() {
-            visit(view.row(r));
-            continue;
-        }
-        for start in (0..len).step_by(GATHER) {
-            visit(gather(view, r, start, &mut buffer));
-        }
+    if is_rows(&view) {
+        return view.rows().for_each(visit);
     }
+    let mut buffer = buffer(view.shape());
+    parts(view.shape(), false).for_each(|part| visit(gather(view, &part, &mut buffer)));
 }
 
 /// As [`for_each_slice`], for two chunks of one shape at once.
 pub(crate) fn for_each_pair<T: Element>(a: ChunkView<'_>, b: ChunkView<'_>, mut visit: impl FnMut(&[T], &[T])) {
     assert_eq!(a.shape(), b.shape(), "chunks of one shape");
-    let (rows, len) = extent(a.shape());
-    if rows * len == 0 {
-        return;
-    }
     if let (Some(a), Some(b)) = (a.try_slice(), b.try_slice()) {
         return visit(a, b);
     }
-    let (mut left, mut right) = ([T::default(); GATHER], [T::default(); GATHER]);
-    for r in 0..rows {
-        if a.has_row_slices() && b.has_row_slices() {
-            visit(a.row(r), b.row(r));
-            continue;
+    let (mut left, mut right) = (buffer(a.shape()), buffer(a.shape()));
+    parts(a.shape(), is_rows(&a) && is_rows(&b))
+        .for_each(|part| visit(gather(a, &part, &mut left), gather(b, &part, &mut right)));
+}
+
+/// The element types of some chunks, in order: `[f64; 2]`, or `(f64, bool, i32)`.
+pub trait Elements: sealed::Sealed {
+    /// A slice of each.
+    type Slices<'a>;
+    #[doc(hidden)]
+    type Buffers;
+    #[doc(hidden)]
+    const COUNT: usize;
+    #[doc(hidden)]
+    fn buffers(shape: &[usize]) -> Self::Buffers;
+    #[doc(hidden)]
+    fn whole<'a>(views: &[ChunkView<'a>]) -> Option<Self::Slices<'a>>;
+    #[doc(hidden)]
+    fn part<'a>(views: &[ChunkView<'a>], part: &Part, buffers: &'a mut Self::Buffers) -> Self::Slices<'a>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+impl<T: Element, const N: usize> sealed::Sealed for [T; N] {}
+impl<T: Element, const N: usize> Elements for [T; N] {
+    type Slices<'a> = [&'a [T]; N];
+    type Buffers = [Vec<T>; N];
+    const COUNT: usize = N;
+
+    fn buffers(shape: &[usize]) -> Self::Buffers {
+        std::array::from_fn(|_| buffer(shape))
+    }
+
+    fn whole<'a>(views: &[ChunkView<'a>]) -> Option<[&'a [T]; N]> {
+        let mut all = [&[] as &[T]; N];
+        for (slice, view) in all.iter_mut().zip(views) {
+            *slice = view.try_slice()?;
         }
-        for start in (0..len).step_by(GATHER) {
-            visit(gather(a, r, start, &mut left), gather(b, r, start, &mut right));
-        }
+        Some(all)
+    }
+
+    fn part<'a>(views: &[ChunkView<'a>], part: &Part, buffers: &'a mut Self::Buffers) -> [&'a [T]; N] {
+        let mut views = views.iter();
+        buffers.each_mut().map(|buffer| views.next().map_or(&[][..], |view| gather(*view, part, buffer)))
     }
 }
 
+macro_rules! elements_of_tuples {
+    ($(($count:literal: $($t:ident $i:tt),+))*) => {$(
+        impl<$($t: Element),+> sealed::Sealed for ($($t,)+) {}
+        impl<$($t: Element),+> Elements for ($($t,)+) {
+            type Slices<'a> = ($(&'a [$t],)+);
+            type Buffers = ($(Vec<$t>,)+);
+            const COUNT: usize = $count;
+
+            fn buffers(shape: &[usize]) -> Self::Buffers {
+                ($(buffer::<$t>(shape),)+)
+            }
+
+            fn whole<'a>(views: &[ChunkView<'a>]) -> Option<Self::Slices<'a>> {
+                Some(($(views[$i].try_slice()?,)+))
+            }
+
+            fn part<'a>(views: &[ChunkView<'a>], part: &Part, buffers: &'a mut Self::Buffers) -> Self::Slices<'a> {
+                ($(gather(views[$i], part, &mut buffers.$i),)+)
+            }
+        }
+    )*};
+}
+elements_of_tuples!((1: A 0) (2: A 0, B 1) (3: A 0, B 1, C 2) (4: A 0, B 1, C 2, D 3) (5: A 0, B 1, C 2, D 3, E 4)
+    (6: A 0, B 1, C 2, D 3, E 4, F 5));
+
 /// Calls `body` with slices of the same elements of each input and of the output, piece by piece in C order, until all of the output has
-/// been seen: the loop of a CPU body of elementwise work. Where all chunks are contiguous, the first piece is the whole.
+/// been seen: the loop of a CPU body of elementwise work. `I` says what the inputs are, `[f64; 2]` or `(f64, bool, i32)`, `U` what the output is.
+/// Where all chunks are contiguous, the first piece is the whole; others, which may lie by any strides, are copied piece by piece.
 ///
 /// ```
 /// use chunkwise::kernel::for_each_piece;
 /// use chunkwise::shape::{ChunkView, ChunkViewMut, DType, Layout};
-/// let layout = Layout::contiguous(DType::F64, &[2, 2]);
-/// let (a, mut twice) = ([1.0, 2.0, 3.0, 4.0], [0.0; 4]);
-/// let mut out = ChunkViewMut::from_slice(&mut twice, &layout);
-/// for_each_piece([ChunkView::from_slice(&a, &layout)], &mut out, |[a]: [&[f64]; 1], out| {
-///     out.iter_mut().zip(a).for_each(|(out, a)| *out = 2.0 * a);
+/// let of = |dtype| Layout::contiguous(dtype, &[2, 2]);
+/// let (numbers, bools) = (of(DType::F64), of(DType::Bool));
+/// let (a, keep, mut twice) = ([1.0, 2.0, 3.0, 4.0], [true, false, true, true], [0.0; 4]);
+/// let inputs = [ChunkView::from_slice(&a, &numbers), ChunkView::from_slice(&keep, &bools)];
+/// let mut out = ChunkViewMut::from_slice(&mut twice, &numbers);
+/// for_each_piece::<(f64, bool), f64>(&inputs, &mut out, |(a, keep), out| {
+///     out.iter_mut().zip(a.iter().zip(keep)).for_each(|(out, (a, &keep))| *out = if keep { 2.0 * a } else { *a });
 /// });
-/// assert_eq!(twice, [2.0, 4.0, 6.0, 8.0]);
+/// assert_eq!(twice, [2.0, 2.0, 6.0, 8.0]);
 /// ```
 ///
 /// # Panics
-/// If a shape or dtype is not what `body` takes.
-pub fn for_each_piece<T: Element, U: Element, const N: usize>(
-    inputs: [ChunkView<'_>; N],
+/// If there are not as many inputs as `I` says, or a shape or dtype is another.
+pub fn for_each_piece<I: Elements, U: Element>(
+    inputs: &[ChunkView<'_>],
     out: &mut ChunkViewMut<'_>,
-    mut body: impl FnMut([&[T]; N], &mut [U]),
+    mut body: impl for<'a> FnMut(I::Slices<'a>, &mut [U]),
 ) {
+    assert_eq!(inputs.len(), I::COUNT, "as many inputs as the body takes");
     assert!(inputs.iter().all(|input| input.shape() == out.shape()), "chunks of one shape");
-    let whole = inputs.map(|input| input.try_slice());
-    if whole.iter().all(Option::is_some)
+    if let Some(whole) = I::whole(inputs)
         && let Some(out) = out.try_slice_mut()
     {
         if !out.is_empty() {
-            body(whole.map(Option::unwrap_or_default), out);
+            body(whole, out);
         }
         return;
     }
-    let mut buffers = [[T::default(); GATHER]; N];
-    fill(out, |row, start, piece: &mut [U]| {
-        for (k, part) in piece.chunks_mut(GATHER).enumerate() {
-            let mut slices = [&[] as &[T]; N];
-            for ((slice, input), buffer) in slices.iter_mut().zip(&inputs).zip(&mut buffers) {
-                *slice = gather(*input, row, start + k * GATHER, &mut buffer[..part.len()]);
-            }
-            body(slices, part);
+    let mut buffers = I::buffers(out.shape());
+    for_each_part(out, inputs, |part, piece| body(I::part(inputs, part, &mut buffers), piece));
+}
+
+/// Calls `fill` with each part of a chunk that is made of `inputs` of the same shape, and where to write it in full.
+pub(crate) fn for_each_part<T: Element>(
+    out: &mut ChunkViewMut<'_>,
+    inputs: &[ChunkView<'_>],
+    mut fill: impl FnMut(&Part, &mut [T]),
+) {
+    let (shape, len) = (out.shape(), extent(out.shape()).1);
+    let parts = parts(shape, inputs.iter().all(is_rows) && is_rows(&out.as_view()));
+    if let Some(all) = out.try_slice_mut() {
+        return parts.for_each(|part| fill(&part, &mut all[part.numbers(len)]));
+    }
+    let mut buffer = buffer(shape);
+    for part in parts {
+        if part.rows.len() == 1 && out.has_row_slices() {
+            fill(&part, &mut out.row_mut(part.rows.start)[part.columns.clone()]);
+            continue;
         }
-    });
+        let buffer = &mut buffer[..part.len()];
+        fill(&part, buffer);
+        for (r, row) in part.rows.clone().zip(buffer.chunks(part.columns.len())) {
+            out.write(r, part.columns.start, row);
+        }
+    }
 }
 
 /// Calls `fill(row, start, piece)` with pieces of rows that together are the whole chunk; `piece` is elements `start..` of
 /// the row and must be written in full.
 pub(crate) fn fill<T: Element>(out: &mut ChunkViewMut<'_>, mut fill: impl FnMut(usize, usize, &mut [T])) {
     let (rows, len) = extent(out.shape());
-    if rows * len == 0 {
-        return;
-    }
-    let mut buffer = [T::default(); GATHER];
-    for r in 0..rows {
+    let mut buffer = [T::default(); STRIP];
+    for r in 0..if len == 0 { 0 } else { rows } {
         if out.has_row_slices() {
             fill(r, 0, out.row_mut(r));
             continue;
         }
-        for start in (0..len).step_by(GATHER) {
-            let piece = &mut buffer[..GATHER.min(len - start)];
+        for start in (0..len).step_by(STRIP) {
+            let piece = &mut buffer[..STRIP.min(len - start)];
             fill(r, start, piece);
-            for (i, &value) in piece.iter().enumerate() {
-                out.set(r, start + i, value);
-            }
+            out.write(r, start, piece);
         }
     }
-}
-
-/// Elements from `start` of row `r`, as many as there are and `buffer` holds: the row itself, or gathered into `buffer`.
-pub(crate) fn gather<'b, T: Element>(view: ChunkView<'b>, r: usize, start: usize, buffer: &'b mut [T]) -> &'b [T] {
-    let len = buffer.len().min(extent(view.shape()).1 - start);
-    if view.has_row_slices() {
-        return &view.row(r)[start..start + len];
-    }
-    let buffer = &mut buffer[..len];
-    for (i, value) in buffer.iter_mut().enumerate() {
-        *value = view.at(r, start + i);
-    }
-    buffer
 }
 
 #[cfg(test)]
@@ -155,10 +282,15 @@ mod tests {
             (vec![2, 3], vec![7, 1]),
             (vec![], vec![]),
             (vec![4, 0], vec![1, 1]),
+            (vec![700, 3], vec![1, 700]),
+            (vec![3, 2500], vec![-1, -6]),
+            (vec![1, 19_000], vec![7, -1]),
+            (vec![5, 40, 7], vec![-2, 100, -10]),
         ] {
             let layout = Layout { dtype: DType::I64, shape, strides };
             let (rows, len) = extent(&layout.shape);
-            let view = ChunkView::from_slice(&data, &layout);
+            let first = layout.reach().unwrap().0;
+            let view = ChunkView::from_slice_at(&data, first, &layout);
             let wanted: Vec<i64> = (0..rows).flat_map(|r| (0..len).map(move |i| (r, i))).map(|(r, i)| view.at(r, i)).collect();
             let mut seen = Vec::new();
             for_each_slice(view, |s: &[i64]| seen.extend_from_slice(s));
@@ -168,13 +300,18 @@ mod tests {
             assert!(pairs.iter().map(|p| p.0).eq(wanted.iter().copied()) && pairs.iter().all(|p| p.0 == p.1));
             let mut target = vec![-1i64; 20_000];
             let mut copied = Vec::new();
-            let mut out = ChunkViewMut::from_slice(&mut target, &layout);
-            for_each_piece([view, view], &mut out, |[a, b]: [&[i64]; 2], out: &mut [i64]| {
+            let mut out = ChunkViewMut::from_slice_at(&mut target, first, &layout);
+            for_each_piece::<(i64, i64), i64>(&[view, view], &mut out, |(a, b), out| {
                 assert!(a == b && a.len() == out.len() && !a.is_empty());
                 copied.extend_from_slice(a);
+                out.copy_from_slice(b);
             });
             assert_eq!(copied, wanted, "{layout:?}");
-            let mut out = ChunkViewMut::from_slice(&mut target, &layout);
+            let mut written = Vec::new();
+            for_each_slice(out.as_view(), |s: &[i64]| written.extend_from_slice(s));
+            assert_eq!(written, wanted, "{layout:?}");
+            assert_eq!(vector::<i64>(view), wanted, "{layout:?}");
+            let mut out = ChunkViewMut::from_slice_at(&mut target, first, &layout);
             fill(&mut out, |r, start, piece: &mut [i64]| {
                 piece.iter_mut().enumerate().for_each(|(i, v)| *v = (r * len + start + i) as i64);
             });

@@ -6,8 +6,9 @@
 
 use super::block_sum::{BlockSum, Tree, WeightedSum};
 use super::program::shader_params;
-use super::rows::{fill, for_each_pair, for_each_slice, gather};
-use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
+use super::rows::{buffer, for_each_pair, for_each_part, for_each_slice, gather};
+use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, check_dtypes};
+use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element, same};
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
@@ -212,6 +213,11 @@ impl Kernel for Add {
         "add".into()
     }
 
+    fn check(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Result<(), Error> {
+        let [first, ..] = operands else { return Ok(()) };
+        check_dtypes(self, operands, &vec![&[first.dtype][..]; operands.len()], 1)
+    }
+
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
         streaming(operands, operands.len().saturating_sub(2) as f64)
     }
@@ -254,8 +260,11 @@ const STRIP: usize = 1024;
 
 fn add<T: Plus>(inputs: &[ChunkView<'_>], out: &mut ChunkViewMut<'_>) {
     let Some((&first, others)) = inputs.split_first() else {
-        return fill(out, |_, _, piece: &mut [T]| piece.fill(T::default()));
+        return for_each_part(out, &[], |_, piece: &mut [T]| piece.fill(T::default()));
     };
+    if others.is_empty() {
+        return out.copy_from(first);
+    }
     assert!(inputs.iter().all(|i| same(i.shape(), out.shape())), "add: inputs and output of one shape");
     if out.layout().len() == 1 {
         let sum = others.iter().fold(first.at::<T>(0, 0), |sum, x| sum.plus(x.at(0, 0)));
@@ -270,13 +279,10 @@ fn add<T: Plus>(inputs: &[ChunkView<'_>], out: &mut ChunkViewMut<'_>) {
         }
         return;
     }
-    let mut buffer = [T::default(); STRIP];
-    fill(out, |r, start, row: &mut [T]| {
-        for (s, piece) in row.chunks_mut(STRIP).enumerate() {
-            let (start, buffer) = (start + s * STRIP, &mut buffer[..piece.len()]);
-            piece.copy_from_slice(gather(first, r, start, buffer));
-            others.iter().for_each(|x| accumulate(piece, gather(*x, r, start, buffer)));
-        }
+    let mut buffer = buffer(out.shape());
+    for_each_part(out, inputs, |part, piece: &mut [T]| {
+        piece.copy_from_slice(gather(first, part, &mut buffer));
+        others.iter().for_each(|x| accumulate(piece, gather(*x, part, &mut buffer)));
     });
 }
 

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Layout, Region};
+use super::{Layout, Region, checked_len};
 use crate::error::{Error, Result};
 
 /// One axis of a [`View`]: how many indices, and what a step along it is in the value.
@@ -108,7 +108,8 @@ impl View {
             let at = &mut made.start[along as usize];
             *at = at.wrapping_add_signed(old.step.wrapping_mul(start as isize));
         }
-        made.axes[axis] = ViewAxis { extent: len, along: old.along, step: if len > 1 { old.step * step } else { 0 } };
+        let step = if len > 1 { old.step.wrapping_mul(step) } else { 0 };
+        made.axes[axis] = ViewAxis { extent: len, along: old.along, step };
         Ok(made)
     }
 
@@ -132,13 +133,14 @@ impl View {
     /// The view with one more axis, before its axis `axis`, whose `extent` indices are all the same.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there are fewer axes.
+    /// [`Error::Argument`] if there are fewer axes; [`Error::Shape`] if it has too many elements then.
     pub fn insert_axis(&self, axis: usize, extent: usize) -> Result<Self> {
         if axis > self.axes.len() {
             return Err(self.no_axis(axis));
         }
         let mut made = self.clone();
         made.axes.insert(axis, ViewAxis { extent, along: None, step: 0 });
+        checked_len("insert_axis", &made.shape())?;
         Ok(made)
     }
 
@@ -155,8 +157,9 @@ impl View {
     /// The view stretched to a shape by the rules of broadcasting: axes of extent 1 are repeated, new ones come first.
     ///
     /// # Errors
-    /// [`Error::Shape`] if it cannot be.
+    /// [`Error::Shape`] if it cannot be, or has too many elements then.
     pub fn broadcast(&self, shape: &[usize]) -> Result<Self> {
+        checked_len("broadcast", shape)?;
         let own = self.shape();
         let fits = |(&from, &to): (&usize, &usize)| from == to || from == 1;
         if own.len() > shape.len() || !own.iter().rev().zip(shape.iter().rev()).all(fits) {
@@ -189,7 +192,8 @@ impl View {
         }
         let axes = inner.axes.iter().map(|axis| match axis.along.map(|k| (&self.axes[k as usize], axis)) {
             Some((outer, _)) if outer.along.is_some() => {
-                let step = if axis.extent > 1 { outer.step * axis.step } else { 0 };
+                // Only where there is no element can it be too much.
+                let step = if axis.extent > 1 { outer.step.wrapping_mul(axis.step) } else { 0 };
                 ViewAxis { extent: axis.extent, along: outer.along, step }
             }
             _ => ViewAxis { extent: axis.extent, along: None, step: 0 },
@@ -239,7 +243,11 @@ impl View {
         assert_eq!(value.shape.len(), self.start.len(), "a view of another value");
         let offset =
             if self.is_empty() { 0 } else { self.start.iter().zip(&value.strides).map(|(&s, &d)| s as isize * d).sum() };
-        let stride = |axis: &ViewAxis| axis.along.map_or(0, |k| axis.step * value.strides[k as usize]);
+        // Where nobody takes a step, what it would be is of no use, and may be too much for a number.
+        let taken = |axis: &&ViewAxis| axis.extent > 1 && !self.is_empty();
+        let stride = |axis: &ViewAxis| {
+            Some(axis).filter(taken).and_then(|axis| axis.along).map_or(0, |k| axis.step * value.strides[k as usize])
+        };
         (offset, Layout { dtype: value.dtype, shape: self.shape(), strides: self.axes.iter().map(stride).collect() })
     }
 
@@ -250,8 +258,11 @@ impl View {
 
 #[cfg(test)]
 mod tests {
+    use ndarray::{ArrayD, ArrayViewD, Axis, Dimension};
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::shape::DType;
+    use crate::shape::{ChunkView, DType};
 
     #[test]
     fn a_view_of_a_view_is_a_view() {
@@ -270,5 +281,108 @@ mod tests {
         assert!(whole.broadcast(&[3, 5]).is_err() && whole.check(&[3, 3]).is_err() && whole.check(&[3, 5]).is_ok());
         assert!(whole.then(&View::whole(&[3, 5])).is_err() && whole.is_whole(&[3, 4]) && !whole.is_whole(&[3, 5]));
         assert!(whole.slice(0, usize::MAX, 1, 1).is_err() && whole.slice(0, 1, usize::MAX, isize::MAX).is_err());
+        assert!(whole.slice(0, 0, 1, isize::MIN).is_ok() && whole.slice(0, 2, usize::MAX, isize::MIN).is_err());
+        assert!(whole.broadcast(&[1 << 60, 3, 4]).is_err() && whole.insert_axis(1, usize::MAX).is_err());
+        assert!(whole.insert_axis(3, 1).is_err() && whole.index_axis(0, 3).is_err() && whole.broadcast(&[4]).is_err());
+    }
+
+    /// One written by hand or by another program may say anything: it is refused, or harmless.
+    #[test]
+    fn views_from_files_are_checked() {
+        let read = |axes: &str| serde_json::from_str::<View>(&format!(r#"{{"start":[1,0],"axes":[{axes}]}}"#)).unwrap();
+        let axis = |extent: usize, along: &str, step: isize| format!(r#"{{"extent":{extent},"along":{along},"step":{step}}}"#);
+        for bad in [
+            axis(2, "2", 1),
+            axis(3, "0", 1),
+            axis(2, "0", isize::MIN),
+            axis(usize::MAX, "1", isize::MIN),
+            [axis(1 << 33, "null", 0), axis(1 << 33, "null", 0)].join(","),
+        ] {
+            assert!(read(&bad).check(&[3, 4]).is_err(), "{bad}");
+        }
+        let value = Layout::contiguous(DType::I32, &[3, 4]);
+        for idle in [axis(1, "0", isize::MAX), [axis(5, "1", isize::MAX), axis(0, "0", isize::MIN)].join(",")] {
+            let view = read(&idle);
+            view.check(&[3, 4]).unwrap();
+            assert!(view.of(&value).1.strides.iter().all(|&s| s == 0), "{idle}");
+            let again = View::whole(&view.shape()).slice(0, 0, view.shape()[0], 1).unwrap();
+            assert_eq!(view.then(&again).unwrap().shape(), view.shape());
+        }
+    }
+
+    /// One step of a view, and the same of an array of ndarray's; what does not fit is made to.
+    fn step(view: &View, array: ArrayViewD<'_, i32>, (kind, a, b, c): (u8, usize, usize, isize)) -> (View, ArrayD<i32>) {
+        let (rank, shape) = (array.ndim(), array.shape().to_vec());
+        let at = Axis(a % rank.max(1));
+        let n = shape.get(at.0).copied().unwrap_or(0);
+        match kind {
+            0 if rank > 0 => {
+                let (step, start) = (if c == 0 { 1 } else { c }, if n == 0 { 0 } else { b % n });
+                let room = if step > 0 {
+                    (n - start).div_ceil(step as usize)
+                } else {
+                    (start + usize::from(n > 0)).div_ceil(step.unsigned_abs())
+                };
+                let len = if n == 0 { 0 } else { (b / 7) % (room + 1) };
+                let picked: Vec<usize> = (0..len as isize).map(|i| (start as isize + i * step) as usize).collect();
+                (view.slice(at.0, start, len, step).unwrap(), array.select(at, &picked))
+            }
+            1 => {
+                let mut order: Vec<usize> = (0..rank).collect();
+                order.sort_by_key(|&k| (a ^ b).rotate_left(11 * k as u32) & 0xfff);
+                (view.permute(&order).unwrap(), array.permuted_axes(order).to_owned())
+            }
+            2 => {
+                let (at, n) = (a % (rank + 1), b % 4);
+                let mut wide = shape.clone();
+                wide.insert(at, n);
+                let one = array.insert_axis(Axis(at));
+                (view.insert_axis(at, n).unwrap(), one.broadcast(wide).unwrap().to_owned())
+            }
+            3 if n > 0 => (view.index_axis(at.0, b % n).unwrap(), array.index_axis(at, b % n).to_owned()),
+            _ => {
+                let wide: Vec<usize> = shape.iter().map(|&n| if n == 1 { b % 4 } else { n }).collect();
+                let wide = if rank < 4 && c > 0 { [&[c as usize][..], &wide].concat() } else { wide };
+                (view.broadcast(&wide).unwrap(), array.broadcast(wide).unwrap().to_owned())
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn views_are_those_of_ndarray(
+            shape in prop::collection::vec(prop_oneof![8 => 1usize..5, 1 => Just(0)], 0..5),
+            steps in prop::collection::vec((0u8..5, any::<usize>(), any::<usize>(), -3isize..4), 0..6),
+            cut in 0usize..6,
+        ) {
+            let value = ArrayD::from_shape_fn(shape.clone(), |i| i.as_array_view().iter().fold(1, |n, &i| n * 10 + i as i32));
+            let (mut wanted, mut view, mut outer, mut inner) = (value.clone(), View::whole(&shape), None, View::whole(&shape));
+            for (k, &change) in steps.iter().enumerate() {
+                if k == cut {
+                    (outer, inner) = (Some(view.clone()), View::whole(&view.shape()));
+                }
+                inner = step(&inner, wanted.view(), change).0;
+                (view, wanted) = step(&view, wanted.view(), change);
+            }
+            prop_assert!(view.check(&shape).is_ok());
+            let joined = match outer {
+                Some(outer) => outer.then(&inner).unwrap(),
+                None => View::whole(&shape).then(&inner).unwrap(),
+            };
+            let base = Layout::contiguous(DType::I32, &shape);
+            let data: Vec<i32> = value.iter().copied().collect();
+            for view in [&view, &joined] {
+                let (first, layout) = view.of(&base);
+                prop_assert_eq!((&layout.shape[..], view.len(), view.is_empty()), (wanted.shape(), wanted.len(), wanted.is_empty()));
+                let seen = ChunkView::from_slice_at(&data, first as usize, &layout);
+                let columns = layout.shape.last().map_or(1, |&n| n.max(1));
+                let found: Vec<i32> = (0..layout.len()).map(|i| seen.at(i / columns, i % columns)).collect();
+                prop_assert_eq!(found, wanted.iter().copied().collect::<Vec<_>>());
+                prop_assert!(!view.is_whole(&shape) || wanted == value);
+            }
+            prop_assert!(wanted.is_empty() || joined.of(&base) == view.of(&base));
+        }
     }
 }

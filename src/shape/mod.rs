@@ -6,6 +6,7 @@
 //! made into a grid.
 
 mod affine;
+mod copy;
 mod dtype;
 mod form;
 mod grid;

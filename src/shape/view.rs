@@ -2,13 +2,16 @@
 //!
 //! Owns: [`ChunkView`], [`ChunkViewMut`]. Must not know: who owns the bytes. Invariant: a view that exists is
 //! valid (its maker in `device/buffer.rs` proved bounds and exclusiveness), so everything here is safe to call; asking for
-//! the wrong dtype or for a contiguous slice of a strided chunk panics, which the runtime turns into an error.
+//! the wrong dtype or for a contiguous slice of a strided chunk panics, which the runtime turns into an error. A view's pointer is that of its
+//! first element; strides may have either sign, so that others lie before it.
 #![allow(unsafe_code)] // the one place where chunk bytes become slices
 
 use std::any::Any;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::copy::{self, Axis};
 use super::layout::last;
 use super::{DType, Element, Layout};
 
@@ -32,7 +35,7 @@ pub struct ChunkMeta<'a> {
     pub data: Option<ChunkView<'a>>,
 }
 
-/// Shared access to one chunk.
+/// Shared access to one chunk, which may lie in memory by any strides: negative (flipped), 0 (one element for all indices of an axis).
 #[derive(Clone, Copy)]
 pub struct ChunkView<'a> {
     layout: &'a Layout,
@@ -61,19 +64,28 @@ impl<'a> ChunkView<'a> {
         Self { layout, data: std::ptr::dangling(), opaque: Some(opaque), lifetime: PhantomData }
     }
 
-    /// A view of a contiguous slice, C order; for tests and for callers that hold plain slices.
+    /// A view of a slice, from its start on; for tests and for callers that hold plain slices.
     ///
     /// # Panics
-    /// If `slice` is shorter than `layout` reaches, or of another dtype, or a stride is negative.
+    /// If `slice` is shorter than `layout` reaches, or of another dtype, or something lies before the first element.
     pub fn from_slice<T: Element>(slice: &'a [T], layout: &'a Layout) -> Self {
-        assert!(
-            layout.dtype == T::DTYPE && layout.checked_span().is_some_and(|span| span <= slice.len()),
-            "layout {layout:?} over {} {}",
-            slice.len(),
-            T::DTYPE
-        );
-        // SAFETY: the slice is borrowed for 'a and covers every reachable element.
-        unsafe { Self::new(slice.as_ptr().cast(), layout) }
+        Self::from_slice_at(slice, 0, layout)
+    }
+
+    /// A view of a slice, in which the chunk's first element is number `first`.
+    ///
+    /// ```
+    /// use chunkwise::shape::{ChunkView, DType, Layout};
+    /// let backwards = Layout { dtype: DType::I32, shape: vec![3], strides: vec![-1] };
+    /// assert_eq!(ChunkView::from_slice_at(&[1, 2, 3], 2, &backwards).at::<i32>(0, 0), 3);
+    /// ```
+    ///
+    /// # Panics
+    /// If `layout` reaches from there out of `slice`, or is of another dtype.
+    pub fn from_slice_at<T: Element>(slice: &'a [T], first: usize, layout: &'a Layout) -> Self {
+        assert_inside(slice, first, layout);
+        // SAFETY: the slice is borrowed for 'a and covers every element that is reached from number `first`, which is inside or at its end.
+        unsafe { Self::new(slice.as_ptr().add(first).cast(), layout) }
     }
 
     /// Dtype, shape, strides.
@@ -142,7 +154,7 @@ impl<'a> ChunkView<'a> {
             return &[]; // its address is nobody's: strides of empty chunks are not checked, and may lead anywhere, to null too
         }
         // SAFETY: r < rows, so the row lies inside the layout, which the maker proved to be readable.
-        unsafe { std::slice::from_raw_parts(pointer.add(self.layout.row_offset(r)), len) }
+        unsafe { std::slice::from_raw_parts(pointer.offset(self.layout.row_offset(r)), len) }
     }
 
     /// The bytes of row `r`, whatever the dtype.
@@ -156,7 +168,7 @@ impl<'a> ChunkView<'a> {
             return &[];
         }
         // SAFETY: r < rows, so the row lies inside the layout, which the maker proved to be readable.
-        unsafe { std::slice::from_raw_parts(self.data.add(self.layout.row_offset(r) * size), len * size) }
+        unsafe { std::slice::from_raw_parts(self.data.offset(self.layout.row_offset(r) * size as isize), len * size) }
     }
 
     /// All bytes of a contiguous chunk.
@@ -187,7 +199,44 @@ impl<'a> ChunkView<'a> {
         let (rows, len) = self.layout.rows();
         assert!(r < rows && i < len, "element ({r}, {i}) of {rows} rows of {len}");
         // SAFETY: (r, i) is reachable through the layout, which the maker proved to be readable.
-        unsafe { *self.pointer::<T>().add(self.layout.row_offset(r) + i * last(self.layout)) }
+        unsafe { *self.pointer::<T>().offset(self.layout.row_offset(r) + i as isize * last(self.layout)) }
+    }
+
+    /// Copies elements `columns` of each of the rows `rows` (C order over all axes but the last), whatever the strides: element `j` of the `i`-th of these
+    /// rows to `to[i * steps[0] + j * steps[1]]`. Rows next to each other are best read at once, as they may lie crosswise.
+    ///
+    /// # Panics
+    /// If there are no such rows or columns, `to` is too short, or the dtype another.
+    pub fn read<T: Element>(&self, rows: Range<usize>, columns: Range<usize>, to: &mut [T], steps: [usize; 2]) {
+        let from = self.pointer::<T>();
+        let (count, len) = self.layout.rows();
+        assert!(rows.end <= count && columns.end <= len, "elements {columns:?} of rows {rows:?} of {count} rows of {len}");
+        let (height, width) = (rows.len(), columns.len());
+        if height * width == 0 {
+            return;
+        }
+        let far = |n: usize, step: usize| (n - 1).checked_mul(step);
+        let end = far(height, steps[0]).zip(far(width, steps[1])).and_then(|(a, b)| a.checked_add(b));
+        assert!(end.is_some_and(|end| end < to.len()), "{height} rows of {width} by {steps:?} into {}", to.len());
+        let (step, [down, across]) = (last(self.layout), steps.map(|step| step as isize));
+        // Rows along the last axis but one are a plane; further ones lie somewhere else.
+        let (deep, apart) = match (&self.layout.shape[..], &self.layout.strides[..]) {
+            ([.., deep, _], [.., apart, _]) => (*deep, *apart),
+            _ => (1, 0),
+        };
+        let mut r = rows.start;
+        while r < rows.end {
+            let n = (deep - r % deep).min(rows.end - r);
+            let (row, column) = (Axis { n, from: apart, to: down }, Axis { n: width, from: step, to: across });
+            let first = self.layout.row_offset(r) + columns.start as isize * step;
+            // SAFETY: the rows and columns are inside the layout, which the maker proved to be readable; of `to` it was just checked; a borrow for
+            // writing overlaps with none for reading.
+            unsafe {
+                let to = to.as_mut_ptr().add((r - rows.start) * steps[0]);
+                copy::plane(from.offset(first), to, if down < across { [row, column] } else { [column, row] });
+            }
+            r += n;
+        }
     }
 
     /// Number of rows along the last axis.
@@ -230,19 +279,24 @@ impl<'a> ChunkViewMut<'a> {
         Self { layout, data: std::ptr::dangling_mut(), opaque: Some(place), lifetime: PhantomData }
     }
 
-    /// An exclusive view of a slice; for tests and for callers that hold plain slices.
+    /// An exclusive view of a slice, from its start on; for tests and for callers that hold plain slices.
     ///
     /// # Panics
-    /// If `slice` is shorter than `layout` reaches, or of another dtype, or a stride is negative.
+    /// If `slice` is shorter than `layout` reaches, or of another dtype; if something lies before the first element, or two indices are one
+    /// element.
     pub fn from_slice<T: Element>(slice: &'a mut [T], layout: &'a Layout) -> Self {
-        assert!(
-            layout.dtype == T::DTYPE && layout.checked_span().is_some_and(|span| span <= slice.len()),
-            "layout {layout:?} over {} {}",
-            slice.len(),
-            T::DTYPE
-        );
-        // SAFETY: the slice is borrowed exclusively for 'a and covers every reachable element.
-        unsafe { Self::new(slice.as_mut_ptr().cast(), layout) }
+        Self::from_slice_at(slice, 0, layout)
+    }
+
+    /// An exclusive view of a slice, in which the chunk's first element is number `first`.
+    ///
+    /// # Panics
+    /// If `layout` reaches from there out of `slice`, or is of another dtype, or two indices are one element.
+    pub fn from_slice_at<T: Element>(slice: &'a mut [T], first: usize, layout: &'a Layout) -> Self {
+        assert_inside(slice, first, layout);
+        assert!(layout.is_distinct(), "a chunk to write has each element once, not {layout:?}");
+        // SAFETY: the slice is borrowed exclusively for 'a and covers every element that is reached from number `first`, inside or at its end.
+        unsafe { Self::new(slice.as_mut_ptr().add(first).cast(), layout) }
     }
 
     /// Dtype, shape, strides.
@@ -308,7 +362,7 @@ impl<'a> ChunkViewMut<'a> {
             return &mut [];
         }
         // SAFETY: r < rows, so the row lies inside the layout, exclusively borrowed through `&mut self`.
-        unsafe { std::slice::from_raw_parts_mut(pointer.add(self.layout.row_offset(r)), len) }
+        unsafe { std::slice::from_raw_parts_mut(pointer.offset(self.layout.row_offset(r)), len) }
     }
 
     /// All rows of a matrix `(m, n)` at once, each a slice.
@@ -325,7 +379,7 @@ impl<'a> ChunkViewMut<'a> {
             }
             // SAFETY: row r < rows lies inside the layout, exclusively borrowed through `&mut self`; `row_step` proved that the
             // rows do not overlap, and each is handed out once.
-            unsafe { std::slice::from_raw_parts_mut(data.add(r * step), len) }
+            unsafe { std::slice::from_raw_parts_mut(data.offset(r as isize * step), len) }
         })
     }
 
@@ -348,9 +402,25 @@ impl<'a> ChunkViewMut<'a> {
     pub fn set<T: Element>(&mut self, r: usize, i: usize, value: T) {
         let (rows, len) = self.layout.rows();
         assert!(r < rows && i < len, "element ({r}, {i}) of {rows} rows of {len}");
-        let offset = self.layout.row_offset(r) + i * last(self.layout);
+        let offset = self.layout.row_offset(r) + i as isize * last(self.layout);
         // SAFETY: (r, i) is reachable through the layout, exclusively borrowed through `&mut self`.
-        unsafe { *self.pointer::<T>().add(offset) = value }
+        unsafe { *self.pointer::<T>().offset(offset) = value }
+    }
+
+    /// Sets the elements of row `r` from number `start` on, whatever the strides.
+    ///
+    /// # Panics
+    /// If there are no such elements, or the dtype is another.
+    pub fn write<T: Element>(&mut self, r: usize, start: usize, values: &[T]) {
+        let (rows, len) = self.layout.rows();
+        assert!(
+            r < rows && start <= len && values.len() <= len - start,
+            "elements {start}.. of row {r} of {rows} rows of {len}"
+        );
+        let row = Axis { n: values.len(), from: 1, to: last(self.layout) };
+        let first = if values.is_empty() { 0 } else { self.layout.row_offset(r) + start as isize * row.to };
+        // SAFETY: the elements are reachable through the layout, exclusively borrowed through `&mut self`; `values` is borrowed by itself.
+        unsafe { copy::plane(values.as_ptr(), self.pointer::<T>().offset(first), [row, Axis { n: 1, from: 0, to: 0 }]) }
     }
 
     /// Copies `from` here, element by element in C order.
@@ -363,92 +433,22 @@ impl<'a> ChunkViewMut<'a> {
         if self.layout.is_empty() {
             return;
         }
-        let size = self.layout.dtype.bytes();
-        let (rows, len) = self.layout.rows();
-        let (to_step, from_step) = (last(self.layout), last(from.layout));
-        for r in 0..rows {
-            // SAFETY: row r of both layouts is in bounds; `self` is exclusive, so the two do not overlap.
-            unsafe {
-                let to = self.data.add(self.layout.row_offset(r) * size);
-                let source = from.data.add(from.layout.row_offset(r) * size);
-                if to_step == 1 && from_step == 1 {
-                    std::ptr::copy_nonoverlapping(source, to, len * size);
-                } else {
-                    for i in 0..len {
-                        std::ptr::copy_nonoverlapping(source.add(i * from_step * size), to.add(i * to_step * size), size);
-                    }
-                }
-            }
-        }
+        // SAFETY: both layouts are proved to be there; `self` is exclusive, so the two do not overlap.
+        unsafe { copy::copy(from.data, from.layout, self.data, self.layout) }
     }
+}
+
+/// Panics unless all that a layout reaches lies in the slice.
+fn assert_inside<T: Element>(slice: &[T], first: usize, layout: &Layout) {
+    let inside = |(before, from): (usize, usize)| before <= first && first <= slice.len() && from <= slice.len() - first;
+    assert!(
+        layout.dtype == T::DTYPE && layout.reach().is_some_and(inside),
+        "layout {layout:?} from number {first} of {} {}",
+        slice.len(),
+        T::DTYPE
+    );
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_of_a_window() {
-        let data: Vec<i32> = (0..12).collect();
-        let layout = Layout { dtype: DType::I32, shape: vec![2, 2], strides: vec![4, 1] };
-        let view = ChunkView::from_slice(&data[5..], &layout);
-        assert_eq!(view.rows::<i32>().collect::<Vec<_>>(), [[5, 6], [9, 10]]);
-        assert!(view.try_slice::<i32>().is_none());
-        let mut out = vec![0; 4];
-        let flat = Layout::contiguous(DType::I32, &[2, 2]);
-        ChunkViewMut::from_slice(&mut out, &flat).copy_from(view);
-        assert_eq!(out, [5, 6, 9, 10]);
-    }
-
-    #[test]
-    fn layouts_that_leave_their_memory_are_refused() {
-        let layout =
-            |shape: &[usize], strides: &[isize]| Layout { dtype: DType::I32, shape: shape.into(), strides: strides.into() };
-        for bad in [
-            layout(&[2, 2], &[-2, 1]),
-            layout(&[5], &[]),
-            layout(&[usize::MAX, usize::MAX], &[0, 0]),
-            layout(&[4], &[isize::MAX]),
-        ] {
-            assert_eq!(bad.checked_span(), None, "{bad:?}");
-            let view = std::panic::catch_unwind(|| ChunkView::from_slice(&[1, 2, 3, 4], &bad).shape().len());
-            assert!(view.is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn empty_rows_have_no_address() {
-        let layout = Layout::contiguous(DType::I32, &[5, 0]);
-        assert!(ChunkView::from_slice(&[0i32; 0], &layout).rows::<i32>().all(<[i32]>::is_empty));
-        let mut none = [0i32; 0];
-        assert!(ChunkViewMut::from_slice(&mut none, &layout).row_mut::<i32>(4).is_empty());
-        // Strides that would lead from the slice to address 0, which no slice may have.
-        let to_null = (usize::MAX - none.as_ptr().addr() + 1) / 4;
-        let layout = Layout { strides: vec![to_null as isize, 1], ..layout };
-        assert!(ChunkView::from_slice(&none, &layout).row::<i32>(1).is_empty());
-        let mut to = ChunkViewMut::from_slice(&mut none, &layout);
-        assert!(to.row_mut::<i32>(1).is_empty() && to.rows_mut::<i32>().all(|row| row.is_empty()));
-        to.copy_from(ChunkView::from_slice(&[0i32; 0], &layout));
-    }
-
-    #[test]
-    fn an_opaque_value_has_no_elements() {
-        let layout = Layout::contiguous(DType::U8, &[]);
-        let value = Opaque { value: Arc::new("a value"), bytes: 8 };
-        let panics = |what: &mut dyn FnMut()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(what)).is_err();
-        let mut place = None;
-        assert!(panics(&mut || ChunkViewMut::of_opaque(&mut place, &layout).copy_from(ChunkView::from_slice(&[1u8], &layout))));
-        let mut bytes = [0u8];
-        let from = ChunkView::of_opaque(&value, &layout);
-        assert!(panics(&mut || ChunkViewMut::from_slice(&mut bytes, &layout).copy_from(from)));
-        assert!(panics(&mut || assert_eq!(from.at::<u8>(0, 0), 0)));
-        assert_eq!(from.opaque().and_then(|v| v.downcast_ref::<&str>()), Some(&"a value"));
-    }
-
-    #[test]
-    #[should_panic(expected = "chunk holds i32, not f32")]
-    fn another_dtype_panics() {
-        let layout = Layout::contiguous(DType::I32, &[1]);
-        let _ = ChunkView::from_slice(&[1], &layout).slice::<f32>();
-    }
-}
+#[path = "view_tests.rs"]
+mod tests;

@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use super::micro::Num;
+use crate::shape::ChunkView;
 
 /// Panels of a packed matrix, or a part of them.
 #[derive(Clone)]
@@ -81,6 +82,22 @@ pub(super) fn pack<'r, T: Num>(to: &mut [T], place: &Place, rows: usize, row: im
         if present < width {
             to.chunks_exact_mut(width).for_each(|to| to[present..].fill(T::default()));
         }
+    }
+}
+
+/// Packs columns `place.range` of `rows` of a chunk, in whatever order that lies.
+#[inline(always)]
+pub(super) fn pack_chunk<T: Num>(to: &mut [T], place: &Place, from: ChunkView<'_>, rows: Range<usize>) {
+    let Place { width, depth, first, ref range } = *place;
+    if from.has_row_slices() {
+        return pack(to, place, rows.len(), |i| &from.row::<T>(rows.start + i)[range.clone()]);
+    }
+    for (panel, top) in rows.clone().step_by(width).enumerate() {
+        let start = ((first + panel) * depth + range.start) * width;
+        let to = &mut to[start..start + range.len() * width];
+        let present = width.min(rows.end - top);
+        from.read(top..top + present, range.clone(), to, [1, width]);
+        to.chunks_exact_mut(width).for_each(|to| to[present..].fill(T::default()));
     }
 }
 

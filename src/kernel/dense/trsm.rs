@@ -1,7 +1,7 @@
 //! `trsm`: `B <- B L^-T` on one tile.
 //!
-//! Owns: the kernel that turns a column tile into a tile of L. Must not know: the factorisation around it. Invariant: only the
-//! lower triangle of L is read.
+//! Owns: the kernel that turns a column tile into a tile of L. Must not know: the factorisation around it. Invariant: nothing
+//! above L's diagonal flows into the result.
 
 use fearless_simd::{Level, Simd, dispatch};
 use std::borrow::Cow;
@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 
 use super::block::{Block, DIAGONAL, invert, solve, subtract_product};
 use super::micro::{self, Num};
-use super::pack::{Panels, Place, pack};
+use super::pack::{Panels, Place, pack_chunk};
 use super::{BLOCK, SOLVED, Space, level, rows_of, with_tile, with_type};
 use crate::kernel::program::shader_params;
 use crate::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
@@ -136,14 +136,13 @@ fn columns<S: Simd, T: Num, const MR: usize, const NV: usize>(
         let width = DIAGONAL.min(n - j);
         let mut c = Block { rows: b, column: j, columns: width };
         let place = Place { width: micro::nr::<S, T, NV>(), depth: j, first: 0, range: 0..j };
-        pack(space.right, &place, width, |i| &l.row::<T>(j + i)[..j]);
+        pack_chunk(space.right, &place, l, j..j + width);
         let left = Panels { data: space.left, depth: n, first: 0, range: 0..j };
         subtract_product::<S, T, MR, NV, false>(simd, &left, &Panels::whole(space.right, j), &mut c);
         space.diagonal.fill(T::default());
-        for i in 0..width {
-            for (p, &x) in l.row::<T>(j + i)[j..=j + i].iter().enumerate() {
-                space.diagonal[p * DIAGONAL + i] = x;
-            }
+        l.read(j..j + width, j..j + width, space.diagonal, [1, DIAGONAL]);
+        for (p, column) in space.diagonal.chunks_exact_mut(DIAGONAL).enumerate().take(width) {
+            column[..p].fill(T::default());
         }
         invert::<S, T, NV>(simd, space.diagonal, width, space.inverse);
         let place = Place { width: MR, depth: n, first: 0, range: j..j + width };
