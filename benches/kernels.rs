@@ -149,7 +149,7 @@ fn uniform_of<T: Element>(c: &mut Criterion, zero: T) {
     group.throughput(Throughput::Elements(n));
     let p = UniformParams::new(1, 2, &[128, 128], &[0, 0], &[128, 128]).expect("the chunk is the array");
     group.bench_function(format!("uniform, {}", T::DTYPE), |b| {
-        b.iter(|| out.compute(&random::Uniform, bytemuck::bytes_of(&p), &[]));
+        b.iter(|| out.compute(&random::Uniform, &p.to_bytes(), &[]));
     });
     for (name, row, column) in [("left of", 1000, 0), ("right of", 0, 1000)] {
         let p = SpdParams { seed: 1, stream: 2, row, column, order: 2000 };

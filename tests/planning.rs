@@ -239,8 +239,11 @@ fn the_tables_of_a_graph_are_counted() {
     }
 }
 
-/// Bytes that planning and running takes at most beside the result, for each task.
-fn bytes_a_task(array: &Array<f64>) -> (f64, usize) {
+/// Bytes that planning and running takes at most beside the result, for each task, where no more chunks may be pooled than one after the other needs.
+fn bytes_a_task(make: &dyn Fn(&Session) -> Array<f64>) -> (f64, usize) {
+    let bound = make(&session(1)).explain().expect("explains").bound_bytes;
+    let session = Session::builder().threads(1).placement(Placement::Cpu).memory_limit(&bound.to_string()).cache_dir("");
+    let array = make(&session.build().expect("a session"));
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
     let (values, run) = array.run().expect("runs");
@@ -252,16 +255,17 @@ fn bytes_a_task(array: &Array<f64>) -> (f64, usize) {
 #[test]
 fn a_task_takes_300_bytes() {
     let _one = alone();
-    let session = session(1);
     let square = |n: usize| Array2::from_shape_fn((n, n), |(i, j)| if i == j { n as f64 } else { ((i ^ j) % 7) as f64 / 14.0 });
-    let of = |n: usize, chunk: usize| Array::from(square(n)).in_session(&session).chunks(chunk);
-    let random = session.random_uniform::<f64>([1200, 900]).expect("lazy").chunks(3);
-    for (name, array, tasks) in [
-        ("map of the caller's", mix(&of(900, 3), &[]), 90_000),
-        ("map of random numbers", mix(&random, &[]), 240_000),
-        ("cholesky", of(640, 8).cholesky(), 88_000),
-    ] {
-        let (bytes, found) = bytes_a_task(&array);
+    let of = |n: usize, chunk: usize, session: &Session| Array::from(square(n)).in_session(session).chunks(chunk);
+    let random = |s: &Session| s.random_uniform::<f64>([1200, 900]).expect("lazy").chunks(3);
+    type Make<'a> = &'a dyn Fn(&Session) -> Array<f64>;
+    let cases: [(&str, Make<'_>, usize); 3] = [
+        ("map of the caller's", &|s| mix(&of(900, 3, s), &[]), 90_000),
+        ("map of random numbers", &|s| mix(&random(s), &[]), 240_000),
+        ("cholesky", &|s| of(640, 8, s).cholesky(), 88_000),
+    ];
+    for (name, make, tasks) in cases {
+        let (bytes, found) = bytes_a_task(make);
         eprintln!("{name}: {bytes:.0} bytes for each of {found} tasks");
         assert!(found >= tasks && bytes <= 300.0, "{name}: {bytes:.0} bytes for each of {found} tasks");
     }

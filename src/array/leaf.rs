@@ -116,8 +116,7 @@ impl Op for RandomUniform {
     fn lower(&self, node: &Node, grid: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>> {
         let (seed, stream, shape) = (self.seed, self.stream, node.shape.clone());
         each_chunk(node, (grid, target), lw, (format!("uniform {}", extents(grid)), || Arc::new(Uniform)), |_, region| {
-            let params = UniformParams::new(seed, stream, &shape, &region.start(), &region.shape())?;
-            Ok(bytemuck::bytes_of(&params).to_vec())
+            Ok(UniformParams::new(seed, stream, &shape, &region.start(), &region.shape())?.to_bytes())
         })
     }
 }

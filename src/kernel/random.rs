@@ -50,6 +50,9 @@ pub struct UniformParams {
     pub strides: [u64; MAX_AXES],
 }
 
+/// Bytes of the parameters before those of the axes.
+const HEAD: usize = 32;
+
 impl UniformParams {
     /// Parameters of the chunk of extent `chunk` at index `start` of an array of shape `array`.
     ///
@@ -83,6 +86,33 @@ impl UniformParams {
             (new.extents[axis], new.strides[axis]) = (extent, stride);
         }
         Ok(new)
+    }
+
+    /// As bytes, without the axes that are not in use.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let axes = (self.axes as usize).min(MAX_AXES);
+        let mut bytes = bytemuck::bytes_of(self)[..HEAD].to_vec();
+        bytes.extend_from_slice(bytemuck::cast_slice(&self.extents[..axes]));
+        bytes.extend_from_slice(bytemuck::cast_slice(&self.strides[..axes]));
+        bytes
+    }
+
+    /// The parameters that were made into these bytes.
+    ///
+    /// # Panics
+    /// If the bytes are no such parameters.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let mut words = [0u64; size_of::<Self>() / 8];
+        bytemuck::cast_slice_mut(&mut words[..])[..bytes.len()].copy_from_slice(bytes);
+        let [seed, stream, start, axes, rest @ ..] = words;
+        let (mut extents, mut strides) = ([1; MAX_AXES], [0; MAX_AXES]);
+        let n = (axes as usize).min(MAX_AXES);
+        assert_eq!(bytes.len(), HEAD + 16 * n, "parameters of uniform random numbers");
+        extents[..n].copy_from_slice(&rest[..n]);
+        strides[..n].copy_from_slice(&rest[n..2 * n]);
+        Self { seed, stream, start, axes, extents, strides }
     }
 
     /// C-order index in the whole array of the chunk's element with C-order number `position`.
@@ -135,7 +165,7 @@ impl Kernel for Uniform {
         outputs: &mut [ChunkViewMut<'_>],
         _scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault> {
-        let p = params::<UniformParams>(bytes);
+        let p = UniformParams::from_bytes(bytes);
         match outputs[0].layout().dtype {
             DType::F32 => uniform::<f32>(simd::level(), &p, &mut outputs[0]),
             _ => uniform::<f64>(simd::level(), &p, &mut outputs[0]),

@@ -114,7 +114,8 @@ struct Window {
 pub(super) struct Copies {
     rows: Vec<Row>,
     slab: Vec<Replica>,
-    free: Vec<u32>,
+    /// The first entry of the slab that is free; each leads to the next.
+    free: u32,
     next_serial: u32,
     windows: Vec<Window>,
     /// Final values that are in host memory, and how many are not.
@@ -134,7 +135,7 @@ impl Copies {
         let mut copies = Self {
             rows: graph.values().map(|v| Row { uses: graph.use_count(v), head: END }).collect(),
             slab: Vec::with_capacity(graph.values().filter(callers).count() + graph.window_count()),
-            free: Vec::new(),
+            free: END,
             next_serial: 0,
             windows: vec![Window { occupant: 0, poisoned: false }; graph.window_count()],
             at_home: if finals > 0 { vec![false; graph.value_count()] } else { Vec::new() },
@@ -164,15 +165,18 @@ impl Copies {
         replica.next = self.rows[value.index()].head;
         self.next_serial = self.next_serial.wrapping_add(1);
         replica.serial = self.next_serial;
-        let at = match self.free.pop() {
-            Some(at) => {
-                self.slab[at as usize] = replica;
-                at
+        let at = self.free;
+        let at = if at == END {
+            if self.slab.len() == self.slab.capacity() {
+                // Few more than those of arrays live at a time: to double the table would be far too much.
+                self.slab.reserve_exact((self.slab.len() / 16).max(64));
             }
-            None => {
-                self.slab.push(replica);
-                self.slab.len() as u32 - 1
-            }
+            self.slab.push(replica);
+            self.slab.len() as u32 - 1
+        } else {
+            self.free = self.slab[at as usize].next;
+            self.slab[at as usize] = replica;
+            at
         };
         self.rows[value.index()].head = at;
         if replica.place == Place::Home
@@ -194,8 +198,8 @@ impl Copies {
             }
             self.slab[link as usize].next = self.slab[at as usize].next;
         }
-        self.free.push(at);
         self.slab[at as usize].stamp = 0;
+        self.slab[at as usize].next = std::mem::replace(&mut self.free, at);
         self.count_home(graph, value);
         let place = self.slab[at as usize].place;
         if place == Place::Home

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::intern::{Kernels, Known};
-use super::tables::{GroupRow, Groups, Operands, Params, Read, TaskRow, ValueRow, Values, Write};
+use super::tables::{GroupRow, Groups, Operands, Params, Read, TaskRow, ValueRow, Values, Write, room};
 use super::{Home, HostArray, NONE, Operand};
 use crate::error::{Error, Result};
 use crate::id::{ArrayId, GroupId, KernelId, TaskId, ValueId, ViewId};
@@ -78,6 +78,7 @@ impl GraphBuilder {
             self.known.labels.insert(label.to_owned(), self.groups.labels.len() as u32 - 1);
             self.groups.labels.len() as u32 - 1
         });
+        room(&mut self.groups.rows, 1);
         self.groups.rows.push(GroupRow { label, start, first: self.known.counts[label as usize] });
         GroupId::at(self.groups.len() - 1)
     }
@@ -157,6 +158,7 @@ impl GraphBuilder {
         self.count(Some(bytes), || format!("a value of shape {shape:?}"));
         let strides = strides.filter(|strides| strides.len() == shape.len());
         let layout = self.known.layout(&mut self.values.layouts, dtype, shape, strides);
+        room(&mut self.values.rows, 1);
         self.values.rows.push(ValueRow::new(layout, home));
         ValueId::at(self.values.rows.len() - 1)
     }
@@ -187,9 +189,12 @@ impl GraphBuilder {
         let id = TaskId::at(self.tasks.len());
         let (reads, writes) = (self.operands.reads.len() as u32, self.operands.writes.len() as u32);
         let read = |operand: &Operand| Read { value: operand.value, access: operand.view.map_or(0, |view| view.0 + 1) };
+        room(&mut self.operands.reads, inputs.len());
         self.operands.reads.extend(inputs.iter().map(read));
         let write = |operand: &Operand| Write { value: operand.value, old: operand.updates.map_or(NONE, |old| old.0) };
+        room(&mut self.operands.writes, outputs.len());
         self.operands.writes.extend(outputs.iter().map(write));
+        room(&mut self.tasks, 1);
         self.tasks.push(TaskRow { profile: kernel.0, reads, writes, params: at, params_bytes: bytes });
         Ok(id)
     }

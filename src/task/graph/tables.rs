@@ -11,6 +11,13 @@ use super::{Group, Home, NONE};
 use crate::id::{ArrayId, FormId, TaskId, ValueId, ViewId};
 use crate::shape::{Form, Layout, View, same};
 
+/// Makes room for `more` rows, a quarter beyond those that are there: to double large tables would take as much again as they do.
+pub(super) fn room<T>(rows: &mut Vec<T>, more: usize) {
+    if rows.capacity() - rows.len() < more {
+        rows.reserve_exact(more.max(rows.len() / 4).max(64));
+    }
+}
+
 /// One task; what it has ends where that of the next begins.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct TaskRow {
@@ -207,6 +214,7 @@ impl Params {
         }
         let start = self.bytes.len();
         self.last = (u32::try_from(start / UNIT).ok()?, u32::try_from(params.len()).ok()?);
+        room(&mut self.bytes, params.len() + UNIT);
         self.bytes.extend_from_slice(params);
         self.bytes.resize(self.bytes.len().next_multiple_of(UNIT), 0);
         Some(self.last)
