@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chunkwise::AnyArray;
 use chunkwise::array::{explain_random_dag, random_dag};
+use chunkwise::device::{Cpu, Device, IoLane, LinkSpec};
+use chunkwise::id::SpaceId;
 use chunkwise::kernel::{Fault, Kernel, Scratch, Work, for_each_piece};
 use chunkwise::prelude::*;
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut};
@@ -240,9 +242,16 @@ fn the_tables_of_a_graph_are_counted() {
 }
 
 /// Bytes that planning and running takes at most beside the result, for each task, where no more chunks may be pooled than one after the other needs.
-fn bytes_a_task(make: &dyn Fn(&Session) -> Array<f64>) -> (f64, usize) {
+fn bytes_a_task(make: &dyn Fn(&Session) -> Array<f64>, far: bool) -> (f64, usize) {
     let bound = make(&session(1)).explain().expect("explains").bound_bytes;
-    let session = Session::builder().threads(1).placement(Placement::Cpu).memory_limit(&bound.to_string()).cache_dir("");
+    let mut session = Session::builder().threads(1).placement(Placement::Cpu).memory_limit(&bound.to_string()).cache_dir("");
+    if far {
+        let link = LinkSpec { latency_ns: 1000, bytes_per_s: 1e10 };
+        let far = Cpu::behind_link("far", 1, SpaceId(1), [link; 2]).expect("a pool");
+        let devices: Vec<Arc<dyn Device>> =
+            vec![Arc::new(Cpu::new(1).expect("a pool")), Arc::new(IoLane::new()), Arc::new(far)];
+        session = session.placement(Placement::Auto).devices(devices);
+    }
     let array = make(&session.build().expect("a session"));
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
@@ -265,7 +274,10 @@ fn a_task_takes_300_bytes() {
         ("cholesky", &|s| of(640, 8, s).cholesky(), 88_000),
     ];
     for (name, make, tasks) in cases {
-        let (bytes, found) = bytes_a_task(make);
+        let (with_a_link, _) = bytes_a_task(make, true);
+        eprintln!("{name}: {with_a_link:.0} bytes for each task beside a device with memory of its own");
+        assert!(with_a_link <= 450.0, "{name}: {with_a_link:.0} bytes for each task beside a device with memory of its own");
+        let (bytes, found) = bytes_a_task(make, false);
         eprintln!("{name}: {bytes:.0} bytes for each of {found} tasks");
         assert!(found >= tasks && bytes <= 300.0, "{name}: {bytes:.0} bytes for each of {found} tasks");
     }

@@ -108,7 +108,8 @@ impl UniformParams {
         bytemuck::cast_slice_mut(&mut words[..])[..bytes.len()].copy_from_slice(bytes);
         let [seed, stream, start, axes, rest @ ..] = words;
         let (mut extents, mut strides) = ([1; MAX_AXES], [0; MAX_AXES]);
-        let n = (axes as usize).min(MAX_AXES);
+        // All of them may be there, too.
+        let n = if bytes.len() == size_of::<Self>() { MAX_AXES } else { (axes as usize).min(MAX_AXES) };
         assert_eq!(bytes.len(), HEAD + 16 * n, "parameters of uniform random numbers");
         extents[..n].copy_from_slice(&rest[..n]);
         strides[..n].copy_from_slice(&rest[n..2 * n]);

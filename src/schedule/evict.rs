@@ -226,13 +226,12 @@ impl Scheduler {
         let reads = |value: ValueId, (id, task): (GraphId, TaskId)| self.jobs[&id].graph.reads(task).any(|v| v == value);
         match what {
             Idle::Copy(chunk) => {
-                let users = self.sources.users(chunk);
-                let wanted = |&&(id, value): &&(GraphId, ValueId)| keep.is_some_and(|k| k.0 == id && reads(value, k));
-                if users.iter().any(|user| wanted(&user)) {
+                let users = || self.sources.users(chunk);
+                if users().any(|(id, value)| keep.is_some_and(|k| k.0 == id && reads(value, k))) {
                     return None;
                 }
-                let used = |of: fn(&Job, ValueId) -> u32| users.iter().any(|&(id, value)| of(&self.jobs[&id], value) > 0);
-                Some(match (used(|job, value| job.uses(value)), used(Job::queued)) {
+                let used = |of: fn(&Job, ValueId) -> u32| users().any(|(id, value)| of(&self.jobs[&id], value) > 0);
+                Some(match (used(Job::uses), used(Job::queued)) {
                     (false, _) => Grade::Dead,
                     (true, false) => Grade::Clean,
                     (true, true) => Grade::CleanQueued,

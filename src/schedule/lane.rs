@@ -85,7 +85,7 @@ pub(super) struct Device {
     pub(super) ready: Queue,
     pub(super) queued_ns: u64,
     /// Uploads that queued tasks will ask for: by how many tasks, and how long each takes.
-    planned: BTreeMap<(GraphId, ValueId), (u32, u64)>,
+    planned: BTreeMap<(GraphId, ValueId), (u32, Ticks)>,
     pub(super) staged: Vec<(GraphId, TaskId)>,
     pub(super) launchable: VecDeque<Item>,
     /// Estimates of the tasks in `staged` and `launchable`.
@@ -99,6 +99,22 @@ pub(super) struct Device {
     busy_until: u64,
     /// Host to device, and back.
     pub(super) links: [Link; 2],
+}
+
+/// A planned time, as it is kept: there are many.
+#[derive(Clone, Copy)]
+struct Ticks(u32);
+
+impl Ticks {
+    const NS: u64 = 64;
+
+    fn of(ns: u64) -> Self {
+        Self(u32::try_from(ns.div_ceil(Self::NS)).unwrap_or(u32::MAX))
+    }
+
+    fn ns(self) -> u64 {
+        u64::from(self.0) * Self::NS
+    }
 }
 
 impl Device {
@@ -128,17 +144,17 @@ impl Device {
 
     /// A queued task will ask for this upload.
     pub(super) fn plan(&mut self, id: GraphId, value: ValueId, ns: u64) {
-        let entry = self.planned.entry((id, value)).or_insert((0, ns));
+        let entry = self.planned.entry((id, value)).or_insert((0, Ticks::of(ns)));
         entry.0 += 1;
         if entry.0 == 1 {
-            self.links[0].planned_ns += ns;
+            self.links[0].planned_ns += entry.1.ns();
         }
     }
 
     /// The link has another speed: planned uploads take as long as `time` says.
     pub(super) fn replan(&mut self, time: impl Fn(GraphId, ValueId) -> u64) {
-        self.planned.iter_mut().for_each(|(&(id, value), entry)| entry.1 = time(id, value));
-        self.links[0].planned_ns = self.planned.values().map(|entry| entry.1).sum();
+        self.planned.iter_mut().for_each(|(&(id, value), entry)| entry.1 = Ticks::of(time(id, value)));
+        self.links[0].planned_ns = self.planned.values().map(|entry| entry.1.ns()).sum();
     }
 
     /// A task that wanted this value has left the queue.
@@ -146,7 +162,7 @@ impl Device {
         if let Some(entry) = self.planned.get_mut(&(id, value)) {
             entry.0 -= 1;
             if entry.0 == 0 {
-                self.links[0].planned_ns -= entry.1;
+                self.links[0].planned_ns -= entry.1.ns();
                 self.planned.remove(&(id, value));
             }
         }

@@ -7,7 +7,6 @@ use super::copies::{Arrival, Replica};
 use super::event::{Operands, Place};
 use super::job::Job;
 use super::memory::{class, cost};
-use super::sources::SourceKey;
 use super::{Action, Scheduler};
 use crate::device::HOST;
 use crate::id::{DeviceId, FormId, GraphId, SpaceId, TaskId, ValueId};
@@ -188,8 +187,8 @@ impl Scheduler {
             return;
         }
         for value in (0..graph.value_count()).map(ValueId::at).filter(|&v| graph.use_count(v) > 0) {
-            if let Some(key) = SourceKey::of(&graph, value) {
-                job.copies.set_chunk(value, self.sources.join((id, value), key));
+            if let Some(chunk) = self.sources.join(&graph, (id, value)) {
+                job.copies.set_chunk(value, chunk);
             }
         }
     }
