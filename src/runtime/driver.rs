@@ -8,7 +8,7 @@ use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
@@ -30,6 +30,8 @@ use crate::shape::Opaque;
 
 /// Events, and actions, for which memory is kept between two steps.
 const SPARE: usize = 1 << 8;
+/// Looks at the lock, some 40 ns each, before a thread sleeps for it.
+const SPINS: u32 = 100;
 
 pub(super) struct State {
     pub(super) scheduler: Scheduler,
@@ -141,6 +143,15 @@ impl Inner {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // It is held for a microsecond or two, and a thread that sleeps meanwhile is woken after several; once one sleeps, those after it do not
+        // even look (std spins only while nobody waits).
+        for _ in 0..SPINS {
+            match self.state.try_lock() {
+                Ok(state) => return state,
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            }
+        }
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
