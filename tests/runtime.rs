@@ -17,7 +17,7 @@ use chunkwise::kernel::{Fault, Kernel, Lane, Scratch, Work};
 use chunkwise::ndarray::{Array1, Array2};
 use chunkwise::prelude::*;
 use chunkwise::runtime::{Plan, Record};
-use chunkwise::schedule::{Candidate, Policy};
+use chunkwise::schedule::{Candidate, Choice, Policy, Ready};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout, Opaque};
 use chunkwise::task::GraphBuilder;
 use wait::{settled, within};
@@ -142,9 +142,9 @@ impl Policy for Alternate {
     fn name(&self) -> String {
         "alternate".into()
     }
-    fn choose(&mut self, candidates: &[Candidate]) -> usize {
+    fn place(&mut self, task: Ready, candidates: &[Candidate]) -> Choice {
         self.0 += 1;
-        self.0 % candidates.len()
+        Choice { candidate: self.0 % candidates.len(), priority: task.level_ns }
     }
 }
 
@@ -341,10 +341,10 @@ impl Policy for Panics {
     fn name(&self) -> String {
         "panics".into()
     }
-    fn choose(&mut self, _: &[Candidate]) -> usize {
+    fn place(&mut self, _: Ready, _: &[Candidate]) -> Choice {
         let here = std::thread::current().name().unwrap_or_default().to_owned();
         assert!(!here.starts_with("chunkwise-"), "no idea");
-        0
+        Choice { candidate: 0, priority: 0 }
     }
 }
 

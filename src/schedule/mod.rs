@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 pub use event::{Action, CANNOT, Each, Estimates, Event, Operands, Place};
 pub use explain::{Explanation, GroupRow};
 pub(crate) use explain::{by_label, time};
-pub use policy::{Auto, Candidate, Only, OnlyDevice, Placement, Policy};
+pub use policy::{Auto, Candidate, Choice, Ended, Only, OnlyDevice, Placement, Policy, Ready};
 pub(crate) use tables::{LEAST_CHUNK_BYTES, LEAST_TASK_BYTES};
 
 use crate::device::HOST;
@@ -161,7 +161,7 @@ impl Scheduler {
             }
             Event::Priced { graph, estimates } => self.price(graph, &estimates),
             Event::Unfit { graph, device, tasks } => self.unfit(graph, device, &tasks, actions),
-            Event::Done { launch, elapsed_ns: _ } => self.done(launch, actions),
+            Event::Done { launch, elapsed_ns } => self.done(launch, elapsed_ns, actions),
             Event::LaunchLost { launch } => self.launch_lost(launch, actions),
             Event::LaunchFailed { launch } => self.launch_failed(launch, actions),
             Event::Link { device, link } => self.relink(device, link),
@@ -274,7 +274,7 @@ impl Scheduler {
     }
 
     /// A task (or packing) ended well: its outputs exist, its inputs are needed once less.
-    fn done(&mut self, launch: LaunchId, actions: &mut Vec<Action>) {
+    fn done(&mut self, launch: LaunchId, elapsed_ns: u64, actions: &mut Vec<Action>) {
         let Some(flight) = self.end_flight(launch, true, actions) else { return };
         let id = flight.graph;
         match flight.item {
@@ -286,7 +286,11 @@ impl Scheduler {
                 self.unpin(id, value, space, PLAIN);
                 self.arrived(id, value, actions);
             }
-            Item::Task(_, task) => self.task_done((id, task), flight.device, &flight.operands, actions),
+            Item::Task(_, task) => {
+                let Flight { device, estimate_ns: predicted_ns, .. } = flight;
+                self.policy.done(Ended { graph: id, task, device, predicted_ns, elapsed_ns });
+                self.task_done((id, task), device, &flight.operands, actions);
+            }
         }
         self.finish_if_over(id, actions);
     }

@@ -8,7 +8,7 @@ use super::event::Place;
 use super::job::Job;
 use super::lane::{Link, Offer};
 use super::progress::State;
-use super::{Action, Admitted, Candidate, Item, Scheduler};
+use super::{Action, Admitted, Candidate, Choice, Item, Ready, Scheduler};
 use crate::device::{HOST, LinkSpec};
 use crate::id::{DeviceId, GraphId, SpaceId, TaskId, ValueId};
 use crate::task::PLAIN;
@@ -39,13 +39,22 @@ impl Scheduler {
                 self.withdraw(id);
                 None
             }
-            1 => Some(candidates[0]),
-            n => Some(candidates[self.policy.choose(&candidates).min(n - 1)]),
+            n => {
+                let Choice { candidate, priority } = self.policy.place(self.ready(id, task), &candidates);
+                let job = self.jobs.get_mut(&id).expect("a ready task belongs to a job");
+                job.tasks.set_priority(task, priority);
+                Some(candidates[candidate.min(n - 1)])
+            }
         };
         self.candidates = candidates;
         if let Some(at) = choice {
             self.enqueue(id, task, at.device, at.estimate_ns);
         }
+    }
+
+    /// A task, as a policy sees it.
+    fn ready(&self, graph: GraphId, task: TaskId) -> Ready {
+        Ready { graph, task, level_ns: self.jobs[&graph].tasks.priority(task) }
     }
 
     /// A living device that could run the task if it were not stuck, and has not been for too long.
@@ -400,7 +409,10 @@ impl Scheduler {
             for (id, task) in keys {
                 // Moves that have been paid for by waiting are no reason to come back.
                 let drain = drain.saturating_sub(self.paid(id, task, DeviceId::at(victim)));
-                let sooner = self.candidate(id, task, at).is_some_and(|c| c.finish_ns < drain);
+                // Whatever waits for it, it takes its own time.
+                let hopeless = self.jobs[&id].estimate(task, at).is_none_or(|ns| ns >= drain);
+                let thief = if hopeless { None } else { self.candidate(id, task, at) };
+                let sooner = thief.is_some_and(|thief| self.policy.steal(self.ready(id, task), &thief, drain));
                 if sooner && let Some(host_bytes) = self.admits(id, task, at, actions) {
                     return Some((id, task, host_bytes));
                 }

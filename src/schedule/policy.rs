@@ -5,7 +5,7 @@
 
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
-use crate::id::DeviceId;
+use crate::id::{DeviceId, GraphId, TaskId};
 
 /// A device that could run a task, and what is predicted there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,18 +22,85 @@ pub struct Candidate {
     pub finish_ns: u64,
 }
 
-/// Decides where tasks run. A user can write one: see [`crate::runtime::SessionBuilder::policy`].
+/// A task that can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// Its graph.
+    pub graph: GraphId,
+    /// Which.
+    pub task: TaskId,
+    /// Its bottom level: predicted time of the longest path from its start to the end of the graph, each task on its best device. Of a task that was
+    /// queued before, its priority there.
+    pub level_ns: u64,
+}
+
+/// Where a task goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The index of the candidate.
+    pub candidate: usize,
+    /// Of the tasks of one graph that wait for a device, the one with the highest priority is taken first; of equal ones the first in sequential order.
+    pub priority: u64,
+}
+
+/// A task that has ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its graph.
+    pub graph: GraphId,
+    /// Which.
+    pub task: TaskId,
+    /// Where.
+    pub device: DeviceId,
+    /// What was predicted, and what it took.
+    pub predicted_ns: u64,
+    /// See above.
+    pub elapsed_ns: u64,
+}
+
+/// Decides where tasks run, and in which order. A user can write one: see [`crate::runtime::SessionBuilder::policy`]. It is called while the session's
+/// state is locked, so it should be quick, and must not call the session.
+///
+/// ```
+/// use chunkwise::prelude::*;
+/// use chunkwise::schedule::{Candidate, Choice, Policy, Ready};
+/// /// Whoever is free first, first come, first served.
+/// struct Eager;
+/// impl Policy for Eager {
+///     fn name(&self) -> String {
+///         "eager".into()
+///     }
+///     fn place(&mut self, task: Ready, candidates: &[Candidate]) -> Choice {
+///         let idle = |c: &Candidate| c.finish_ns - c.estimate_ns;
+///         let candidate = (0..candidates.len()).min_by_key(|&i| idle(&candidates[i])).unwrap_or(0);
+///         Choice { candidate, priority: u64::MAX - u64::from(task.task.0) }
+///     }
+/// }
+/// let session = Session::builder().policy(|| Box::new(Eager)).cache_dir("").build()?;
+/// let a = Array::from(ndarray::arr2(&[[4.0, 2.0], [2.0, 5.0]])).in_session(&session).chunks(1);
+/// assert_eq!(a.mean().compute_scalar()?, 3.25);
+/// # Ok::<(), chunkwise::Error>(())
+/// ```
 pub trait Policy: Send + 'static {
     /// Its name, in `explain()` and traces.
     fn name(&self) -> String;
 
-    /// The index of the chosen candidate; there is at least one.
-    fn choose(&mut self, candidates: &[Candidate]) -> usize;
+    /// Where a task goes whose inputs have all been made, and when it is taken there; there is at least one candidate.
+    fn place(&mut self, task: Ready, candidates: &[Candidate]) -> Choice;
 
-    /// Whether an idle device may take tasks queued for another.
+    /// Whether an idle device may take tasks queued for another at all: then [`Policy::steal`] is asked.
     fn steals(&self) -> bool {
         false
     }
+
+    /// Whether an idle device (`thief`) takes this task, which is queued for a device that is through with all it has after `drain_ns`. Asked if the
+    /// task itself takes the thief less than that.
+    fn steal(&mut self, _task: Ready, thief: &Candidate, drain_ns: u64) -> bool {
+        thief.finish_ns < drain_ns
+    }
+
+    /// A task has ended.
+    fn done(&mut self, _ended: Ended) {}
 }
 
 /// Earliest finish time, the link counted as a queue; a little weight on the transfer itself, so that ties stay where the data are.
@@ -45,9 +112,8 @@ impl Policy for Auto {
         "auto".into()
     }
 
-    fn choose(&mut self, candidates: &[Candidate]) -> usize {
-        let score = |c: &Candidate| c.finish_ns.saturating_add(c.transfer_ns / 10 * 3);
-        least(candidates, score)
+    fn place(&mut self, task: Ready, candidates: &[Candidate]) -> Choice {
+        least(task, candidates, |c| c.finish_ns.saturating_add(c.transfer_ns / 10 * 3))
     }
 
     fn steals(&self) -> bool {
@@ -68,8 +134,8 @@ impl Policy for Only {
         }
     }
 
-    fn choose(&mut self, candidates: &[Candidate]) -> usize {
-        least(candidates, |c| c.finish_ns.saturating_add(if c.kind == self.0 { 0 } else { u64::MAX / 2 }))
+    fn place(&mut self, task: Ready, candidates: &[Candidate]) -> Choice {
+        least(task, candidates, |c| c.finish_ns.saturating_add(if c.kind == self.0 { 0 } else { u64::MAX / 2 }))
     }
 }
 
@@ -82,13 +148,15 @@ impl Policy for OnlyDevice {
         self.0.to_string()
     }
 
-    fn choose(&mut self, candidates: &[Candidate]) -> usize {
-        least(candidates, |c| c.finish_ns.saturating_add(if c.device == self.0 { 0 } else { u64::MAX / 2 }))
+    fn place(&mut self, task: Ready, candidates: &[Candidate]) -> Choice {
+        least(task, candidates, |c| c.finish_ns.saturating_add(if c.device == self.0 { 0 } else { u64::MAX / 2 }))
     }
 }
 
-fn least(candidates: &[Candidate], score: impl Fn(&Candidate) -> u64) -> usize {
-    (0..candidates.len()).min_by_key(|&i| score(&candidates[i])).unwrap_or(0)
+/// The candidate with the lowest score; the highest bottom level goes first.
+fn least(task: Ready, candidates: &[Candidate], score: impl Fn(&Candidate) -> u64) -> Choice {
+    let candidate = (0..candidates.len()).min_by_key(|&i| score(&candidates[i])).unwrap_or(0);
+    Choice { candidate, priority: task.level_ns }
 }
 
 /// The placement that a user asks for: `auto`, `cpu`, `gpu`, or a device's index.

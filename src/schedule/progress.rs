@@ -24,7 +24,7 @@ pub(super) enum State {
 /// One task: what is looked at together lies together.
 #[derive(Clone, Copy)]
 struct Row {
-    /// Bottom level: time of the longest path from the task's start to the end, on each task's best device.
+    /// Bottom level: time of the longest path from the task's start to the end, on each task's best device; once it is queued, what the policy makes of it.
     priority: u64,
     /// Unfinished predecessors.
     waiting: u32,
@@ -81,6 +81,11 @@ impl Progress {
 
     pub(super) fn priority(&self, task: TaskId) -> u64 {
         self.rows[task.index()].priority
+    }
+
+    /// The policy says otherwise.
+    pub(super) fn set_priority(&mut self, task: TaskId, priority: u64) {
+        self.rows[task.index()].priority = priority;
     }
 
     /// Where a task is queued, or was last given to.

@@ -141,7 +141,15 @@ impl<'a> Asked<'a> {
             graph.facts.scratch_bytes = graph.facts.scratch_bytes.max(answer.scratch_bytes);
             let dtype = graph.first_dtype(TaskId::at(task));
             let key = (kernel, dtype, [answer.work.flops.to_bits(), answer.work.bytes.to_bits()]);
-            graph.tasks[task].profile = self.profile(&mut graph.profiles, key, answer.work);
+            let before = graph.profiles.len();
+            let profile = self.profile(&mut graph.profiles, key, answer.work);
+            if graph.profiles.len() > before {
+                // Those of one profile are alike: one of them speaks for all.
+                let (id, kernel) = (TaskId::at(task), &*kernels[kernel.index()]);
+                let metas: SmallVec<[ChunkMeta<'_>; 4]> = graph.raw_metas(id).collect();
+                calm(|| kernel.check(graph.params(id), &metas)).unwrap_or(Ok(()))?;
+            }
+            graph.tasks[task].profile = profile;
             self.take_forms(graph, task, &*kernels[kernel.index()])?;
         }
         graph.profiles.shrink_to_fit();
