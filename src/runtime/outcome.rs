@@ -7,7 +7,6 @@ use std::fmt;
 
 use super::RunReport;
 use crate::error::Bytes;
-use crate::id::DeviceId;
 use crate::schedule::{by_label, time};
 
 /// One group of tasks on one device.
@@ -40,26 +39,26 @@ impl RunReport {
     /// Predicted beside measured times, by group of tasks and device.
     #[must_use]
     pub fn comparison(&self) -> Comparison {
-        let mut rows = Vec::new();
-        for (label, ranges) in by_label(&self.graph) {
-            for (device, name) in self.devices.iter().enumerate() {
-                let there = |s: &&super::TaskSpan| {
-                    s.device == DeviceId::at(device) && ranges.iter().any(|r| r.contains(&s.task.index()))
-                };
-                let spans = || self.spans.iter().filter(there);
-                let tasks = spans().count();
-                if tasks > 0 {
-                    let mean = |ns: u64| ns as f64 * 1e-9 / tasks as f64;
-                    rows.push(ComparisonRow {
-                        label: label.to_owned(),
-                        device: name.clone(),
-                        tasks,
-                        predicted_s: mean(spans().map(|s| s.predicted_ns).sum()),
-                        measured_s: mean(spans().map(|s| s.end_ns - s.start_ns).sum()),
-                    });
-                }
-            }
+        // By label, in the order of their first tasks: what each device did of it. One look at each span.
+        let labels = by_label(&self.graph);
+        let mut of_group: Vec<(usize, usize)> =
+            labels.iter().enumerate().flat_map(|(row, (_, ranges))| ranges.iter().map(move |r| (r.start, row))).collect();
+        of_group.sort_unstable();
+        let mut sums = vec![(0usize, 0u64, 0u64); labels.len() * self.devices.len()];
+        for span in &self.spans {
+            let group = of_group.partition_point(|&(start, _)| start <= span.task.index()) - 1;
+            let sum = &mut sums[of_group[group].1 * self.devices.len() + span.device.index()];
+            *sum = (sum.0 + 1, sum.1 + span.predicted_ns, sum.2 + (span.end_ns - span.start_ns));
         }
+        let mean = |ns: u64, tasks: usize| ns as f64 * 1e-9 / tasks as f64;
+        let row = |(at, &(tasks, predicted_ns, measured_ns)): (usize, &(usize, u64, u64))| ComparisonRow {
+            label: labels[at / self.devices.len()].0.to_owned(),
+            device: self.devices[at % self.devices.len()].clone(),
+            tasks,
+            predicted_s: mean(predicted_ns, tasks),
+            measured_s: mean(measured_ns, tasks),
+        };
+        let rows = sums.iter().enumerate().filter(|(_, sum)| sum.0 > 0).map(row).collect();
         let ns = self.moves.iter().map(|m| m.end_ns - m.start_ns).sum::<u64>();
         let moves = (self.moves.len(), self.bytes_moved, ns as f64 * 1e-9);
         Comparison { rows, total_s: [self.predicted_s, self.total_s], moves }

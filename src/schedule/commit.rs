@@ -279,6 +279,7 @@ impl Scheduler {
         let Some((_, crossing)) = self.devices[device].links[direction].current.remove(place) else { return };
         let Crossing { graph: id, value, from, to, evicts, .. } = crossing;
         self.devices[device].links[direction].evicted -= evicts;
+        self.crossed += 1;
         self.landed(id);
         if let Some(job) = self.jobs.get_mut(&id) {
             job.replica_mut(to).arrival = if arrived { Arrival::Ready } else { Arrival::Wanted };

@@ -99,6 +99,10 @@ pub(super) struct Device {
     busy_until: u64,
     /// Host to device, and back.
     pub(super) links: [Link; 2],
+    /// Launches that have ended.
+    pub(super) ended: u64,
+    /// What there had been to steal when nothing was worth it.
+    pub(super) not_stolen: u64,
 }
 
 /// A planned time, as it is kept: there are many.
@@ -134,6 +138,8 @@ impl Device {
             launched_ns: 0,
             busy_until: 0,
             links: [Link::default(), Link::default()],
+            ended: 0,
+            not_stolen: u64::MAX,
         }
     }
 
@@ -247,6 +253,7 @@ impl Device {
 
     pub(super) fn ended(&mut self, now: u64, (started, estimate): (u64, u64), seat: Seat) {
         self.seats.give(seat);
+        self.ended += 1;
         self.running_until -= u128::from(started.saturating_add(estimate));
         if self.in_order {
             self.launched_ns = if self.seats.running == 0 { 0 } else { self.launched_ns.saturating_sub(estimate) };

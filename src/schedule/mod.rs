@@ -77,8 +77,10 @@ pub struct Scheduler {
     rest: Vec<evict::Rest>,
     next_stamp: u64,
     sources: sources::Sources,
-    /// Events so far.
+    /// Events so far; tasks queued and moves ended so far.
     steps: u64,
+    queued: u64,
+    crossed: u64,
     devices: Vec<Device>,
     /// Whether any device has memory of its own.
     has_links: bool,
@@ -112,6 +114,8 @@ impl Scheduler {
             next_stamp: 0,
             sources: sources::Sources::default(),
             steps: 0,
+            queued: 0,
+            crossed: 0,
             devices: Vec::new(),
             has_links: false,
             candidates: Vec::new(),

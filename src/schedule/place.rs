@@ -71,6 +71,7 @@ impl Scheduler {
     fn enqueue(&mut self, id: GraphId, task: TaskId, at: DeviceId, estimate_ns: u64) {
         let job = self.jobs.get_mut(&id).expect("a ready task belongs to a job");
         job.tasks.put(task, at, State::Ready);
+        self.queued += 1;
         let device = &mut self.devices[at.index()];
         device.ready.insert(id, job.tasks.priority(task), task);
         device.queued_ns = device.queued_ns.saturating_add(estimate_ns);
@@ -325,18 +326,27 @@ impl Scheduler {
                 return Some(admitted);
             }
         }
-        // The sequentially next task of a graph is admitted where others are not.
-        let graphs = if awaited { graphs } else { self.devices[at.index()].ready.graphs().collect() };
-        for id in graphs {
-            let job = &self.jobs[&id];
-            let next = job.tasks.next_queued().filter(|&task| job.tasks.device(task) == at);
-            if let Some(task) = next
-                && let Some(host_bytes) = self.admits(id, task, at, actions)
-            {
-                return Some((id, task, host_bytes));
+        // The sequentially next task of a graph is admitted where others are not. Mostly that of the first graph is, so that it does not matter how
+        // many there are.
+        if awaited {
+            return graphs.into_iter().find_map(|id| self.next_of(id, at, actions));
+        }
+        let mut turn = None;
+        while let Some(next) = self.devices[at.index()].ready.next_turn(turn) {
+            let found = self.next_of(next.1, at, actions);
+            if found.is_some() {
+                return found;
             }
+            turn = Some(next);
         }
         None
+    }
+
+    /// The sequentially next task of a graph, if it is queued at this device and memory admits it.
+    fn next_of(&mut self, id: GraphId, at: DeviceId, actions: &mut Vec<Action>) -> Option<Admitted> {
+        let tasks = &self.jobs[&id].tasks;
+        let task = tasks.next_queued().filter(|&task| tasks.device(task) == at)?;
+        Some((id, task, self.admits(id, task, at, actions)?))
     }
 
     /// The bytes of host memory that a task takes, if it may take all its memory now.
@@ -393,6 +403,12 @@ impl Scheduler {
         if !self.policy.steals() || self.devices[at.index()].spec.link.is_some() && !self.devices[at.index()].is_free() {
             return None;
         }
+        // Time alone makes nothing that was not worth it worth it: both would be through sooner.
+        let changes = self.queued + self.crossed + self.devices[at.index()].ended;
+        if self.devices[at.index()].not_stolen == changes {
+            return None;
+        }
+        let mut refused = false;
         for victim in 0..self.devices.len() {
             if victim == at.index() || self.devices[victim].ready.is_empty() {
                 continue;
@@ -413,10 +429,16 @@ impl Scheduler {
                 let hopeless = self.jobs[&id].estimate(task, at).is_none_or(|ns| ns >= drain);
                 let thief = if hopeless { None } else { self.candidate(id, task, at) };
                 let sooner = thief.is_some_and(|thief| self.policy.steal(self.ready(id, task), &thief, drain));
-                if sooner && let Some(host_bytes) = self.admits(id, task, at, actions) {
-                    return Some((id, task, host_bytes));
+                if sooner {
+                    if let Some(host_bytes) = self.admits(id, task, at, actions) {
+                        return Some((id, task, host_bytes));
+                    }
+                    refused = true; // for now: memory comes free at any time
                 }
             }
+        }
+        if !refused {
+            self.devices[at.index()].not_stolen = changes;
         }
         None
     }

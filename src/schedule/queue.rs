@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use crate::id::{GraphId, TaskId};
 
@@ -131,6 +132,12 @@ impl Queue {
     /// Graphs with ready tasks, the one whose turn it is first.
     pub(super) fn graphs(&self) -> impl Iterator<Item = GraphId> + '_ {
         self.order.iter().map(|&(_, graph)| graph)
+    }
+
+    /// The graph with ready tasks whose turn it is after that of another, or of the first.
+    pub(super) fn next_turn(&self, after: Option<(u64, GraphId)>) -> Option<(u64, GraphId)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.order.range((from, Bound::Unbounded)).next().copied()
     }
 
     /// A graph's ready tasks, the most urgent first.
