@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::kernel_key;
 use super::rates::{LinkRate, Peaks, Rates};
 use crate::device::{Body, Data, Device, HostBuffer, Launch, Memory, Move, Output, Remote, Report, Window};
+use crate::kernel::KernelKey;
 use crate::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
 use crate::kernel::gemv::Gemv;
 use crate::kernel::mandelbrot::{Mandelbrot, MandelbrotParams};
@@ -63,7 +63,7 @@ pub struct GpuCalibration {
 /// Times of one kernel on chunks of one size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KernelSample {
-    /// Its key: [`kernel_key`].
+    /// Its name and version: [`KernelKey::name_and_version`].
     pub kernel: String,
     /// The dtype that its speed depends on.
     pub dtype: DType,
@@ -344,7 +344,7 @@ impl Bench<'_> {
         for _ in 0..REPEATS {
             ns.push(self.launch(&kernel, &params, inputs, outputs)?.elapsed_ns);
         }
-        Some(KernelSample { kernel: kernel_key(&*kernel), dtype, work, ns })
+        Some(KernelSample { kernel: KernelKey::new(&*kernel, 0).name_and_version().to_owned(), dtype, work, ns })
     }
 }
 

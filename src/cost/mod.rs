@@ -49,7 +49,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::device::system;
-use crate::kernel::{Kernel, Work};
+use crate::kernel::Work;
 use crate::shape::DType;
 
 pub(crate) use calibrate::calibration_bytes;
@@ -123,13 +123,6 @@ pub struct Estimate {
     pub ns: u64,
     /// How this is known.
     pub source: Source,
-}
-
-/// `name@version`: under this a kernel's times are kept. A kernel whose parameters change its speed beyond what
-/// [`Kernel::work`] says (a generated program) should add them: `map#5f3a@1`.
-#[must_use]
-pub fn kernel_key(kernel: &dyn Kernel) -> String {
-    format!("{}@{}", kernel.name(), kernel.version())
 }
 
 #[derive(Clone, Debug)]
@@ -209,7 +202,7 @@ impl CostModel {
         self.resolve(link, "transfer@1", DType::U8)
     }
 
-    /// The handle under which a kernel ([`kernel_key`]) is priced on a device. Costs a search by name: resolve once.
+    /// The handle under which a kernel (by [`KernelKey::name_and_version`](crate::kernel::KernelKey::name_and_version)) is priced on a device. Costs a search by name: resolve once.
     pub fn resolve(&mut self, device: PricedId, kernel: &str, dtype: DType) -> CostId {
         let name = (device, kernel.to_owned(), dtype);
         if let Some(&id) = self.by_name.get(&name) {

@@ -44,7 +44,7 @@ impl GraphBuilder {
         Self::default()
     }
 
-    /// Interns a kernel: adding the same `Arc` again, or one of the same [`KernelKey`], gives the same id. Two that share a key but are of
+    /// Interns a kernel: adding the same `Arc` again, or one of the same [`KernelKey`](crate::kernel::KernelKey), gives the same id. Two that share a key but are of
     /// different types or contents are an error of [`GraphBuilder::build`]. O(1).
     pub fn kernel(&mut self, kernel: Arc<dyn Kernel>) -> KernelId {
         let (id, clash) = self.kernels.intern(kernel);
@@ -363,7 +363,7 @@ mod tests {
 
     #[track_caller]
     fn refuses(graph: GraphBuilder, why: &str) {
-        let error = graph.build().err().expect("refused").to_string();
+        let error = graph.build().expect_err("refused").to_string();
         assert!(error.contains(why), "{error}");
     }
 

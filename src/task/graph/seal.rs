@@ -108,14 +108,17 @@ fn held(kernels: &[Arc<dyn Kernel>]) -> Vec<Held> {
     all
 }
 
+/// What tells profiles apart: kernel, dtype, and the bits of the work.
+type ProfileKey = (KernelId, DType, [u64; 2]);
+
 /// What is found out while kernels are asked.
 struct Asked<'a> {
     /// Of all arrays, values and forms.
     bytes: u64,
     callers: Bytes<'a>,
-    profiles: HashMap<(KernelId, DType, [u64; 2]), u32>,
+    profiles: HashMap<ProfileKey, u32>,
     /// Those of the task before: mostly the next has the same.
-    last: Option<((KernelId, DType, [u64; 2]), u32)>,
+    last: Option<(ProfileKey, u32)>,
     accesses: HashMap<(Option<ViewId>, Form, DType, usize), u32>,
     /// The forms of the inputs of the task that is asked.
     forms: Vec<(usize, Form, DType, usize)>,
@@ -156,7 +159,7 @@ impl<'a> Asked<'a> {
         Ok(())
     }
 
-    fn profile(&mut self, profiles: &mut Vec<Profile>, key: (KernelId, DType, [u64; 2]), work: Work) -> u32 {
+    fn profile(&mut self, profiles: &mut Vec<Profile>, key: ProfileKey, work: Work) -> u32 {
         if let Some((_, known)) = self.last.filter(|last| last.0 == key) {
             return known;
         }
@@ -384,6 +387,6 @@ mod tests {
         graph.write(add, &[], &[], value).unwrap();
         let view = graph.view(&View::whole(&[5]));
         assert!(graph.task(add, &[], &[Operand::viewed(value, view)], &[]).is_err());
-        assert!(graph.build().err().expect("refused").to_string().contains("view"));
+        assert!(graph.build().expect_err("refused").to_string().contains("view"));
     }
 }

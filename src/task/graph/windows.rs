@@ -259,7 +259,7 @@ mod tests {
             windows.reverse();
             assert!(check(shape.0 * shape.1, &windows).is_ok(), "{shape:?} {chunk:?} reversed");
             windows.push(windows[windows.len() / 2].clone());
-            let error = check(shape.0 * shape.1, &windows).err().expect("one window twice").to_string();
+            let error = check(shape.0 * shape.1, &windows).expect_err("one window twice").to_string();
             assert!(error.contains("overlap"), "{error}");
         }
         // Every second column, and the others; a brick wall.
