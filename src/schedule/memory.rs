@@ -10,7 +10,7 @@ use crate::device::HOST;
 use crate::id::{BufferId, SpaceId};
 
 /// Bytes of host memory that a host buffer takes in tables: its replica, its slots here and in the runtime, its handle. More than tiny chunks have.
-const ENTRY: u64 = 256;
+const ENTRY: u64 = 320;
 
 /// Bytes that a buffer for `bytes` is counted as in a space: its class, and what it takes in tables.
 pub(super) fn cost(space: SpaceId, bytes: u64) -> u64 {

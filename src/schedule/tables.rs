@@ -7,7 +7,7 @@ use super::{copies, progress, queue};
 use crate::task::{Home, TaskGraph};
 
 /// What the tables of a task with an output take at least: for a refusal before they are made.
-pub(crate) const LEAST_TASK_BYTES: u64 = 140;
+pub(crate) const LEAST_TASK_BYTES: u64 = 120;
 /// The same of a chunk of a caller's array, and of a task without outputs.
 pub(crate) const LEAST_CHUNK_BYTES: u64 = 80;
 
