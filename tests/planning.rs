@@ -13,7 +13,7 @@ use chunkwise::device::{Cpu, Device, IoLane, LinkSpec};
 use chunkwise::id::SpaceId;
 use chunkwise::kernel::{Fault, Kernel, Scratch, Work, for_each_piece};
 use chunkwise::prelude::*;
-use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut};
+use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, Form};
 use ndarray::Array2;
 
 struct Counting;
@@ -281,6 +281,56 @@ fn a_task_takes_300_bytes() {
         eprintln!("{name}: {bytes:.0} bytes for each of {found} tasks");
         assert!(found >= tasks && bytes <= 300.0, "{name}: {bytes:.0} bytes for each of {found} tasks");
     }
+}
+
+/// Counts what it is asked.
+#[derive(Default)]
+struct Asked {
+    work: AtomicUsize,
+    scratch: AtomicUsize,
+    forms: AtomicUsize,
+}
+
+impl Kernel for Asked {
+    fn name(&self) -> Cow<'static, str> {
+        "test::asked".into()
+    }
+    fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
+        self.work.fetch_add(1, Relaxed);
+        Work { flops: 1.0, bytes: 1.0 }
+    }
+    fn scratch_bytes(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> u64 {
+        self.scratch.fetch_add(1, Relaxed);
+        64
+    }
+    fn input_form(&self, _: &[u8], _: usize) -> Form {
+        self.forms.fetch_add(1, Relaxed);
+        Form::Plain
+    }
+    fn run_cpu(
+        &self,
+        params: &[u8],
+        inputs: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        scratch: &mut Scratch<'_>,
+    ) -> Ran {
+        Mix.run_cpu(params, inputs, outputs, scratch)
+    }
+}
+
+type Ran = std::result::Result<(), Fault>;
+
+/// A plan is sealed once, priced once and simulated at most once, and none of that asks a kernel again.
+#[test]
+fn kernels_are_asked_once() {
+    let _one = alone();
+    let session = session(2);
+    let asked = Arc::new(Asked::default());
+    let x = session.random_uniform::<f64>([100, 10]).expect("lazy").chunks((1, 10));
+    let y: Array<f64> = x.with_kernel(&[], asked.clone(), &());
+    let (_, run) = y.run().expect("runs");
+    let counts = [&asked.work, &asked.scratch, &asked.forms].map(|count| count.load(Relaxed));
+    assert_eq!((counts, run.tasks()), ([100; 3], 200));
 }
 
 #[test]
