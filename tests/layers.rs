@@ -296,6 +296,20 @@ fn wrong_words(file: &Source) -> Vec<String> {
     wrong
 }
 
+/// What the room that decides must not see: kernels are numbers there, and no code of theirs is called.
+fn wrong_kernels(file: &Source) -> Vec<String> {
+    if room(&file.path) != Some("schedule") {
+        return Vec::new();
+    }
+    let code = code_only(&file.text);
+    let names =
+        root_names(&file.path, &without_tests(&code)).into_iter().filter(|(_, name)| name == "kernel").map(|(line, _)| line);
+    let mut lines: Vec<usize> = names.chain(lines_with(&code, "Kernel")).collect();
+    lines.sort_unstable();
+    lines.dedup();
+    lines.into_iter().map(|n| format!("{}:{n}: `schedule` decides by numbers and names no kernel", file.path)).collect()
+}
+
 #[track_caller]
 fn assert_none(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
@@ -320,6 +334,13 @@ fn unsafe_and_wgpu_stay_where_they_belong() {
         let Ok(text) = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)) else { continue };
         assert!(!lines_with(&code_only(&text), "unsafe").is_empty(), "{path} has no `unsafe`: take it off the list");
     }
+}
+
+#[test]
+fn the_scheduler_names_no_kernel() {
+    let files = sources(&["src/schedule"]);
+    assert!(files.len() > 5, "found only {} files: looked in the wrong place", files.len());
+    assert_none(files.iter().flat_map(wrong_kernels).collect());
 }
 
 mod the_checks_can_fail {
@@ -397,5 +418,27 @@ mod the_checks_can_fail {
         }
         assert_none(wrong_words(&source("src/device/gpu/x.rs", "use wgpu::Device;")));
         assert_none(wrong_words(&source("src/shape/view.rs", "unsafe fn f() {}")));
+    }
+
+    #[test]
+    fn kernels_in_the_scheduler_are_found() {
+        for text in [
+            "use crate::kernel::Work;",
+            "use crate::{id::TaskId, kernel::{Work, Kernel}};",
+            "use super::super::kernel;",
+            "fn f(k: &dyn Kernel) {}",
+            "#[cfg(test)]\nmod tests { impl Kernel for X {} }",
+        ] {
+            assert_eq!(wrong_kernels(&source("src/schedule/x.rs", text)).len(), 1, "{text}");
+            assert_none(wrong_kernels(&source("src/runtime/x.rs", text)));
+        }
+        for text in [
+            "// crate::kernel, Kernel",
+            "const S: &str = \"Kernel\";",
+            "use crate::id::KernelId;",
+            "fn f(tasks: &TaskGraph) { tasks.kernels() }",
+        ] {
+            assert_none(wrong_kernels(&source("src/schedule/x.rs", text)));
+        }
     }
 }

@@ -1,0 +1,293 @@
+//! A user's own kernel: the example's, against a plain loop on the CPU and on a GPU; wrong kernels; the example program.
+//!
+//! Owns: what `Array::with_kernel` and the guide promise. Must not know: how the library's own kernels are run. Invariant: that a GPU computed
+//! something is read from its counters.
+
+#[allow(dead_code)]
+#[path = "../../examples/custom_kernel.rs"]
+mod example;
+#[cfg(feature = "gpu")]
+#[path = "../harness/gpu.rs"]
+mod gpu;
+#[cfg(feature = "gpu")]
+mod on_a_gpu;
+#[path = "../harness/mod.rs"]
+mod programs;
+
+use std::borrow::Cow;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use chunkwise::kernel::{Fault, GpuFacts, Kernel, Program, Scratch, Work, check_dtypes, check_params, for_each_piece, params};
+use chunkwise::prelude::*;
+use chunkwise::shape::DType::{Bool, F64, I32, U8};
+use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut};
+use example::{Logistic, Number};
+use ndarray::{ArrayD, Dimension, IxDyn, ShapeBuilder};
+
+/// Shapes that fill no workgroup, row of a buffer, or chunk; and their chunks.
+const RAGGED: [(&[usize], usize); 8] =
+    [(&[], 1), (&[1], 1), (&[63], 64), (&[65], 64), (&[1009], 100), (&[7, 129], 50), (&[3, 2100], 2100), (&[5, 4, 3], 3)];
+
+fn cpu() -> Session {
+    Session::builder().threads(2).placement(Placement::Cpu).cache_dir("").build().expect("a session")
+}
+
+/// Populations and rates, in C order or with the first axis innermost.
+fn populations<T: Number>(shape: &[usize], f_order: bool) -> [ArrayD<T>; 2] {
+    let dim = || IxDyn(shape).set_f(f_order);
+    let number = |i: &IxDyn| -> f64 { i.as_array_view().iter().fold(1usize, |n, i| (n * 31 + i) % 10_007) as f64 };
+    [
+        ArrayD::from_shape_fn(dim(), |i| T::from_f64((number(&i) * 0.618).fract())),
+        ArrayD::from_shape_fn(dim(), |i| T::from_f64((number(&i) * 0.324).fract() * 3.4)),
+    ]
+}
+
+fn plain<T: Number>(x: &ArrayD<T>, rate: &ArrayD<T>, generations: u32) -> ArrayD<T> {
+    let grow = |x: &T, r: &T| (0..generations).fold(*x, |x, _| *r * (x * (T::from_f64(1.0) - x)));
+    ndarray::Zip::from(x).and(rate).map_collect(grow)
+}
+
+fn grown<T: Number>(x: &Array<T>, rate: &Array<T>, generations: u32) -> Array<T> {
+    x.with_kernel(&[rate], Arc::new(Logistic), &generations)
+}
+
+fn is_the_plain_loop<T: Number>() {
+    let session = cpu();
+    for (shape, chunk) in RAGGED {
+        for (f_order, generations) in [(false, 0), (true, 1), (false, 50), (true, 50)] {
+            let [x, rate] = populations::<T>(shape, f_order);
+            let wanted = plain(&x, &rate, generations);
+            let x = Array::from(x).in_session(&session).chunks(chunk);
+            let found = grown(&x, &Array::from(rate), generations).compute().expect("runs");
+            assert_eq!(found, wanted, "{shape:?} by {chunk}, {generations} generations");
+        }
+    }
+}
+
+#[test]
+fn the_cpu_body_is_the_plain_loop() {
+    is_the_plain_loop::<f32>();
+    is_the_plain_loop::<f64>();
+}
+
+#[test]
+fn inputs_may_be_computed_shared_empty_or_larger_than_memory() {
+    let session = cpu();
+    let [x, rate] = populations::<f64>(&[40, 30], false);
+    let twice = plain(&plain(&x, &rate, 3), &plain(&x, &rate, 3), 1);
+    let a = Array::from(x.clone()).in_session(&session).chunks((16, 30));
+    let y = grown(&a, &Array::from(rate.clone()), 3);
+    let z = grown(&y, &y, 1);
+    assert_eq!(z.grid(), a.grid());
+    let (found, run) = z.run().expect("a chain");
+    assert_eq!((found, run.tasks()), (twice, 6), "y is computed once");
+    let recut = grown(&a, &Array::from(rate), 3).chunks(7);
+    assert_eq!((recut.compute().expect("other chunks"), recut.grid().len()), (y.compute().expect("y"), 30));
+
+    let v = a.matvec(&Array::from(ndarray::Array1::from_elem(30, 0.01)));
+    let start = v.compute().expect("a product");
+    assert_eq!(grown(&v, &v, 2).compute().expect("of products"), plain(&start, &start, 2));
+
+    let none = Array::from(ndarray::Array2::<f64>::zeros((0, 3))).in_session(&session);
+    assert_eq!(grown(&none, &none, 5).compute().expect("nothing").shape(), [0, 3]);
+
+    // 80 MB pass through 20 MB.
+    let small =
+        Session::builder().threads(2).placement(Placement::Cpu).memory_limit("20MB").cache_dir("").build().expect("small");
+    let wide = small.random_uniform::<f64>([10_000_000]).expect("lazy").chunks(100_000);
+    let file = std::env::temp_dir().join(format!("chunkwise-with-kernel-{}.npy", std::process::id()));
+    let stored = grown(&grown(&wide, &wide, 2), &wide, 1).store(&file.display().to_string());
+    let bytes = std::fs::metadata(&file).map(|m| m.len()).unwrap_or(0);
+    let _ = std::fs::remove_file(&file);
+    assert!(stored.is_ok() && bytes > 80_000_000, "{stored:?}, {bytes}");
+}
+
+#[test]
+fn what_will_be_done_is_explained_and_shown() {
+    let [x, rate] = populations::<f64>(&[90], false);
+    let y = grown(&Array::from(x).in_session(&cpu()).chunks(40), &Array::from(rate), 9);
+    let text = y.explain().expect("explains").to_string();
+    assert!(text.contains("example::logistic"), "{text}");
+    let table = format!("{y:?}");
+    assert!(table.contains("example::logistic") && table.contains("3 tasks"), "{table}");
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_refused() {
+    let [a, b] = [cpu(), cpu()].map(|s| s.random_uniform::<f64>([6, 4]).expect("lazy").chunks((2, 4)));
+    let with = |x: &Array<f64>, y: &Array<f64>| x.try_with_kernel::<f64>(&[y], Arc::new(Logistic), &0u32);
+    assert!(matches!(with(&a, &b), Err(Error::SessionMismatch { op: "with_kernel" })));
+    let other = Array::from(ndarray::Array2::<f64>::zeros((4, 6)));
+    assert!(matches!(with(&a, &other), Err(Error::Shape { op: "with_kernel", .. })));
+    // Results keep their chunks.
+    let made = with(&a, &a).expect("fits");
+    let error = with(&a.clone().chunks((3, 4)), &made).expect_err("other chunks").to_string();
+    assert!(error.contains("[3, 4]") && error.contains(".chunks()"), "{error}");
+    assert!(with(&made, &a).expect("fits").try_chunks((3, 4)).is_err());
+    let panic =
+        std::panic::catch_unwind(AssertUnwindSafe(|| grown(&a, &other, 1))).err().and_then(|e| e.downcast::<String>().ok());
+    assert!(panic.is_some_and(|text| text.contains("[6, 4]")));
+}
+
+type Change = fn(Program) -> Program;
+type Ran = std::result::Result<(), Fault>;
+
+/// [`Logistic`] with its GPU half changed, or a body that panics.
+struct Changed {
+    program: Change,
+    panics: bool,
+}
+
+impl Kernel for Changed {
+    fn name(&self) -> Cow<'static, str> {
+        "test::changed".into()
+    }
+    fn work(&self, bytes: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        Logistic.work(bytes, operands)
+    }
+    fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
+        Logistic.program(bytes, operands, gpu).map(self.program)
+    }
+    fn run_cpu(
+        &self,
+        bytes: &[u8],
+        inputs: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        scratch: &mut Scratch<'_>,
+    ) -> std::result::Result<(), Fault> {
+        assert!(!self.panics, "the user's bug");
+        Logistic.run_cpu(bytes, inputs, outputs, scratch)
+    }
+}
+
+#[test]
+fn a_body_that_panics_or_meets_another_dtype_is_one_error() {
+    let session = cpu();
+    let x = session.random_uniform::<f64>([100]).expect("lazy").chunks(30);
+    let changed = |panics| Arc::new(Changed { program: |p| p, panics });
+    let error = x.with_kernel::<f64>(&[&x], changed(true), &0u32).compute().expect_err("panics").to_string();
+    assert!(error.contains("the user's bug") && error.contains("test::changed"), "{error}");
+    // This one has no check.
+    let error = x.with_kernel::<i32>(&[&x], changed(false), &0u32).compute().expect_err("floats").to_string();
+    assert!(error.contains("chunk holds i32"), "{error}");
+    assert_eq!(grown(&x, &x, 0).compute().expect("works"), x.compute().expect("works"));
+}
+
+/// Parameters of [`Pick`].
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Scale {
+    factor: f64,
+    least: i32,
+    most: i32,
+}
+
+/// `factor x` where the mask says so and the index is within bounds, else the index. Inputs: f64, bool, i32; output: f64.
+struct Pick;
+
+impl Kernel for Pick {
+    fn name(&self) -> Cow<'static, str> {
+        "test::pick".into()
+    }
+    fn check(&self, bytes: &[u8], operands: &[ChunkMeta<'_>]) -> Result<()> {
+        check_params::<Scale>(self, bytes)?;
+        check_dtypes(self, operands, &[&[F64], &[Bool], &[I32, U8], &[F64]], 1)
+    }
+    fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        let elements = operands[0].shape.iter().product::<usize>() as f64;
+        Work { flops: elements, bytes: 21.0 * elements }
+    }
+    fn run_cpu(
+        &self,
+        bytes: &[u8],
+        inputs: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        _: &mut Scratch<'_>,
+    ) -> std::result::Result<(), Fault> {
+        let Scale { factor, least, most } = params(bytes);
+        for_each_piece::<(f64, bool, i32), f64>(inputs, &mut outputs[0], |(x, mask, index), out| {
+            for (((out, x), &mask), &i) in out.iter_mut().zip(x).zip(mask).zip(index) {
+                *out = if mask && (least..=most).contains(&i) { factor * x } else { f64::from(i) };
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Inputs of [`Pick`], each in an order of its own.
+fn mixed(session: &Session) -> (Array<f64>, Array<bool>, Array<i32>) {
+    let x = ndarray::Array2::from_shape_fn((50, 33), |(i, j)| (i * 33 + j) as f64);
+    let mask = ndarray::Array2::from_shape_fn((33, 50), |(j, i)| (i + j) % 3 == 0).reversed_axes();
+    let index = ndarray::Array2::from_shape_fn((50, 66), |(i, j)| i as i32 - (j / 2) as i32).slice_move(ndarray::s![.., ..;2]);
+    (Array::from(x).in_session(session).chunks((16, 10)), Array::from(mask), Array::from(index))
+}
+
+#[test]
+fn inputs_of_several_dtypes_and_a_struct_of_parameters() {
+    let (x, mask, index) = mixed(&cpu());
+    let scale = Scale { factor: 0.5, least: -10, most: 20 };
+    let wanted = ndarray::Array2::from_shape_fn((50, 33), |(i, j)| match i as i32 - j as i32 {
+        -10..=20 if (i + j) % 3 == 0 => 0.5 * (i * 33 + j) as f64,
+        at => f64::from(at),
+    });
+    let picked: Array<f64> = x.with_kernel(&[&mask, &index], Arc::new(Pick), &scale);
+    assert_eq!(picked.compute().expect("runs"), wanted.into_dyn());
+    // Bytes are as good as what they are of.
+    let again = x.with_kernel::<f64>(&[&mask, &index], Arc::new(Pick), bytemuck::bytes_of(&scale));
+    assert_eq!(again.compute().expect("runs"), picked.compute().expect("runs"));
+    let session = Session::builder().threads(1).cache_dir("").build().expect("a session");
+    let other = mixed(&session).1.in_session(&session);
+    let error = x.try_with_kernel::<f64>(&[&other, &index], Arc::new(Pick), &scale).expect_err("two sessions");
+    assert!(matches!(error, Error::SessionMismatch { op: "with_kernel" }), "{error}");
+}
+
+#[test]
+fn what_a_kernel_does_not_take_is_an_error_where_it_is_called() {
+    let (x, mask, index) = mixed(&cpu());
+    let scale = Scale { factor: 0.5, least: 0, most: 9 };
+    let narrow = Array::from(ndarray::Array2::<f32>::zeros((50, 33)));
+    let refused = |error: Result<Array<f64>>, wanted: &str| assert_eq!(error.expect_err(wanted).to_string(), wanted);
+    refused(
+        x.try_with_kernel(&[&mask, &narrow], Arc::new(Pick), &scale),
+        "input 2 of kernel test::pick: its dtype, f32, cannot be used here: give it i32 or u8",
+    );
+    refused(x.try_with_kernel(&[&mask], Arc::new(Pick), &scale), "number of inputs of kernel test::pick = 2: give it 3");
+    refused(
+        x.try_with_kernel(&[&mask, &index], Arc::new(Pick), &0.5f64),
+        "bytes of the parameters of kernel test::pick = 8: give it a custom_kernel::Scale, which has 16",
+    );
+    let output = x.try_with_kernel::<f32>(&[&mask, &index], Arc::new(Pick), &scale).expect_err("f32").to_string();
+    assert_eq!(output, "output 0 of kernel test::pick: its dtype, f32, cannot be used here: give it f64");
+    let sum =
+        x.try_with_kernel::<f64>(&[&index], Arc::new(chunkwise::kernel::sums::Add), &()).expect_err("two dtypes").to_string();
+    assert!(sum.contains("input 1 of kernel add") && sum.contains("give it f64"), "{sum}");
+    let error = std::panic::catch_unwind(AssertUnwindSafe(|| x.with_kernel::<f64>(&[&narrow], Arc::new(Logistic), &1u32)));
+    let text = error.err().and_then(|e| e.downcast::<String>().ok()).expect("panics with a sentence");
+    assert!(text.contains("input 1 of kernel example::logistic") && text.contains("f32") && text.contains("f64"), "{text}");
+}
+
+#[test]
+fn the_example_checks_itself_and_reports() {
+    let required = std::env::var("REQUIRE_GPU").is_ok_and(|v| v == "1");
+    for flags in
+        ["--device cpu", "--device cpu --dtype f32 --chunk 999", "--device gpu --allow-software --dtype f32 --chunk 1500"]
+    {
+        let run = programs::example("custom_kernel").args("--n 4001 --generations 100 --json --out x.npy").args(flags);
+        let output = run.run();
+        if output.code != 0 && flags.contains("gpu") && !required && output.stderr.contains("gpu") {
+            eprintln!("SKIPPED: {}", output.stderr);
+            continue;
+        }
+        let json = output.success().json();
+        let tasks = json["tasks"].as_u64().expect("a number");
+        let device = if flags.contains("gpu") { "gpu0" } else { "cpu" };
+        assert_eq!(json["placement"][device].as_u64(), Some(tasks), "{flags}: {json}");
+        let residual = json["residual"].as_f64().expect("a number");
+        assert!(json["shape"][0] == 4001 && (device == "gpu0" || residual == 0.0), "{json}");
+        assert!(json["checksum"].as_f64().is_some_and(|sum| (1000.0..3000.0).contains(&sum)), "{json}");
+    }
+    let text = programs::example("custom_kernel").args("--n 1000 --generations 9 --threads 1 --explain").run().success().stdout;
+    assert!(text.contains("example::logistic") && text.contains("residual"), "{text}");
+    programs::example("custom_kernel").args("--n 0").run().success();
+}
