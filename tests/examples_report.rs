@@ -168,3 +168,71 @@ fn devices_tells_all_of_them_and_calibrates() {
     assert!(text.contains("measured  not kept: ") && text.contains("file is not a folder"), "{text}");
     assert!(spoilt("--threads 2 --json").json()["cache_dir"].is_null());
 }
+
+/// What a program recorded, replayed in another process.
+#[track_caller]
+fn replayed(folder: &Folder, name: &str, flags: &str) -> Value {
+    let _ = std::fs::remove_file(folder.file("run.record"));
+    let json = example(name).within(folder.path()).args(flags).args("--json --threads 2 --record run.record").run().success();
+    let json = json.json();
+    let again = example("replay").within(folder.path()).args("run.record --json").run().success().json();
+    let [graphs, events, actions, launches] =
+        ["graphs", "events", "actions", "launches"].map(|n| again[n].as_u64().unwrap_or(0));
+    let tasks = json["tasks"].as_u64().expect("tasks");
+    assert!(graphs >= 1 && launches >= tasks && actions > launches && events > launches, "{name}: {again} of {json}");
+    again
+}
+
+#[test]
+fn a_recorded_run_of_each_workload_replays_in_another_process() {
+    let folder = Folder::new("replay");
+    for (name, flags) in programs() {
+        let again = replayed(&folder, name, &format!("{flags} --device cpu"));
+        assert_eq!(again["policy"], "cpu", "{name}");
+    }
+    let text = example("replay").within(folder.path()).args("run.record").run().success().stdout;
+    assert!(text.contains("policy    cpu") && text.contains("the same as recorded"), "{text}");
+    replayed(&folder, "matvec", "--n 130 --chunk 40 --device 0");
+    // What is no record, or none any more.
+    let replay = |name: &str, words: &[&str]| {
+        example("replay").within(folder.path()).arg(name).run().failure(words);
+    };
+    let whole = std::fs::read_to_string(folder.file("run.record")).expect("the record");
+    std::fs::write(folder.file("cut"), &whole[..whole.len() / 2]).expect("writes");
+    std::fs::write(folder.file("other"), whole.replacen("\"chunkwise_record\":1", "\"chunkwise_record\":77", 1))
+        .expect("writes");
+    replay("cut", &["cut: it is cut"]);
+    replay("other", &["other: it is a record of version 77"]);
+    replay("absent", &["cannot read absent: No such file"]);
+    replay(".", &["error: "]);
+    replay(&data("one.npy"), &["it is no record of a session"]);
+    let nowhere = example("matvec").within(folder.path()).args("--n 9 --record nowhere/r").run();
+    nowhere.failure(&["cannot write nowhere/r: No such file"]);
+    example("matvec").within(folder.path()).args("--n 9 --record .").run().failure(&["cannot write .: "]);
+    let both = example("matvec").within(folder.path()).args("--n 9 --trace t --record ./t").run();
+    assert!(both.code == 2 && both.stderr.contains("are the same file"), "{both:#?}");
+    let compare = example("compare").within(folder.path()).args("--record t").run();
+    assert!(compare.code == 2 && compare.stderr.contains("--record of the workload's own program"), "{compare:#?}");
+}
+
+#[test]
+fn a_recorded_run_beside_a_gpu_replays_in_another_process() {
+    let folder = Folder::new("replay beside a gpu");
+    let json = example("devices").args("--json --allow-software").run().success().json();
+    if !json["devices"].as_array().is_some_and(|all| all.iter().any(|d| d["kind"] == "gpu")) {
+        let required = std::env::var("REQUIRE_GPU").is_ok_and(|v| v == "1");
+        assert!(!required || !cfg!(feature = "gpu"), "REQUIRE_GPU=1, but there is no GPU: {json}");
+        return;
+    }
+    for (device, name, flags) in [
+        // Explaining looks for GPUs, so that they are there from the beginning.
+        ("auto", "cholesky", "--n 130 --chunk 40 --explain"),
+        ("gpu", "mandelbrot", "--size 130x70 --chunk 40 --png none"),
+        ("gpu", "matvec", "--n 130 --chunk 40"),
+    ] {
+        let again = replayed(&folder, name, &format!("{flags} --device {device} --dtype f32 --allow-software"));
+        assert_eq!(again["policy"], device, "{name}");
+        let record = std::fs::read_to_string(folder.file("run.record")).expect("the record");
+        assert!(record.contains("\"gpu0\"") && (device != "gpu" || record.contains("\"upload\":true") || name == "mandelbrot"));
+    }
+}

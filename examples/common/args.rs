@@ -64,6 +64,11 @@ pub struct CommonArgs {
     #[arg(verbatim_doc_comment, long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
 
+    /// Write down what the scheduler was told and what it decided; the example `replay` decides
+    /// it again, in another process.
+    #[arg(verbatim_doc_comment, long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+
     /// No progress bar and no summary: only errors, and what --json and --explain ask for.
     #[arg(verbatim_doc_comment, long, short)]
     pub quiet: bool,
@@ -142,11 +147,11 @@ mod tests {
 
     #[test]
     fn values_are_read_and_nonsense_is_refused() {
-        let line = "x --device 2 --dtype f32 --chunk 512 --threads 3 --memory-limit 1.5GB --seed 7 --json --trace t.json -q";
+        let line = "x --device 2 --dtype f32 --chunk 512 --threads 3 --memory-limit 1.5GB --seed 7 --json --trace t.json --record r.txt -q";
         let args = Args::try_parse_from(line.split(' ')).unwrap().common;
         assert_eq!((args.device, args.dtype.dtype()), (Placement::Device(2), DType::F32));
         assert_eq!((args.chunk, args.threads, args.memory_limit), (Some(512), Some(3), Some(Bytes(1_500_000_000))));
-        assert!(args.seed == 7 && args.json && args.quiet && !args.explain && args.trace.is_some());
+        assert!(args.seed == 7 && args.json && args.quiet && !args.explain && args.trace.is_some() && args.record.is_some());
         for wrong in ["--device tpu", "--dtype f16", "--chunk 0", "--threads 0", "--memory-limit 0", "--memory-limit big"] {
             assert!(Args::try_parse_from(format!("x {wrong}").split(' ')).is_err(), "{wrong}");
         }

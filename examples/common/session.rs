@@ -19,10 +19,11 @@ use super::{CommonArgs, Named, Outcome, Placed, Progress, Report, can_write, dis
 /// What a step of a program gives: `?` takes the library's errors and all others.
 pub type Fallible<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// The session that the flags ask for, if none of the files that they name (`--trace` and `files`) is in the way of another.
+/// The session that the flags ask for, if none of the files that they name (`--trace`, `--record` and `files`) is in the way of another.
 pub fn open_session(args: &CommonArgs, files: Vec<Named>) -> Fallible<Session> {
     let mut files = files;
     files.push(Named::written_path("--trace", args.trace.as_ref()));
+    files.push(Named::written_path("--record", args.record.as_ref()));
     distinct(&files)?;
     Ok(session_of(args)?)
 }
@@ -41,6 +42,9 @@ pub fn session_of(args: &CommonArgs) -> Result<Session> {
     }
     if let Some(limit) = args.gpu_memory {
         builder = builder.gpu_memory_limit(&format!("{}", limit.0));
+    }
+    if let Some(path) = &args.record {
+        builder = builder.record(path);
     }
     builder.build()
 }

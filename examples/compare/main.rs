@@ -168,6 +168,8 @@ fn measure_all(args: &Args, comparison: &Comparison<'_>) {
 fn refuse(args: &CommonArgs) -> Outcome {
     let why = if args.trace.is_some() {
         "--trace: compare makes many runs; trace one with --trace of the workload's own program (matvec, cholesky, ...)"
+    } else if args.record.is_some() {
+        "--record: compare has many sessions; record one with --record of the workload's own program (matvec, cholesky, ...)"
     } else if args.explain {
         "--explain: compare makes many runs; explain one with --explain of the workload's own program (matvec, cholesky, ...)"
     } else {
