@@ -12,7 +12,7 @@ use super::Session;
 use super::discover::Discovery;
 use super::driver::{Inner, State};
 use super::members::{Member, Members};
-use super::record::Recorder;
+use super::record::{Ending, Recorder};
 use crate::cost::CostModel;
 use crate::device::{Cpu, Device, DeviceKind, HOST, IoLane, system};
 use crate::error::{Error, Result};
@@ -183,6 +183,7 @@ impl SessionBuilder {
         scheduler.set_stall_rule(stall.0, stall.1);
         let record = |path: PathBuf| Recorder::new(&path, scheduler.policy_name(), stall, settings.warn.clone());
         let recorder = self.record.map(record).transpose()?;
+        let records = recorder.is_some();
         let inner = Arc::new(Inner {
             state: Mutex::new(State::new(scheduler, recorder)),
             members: Members::default(),
@@ -200,7 +201,8 @@ impl SessionBuilder {
         });
         inner.apply(Event::MemoryLimit { space: HOST, bytes: memory_limit }, |_| ());
         members.into_iter().for_each(|member| inner.join(member));
-        let session = Session(inner);
+        let ending = records.then(|| Arc::new(Ending(inner.clone())));
+        let session = Session(inner, ending);
         check_placement(&session)?;
         Ok(session)
     }

@@ -50,7 +50,7 @@ use driver::Inner;
 /// # Ok::<(), chunkwise::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Session(Arc<Inner>);
+pub struct Session(Arc<Inner>, #[allow(dead_code)] Option<Arc<record::Ending>>); // what ends a record is held, not used
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

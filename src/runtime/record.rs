@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
+use super::driver::Inner;
 use crate::error::{Error, Result};
 use crate::kernel::content_hash;
 use crate::schedule::{Action, Event, Placement, Policy, Scheduler};
@@ -97,6 +98,17 @@ impl Drop for Recorder {
         if let Some(writer) = self.writer.take() {
             let _ = writer.join();
         }
+    }
+}
+
+/// Ends a record with the last of its session's handles: whoever finishes a task may hold the rest of the session for a moment longer, and a program that
+/// ends does not wait for that.
+pub(super) struct Ending(pub(super) Arc<Inner>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let recorder = self.0.lock().recorder.take();
+        drop(recorder);
     }
 }
 
