@@ -6,14 +6,17 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use chunkwise::AnyArray;
 use chunkwise::array::{explain_random_dag, random_dag};
-use chunkwise::device::{Cpu, Device, IoLane, LinkSpec};
+use chunkwise::device::{Cpu, Device, HostBuffer, IoLane, LinkSpec};
 use chunkwise::id::SpaceId;
-use chunkwise::kernel::{Fault, Kernel, Scratch, Work, for_each_piece};
+use chunkwise::kernel::{Content, Fault, Held, Kernel, Scratch, Work, for_each_piece};
 use chunkwise::prelude::*;
-use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, Form};
+use chunkwise::runtime::Plan;
+use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form, Layout as Extents};
+use chunkwise::task::GraphBuilder;
 use ndarray::Array2;
 
 struct Counting;
@@ -87,6 +90,57 @@ impl Kernel for Mix {
 
 fn mix(a: &Array<f64>, others: &[&dyn AnyArray]) -> Array<f64> {
     a.with_kernel(others, Arc::new(Mix), &())
+}
+
+/// Writes its number; told from the others by that, or by nothing that could be written down.
+struct Numbered(u32);
+impl Kernel for Numbered {
+    fn name(&self) -> Cow<'static, str> {
+        "test::numbered".into()
+    }
+    fn content(&self) -> Content {
+        if self.0 % 2 == 0 { Content::Text(self.0.to_string().into()) } else { Content::Local }
+    }
+    fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
+        Work { flops: 1.0, bytes: 8.0 }
+    }
+    fn held(&self) -> Vec<Held> {
+        vec![Held { what: format!("number {}", self.0), bytes: 1 }]
+    }
+    fn run_cpu(
+        &self,
+        _: &[u8],
+        _: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        _: &mut Scratch<'_>,
+    ) -> std::result::Result<(), Fault> {
+        outputs[0].set(0, 0, f64::from(self.0));
+        Ok(())
+    }
+}
+
+/// As a generator of kernels makes them: more than 2^16, and each is found in a moment.
+#[test]
+fn seventy_thousand_kernels_in_one_graph_plan_and_run() {
+    let _one = alone();
+    const MANY: usize = 70_000;
+    let begin = Instant::now();
+    let (session, mut graph) = (session(2), GraphBuilder::new());
+    let result = graph.array(DType::F64, MANY, true);
+    graph.group("numbers");
+    for number in 0..MANY as u32 {
+        // Equal contents are one kernel.
+        let [kernel, again] = [(); 2].map(|()| graph.kernel(Arc::new(Numbered(number))));
+        assert_eq!(kernel == again, number % 2 == 0);
+        let out = graph.window(result, number as usize, &Extents::contiguous(DType::F64, &[]));
+        graph.write(kernel, &[], &[], out).expect("a task");
+    }
+    let plan = Plan::new(graph, vec![None]).expect("a plan");
+    assert_eq!((plan.graph().kernels().len(), plan.graph().held_bytes()), (MANY + MANY / 2, MANY as u64));
+    let (results, _) = session.submit(plan, begin).expect("submits").wait().expect("runs");
+    let taken = results.into_iter().flatten().next().and_then(HostBuffer::take_result::<f64>).expect("one result");
+    assert!(taken.vec[taken.start..][..MANY].iter().enumerate().all(|(at, &found)| found == at as f64));
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
 }
 
 /// Runs on a thread with the stack of a spawned Rust thread.

@@ -166,14 +166,20 @@ impl Record {
         let path = path.as_ref();
         let failed = |source| Error::io("read", path, source);
         let wrong = |problem: String| Error::file(path, problem);
-        let file = BufReader::new(File::open(path).map_err(failed)?);
-        let mut lines = Vec::new();
-        for line in file.lines() {
+        let mut file = BufReader::new(File::open(path).map_err(failed)?);
+        let (mut lines, mut ended) = (Vec::new(), true);
+        loop {
+            let mut line = String::new();
             let no_text = |e: std::io::Error| match e.kind() {
                 std::io::ErrorKind::InvalidData => wrong("it is no record of a session: it is no text".into()),
                 _ => failed(e),
             };
-            lines.push(line.map_err(no_text)?);
+            if file.read_line(&mut line).map_err(no_text)? == 0 {
+                break;
+            }
+            ended = line.ends_with('\n');
+            line.truncate(line.len() - usize::from(ended));
+            lines.push(line);
         }
         let first = lines.first().map_or("", String::as_str);
         let version = serde_json::from_str::<serde_json::Value>(first).ok();
@@ -183,8 +189,8 @@ impl Record {
             None => return Err(wrong("it is no record of a session (SessionBuilder::record writes one)".into())),
         }
         let head = serde_json::from_str(first).map_err(|e| wrong(format!("its first line is changed: {e}")))?;
-        let tail = lines.pop().filter(|_| !lines.is_empty()).and_then(|line| serde_json::from_str::<Tail>(&line).ok());
-        let Some(tail) = tail else {
+        let last = lines.pop().filter(|_| ended && !lines.is_empty()).unwrap_or_default();
+        let Ok(tail) = serde_json::from_str::<Tail>(&last) else {
             return Err(wrong("it is cut: the session that wrote it had not ended, or could not write all of it".into()));
         };
         let found = Tail { steps: lines.len() as u64 - 1, hash: lines.iter().fold(0, |hash, line| chain(hash, line)) };
@@ -245,5 +251,130 @@ impl Record {
             }
         }
         Ok(replayed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::array::Array;
+    use crate::runtime::Session;
+    use crate::schedule::{Candidate, Choice, Ready};
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("chunkwise-record-{name}-{}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&path);
+            std::fs::create_dir_all(&path).expect("a folder");
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn session(path: &Path) -> Result<Session> {
+        Session::builder().threads(1).placement(Placement::Cpu).cache_dir("").record(path).build()
+    }
+
+    /// A record, as text.
+    fn recorded(path: &Path) -> String {
+        let session = session(path).expect("a session");
+        let a = Array::from(ndarray::arr2(&[[4.0, 2.0], [2.0, 5.0]])).in_session(&session);
+        assert_eq!(a.mean().compute_scalar().expect("a mean"), 3.25);
+        drop((a, session));
+        std::fs::read_to_string(path).expect("the record")
+    }
+
+    #[test]
+    fn paths_that_cannot_be_written_are_errors_of_the_builder() {
+        let folder = Folder::new("paths");
+        for path in [folder.0.join("absent/x"), folder.0.clone(), PathBuf::new()] {
+            let error = session(&path).expect_err("no session");
+            assert!(matches!(&error, Error::Io { action: "write", path: of, .. } if *of == path), "{error}");
+        }
+    }
+
+    /// Cut anywhere, or with a byte changed anywhere: one error, which says so.
+    #[test]
+    fn records_that_are_not_whole_are_refused() {
+        let folder = Folder::new("whole");
+        let (path, other) = (folder.0.join("whole"), folder.0.join("other"));
+        let text = recorded(&path);
+        let read = |bytes: &[u8]| {
+            std::fs::write(&other, bytes).expect("writes");
+            Record::read(&other).err().map(|e| e.to_string())
+        };
+        assert_eq!((read(text.as_bytes()), Record::read(&path).and_then(|r| r.replay()).is_ok()), (None, true));
+        let lines = text.char_indices().filter(|(_, c)| *c == '\n').map(|(at, _)| at);
+        let cuts = lines.flat_map(|at| [at.saturating_sub(9), at, at + 1]).filter(|&at| at < text.len());
+        for cut in cuts.collect::<Vec<_>>() {
+            let error = read(&text.as_bytes()[..cut]).unwrap_or_else(|| panic!("cut at {cut}"));
+            let said = ["it is cut", "changed", "no record"].iter().any(|word| error.contains(word));
+            assert!(said, "cut at {cut}: {error}");
+        }
+        for at in (0..text.len()).step_by(5).chain(text.len().saturating_sub(80)..text.len()) {
+            for flip in [1, 0x2a, 0x80] {
+                let mut bytes = text.clone().into_bytes();
+                bytes[at] ^= flip;
+                let error = read(&bytes).unwrap_or_else(|| panic!("byte {at} is another"));
+                let said = ["it is cut", "changed", "no record", "version"].iter().any(|word| error.contains(word));
+                assert!(said && error.contains("other"), "byte {at}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused() {
+        let folder = Folder::new("none");
+        let path = folder.0.join("x");
+        let text = recorded(&path);
+        let next = text.replacen("\"chunkwise_record\":1", "\"chunkwise_record\":2", 1);
+        let junk: Vec<u8> = (0..5000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        for (bytes, why) in [
+            (&b""[..], "no record"),
+            (b"\n", "no record"),
+            (b"{\"a\": [1, 2]}\n", "no record"),
+            (b"[1, 2, 3]", "no record"),
+            (b"{\"chunkwise_record\":1}\n", "its first line is changed"),
+            (b"{\"chunkwise_record\":\"1\"}\n", "no record"),
+            (next.as_bytes(), "a record of version 2; this crate reads version 1"),
+            (&junk, "no record"),
+        ] {
+            std::fs::write(&path, bytes).expect("writes");
+            let error = Record::read(&path).err().expect("refused").to_string();
+            assert!(error.contains(why), "{why}: {error}");
+        }
+        assert!(matches!(Record::read(folder.0.join("absent")), Err(Error::Io { action: "read", .. })));
+        assert!(matches!(Record::read(&folder.0), Err(Error::Io { action: "read", .. })));
+    }
+
+    #[test]
+    fn a_users_policy_is_asked_for() {
+        struct Mine;
+        impl Policy for Mine {
+            fn name(&self) -> String {
+                "mine".into()
+            }
+            fn place(&mut self, task: Ready, _: &[Candidate]) -> Choice {
+                Choice { candidate: 0, priority: task.level_ns }
+            }
+        }
+        let folder = Folder::new("policy");
+        let path = folder.0.join("x");
+        let session =
+            Session::builder().threads(1).policy(|| Box::new(Mine)).cache_dir("").record(&path).build().expect("a session");
+        let a = Array::from(ndarray::arr1(&[1.0, 2.0])).in_session(&session);
+        a.mean().compute().expect("a mean");
+        drop((a, session));
+        let record = Record::read(&path).expect("a record");
+        let error = record.replay().expect_err("whose policy?").to_string();
+        assert!(record.policy_name() == "mine" && error.contains("mine") && error.contains("replay_with"), "{error}");
+        assert!(record.replay_with(Box::new(Mine)).expect("the same").launches >= 1);
     }
 }

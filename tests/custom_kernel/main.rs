@@ -18,10 +18,15 @@ use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use chunkwise::kernel::{Fault, GpuFacts, Kernel, Program, Scratch, Work, check_dtypes, check_params, for_each_piece, params};
+use chunkwise::device::HostBuffer;
+use chunkwise::kernel::{
+    Content, Fault, GpuFacts, Held, Kernel, Lane, Program, Scratch, Work, check_dtypes, check_params, for_each_piece, params,
+};
 use chunkwise::prelude::*;
+use chunkwise::runtime::Plan;
 use chunkwise::shape::DType::{Bool, F64, I32, U8};
-use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut};
+use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form, Layout};
+use chunkwise::task::GraphBuilder;
 use example::{Logistic, Number};
 use ndarray::{ArrayD, Dimension, IxDyn, ShapeBuilder};
 
@@ -172,6 +177,170 @@ fn a_body_that_panics_or_meets_another_dtype_is_one_error() {
     let error = x.with_kernel::<i32>(&[&x], changed(false), &0u32).compute().expect_err("floats").to_string();
     assert!(error.contains("chunk holds i32"), "{error}");
     assert_eq!(grown(&x, &x, 0).compute().expect("works"), x.compute().expect("works"));
+}
+
+/// Copies its input, and panics where it is asked for this.
+struct Panics(&'static str);
+
+impl Panics {
+    fn at(&self, here: &str) {
+        assert!(self.0 != here, "the user's bug in {here}");
+    }
+}
+
+impl Kernel for Panics {
+    fn name(&self) -> Cow<'static, str> {
+        self.at("name");
+        "test::panics".into()
+    }
+    fn content(&self) -> Content {
+        self.at("content");
+        Content::Text(self.0.into())
+    }
+    fn lane(&self) -> Lane {
+        self.at("lane");
+        Lane::Compute
+    }
+    fn is_steady(&self) -> bool {
+        self.at("is_steady");
+        true
+    }
+    fn check(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Result<()> {
+        self.at("check");
+        Ok(())
+    }
+    fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
+        self.at("work");
+        Work { flops: 100.0, bytes: 100.0 }
+    }
+    fn scratch_bytes(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> u64 {
+        self.at("scratch_bytes");
+        100
+    }
+    fn held(&self) -> Vec<Held> {
+        self.at("held");
+        Vec::new()
+    }
+    fn hold(&self) -> Vec<Arc<dyn std::any::Any + Send + Sync>> {
+        self.at("hold");
+        Vec::new()
+    }
+    fn input_form(&self, _: &[u8], _: usize) -> Form {
+        self.at("input_form");
+        if ["packed_len", "pack", "packs"].contains(&self.0) { Form::Packed(0) } else { Form::Plain }
+    }
+    fn packed_len(&self, _: u8, operand: ChunkMeta<'_>) -> (DType, usize) {
+        self.at("packed_len");
+        (F64, operand.shape.iter().product())
+    }
+    fn pack(&self, _: u8, from: ChunkView<'_>, to: &mut ChunkViewMut<'_>) {
+        self.at("pack");
+        for_each_piece::<[f64; 1], f64>(&[from], to, |[x], out| out.copy_from_slice(x));
+    }
+    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
+        self.at("run_cpu");
+        for_each_piece::<[f64; 1], f64>(inputs, &mut outputs[0], |[x], out| out.copy_from_slice(x));
+        Ok(())
+    }
+}
+
+/// What a kernel is asked for beforehand only helps: if it panics there, its body has the last word. What is needed is one error, or a panic of whoever gave
+/// the kernel. Nothing hangs, and the session goes on.
+#[test]
+fn kernels_may_panic_wherever_they_are_asked() {
+    let session = cpu();
+    let x = session.random_uniform::<f64>([100]).expect("lazy").chunks(30);
+    let wanted = x.compute().expect("numbers");
+    let run = |place: &'static str| {
+        let compute = || x.try_with_kernel::<f64>(&[], Arc::new(Panics(place)), &())?.compute();
+        std::panic::catch_unwind(AssertUnwindSafe(compute))
+    };
+    for (place, end) in [
+        ("nowhere", "a result"),
+        ("packs", "a result"),
+        ("lane", "a result"),
+        ("is_steady", "a result"),
+        ("work", "a result"),
+        ("scratch_bytes", "a result"),
+        ("held", "a result"),
+        ("input_form", "a result"),
+        ("packed_len", "a result"),
+        ("pack", "an error"),
+        ("run_cpu", "an error"),
+        ("hold", "a panic"),
+        ("check", "a panic"),
+        ("content", "a panic"),
+        ("name", "a panic"),
+    ] {
+        let found = match run(place) {
+            Ok(Ok(found)) if found == wanted => "a result".to_owned(),
+            Ok(Err(error)) if error.to_string().contains(&format!("the user's bug in {place}")) => "an error".to_owned(),
+            Ok(other) => format!("{other:?}"),
+            Err(_) => "a panic".to_owned(),
+        };
+        assert_eq!(found, end, "{place}");
+        assert_eq!(grown(&x, &x, 0).compute().expect("works"), wanted, "after a panic in {place}");
+    }
+    let begin = std::time::Instant::now();
+    while !session.is_idle() || session.used_bytes() > 0 {
+        assert!(begin.elapsed().as_secs() < 20, "{} bytes are left", session.used_bytes());
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+/// Of one key with `Panics("nowhere")`, but of another type.
+struct Twin;
+
+impl Kernel for Twin {
+    fn name(&self) -> Cow<'static, str> {
+        "test::panics".into()
+    }
+    fn content(&self) -> Content {
+        Content::Text("nowhere".into())
+    }
+    fn work(&self, bytes: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        Panics("").work(bytes, operands)
+    }
+    fn run_cpu(&self, _: &[u8], _: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
+        outputs[0].set(0, 0, 7.0);
+        Ok(())
+    }
+}
+
+#[test]
+fn two_kernels_of_one_key_are_refused_and_other_contents_are_other_kernels() {
+    let session = cpu();
+    let x = session.random_uniform::<f64>([1]).expect("lazy");
+    let with = |x: &Array<f64>, kernel: Arc<dyn Kernel>| x.with_kernel::<f64>(&[], kernel, &());
+    let error =
+        with(&with(&x, Arc::new(Panics("nowhere"))), Arc::new(Twin)).compute().expect_err("which is which?").to_string();
+    assert!(error.contains("two that are both test::panics@1#") && error.contains("Kernel::content"), "{error}");
+    let wanted = x.compute().expect("numbers");
+    assert_eq!(with(&with(&x, Arc::new(Panics("nowhere"))), Arc::new(Panics(""))).compute().expect("two kernels"), wanted);
+    assert_eq!(with(&x, Arc::new(Twin)).compute().expect("alone")[[0]], 7.0);
+}
+
+#[test]
+fn outputs_of_another_shape_or_dtype_are_one_error() {
+    let session = cpu();
+    for (dtype, len, fits) in [(F64, 4, true), (F64, 3, false), (F64, 5, false), (I32, 4, false), (Bool, 4, false)] {
+        let mut graph = GraphBuilder::new();
+        let (given, result) = (graph.array(F64, 4, false), graph.array(dtype, len, true));
+        let input = graph.window(given, 0, &Layout::contiguous(F64, &[4]));
+        let output = graph.window(result, 0, &Layout::contiguous(dtype, &[len]));
+        let kernel = graph.kernel(Arc::new(Panics("nowhere")));
+        graph.group("wrong");
+        graph.write(kernel, &[], &[input], output).expect("a task");
+        let caller = HostBuffer::caller(&Arc::new([1.0f64, 2.0, 3.0, 4.0]));
+        let plan = Plan::new(graph, vec![Some(caller), None]).expect("a plan");
+        let ended = session.submit(plan, std::time::Instant::now()).expect("submits").wait();
+        match ended {
+            Ok(_) => assert!(fits, "{len} {dtype}"),
+            Err(Error::Panicked { task, .. }) => assert!(!fits && task.contains("test::panics"), "{len} {dtype}: {task}"),
+            Err(other) => panic!("{len} {dtype}: {other}"),
+        }
+    }
+    session.random_uniform::<f64>([9]).expect("lazy").compute().expect("the session goes on");
 }
 
 /// Parameters of [`Pick`].

@@ -7,8 +7,7 @@ use super::*;
 use crate::gpu::{gpu as open, session, settled};
 use chunkwise::device::{Cpu, Device, IoLane};
 use chunkwise::id::DeviceId;
-use chunkwise::kernel::{Content, Pass, Shader};
-use chunkwise::shape::DType;
+use chunkwise::kernel::{Pass, Shader};
 use std::sync::Mutex;
 
 const GPU: DeviceId = DeviceId(2);

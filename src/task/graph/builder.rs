@@ -169,7 +169,7 @@ impl GraphBuilder {
     /// [`Error::Argument`] if there is no group yet, an input has neither producer nor window of the caller or is viewed beyond its
     /// extents, an output has a producer already or is the caller's, an update's old value is not like the new one, or the tables are full.
     pub fn task(&mut self, kernel: KernelId, params: &[u8], inputs: &[Operand], outputs: &[Operand]) -> Result<TaskId> {
-        if let Err(what) = self.check_task(inputs, outputs).and_then(|()| self.claim(outputs)) {
+        if let Err(what) = self.check_task(kernel, inputs, outputs).and_then(|()| self.claim(outputs)) {
             let wanted = "add tasks in an order in which they can run, each with outputs of its own";
             let error = Error::argument("task graph", what, wanted);
             self.wrong.get_or_insert_with(|| error.clone()); // what there is of the graph is not whole
@@ -200,7 +200,8 @@ impl GraphBuilder {
     }
 
     /// Whether a task has what it reads, and updates only what is like its outputs; else what is wrong.
-    fn check_task(&self, inputs: &[Operand], outputs: &[Operand]) -> Result<(), String> {
+    fn check_task(&self, kernel: KernelId, inputs: &[Operand], outputs: &[Operand]) -> Result<(), String> {
+        self.check_ids(kernel, inputs, outputs)?;
         let ready = |v: ValueId| {
             let row = &self.values.rows[v.index()];
             match row.home() {
@@ -231,6 +232,19 @@ impl GraphBuilder {
             return Err("an update of a value of another shape, dtype or strides, or of an opaque one".into());
         }
         Ok(())
+    }
+
+    /// Whether a task names only what there is: ids of another graph may be larger.
+    fn check_ids(&self, kernel: KernelId, inputs: &[Operand], outputs: &[Operand]) -> Result<(), String> {
+        let (values, views) = (self.values.rows.len(), self.operands.views.len());
+        let known = |o: &Operand| {
+            let old = o.updates.is_none_or(|old| old.index() < values);
+            old && o.value.index() < values && o.view.is_none_or(|view| view.index() < views)
+        };
+        match kernel.index() < self.kernels.all.len() && inputs.iter().chain(outputs).all(known) {
+            true => Ok(()),
+            false => Err("a kernel, a value or a view of another graph".into()),
+        }
     }
 
     /// Makes the next task the producer of these outputs; else says what is wrong.
@@ -365,6 +379,23 @@ mod tests {
     fn refuses(graph: GraphBuilder, why: &str) {
         let error = graph.build().expect_err("refused").to_string();
         assert!(error.contains(why), "{error}");
+    }
+
+    #[test]
+    fn ids_of_another_graph_are_refused() {
+        let (far, value) = (KernelId(7), ValueId(9));
+        for (kernel, input) in [
+            (far, None),
+            (KernelId(0), Some(Operand::of(value))),
+            (KernelId(0), Some(Operand::viewed(ValueId(0), ViewId(3)))),
+            (KernelId(0), Some(Operand::update(value, ValueId(0)))),
+        ] {
+            let (mut graph, add) = some();
+            let (first, out) = (graph.value(DType::F64, &[4]), graph.value(DType::F64, &[4]));
+            graph.write(add, &[], &[], first).unwrap();
+            assert!(graph.task(kernel, &[], input.as_slice(), &[Operand::of(out)]).is_err());
+            refuses(graph, "of another graph");
+        }
     }
 
     #[test]

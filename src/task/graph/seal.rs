@@ -3,7 +3,7 @@
 //! Owns: [`Sealed`], all that kernels are asked before a run. Must not know: devices, prices. Invariant: each kernel is asked once for each task, while
 //! nothing is locked; after that a graph is numbers, and needs no kernel to be scheduled, written down or replayed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -99,13 +99,9 @@ fn sane(work: Work) -> Work {
 
 /// What these kernels hold, each thing once: two kernels may read one file.
 fn held(kernels: &[Arc<dyn Kernel>]) -> Vec<Held> {
-    let mut all: Vec<Held> = Vec::new();
-    for held in kernels.iter().flat_map(|kernel| calm(|| kernel.held()).unwrap_or_default()) {
-        if !all.iter().any(|other| other.what == held.what) {
-            all.push(held);
-        }
-    }
-    all
+    let mut known = HashSet::new();
+    let all = kernels.iter().flat_map(|kernel| calm(|| kernel.held()).unwrap_or_default());
+    all.filter(|held| known.insert(held.what.clone())).collect()
 }
 
 /// What tells profiles apart: kernel, dtype, and the bits of the work.
@@ -119,7 +115,7 @@ struct Asked<'a> {
     profiles: HashMap<ProfileKey, u32>,
     /// Those of the task before: mostly the next has the same.
     last: Option<(ProfileKey, u32)>,
-    accesses: HashMap<(Option<ViewId>, Form, DType, usize), u32>,
+    accesses: HashMap<(Option<ViewId>, Form, DType, u32, usize), u32>,
     /// The forms of the inputs of the task that is asked.
     forms: Vec<(usize, Form, DType, usize)>,
 }
@@ -228,11 +224,11 @@ impl<'a> Asked<'a> {
             let view = read.access.checked_sub(1).map(ViewId);
             let view = view.filter(|view| !graph.operands.views[view.index()].is_whole(graph.shape(read.value)));
             let mut access = match view {
-                Some(view) => self.access(graph, (Some(view), Form::Plain, graph.dtype(read.value)), 0, kernel)?,
+                Some(view) => self.access(graph, (Some(view), Form::Plain, graph.dtype(read.value)), (0, 0), kernel)?,
                 None => 0,
             };
             if let Some(&(_, form, dtype, len)) = next.next_if(|form| form.0 == index) {
-                access = self.access(graph, (view, form, dtype), len, kernel)?;
+                access = self.access(graph, (view, form, dtype), (len, access), kernel)?;
             }
             graph.operands.reads[at].access = access;
         }
@@ -240,19 +236,19 @@ impl<'a> Asked<'a> {
         Ok(())
     }
 
-    /// The number of an access; of a packed form, with this many numbers.
+    /// The number of an access; of a packed form, with this many numbers, and the access that is the view alone.
     fn access(
         &mut self,
         graph: &mut TaskGraph,
         (view, form, dtype): (Option<ViewId>, Form, DType),
-        len: usize,
+        (len, viewed): (usize, u32),
         kernel: &dyn Kernel,
     ) -> Result<u32> {
         let shape = match (form, view) {
             (Form::Plain, Some(view)) => graph.operands.view_shapes[view.index()].to_vec(),
             _ => vec![len],
         };
-        let key = (view, form, dtype, shape.iter().product());
+        let key = (view, form, dtype, viewed, shape.iter().product());
         if let Some(&known) = self.accesses.get(&key) {
             return Ok(known);
         }
@@ -263,11 +259,7 @@ impl<'a> Asked<'a> {
             Error::argument("size of a graph", what, TOO_LARGE)
         })?;
         let copy = match (form, view) {
-            (Form::Packed(_), Some(view)) => {
-                let of = graph.operands.accesses.iter().position(|a| a.view == Some(view) && a.form == Form::Plain);
-                of.map_or(0, |at| at as u16)
-            }
-            (Form::Packed(_), None) => 0,
+            (Form::Packed(_), _) => viewed as u16, // they are that many at most
             (Form::Plain, _) => graph.operands.accesses.len() as u16,
         };
         if graph.operands.accesses.len() > usize::from(u16::MAX) {
@@ -376,6 +368,25 @@ mod tests {
         let value = graph.values().next().unwrap();
         assert_eq!((graph.form_bytes(value, PLAIN), graph.form_layout(crate::id::FormId(1)).shape.clone()), (192, vec![6, 4]));
         assert_eq!(graph.form_bytes(value, crate::id::FormId(3)), 320);
+    }
+
+    /// One view of values of two dtypes: each has a copy of its own, packed or not.
+    #[test]
+    fn copies_of_views_are_of_their_values_dtype() {
+        let mut graph = GraphBuilder::new();
+        let (add, pack) = (graph.kernel(Arc::new(Add)), graph.kernel(Arc::new(Packs(40))));
+        graph.group("some");
+        let turned = graph.view(&View::whole(&[4, 6]).permute(&[1, 0]).unwrap());
+        for dtype in [DType::F64, DType::F32] {
+            let value = graph.value(dtype, &[4, 6]);
+            graph.write(add, &[], &[], value).unwrap();
+            graph.task(pack, &[], &[Operand::viewed(value, turned)], &[]).unwrap();
+        }
+        let graph = graph.build().unwrap();
+        for (task, dtype) in [(1, DType::F64), (3, DType::F32)] {
+            let (value, form) = graph.residents(crate::id::TaskId(task), true).next().unwrap();
+            assert_eq!((graph.form_layout(form).dtype, graph.dtype(value)), (dtype, dtype));
+        }
     }
 
     #[test]

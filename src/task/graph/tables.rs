@@ -198,6 +198,11 @@ impl Values {
 /// Parameters start at multiples of this.
 pub(super) const UNIT: usize = 8;
 
+/// Parameters of so many bytes that start at this byte, a multiple of [`UNIT`]; `None` beyond the tables: 2^32 units, and bytes of one task.
+fn place(start: usize, bytes: usize) -> Option<(u32, u32)> {
+    Some((u32::try_from(start / UNIT).ok()?, u32::try_from(bytes).ok()?))
+}
+
 /// The bytes of all parameters.
 #[derive(Debug, Default)]
 pub(super) struct Params {
@@ -212,8 +217,7 @@ impl Params {
         if same(self.get(self.last.0, self.last.1), params) {
             return Some(self.last);
         }
-        let start = self.bytes.len();
-        self.last = (u32::try_from(start / UNIT).ok()?, u32::try_from(params.len()).ok()?);
+        self.last = place(self.bytes.len(), params.len())?;
         room(&mut self.bytes, params.len() + UNIT);
         self.bytes.extend_from_slice(params);
         self.bytes.resize(self.bytes.len().next_multiple_of(UNIT), 0);
@@ -301,5 +305,32 @@ impl Groups {
 
     pub(super) fn table_bytes(&self) -> usize {
         self.rows.capacity() * size_of::<GroupRow>() + self.labels.iter().map(|l| size_of::<String>() + l.len()).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn parameters_have_room_in_four_billion_units() {
+        let last = u32::MAX as usize;
+        assert_eq!(place(8 * last, 5), Some((u32::MAX, 5)));
+        assert_eq!(place(8 * (last + 1), 5), None, "32 GiB are there");
+        assert_eq!((place(0, last), place(0, last + 1)), (Some((0, u32::MAX)), None));
+        // 2^32 bytes in all are not too many.
+        assert_eq!(place(1 << 32, 8), Some((1 << 29, 8)));
+    }
+
+    #[test]
+    fn parameters_are_found_where_they_were_put() {
+        let mut params = Params::default();
+        let at: Vec<(u32, u32)> =
+            [&[1, 2, 3][..], &[1, 2, 3], &[], &[4; 9], &[5]].iter().map(|p| params.add(p).unwrap()).collect();
+        assert_eq!(at[0], at[1], "the same again");
+        let found: Vec<&[u8]> = at.iter().map(|&(start, bytes)| params.get(start, bytes)).collect();
+        assert_eq!(found, [&[1, 2, 3][..], &[1, 2, 3], &[], &[4; 9], &[5]]);
+        assert!(params.has(at[4].0, at[4].1) && !params.has(at[4].0 + 1, 1) && !params.has(u32::MAX, u32::MAX));
     }
 }
