@@ -7,14 +7,19 @@
 #[path = "harness/gpu.rs"]
 mod harness;
 
+use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chunkwise::device::gpu::Gpu;
-use chunkwise::device::{Body, Cpu, Device, DeviceSpec, Failure, IoLane, Launch, Move, Report};
+use chunkwise::device::{Body, Cpu, Device, DeviceSpec, Failure, HostBuffer, IoLane, Launch, Move, Report};
 use chunkwise::id::{DeviceId, SpaceId};
+use chunkwise::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, for_each_piece};
 use chunkwise::prelude::*;
-use chunkwise::shape::Float;
+use chunkwise::runtime::{Plan, RunReport};
+use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float, Layout, View};
+use chunkwise::task::{GraphBuilder, Operand};
 use harness::{
     WORKLOADS, adapter, assert_alike, believe, cholesky, compute, gpu, matvec, residual, session, settled, tasks_on,
 };
@@ -323,4 +328,131 @@ fn buffers_are_given_back() {
     // The session is gone; its chunks go with it. Staging and the service's own buffers stay with the device: a few megabytes.
     std::thread::sleep(Duration::from_millis(100));
     assert!(counters(&gpu) < 8 << 20, "{} bytes are left", counters(&gpu));
+}
+
+/// `3 x`, of contiguous chunks on a GPU.
+struct Thrice;
+
+impl Kernel for Thrice {
+    fn name(&self) -> Cow<'static, str> {
+        "test::thrice".into()
+    }
+    fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        let n = operands[0].shape.iter().product::<usize>() as f64;
+        Work { flops: n, bytes: 8.0 * n }
+    }
+    fn program(&self, _: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
+        let text = "struct Params { first: u32, groups: u32, begin: u32, end: u32 }
+            @group(0) @binding(0) var<uniform> p: Params;
+            @group(0) @binding(1) var<storage, read> x: array<f32>;
+            @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+            @compute @workgroup_size(1) fn run(@builtin(workgroup_id) id: vec3<u32>) { y[p.first + id.x] = 3.0 * x[p.first + id.x]; }";
+        let shader = Shader::new("thrice", text).with_operands(1, 1).with_workgroup(1, [0, 0]).into();
+        let n = operands[0].shape.iter().product::<usize>() as u64;
+        Program::new(&shader, DType::F32, &[], vec![Pass::new("run", n, 0)], self.work(&[], operands)).fitting(gpu, operands)
+    }
+    fn run_cpu(
+        &self,
+        _: &[u8],
+        inputs: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        _: &mut Scratch<'_>,
+    ) -> std::result::Result<(), Fault> {
+        for_each_piece::<[f32; 1], f32>(inputs, &mut outputs[0], |[x], y| y.iter_mut().zip(x).for_each(|(y, x)| *y = 3.0 * x));
+        Ok(())
+    }
+}
+
+/// The matrix that is viewed.
+const SHAPE: [usize; 2] = [48, 64];
+
+/// All of it, a slice of it, its transpose, and a slice with one axis flipped and the other stepped.
+fn views() -> [View; 4] {
+    let whole = View::whole(&SHAPE);
+    let slice = whole.slice(0, 5, 20, 1).and_then(|v| v.slice(1, 7, 30, 1)).expect("inside");
+    let flipped = whole.slice(0, 40, 30, -1).and_then(|v| v.slice(1, 1, 20, 3)).expect("inside");
+    let turned = whole.permute(&[1, 0]).expect("two axes");
+    [whole, slice, turned, flipped]
+}
+
+/// Several tasks of each view, and what was measured, if the results are right.
+fn viewed(session: &Session, views: &[View], readers: usize) -> RunReport {
+    let numbers = Arc::new((0..SHAPE[0] * SHAPE[1]).map(|n| (n % 1009) as f32).collect::<Vec<f32>>());
+    let plain = ndarray::Array2::from_shape_vec((SHAPE[0], SHAPE[1]), numbers.to_vec()).expect("as many");
+    let mut graph = GraphBuilder::new();
+    let kernel = graph.kernel(Arc::new(Thrice));
+    let given = graph.array(DType::F32, numbers.len(), false);
+    let matrix = graph.window(given, 0, &Layout::contiguous(DType::F32, &SHAPE));
+    let all: usize = views.iter().map(View::len).sum();
+    let result = graph.array(DType::F32, all * readers, true);
+    graph.group("views");
+    let (mut at, mut wanted) = (0, Vec::new());
+    for _ in 0..readers {
+        for view in views {
+            let seen = graph.view(view);
+            let out = graph.window(result, at, &Layout::contiguous(DType::F32, &view.shape()));
+            graph.task(kernel, &[], &[Operand::viewed(matrix, seen)], &[Operand::of(out)]).expect("a task");
+            at += view.len();
+            let (offset, layout) = view.of(&Layout::contiguous(DType::F32, &SHAPE));
+            let index = |i: usize, j: usize| offset + i as isize * layout.strides[0] + j as isize * layout.strides[1];
+            let (rows, columns) = (layout.shape[0], layout.shape[1]);
+            wanted.extend((0..rows).flat_map(|i| (0..columns).map(move |j| (i, j))).map(|(i, j)| {
+                let n = index(i, j) as usize;
+                3.0 * plain[[n / SHAPE[1], n % SHAPE[1]]]
+            }));
+        }
+    }
+    let plan = Plan::new(graph, vec![Some(HostBuffer::caller(&numbers)), None]).expect("a plan");
+    let (results, run) = session.submit(plan, Instant::now()).expect("submits").wait().expect("runs");
+    let taken = results.into_iter().flatten().next().and_then(HostBuffer::take_result::<f32>).expect("one result");
+    assert_eq!(taken.vec[taken.start..][..wanted.len()], wanted);
+    run
+}
+
+/// How many copies of a view a session has made, by its record; the session is gone then.
+fn copies(path: &Path) -> usize {
+    let text = std::fs::read_to_string(path).expect("a record");
+    let _ = std::fs::remove_file(path);
+    text.matches("{\"Pack\":").count()
+}
+
+#[test]
+fn views_of_one_array_are_one_upload_and_one_copy_each() {
+    let Some(gpu) = gpu() else { return };
+    let path = std::env::temp_dir().join(format!("chunkwise-views-{}.record", std::process::id()));
+    let build = |devices: Vec<Arc<dyn Device>>, placement: Placement, limit: &str| {
+        let builder = Session::builder().devices(devices).placement(placement).cache_dir("").memory_limit("1GB");
+        builder.gpu_memory_limit(limit).record(&path).build().expect("a session")
+    };
+    let near = || -> Vec<Arc<dyn Device>> { vec![Arc::new(Cpu::new(2).expect("a pool")), Arc::new(IoLane::new())] };
+    let session = build([near(), vec![gpu]].concat(), Placement::Gpu, "1GB");
+    let run = viewed(&session, &views(), 3);
+    let counters = session.counters(GPU);
+    assert_eq!(tasks_on(&run, "gpu0"), 12, "{:?}", run.placement());
+    assert_eq!((counters.uploads, counters.launches), (1, 12 + 3), "the whole needs no copy");
+    settled(&session);
+    assert_eq!(session.used_bytes(), 0);
+    drop(session);
+    assert_eq!(copies(&path), 3);
+    // A CPU takes any strides.
+    let session = build(near(), Placement::Cpu, "1GB");
+    let run = viewed(&session, &views(), 3);
+    assert_eq!(tasks_on(&run, "cpu"), 12);
+    drop(session);
+    assert_eq!(copies(&path), 0);
+}
+
+/// Array and result have 12 kB each; a transpose takes as much again, for which there must be room.
+#[test]
+fn the_copy_of_a_view_counts_in_the_memory_of_a_gpu() {
+    let [whole, _, turned, _] = views();
+    for (view, limit, on_gpu) in [(&whole, "30kB", 2), (&turned, "30kB", 0), (&turned, "60kB", 2)] {
+        let Some(gpu) = gpu() else { return };
+        let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(1).expect("a pool")), Arc::new(IoLane::new()), gpu];
+        let session = Session::builder().devices(devices).placement(Placement::Gpu).cache_dir("").gpu_memory_limit(limit);
+        let session = session.build().expect("a session");
+        let run = viewed(&session, std::slice::from_ref(view), 2);
+        assert_eq!(tasks_on(&run, "gpu0"), on_gpu, "{limit}: {:?} {:?}", run.placement(), run.idle);
+        settled(&session);
+    }
 }
