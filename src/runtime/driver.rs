@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::discover::Discovery;
-use super::failures::Faults;
-use super::handle::Waiting;
+use super::failures::{Faults, Warning};
+use super::handle::{Reports, Waiting};
 use super::members::Members;
 use super::orders::{Head, Order, OrderId};
 use super::record::Recorder;
@@ -40,7 +40,7 @@ pub(super) struct State {
     /// Caller's arrays of which devices may keep copies.
     pub(super) sources: BTreeMap<u64, Weak<HostBuffer>>,
     /// What the user is to be told, once the lock is released.
-    pub(super) warnings: Vec<String>,
+    pub(super) warnings: Vec<Warning>,
     /// Events so far, but for ticks: whether anything happens at all.
     pub(super) happened: u64,
     /// The message of a panic of the scheduler or of the user's policy: nothing is decided any more.
@@ -101,7 +101,9 @@ pub(super) struct Outgoing {
     slots: Vec<Gone>,
     opaque: Vec<Opaque>,
     runs: Vec<Run>,
-    warnings: Vec<String>,
+    /// What a policy has panicked with.
+    panics: Vec<Box<dyn Any + Send>>,
+    warnings: Vec<Warning>,
     /// If devices may keep no more than is needed now: the most scratch that a task may take.
     rest: Option<u64>,
 }
@@ -115,7 +117,7 @@ struct Refused {
 impl Outgoing {
     /// Carries out what it can; gives back what it cannot.
     fn go(self, inner: &Arc<Inner>) -> Vec<Refused> {
-        drop((self.dead, self.slots, self.opaque, self.runs));
+        drop((self.dead, self.slots, self.opaque, self.runs, self.panics));
         let mut refused = Vec::new();
         if !self.orders.is_empty() {
             let members = inner.members.all();
@@ -130,7 +132,7 @@ impl Outgoing {
         if let Some(scratch_bytes) = self.rest {
             inner.members.all().iter().for_each(|member| member.device.rest(scratch_bytes));
         }
-        self.warnings.iter().for_each(|text| (inner.settings.warn)(text));
+        self.warnings.iter().for_each(|warning| (inner.settings.warn)(&warning.to_string()));
         refused
     }
 }
@@ -185,6 +187,7 @@ impl Inner {
                 return;
             }
             out = Outgoing::default();
+            let _last: Vec<Error> = refused.iter().map(|refused| refused.short.error.clone()).collect(); // see `reported`
             self.locked(self.now_ns(), &mut out, |state, events| {
                 refused.into_iter().for_each(|r| self.refuse(state, r, events))
             });
@@ -207,6 +210,7 @@ impl Inner {
             // A policy is the user's code; and a bug of ours must stop one session, not the process.
             if let Err(payload) = catch_unwind(all) {
                 state.broken = Some(panic_message(&*payload));
+                out.panics.push(payload);
                 out.dead.extend(out.orders.drain(..));
             }
         }
@@ -387,6 +391,9 @@ impl Inner {
         let now_ns = self.now_ns();
         let Report { elapsed_ns, since_ns, worker, opaque, outcome } = report;
         let end_ns = now_ns.saturating_sub(since_ns);
+        // An error may hold a user's value, whose last copy must not go while the state is locked.
+        let _last = outcome.as_ref().err().cloned();
+        let _reports = Reports::new(self, device);
         self.with_events_at(now_ns, |state, events| {
             // The result of a launch that was given up counts if nobody was faster; its failure frees what it held.
             let live = state.scheduler.operands(launch).is_some();

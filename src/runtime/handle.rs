@@ -14,7 +14,7 @@ use super::run::Run;
 use super::{Results, RunReport, Session};
 use crate::device::{self, Device, HOST, Origin};
 use crate::error::{Error, Remedy, Result};
-use crate::id::{GraphId, LaunchId};
+use crate::id::{DeviceId, GraphId, LaunchId};
 use crate::schedule::Event;
 
 /// Most tasks of one run whose times are learned from.
@@ -82,7 +82,8 @@ impl Handle {
     ///
     /// # Errors
     /// What a task reported; [`Error::OutOfMemory`] if the run was refused, or waits for memory that nothing will free;
-    /// [`Error::Stalled`]; [`Error::Failed`] in a task of this very run, which fails then.
+    /// [`Error::Stalled`]; [`Error::Failed`] in a task of this very run, which fails then, and on a thread on which a device reports that has no
+    /// workers here (a GPU): there a kernel may be asked for its program or dropped, and a warning told, and what waits would wait for itself.
     pub fn wait(mut self) -> Result<(Results, RunReport)> {
         self.wait_until(None);
         let inner = self.session.0.clone();
@@ -148,6 +149,11 @@ impl Handle {
         let origin = device::current();
         if origin.as_ref().is_some_and(mine) {
             return self.wait_within(end);
+        }
+        if let Some(device) = Reports::served(inner).filter(|_| end.is_none()) {
+            let message = format!("this thread serves {device}, which would wait for itself; start it here, and wait on another thread");
+            self.give_up(Error::Failed { what: "waiting for a computation".into(), message });
+            return true;
         }
         // What it waits for may be of another session, and wait for tasks of this worker's in turn.
         let home = origin.as_ref().and_then(session_of);
@@ -366,7 +372,8 @@ impl<'a> Asleep<'a> {
 
     /// Whether every thread of the device waits: then there is none left for what is queued.
     fn are_all(&self) -> bool {
-        self.session.waiting().asleep.get(&self.key()).is_some_and(|&threads| threads >= self.device.spec().workers)
+        let workers = self.device.spec().workers; // asked before: it may be a user's
+        self.session.waiting().asleep.get(&self.key()).is_some_and(|&threads| threads >= workers)
     }
 }
 
@@ -379,6 +386,31 @@ impl Drop for Asleep<'_> {
 thread_local! {
     /// How many launches that it did not wait for lie on this thread's stack.
     static RESCUES: Cell<u32> = const { Cell::new(0) };
+    /// Which device's report this thread brings, and to which session (its address).
+    static REPORTS: Cell<Option<(usize, DeviceId)>> = const { Cell::new(None) };
+}
+
+/// A report that is brought, and answered, on this thread. What is called meanwhile may wait for another run: not on a thread which that run needs.
+pub(super) struct Reports(Option<(usize, DeviceId)>);
+
+impl Reports {
+    pub(super) fn new(session: &Arc<Inner>, device: DeviceId) -> Self {
+        Self(REPORTS.replace(Some((Arc::as_ptr(session).addr(), device))))
+    }
+
+    /// The name of the device that this thread serves, if it can do nothing else for that one while it waits.
+    fn served(session: &Arc<Inner>) -> Option<String> {
+        let (address, device) = REPORTS.get()?;
+        let members = session.members.all();
+        let member = members.get(device.index()).filter(|_| address == Arc::as_ptr(session).addr())?;
+        (!member.device.on_worker()).then(|| member.spec.name.clone())
+    }
+}
+
+impl Drop for Reports {
+    fn drop(&mut self) {
+        REPORTS.set(self.0);
+    }
 }
 
 /// The session that ordered a launch, if it is still there.
