@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use super::discover::Discovery;
 use super::failures::{Faults, Warning};
-use super::handle::{Reports, Waiting};
+use super::handle::{HandsOut, Reports, Waiting};
 use super::members::Members;
 use super::orders::{Head, Order, OrderId};
 use super::record::Recorder;
@@ -117,9 +117,10 @@ struct Refused {
 impl Outgoing {
     /// Carries out what it can; gives back what it cannot.
     fn go(self, inner: &Arc<Inner>) -> Vec<Refused> {
-        drop((self.dead, self.slots, self.opaque, self.runs, self.panics));
+        drop(self.slots);
         let mut refused = Vec::new();
         if !self.orders.is_empty() {
+            let _hands_out = HandsOut::new();
             let members = inner.members.all();
             for order in self.orders {
                 let (head, member) = (order.head, &members[order.head.device.index()]);
@@ -129,6 +130,8 @@ impl Outgoing {
                 }
             }
         }
+        // What a user's destructor waits for may need what has just been ordered.
+        drop((self.dead, self.opaque, self.runs, self.panics));
         if let Some(scratch_bytes) = self.rest {
             inner.members.all().iter().for_each(|member| member.device.rest(scratch_bytes));
         }
@@ -179,7 +182,7 @@ impl Inner {
     /// [`Inner::with_events`], where the time is known.
     fn with_events_at<R>(self: &Arc<Self>, at_ns: u64, first: impl FnOnce(&mut State, &mut VecDeque<Event>) -> R) {
         let mut out = Outgoing::default();
-        drop(self.locked(at_ns, &mut out, first));
+        let _dropped_last = self.locked(at_ns, &mut out, first);
         // What cannot be carried out is answered with events, and so on: in a loop, because each may be followed by many.
         loop {
             let refused = out.go(self);

@@ -82,8 +82,8 @@ impl Handle {
     ///
     /// # Errors
     /// What a task reported; [`Error::OutOfMemory`] if the run was refused, or waits for memory that nothing will free;
-    /// [`Error::Stalled`]; [`Error::Failed`] in a task of this very run, which fails then, and on a thread on which a device reports that has no
-    /// workers here (a GPU): there a kernel may be asked for its program or dropped, and a warning told, and what waits would wait for itself.
+    /// [`Error::Stalled`]; [`Error::Failed`] in a task of this very run, which fails then, and where it would wait for itself: in
+    /// what a device or a kernel is asked while launches are given out (`program`, `Device::launch`), and on a GPU's threads.
     pub fn wait(mut self) -> Result<(Results, RunReport)> {
         self.wait_until(None);
         let inner = self.session.0.clone();
@@ -150,8 +150,9 @@ impl Handle {
         if origin.as_ref().is_some_and(mine) {
             return self.wait_within(end);
         }
-        if let Some(device) = Reports::served(inner).filter(|_| end.is_none()) {
-            let message = format!("this thread serves {device}, which would wait for itself; start it here, and wait on another thread");
+        let busy = if end.is_none() { HandsOut::busy().or_else(|| Reports::served(inner)) } else { None };
+        if let Some(busy) = busy {
+            let message = format!("this thread {busy} and would wait for itself; start it here, and wait on another thread");
             self.give_up(Error::Failed { what: "waiting for a computation".into(), message });
             return true;
         }
@@ -388,6 +389,28 @@ thread_local! {
     static RESCUES: Cell<u32> = const { Cell::new(0) };
     /// Which device's report this thread brings, and to which session (its address).
     static REPORTS: Cell<Option<(usize, DeviceId)>> = const { Cell::new(None) };
+    /// Whether this thread has launches to give to devices.
+    static HANDS_OUT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Launches that are being made and given to devices on this thread, one after the other. A kernel or a device that is asked meanwhile must not wait
+/// for a run: the launches that it holds up have the places of others already.
+pub(super) struct HandsOut(bool);
+
+impl HandsOut {
+    pub(super) fn new() -> Self {
+        Self(HANDS_OUT.replace(true))
+    }
+
+    fn busy() -> Option<String> {
+        HANDS_OUT.get().then(|| "gives launches to devices".to_owned())
+    }
+}
+
+impl Drop for HandsOut {
+    fn drop(&mut self) {
+        HANDS_OUT.set(self.0);
+    }
 }
 
 /// A report that is brought, and answered, on this thread. What is called meanwhile may wait for another run: not on a thread which that run needs.
@@ -398,12 +421,12 @@ impl Reports {
         Self(REPORTS.replace(Some((Arc::as_ptr(session).addr(), device))))
     }
 
-    /// The name of the device that this thread serves, if it can do nothing else for that one while it waits.
+    /// What this thread does, if it serves a device for which it can do nothing while it waits.
     fn served(session: &Arc<Inner>) -> Option<String> {
         let (address, device) = REPORTS.get()?;
         let members = session.members.all();
         let member = members.get(device.index()).filter(|_| address == Arc::as_ptr(session).addr())?;
-        (!member.device.on_worker()).then(|| member.spec.name.clone())
+        (!member.device.on_worker()).then(|| format!("serves {}", member.spec.name))
     }
 }
 
