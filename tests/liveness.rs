@@ -1,4 +1,4 @@
-//! Nothing hangs and nothing starves: slow kernels, memory that waits, kernels that call the session.
+//! Nothing hangs and nothing starves: slow kernels, memory that waits. (User code that calls the session: callbacks.rs.)
 //!
 //! Owns: what a user sees of the stall rule, of waiting inside tasks and of admission. Must not know: how the scheduler does it. Invariant:
 //! everything runs with a time limit, and what is asserted are results and counts, not speeds.
@@ -8,19 +8,14 @@ mod calls;
 #[path = "harness/wait.rs"]
 mod wait;
 
-use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use calls::{SILENT, SOME, impatient, plan, session, sleeper, start, values};
-use chunkwise::id::DeviceId;
-use chunkwise::kernel::{Fault, GpuFacts, Kernel, Program, Scratch, Work};
 use chunkwise::ndarray::Array1;
 use chunkwise::prelude::*;
 use chunkwise::runtime::Handle;
-use chunkwise::shape::Form;
-use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 use wait::{settled, within};
 
 /// A first run, and work that says nothing, are no ground to call a task late: it runs once, whatever it takes.
@@ -191,85 +186,6 @@ fn thousands_of_runs_wait_side_by_side() {
         }
         values(first).expect("ends");
         assert!(session.is_idle());
-    });
-}
-
-/// A kernel that asks its session whatever a kernel is asked, and when it is dropped.
-struct Curious(Session, Arc<AtomicUsize>);
-
-impl Curious {
-    fn ask(&self) {
-        assert!(self.0.rates(DeviceId(0)).is_some() && !self.0.devices().is_empty());
-        let _ = (self.0.used_bytes(), self.0.is_idle(), self.0.counters(DeviceId(0)));
-        self.1.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Curious {
-    fn drop(&mut self) {
-        self.ask();
-    }
-}
-
-impl Kernel for Curious {
-    fn name(&self) -> Cow<'static, str> {
-        self.ask();
-        "curious".into()
-    }
-    fn version(&self) -> u32 {
-        self.ask();
-        1
-    }
-    fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
-        self.ask();
-        SOME
-    }
-    fn scratch_bytes(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> u64 {
-        self.ask();
-        64
-    }
-    fn input_form(&self, _: &[u8], _: usize) -> Form {
-        self.ask();
-        Form::Packed(0)
-    }
-    fn packed_len(&self, _: u8, operand: ChunkMeta<'_>) -> (DType, usize) {
-        self.ask();
-        (operand.dtype, operand.shape.iter().product())
-    }
-    fn pack(&self, _: u8, from: ChunkView<'_>, to: &mut ChunkViewMut<'_>) {
-        self.ask();
-        to.copy_from(from);
-    }
-    fn program(&self, _: &[u8], _: &[ChunkMeta<'_>], _: &GpuFacts) -> Option<Program> {
-        self.ask();
-        None
-    }
-    fn run_cpu(
-        &self,
-        _: &[u8],
-        inputs: &[ChunkView<'_>],
-        outputs: &mut [ChunkViewMut<'_>],
-        _: &mut Scratch<'_>,
-    ) -> std::result::Result<(), Fault> {
-        self.ask();
-        outputs[0].copy_from(inputs[0]);
-        Ok(())
-    }
-}
-
-/// No lock is held while a kernel is asked, or goes.
-#[test]
-fn a_kernel_may_ask_the_session_at_any_time() {
-    within(30, || {
-        let (session, asked) = (session(2), Arc::new(AtomicUsize::new(0)));
-        let a = Array::from(Array1::from_elem(100, 2.0)).in_session(&session).try_chunks(10).expect("chunks");
-        let copy: Array<f64> = a.with_kernel(&[], Arc::new(Curious(session.clone(), asked.clone())), &());
-        assert_eq!(copy.explain().expect("explained").groups.len(), 1);
-        assert!(copy.compute().expect("no deadlock").iter().all(|&x| x == 2.0));
-        let before = asked.load(Ordering::Relaxed);
-        drop(copy);
-        assert!(before > 50 && asked.load(Ordering::Relaxed) > before);
-        assert_eq!(session.used_bytes(), 0);
     });
 }
 

@@ -8,6 +8,8 @@
 //! tasks. It is pure: the same parameters and inputs give the same bits, whatever the thread, the time, or what scratch held
 //! before; so a task can be run again after a fault. Its operands are in the order of the task: inputs (read), then outputs.
 //! An input may lie by any strides: windows, flipped (negative), broadcast (0), permuted, stepped; the result does not depend on them.
+//! It is asked for its key, work, scratch and forms when a graph is sealed, for its GPU half when that is priced and launched, and never while anything is locked; it
+//! may call the session (`src/runtime/README.md`).
 //! An output is either written in full, or updated: then it arrives holding the old value. The CPU body defines the result.
 //!
 //! Adding a kernel: one file here, with its parameters (a `#[repr(C)]` Pod struct), its [`Work`], its scratch, its body; for GPUs

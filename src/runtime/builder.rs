@@ -172,11 +172,12 @@ impl SessionBuilder {
             None => vec![Arc::new(Cpu::new(threads)?) as Arc<dyn Device>, Arc::new(IoLane::new())],
         };
         let dir = self.cache_dir.or_else(system::cache_dir).filter(|d| !d.as_os_str().is_empty());
-        let (mut costs, warning) = CostModel::load(dir.as_deref());
+        let (costs, warning) = CostModel::load(dir.as_deref());
         if let Some(warning) = warning {
             (settings.warn)(&warning);
         }
-        let members: Vec<Member> = devices.into_iter().map(|device| Member::new(device, &mut costs)).collect();
+        let costs = Mutex::new(costs);
+        let members: Vec<Member> = devices.into_iter().map(|device| Member::new(device, &costs)).collect();
         let policy = settings.policy.map_or_else(|| settings.placement.policy(), |make| make());
         let mut scheduler = Scheduler::new(policy);
         let stall = (self.stall_factor, u64::try_from(settings.stall_floor.as_nanos()).unwrap_or(u64::MAX));
@@ -189,7 +190,7 @@ impl SessionBuilder {
             members: Members::default(),
             discovery: Discovery::new(finds),
             changed: Condvar::new(),
-            costs: Mutex::new(costs),
+            costs,
             start: Instant::now(),
             memory_limit,
             settings,

@@ -43,6 +43,11 @@ impl Session {
 
     /// Measures the CPU unless other runs load it: what is measured then is not what it can do, and would be kept for good.
     pub(super) fn calibrate_if_quiet(&self) {
+        self.measure_if_quiet();
+        self.save_costs(); // while nobody waits for the measuring: it goes to a file, and may warn
+    }
+
+    fn measure_if_quiet(&self) {
         let _one = self.0.measuring.lock().unwrap_or_else(PoisonError::into_inner);
         if self.calibrated() {
             return; // somebody else did meanwhile
@@ -76,7 +81,6 @@ impl Session {
                 self.0.with_costs(|costs| costs.set_calibration(member.priced, measured));
             }
         }
-        self.save_costs();
     }
 
     /// A device's rates, as estimates use them for work never measured, and what was measured of a CPU by [`Session::calibrate`],

@@ -3,8 +3,8 @@
 //! Owns: [`Discovery`]: whether it has begun, what came of it. Must not know: what GPUs are used for. Invariant: nobody waits for it but who asks
 //! to; work that ends sooner never starts it.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use super::driver::Inner;
@@ -32,6 +32,9 @@ enum Stage {
 pub(super) struct Discovery {
     state: Mutex<(Stage, Vec<Absent>)>,
     changed: Condvar,
+    /// The thread that looks, from its first moment on.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
+    looks: OnceLock<ThreadId>,
     /// Who looks. Drivers leave things on this thread that are taken down as it ends.
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -40,7 +43,8 @@ pub(super) struct Discovery {
 impl Discovery {
     pub(super) fn new(wanted: bool) -> Arc<Self> {
         let stage = if wanted && cfg!(feature = "gpu") { Stage::NotYet } else { Stage::Off };
-        Arc::new(Self { state: Mutex::new((stage, Vec::new())), changed: Condvar::new(), thread: Mutex::default() })
+        let state = Mutex::new((stage, Vec::new()));
+        Arc::new(Self { state, changed: Condvar::new(), looks: OnceLock::new(), thread: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, (Stage, Vec<Absent>)> {
@@ -52,8 +56,12 @@ impl Discovery {
         self.lock().0 == Stage::NotYet
     }
 
-    /// Waits until it is over, at most this long; true if it is (or never was wanted).
+    /// Waits until it is over, at most this long; true if it is (or never was wanted). The thread that looks does not wait for itself: on it runs
+    /// user's code, because graphs that are under way are priced there.
     pub(super) fn wait(&self, time: Duration) -> bool {
+        if self.looks.get() == Some(&std::thread::current().id()) {
+            return true;
+        }
         let end = Instant::now() + time;
         let mut state = self.lock();
         while state.0 == Stage::Running {
@@ -71,7 +79,7 @@ impl Discovery {
     pub(super) fn leave(&self, time: Duration) {
         let end = Instant::now() + time;
         let thread = || self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if thread().as_ref().is_some_and(|thread| thread.thread().id() == std::thread::current().id()) {
+        if self.looks.get() == Some(&std::thread::current().id()) {
             return; // it held the session last
         }
         if !self.wait(time) {
@@ -136,6 +144,7 @@ impl Inner {
         let (session, discovery) = (Arc::downgrade(self), self.discovery.clone());
         let (staging, settings) = (staging_bytes(self.memory_limit), self.settings.clone());
         let body = move || {
+            let _ = discovery.looks.set(std::thread::current().id()); // it is started once
             // Whatever a driver does here, whoever waits for the end of the search must hear of it.
             let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| search(&session, &settings, staging)));
             let panicked = |_| vec![Absent { name: "GPUs".into(), why: "a driver panicked while they were looked for".into() }];
@@ -190,7 +199,7 @@ fn search(session: &std::sync::Weak<Inner>, settings: &super::builder::Settings,
             }
         };
         let Some(inner) = session.upgrade() else { return absent };
-        let mut member = inner.with_costs(|costs| Member::new(device, costs));
+        let mut member = Member::new(device, &inner.costs);
         if settings.calibrate && !inner.with_costs(|costs| costs.calibrated(member.priced)) {
             drop(inner); // a session that ends meanwhile need not wait for this
             let Some(measured) = calibrate_gpu(&*member.device) else {

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::discover::Discovery;
-use super::failures::Faults;
-use super::handle::Waiting;
+use super::failures::{Faults, Warning};
+use super::handle::{HandsOut, Reports, Waiting};
 use super::members::Members;
 use super::orders::{Head, Order, OrderId};
 use super::record::Recorder;
@@ -42,7 +42,7 @@ pub(super) struct State {
     /// Caller's arrays of which devices may keep copies.
     pub(super) sources: BTreeMap<u64, Weak<HostBuffer>>,
     /// What the user is to be told, once the lock is released.
-    pub(super) warnings: Vec<String>,
+    pub(super) warnings: Vec<Warning>,
     /// Events so far, but for ticks: whether anything happens at all.
     pub(super) happened: u64,
     /// The message of a panic of the scheduler or of the user's policy: nothing is decided any more.
@@ -103,7 +103,9 @@ pub(super) struct Outgoing {
     slots: Vec<Gone>,
     opaque: Vec<Opaque>,
     runs: Vec<Run>,
-    warnings: Vec<String>,
+    /// What a policy has panicked with.
+    panics: Vec<Box<dyn Any + Send>>,
+    warnings: Vec<Warning>,
     /// If devices may keep no more than is needed now: the most scratch that a task may take.
     rest: Option<u64>,
 }
@@ -117,9 +119,10 @@ struct Refused {
 impl Outgoing {
     /// Carries out what it can; gives back what it cannot.
     fn go(self, inner: &Arc<Inner>) -> Vec<Refused> {
-        drop((self.dead, self.slots, self.opaque, self.runs));
+        drop(self.slots);
         let mut refused = Vec::new();
         if !self.orders.is_empty() {
+            let _hands_out = HandsOut::new();
             let members = inner.members.all();
             for order in self.orders {
                 let (head, member) = (order.head, &members[order.head.device.index()]);
@@ -129,10 +132,12 @@ impl Outgoing {
                 }
             }
         }
+        // What a user's destructor waits for may need what has just been ordered.
+        drop((self.dead, self.opaque, self.runs, self.panics));
         if let Some(scratch_bytes) = self.rest {
             inner.members.all().iter().for_each(|member| member.device.rest(scratch_bytes));
         }
-        self.warnings.iter().for_each(|text| (inner.settings.warn)(text));
+        self.warnings.iter().for_each(|warning| (inner.settings.warn)(&warning.to_string()));
         refused
     }
 }
@@ -188,7 +193,7 @@ impl Inner {
     /// [`Inner::with_events`], where the time is known.
     fn with_events_at<R>(self: &Arc<Self>, at_ns: u64, first: impl FnOnce(&mut State, &mut VecDeque<Event>) -> R) {
         let mut out = Outgoing::default();
-        drop(self.locked(at_ns, &mut out, first));
+        let _dropped_last = self.locked(at_ns, &mut out, first);
         // What cannot be carried out is answered with events, and so on: in a loop, because each may be followed by many.
         loop {
             let refused = out.go(self);
@@ -196,6 +201,7 @@ impl Inner {
                 return;
             }
             out = Outgoing::default();
+            let _last: Vec<Error> = refused.iter().map(|refused| refused.short.error.clone()).collect(); // see `reported`
             self.locked(self.now_ns(), &mut out, |state, events| {
                 refused.into_iter().for_each(|r| self.refuse(state, r, events))
             });
@@ -218,6 +224,7 @@ impl Inner {
             // A policy is the user's code; and a bug of ours must stop one session, not the process.
             if let Err(payload) = catch_unwind(all) {
                 state.broken = Some(panic_message(&*payload));
+                out.panics.push(payload);
                 out.dead.extend(out.orders.drain(..));
             }
         }
@@ -398,6 +405,9 @@ impl Inner {
         let now_ns = self.now_ns();
         let Report { elapsed_ns, since_ns, worker, opaque, outcome } = report;
         let end_ns = now_ns.saturating_sub(since_ns);
+        // An error may hold a user's value, whose last copy must not go while the state is locked.
+        let _last = outcome.as_ref().err().cloned();
+        let _reports = Reports::new(self, device);
         self.with_events_at(now_ns, |state, events| {
             // The result of a launch that was given up counts if nobody was faster; its failure frees what it held.
             let live = state.scheduler.operands(launch).is_some();

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::driver::{Inner, State};
+use super::handle::Reports;
 use super::run::MoveSpan;
 use crate::device::{Failure, Report};
 use crate::error::Error;
@@ -43,6 +44,20 @@ struct Shortage {
     count: u32,
     /// When it last did, or was given more again.
     at_ns: u64,
+}
+
+/// What the user is to be told of a device. It is put into words when nothing is locked: the error may be one of a user's device.
+pub(super) struct Warning {
+    device: String,
+    /// For what it is not used any more, if not for all.
+    what: &'static str,
+    error: Error,
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is not used{} any more ({}); its work goes on elsewhere", self.device, self.what, self.error)
+    }
 }
 
 impl Inner {
@@ -109,6 +124,8 @@ impl Inner {
         let ((copy, graph, value), (device, upload, bytes)) = (what, link);
         let end_ns = self.now_ns();
         let start_ns = end_ns.saturating_sub(report.elapsed_ns);
+        let _last = report.outcome.as_ref().err().cloned(); // as in `reported`
+        let _reports = Reports::new(self, device);
         self.with_events(|state, events| {
             let arrived = report.outcome.is_ok();
             match (report.outcome, state.runs.get_mut(&graph)) {
@@ -189,7 +206,7 @@ impl Inner {
         let new = member.forbid(kind.kernel, kind.dtype);
         if new {
             let name = &member.spec.name;
-            state.warnings.push(format!("{name} is not used for this kernel any more ({error}); its work goes on elsewhere"));
+            state.warnings.push(Warning { device: name.clone(), what: " for this kernel", error });
         }
         // A run that was priced before and began since has to be told too.
         for (&id, run) in state.runs.iter().filter(|(id, _)| new || **id == graph) {
@@ -205,7 +222,7 @@ impl Inner {
     fn give_up(&self, state: &mut State, device: DeviceId, error: &Error, events: &mut VecDeque<Event>) {
         if state.faults.gone.insert(device) {
             let name = self.members.all()[device.index()].spec.name.clone();
-            state.warnings.push(format!("{name} is not used any more ({error}); its work goes on elsewhere"));
+            state.warnings.push(Warning { device: name, what: "", error: error.clone() });
             events.push_back(Event::DeviceLost { device });
         }
     }

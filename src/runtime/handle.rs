@@ -14,7 +14,7 @@ use super::run::Run;
 use super::{Results, RunReport, Session};
 use crate::device::{self, Device, HOST, Origin};
 use crate::error::{Error, Remedy, Result};
-use crate::id::{GraphId, LaunchId};
+use crate::id::{DeviceId, GraphId, LaunchId};
 use crate::schedule::Event;
 
 /// Most tasks of one run whose times are learned from.
@@ -82,7 +82,8 @@ impl Handle {
     ///
     /// # Errors
     /// What a task reported; [`Error::OutOfMemory`] if the run was refused, or waits for memory that nothing will free;
-    /// [`Error::Stalled`]; [`Error::Failed`] in a task of this very run, which fails then.
+    /// [`Error::Stalled`]; [`Error::Failed`] in a task of this very run, which fails then, and where it would wait for itself: in
+    /// what a device or a kernel is asked while launches are given out (`program`, `Device::launch`), and on a GPU's threads.
     pub fn wait(mut self) -> Result<(Results, RunReport)> {
         self.wait_until(None);
         let inner = self.session.0.clone();
@@ -148,6 +149,12 @@ impl Handle {
         let origin = device::current();
         if origin.as_ref().is_some_and(mine) {
             return self.wait_within(end);
+        }
+        let busy = if end.is_none() { HandsOut::busy().or_else(|| Reports::served(inner)) } else { None };
+        if let Some(busy) = busy {
+            let message = format!("this thread {busy} and would wait for itself; start it here, and wait on another thread");
+            self.give_up(Error::Failed { what: "waiting for a computation".into(), message });
+            return true;
         }
         // What it waits for may be of another session, and wait for tasks of this worker's in turn.
         let home = origin.as_ref().and_then(session_of);
@@ -366,7 +373,8 @@ impl<'a> Asleep<'a> {
 
     /// Whether every thread of the device waits: then there is none left for what is queued.
     fn are_all(&self) -> bool {
-        self.session.waiting().asleep.get(&self.key()).is_some_and(|&threads| threads >= self.device.spec().workers)
+        let workers = self.device.spec().workers; // asked before: it may be a user's
+        self.session.waiting().asleep.get(&self.key()).is_some_and(|&threads| threads >= workers)
     }
 }
 
@@ -379,6 +387,53 @@ impl Drop for Asleep<'_> {
 thread_local! {
     /// How many launches that it did not wait for lie on this thread's stack.
     static RESCUES: Cell<u32> = const { Cell::new(0) };
+    /// Which device's report this thread brings, and to which session (its address).
+    static REPORTS: Cell<Option<(usize, DeviceId)>> = const { Cell::new(None) };
+    /// Whether this thread has launches to give to devices.
+    static HANDS_OUT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Launches that are being made and given to devices on this thread, one after the other. A kernel or a device that is asked meanwhile must not wait
+/// for a run: the launches that it holds up have the places of others already.
+pub(super) struct HandsOut(bool);
+
+impl HandsOut {
+    pub(super) fn new() -> Self {
+        Self(HANDS_OUT.replace(true))
+    }
+
+    fn busy() -> Option<String> {
+        HANDS_OUT.get().then(|| "gives launches to devices".to_owned())
+    }
+}
+
+impl Drop for HandsOut {
+    fn drop(&mut self) {
+        HANDS_OUT.set(self.0);
+    }
+}
+
+/// A report that is brought, and answered, on this thread. What is called meanwhile may wait for another run: not on a thread which that run needs.
+pub(super) struct Reports(Option<(usize, DeviceId)>);
+
+impl Reports {
+    pub(super) fn new(session: &Arc<Inner>, device: DeviceId) -> Self {
+        Self(REPORTS.replace(Some((Arc::as_ptr(session).addr(), device))))
+    }
+
+    /// What this thread does, if it serves a device for which it can do nothing while it waits.
+    fn served(session: &Arc<Inner>) -> Option<String> {
+        let (address, device) = REPORTS.get()?;
+        let members = session.members.all();
+        let member = members.get(device.index()).filter(|_| address == Arc::as_ptr(session).addr())?;
+        (!member.device.on_worker()).then(|| format!("serves {}", member.spec.name))
+    }
+}
+
+impl Drop for Reports {
+    fn drop(&mut self) {
+        REPORTS.set(self.0);
+    }
 }
 
 /// The session that ordered a launch, if it is still there.

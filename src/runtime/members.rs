@@ -59,8 +59,11 @@ impl Members {
 
 impl Member {
     /// The device, with the costs that are known of its model. The speed of a measured link replaces that of its spec.
-    pub(super) fn new(device: Arc<dyn Device>, costs: &mut CostModel) -> Self {
+    pub(super) fn new(device: Arc<dyn Device>, costs: &Mutex<CostModel>) -> Self {
         let mut spec = device.spec().clone();
+        let (memory_bytes, staging_bytes) = (device.memory_bytes(), device.staging_bytes());
+        // From here on the device is not asked: it may be a user's.
+        let costs = &mut *costs.lock().unwrap_or_else(PoisonError::into_inner);
         let (key, rates) = match spec.kind {
             DeviceKind::Cpu => (format!("{}: {}", spec.name, spec.model), Rates::CPU),
             // Equal GPUs are one model.
@@ -72,7 +75,6 @@ impl Member {
             let link = |from: &str, to: &str, costs: &mut CostModel| costs.link(from, to, LinkRate::UNMEASURED);
             [link("host", &spec.model, costs), link(&spec.model, "host", costs)]
         });
-        let (memory_bytes, staging_bytes) = (device.memory_bytes(), device.staging_bytes());
         let unfit = Arc::default();
         let mut member = Self { device, spec: spec.clone(), priced, memory_bytes, staging_bytes, links, unfit };
         if let Some(links) = member.links.filter(|l| costs.calibrated(costs.device_of(l[0]))) {

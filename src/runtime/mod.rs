@@ -2,6 +2,8 @@
 //!
 //! Owns: [`Session`], [`Handle`], the record of a run. Must not know: arrays, files, policies. Invariant: every decision is the
 //! scheduler's; this room turns actions into launches and reports into events.
+//!
+//! README.md in this folder has every lock and what may run under it, how a launch comes to a device, and what kernels are asked when.
 
 mod builder;
 mod calibrate;

@@ -95,7 +95,9 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.steps = None;
-        if let Some(writer) = self.writer.take() {
+        // Its warning may have held the session last.
+        let own = |writer: &JoinHandle<()>| writer.thread().id() == std::thread::current().id();
+        if let Some(writer) = self.writer.take().filter(|writer| !own(writer)) {
             let _ = writer.join();
         }
     }

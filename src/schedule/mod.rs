@@ -4,6 +4,7 @@
 //! deterministic; the same events at the same times give the same actions (no unordered maps, no randomness).
 //!
 //! [`Scheduler::step`] is driven by real devices (`runtime/`) and by the virtual clock of [`simulate`], with the same code.
+//! It sees sealed graphs and prices: numbers. The only user code that it calls is the policy's.
 //! README.md in this folder explains how a task comes to its place, and why memory stays within the limit.
 
 mod admission;
