@@ -21,7 +21,7 @@ use chunkwise::id::{DeviceId, SpaceId};
 use chunkwise::ndarray::Array1;
 use chunkwise::prelude::*;
 use chunkwise::runtime::Plan;
-use chunkwise::schedule::{Candidate, Policy};
+use chunkwise::schedule::{Candidate, Choice, Policy, Ready};
 use chunkwise::shape::{DType, Layout};
 use chunkwise::task::{ChunkSink, GraphBuilder};
 use curious::{Ask, Asks, Curious, End, Nosy, OPAQUE, curious_error};
@@ -256,10 +256,10 @@ impl Policy for Panics {
     fn name(&self) -> String {
         "panics".into()
     }
-    fn choose(&mut self, _: &[Candidate]) -> usize {
+    fn place(&mut self, _: Ready, _: &[Candidate]) -> Choice {
         match self.0.take() {
             Some(payload) => std::panic::panic_any(payload),
-            None => 0,
+            None => Choice { candidate: 0, priority: 0 },
         }
     }
 }
