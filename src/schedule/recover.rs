@@ -87,9 +87,14 @@ impl Scheduler {
         self.finish_if_over(id, actions);
     }
 
-    /// A packing did not happen: it is wanted still.
+    /// A packing did not happen: it is wanted still, unless the tasks for which it was have gone elsewhere.
     fn repack(&mut self, id: GraphId, value: ValueId, at: u32, actions: &mut Vec<Action>) {
         self.unpack(id, value, at);
+        if self.jobs[&id].replica(at).pins == 0 {
+            self.discard(id, value, at);
+            self.drop_if_unused(id, value);
+            return;
+        }
         self.arrived(id, value, actions);
     }
 
