@@ -151,6 +151,10 @@ impl Scheduler {
         self.watch.pass(now_ns.saturating_sub(self.now));
         self.now = self.now.max(now_ns);
         self.steps += 1;
+        if matches!(event, Event::MemoryLimit { .. } | Event::Priced { .. } | Event::Link { .. }) {
+            // What a device can do is another thing now: each looks again for what there is to steal.
+            self.devices.iter_mut().for_each(|device| device.not_stolen = u64::MAX);
+        }
         match event {
             Event::DeviceJoined { device, spec } => self.join(device, spec),
             Event::DeviceLost { device } => self.device_lost(device, actions),

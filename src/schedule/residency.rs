@@ -173,7 +173,8 @@ impl Scheduler {
             return;
         }
         for value in job.graph.clone().reads(task).filter(|&v| job.chunk(v).is_some()).collect::<Vec<_>>() {
-            if let Some(at) = job.find(value, space, PLAIN) {
+            // A task that reads another form does not pin the plain one, which may have gone since, and be on its way again.
+            if let Some(at) = job.find(value, space, PLAIN).filter(|&at| job.replica(at).arrival == Arrival::Ready) {
                 job.replica_mut(at).prove();
             }
         }

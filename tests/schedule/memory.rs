@@ -10,7 +10,8 @@ use chunkwise::device::{DeviceKind, HOST, LinkSpec};
 use chunkwise::id::{DeviceId, GraphId, SpaceId, TaskId};
 use chunkwise::schedule::simulate::{Outcome, Simulation, simulate, simulate_repeats};
 use chunkwise::schedule::{Action, Auto, Estimates, Event, Only, Policy, Scheduler};
-use chunkwise::task::TaskGraph;
+use chunkwise::shape::View;
+use chunkwise::task::{Operand, TaskGraph};
 use proptest::prelude::*;
 
 use super::driver::{Faults, Submission, World};
@@ -203,6 +204,66 @@ fn after_the_upload(ns: u64) -> Vec<Action> {
     actions.clear();
     scheduler.step(1, Event::Moved { copy: copy.unwrap(), arrived: true }, &mut actions);
     actions
+}
+
+/// A plain copy that is on its way again, while a task reads a form that was made of the one before, has not been read by anybody: if it does
+/// not arrive, it must not be kept for the next graph.
+#[test]
+fn a_copy_that_never_arrived_is_not_kept() {
+    let mut m = Maker::of(7, 8, 1, 2);
+    let k = m.b.kernel(graphs::kernel("reads", &[]));
+    let (a, first, (r0, _), (r1, _)) = (m.given(), m.pooled(), m.result(), m.result());
+    let mut half = |start| Operand::viewed(a, m.b.view(&View::whole(&[8]).slice(0, start, 4, 1).unwrap()));
+    let (low, high) = (half(0), half(4));
+    m.b.task(k, &[], &[], &[write(first)]).unwrap();
+    m.b.task(k, &[], &[low], &[write(r0)]).unwrap();
+    m.b.task(k, &[], &[high, first.into()], &[write(r1)]).unwrap();
+    let graph = m.build();
+    let (mut scheduler, mut actions) = (Scheduler::new(only_gpu()), Vec::new());
+    let mut step = |event| {
+        let before = actions.len();
+        scheduler.step(0, event, &mut actions);
+        (actions[before..].to_vec(), scheduler.cached_bytes(GPU))
+    };
+    for (device, spec) in [cpu(2), gpu(1, link(10.0))].into_iter().enumerate() {
+        step(Event::DeviceJoined { device: DeviceId::at(device), spec });
+    }
+    let estimates = both(&graph, 1000, 1000);
+    let copy =
+        |actions: &[Action]| actions.iter().find_map(|a| if let Action::Move { copy, .. } = a { Some(*copy) } else { None });
+    let launch = |actions: &[Action]| {
+        let all = actions.iter().filter_map(|a| match a {
+            Action::Run { launch, .. } | Action::Pack { launch, .. } => Some(*launch),
+            _ => None,
+        });
+        all.collect::<Vec<_>>()
+    };
+    let (begun, _) = step(Event::Submit { graph: GraphId(0), tasks: graph, estimates, scratch_bytes: 0, within: None });
+    let makes_first = launch(&begun)[0];
+    let packs = launch(&step(Event::Moved { copy: copy(&begun).unwrap(), arrived: true }).0)[0];
+    let reads = launch(&step(Event::Done { launch: packs, elapsed_ns: 1 }).0)[0];
+    // The plain copy goes, and the task that reads the other half wants it once more.
+    step(Event::MemoryLimit { space: GPU, bytes: 1 });
+    step(Event::MemoryLimit { space: GPU, bytes: 1 << 20 });
+    let again = copy(&step(Event::Done { launch: makes_first, elapsed_ns: 1 }).0).expect("moved once more");
+    let home = copy(&step(Event::Done { launch: reads, elapsed_ns: 1 }).0).expect("its result");
+    step(Event::Retire { graph: GraphId(0) });
+    step(Event::Moved { copy: again, arrived: false });
+    let (end, kept) = step(Event::Moved { copy: home, arrived: true });
+    assert!(matches!(end[..], [Action::Finished { .. }, ..]), "{end:?}");
+    assert_eq!(kept, 0, "it is no copy of anything");
+}
+
+/// A device that joins while all tasks are queued elsewhere hears of it before it is told what they take on it.
+#[test]
+fn a_device_that_joins_late_takes_its_share_of_what_is_queued() {
+    let graph = graphs::map(40, 4096);
+    let mut world = World::new(Box::new(Auto), vec![cpu(1)], u64::MAX, Faults::default(), 7);
+    world.also(1000, Event::DeviceJoined { device: DeviceId(1), spec: gpu(1, link(10.0)) });
+    world.also(2000, Event::Priced { graph: GraphId(0), estimates: uniform(&graph, 1, 1000) });
+    world.run(vec![Submission { graph: graph.clone(), estimates: vec![uniform(&graph, 0, 1_000_000)], scratch: 0, at: 0 }]);
+    assert!(world.ran.get(&DeviceId(1)).is_some_and(|&tasks| tasks > 10), "{:?}", world.ran);
+    replays(&world, Box::new(Auto));
 }
 
 #[test]
