@@ -120,20 +120,27 @@ impl Outgoing {
     /// Carries out what it can; gives back what it cannot.
     fn go(self, inner: &Arc<Inner>) -> Vec<Refused> {
         drop(self.slots);
-        let mut refused = Vec::new();
+        let (mut refused, mut panics) = (Vec::new(), self.panics);
         if !self.orders.is_empty() {
             let _hands_out = HandsOut::new();
             let members = inner.members.all();
             for order in self.orders {
                 let (head, member) = (order.head, &members[order.head.device.index()]);
-                match order.make(inner, member.spec.takes_contiguous()) {
-                    Ok(given) => given.to(&*member.device),
-                    Err(short) => refused.push(Refused { head, short }),
+                // A user's device may panic when it is asked for memory: that is its run's end, not this thread's.
+                match catch_unwind(AssertUnwindSafe(|| order.make(inner, member.spec.takes_contiguous()))) {
+                    Ok(Ok(given)) => given.to(&*member.device),
+                    Ok(Err(short)) => refused.push(Refused { head, short }),
+                    Err(payload) => {
+                        let message = format!("it panicked: {}", panic_message(&*payload));
+                        let error = Error::Failed { what: format!("a launch or move on {}", member.spec.name), message };
+                        refused.push(Refused { head, short: Short { host: true, error } });
+                        panics.push(payload);
+                    }
                 }
             }
         }
         // What a user's destructor waits for may need what has just been ordered.
-        drop((self.dead, self.opaque, self.runs, self.panics));
+        drop((self.dead, self.opaque, self.runs, std::mem::take(&mut panics)));
         if let Some(scratch_bytes) = self.rest {
             inner.members.all().iter().for_each(|member| member.device.rest(scratch_bytes));
         }
