@@ -203,6 +203,11 @@ pub trait Kernel: Any + Send + Sync {
         Form::Plain
     }
 
+    /// Whose packed forms its own are: kernels that say the same take what any of them has packed. By default nobody else's.
+    fn packs_as(&self) -> Cow<'static, str> {
+        format!("{}@{}", self.name(), self.version()).into()
+    }
+
     /// Dtype and number of elements of `form` of an operand like `operand`.
     fn packed_len(&self, _form: u8, operand: ChunkMeta<'_>) -> (DType, usize) {
         (operand.dtype, operand.shape.iter().product())

@@ -126,9 +126,10 @@ impl Outgoing {
             let members = inner.members.all();
             for order in self.orders {
                 let (head, member) = (order.head, &members[order.head.device.index()]);
-                // A user's device may panic when it is asked for memory: that is its run's end, not this thread's.
-                match catch_unwind(AssertUnwindSafe(|| order.make(inner, member.spec.takes_contiguous()))) {
-                    Ok(Ok(given)) => given.to(&*member.device),
+                // A user's device may panic when it is asked for memory, or given work: that is its run's end, not this thread's.
+                let give = || order.make(inner, member.spec.takes_contiguous()).map(|given| given.to(&*member.device));
+                match catch_unwind(AssertUnwindSafe(give)) {
+                    Ok(Ok(())) => {}
                     Ok(Err(short)) => refused.push(Refused { head, short }),
                     Err(payload) => {
                         let message = format!("it panicked: {}", panic_message(&*payload));
@@ -144,7 +145,13 @@ impl Outgoing {
         if let Some(scratch_bytes) = self.rest {
             inner.members.all().iter().for_each(|member| member.device.rest(scratch_bytes));
         }
-        self.warnings.iter().for_each(|warning| (inner.settings.warn)(&warning.to_string()));
+        // Whoever is told has the last word, but what was refused is still to be answered.
+        let warn = || self.warnings.iter().for_each(|warning| (inner.settings.warn)(&warning.to_string()));
+        if refused.is_empty() {
+            warn();
+        } else {
+            let _ = catch_unwind(AssertUnwindSafe(warn));
+        }
         refused
     }
 }
@@ -351,6 +358,10 @@ impl Inner {
     fn refuse(&self, state: &mut State, refused: Refused, events: &mut VecDeque<Event>) {
         let Refused { head: Head { id, graph, task, device, predicted_ns }, short: Short { host, error } } = refused;
         match id {
+            // It was given up meanwhile: nobody is to blame.
+            OrderId::Launch(launch) if state.scheduler.operands(launch).is_none() => {
+                events.push_back(Event::LaunchLost { launch });
+            }
             OrderId::Launch(launch) if host => {
                 if let Some(run) = state.runs.get_mut(&graph) {
                     run.fail(error);

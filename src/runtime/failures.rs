@@ -153,7 +153,10 @@ impl Inner {
         match failure {
             Failure::Fault(fault) => run.fail(fault.into()),
             Failure::Panic(message) => run.fail(Error::Panicked { task: name, message }),
-            Failure::Unfit(error) => return self.unfit(state, (launch, graph, device), task, error, events),
+            Failure::Unfit(error) => {
+                let kernel = predicted_ns.is_some();
+                return self.unfit(state, (launch, graph, device), (task, kernel), error, events);
+            }
             Failure::Device(error) | Failure::OutOfMemory(error) | Failure::Lost(error) => {
                 let attempts = run.attempts.entry(task).or_default();
                 *attempts += u32::from(blamed == Blame::Struck);
@@ -185,7 +188,7 @@ impl Inner {
         &self,
         state: &mut State,
         (launch, graph, device): (LaunchId, GraphId, DeviceId),
-        task: TaskId,
+        (task, kernel): (TaskId, bool),
         error: Error,
         events: &mut VecDeque<Event>,
     ) -> Event {
@@ -203,7 +206,8 @@ impl Inner {
             return Event::LaunchFailed { launch };
         }
         let member = &members[device.index()];
-        let new = member.forbid(kind.kernel, kind.dtype);
+        // If it is a form of an operand that it cannot make, it may still run the kernel on others.
+        let new = kernel && member.forbid(kind.kernel, kind.dtype);
         if new {
             let name = &member.spec.name;
             state.warnings.push(Warning { device: name.clone(), what: " for this kernel", error });

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::driver::Inner;
 use super::prices::Prices;
+use super::run::Run;
 use crate::cost::{CostId, CostModel, DeviceKey, LinkRate, PricedId, Rates};
 use crate::device::{Device, DeviceKind, DeviceSpec, HOST, LinkSpec};
 use crate::id::{DeviceId, SpaceId};
@@ -124,11 +125,13 @@ impl Inner {
             events.push_back(Event::DeviceJoined { device: joined, spec });
             // A run that comes later finds the device in the list.
             let under_way = state.runs.iter().filter(|(_, run)| !run.over);
-            unpriced.extend(under_way.map(|(&graph, run)| (graph, run.fixed.clone())));
+            // Not all of a run: what it gives back must be nobody else's.
+            let known = |run: &Run| (run.fixed.graph.clone(), run.fixed.kernels.clone());
+            unpriced.extend(under_way.map(|(&graph, run)| (graph, known(run))));
         });
-        for (graph, fixed) in unpriced {
-            let column = Prices::column(&fixed.graph, &fixed.kernels, (joined.index(), &member), self);
-            drop(fixed);
+        for (graph, (tasks, kernels)) in unpriced {
+            let column = Prices::column(&tasks, &kernels, (joined.index(), &member), self);
+            drop((tasks, kernels));
             self.with_events(|state, events| {
                 if let Some(run) = state.runs.get_mut(&graph).filter(|run| run.prices.len() == joined.index()) {
                     events.push_back(Event::Priced { graph, estimates: column.estimates.clone() });

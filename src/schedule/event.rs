@@ -53,7 +53,7 @@ impl Estimates {
     /// Whether that is a measured time of such tasks.
     #[must_use]
     pub fn is_measured(&self, graph: &TaskGraph, task: TaskId) -> bool {
-        self.measured.as_ref().is_some_and(|measured| measured[self.at(graph, task)])
+        self.measured.as_ref().and_then(|measured| measured.get(self.at(graph, task))).is_some_and(|&measured| measured)
     }
 
     /// Whether the device can run any of the tasks.

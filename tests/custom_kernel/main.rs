@@ -460,3 +460,33 @@ fn the_example_checks_itself_and_reports() {
     assert!(text.contains("example::logistic") && text.contains("residual"), "{text}");
     programs::example("custom_kernel").args("--n 0").run().success();
 }
+
+/// Multiplies as it packs.
+struct Packs(f64);
+
+impl Kernel for Packs {
+    fn name(&self) -> Cow<'static, str> {
+        format!("test::packs {}", self.0).into()
+    }
+    fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
+        Work { flops: 1.0, bytes: 0.0 }
+    }
+    fn input_form(&self, _: &[u8], _: usize) -> Form {
+        Form::Packed(0)
+    }
+    fn pack(&self, _: u8, from: ChunkView<'_>, to: &mut ChunkViewMut<'_>) {
+        to.slice_mut::<f64>().iter_mut().zip(from.slice::<f64>()).for_each(|(to, from)| *to = from * self.0);
+    }
+    fn run_cpu(&self, _: &[u8], i: &[ChunkView<'_>], o: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Result<(), Fault> {
+        o[0].slice_mut::<f64>().copy_from_slice(i[0].slice::<f64>());
+        Ok(())
+    }
+}
+
+#[test]
+fn packed_forms_are_those_of_their_kernels() {
+    let x = Array::from(ndarray::arr1(&[1.0, 2.0, 3.0])).in_session(&cpu());
+    let [one, ten] = [1.0, 10.0].map(|factor| x.with_kernel::<f64>(&[], Arc::new(Packs(factor)), &()));
+    let sum: Array<f64> = one.with_kernel(&[&ten], Arc::new(chunkwise::kernel::sums::Add), &());
+    assert_eq!(sum.compute().expect("runs"), ndarray::arr1(&[11.0, 22.0, 33.0]).into_dyn());
+}

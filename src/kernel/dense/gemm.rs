@@ -62,6 +62,10 @@ impl Kernel for Gemm {
         Work { flops: 2.0 * m * n * k, bytes: (m * k + n * k + 2.0 * m * n) * c.dtype.bytes() as f64 }
     }
 
+    fn packs_as(&self) -> Cow<'static, str> {
+        super::TILES.into()
+    }
+
     fn input_form(&self, _params: &[u8], index: usize) -> Form {
         Form::Packed(if index == 0 { LEFT } else { RIGHT })
     }

@@ -43,6 +43,8 @@ const BLOCK: usize = 32;
 /// Rows that one of their workgroups solves for.
 const SOLVED: usize = 64;
 
+/// Whose packed forms those of [`Gemm`] and [`Syrk`] are.
+const TILES: &str = "dense tiles@1";
 /// Packed form of a left operand: panels as high as the register tile.
 pub const LEFT: u8 = 0;
 /// Packed form of a right operand: panels as wide as the register tile.

@@ -52,6 +52,10 @@ impl Kernel for Syrk {
         Work { flops: n * n * k, bytes: (n * k + 2.0 * n * n) * c.dtype.bytes() as f64 }
     }
 
+    fn packs_as(&self) -> Cow<'static, str> {
+        super::TILES.into()
+    }
+
     fn input_form(&self, _params: &[u8], index: usize) -> Form {
         Form::Packed(if index == 0 { LEFT } else { RIGHT })
     }

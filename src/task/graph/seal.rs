@@ -107,6 +107,9 @@ fn held(kernels: &[Arc<dyn Kernel>]) -> Vec<Held> {
 /// What tells profiles apart: kernel, dtype, and the bits of the work.
 type ProfileKey = (KernelId, DType, [u64; 2]);
 
+/// What tells accesses apart: view, form, dtype, the access that is the view alone, number of elements, and of a packed form whose it is.
+type AccessKey = (Option<ViewId>, Form, DType, u32, usize, u32);
+
 /// What is found out while kernels are asked.
 struct Asked<'a> {
     /// Of all arrays, values and forms.
@@ -115,7 +118,12 @@ struct Asked<'a> {
     profiles: HashMap<ProfileKey, u32>,
     /// Those of the task before: mostly the next has the same.
     last: Option<(ProfileKey, u32)>,
-    accesses: HashMap<(Option<ViewId>, Form, DType, u32, usize), u32>,
+    accesses: HashMap<AccessKey, u32>,
+    /// Numbers of what kernels say they pack as; and that of each kernel that was asked.
+    families: HashMap<String, u32>,
+    family_of: HashMap<KernelId, u32>,
+    /// That of the task whose forms are taken.
+    family: u32,
     /// The forms of the inputs of the task that is asked.
     forms: Vec<(usize, Form, DType, usize)>,
 }
@@ -128,7 +136,17 @@ struct Answer {
 
 impl<'a> Asked<'a> {
     fn new(bytes: u64, callers: Bytes<'a>) -> Self {
-        Self { bytes, callers, profiles: HashMap::new(), last: None, accesses: HashMap::new(), forms: Vec::new() }
+        Self {
+            bytes,
+            callers,
+            profiles: HashMap::new(),
+            last: None,
+            accesses: HashMap::new(),
+            families: HashMap::new(),
+            family_of: HashMap::new(),
+            family: 0,
+            forms: Vec::new(),
+        }
     }
 
     fn ask(mut self, graph: &mut TaskGraph, kernels: &[Arc<dyn Kernel>]) -> Result<()> {
@@ -149,10 +167,23 @@ impl<'a> Asked<'a> {
                 calm(|| kernel.check(graph.params(id), &metas)).unwrap_or(Ok(()))?;
             }
             graph.tasks[task].profile = profile;
+            if !self.forms.is_empty() {
+                self.family = self.family(kernel, &*kernels[kernel.index()]);
+            }
             self.take_forms(graph, task, &*kernels[kernel.index()])?;
         }
         graph.profiles.shrink_to_fit();
         Ok(())
+    }
+
+    /// The number of what a kernel packs as.
+    fn family(&mut self, id: KernelId, kernel: &dyn Kernel) -> u32 {
+        let Self { families, family_of, .. } = self;
+        *family_of.entry(id).or_insert_with(|| {
+            let next = families.len() as u32;
+            let name = calm(|| kernel.packs_as().into_owned()).unwrap_or_else(|| format!("{id}"));
+            *families.entry(name).or_insert(next)
+        })
     }
 
     fn profile(&mut self, profiles: &mut Vec<Profile>, key: ProfileKey, work: Work) -> u32 {
@@ -248,7 +279,8 @@ impl<'a> Asked<'a> {
             (Form::Plain, Some(view)) => graph.operands.view_shapes[view.index()].to_vec(),
             _ => vec![len],
         };
-        let key = (view, form, dtype, viewed, shape.iter().product());
+        let family = if form == Form::Plain { 0 } else { self.family };
+        let key = (view, form, dtype, viewed, shape.iter().product(), family);
         if let Some(&known) = self.accesses.get(&key) {
             return Ok(known);
         }

@@ -125,6 +125,13 @@ impl Text {
         if !labels || (tasks > 0 && self.groups.rows.first().is_none_or(|first| first.start > 0)) {
             return Err("a task without a group");
         }
+        let countable = |layout: &Layout| {
+            let bytes = layout.shape.iter().try_fold(16usize, |bytes, &n| bytes.checked_mul(n.max(1)));
+            layout.strides.len() == layout.shape.len() && bytes.is_some_and(|bytes| bytes < isize::MAX as usize)
+        };
+        if !self.layouts.iter().chain(self.accesses.iter().map(|a| &a.3)).all(countable) {
+            return Err("a layout of more elements than there can be");
+        }
         let views = |view: &Option<ViewId>| view.is_none_or(|view| view.index() < self.views.len());
         let accesses = |a: &(Option<ViewId>, Form, u16, Layout)| views(&a.0) && (a.2 as usize) < self.accesses.len();
         if self.accesses.is_empty() || !self.accesses.iter().all(accesses) {
