@@ -90,7 +90,11 @@ impl Scheduler {
     /// A packing did not happen: it is wanted still, unless the tasks for which it was have gone elsewhere.
     fn repack(&mut self, id: GraphId, value: ValueId, at: u32, actions: &mut Vec<Action>) {
         self.unpack(id, value, at);
-        if self.jobs[&id].replica(at).pins == 0 {
+        let job = &self.jobs[&id];
+        if !job.of(value).any(|copy| copy == at) {
+            return; // it was the last use of the value
+        }
+        if job.replica(at).pins == 0 {
             self.discard(id, value, at);
             self.drop_if_unused(id, value);
             return;

@@ -314,7 +314,9 @@ impl Scheduler {
         for launch in lost {
             let flight = &self.launches[launch];
             let (at, item, operands) = (flight.device, flight.item, flight.operands.clone());
-            let more = if keep { self.twice_bytes(flight) } else { [0; 2] };
+            // Of one that was late there is room, which was looked at; a device that is lost asks nobody.
+            let more = self.twice_bytes(flight);
+            let more = if keep || self.shares(more.iter().sum()) { more } else { [0; 2] };
             let space = self.devices[at.index()].spec.space;
             let abandoned = match item {
                 Item::Task(id, task) => {

@@ -331,15 +331,13 @@ impl World {
             }
             Action::Release { buffer } => {
                 let serial = self.buffers.remove(&buffer).expect("a buffer to release").serial;
-                // A launch that was given up holds its memory itself.
-                let live = self.launches.iter().filter(|(launch, _)| self.scheduler.operands(**launch).is_some()).map(|l| l.1);
                 let used = |f: &Flying| f.reads.iter().chain(&f.writes).any(|&k| k == Key::Buffer(serial)) && !f.wedged;
-                assert!(!live.chain(self.moves.values()).any(used), "{buffer} is in use");
+                assert!(!self.live().chain(self.moves.values()).any(used), "{buffer} is in use");
             }
             Action::Drop { graph, value } => {
                 let key = Key::Opaque(graph, value);
                 let read = |f: &Flying| f.reads.contains(&key) && !f.wedged;
-                assert!(self.graphs[&graph].is_opaque(value) && !self.launches.values().any(read), "{value} is in use");
+                assert!(self.graphs[&graph].is_opaque(value) && !self.live().any(read), "{value} is in use");
                 self.contents.remove(&key);
             }
             Action::Run { launch, graph, task, device } => self.run_task(now, launch, graph, task, device),
@@ -390,11 +388,15 @@ impl World {
         }
     }
 
+    /// Launches but for those that were given up, which hold their memory themselves.
+    fn live(&self) -> impl Iterator<Item = &Flying> {
+        self.launches.iter().filter(|(launch, _)| self.scheduler.operands(**launch).is_some()).map(|l| l.1)
+    }
+
     fn end(&mut self, graph: GraphId, how: &'static str) {
         assert!(self.ended.insert(graph, how).is_none(), "{graph} ended twice");
         let of = |f: &&Flying| f.graph == graph && !f.wedged;
-        let live = self.launches.iter().filter(|(launch, _)| self.scheduler.operands(**launch).is_some()).map(|l| l.1);
-        assert_eq!(live.chain(self.moves.values()).filter(of).count(), 0, "{graph} ended while it flies");
+        assert_eq!(self.live().chain(self.moves.values()).filter(of).count(), 0, "{graph} ended while it flies");
         if how != "finished" || self.retired.contains(&graph) {
             return;
         }

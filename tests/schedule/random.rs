@@ -238,6 +238,10 @@ fn cases_that_were_wrong_are_right() {
     case(13_852, 53, true);
     // A fault gives an old value new readers whose bytes a committed task was to take over, in host memory.
     case(44_961, 22, true);
+    // The CPU is lost, and the windows of results with it: they lie in pooled memory when the next graph comes.
+    case(100_269, 10, true);
+    // A packing fails whose value nobody else wanted any more.
+    case(77_619, 40, true);
     // Launches that were given up keep their inputs, a version of a window, or what they pack from: a later task found no memory.
     for (seed, tasks) in [(2081, 42), (6006, 7), (8039, 60)] {
         case(seed, tasks, true);
