@@ -159,6 +159,8 @@ fn a_users_sink_gets_what_fits_and_one_commit() {
     let own = Own::new(&[40, 5], DType::F64);
     array.store_into(&(own.clone() as Arc<dyn ChunkSink>)).unwrap();
     assert_eq!((own.seen(), own.intake().missing()), ((6, 1), 0));
+    says(array.store_into(&(own.clone() as Arc<dyn ChunkSink>)), &["own", "it is complete"]);
+    assert_eq!(own.seen(), (6, 1), "what has it all takes nothing more");
     for (shape, dtype, part) in
         [(&[41, 5][..], DType::F64, "[41, 5]"), (&[40], DType::F64, "[40]"), (&[40, 5], DType::F32, "f64")]
     {
@@ -212,7 +214,7 @@ fn several_datasets_appear_at_once() {
         says(sink(&file, "/e"), &["x.h5: is committed"]);
         says(put(&a, (0, 6), 9.0), &["is complete; nothing more"]);
         drop(file);
-        says(put(&a, (0, 6), 9.0), &["x.h5:/a", "was dropped, or is committed"]);
+        says(put(&a, (0, 6), 9.0), &["x.h5:/a", "is complete; nothing more"]);
     }
     assert_eq!(firsts(&path, &names), [3.0; 4]);
 }
@@ -320,14 +322,16 @@ fn without_commit_nothing_is_left() {
         let file = Hdf5::create(&path).unwrap();
         says(Hdf5::create(&path), &["x.h5", "already being written"]);
         says(file.commit(), &["x.h5", "has no dataset to commit"]);
-        let [a, b] = ["/a", "/b"].map(|name| sink(&file, name).unwrap());
+        let [a, b, half] = ["/a", "/b", "/half"].map(|name| sink(&file, name).unwrap());
         [&a, &b].iter().for_each(|sink| put(sink, (0, 6), 1.0).unwrap());
         [&a, &b].iter().for_each(|sink| sink.finish().unwrap());
+        put(&half, (0, 3), 1.0).unwrap();
         drop(file);
         // Also while the sinks are there.
         assert_eq!(dir.names().len(), 1 + usize::from(there));
         assert_eq!(std::fs::read(&path).ok(), before);
-        says(put(&a, (0, 6), 1.0), &["x.h5:/a", "its file was dropped"]);
+        says(put(&half, (3, 6), 1.0), &["x.h5:/half", "its file was dropped"]);
+        says(put(&a, (0, 6), 1.0), &["x.h5:/a", "is complete; nothing more"]);
         says(a.finish(), &["x.h5:/a", "its file was dropped"]);
         // Nor by a file that another program made or changed meanwhile.
         let file = Hdf5::create(&path).unwrap();

@@ -164,9 +164,9 @@ pub trait Kernel: Any + Send + Sync {
         Lane::Compute
     }
 
-    /// Whether it takes these parameters and operands (inputs, then outputs): asked where it is called with arrays, and where these are cut
-    /// otherwise, before anything runs, with the shape of their largest chunk. [`check_dtypes`] and [`check_params`] say what most kernels have to say. By default it takes all;
-    /// then what does not fit is a panic in a task.
+    /// Whether it takes these parameters and operands (inputs, then outputs): asked before anything runs, where it is called with arrays, and where
+    /// these are cut otherwise, with the shape of their largest chunk; then of each task. [`check_dtypes`] and [`check_params`] say what most kernels have
+    /// to say. By default it takes all; then what does not fit is a panic in a task.
     ///
     /// # Errors
     /// Why not.

@@ -92,7 +92,8 @@ impl dyn ChunkSink {
     ///
     /// # Errors
     /// [`Error::Shape`] if `region` is not inside the array, or `chunk` not as large as `region`; [`Error::DType`] for elements of another dtype;
-    /// [`Error::Argument`] if some of `region` was written as part of another one; what the sink itself reports. Nothing is written then.
+    /// [`Error::Argument`] if some of `region` was written as part of another one; [`Error::Failed`] if the sink is complete, which [`finish`](trait.ChunkSink.html#method.finish) makes it; what the sink itself
+    /// reports. Nothing is written then.
     pub fn write(&self, region: &Region, chunk: ChunkView<'_>) -> Result<()> {
         self.intake().check(region, &chunk)?;
         self.put(region, chunk)?;
@@ -107,7 +108,9 @@ impl dyn ChunkSink {
     /// What the sink itself reports; nothing is left under the final name then but what was there.
     pub fn finish(&self) -> Result<()> {
         self.intake().check_complete()?;
-        self.commit()
+        self.commit()?;
+        self.intake().taken().finished = true;
+        Ok(())
     }
 }
 
@@ -130,6 +133,7 @@ struct Taken {
     regions: HashMap<u64, u64>,
     elements: u64,
     cover: Cover,
+    finished: bool,
 }
 
 impl Intake {
@@ -198,7 +202,12 @@ impl Intake {
             let wanted = format!("convert it to {dtype}, which {name} was created with");
             return Err(Error::DType { what: format!("a chunk for {name}"), found: chunk.layout().dtype.to_string(), wanted });
         }
-        self.new_elements(&self.taken(), region).map(drop)
+        let taken = self.taken();
+        if taken.finished {
+            let message = "it is complete; nothing more is written to it".into();
+            return Err(Error::Failed { what: format!("writing to {name}"), message });
+        }
+        self.new_elements(&taken, region).map(drop)
     }
 
     /// Notes that `region` was written.

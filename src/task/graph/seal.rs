@@ -46,7 +46,7 @@ impl GraphBuilder {
     /// # Errors
     /// [`Error::Argument`] if arrays, values and packed forms are too large to be added up, a window leaves its array or is of another dtype, two
     /// windows of a result share an element (but for versions of one chunk, each an update of the one before), or two kernels that are not the same
-    /// share a key.
+    /// share a key; why a kernel does not take a task ([`Kernel::check`]).
     pub fn seal(mut self, bytes: Bytes<'_>) -> Result<Sealed> {
         if let Some(error) = self.wrong.take() {
             return Err(error);
@@ -154,19 +154,11 @@ impl<'a> Asked<'a> {
         graph.operands.accesses.push(Access { view: None, form: Form::Plain, copy: 0, layout: none });
         for task in 0..graph.len() {
             let kernel = KernelId(graph.tasks[task].profile);
-            let answer = self.ask_one(graph, TaskId::at(task), &*kernels[kernel.index()]);
+            let answer = self.ask_one(graph, TaskId::at(task), &*kernels[kernel.index()])?;
             graph.facts.scratch_bytes = graph.facts.scratch_bytes.max(answer.scratch_bytes);
             let dtype = graph.first_dtype(TaskId::at(task));
             let key = (kernel, dtype, [answer.work.flops.to_bits(), answer.work.bytes.to_bits()]);
-            let before = graph.profiles.len();
-            let profile = self.profile(&mut graph.profiles, key, answer.work);
-            if graph.profiles.len() > before {
-                // Those of one profile are alike: one of them speaks for all.
-                let (id, kernel) = (TaskId::at(task), &*kernels[kernel.index()]);
-                let metas: SmallVec<[ChunkMeta<'_>; 4]> = graph.raw_metas(id).collect();
-                calm(|| kernel.check(graph.params(id), &metas)).unwrap_or(Ok(()))?;
-            }
-            graph.tasks[task].profile = profile;
+            graph.tasks[task].profile = self.profile(&mut graph.profiles, key, answer.work);
             if !self.forms.is_empty() {
                 self.family = self.family(kernel, &*kernels[kernel.index()]);
             }
@@ -198,12 +190,13 @@ impl<'a> Asked<'a> {
         number
     }
 
-    /// Asks a task's kernel; what it says of forms lands in `self.forms`.
-    fn ask_one(&mut self, graph: &TaskGraph, task: TaskId, kernel: &dyn Kernel) -> Answer {
+    /// Asks a task's kernel; what it says of forms lands in `self.forms`. Errs if it does not take the task.
+    fn ask_one(&mut self, graph: &TaskGraph, task: TaskId, kernel: &dyn Kernel) -> Result<Answer> {
         let windows = self.windows(graph, task);
         let mut metas: SmallVec<[ChunkMeta<'_>; 4]> = graph.raw_metas(task).collect();
         metas.iter_mut().zip(&windows).for_each(|(meta, window)| meta.data = window.as_ref().map(input_view));
         let params = graph.params(task);
+        calm(|| kernel.check(params, &metas)).unwrap_or(Ok(()))?;
         self.forms.clear();
         let work = calm(|| kernel.work(params, &metas)).map_or_else(Work::default, sane);
         let scratch_bytes = calm(|| kernel.scratch_bytes(params, &metas)).unwrap_or_default();
@@ -219,7 +212,7 @@ impl<'a> Asked<'a> {
         if asked.is_none() {
             forms.clear();
         }
-        Answer { work, scratch_bytes }
+        Ok(Answer { work, scratch_bytes })
     }
 
     /// What is there beforehand of a task's operands, if anything is: nobody writes a caller's array while the plan lives.
