@@ -16,8 +16,8 @@ const ROOMS: &[&[&str]] = &[
     &["task"],
     &["cost"],
     &["schedule"],
-    &["runtime"],
     &["store"],
+    &["runtime"],
     &["array"],
     &["delayed", "report"],
 ];

@@ -25,7 +25,7 @@ const STALL_FACTOR: u64 = 10;
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(super) placement: Placement,
-    pub(super) policy: Option<fn() -> Box<dyn Policy>>,
+    pub(super) policy: Option<Arc<dyn Fn() -> Box<dyn Policy> + Send + Sync>>,
     pub(super) seed: u64,
     pub(super) calibrate: bool,
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
@@ -33,6 +33,13 @@ pub(crate) struct Settings {
     pub(super) gpu_memory_limit: Option<u64>,
     pub(super) stall_floor: Duration,
     pub(super) warn: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Settings {
+    /// The session's policy, anew.
+    pub(super) fn policy(&self) -> Box<dyn Policy> {
+        self.policy.as_ref().map_or_else(|| self.placement.policy(), |make| make())
+    }
 }
 
 /// Settings of a [`Session`]. All have defaults.
@@ -108,8 +115,8 @@ impl SessionBuilder {
 
     /// A policy of your own instead of [`SessionBuilder::placement`]; it is made anew for each simulation.
     #[must_use]
-    pub fn policy(mut self, policy: fn() -> Box<dyn Policy>) -> Self {
-        self.settings.policy = Some(policy);
+    pub fn policy(mut self, policy: impl Fn() -> Box<dyn Policy> + Send + Sync + 'static) -> Self {
+        self.settings.policy = Some(Arc::new(policy));
         self
     }
 
@@ -142,8 +149,9 @@ impl SessionBuilder {
         self
     }
 
-    /// Writes all that the scheduler is told, and what it answers, to this file, which is replaced: for [`Record`](super::Record), in this
-    /// process or another. It is whole when the last of the session is gone.
+    /// Writes all that the scheduler is told, and what it answers, to this file: for [`Record`](super::Record), in this process or another.
+    /// The file is there, or replaced, once the last of the session is gone, each array of the session included; until then it is written under a
+    /// temporary name beside it. A session that ran nothing leaves what was there.
     #[must_use]
     pub fn record(mut self, path: impl Into<PathBuf>) -> Self {
         self.record = Some(path.into());
@@ -160,7 +168,8 @@ impl SessionBuilder {
     /// The session.
     ///
     /// # Errors
-    /// [`Error::Argument`] for settings out of range, [`Error::Io`] if the record cannot be written, [`Error::NoDevice`] if the placement asks for a device that is not there.
+    /// [`Error::Argument`] for settings out of range, [`Error::File`] or [`Error::Io`] if the record cannot be written,
+    /// [`Error::NoDevice`] if the placement asks for a device that is not there.
     pub fn build(self) -> Result<Session> {
         let threads = self.threads.unwrap_or_else(system::threads);
         let memory_limit = self.memory_limit.transpose()?.unwrap_or_else(system::default_memory_limit);
@@ -178,8 +187,7 @@ impl SessionBuilder {
         }
         let costs = Mutex::new(costs);
         let members: Vec<Member> = devices.into_iter().map(|device| Member::new(device, &costs)).collect();
-        let policy = settings.policy.map_or_else(|| settings.placement.policy(), |make| make());
-        let mut scheduler = Scheduler::new(policy);
+        let mut scheduler = Scheduler::new(settings.policy());
         let stall = (self.stall_factor, u64::try_from(settings.stall_floor.as_nanos()).unwrap_or(u64::MAX));
         scheduler.set_stall_rule(stall.0, stall.1);
         let record = |path: PathBuf| Recorder::new(&path, scheduler.policy_name(), stall, settings.warn.clone());

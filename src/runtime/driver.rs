@@ -18,7 +18,7 @@ use super::failures::{Faults, Warning};
 use super::handle::{HandsOut, Reports, Waiting};
 use super::members::Members;
 use super::orders::{Head, Order, OrderId};
-use super::record::Recorder;
+use super::record::{Backlog, Recorder};
 use super::run::{Run, TaskSpan};
 use super::slots::{Gone, Short, Slots};
 use crate::cost::CostModel;
@@ -108,6 +108,8 @@ pub(super) struct Outgoing {
     warnings: Vec<Warning>,
     /// If devices may keep no more than is needed now: the most scratch that a task may take.
     rest: Option<u64>,
+    /// If the record is written slower than there is to write.
+    backlog: Option<Arc<Backlog>>,
 }
 
 /// An order that cannot be carried out, because there is no memory for it.
@@ -144,6 +146,9 @@ impl Outgoing {
         drop((self.dead, self.opaque, self.runs, std::mem::take(&mut panics)));
         if let Some(scratch_bytes) = self.rest {
             inner.members.all().iter().for_each(|member| member.device.rest(scratch_bytes));
+        }
+        if let Some(backlog) = self.backlog {
+            backlog.wait();
         }
         // Whoever is told has the last word, but what was refused is still to be answered.
         let warn = || self.warnings.iter().for_each(|warning| (inner.settings.warn)(&warning.to_string()));
@@ -251,6 +256,7 @@ impl Inner {
             state.spare = (events, actions);
         }
         out.warnings.append(&mut state.warnings);
+        out.backlog = state.recorder.as_ref().and_then(Recorder::backlog);
         out.rest = out.rest.map(|_| state.scratch_bytes());
         held
     }

@@ -23,6 +23,7 @@ mod slots;
 mod steps;
 mod submit;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,8 +37,8 @@ pub use results::Results;
 pub use run::{MoveSpan, RunReport, TaskSpan};
 
 use crate::cost::{CostModel, Rates};
-use crate::device::{Counters, DeviceKind, DeviceSpec, HOST};
-use crate::error::{Result, or_panic};
+use crate::device::{Counters, DeviceKind, DeviceSpec, HOST, panic_message};
+use crate::error::{Error, Result, or_panic};
 use crate::id::DeviceId;
 use crate::schedule::simulate::{Outcome, Simulation, simulate};
 use crate::schedule::{Explanation, Placement, Policy, Scheduler};
@@ -189,10 +190,13 @@ impl Session {
     /// What the plan would do: simulated with this session's devices, costs and policy.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the limit refuses it.
+    /// [`Error::OutOfMemory`] if the limit refuses it; [`Error::Failed`] if a policy of the user's panics.
     pub fn predict(&self, plan: &mut Plan, placement: Option<Placement>) -> Result<Outcome> {
         let sim = self.simulation(plan);
-        simulate(&plan.graph, &sim, placement.map_or_else(|| self.policy(), Placement::policy))
+        match placement {
+            Some(placement) => simulate(&plan.graph, &sim, placement.policy()),
+            None => self.ask_policy(|policy| simulate(&plan.graph, &sim, policy)),
+        }
     }
 
     /// The devices that a plan is priced on, and its prices.
@@ -209,17 +213,18 @@ impl Session {
         sim
     }
 
-    /// What the plan would do, and why; with the GPUs, which are looked for first.
+    /// What the plan would do, and why; with the GPUs, which are looked for first if a run would look for them.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the limit refuses it.
+    /// [`Error::OutOfMemory`] if the limit refuses it; [`Error::Failed`] if a policy of the user's panics.
     pub fn explain(&self, plan: &mut Plan) -> Result<Explanation> {
-        if self.0.settings.placement != Placement::Cpu {
+        let looks = self.is_worth_looking(plan);
+        if looks {
             self.discover();
         }
         let sim = self.simulation(plan);
-        let outcome = simulate(&plan.graph, &sim, self.policy())?;
-        let mut totals = vec![(self.policy().name(), outcome.makespan_ns as f64 * 1e-9)];
+        let (name, outcome) = self.ask_policy(|policy| Ok((policy.name(), simulate(&plan.graph, &sim, policy)?)))?;
+        let mut totals = vec![(name, outcome.makespan_ns as f64 * 1e-9)];
         let kinds = [(DeviceKind::Cpu, Placement::Cpu), (DeviceKind::Gpu, Placement::Gpu)];
         let has = |kind| sim.devices.iter().any(|d| d.kind == kind);
         for (_, placement) in kinds.into_iter().filter(|k| has(DeviceKind::Gpu) && has(k.0)) {
@@ -231,11 +236,20 @@ impl Session {
         let limit = |space| self.0.lock().scheduler.limit_bytes(space);
         let idle = plan.prices.1.idle(&plan.graph, &self.0.members.all(), limit);
         explanation.notes.extend(idle.into_iter().map(|(name, why)| format!("{name}: {why}")));
+        if !looks && self.0.discovery.is_due() {
+            explanation
+                .notes
+                .push("GPUs: not looked for, because this is soon done without (Session::discover looks for them)".into());
+        }
         Ok(explanation)
     }
 
-    fn policy(&self) -> Box<dyn Policy> {
-        self.0.settings.policy.map_or_else(|| self.0.settings.placement.policy(), |make| make())
+    /// What the session's policy leads to, which may be the user's.
+    fn ask_policy<R>(&self, ask: impl FnOnce(Box<dyn Policy>) -> Result<R>) -> Result<R> {
+        catch_unwind(AssertUnwindSafe(|| ask(self.0.settings.policy()))).unwrap_or_else(|payload| {
+            let message = format!("it panicked: {}", panic_message(&*payload));
+            Err(Error::Failed { what: "the policy of this session".into(), message })
+        })
     }
 
     /// Bytes of host memory with which a graph is proved to run in this session.

@@ -1,7 +1,7 @@
 //! What a session's scheduler was told and answered, as a file that another process can replay.
 //!
-//! Owns: [`Record`], the format. Must not know: how decisions are made. Invariant: a record that reads is whole and unchanged; the scheduler's lock is not
-//! held while anything is written.
+//! Owns: [`Record`], the format. Must not know: how decisions are made. Invariants: a record that reads is whole and unchanged; under its name is what
+//! was there before until it is; the scheduler's lock is not held while anything is written.
 //!
 //! # The format
 //!
@@ -12,8 +12,9 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,9 +22,14 @@ use super::driver::Inner;
 use crate::error::{Error, Result};
 use crate::kernel::content_hash;
 use crate::schedule::{Action, Event, Placement, Policy, Scheduler};
+use crate::store::WholeFile;
 
 /// The version of the format that is written and read.
 const VERSION: u32 = 1;
+/// Steps that may wait to be written, some 200 bytes each, before those who report wait for the disk.
+const MOST_WAITING: usize = 1 << 14;
+/// How long they wait for it: a disk that hangs does not stop a run.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a scheduler was made with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,14 +60,46 @@ fn chain(hash: u64, line: &str) -> u64 {
     hash.rotate_left(5) ^ content_hash(line.as_bytes())
 }
 
+/// Steps that wait to be written.
+#[derive(Default)]
+pub(super) struct Backlog {
+    steps: Mutex<usize>,
+    fewer: Condvar,
+}
+
+impl Backlog {
+    fn steps(&self) -> MutexGuard<'_, usize> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn written(&self) {
+        let mut steps = self.steps();
+        *steps -= 1;
+        if *steps == MOST_WAITING / 2 {
+            self.fewer.notify_all();
+        }
+    }
+
+    /// Returns once half of them are written, or the writer has given up, or has not got on for too long.
+    pub(super) fn wait(&self) {
+        let end = Instant::now() + PATIENCE;
+        let mut steps = self.steps();
+        while *steps > MOST_WAITING / 2 {
+            let Some(left) = end.checked_duration_since(Instant::now()) else { return };
+            steps = self.fewer.wait_timeout(steps, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
 /// Writes a record, on a thread of its own.
 pub(super) struct Recorder {
     steps: Option<mpsc::Sender<Step>>,
+    backlog: Arc<Backlog>,
     writer: Option<JoinHandle<()>>,
 }
 
 impl Recorder {
-    /// Creates the file.
+    /// Creates the file, under a temporary name.
     pub(super) fn new(
         path: &Path,
         policy: String,
@@ -70,25 +108,41 @@ impl Recorder {
     ) -> Result<Self> {
         let head = Head { chunkwise_record: VERSION, policy, stall_factor, stall_floor_ns };
         let failed = |source| Error::io("write", path, source);
-        let mut file = BufWriter::new(File::create(path).map_err(failed)?);
-        let first = serde_json::to_string(&head).map_err(|e| failed(e.into()))?;
-        writeln!(file, "{first}").and_then(|()| file.flush()).map_err(failed)?;
+        let file = WholeFile::create(path, 0)?;
         let (steps, noted) = mpsc::channel::<Step>();
-        let name = path.to_path_buf();
+        let (name, backlog) = (path.to_path_buf(), Arc::new(Backlog::default()));
+        let waiting = backlog.clone();
         let write = move || {
-            if let Err(error) = write_all(&mut file, &first, &noted) {
-                warn(&format!("the record {} is cut: {error}", name.display()));
+            let written = write_all(&file, &head, &noted, &waiting);
+            drop(noted);
+            *waiting.steps() = 0; // whoever waits for a writer that is gone would wait in vain
+            waiting.fewer.notify_all();
+            let whole = match written {
+                Ok(true) => file.finish(),
+                Ok(false) => Ok(()), // nothing to replay: what was there stays
+                Err(error) => Err(Error::io("write", &name, error)),
+            };
+            if let Err(error) = whole {
+                warn(&format!("there is no record of this session: {error}"));
             }
         };
         let writer = std::thread::Builder::new().name("chunkwise-record".into()).spawn(write).map_err(failed)?;
-        Ok(Self { steps: Some(steps), writer: Some(writer) })
+        Ok(Self { steps: Some(steps), backlog, writer: Some(writer) })
     }
 
     /// Notes a step, to be written soon.
     pub(super) fn note(&self, at_ns: u64, event: Event, actions: Vec<Action>) {
         if let Some(steps) = &self.steps {
-            let _ = steps.send(Step { at_ns, event, actions }); // a record that is cut has been told of
+            *self.backlog.steps() += 1;
+            if steps.send(Step { at_ns, event, actions }).is_err() {
+                *self.backlog.steps() = 0; // the writer has given up, and told so
+            }
         }
+    }
+
+    /// What is to be waited for if more waits to be written than should.
+    pub(super) fn backlog(&self) -> Option<Arc<Backlog>> {
+        (*self.backlog.steps() > MOST_WAITING).then(|| self.backlog.clone())
     }
 }
 
@@ -114,15 +168,22 @@ impl Drop for Ending {
     }
 }
 
-fn write_all(file: &mut impl Write, first: &str, noted: &mpsc::Receiver<Step>) -> std::io::Result<()> {
-    let mut tail = Tail { steps: 0, hash: chain(0, first) };
+/// Writes all steps; whether any of them was a graph's.
+fn write_all(file: &WholeFile, head: &Head, noted: &mpsc::Receiver<Step>, waiting: &Backlog) -> std::io::Result<bool> {
+    let (mut file, mut any) = (BufWriter::new(file.file()), false);
+    let first = serde_json::to_string(head)?;
+    writeln!(file, "{first}")?;
+    let mut tail = Tail { steps: 0, hash: chain(0, &first) };
     for step in noted {
         let line = serde_json::to_string(&step)?;
         writeln!(file, "{line}")?;
         tail = Tail { steps: tail.steps + 1, hash: chain(tail.hash, &line) };
+        any |= matches!(step.event, Event::Submit { .. });
+        waiting.written();
     }
     writeln!(file, "{}", serde_json::to_string(&tail)?)?;
-    file.flush()
+    file.flush()?;
+    Ok(any)
 }
 
 /// A record of a session's scheduler, read back: see [`SessionBuilder::record`](super::SessionBuilder::record).
@@ -298,8 +359,57 @@ mod tests {
         let folder = Folder::new("paths");
         for path in [folder.0.join("absent/x"), folder.0.clone(), PathBuf::new()] {
             let error = session(&path).expect_err("no session");
-            assert!(matches!(&error, Error::Io { action: "write", path: of, .. } if *of == path), "{error}");
+            assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
+            assert!(matches!(&error, Error::Io { .. } | Error::File { .. }), "{error}");
         }
+    }
+
+    /// What was there stays until there is another record, whole; two sessions do not write one.
+    #[test]
+    fn a_record_is_replaced_by_a_whole_one_only() {
+        let folder = Folder::new("replaced");
+        let path = folder.0.join("x");
+        let files = || std::fs::read_dir(&folder.0).expect("a folder").count();
+        let text = recorded(&path);
+        drop(session(&path).expect("a session")); // which does nothing
+        assert_eq!((std::fs::read_to_string(&path).expect("the record"), files()), (text.clone(), 1));
+
+        let one = session(&path).expect("a session");
+        let error = session(&path).expect_err("two writers of one file").to_string();
+        assert!(error.contains("already being written"), "{error}");
+        let two = Array::from(ndarray::arr1(&[1.0; 2])).in_session(&one);
+        two.mean().compute().expect("a mean");
+        assert_eq!((std::fs::read_to_string(&path).expect("the record"), files()), (text.clone(), 2));
+        drop((two, one));
+        assert_ne!(std::fs::read_to_string(&path).expect("the record"), text);
+        assert_eq!((files(), Record::read(&path).and_then(|r| r.replay()).is_ok()), (1, true));
+    }
+
+    /// Whoever reports waits for a disk that is slower, but not for ever, and not for one that is gone.
+    #[test]
+    fn what_waits_to_be_written_is_bounded() {
+        let (send, receive) = mpsc::channel();
+        let recorder = Recorder { steps: Some(send), backlog: Arc::default(), writer: None };
+        let note = || recorder.note(0, Event::Tick, Vec::new());
+        (0..MOST_WAITING).for_each(|_| note());
+        assert!(recorder.backlog().is_none());
+        note();
+        let backlog = recorder.backlog().expect("too many");
+        let asked = Instant::now();
+        backlog.wait();
+        assert!(asked.elapsed() >= PATIENCE);
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| backlog.wait());
+            for _ in 0..=MOST_WAITING / 2 {
+                assert!(receive.recv().is_ok());
+                backlog.written();
+            }
+            waiter.join().expect("is told");
+        });
+        assert!(recorder.backlog().is_none());
+        drop(receive);
+        (0..MOST_WAITING + 2).for_each(|_| note());
+        assert!(recorder.backlog().is_none());
     }
 
     /// Cut anywhere, or with a byte changed anywhere: one error, which says so.

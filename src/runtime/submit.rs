@@ -94,8 +94,7 @@ impl Session {
 
     /// Prices a plan, and predicts its time, after whatever must be known first: the GPUs, if they may matter, and rates.
     fn price_well(&self, plan: &mut Plan) -> Result<u64> {
-        plan.price(&self.0);
-        let rough_ns = plan.prices.1.rough_ns(&plan.graph, &self.0.members.all());
+        let rough_ns = self.rough_ns(plan);
         if rough_ns > WORTH_LOOKING_NS && self.0.discovery.is_due() {
             self.0.begin_discovery();
         }
@@ -113,6 +112,16 @@ impl Session {
         drop(in_task);
         self.check_able(plan.price(&self.0))?;
         Ok(self.predict_ns(plan))
+    }
+
+    fn rough_ns(&self, plan: &mut Plan) -> u64 {
+        plan.price(&self.0);
+        plan.prices.1.rough_ns(&plan.graph, &self.0.members.all())
+    }
+
+    /// Whether a run of this plan would look for GPUs.
+    pub(super) fn is_worth_looking(&self, plan: &mut Plan) -> bool {
+        self.rough_ns(plan) > WORTH_LOOKING_NS
     }
 
     /// Whether the devices that the user insists on can do the work.

@@ -37,7 +37,7 @@ pub struct Ready {
 /// Where a task goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// The index of the candidate.
+    /// The index of the candidate. One beyond the last is the last.
     pub candidate: usize,
     /// Of the tasks of one graph that wait for a device, the one with the highest priority is taken first; of equal ones the first in sequential order.
     pub priority: u64,
@@ -59,7 +59,7 @@ pub struct Ended {
 }
 
 /// Decides where tasks run, and in which order. A user can write one: see [`crate::runtime::SessionBuilder::policy`]. It is called while the session's
-/// state is locked, so it should be quick, and must not call the session.
+/// state is locked, so it should be quick, and must not call the session. A panic in it is an error of the session's runs.
 ///
 /// ```
 /// use chunkwise::prelude::*;
