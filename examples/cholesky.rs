@@ -62,8 +62,14 @@ fn cholesky<T: Float + ndarray::LinalgScalar>(args: &Args) -> Outcome {
     let flops = (n as f64).powi(3) / 3.0;
     let mut report = report.of_run(&session, &run, flops, "flop/s");
     report.notes.extend(made);
-    report.residual = residual(&a, &values, &session, args)?;
-    report.notes.push(match report.residual {
+    let check = check(&a, &values, &session, args)?;
+    report.residual = check.map(|c| c.residual);
+    if check.is_some_and(|c| !c.symmetric) {
+        report
+            .notes
+            .push("the matrix is not symmetric: what was factored is its lower half, and the same above the diagonal".into());
+    }
+    report.notes.push(match check {
         Some(_) => "residual is max|A - L L^T| / (n eps max|A|): below 1 is as good as rounding allows".into(),
         None => "not checked: memory has no room for the matrix beside its factor".into(),
     });
@@ -101,16 +107,24 @@ fn random<T: Float>(a: Array<T>, args: &Args, session: &Session) -> chunkwise::R
 /// Random vectors by which the factor is checked.
 const PROBES: usize = 2;
 
+/// What is found of a factor.
+#[derive(Clone, Copy)]
+struct Check {
+    residual: f64,
+    /// Whether the matrix has the same above the diagonal as below, as far as can be seen.
+    symmetric: bool,
+}
+
 /// How far `L L^T` is from `A`: for random `v` of signs, each element of `A v - L (L^T v)` is a sum of n errors with random signs, so
 /// `max|A v - L (L^T v)| / (sqrt(n) n eps max|A|)` stands for `max|A - L L^T| / (n eps max|A|)`. A is taken chunk by chunk: the check needs no memory
 /// for another matrix.
-fn residual<T>(a: &Array<T>, l: &ArrayD<T>, session: &Session, args: &Args) -> chunkwise::Result<Option<f64>>
+fn check<T>(a: &Array<T>, l: &ArrayD<T>, session: &Session, args: &Args) -> chunkwise::Result<Option<Check>>
 where
     T: Float + ndarray::LinalgScalar,
 {
     let (held, l, n) = ((l.len() * T::DTYPE.bytes()) as u64, matrix(l), l.shape()[0]);
     if n == 0 {
-        return Ok(Some(0.0));
+        return Ok(Some(Check { residual: 0.0, symmetric: true }));
     }
     let mut probes = Vec::new();
     for _ in 0..PROBES {
@@ -141,7 +155,9 @@ where
             worst = worst.max((a_v[i] - found).abs());
         }
     }
-    Ok(Some(worst / (n as f64).sqrt() / (n as f64 * epsilon * sums.largest)))
+    let rounding = n as f64 * epsilon * sums.largest;
+    let symmetric = sums.halves.iter().all(|x| x.abs() <= rounding);
+    Ok(Some(Check { residual: worst / (n as f64).sqrt() / rounding, symmetric }))
 }
 
 /// Takes a symmetric matrix, of which the lower half counts, chunk by chunk: its products with vectors, and its largest element.
@@ -156,12 +172,15 @@ struct Sums {
     /// Chunks that are in: one that is slow may be written twice.
     seen: HashSet<[usize; 2]>,
     products: Vec<Vec<f64>>,
+    /// The product of the first vector with what is above the diagonal, less that with what is below, mirrored.
+    halves: Vec<f64>,
     largest: f64,
 }
 
 impl<T: Float> Products<T> {
     fn new(n: usize, probes: Vec<Vec<f64>>) -> chunkwise::Result<Self> {
-        let sums = Sums { seen: HashSet::new(), products: vec![vec![0.0; n]; probes.len()], largest: 0.0 };
+        let products = vec![vec![0.0; n]; probes.len()];
+        let sums = Sums { seen: HashSet::new(), products, halves: vec![0.0; n], largest: 0.0 };
         let intake = Intake::new("the check of the factor", &[n, n], T::DTYPE)?;
         Ok(Self { intake, probes, sums: Mutex::new(sums), element: PhantomData })
     }
@@ -191,11 +210,17 @@ impl<T: Float> ChunkSink for Products<T> {
                 columns[p][j] += if column < row { x * v[row] } else { 0.0 };
             }
         }
+        let mut above = vec![0.0; shape[0]];
+        for (i, j) in (0..shape[0]).flat_map(|i| (below(i)..shape[1]).map(move |j| (i, j))) {
+            above[i] += chunk.at::<T>(i, j).to_f64() * self.probes[0][left + j];
+        }
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         if !sums.seen.insert([first, left]) {
             return Ok(());
         }
         sums.largest = sums.largest.max(largest);
+        sums.halves[first..].iter_mut().zip(&above).for_each(|(sum, x)| *sum += x);
+        sums.halves[left..].iter_mut().zip(&columns[0]).for_each(|(sum, x)| *sum -= x);
         for (p, product) in sums.products.iter_mut().enumerate() {
             product[first..].iter_mut().zip(&rows[p]).for_each(|(sum, x)| *sum += x);
             product[left..].iter_mut().zip(&columns[p]).for_each(|(sum, x)| *sum += x);

@@ -42,5 +42,6 @@ fn replay(args: Args) -> Outcome {
     line(format!("policy    {policy}"))?;
     line(format!("graphs    {}", replayed.graphs))?;
     line(format!("events    {}", replayed.events))?;
-    line(format!("actions   {}, of which {} launches: the same as recorded", replayed.actions, replayed.launches))
+    let launches = if replayed.launches == 1 { "1 launch" } else { &format!("{} launches", replayed.launches) };
+    line(format!("actions   {}, of which {launches}: the same as recorded", replayed.actions))
 }

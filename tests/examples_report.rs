@@ -207,8 +207,8 @@ fn a_recorded_run_of_each_workload_replays_in_another_process() {
     replay(".", &["error: "]);
     replay(&data("one.npy"), &["it is no record of a session"]);
     let nowhere = example("matvec").within(folder.path()).args("--n 9 --record nowhere/r").run();
-    nowhere.failure(&["cannot write nowhere/r: No such file"]);
-    example("matvec").within(folder.path()).args("--n 9 --record .").run().failure(&["cannot write .: "]);
+    nowhere.failure(&["cannot create nowhere/r: No such file"]);
+    example("matvec").within(folder.path()).args("--n 9 --record .").run().failure(&["directory"]);
     let both = example("matvec").within(folder.path()).args("--n 9 --trace t --record ./t").run();
     assert!(both.code == 2 && both.stderr.contains("are the same file"), "{both:#?}");
     let compare = example("compare").within(folder.path()).args("--record t").run();

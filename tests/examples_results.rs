@@ -213,9 +213,13 @@ fn cholesky_has_a_small_residual_and_zeros_above_the_diagonal() {
         let json = example("cholesky").within(folder.path()).args(flags).args("--json").run().success().json();
         assert!(json["residual"].as_f64().is_some_and(|r| r < 1.0), "{json}");
     }
-    write_npy(&folder.file("a.npy"), &[2, 2], &[4.0, 99.0, 2.0, 5.0]);
-    example("cholesky").within(folder.path()).args("--input a.npy --out l.npy").run().success();
-    assert_eq!(numbers(&folder, "l.npy"), [2.0, 0.0, 1.0, 2.0], "only the lower triangle is read");
+    for (above, said) in [(99.0, true), (0.0, true), (2.0, false)] {
+        write_npy(&folder.file("a.npy"), &[2, 2], &[4.0, above, 2.0, 5.0]);
+        let run = example("cholesky").within(folder.path()).args("--input a.npy --out l.npy --json").run();
+        let notes = run.success().json()["notes"].to_string();
+        assert_eq!(notes.contains("not symmetric"), said, "{notes}");
+        assert_eq!(numbers(&folder, "l.npy"), [2.0, 0.0, 1.0, 2.0], "only the lower triangle is read");
+    }
 }
 
 #[test]

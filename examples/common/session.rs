@@ -46,7 +46,11 @@ pub fn session_of(args: &CommonArgs) -> Result<Session> {
     if let Some(path) = &args.record {
         builder = builder.record(path);
     }
-    builder.build()
+    let session = builder.build()?;
+    if args.explain && args.device != Placement::Cpu {
+        session.discover(); // small work would not look for them, and not show what they would take
+    }
+    Ok(session)
 }
 
 /// Whether work on `held_bytes` of arrays in memory fits, which `plan` plans with [`zeros`] in their place.

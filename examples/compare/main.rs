@@ -49,6 +49,8 @@ use study::{SCHEMA, Study, utc};
     ("compare -- --workloads matvec --sizes 1000,3000,10000", "one workload, your sizes"),
     ("compare -- --crossover --out results", "also look for the sizes at which the GPU overtakes"),
 ]))]
+// Refused, so not listed.
+#[command(mut_arg("trace", |arg| arg.hide(true)), mut_arg("record", |arg| arg.hide(true)), mut_arg("explain", |arg| arg.hide(true)))]
 struct Args {
     /// Fewer and smaller sizes, under a minute in all.
     #[arg(long)]
