@@ -47,6 +47,9 @@ pub fn can_write(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Folders of others that are passed over before one is made.
+const MOST_LEFT: usize = 1000;
+
 /// A folder for files that nobody keeps, in the system's place for them; removed with all in it when dropped, and on Ctrl-C.
 pub struct TemporaryFolder(PathBuf);
 
@@ -57,12 +60,19 @@ impl TemporaryFolder {
     /// [`Error::Io`] if the system refuses.
     pub fn create(name: &str) -> Result<Self, Error> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("chunkwise-{name}-{}-{number}.tmp", std::process::id()));
-        unfinished(|list| list.push(path.clone()));
-        let folder = Self(path);
-        fs::create_dir(&folder.0).map_err(|e| Error::io("create", &folder.0, e))?;
-        Ok(folder)
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().join(format!("chunkwise-{name}-{}-{number}.tmp", std::process::id()));
+            match fs::create_dir(&path) {
+                // One that was killed left it, and had this process's number.
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && number < MOST_LEFT => {}
+                Err(e) => return Err(Error::io("create", path, e)),
+                Ok(()) => {
+                    unfinished(|list| list.push(path.clone()));
+                    return Ok(Self(path));
+                }
+            }
+        }
     }
 
     /// Where it is.
@@ -122,6 +132,17 @@ mod tests {
         fs::write(path.join("file"), "x").unwrap();
         drop(folder);
         assert!(!path.exists() && other.path().exists());
+    }
+
+    #[test]
+    fn what_a_killed_program_left_is_passed_over() {
+        let name = |number| format!("chunkwise-left-{}-{number}.tmp", std::process::id());
+        let left: Vec<PathBuf> = (0..50).map(|number| std::env::temp_dir().join(name(number))).collect();
+        left.iter().for_each(|path| fs::create_dir(path).unwrap());
+        let folder = TemporaryFolder::create("left").unwrap();
+        assert!(folder.path().is_dir() && !left.contains(&folder.path().to_owned()));
+        drop(folder);
+        left.iter().for_each(|path| fs::remove_dir(path).unwrap());
     }
 
     #[test]
