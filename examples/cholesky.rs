@@ -131,6 +131,7 @@ where
         let signs = session.random_uniform::<f64>([n])?.compute()?;
         probes.push(signs.iter().map(|&u| if u < 0.5 { -1.0 } else { 1.0 }).collect());
     }
+    common::trim_memory(); // of the run
     // The factor is held meanwhile, which the session of its run does not know.
     let rest = session.memory_limit().saturating_sub(held).max(1);
     let threads = args.common.threads.unwrap_or_else(chunkwise::device::system::threads);

@@ -337,7 +337,7 @@ fn programs_stay_within_the_limit() {
         ("custom_kernel", "--n 4000000 --generations 1 --out g.npy", 98),
     ] {
         let peak = peak(program, &format!("{flags} --memory-limit {limit}MB")).saturating_sub(base);
-        assert!(peak <= (limit + 30) * 1_000_000, "{program} {flags}: {peak} B beside the program's own");
+        assert!(peak <= (limit + 20) * 1_000_000, "{program} {flags}: {peak} B beside the program's own");
     }
 }
 

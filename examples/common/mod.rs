@@ -38,7 +38,7 @@ pub use failure::{Outcome, UsageError, line, run};
 pub use files::{TemporaryFolder, can_write, write_whole};
 pub use named::{Named, distinct};
 pub use picture::{Counts, LONGEST_SIDE, Picture};
-pub use process::on_interrupt;
+pub use process::{on_interrupt, trim_memory};
 pub use progress::Progress;
 pub use report::{Placed, Report, cut, extents, rate, seconds};
 pub use session::{

@@ -55,6 +55,17 @@ fn spare_addresses() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn spare_addresses() {}
 
+/// Gives the system what the allocator keeps of memory that was freed. Each thread of glibc's keeps its own: what one session's threads freed serves
+/// no other's, and a second session of the same program would come on top of it.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub fn trim_memory() {
+    // SAFETY: malloc_trim takes the allocator's own locks and touches free memory only.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn trim_memory() {}
+
 /// A file that would exceed `ulimit -f` is an error of the write, not the end of the program.
 #[cfg(unix)]
 fn ignore_file_size_signal() {
