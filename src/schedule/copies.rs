@@ -162,6 +162,13 @@ impl Copies {
     }
 
     pub(super) fn add(&mut self, graph: &TaskGraph, value: ValueId, mut replica: Replica) -> u32 {
+        let first = replica.is_spare() || self.find(value, replica.space, replica.form).is_none();
+        debug_assert!(
+            first,
+            "{value} is in {} twice: {:?}",
+            replica.space,
+            self.of(value).map(|at| self.get(at)).collect::<Vec<_>>()
+        );
         replica.next = self.rows[value.index()].head;
         self.next_serial = self.next_serial.wrapping_add(1);
         replica.serial = self.next_serial;

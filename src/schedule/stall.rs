@@ -314,7 +314,8 @@ impl Scheduler {
         for launch in lost {
             let flight = &self.launches[launch];
             let (at, item, operands) = (flight.device, flight.item, flight.operands.clone());
-            // Of one that was late there is room, which was looked at; a device that is lost asks nobody.
+            // Of one that was late there is room, which was looked at (not for what waits behind it, nor for a second try when the first comes
+            // in); a device that is lost asks nobody.
             let more = self.twice_bytes(flight);
             let more = if keep || self.shares(more.iter().sum()) { more } else { [0; 2] };
             let space = self.devices[at.index()].spec.space;
@@ -438,6 +439,7 @@ impl Scheduler {
             let job = self.jobs.get_mut(&id).expect("just looked up");
             let mut replica = Replica::new(HOST, PLAIN, place, Arrival::Coming, (at, task));
             replica.pins = 1;
+            replica.set_spare(job.of(value).next().is_some()); // of several outputs, another is what was lost
             job.add(value, replica);
         }
         self.complete((id, task), at, actions);

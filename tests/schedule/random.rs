@@ -242,6 +242,8 @@ fn cases_that_were_wrong_are_right() {
     case(100_269, 10, true);
     // A packing fails whose value nobody else wanted any more.
     case(77_619, 40, true);
+    // A task runs again for one of its outputs, and its first try, late, has the others too.
+    case(70_221_874, 35, true);
     // Launches that were given up keep their inputs, a version of a window, or what they pack from: a later task found no memory.
     for (seed, tasks) in [(2081, 42), (6006, 7), (8039, 60)] {
         case(seed, tasks, true);
