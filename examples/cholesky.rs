@@ -131,6 +131,8 @@ where
         let signs = session.random_uniform::<f64>([n])?.compute()?;
         probes.push(signs.iter().map(|&u| if u < 0.5 { -1.0 } else { 1.0 }).collect());
     }
+    // Differences in one row do not cancel, as they would with signs.
+    let weights = session.random_uniform::<f64>([n])?.compute()?.iter().map(|&u| 0.5 + u).collect();
     common::trim_memory(); // of the run
     // The factor is held meanwhile, which the session of its run does not know.
     let rest = session.memory_limit().saturating_sub(held).max(1);
@@ -138,7 +140,7 @@ where
     let beside = Session::builder().placement(Placement::Cpu).threads(threads).memory_limit(&rest.to_string()).cache_dir("");
     let a = a.clone().in_session(&beside.build()?);
     let a = args.common.cut(a)?;
-    let products = Arc::new(Products::<T>::new(n, probes)?);
+    let products = Arc::new(Products::<T>::new(n, probes, weights)?);
     match a.store_into(&(products.clone() as Arc<dyn ChunkSink>)) {
         Err(chunkwise::Error::OutOfMemory { .. }) => return Ok(None),
         other => other?,
@@ -165,6 +167,8 @@ where
 struct Products<T> {
     intake: Intake,
     probes: Vec<Vec<f64>>,
+    /// What is multiplied with both halves, to compare them.
+    weights: Vec<f64>,
     sums: Mutex<Sums>,
     element: PhantomData<T>,
 }
@@ -173,17 +177,17 @@ struct Sums {
     /// Chunks that are in: one that is slow may be written twice.
     seen: HashSet<[usize; 2]>,
     products: Vec<Vec<f64>>,
-    /// The product of the first vector with what is above the diagonal, less that with what is below, mirrored.
+    /// The product of the weights with what is above the diagonal, less that with what is below, mirrored.
     halves: Vec<f64>,
     largest: f64,
 }
 
 impl<T: Float> Products<T> {
-    fn new(n: usize, probes: Vec<Vec<f64>>) -> chunkwise::Result<Self> {
+    fn new(n: usize, probes: Vec<Vec<f64>>, weights: Vec<f64>) -> chunkwise::Result<Self> {
         let products = vec![vec![0.0; n]; probes.len()];
         let sums = Sums { seen: HashSet::new(), products, halves: vec![0.0; n], largest: 0.0 };
         let intake = Intake::new("the check of the factor", &[n, n], T::DTYPE)?;
-        Ok(Self { intake, probes, sums: Mutex::new(sums), element: PhantomData })
+        Ok(Self { intake, probes, weights, sums: Mutex::new(sums), element: PhantomData })
     }
 }
 
@@ -197,6 +201,7 @@ impl<T: Float> ChunkSink for Products<T> {
         let (first, left) = (start[0], start[1]);
         let mut rows = vec![vec![0.0; shape[0]]; self.probes.len()];
         let mut columns = vec![vec![0.0; shape[1]]; self.probes.len()];
+        let (mut above, mut mirrored) = (vec![0.0; shape[0]], vec![0.0; shape[1]]);
         let mut largest = 0.0f64;
         let below = |i: usize| shape[1].min((first + i + 1).saturating_sub(left));
         for (i, j) in (0..shape[0]).flat_map(|i| (0..below(i)).map(move |j| (i, j))) {
@@ -205,15 +210,16 @@ impl<T: Float> ChunkSink for Products<T> {
             // The largest element of a positive definite matrix is on its diagonal.
             if row == column {
                 largest = largest.max(x.abs());
+            } else {
+                mirrored[j] += x * self.weights[row];
             }
             for (p, v) in self.probes.iter().enumerate() {
                 rows[p][i] += x * v[column];
                 columns[p][j] += if column < row { x * v[row] } else { 0.0 };
             }
         }
-        let mut above = vec![0.0; shape[0]];
         for (i, j) in (0..shape[0]).flat_map(|i| (below(i)..shape[1]).map(move |j| (i, j))) {
-            above[i] += chunk.at::<T>(i, j).to_f64() * self.probes[0][left + j];
+            above[i] += chunk.at::<T>(i, j).to_f64() * self.weights[left + j];
         }
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         if !sums.seen.insert([first, left]) {
@@ -221,7 +227,7 @@ impl<T: Float> ChunkSink for Products<T> {
         }
         sums.largest = sums.largest.max(largest);
         sums.halves[first..].iter_mut().zip(&above).for_each(|(sum, x)| *sum += x);
-        sums.halves[left..].iter_mut().zip(&columns[0]).for_each(|(sum, x)| *sum -= x);
+        sums.halves[left..].iter_mut().zip(&mirrored).for_each(|(sum, x)| *sum -= x);
         for (p, product) in sums.products.iter_mut().enumerate() {
             product[first..].iter_mut().zip(&rows[p]).for_each(|(sum, x)| *sum += x);
             product[left..].iter_mut().zip(&columns[p]).for_each(|(sum, x)| *sum += x);

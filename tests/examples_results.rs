@@ -220,6 +220,18 @@ fn cholesky_has_a_small_residual_and_zeros_above_the_diagonal() {
         assert_eq!(notes.contains("not symmetric"), said, "{notes}");
         assert_eq!(numbers(&folder, "l.npy"), [2.0, 0.0, 1.0, 2.0], "only the lower triangle is read");
     }
+    // Differences of one row do not cancel.
+    for n in [3, 40] {
+        let element = |i: usize, j: usize| if i == j { 9.0 } else { f64::from(u8::from(i == 0 && j + 3 > n)) };
+        let matrix: Vec<f64> = (0..n * n).map(|k| element(k / n, k % n)).collect();
+        write_npy(&folder.file("a.npy"), &[n, n], &matrix);
+        for seed in 0..4 {
+            let run =
+                example("cholesky").within(folder.path()).args(&format!("--input a.npy --seed {seed} --chunk 16 --json")).run();
+            let notes = run.success().json()["notes"].to_string();
+            assert!(notes.contains("not symmetric"), "{notes}");
+        }
+    }
 }
 
 #[test]
