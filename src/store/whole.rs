@@ -205,7 +205,8 @@ impl Drop for WholeFile {
     }
 }
 
-/// The file that `target` stands for: the one to which it is a link, whether that is there or not. The link stays what it is.
+/// The file that `target` stands for: the one to which it is a link, whether that is there or not, by the one name that it has however it is
+/// spelt. The link stays what it is.
 fn linked_to(target: &Path) -> PathBuf {
     let mut target = target.to_owned();
     for _ in 0..LINKS {
@@ -215,7 +216,10 @@ fn linked_to(target: &Path) -> PathBuf {
         let Ok(to) = std::fs::read_link(&target) else { break };
         target = folder_of(&target).join(to);
     }
-    target
+    match (std::fs::canonicalize(folder_of(&target)), target.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => target,
+    }
 }
 
 /// Errs if what is there is no file, or one that this process may not write.

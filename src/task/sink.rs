@@ -63,6 +63,7 @@ pub trait ChunkSink: Send + Sync + 'static {
     /// Makes the whole durable under its final name. A sink dropped without it leaves nothing behind.
     ///
     /// Called by [`finish`](trait.ChunkSink.html#method.finish), which has checked that every element was put. A second call does nothing.
+    /// A `put` of a region that was put before may run still, of a task that took too long and was run again.
     ///
     /// # Errors
     /// [`crate::Error::Io`] when the system refuses; nothing is left under the final name then but what was there.
@@ -92,8 +93,8 @@ impl dyn ChunkSink {
     ///
     /// # Errors
     /// [`Error::Shape`] if `region` is not inside the array, or `chunk` not as large as `region`; [`Error::DType`] for elements of another dtype;
-    /// [`Error::Argument`] if some of `region` was written as part of another one; [`Error::Failed`] if the sink is complete, which [`finish`](trait.ChunkSink.html#method.finish) makes it; what the sink itself
-    /// reports. Nothing is written then.
+    /// [`Error::Argument`] if some of `region` was written as part of another one; [`Error::Failed`] from when
+    /// [`finish`](trait.ChunkSink.html#method.finish) commits it, unless that fails; what the sink itself reports. Nothing is written then.
     pub fn write(&self, region: &Region, chunk: ChunkView<'_>) -> Result<()> {
         self.intake().check(region, &chunk)?;
         self.put(region, chunk)?;
@@ -108,9 +109,8 @@ impl dyn ChunkSink {
     /// What the sink itself reports; nothing is left under the final name then but what was there.
     pub fn finish(&self) -> Result<()> {
         self.intake().check_complete()?;
-        self.commit()?;
-        self.intake().taken().finished = true;
-        Ok(())
+        let finished = std::mem::replace(&mut self.intake().taken().finished, true);
+        self.commit().inspect_err(|_| self.intake().taken().finished = finished)
     }
 }
 
