@@ -20,7 +20,7 @@ use chunkwise::device::{Cpu, Device, DeviceSpec, Failure, IoLane, Launch, LinkSp
 use chunkwise::id::{DeviceId, SpaceId};
 use chunkwise::ndarray::Array1;
 use chunkwise::prelude::*;
-use chunkwise::runtime::Plan;
+use chunkwise::runtime::{Plan, Record};
 use chunkwise::schedule::{Candidate, Choice, Policy, Ready};
 use chunkwise::shape::{DType, Layout};
 use chunkwise::task::{ChunkSink, GraphBuilder};
@@ -288,4 +288,91 @@ fn what_a_policy_panics_with_may_call_the_session() {
         all_were_asked(&ask, &["a panic goes"]);
         ask.look(None);
     });
+}
+
+/// Panics on the workers' threads, so that planning (on the caller's) goes well, or everywhere.
+struct LosesNerve {
+    everywhere: bool,
+}
+
+impl Policy for LosesNerve {
+    fn name(&self) -> String {
+        "panics".into()
+    }
+    fn place(&mut self, task: Ready, _: &[Candidate]) -> Choice {
+        let works = std::thread::current().name().is_some_and(|name| name.starts_with("chunkwise-"));
+        assert!(!works && !self.everywhere, "no idea");
+        Choice { candidate: 0, priority: task.level_ns }
+    }
+}
+
+#[test]
+fn a_panicking_policy_is_an_error() {
+    let path = std::env::temp_dir().join(format!("chunkwise-panics-{}", std::process::id()));
+    within(30, move || {
+        for everywhere in [false, true] {
+            let devices: Vec<Arc<dyn Device>> =
+                (0..2).map(|_| Arc::new(Cpu::new(1).expect("pool")) as Arc<dyn Device>).collect();
+            let policy = move || Box::new(LosesNerve { everywhere }) as Box<dyn Policy>;
+            let builder = Session::builder().devices(devices).policy(policy).cache_dir("").record(&path);
+            let session = builder.build().expect("session");
+            let mean =
+                Array::from(ndarray::Array2::<f64>::ones((30, 30))).in_session(&session).try_chunks(10).expect("chunks").mean();
+            for _ in 0..2 {
+                let error = mean.compute().expect_err("it panics");
+                assert!(matches!(&error, Error::Failed { message, .. } if message.contains("no idea")), "{error}");
+                assert_eq!(mean.explain().is_err(), everywhere);
+            }
+            drop((mean, session));
+            if everywhere {
+                continue; // nothing was submitted
+            }
+            // What broke the session is in its record.
+            let record = Record::read(&path).expect("a record");
+            let replay = |places| record.replay_with(Box::new(Nerves(places))).expect_err("it is broken").to_string();
+            let errors: Vec<String> = (0..30).map(replay).collect();
+            let same = |error: &&String| error.contains("breaks the session, as it did when it was recorded: no idea");
+            assert_eq!(errors.iter().filter(same).count(), 1, "{errors:?}");
+            assert!(errors[0].contains("panics: no idea"), "{}", errors[0]);
+            assert!(
+                errors[29].contains("broke the session when it was recorded (no idea), and does not now"),
+                "{}",
+                errors[29]
+            );
+        }
+        std::fs::remove_file(&path).expect("the record");
+        // Where it is made, and where it is asked for its name.
+        let errors = [
+            Session::builder().policy(|| panic!("no idea")).build().err(),
+            Session::builder().policy(|| Box::new(Nameless)).build().err(),
+        ];
+        for error in errors {
+            let error = error.expect("it panics");
+            assert!(error.to_string() == "the policy of this session failed: it panicked: no idea", "{error}");
+        }
+    });
+}
+
+/// Places as [`LosesNerve`] does, so many times.
+struct Nerves(u32);
+
+impl Policy for Nerves {
+    fn name(&self) -> String {
+        "panics".into()
+    }
+    fn place(&mut self, task: Ready, _: &[Candidate]) -> Choice {
+        self.0 = self.0.checked_sub(1).expect("no idea");
+        Choice { candidate: 0, priority: task.level_ns }
+    }
+}
+
+struct Nameless;
+
+impl Policy for Nameless {
+    fn name(&self) -> String {
+        panic!("no idea")
+    }
+    fn place(&mut self, _: Ready, _: &[Candidate]) -> Choice {
+        Choice { candidate: 0, priority: 0 }
+    }
 }

@@ -193,6 +193,15 @@ fn a_recorded_run_of_each_workload_replays_in_another_process() {
     let text = example("replay").within(folder.path()).args("run.record").run().success().stdout;
     assert!(text.contains("policy    cpu") && text.contains("the same as recorded"), "{text}");
     replayed(&folder, "matvec", "--n 130 --chunk 40 --device 0");
+    let said = example("matvec").within(folder.path()).args("--n 9 --record r").run().success().stdout;
+    assert!(said.ends_with("wrote r\n"), "{said}");
+    #[cfg(unix)]
+    {
+        let limited = example("matvec").within(folder.path()).file_size_limit(64); // room to begin
+        let stderr =
+            limited.args("--n 600 --chunk 10 --record small").run().failure(&["no record was written to small"]).stderr;
+        assert!(stderr.contains("there is no record of this session: ") && !folder.file("small").exists(), "{stderr}");
+    }
     // What is no record, or none any more.
     let replay = |name: &str, words: &[&str]| {
         example("replay").within(folder.path()).arg(name).run().failure(words);

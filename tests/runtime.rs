@@ -334,33 +334,6 @@ fn waiting_for_ones_own_memory_ends() {
     });
 }
 
-/// Loses its nerve on the workers' threads only, so that planning (on the caller's) goes well.
-struct Panics;
-
-impl Policy for Panics {
-    fn name(&self) -> String {
-        "panics".into()
-    }
-    fn place(&mut self, _: Ready, _: &[Candidate]) -> Choice {
-        panic!("no idea")
-    }
-}
-
-#[test]
-fn a_panicking_policy_is_an_error() {
-    within(30, || {
-        let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(1).expect("pool")), Arc::new(Cpu::new(1).expect("pool"))];
-        let session = Session::builder().devices(devices).policy(|| Box::new(Panics)).cache_dir("").build().expect("session");
-        for _ in 0..2 {
-            let mean = Array::from(spd(30)).in_session(&session).try_chunks(10).expect("chunks").mean();
-            let errors = [mean.compute().map(drop), mean.explain().map(drop)].map(|r| r.expect_err("it panics"));
-            for error in errors {
-                assert!(matches!(&error, Error::Failed { message, .. } if message.contains("no idea")), "{error}");
-            }
-        }
-    });
-}
-
 /// A device whose link never delivers.
 struct NoLink(Cpu);
 

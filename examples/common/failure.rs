@@ -41,7 +41,7 @@ pub fn run<A: clap::Parser>(body: impl FnOnce(A) -> Outcome) -> ExitCode {
             usual(info);
         }
     }));
-    let ended = catch_unwind(AssertUnwindSafe(|| body(args)));
+    let ended = catch_unwind(AssertUnwindSafe(|| body(args).and_then(|()| super::session::end_record())));
     match ended {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {

@@ -60,12 +60,13 @@ impl TemporaryFolder {
     /// [`Error::Io`] if the system refuses.
     pub fn create(name: &str) -> Result<Self, Error> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let mut passed = 0;
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let path = std::env::temp_dir().join(format!("chunkwise-{name}-{}-{number}.tmp", std::process::id()));
             match fs::create_dir(&path) {
                 // One that was killed left it, and had this process's number.
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && number < MOST_LEFT => {}
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && passed < MOST_LEFT => passed += 1,
                 Err(e) => return Err(Error::io("create", path, e)),
                 Ok(()) => {
                     unfinished(|list| list.push(path.clone()));

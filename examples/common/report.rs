@@ -130,7 +130,7 @@ impl Report {
             peak_rss_bytes: 0,
             result: None,
             residual: None,
-            wrote: args.trace.iter().chain(&args.record).cloned().collect(), // the record as the session ends
+            wrote: args.trace.iter().cloned().collect(), // the record is written as the session ends
             notes: Vec::new(),
             extra: Map::new(),
         }

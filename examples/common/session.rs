@@ -3,8 +3,9 @@
 //! Owns: [`open_session`], [`finish`], [`store`], [`Report::of_run`]. Must not know: workloads. Invariant: what a report says of a run comes from the run's own
 //! record.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use chunkwise::device::{DeviceKind, DeviceSpec, system};
 use chunkwise::runtime::RunReport;
@@ -45,12 +46,41 @@ pub fn session_of(args: &CommonArgs) -> Result<Session> {
     }
     if let Some(path) = &args.record {
         builder = builder.record(path);
+        let recorded = Recorded { path: path.clone(), before: stamp(path), says: !args.json && !args.quiet };
+        *RECORDED.lock().unwrap_or_else(PoisonError::into_inner) = Some(recorded);
     }
     let session = builder.build()?;
     if args.explain && args.device != Placement::Cpu {
         session.discover(); // small work would not look for them, and not show what they would take
     }
     Ok(session)
+}
+
+/// A record that is asked for.
+struct Recorded {
+    path: PathBuf,
+    /// What was there before.
+    before: Option<(SystemTime, u64)>,
+    /// Whether to say that it is written.
+    says: bool,
+}
+
+static RECORDED: Mutex<Option<Recorded>> = Mutex::new(None);
+
+fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+    let about = path.metadata().ok()?;
+    Some((about.modified().ok()?, about.len()))
+}
+
+/// Says that the record is written, which it is when the session has gone. Errs if it was asked for and is not.
+pub(super) fn end_record() -> Outcome {
+    match RECORDED.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(Recorded { path, before, .. }) if [before, None].contains(&stamp(&path)) => {
+            Err(format!("no record was written to {}", path.display()).into())
+        }
+        Some(Recorded { path, says: true, .. }) => line(format_args!("wrote {}", path.display())),
+        _ => Ok(()),
+    }
 }
 
 /// Whether work on `held_bytes` of arrays in memory fits, which `plan` plans with [`zeros`] in their place.

@@ -81,7 +81,12 @@ impl fmt::Display for KernelKey {
 /// A hash that is the same in every process and on every machine (FNV-1a, 64 bits). What is equal by it is compared in full where both are there.
 #[must_use]
 pub fn content_hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    hash_on(0xcbf2_9ce4_8422_2325, bytes)
+}
+
+/// [`content_hash`] of what `hash` is of, and these bytes after it.
+pub(crate) fn hash_on(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -105,5 +110,6 @@ mod tests {
     fn the_hash_is_fnv_1a() {
         assert_eq!(content_hash(b""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(content_hash(b"foobar"), 0x8594_4171_f739_67e8);
+        assert_eq!(hash_on(content_hash(b"foo"), b"bar"), content_hash(b"foobar"));
     }
 }

@@ -43,6 +43,7 @@ use std::sync::{Arc, LazyLock};
 use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form};
 
+pub(crate) use key::hash_on;
 pub use key::{Content, KernelKey, content_hash};
 pub use operands::{Params, check_dtypes, check_params, params};
 pub use program::{GpuFacts, Pass, Program};

@@ -18,7 +18,7 @@ use super::failures::{Faults, Warning};
 use super::handle::{HandsOut, Reports, Waiting};
 use super::members::Members;
 use super::orders::{Head, Order, OrderId};
-use super::record::{Backlog, Recorder};
+use super::recorder::{Backlog, Recorder};
 use super::run::{Run, TaskSpan};
 use super::slots::{Gone, Short, Slots};
 use crate::cost::CostModel;
@@ -147,11 +147,12 @@ impl Outgoing {
         if let Some(scratch_bytes) = self.rest {
             inner.members.all().iter().for_each(|member| member.device.rest(scratch_bytes));
         }
-        if let Some(backlog) = self.backlog {
-            backlog.wait();
-        }
+        let unrecorded = self.backlog.and_then(|backlog| backlog.wait());
         // Whoever is told has the last word, but what was refused is still to be answered.
-        let warn = || self.warnings.iter().for_each(|warning| (inner.settings.warn)(&warning.to_string()));
+        let warn = || {
+            let warnings = self.warnings.iter().map(ToString::to_string).chain(unrecorded.map(str::to_owned));
+            warnings.for_each(|warning| (inner.settings.warn)(&warning));
+        };
         if refused.is_empty() {
             warn();
         } else {
@@ -242,7 +243,11 @@ impl Inner {
             let all = AssertUnwindSafe(|| self.steps(&mut state, at_ns, (&mut events, &mut actions), out));
             // A policy is the user's code; and a bug of ours must stop one session, not the process.
             if let Err(payload) = catch_unwind(all) {
-                state.broken = Some(panic_message(&*payload));
+                let message = panic_message(&*payload);
+                if let Some(recorder) = &mut state.recorder {
+                    recorder.broke(&message);
+                }
+                state.broken = Some(message);
                 out.panics.push(payload);
                 out.dead.extend(out.orders.drain(..));
             }
@@ -285,10 +290,12 @@ impl Inner {
         while let Some(event) = events.pop_front() {
             let waiting = matches!(event, Event::Tick | Event::Waits { .. } | Event::Resumes { .. });
             state.happened += u64::from(!waiting);
-            let kept = state.recorder.is_some().then(|| event.clone());
+            if let Some(recorder) = &mut state.recorder {
+                recorder.tells(at_ns, event.clone());
+            }
             state.scheduler.step(at_ns, event, actions);
-            if let (Some(recorder), Some(event)) = (&mut state.recorder, kept) {
-                recorder.note(at_ns, event, actions.clone());
+            if let Some(recorder) = &mut state.recorder {
+                recorder.answered(actions);
             }
             for action in actions.drain(..) {
                 self.obey(state, action, out, events);

@@ -17,13 +17,13 @@ mod outcome;
 mod plan;
 mod prices;
 mod record;
+mod recorder;
 mod results;
 mod run;
 mod slots;
 mod steps;
 mod submit;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,8 +37,8 @@ pub use results::Results;
 pub use run::{MoveSpan, RunReport, TaskSpan};
 
 use crate::cost::{CostModel, Rates};
-use crate::device::{Counters, DeviceKind, DeviceSpec, HOST, panic_message};
-use crate::error::{Error, Result, or_panic};
+use crate::device::{Counters, DeviceKind, DeviceSpec, HOST};
+use crate::error::{Result, or_panic};
 use crate::id::DeviceId;
 use crate::schedule::simulate::{Outcome, Simulation, simulate};
 use crate::schedule::{Explanation, Placement, Policy, Scheduler};
@@ -53,7 +53,7 @@ use driver::Inner;
 /// # Ok::<(), chunkwise::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Session(Arc<Inner>, #[allow(dead_code)] Option<Arc<record::Ending>>); // what ends a record is held, not used
+pub struct Session(Arc<Inner>, #[allow(dead_code)] Option<Arc<recorder::Ending>>); // what ends a record is held, not used
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -190,12 +190,12 @@ impl Session {
     /// What the plan would do: simulated with this session's devices, costs and policy.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] if the limit refuses it; [`Error::Failed`] if a policy of the user's panics.
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the limit refuses it; [`Error::Failed`](crate::Error::Failed) if a policy of the user's panics.
     pub fn predict(&self, plan: &mut Plan, placement: Option<Placement>) -> Result<Outcome> {
         let sim = self.simulation(plan);
         match placement {
             Some(placement) => simulate(&plan.graph, &sim, placement.policy()),
-            None => self.ask_policy(|policy| simulate(&plan.graph, &sim, policy)),
+            None => self.0.settings.ask_policy(|policy| simulate(&plan.graph, &sim, policy)),
         }
     }
 
@@ -216,14 +216,15 @@ impl Session {
     /// What the plan would do, and why; with the GPUs, which are looked for first if a run would look for them.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] if the limit refuses it; [`Error::Failed`] if a policy of the user's panics.
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the limit refuses it; [`Error::Failed`](crate::Error::Failed) if a policy of the user's panics.
     pub fn explain(&self, plan: &mut Plan) -> Result<Explanation> {
         let looks = self.is_worth_looking(plan);
         if looks {
             self.discover();
         }
         let sim = self.simulation(plan);
-        let (name, outcome) = self.ask_policy(|policy| Ok((policy.name(), simulate(&plan.graph, &sim, policy)?)))?;
+        let ask = |policy: Box<dyn Policy>| Ok((policy.name(), simulate(&plan.graph, &sim, policy)?));
+        let (name, outcome) = self.0.settings.ask_policy(ask)?;
         let mut totals = vec![(name, outcome.makespan_ns as f64 * 1e-9)];
         let kinds = [(DeviceKind::Cpu, Placement::Cpu), (DeviceKind::Gpu, Placement::Gpu)];
         let has = |kind| sim.devices.iter().any(|d| d.kind == kind);
@@ -242,14 +243,6 @@ impl Session {
                 .push("GPUs: not looked for, because this is soon done without (Session::discover looks for them)".into());
         }
         Ok(explanation)
-    }
-
-    /// What the session's policy leads to, which may be the user's.
-    fn ask_policy<R>(&self, ask: impl FnOnce(Box<dyn Policy>) -> Result<R>) -> Result<R> {
-        catch_unwind(AssertUnwindSafe(|| ask(self.0.settings.policy()))).unwrap_or_else(|payload| {
-            let message = format!("it panicked: {}", panic_message(&*payload));
-            Err(Error::Failed { what: "the policy of this session".into(), message })
-        })
     }
 
     /// Bytes of host memory with which a graph is proved to run in this session.

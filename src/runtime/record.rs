@@ -1,189 +1,60 @@
 //! What a session's scheduler was told and answered, as a file that another process can replay.
 //!
-//! Owns: [`Record`], the format. Must not know: how decisions are made. Invariants: a record that reads is whole and unchanged; under its name is what
-//! was there before until it is; the scheduler's lock is not held while anything is written.
+//! Owns: [`Record`], the format. Must not know: how decisions are made, when it is written. Invariant: a record that reads is whole and unchanged.
 //!
 //! # The format
 //!
 //! One JSON value a line: first what the scheduler was made with (`chunkwise_record` is the version of the format), then each event with its time in ns
-//! and the actions that came of it, and last how many lines there were and a hash of them. A graph is written in full by the event that submits it: kernels
-//! by their keys, closures as `name@version#localN`.
+//! and the actions that came of it, and last how many steps there were and a hash (FNV-1a) of all lines before. A graph is written in full by the event that
+//! submits it: kernels by their keys, closures as `name@version#localN`. A step at which the scheduler panicked, which ends the session, says so (`broke`)
+//! in place of actions.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::driver::Inner;
+use crate::device::panic_message;
 use crate::error::{Error, Result};
-use crate::kernel::content_hash;
+use crate::kernel::{content_hash, hash_on};
 use crate::schedule::{Action, Event, Placement, Policy, Scheduler};
-use crate::store::WholeFile;
 
 /// The version of the format that is written and read.
 const VERSION: u32 = 1;
-/// Steps that may wait to be written, some 200 bytes each, before those who report wait for the disk.
-const MOST_WAITING: usize = 1 << 14;
-/// How long they wait for it: a disk that hangs does not stop a run.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a scheduler was made with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Head {
+pub(super) struct Head {
     chunkwise_record: u32,
     policy: String,
     stall_factor: u64,
     stall_floor_ns: u64,
 }
 
+impl Head {
+    pub(super) fn new(policy: String, (stall_factor, stall_floor_ns): (u64, u64)) -> Self {
+        Self { chunkwise_record: VERSION, policy, stall_factor, stall_floor_ns }
+    }
+}
+
 /// An event and what came of it.
 #[derive(Serialize, Deserialize)]
-struct Step {
-    at_ns: u64,
-    event: Event,
-    actions: Vec<Action>,
+pub(super) struct Step {
+    pub(super) at_ns: u64,
+    pub(super) event: Event,
+    pub(super) actions: Vec<Action>,
+    /// What the scheduler's panic said, if it panicked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) broke: Option<String>,
 }
 
 /// The end.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Tail {
-    steps: u64,
-    hash: u64,
-}
-
-/// Of all lines before.
-fn chain(hash: u64, line: &str) -> u64 {
-    hash.rotate_left(5) ^ content_hash(line.as_bytes())
-}
-
-/// Steps that wait to be written.
-#[derive(Default)]
-pub(super) struct Backlog {
-    steps: Mutex<usize>,
-    fewer: Condvar,
-}
-
-impl Backlog {
-    fn steps(&self) -> MutexGuard<'_, usize> {
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn written(&self) {
-        let mut steps = self.steps();
-        *steps -= 1;
-        if *steps == MOST_WAITING / 2 {
-            self.fewer.notify_all();
-        }
-    }
-
-    /// Returns once half of them are written, or the writer has given up, or has not got on for too long.
-    pub(super) fn wait(&self) {
-        let end = Instant::now() + PATIENCE;
-        let mut steps = self.steps();
-        while *steps > MOST_WAITING / 2 {
-            let Some(left) = end.checked_duration_since(Instant::now()) else { return };
-            steps = self.fewer.wait_timeout(steps, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-}
-
-/// Writes a record, on a thread of its own.
-pub(super) struct Recorder {
-    steps: Option<mpsc::Sender<Step>>,
-    backlog: Arc<Backlog>,
-    writer: Option<JoinHandle<()>>,
-}
-
-impl Recorder {
-    /// Creates the file, under a temporary name.
-    pub(super) fn new(
-        path: &Path,
-        policy: String,
-        (stall_factor, stall_floor_ns): (u64, u64),
-        warn: Arc<dyn Fn(&str) + Send + Sync>,
-    ) -> Result<Self> {
-        let head = Head { chunkwise_record: VERSION, policy, stall_factor, stall_floor_ns };
-        let failed = |source| Error::io("write", path, source);
-        let file = WholeFile::create(path, 0)?;
-        let (steps, noted) = mpsc::channel::<Step>();
-        let (name, backlog) = (path.to_path_buf(), Arc::new(Backlog::default()));
-        let waiting = backlog.clone();
-        let write = move || {
-            let written = write_all(&file, &head, &noted, &waiting);
-            drop(noted);
-            *waiting.steps() = 0; // whoever waits for a writer that is gone would wait in vain
-            waiting.fewer.notify_all();
-            let whole = match written {
-                Ok(true) => file.finish(),
-                Ok(false) => Ok(()), // nothing to replay: what was there stays
-                Err(error) => Err(Error::io("write", &name, error)),
-            };
-            if let Err(error) = whole {
-                warn(&format!("there is no record of this session: {error}"));
-            }
-        };
-        let writer = std::thread::Builder::new().name("chunkwise-record".into()).spawn(write).map_err(failed)?;
-        Ok(Self { steps: Some(steps), backlog, writer: Some(writer) })
-    }
-
-    /// Notes a step, to be written soon.
-    pub(super) fn note(&self, at_ns: u64, event: Event, actions: Vec<Action>) {
-        if let Some(steps) = &self.steps {
-            *self.backlog.steps() += 1;
-            if steps.send(Step { at_ns, event, actions }).is_err() {
-                *self.backlog.steps() = 0; // the writer has given up, and told so
-            }
-        }
-    }
-
-    /// What is to be waited for if more waits to be written than should.
-    pub(super) fn backlog(&self) -> Option<Arc<Backlog>> {
-        (*self.backlog.steps() > MOST_WAITING).then(|| self.backlog.clone())
-    }
-}
-
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        self.steps = None;
-        // Its warning may have held the session last.
-        let own = |writer: &JoinHandle<()>| writer.thread().id() == std::thread::current().id();
-        if let Some(writer) = self.writer.take().filter(|writer| !own(writer)) {
-            let _ = writer.join();
-        }
-    }
-}
-
-/// Ends a record with the last of its session's handles: whoever finishes a task may hold the rest of the session for a moment longer, and a program that
-/// ends does not wait for that.
-pub(super) struct Ending(pub(super) Arc<Inner>);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        let recorder = self.0.lock().recorder.take();
-        drop(recorder);
-    }
-}
-
-/// Writes all steps; whether any of them was a graph's.
-fn write_all(file: &WholeFile, head: &Head, noted: &mpsc::Receiver<Step>, waiting: &Backlog) -> std::io::Result<bool> {
-    let (mut file, mut any) = (BufWriter::new(file.file()), false);
-    let first = serde_json::to_string(head)?;
-    writeln!(file, "{first}")?;
-    let mut tail = Tail { steps: 0, hash: chain(0, &first) };
-    for step in noted {
-        let line = serde_json::to_string(&step)?;
-        writeln!(file, "{line}")?;
-        tail = Tail { steps: tail.steps + 1, hash: chain(tail.hash, &line) };
-        any |= matches!(step.event, Event::Submit { .. });
-        waiting.written();
-    }
-    writeln!(file, "{}", serde_json::to_string(&tail)?)?;
-    file.flush()?;
-    Ok(any)
+pub(super) struct Tail {
+    pub(super) steps: u64,
+    pub(super) hash: u64,
 }
 
 /// A record of a session's scheduler, read back: see [`SessionBuilder::record`](super::SessionBuilder::record).
@@ -252,11 +123,12 @@ impl Record {
             None => return Err(wrong("it is no record of a session (SessionBuilder::record writes one)".into())),
         }
         let head = serde_json::from_str(first).map_err(|e| wrong(format!("its first line is changed: {e}")))?;
+        let of_line = |hash, line: &String| hash_on(hash_on(hash, line.as_bytes()), b"\n");
         let last = lines.pop().filter(|_| ended && !lines.is_empty()).unwrap_or_default();
         let Ok(tail) = serde_json::from_str::<Tail>(&last) else {
             return Err(wrong("it is cut: the session that wrote it had not ended, or could not write all of it".into()));
         };
-        let found = Tail { steps: lines.len() as u64 - 1, hash: lines.iter().fold(0, |hash, line| chain(hash, line)) };
+        let found = Tail { steps: lines.len() as u64 - 1, hash: lines.iter().fold(content_hash(b""), of_line) };
         if found.steps != tail.steps {
             return Err(wrong(format!("it is cut: {} of {} steps are there", found.steps, tail.steps)));
         }
@@ -276,8 +148,8 @@ impl Record {
     /// Tells a new scheduler what the recorded one was told, and compares what it answers, byte for byte as it is written down.
     ///
     /// # Errors
-    /// [`Error::Failed`] at the first answer that differs; [`Error::Argument`] if the policy is one of the user's own
-    /// ([`Record::replay_with`]).
+    /// [`Error::Failed`] at the first answer that differs, and where the scheduler panics, be it that it did so when it was recorded;
+    /// [`Error::Argument`] if the policy is one of the user's own ([`Record::replay_with`]); [`Error::File`] if a step is none.
     pub fn replay(&self) -> Result<Replayed> {
         let name = &self.head.policy;
         let number = name.strip_prefix("device ").unwrap_or(name);
@@ -290,27 +162,39 @@ impl Record {
     /// [`Record::replay`], with a policy of the user's own.
     ///
     /// # Errors
-    /// [`Error::Failed`] at the first answer that differs; [`Error::File`] if a step is none.
+    /// As [`Record::replay`] but for the policy.
     pub fn replay_with(&self, policy: Box<dyn Policy>) -> Result<Replayed> {
         let mut scheduler = Scheduler::new(policy);
         scheduler.set_stall_rule(self.head.stall_factor, self.head.stall_floor_ns);
-        let (mut replayed, mut actions) = (Replayed::default(), Vec::new());
+        let mut replayed = Replayed::default();
         for (number, line) in self.lines.iter().enumerate() {
             let number = number + 1;
             let wrong = |e: serde_json::Error| Error::file(&self.path, format!("step {number}: {e}"));
             let step: Step = serde_json::from_str(line).map_err(wrong)?;
             replayed.graphs += usize::from(matches!(step.event, Event::Submit { .. }));
-            scheduler.step(step.at_ns, step.event.clone(), &mut actions);
+            let mut actions = Vec::new();
+            let (at_ns, event) = (step.at_ns, step.event.clone());
+            let told = catch_unwind(AssertUnwindSafe(|| scheduler.step(at_ns, event, &mut actions)));
+            let failed = |message| Err(Error::Failed { what: format!("replaying {}", self.path.display()), message });
+            match (told.map_err(|payload| panic_message(&*payload)), &step.broke) {
+                (Err(now), Some(then)) if now == *then => {
+                    return failed(format!("step {number} breaks the session, as it did when it was recorded: {now}"));
+                }
+                (Err(now), _) => return failed(format!("step {number} panics: {now}")),
+                (Ok(()), Some(then)) => {
+                    return failed(format!("step {number} broke the session when it was recorded ({then}), and does not now"));
+                }
+                (Ok(()), None) => {}
+            }
             replayed.events += 1;
             replayed.actions += actions.len();
             replayed.launches += actions.iter().filter(|a| matches!(a, Action::Run { .. })).count();
-            let again = serde_json::to_string(&Step { actions: std::mem::take(&mut actions), ..step }).map_err(wrong)?;
+            let again = serde_json::to_string(&Step { actions, ..step }).map_err(wrong)?;
             if again != *line {
                 let at = again.bytes().zip(line.bytes()).take_while(|(a, b)| a == b).count();
                 let around =
                     |text: &str| text.get(at.saturating_sub(40)..(at + 60).min(text.len())).unwrap_or("...").to_owned();
-                let message = format!("step {number} had {:?}, and has {:?} now", around(line), around(&again));
-                return Err(Error::Failed { what: format!("replaying {}", self.path.display()), message });
+                return failed(format!("step {number} had {:?}, and has {:?} now", around(line), around(&again)));
             }
         }
         Ok(replayed)
@@ -318,16 +202,17 @@ impl Record {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::array::Array;
     use crate::runtime::Session;
     use crate::schedule::{Candidate, Choice, Ready};
 
-    struct Folder(PathBuf);
+    /// A folder of a test's own.
+    pub(in crate::runtime) struct Folder(pub(in crate::runtime) PathBuf);
 
     impl Folder {
-        fn new(name: &str) -> Self {
+        pub(in crate::runtime) fn new(name: &str) -> Self {
             let path = std::env::temp_dir().join(format!("chunkwise-record-{name}-{}", std::process::id()));
             let _ = std::fs::remove_dir_all(&path);
             std::fs::create_dir_all(&path).expect("a folder");
@@ -352,64 +237,6 @@ mod tests {
         assert_eq!(a.mean().compute_scalar().expect("a mean"), 3.25);
         drop((a, session));
         std::fs::read_to_string(path).expect("the record")
-    }
-
-    #[test]
-    fn paths_that_cannot_be_written_are_errors_of_the_builder() {
-        let folder = Folder::new("paths");
-        for path in [folder.0.join("absent/x"), folder.0.clone(), PathBuf::new()] {
-            let error = session(&path).expect_err("no session");
-            assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
-            assert!(matches!(&error, Error::Io { .. } | Error::File { .. }), "{error}");
-        }
-    }
-
-    /// What was there stays until there is another record, whole; two sessions do not write one.
-    #[test]
-    fn a_record_is_replaced_by_a_whole_one_only() {
-        let folder = Folder::new("replaced");
-        let path = folder.0.join("x");
-        let files = || std::fs::read_dir(&folder.0).expect("a folder").count();
-        let text = recorded(&path);
-        drop(session(&path).expect("a session")); // which does nothing
-        assert_eq!((std::fs::read_to_string(&path).expect("the record"), files()), (text.clone(), 1));
-
-        let one = session(&path).expect("a session");
-        let error = session(&path).expect_err("two writers of one file").to_string();
-        assert!(error.contains("already being written"), "{error}");
-        let two = Array::from(ndarray::arr1(&[1.0; 2])).in_session(&one);
-        two.mean().compute().expect("a mean");
-        assert_eq!((std::fs::read_to_string(&path).expect("the record"), files()), (text.clone(), 2));
-        drop((two, one));
-        assert_ne!(std::fs::read_to_string(&path).expect("the record"), text);
-        assert_eq!((files(), Record::read(&path).and_then(|r| r.replay()).is_ok()), (1, true));
-    }
-
-    /// Whoever reports waits for a disk that is slower, but not for ever, and not for one that is gone.
-    #[test]
-    fn what_waits_to_be_written_is_bounded() {
-        let (send, receive) = mpsc::channel();
-        let recorder = Recorder { steps: Some(send), backlog: Arc::default(), writer: None };
-        let note = || recorder.note(0, Event::Tick, Vec::new());
-        (0..MOST_WAITING).for_each(|_| note());
-        assert!(recorder.backlog().is_none());
-        note();
-        let backlog = recorder.backlog().expect("too many");
-        let asked = Instant::now();
-        backlog.wait();
-        assert!(asked.elapsed() >= PATIENCE);
-        std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| backlog.wait());
-            for _ in 0..=MOST_WAITING / 2 {
-                assert!(receive.recv().is_ok());
-                backlog.written();
-            }
-            waiter.join().expect("is told");
-        });
-        assert!(recorder.backlog().is_none());
-        drop(receive);
-        (0..MOST_WAITING + 2).for_each(|_| note());
-        assert!(recorder.backlog().is_none());
     }
 
     /// Cut anywhere, or with a byte changed anywhere: one error, which says so.

@@ -140,12 +140,6 @@ impl Scheduler {
         self.watch.set_rule(factor, floor_ns);
     }
 
-    /// The policy's name.
-    #[must_use]
-    pub fn policy_name(&self) -> String {
-        self.policy.name()
-    }
-
     /// Takes in `event`, which happened at `now_ns`, and appends what is to be done to `actions`, in order.
     pub fn step(&mut self, now_ns: u64, event: Event, actions: &mut Vec<Action>) {
         self.watch.pass(now_ns.saturating_sub(self.now));

@@ -59,7 +59,7 @@ pub struct Ended {
 }
 
 /// Decides where tasks run, and in which order. A user can write one: see [`crate::runtime::SessionBuilder::policy`]. It is called while the session's
-/// state is locked, so it should be quick, and must not call the session. A panic in it is an error of the session's runs.
+/// state is locked, so it should be quick, and must not call the session. A panic in it is an error of the session's runs, or of what asked for it.
 ///
 /// ```
 /// use chunkwise::prelude::*;
