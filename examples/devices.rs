@@ -9,7 +9,7 @@ use chunkwise::device::{DeviceKind, DeviceSpec, system};
 use chunkwise::id::DeviceId;
 use chunkwise::kernel::simd::simd_name;
 use chunkwise::{Bytes, Session};
-use common::{CommonArgs, Outcome, can_write, line, open_session, rate, seconds};
+use common::{CommonArgs, Outcome, UsageError, can_write, line, open_session, rate, seconds};
 use serde_json::{Value, json};
 
 /// List the devices of this machine: index for --device, threads, SIMD path, memory, speed; and GPUs that are not used, with the reason.
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
     ("devices -- --calibrate", "measure all devices now, and keep what comes out"),
     ("devices -- --allow-software --json", "for scripts, software Vulkan included"),
 ]))]
+#[command(mut_arg("record", |arg| arg.hide(true)))]
 struct Args {
     /// Measure the rates of all devices now (under half a second each, on an idle machine) and keep
     /// them for later predictions. A GPU is measured when it is first used, anyway.
@@ -34,6 +35,11 @@ fn main() -> std::process::ExitCode {
 }
 
 fn devices(args: Args) -> Outcome {
+    if args.common.record.is_some() {
+        return Err(
+            UsageError("--record: devices runs no graph; record a workload's program (matvec, cholesky, ...)".into()).into()
+        );
+    }
     let session = open_session(&args.common, Vec::new())?;
     let absent = session.discover();
     if args.calibrate {

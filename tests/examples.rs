@@ -52,7 +52,7 @@ fn wrong_flags_are_usage_errors_and_help_is_help() {
 
 #[test]
 fn the_readme_names_exactly_the_common_flags() {
-    let help = example("devices").args("--help").run().success().stdout;
+    let help = example("overhead").args("--help").run().success().stdout;
     let common = help.split("Common options:").nth(1).expect("heading").split("Examples").next().expect("examples follow");
     let flag = |line: &str| {
         let start = line.find("--").filter(|&at| line[..at].chars().all(|c| " -q,|`".contains(c)))?;

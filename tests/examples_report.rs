@@ -179,6 +179,7 @@ fn replayed(folder: &Folder, name: &str, flags: &str) -> Value {
     let [graphs, events, actions, launches] =
         ["graphs", "events", "actions", "launches"].map(|n| again[n].as_u64().unwrap_or(0));
     let tasks = json["tasks"].as_u64().expect("tasks");
+    assert!(json["wrote"].as_array().is_some_and(|all| all.contains(&"run.record".into())), "{name}: {json}");
     assert!(graphs >= 1 && launches >= tasks && actions > launches && events > launches, "{name}: {again} of {json}");
     again
 }
@@ -202,6 +203,12 @@ fn a_recorded_run_of_each_workload_replays_in_another_process() {
             limited.args("--n 600 --chunk 10 --record small").run().failure(&["no record was written to small"]).stderr;
         assert!(stderr.contains("there is no record of this session: ") && !folder.file("small").exists(), "{stderr}");
     }
+    for name in ["r/", "r/.", "new/"] {
+        example("matvec").within(folder.path()).args(&format!("--n 9 --record {name}")).run().failure(&[name]);
+    }
+    assert!(folder.file("r").is_file() && !folder.file("new").exists());
+    let devices = example("devices").args("--record t").run();
+    assert!(devices.code == 2 && devices.stderr.contains("devices runs no graph"), "{devices:#?}");
     // What is no record, or none any more.
     let replay = |name: &str, words: &[&str]| {
         example("replay").within(folder.path()).arg(name).run().failure(words);

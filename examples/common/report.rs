@@ -130,7 +130,7 @@ impl Report {
             peak_rss_bytes: 0,
             result: None,
             residual: None,
-            wrote: args.trace.iter().cloned().collect(), // the record is written as the session ends
+            wrote: args.trace.iter().cloned().collect(),
             notes: Vec::new(),
             extra: Map::new(),
         }
@@ -143,6 +143,7 @@ impl Report {
     pub fn print(mut self, args: &CommonArgs) -> Outcome {
         self.peak_rss_bytes = system::peak_rss_bytes(); // what came after the run counts too: a check, a picture
         if args.json {
+            self.wrote.extend(args.record.clone()); // it will be, when the session ends; else the program's end is an error
             line(self.json()?)
         } else if !args.quiet {
             self.lines().iter().try_for_each(line)

@@ -60,16 +60,23 @@ pub fn session_of(args: &CommonArgs) -> Result<Session> {
 struct Recorded {
     path: PathBuf,
     /// What was there before.
-    before: Option<(SystemTime, u64)>,
+    before: Option<Stamp>,
     /// Whether to say that it is written.
     says: bool,
 }
 
 static RECORDED: Mutex<Option<Recorded>> = Mutex::new(None);
 
-fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+/// Tells a file from the one that replaces it, which is written beside it.
+type Stamp = (SystemTime, u64, [u64; 2]);
+
+fn stamp(path: &Path) -> Option<Stamp> {
     let about = path.metadata().ok()?;
-    Some((about.modified().ok()?, about.len()))
+    #[cfg(unix)]
+    let number = [std::os::unix::fs::MetadataExt::dev(&about), std::os::unix::fs::MetadataExt::ino(&about)];
+    #[cfg(not(unix))]
+    let number = [0; 2];
+    Some((about.modified().ok()?, about.len(), number))
 }
 
 /// Says that the record is written, which it is when the session has gone. Errs if it was asked for and is not.

@@ -162,7 +162,8 @@ impl SessionBuilder {
     /// up with one warning.
     ///
     /// It takes some 450 bytes a task, on disk; in memory, what waits to be written (at most 16 384 steps, and the graphs in them) is beside the
-    /// memory limit. [`Record::read`](super::Record::read) takes twice that of memory. Recording takes a few us a task.
+    /// memory limit. [`Record::read`](super::Record::read) takes twice that of memory. Recording takes a few us a task; a disk that
+    /// is slower than what is to be written slows the runs.
     #[must_use]
     pub fn record(mut self, path: impl Into<PathBuf>) -> Self {
         self.record = Some(path.into());

@@ -150,7 +150,7 @@ impl Outgoing {
         let unrecorded = self.backlog.and_then(|backlog| backlog.wait());
         // Whoever is told has the last word, but what was refused is still to be answered.
         let warn = || {
-            let warnings = self.warnings.iter().map(ToString::to_string).chain(unrecorded.map(str::to_owned));
+            let warnings = unrecorded.map(str::to_owned).into_iter().chain(self.warnings.iter().map(ToString::to_string));
             warnings.for_each(|warning| (inner.settings.warn)(&warning));
         };
         if refused.is_empty() {

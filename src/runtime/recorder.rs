@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::driver::Inner;
 use super::record::{Head, Step, Tail};
+use crate::device::panic_message;
 use crate::error::{Error, Result};
 use crate::kernel::{content_hash, hash_on};
 use crate::schedule::{Action, Event};
@@ -128,16 +129,20 @@ impl Recorder {
         let (name, backlog, tells) = (path.to_path_buf(), Arc::new(Backlog::default()), warn.clone());
         let waiting = backlog.clone();
         let write = move || {
-            let ending = Ends(&waiting, Phase::Ended);
-            let whole = match write_all(file.file(), &head, &noted, &waiting) {
+            let _told = Ends(&waiting, Phase::Told);
+            let ended = Ends(&waiting, Phase::Ended);
+            let whole = || match write_all(file.file(), &head, &noted, &waiting) {
                 Ok(true) if waiting.waiting().phase == Phase::Writes => file.finish(),
                 Ok(_) => Ok(()), // nothing to replay, or given up: what was there stays
                 Err(error) => Err(Error::io("write", &name, error)),
             };
+            let whole = catch_unwind(AssertUnwindSafe(whole)).unwrap_or_else(|payload| {
+                let message = format!("it panicked: {}", panic_message(&*payload));
+                Err(Error::Failed { what: "writing it".into(), message })
+            });
             drop((noted, file));
             let given_up = waiting.waiting().phase == Phase::GivenUp;
-            drop(ending);
-            let _told = Ends(&waiting, Phase::Told);
+            drop(ended);
             if let Some(error) = whole.err().filter(|_| !given_up) {
                 let _ = catch_unwind(AssertUnwindSafe(|| tells(&format!("there is no record of this session: {error}"))));
             }
@@ -189,7 +194,8 @@ impl Recorder {
         match phase {
             Phase::Writes => {
                 self.backlog.reaches(Phase::GivenUp);
-                (self.warn)("the record of this session is not written yet: its disk has taken nothing of it for a minute");
+                let text = "the record of this session is not written yet: its disk has taken nothing of it for a minute";
+                let _ = catch_unwind(AssertUnwindSafe(|| (self.warn)(text))); // in a destructor
             }
             Phase::Ended => drop(self.backlog.until(TELLING, |waiting| waiting.phase == Phase::Told)),
             Phase::GivenUp | Phase::Told => {}

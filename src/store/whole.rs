@@ -102,7 +102,7 @@ impl WholeFile {
         if let Some(about) = &replaced {
             check_replaceable(&target, about)?;
         }
-        if target.file_name().is_none() {
+        if target.file_name().is_none() || is_spelt_as_a_folder(&target) {
             return Err(Error::file(target, "is not the name of a file"));
         }
         remove_leftovers(&target); // first: they may be what the disk is full of
@@ -217,9 +217,15 @@ fn linked_to(target: &Path) -> PathBuf {
         target = folder_of(&target).join(to);
     }
     match (std::fs::canonicalize(folder_of(&target)), target.file_name()) {
-        (Ok(folder), Some(name)) => folder.join(name),
+        (Ok(folder), Some(name)) if !is_spelt_as_a_folder(&target) => folder.join(name),
         _ => target,
     }
+}
+
+/// Whether a path ends in `/` or `/.`, which [`Path`] does not show.
+fn is_spelt_as_a_folder(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    text.strip_suffix('.').unwrap_or(&text).ends_with(std::path::is_separator)
 }
 
 /// Errs if what is there is no file, or one that this process may not write.

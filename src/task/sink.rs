@@ -93,8 +93,8 @@ impl dyn ChunkSink {
     ///
     /// # Errors
     /// [`Error::Shape`] if `region` is not inside the array, or `chunk` not as large as `region`; [`Error::DType`] for elements of another dtype;
-    /// [`Error::Argument`] if some of `region` was written as part of another one; [`Error::Failed`] from when
-    /// [`finish`](trait.ChunkSink.html#method.finish) commits it, unless that fails; what the sink itself reports. Nothing is written then.
+    /// [`Error::Argument`] if some of `region` was written as part of another one; [`Error::Failed`] if the sink is
+    /// complete, which [`finish`](trait.ChunkSink.html#method.finish) makes it; what the sink itself reports. Nothing is written then.
     pub fn write(&self, region: &Region, chunk: ChunkView<'_>) -> Result<()> {
         self.intake().check(region, &chunk)?;
         self.put(region, chunk)?;
@@ -109,8 +109,9 @@ impl dyn ChunkSink {
     /// What the sink itself reports; nothing is left under the final name then but what was there.
     pub fn finish(&self) -> Result<()> {
         self.intake().check_complete()?;
-        let finished = std::mem::replace(&mut self.intake().taken().finished, true);
-        self.commit().inspect_err(|_| self.intake().taken().finished = finished)
+        self.commit()?;
+        self.intake().taken().finished = true;
+        Ok(())
     }
 }
 
