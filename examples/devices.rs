@@ -19,6 +19,7 @@ use serde_json::{Value, json};
     ("devices -- --calibrate", "measure all devices now, and keep what comes out"),
     ("devices -- --allow-software --json", "for scripts, software Vulkan included"),
 ]))]
+// Refused, so not listed.
 #[command(mut_arg("record", |arg| arg.hide(true)))]
 struct Args {
     /// Measure the rates of all devices now (under half a second each, on an idle machine) and keep

@@ -417,6 +417,11 @@ pub(crate) fn host_view_mut(window: &Window) -> ChunkViewMut<'_> {
     }
 }
 
+/// The error which says that `what` has panicked.
+pub(crate) fn caught(what: impl Into<String>, payload: &(dyn std::any::Any + Send)) -> Error {
+    Error::Failed { what: what.into(), message: format!("it panicked: {}", panic_message(payload)) }
+}
+
 pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic without a message".into())

@@ -38,6 +38,7 @@ pub mod zeros;
 
 use std::any::{Any, TypeId};
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
 use crate::error::Error;
@@ -241,6 +242,11 @@ pub trait Kernel: Any + Send + Sync {
         outputs: &mut [ChunkViewMut<'_>],
         scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault>;
+}
+
+/// What a kernel answers, unless it panics: it may be the user's, and then its body has the last word.
+pub(crate) fn calm<R>(answer: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(answer)).ok()
 }
 
 /// Whether this is one of the kernels here that have a fixed shader: then its program is what its shader is made for.

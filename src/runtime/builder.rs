@@ -16,7 +16,7 @@ use super::members::{Member, Members};
 use super::record::Head;
 use super::recorder::{Ending, Recorder};
 use crate::cost::CostModel;
-use crate::device::{Cpu, Device, DeviceKind, HOST, IoLane, panic_message, system};
+use crate::device::{Cpu, Device, DeviceKind, HOST, IoLane, caught, system};
 use crate::error::{Error, Result};
 use crate::schedule::{Event, Placement, Policy, Scheduler};
 
@@ -43,8 +43,7 @@ impl Settings {
         let policy = || self.policy.as_ref().map_or_else(|| self.placement.policy(), |make| make());
         catch_unwind(AssertUnwindSafe(|| ask(policy()))).unwrap_or_else(|payload| {
             let what = if self.policy.is_some() { "the policy of this session" } else { "the scheduler of this session" };
-            let message = format!("it panicked: {}", panic_message(&*payload));
-            Err(Error::Failed { what: what.into(), message })
+            Err(caught(what, &*payload))
         })
     }
 }

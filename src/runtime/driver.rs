@@ -22,7 +22,7 @@ use super::recorder::{Backlog, Recorder};
 use super::run::{Run, TaskSpan};
 use super::slots::{Gone, Short, Slots};
 use crate::cost::CostModel;
-use crate::device::{Failure, HostBuffer, Report, panic_message};
+use crate::device::{Failure, HostBuffer, Report, caught, panic_message};
 use crate::error::{Bytes, Error, Remedy};
 use crate::id::{DeviceId, GraphId, LaunchId, TaskId};
 use crate::schedule::{Action, Event, Scheduler};
@@ -134,8 +134,7 @@ impl Outgoing {
                     Ok(Ok(())) => {}
                     Ok(Err(short)) => refused.push(Refused { head, short }),
                     Err(payload) => {
-                        let message = format!("it panicked: {}", panic_message(&*payload));
-                        let error = Error::Failed { what: format!("a launch or move on {}", member.spec.name), message };
+                        let error = caught(format!("a launch or move on {}", member.spec.name), &*payload);
                         refused.push(Refused { head, short: Short { host: true, error } });
                         panics.push(payload);
                     }

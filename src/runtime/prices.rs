@@ -11,7 +11,7 @@ use super::members::Member;
 use crate::cost::{CostId, Estimate, Source};
 use crate::device::DeviceSpec;
 use crate::id::{DeviceId, SpaceId, TaskId};
-use crate::kernel::{GpuFacts, Kernel, Work};
+use crate::kernel::{GpuFacts, Kernel, Work, calm};
 use crate::schedule::{CANNOT, Each, Estimates, Scheduler};
 use crate::shape::{ChunkMeta, DType};
 use crate::task::{Profile, TaskGraph};
@@ -247,11 +247,6 @@ impl std::fmt::Display for Unable {
             }
         }
     }
-}
-
-/// What a kernel answers, unless it panics: it may be the user's, and then its body has the last word.
-fn calm<R>(answer: impl FnOnce() -> R) -> Option<R> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(answer)).ok()
 }
 
 /// Number of passes of a task's GPU half, if the GPU can run it.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::driver::Inner;
 use super::record::{Head, Step, Tail};
-use crate::device::panic_message;
+use crate::device::caught;
 use crate::error::{Error, Result};
 use crate::kernel::{content_hash, hash_on};
 use crate::schedule::{Action, Event};
@@ -62,12 +62,14 @@ impl Backlog {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn written(&self) {
+    /// A step is written; says how far the writer is.
+    fn written(&self) -> Phase {
         let mut waiting = self.waiting();
         waiting.steps -= 1;
         if waiting.steps == MOST_WAITING / 2 {
             self.changed.notify_all();
         }
+        waiting.phase
     }
 
     fn reaches(&self, phase: Phase) {
@@ -129,23 +131,19 @@ impl Recorder {
         let (name, backlog, tells) = (path.to_path_buf(), Arc::new(Backlog::default()), warn.clone());
         let waiting = backlog.clone();
         let write = move || {
-            let _told = Ends(&waiting, Phase::Told);
-            let ended = Ends(&waiting, Phase::Ended);
             let whole = || match write_all(file.file(), &head, &noted, &waiting) {
                 Ok(true) if waiting.waiting().phase == Phase::Writes => file.finish(),
                 Ok(_) => Ok(()), // nothing to replay, or given up: what was there stays
                 Err(error) => Err(Error::io("write", &name, error)),
             };
-            let whole = catch_unwind(AssertUnwindSafe(whole)).unwrap_or_else(|payload| {
-                let message = format!("it panicked: {}", panic_message(&*payload));
-                Err(Error::Failed { what: "writing it".into(), message })
-            });
+            let whole = catch_unwind(AssertUnwindSafe(whole)).unwrap_or_else(|payload| Err(caught("writing it", &*payload)));
             drop((noted, file));
             let given_up = waiting.waiting().phase == Phase::GivenUp;
-            drop(ended);
+            waiting.reaches(Phase::Ended);
             if let Some(error) = whole.err().filter(|_| !given_up) {
                 let _ = catch_unwind(AssertUnwindSafe(|| tells(&format!("there is no record of this session: {error}"))));
             }
+            waiting.reaches(Phase::Told);
         };
         let failed = |source| Error::io("write", path, source);
         let writer = std::thread::Builder::new().name("chunkwise-record".into()).spawn(write).map_err(failed)?;
@@ -209,15 +207,6 @@ impl Drop for Recorder {
     }
 }
 
-/// The writer reaches a phase with the end of this, however it comes.
-struct Ends<'a>(&'a Backlog, Phase);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.reaches(self.1);
-    }
-}
-
 /// Ends a record with the last of its session's handles: whoever finishes a task may hold the rest of the session for a moment longer, and a program that
 /// ends does not wait for that.
 pub(super) struct Ending(pub(super) Arc<Inner>);
@@ -260,8 +249,7 @@ fn write_all(file: &File, head: &Head, noted: &mpsc::Receiver<Step>, backlog: &B
         file.write_all(b"\n")?;
         steps += 1;
         any |= matches!(step.event, Event::Submit { .. });
-        backlog.written();
-        if backlog.waiting().phase > Phase::Writes {
+        if backlog.written() > Phase::Writes {
             return Ok(false);
         }
     }
@@ -388,7 +376,7 @@ mod tests {
         note(&mut recorder, MOST_WAITING);
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| backlog.wait_for(patience));
-            drop(Ends(&backlog, Phase::Ended));
+            backlog.reaches(Phase::Ended);
             assert_eq!(waiter.join().expect("is told"), None);
         });
         assert!(recorder.backlog().is_none() && asked.elapsed() < patience);
@@ -413,5 +401,23 @@ mod tests {
         assert_eq!(backlog.wait_for(Duration::from_secs(600)), None); // told once, and nobody waits
         note(&mut recorder, 9);
         assert_eq!(noted.try_iter().count(), MOST_WAITING + 1);
+    }
+
+    /// Nor by the end of the session, which says so once.
+    #[test]
+    fn the_end_of_a_session_does_not_wait_for_ever() {
+        let (mut recorder, noted) = stuck();
+        let heard = Arc::new(Mutex::new(Vec::<String>::new()));
+        let says = heard.clone();
+        recorder.warn = Arc::new(move |text| says.lock().expect("whole").push(text.into()));
+        let writer = std::thread::spawn(move || drop(noted.iter().last())); // until no more can come
+        recorder.writer = Some(writer.thread().id());
+        note(&mut recorder, 3);
+        recorder.end(Duration::from_millis(100));
+        writer.join().expect("ends");
+        assert_eq!(recorder.backlog.waiting().phase, Phase::GivenUp);
+        recorder.end(Duration::from_secs(600));
+        let heard = heard.lock().expect("whole").clone();
+        assert!(heard.len() == 1 && heard[0].contains("not written yet"), "{heard:?}");
     }
 }

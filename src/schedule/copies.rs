@@ -162,9 +162,8 @@ impl Copies {
     }
 
     pub(super) fn add(&mut self, graph: &TaskGraph, value: ValueId, mut replica: Replica) -> u32 {
-        let first = replica.is_spare() || self.find(value, replica.space, replica.form).is_none();
         debug_assert!(
-            first,
+            replica.is_spare() || self.find(value, replica.space, replica.form).is_none(),
             "{value} is in {} twice: {:?}",
             replica.space,
             self.of(value).map(|at| self.get(at)).collect::<Vec<_>>()

@@ -11,7 +11,7 @@ use wgpu::{BufferDescriptor, BufferUsages, PollType};
 
 use super::AdapterInfo;
 use super::open::{Opened, Refusal};
-use crate::device::panic_message;
+use crate::device::caught;
 use crate::error::{Error, Result};
 use crate::shape::{DType, Real};
 
@@ -69,7 +69,7 @@ pub(super) fn within<T: Send + 'static>(
         .map_err(|e| Error::Failed { what: what.clone(), message: format!("no thread to run it: {e}") })?;
     match receiver.recv_timeout(limit) {
         Ok(Ok(result)) => result,
-        Ok(Err(panic)) => Err(Error::Failed { what, message: format!("it panicked: {}", panic_message(&*panic)) }),
+        Ok(Err(panic)) => Err(caught(what, &*panic)),
         Err(_) => Err(Error::Failed { what, message: format!("no answer within {} s", limit.as_secs_f64()) }),
     }
 }

@@ -4,7 +4,6 @@
 //! nothing is locked; after that a graph is numbers, and needs no kernel to be scheduled, written down or replayed.
 
 use std::collections::{HashMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -15,7 +14,7 @@ use super::{Facts, KernelFacts, Profile, TaskGraph};
 use crate::device::{Data, HostBuffer, Window, input_view};
 use crate::error::{Error, Result};
 use crate::id::{ArrayId, KernelId, TaskId, ValueId, ViewId};
-use crate::kernel::{Held, Kernel, KernelKey, Lane, Work};
+use crate::kernel::{Held, Kernel, KernelKey, Lane, Work, calm};
 use crate::shape::{ChunkMeta, DType, Form, Layout};
 use crate::task::Home;
 
@@ -84,11 +83,6 @@ impl GraphBuilder {
 fn facts_of(key: KernelKey, kernel: &dyn Kernel) -> KernelFacts {
     let (lane, is_steady) = calm(|| (kernel.lane(), kernel.is_steady())).unwrap_or((Lane::Compute, false));
     KernelFacts { key, lane, is_steady }
-}
-
-/// What a kernel answers, unless it panics: it may be the user's, and then its body has the last word.
-fn calm<R>(answer: impl FnOnce() -> R) -> Option<R> {
-    catch_unwind(AssertUnwindSafe(answer)).ok()
 }
 
 /// Work as it can be written down, and added up.
