@@ -37,7 +37,7 @@ pub use args::{CommonArgs, Precision, some_bytes, usage};
 pub use failure::{Outcome, UsageError, line, run};
 pub use files::{TemporaryFolder, can_write, write_whole};
 pub use named::{Named, distinct};
-pub use picture::{Counts, LONGEST_SIDE, Picture};
+pub use picture::{Counts, LONGEST_SIDE};
 pub use process::{on_interrupt, trim_memory};
 pub use progress::Progress;
 pub use report::{Placed, Report, cut, extents, rate, seconds};

@@ -89,27 +89,6 @@ impl<'a> Painter<'a> {
     }
 }
 
-/// An RGB picture.
-pub struct Picture {
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-    /// Three bytes per pixel, sRGB, row by row.
-    pub rgb: Vec<u8>,
-}
-
-impl Picture {
-    /// Writes it as PNG; whole or not at all.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the system refuses.
-    pub fn write_png(&self, path: &Path) -> Result<(), Error> {
-        let bytes = 3 * self.width;
-        write_png(path, (self.height, self.width), |y, rgb| rgb.extend(&self.rgb[y * bytes..][..bytes]))
-    }
-}
-
 fn write_png(path: &Path, (height, width): (usize, usize), mut row: impl FnMut(usize, &mut Vec<u8>)) -> Result<(), Error> {
     let io = |e| match e {
         png::EncodingError::IoError(e) => e,
@@ -222,15 +201,15 @@ fn from_oklab([l, a, b]: [f64; 3]) -> [f64; 3] {
 mod tests {
     use super::*;
 
-    fn painted(data: &[i32], (height, width): (usize, usize), iterations: u32, longest: usize) -> Picture {
+    fn painted(data: &[i32], (height, width): (usize, usize), iterations: u32, longest: usize) -> image::RgbImage {
         let counts = Counts { rows: ArrayView2::from_shape((height, width), data).unwrap(), iterations };
         let (mut painter, mut rgb) = (Painter::new(&counts, longest), Vec::new());
         (0..painter.height).for_each(|y| painter.row(y, &mut rgb));
-        Picture { height: painter.height, width: painter.width, rgb }
+        image::RgbImage::from_raw(painter.width as u32, painter.height as u32, rgb).unwrap()
     }
 
-    fn pixel(picture: &Picture, y: usize, x: usize) -> [u8; 3] {
-        picture.rgb[(y * picture.width + x) * 3..][..3].try_into().unwrap()
+    fn pixel(picture: &image::RgbImage, y: usize, x: usize) -> [u8; 3] {
+        picture[(x as u32, y as u32)].0
     }
 
     #[test]
@@ -264,8 +243,7 @@ mod tests {
         // A checkerboard of black and one colour: half its light, wherever the picture is cut.
         let data: Vec<i32> = (0..7 * 9).map(|i| if (i / 9 + i % 9) % 2 == 0 { 5 } else { 1 }).collect();
         let (full, half) = (painted(&data, (7, 9), 5, 9), painted(&data, (7, 9), 5, 5));
-        assert_eq!((full.height, full.width, half.height, half.width), (7, 9, 4, 5));
-        assert_eq!(full.rgb.len(), 7 * 9 * 3);
+        assert_eq!((full.dimensions(), half.dimensions()), ((9, 7), (5, 4)));
         let bright = colour(0.25); // by count 0, by share half
         assert_eq!(pixel(&half, 0, 0), bright.map(|v| to_srgb(v / 2.0)));
         assert_eq!(pixel(&half, 3, 4), [0, 0, 0], "the corner is one black pixel");
@@ -274,10 +252,9 @@ mod tests {
     #[test]
     fn a_png_comes_back_as_it_was() {
         let path = std::env::temp_dir().join(format!("chunkwise-picture-{}.png", std::process::id()));
-        let picture = Picture { height: 2, width: 3, rgb: (0..18).collect() };
-        picture.write_png(&path).unwrap();
-        let read = image::open(&path).unwrap().to_rgb8();
-        assert_eq!((read.width(), read.height(), read.into_raw()), (3, 2, picture.rgb));
+        let data = [1, 2, 3, 4, 5, 6];
+        Counts { rows: ArrayView2::from_shape((2, 3), &data).unwrap(), iterations: 6 }.write_png(&path, 3).unwrap();
+        assert_eq!(image::open(&path).unwrap().to_rgb8(), painted(&data, (2, 3), 6, 3));
         std::fs::remove_file(path).unwrap();
     }
 }

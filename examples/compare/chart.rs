@@ -7,7 +7,7 @@ use chunkwise::shape::DType;
 
 use crate::duel::Crossing;
 use crate::measure::{Lane, State};
-use crate::raster::text_width;
+use crate::pixels::text_width;
 use crate::scene::{Anchor, At, Ink, Scene, Shape};
 use crate::study::{Row, Study};
 use crate::words;
@@ -15,6 +15,10 @@ use crate::work::Workload;
 
 /// Left of the curves, for the labels of the time axis; below, for those of sizes; above, for the panel's name.
 const MARGIN: [f64; 3] = [58.0, 40.0, 30.0];
+
+/// What title, machine and a legend of one line take; what each further line of the legend does.
+const HEAD: f64 = 92.0;
+const LEGEND_LINE: f64 = 20.0;
 
 /// Dashes and opacity of what shows between which sizes a challenger begins to win.
 const BEGINS: Option<[f64; 2]> = Some([1.0, 4.0]);
@@ -42,8 +46,9 @@ fn of_workload(study: &Study, workload: Workload) -> Scene {
     let dtypes: Vec<DType> = study.groups().into_iter().filter(|g| g.0 == workload).map(|g| g.1).collect();
     let (width, height) = (if dtypes.len() > 1 { 980.0 } else { 560.0 }, 500.0);
     let rows: Vec<&Row> = study.rows.iter().filter(|r| r.workload == workload).collect();
-    let mut scene = page(study, &rows, [width, height], &format!("{}: time against size", capital(workload.title())));
-    let top = 92.0;
+    let name = format!("{}: time against size", capital(workload.title()));
+    let (mut scene, top) = page(study, &rows, [width, height], &name);
+    let height = scene.height;
     let each = (width - 48.0 - 20.0 * (dtypes.len() - 1) as f64) / dtypes.len() as f64;
     let range = time_range(&rows);
     for (index, &dtype) in dtypes.iter().enumerate() {
@@ -59,11 +64,12 @@ fn overview(study: &Study, workloads: &[Workload]) -> Scene {
     let shown = study.groups().into_iter().filter(|g| workloads.contains(&g.0) && g.0 != Workload::BlockedMeanFile);
     let panels: Vec<(Workload, DType)> = shown.collect();
     let columns = panels.len().clamp(2, 4);
-    let (each, gap, top) = ([250.0, 250.0], 12.0, 92.0);
+    let (each, gap) = ([250.0, 250.0], 12.0);
     let lines = panels.len().div_ceil(columns) as f64;
     let width = 48.0 + columns as f64 * (each[0] + gap) - gap;
     let rows: Vec<&Row> = study.rows.iter().filter(|r| panels.contains(&(r.workload, r.dtype))).collect();
-    let mut scene = page(study, &rows, [width, top + lines * (each[1] + gap) - gap + 24.0], "Time against size");
+    let height = HEAD + lines * (each[1] + gap) - gap + 24.0;
+    let (mut scene, top) = page(study, &rows, [width, height], "Time against size");
     for (index, &(workload, dtype)) in panels.iter().enumerate() {
         let at = [24.0 + (index % columns) as f64 * (each[0] + gap), top + (index / columns) as f64 * (each[1] + gap)];
         let range = time_range(&study.rows.iter().filter(|r| r.workload == workload).collect::<Vec<_>>());
@@ -73,9 +79,14 @@ fn overview(study: &Study, workloads: &[Workload]) -> Scene {
     scene
 }
 
-/// A page with title, machine and the legend of what is drawn of these rows.
-fn page(study: &Study, rows: &[&Row], [width, height]: At, title: &str) -> Scene {
+/// A page with title, machine and the legend of what is drawn of these rows, and where it is free below them: at [`HEAD`] if the legend
+/// has one line; further down, and the page as much higher, if it has more.
+fn page(study: &Study, rows: &[&Row], [width, height]: At, title: &str) -> (Scene, f64) {
     let machine = &study.machine;
+    let entries = legend(study, rows);
+    let (places, lines) = places(&entries, width - 48.0);
+    let shift = (lines - 1) as f64 * LEGEND_LINE;
+    let height = height + shift;
     let mut scene = Scene { width, height, title: title.to_owned(), shapes: Vec::new() };
     scene.shapes.push(Shape::Plate { at: [0.0, 0.0], size: [width, height], radius: 0.0, fill: Ink::Page });
     scene.text([24.0, 36.0], 21.0, Ink::Text, Anchor::Start, title);
@@ -87,34 +98,72 @@ fn page(study: &Study, rows: &[&Row], [width, height]: At, title: &str) -> Scene
         facts = format!("INTERRUPTED · {facts}");
     }
     scene.text([24.0, 56.0], 12.0, Ink::Muted, Anchor::Start, fitted(&facts, width - 48.0, 12.0));
-    legend(&mut scene, study, rows, [24.0, 76.0]);
-    scene
+    for (entry, [x, y]) in entries.iter().zip(places) {
+        entry.draw(&mut scene, [24.0 + x, 76.0 + y]);
+    }
+    (scene, HEAD + shift)
 }
 
-fn legend(scene: &mut Scene, study: &Study, rows: &[&Row], [mut x, y]: At) {
-    let mut entry = |scene: &mut Scene, name: &str, ink: Ink, dash: Option<[f64; 2]>, hollow: Option<bool>| {
-        scene.line(vec![[x, y - 4.0], [x + 24.0, y - 4.0]], ink, 2.2, dash);
-        if let Some(hollow) = hollow {
-            scene.shapes.push(Shape::Dot { at: [x + 12.0, y - 4.0], radius: 3.6, ink, hollow });
+/// What a line or band of the drawing means.
+struct Entry {
+    name: String,
+    ink: Ink,
+    dash: Option<[f64; 2]>,
+    /// Marks on the line, and whether they are hollow.
+    mark: Option<bool>,
+    band: bool,
+}
+
+impl Entry {
+    /// Words of the legend.
+    const SIZE: f64 = 12.5;
+
+    /// What it takes of a line.
+    fn width(&self) -> f64 {
+        31.0 + text_width(&self.name, Self::SIZE)
+    }
+
+    fn draw(&self, scene: &mut Scene, [x, y]: At) {
+        scene.line(vec![[x, y - 4.0], [x + 24.0, y - 4.0]], self.ink, 2.2, self.dash);
+        if let Some(hollow) = self.mark {
+            scene.shapes.push(Shape::Dot { at: [x + 12.0, y - 4.0], radius: 3.6, ink: self.ink, hollow });
         }
-        scene.text([x + 31.0, y], 12.5, Ink::Text, Anchor::Start, name);
-        let left = x;
-        x += 31.0 + text_width(name, 12.5) + 22.0;
-        left
+        scene.text([x + 31.0, y], Self::SIZE, Ink::Text, Anchor::Start, self.name.as_str());
+        if self.band {
+            let points = [[0.0, -11.0], [24.0, -11.0], [24.0, 3.0], [0.0, 3.0]].map(|[dx, dy]| [x + dx, y + dy]);
+            scene.shapes.push(Shape::Area { points: points.to_vec(), fill: self.ink, opacity: BAND });
+        }
+    }
+}
+
+/// Where the entries stand, in lines of this width; how many lines.
+fn places(entries: &[Entry], width: f64) -> (Vec<At>, usize) {
+    let (mut x, mut lines) = (0.0, 1);
+    let place = |entry: &Entry| {
+        if x > 0.0 && x + entry.width() > width {
+            (x, lines) = (0.0, lines + 1);
+        }
+        let at = [x, (lines - 1) as f64 * LEGEND_LINE];
+        x += entry.width() + 22.0;
+        at
     };
+    (entries.iter().map(place).collect(), lines)
+}
+
+fn legend(study: &Study, rows: &[&Row]) -> Vec<Entry> {
+    let mut entries = Vec::new();
     let has_curve = |lane: &&Lane| rows.iter().any(|r| r.median(**lane).is_some());
     for lane in study.lanes.iter().filter(has_curve) {
         let (ink, dash, hollow) = look(*lane);
-        entry(scene, &study.lane_name(*lane), ink, dash, Some(hollow));
+        entries.push(Entry { name: study.lane_name(*lane), ink, dash, mark: Some(hollow), band: false });
     }
-    let dots = Some([2.0, 4.0]);
-    let of_gpu = bounded(rows, gpu_bound).next().is_some();
-    if bounded(rows, cpu_bound).next().is_some() {
-        entry(scene, "bound of the CPU", Ink::Bound, dots, None);
-    }
-    if of_gpu {
-        entry(scene, "bound of the GPU, data there", Ink::Gpu, dots, None);
-    }
+    let mut bound = |name: &str, ink: Ink, of: fn(&Row) -> Option<f64>| {
+        if bounded(rows, of).next().is_some() {
+            entries.push(Entry { name: name.into(), ink, dash: Some([2.0, 4.0]), mark: None, band: false });
+        }
+    };
+    bound("bound of the CPU", Ink::Bound, cpu_bound);
+    bound("bound of the GPU, data there", Ink::Gpu, gpu_bound);
     let groups = study.groups().into_iter().filter(|g| rows.iter().any(|r| (r.workload, r.dtype) == *g));
     let crossed = |duel| groups.clone().any(|(w, t)| matches!(study.crossing(w, t, duel), Some(Crossing::Between { .. })));
     // One for cold and resident: their lines differ as their curves do.
@@ -122,10 +171,9 @@ fn legend(scene: &mut Scene, study: &Study, rows: &[&Row], [mut x, y]: At) {
         let gpu = duel.0.device == "gpu";
         let name = if gpu { "where the GPU overtakes" } else { "where more threads overtake" };
         let (ink, dash, _) = look(duel.0);
-        let left = entry(scene, name, ink, dash.or(BEGINS), None);
-        let points = [[0.0, -11.0], [24.0, -11.0], [24.0, 3.0], [0.0, 3.0]].map(|[dx, dy]| [left + dx, y + dy]);
-        scene.shapes.push(Shape::Area { points: points.to_vec(), fill: ink, opacity: BAND });
+        entries.push(Entry { name: name.into(), ink, dash: dash.or(BEGINS), mark: None, band: true });
     }
+    entries
 }
 
 fn cpu_bound(row: &Row) -> Option<f64> {
@@ -171,7 +219,8 @@ impl Panel {
         scene.text([x + 14.0, y + 21.0], if self.small { 12.5 } else { 14.0 }, Ink::Text, Anchor::Start, self.name.as_str());
         let words = crossing_words(study, (workload, dtype));
         if self.small {
-            scene.text([x + 14.0, y + 36.0], 10.5, Ink::Muted, Anchor::Start, words);
+            let size = 10.5 * ((w - 24.0) / text_width(&words, 10.5)).min(1.0);
+            scene.text([x + 14.0, y + 36.0], size, Ink::Muted, Anchor::Start, words);
         } else {
             scene.text([x + w - 16.0, y + 21.0], 12.0, Ink::Muted, Anchor::End, words);
         }
@@ -364,6 +413,17 @@ mod tests {
         let near: Vec<String> = time_ticks([0.004, 0.03]).into_iter().map(time_label).collect();
         assert_eq!(near, ["5 ms", "10 ms", "20 ms"]);
         assert_eq!([1e-9, 2e-6, 5e-4, 1.0, 20.0].map(time_label), ["1 ns", "2 us", "500 us", "1 s", "20 s"]);
+    }
+
+    #[test]
+    fn a_long_legend_has_more_lines() {
+        let named = |name: &str| Entry { name: name.into(), ink: Ink::Cpu, dash: None, mark: None, band: false };
+        let entries = ["one", "two", "a name that has no room beside the others"].map(named);
+        let width = entries[2].width();
+        let (at, lines) = places(&entries, width);
+        assert!(lines == 2 && at[0] == [0.0, 0.0] && at[1][0] > 31.0 && at[2] == [0.0, LEGEND_LINE], "{at:?}");
+        assert_eq!(places(&entries, 10.0 * width).1, 1);
+        assert_eq!((places(&entries, 1.0).1, places(&[], 1.0).1), (3, 1), "one to a line, however narrow");
     }
 
     #[test]

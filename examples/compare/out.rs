@@ -12,7 +12,7 @@ use chunkwise::Error;
 
 use crate::common::{self, Fallible, Outcome, can_write, line, terminal, wrapped, write_whole};
 use crate::study::Study;
-use crate::{chart, page, raster, tables, words};
+use crate::{chart, page, pixels, tables, words};
 
 /// How long an interrupt waits for a row that is being stored, in steps of 10 ms.
 const PATIENCE: usize = 100;
@@ -112,9 +112,12 @@ impl Reporter {
             study.wrote.push(svg.display().to_string());
             // Without memory for the pixels there are still the numbers.
             let painted =
-                common::room(&format!("drawing {}", png.display()), raster::bytes(scene, PIXELS), "the .svg beside it");
+                common::room(&format!("drawing {}", png.display()), pixels::bytes(scene, PIXELS), "the .svg beside it");
             match painted {
-                Ok(()) => raster::draw(scene, PIXELS).write_png(&png)?,
+                Ok(()) => {
+                    let picture = pixels::png(scene, PIXELS)?;
+                    write_whole(&png, |to| to.write_all(&picture))?;
+                }
                 Err(error) => {
                     short = Some(error);
                     continue;

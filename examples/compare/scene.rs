@@ -1,7 +1,7 @@
 //! A drawing as data, and its form as SVG.
 //!
-//! Owns: [`Scene`], colours for light and dark, SVG. Must not know: what is drawn. Invariant: the SVG and the PNG of a drawing are made of
-//! the same shapes at the same places.
+//! Owns: [`Scene`], colours for light and dark, SVG. Must not know: what is drawn. Invariant: the SVG stands for itself: no scripts, no files
+//! beside it.
 
 use std::fmt::Write;
 
@@ -195,7 +195,7 @@ impl Scene {
         let (w, h, title) = (self.width, self.height, escaped(&self.title));
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w} {h}\" width=\"{w}\" height=\"{h}\" role=\"img\" \
-             font-family=\"Roboto, 'Helvetica Neue', Arial, sans-serif\">\n<title>{title}</title>\n<style>\n"
+             font-family=\"'Noto Sans', 'Helvetica Neue', Arial, sans-serif\">\n<title>{title}</title>\n<style>\n"
         );
         let rules = |svg: &mut String, colour: fn(Ink) -> u32| {
             for ink in Ink::ALL {
@@ -259,7 +259,9 @@ fn element(svg: &mut String, shape: &Shape) {
     };
 }
 
+/// The text as XML can hold it: names of devices are what drivers say.
 fn escaped(text: &str) -> String {
+    let text: String = text.chars().filter(|c| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}')).collect();
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

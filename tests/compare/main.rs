@@ -26,10 +26,10 @@ mod method;
 mod out;
 #[path = "../../examples/compare/page.rs"]
 mod page;
+#[path = "../../examples/compare/pixels.rs"]
+mod pixels;
 #[path = "../../examples/compare/plan.rs"]
 mod plan;
-#[path = "../../examples/compare/raster.rs"]
-mod raster;
 #[path = "../../examples/compare/roofline.rs"]
 mod roofline;
 #[path = "../../examples/compare/run.rs"]

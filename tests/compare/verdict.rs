@@ -12,7 +12,7 @@ use crate::out::Reporter;
 use crate::stats::Summary;
 use crate::study::Crossed;
 use crate::work::{Check, Workload};
-use crate::{chart, page, raster, tables, words};
+use crate::{chart, page, pixels, tables, words};
 
 /// The conclusion about matvec in f32 at 4000 x 4000 on a machine whose GPU takes `factor` times as long as its CPU.
 fn verdict(factor: f64) -> String {
@@ -165,11 +165,11 @@ fn pictures_have_a_curve_per_lane_the_bound_and_the_crossing() {
         for part in ["class=\"s-cpu\"", "class=\"s-gpu\"", "class=\"s-auto\"", "class=\"s-bound\"", "gpu wins: ", "Fake 9000"] {
             assert!(svg.contains(part), "{name}: no `{part}`");
         }
-        let picture = raster::draw(scene, 1.0);
-        assert_eq!((picture.width, picture.height), (scene.width as usize, scene.height as usize));
+        let picture = image::load_from_memory(&pixels::png(scene, 1.0).unwrap()).unwrap().into_rgb8();
+        assert_eq!(picture.dimensions(), (scene.width as u32, scene.height as u32));
         let has = |ink: crate::scene::Ink| {
             let wanted = [16, 8, 0].map(|shift| (ink.light() >> shift) as u8);
-            picture.rgb.chunks(3).any(|p| p == wanted)
+            picture.pixels().any(|p| p.0 == wanted)
         };
         assert!(has(crate::scene::Ink::Cpu) && has(crate::scene::Ink::Gpu) && has(crate::scene::Ink::Auto), "{name}");
     }
@@ -197,7 +197,8 @@ fn the_legend_names_only_what_is_drawn() {
 fn study_for_eyes(study: &crate::study::Study) {
     if let Some(folder) = std::env::var_os("COMPARE_PICTURES") {
         for (name, scene) in chart::all(study) {
-            raster::draw(&scene, 2.0).write_png(&std::path::Path::new(&folder).join(format!("{name}.png"))).unwrap();
+            let picture = pixels::png(&scene, 2.0).unwrap();
+            std::fs::write(std::path::Path::new(&folder).join(format!("{name}.png")), picture).unwrap();
         }
         let (table, _) = tables::results(study);
         println!("{}\n{}", words::head(study).join("\n"), table.lines(usize::MAX, false).join("\n"));
