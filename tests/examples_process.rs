@@ -107,6 +107,39 @@ fn an_interrupt_leaves_no_file() {
     assert_eq!(folder.names(), ["c.npy"]);
 }
 
+#[test]
+fn an_ignored_signal_stays_ignored() {
+    let slow = || example("mandelbrot").args("--size 3000x3000 --iterations 1000000 --png none --out c.npy");
+    for (ignored, other, code) in [("INT", "TERM", 143), ("TERM", "INT", 130)] {
+        let running = slow().ignoring(ignored).start();
+        running.wait_for_file("tmp-");
+        running.signal(ignored);
+        std::thread::sleep(Duration::from_millis(300));
+        running.signal(other);
+        let output = running.wait(Duration::from_secs(20));
+        assert_eq!(output.code, code, "{output:#?}");
+    }
+}
+
+/// Cleaning up hangs here: the page of an interrupted comparison goes into a pipe that nobody reads.
+#[test]
+fn a_second_signal_ends_what_hangs() {
+    let folder = Folder::new("second");
+    std::fs::create_dir(folder.file("r")).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(folder.file("r/compare.md")).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    let args = "--workloads mandelbrot --sizes 6000 --dtype f64 --budget 3000 --out r";
+    let run = example("compare").with_history(folder.path()).env("TMPDIR", &folder.spec(".")).args(args);
+    let mut running = run.start();
+    running.wait_for_file("chunkwise-"); // the folder for its data: interrupts are seen to by then
+    running.signal("INT");
+    std::thread::sleep(Duration::from_millis(2500)); // longer than it waits for a row that is being stored
+    assert!(!running.has_ended(), "cleaning up was to hang");
+    running.signal("INT");
+    let output = running.wait(Duration::from_secs(5));
+    assert_eq!((output.code, output.stdout.as_str()), (130, ""), "{output:#?}");
+}
+
 /// Memory that is refused is an error where it can be one; the memory of the allocator itself cannot, so it must not run out.
 #[test]
 fn few_addresses_are_an_error_and_no_abort() {

@@ -42,7 +42,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/store/mark.rs", "locks of open files, which std does not have"),
     ("src/store/hdf5/mappings.rs", "calls of the HDF5 library that the safe binding lacks"),
     ("src/store/hdf5/raw.rs", "calls of the HDF5 library that the safe binding lacks"),
-    ("examples/common/process.rs", "signals, which std does not have"),
+    ("examples/common/process.rs", "the environment, the allocator, the terminal: calls of the system"),
 ];
 
 const LONGEST_FILE: usize = 500;

@@ -2,10 +2,21 @@
 //!
 //! Owns: the thread that waits for signals and cleans up, the terminal's width. Must not know: what is computed. Invariant: a second signal ends the
 //! program at once, even if cleaning up hangs; a signal that was ignored from outside (`nohup`) stays ignored.
-#![allow(unsafe_code)] // a few calls of libc: std has no signals
+#![allow(unsafe_code)] // the environment, and a few calls of libc: what std and signal-hook do not know of the process
 
+#[cfg(unix)]
 use std::io::Write;
+#[cfg(unix)]
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 use std::sync::{Mutex, PoisonError};
+
+#[cfg(unix)]
+use signal_hook::consts::{SIGINT, SIGTERM};
+#[cfg(unix)]
+use signal_hook::{flag, iterator::Signals};
 
 type Cleanup = Box<dyn FnOnce() + Send>;
 
@@ -92,33 +103,34 @@ pub(super) fn terminal_width() -> Option<usize> {
     None
 }
 
-/// Starts to wait for signals; before other threads exist, because they would take the signals for themselves.
+/// Starts to wait for signals: the first one cleans up, the second one has its default effect, the end.
 #[cfg(unix)]
 fn watch() {
-    let signals: Vec<libc::c_int> = [libc::SIGINT, libc::SIGTERM].into_iter().filter(|&s| !is_ignored(s)).collect();
-    if signals.is_empty() {
-        return;
+    let second = Arc::new(AtomicBool::new(false));
+    if watched(&second).is_err() {
+        // Nobody waits, so the first one ends the program.
+        second.store(true, Ordering::SeqCst);
     }
-    let set = set_of(&signals);
-    // SAFETY: `set` is an initialised signal set; the old mask is not asked for.
-    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
+}
+
+#[cfg(unix)]
+fn watched(second: &Arc<AtomicBool>) -> std::io::Result<()> {
+    let signals: Vec<libc::c_int> = [SIGINT, SIGTERM].into_iter().filter(|&s| !is_ignored(s)).collect();
+    let mut arriving = Signals::new(&signals)?;
+    for signal in signals {
+        // In this order, so that the first one is no second one yet.
+        flag::register_conditional_default(signal, second.clone())?;
+        flag::register(signal, second.clone())?;
+    }
     let wait = move || {
-        let mut signal = 0;
-        // SAFETY: both pointers are to live locals; the signals are blocked, as sigwait requires.
-        if unsafe { libc::sigwait(&set, &mut signal) } != 0 {
-            return; // cannot happen for a valid set; the program then simply cannot be interrupted softly
+        if let Some(signal) = arriving.forever().next() {
+            clean_up();
+            let _ = writeln!(std::io::stderr(), "\ninterrupted");
+            // Without the exit handlers of C libraries that other threads still use.
+            signal_hook::low_level::exit(128 + signal)
         }
-        // SAFETY: as above. Unblocked here, a second signal has its default effect: the end.
-        unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut()) };
-        clean_up();
-        let _ = writeln!(std::io::stderr(), "\ninterrupted");
-        // SAFETY: _exit ends the process without the exit handlers of C libraries that other threads still use.
-        unsafe { libc::_exit(128 + signal) }
     };
-    if std::thread::Builder::new().name("signals".into()).spawn(wait).is_err() {
-        // SAFETY: as above. Without the thread, signals get their default effect back.
-        unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut()) };
-    }
+    std::thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
 }
 
 /// Elsewhere Ctrl-C ends the program as the system does; temporary files then stay, under their temporary names.
@@ -131,18 +143,5 @@ fn is_ignored(signal: libc::c_int) -> bool {
     unsafe {
         let mut old: libc::sigaction = std::mem::zeroed();
         libc::sigaction(signal, std::ptr::null(), &mut old) == 0 && old.sa_sigaction == libc::SIG_IGN
-    }
-}
-
-#[cfg(unix)]
-fn set_of(signals: &[libc::c_int]) -> libc::sigset_t {
-    // SAFETY: sigemptyset initialises the set before it is read; the signals are valid numbers.
-    unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut set);
-        for &signal in signals {
-            libc::sigaddset(&mut set, signal);
-        }
-        set
     }
 }

@@ -123,6 +123,12 @@ impl Example {
         self.limited(&format!("ulimit -v {kib}"))
     }
 
+    /// It is started with this signal ignored, `INT` or `TERM`, as `nohup` does.
+    #[cfg(unix)]
+    pub fn ignoring(self, signal: &str) -> Self {
+        self.limited(&format!("trap '' {signal}"))
+    }
+
     #[cfg(unix)]
     fn limited(mut self, limit: &str) -> Self {
         let mut limited = Command::new("sh");
@@ -195,6 +201,11 @@ impl Running {
     /// The folder that it runs in.
     pub fn folder(&self) -> &Path {
         &self.example.folder
+    }
+
+    /// Whether it is over.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("waits").is_some()
     }
 
     /// Sends it a signal, `INT` or `TERM`, as a shell would.
