@@ -40,18 +40,16 @@ fn matvec<T: Float>(c: &mut Criterion) {
 
 fn blocked_mean<T: Float>(c: &mut Criterion) {
     let session = session();
-    let dir = std::env::temp_dir().join(format!("chunkwise-bench-{}-{}", std::process::id(), T::DTYPE));
-    std::fs::create_dir_all(&dir).expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let mut group = c.benchmark_group(format!("blocked_mean/{}", T::DTYPE));
     group.sampling_mode(SamplingMode::Flat).sample_size(10);
     for rows in [500, 10_000] {
-        let file = format!("{}/{rows}.h5:/x", dir.display());
+        let file = format!("{}/{rows}.h5:/x", folder.path().display());
         session.random_uniform::<T>([rows, 2048]).and_then(|a| a.store(&file)).expect("room for the file");
         let mean = Array::<T>::open(&file).expect("just written").in_session(&session).mean();
         group.throughput(Throughput::Bytes((rows * 2048 * T::DTYPE.bytes()) as u64));
         group.bench_function(BenchmarkId::from_parameter(format!("{rows}x2048")), |b| b.iter(|| black_box(mean.compute())));
     }
-    let _ = std::fs::remove_dir_all(dir);
 }
 
 fn cholesky<T: Float>(c: &mut Criterion) {

@@ -4,7 +4,6 @@
 //! definition, in the plainest loop.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use chunkwise::device::{Cpu, Device, IoLane, LinkSpec};
 use chunkwise::id::SpaceId;
@@ -72,12 +71,6 @@ fn flat(array: &ArrayD<f64>) -> Vec<f64> {
 
 fn bits(array: &ArrayD<f64>) -> Vec<u64> {
     array.iter().map(|v| v.to_bits()).collect()
-}
-
-fn temporary(ending: &str) -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("chunkwise-conformance-{}-{}.{ending}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    std::env::temp_dir().join(name).display().to_string()
 }
 
 /// A shape of rank 0 to 4 with extents 0 to 6.
@@ -180,14 +173,14 @@ proptest! {
     fn what_is_stored_is_opened(shape in shapes(), seed in any::<u64>(), chunk in 1usize..9, other in 1usize..9) {
         let values = numbers(shape.iter().product(), seed);
         let a = ArrayD::from_shape_vec(IxDyn(&shape), values).expect("shape");
-        for (file, spec) in [("npy", ""), ("h5", ":/g/A")] {
-            let file = temporary(file);
+        for (file, spec) in [("x.npy", ""), ("x.h5", ":/g/A")] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let file = folder.path().join(file).display().to_string();
             let spec = format!("{file}{spec}");
             let array = Array::from(a.clone()).in_session(&session()).try_chunks(chunk).expect("chunks");
             array.store(&spec).expect("stores");
             let opened = Array::<f64>::open(&spec).expect("opens").in_session(&session()).try_chunks(other).expect("chunks");
             let back = opened.compute().expect("reads");
-            std::fs::remove_file(&file).expect("was written");
             prop_assert_eq!(back.shape(), a.shape());
             prop_assert_eq!(bits(&back), bits(&a));
         }
@@ -342,7 +335,8 @@ fn errors_name_both_shapes_and_both_sessions() {
 #[test]
 fn means_of_files_equal_means_of_memory() {
     for ending in ["npy", "h5"] {
-        let file = temporary(ending);
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join(format!("x.{ending}")).display().to_string();
         let spec = if ending == "h5" { format!("{file}:/A") } else { file.clone() };
         let a = matrix(50, 33, 8);
         Array::from(a.clone()).in_session(&session()).store(&spec).expect("stores");
@@ -351,6 +345,5 @@ fn means_of_files_equal_means_of_memory() {
         assert!(close(&[open().mean().compute_scalar().expect("computes")], &[expected], 1e-13));
         let weighted = open().weighted_mean(&open()).compute_scalar().expect("computes");
         assert!(close(&[weighted], &[a.mapv(|v| v * v).sum() / a.sum()], 1e-11));
-        std::fs::remove_file(&file).expect("was written");
     }
 }

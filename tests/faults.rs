@@ -48,15 +48,12 @@ fn file_mean(session: &Session) -> chunkwise::Result<ArrayD<f64>> {
 
 /// Computes into a file, through the I/O lane, and reads that.
 fn stored(session: &Session) -> chunkwise::Result<ArrayD<f64>> {
-    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let file = folder().join(format!("faults-{}-{number}.npy", std::process::id())).display().to_string();
+    let folder = tempfile::tempdir_in(folder()).expect("a folder");
+    let file = folder.path().join("x.npy").display().to_string();
     let a = Array::from(matrix(40, 30)).in_session(session).try_chunks(10)?;
     let stored = a.store(&file);
     assert_eq!(stored.is_ok(), std::path::Path::new(&file).exists(), "a file is whole or not there");
-    let outcome = stored.and_then(|_| Array::<f64>::open(&file)?.in_session(session).compute());
-    let _ = std::fs::remove_file(&file);
-    outcome
+    stored.and_then(|_| Array::<f64>::open(&file)?.in_session(session).compute())
 }
 
 /// Where files go that many cases read: cargo's own place for them, because no test is the last to need it.

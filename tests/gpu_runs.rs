@@ -419,7 +419,8 @@ fn copies(path: &Path) -> usize {
 #[test]
 fn views_of_one_array_are_one_upload_and_one_copy_each() {
     let Some(gpu) = gpu() else { return };
-    let path = std::env::temp_dir().join(format!("chunkwise-views-{}.record", std::process::id()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x.record");
     let build = |devices: Vec<Arc<dyn Device>>, placement: Placement, limit: &str| {
         let builder = Session::builder().devices(devices).placement(placement).cache_dir("").memory_limit("1GB");
         builder.gpu_memory_limit(limit).record(&path).build().expect("a session")

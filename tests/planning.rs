@@ -223,11 +223,11 @@ fn random_expressions_give_what_a_loop_gives() {
         }
         let (last, plain) = (arrays.pop().expect("some"), wanted.pop().expect("some"));
         assert_eq!(last.compute().expect("runs"), plain.clone().into_dyn(), "case {case}");
-        let file = std::env::temp_dir().join(format!("chunkwise-planning-{}-{case}.npy", std::process::id()));
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("x.npy");
         let spec = file.display().to_string();
         last.store(&spec).expect("stores");
         let stored = Array::<f64>::open(&spec).expect("opens").compute().expect("reads");
-        let _ = std::fs::remove_file(&file);
         assert_eq!(stored, plain.into_dyn(), "case {case}, stored");
     }
 }
@@ -239,7 +239,8 @@ fn more_chunks_than_memory_could_list_are_refused() {
     let before = PEAK.swap(LIVE.load(Relaxed), Relaxed);
     let many = session.random_uniform::<f64>([1 << 40]).expect("lazy").chunks(1);
     assert_eq!(many.grid().len(), 1 << 40);
-    let file = std::env::temp_dir().join(format!("chunkwise-many-{}.npy", std::process::id()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("x.npy");
     let column = session.random_uniform::<f64>([1 << 40, 1]).expect("lazy").chunks(1);
     let product = column.matvec(&session.random_uniform::<f64>([1]).expect("lazy"));
     for error in [

@@ -152,7 +152,8 @@ impl Policy for Alternate {
 fn the_event_log_replays_to_the_same_actions() {
     let link = LinkSpec { latency_ns: 1000, bytes_per_s: 2e9 };
     let policies: [fn() -> Box<dyn Policy>; 2] = [|| Placement::Auto.policy(), || Box::new(Alternate(0))];
-    let path = std::env::temp_dir().join(format!("chunkwise-replay-{}.record", std::process::id()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x.record");
     for policy in policies {
         let far = Cpu::behind_link("far", 1, SpaceId(1), [link; 2]).expect("pool");
         let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(2).expect("pool")), Arc::new(IoLane::new()), Arc::new(far)];
@@ -164,7 +165,6 @@ fn the_event_log_replays_to_the_same_actions() {
         drop((l, session));
         let replayed = Record::read(&path).expect("a record").replay_with(policy()).expect("the same actions");
         assert!(replayed.actions > 40 && replayed.graphs == 2, "{replayed:?}");
-        let _ = std::fs::remove_file(&path);
     }
 }
 

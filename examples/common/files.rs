@@ -6,11 +6,11 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use chunkwise::Error;
 use chunkwise::store::{WholeFile, remove_temporaries};
+use tempfile::TempDir;
 
 /// Temporary folders.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -47,11 +47,8 @@ pub fn can_write(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Folders of others that are passed over before one is made.
-const MOST_LEFT: usize = 1000;
-
 /// A folder for files that nobody keeps, in the system's place for them; removed with all in it when dropped, and on Ctrl-C.
-pub struct TemporaryFolder(PathBuf);
+pub struct TemporaryFolder(TempDir);
 
 impl TemporaryFolder {
     /// A new empty folder.
@@ -59,33 +56,21 @@ impl TemporaryFolder {
     /// # Errors
     /// [`Error::Io`] if the system refuses.
     pub fn create(name: &str) -> Result<Self, Error> {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let mut passed = 0;
-        loop {
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let path = std::env::temp_dir().join(format!("chunkwise-{name}-{}-{number}.tmp", std::process::id()));
-            match fs::create_dir(&path) {
-                // One that was killed left it, and had this process's number.
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && passed < MOST_LEFT => passed += 1,
-                Err(e) => return Err(Error::io("create", path, e)),
-                Ok(()) => {
-                    unfinished(|list| list.push(path.clone()));
-                    return Ok(Self(path));
-                }
-            }
-        }
+        let made = TempDir::with_prefix(format!("chunkwise-{name}-"));
+        let folder = made.map_err(|e| Error::io("create a folder in", std::env::temp_dir(), e))?;
+        unfinished(|list| list.push(folder.path().to_owned()));
+        Ok(Self(folder))
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0
+        self.0.path()
     }
 }
 
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0); // nobody is left to tell
-        unfinished(|list| list.retain(|p| *p != self.0));
+        unfinished(|list| list.retain(|path| path != self.path()));
     }
 }
 
@@ -105,8 +90,8 @@ mod tests {
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_nothing_else() {
-        let folder = std::env::temp_dir().join(format!("chunkwise-files-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
+        let made = tempfile::tempdir().unwrap();
+        let folder = made.path();
         let path = folder.join("x.txt");
         write_whole(&path, |w| w.write_all(b"old")).unwrap();
         let failed = write_whole(&path, |w| {
@@ -117,12 +102,11 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
         write_whole(&path, |w| w.write_all(b"new")).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
-        assert!(can_write(&path).is_ok() && can_write(&folder.join("absent/x")).is_err() && can_write(&folder).is_err());
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 1);
+        assert!(can_write(&path).is_ok() && can_write(&folder.join("absent/x")).is_err() && can_write(folder).is_err());
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 1);
         assert!(write_whole(&folder.join("absent/x"), |_| Ok(())).is_err());
-        assert!(write_whole(&folder, |_| Ok(())).is_err());
-        fs::remove_dir_all(&folder).unwrap();
+        assert!(write_whole(folder, |_| Ok(())).is_err());
     }
 
     #[test]
@@ -133,17 +117,6 @@ mod tests {
         fs::write(path.join("file"), "x").unwrap();
         drop(folder);
         assert!(!path.exists() && other.path().exists());
-    }
-
-    #[test]
-    fn what_a_killed_program_left_is_passed_over() {
-        let name = |number| format!("chunkwise-left-{}-{number}.tmp", std::process::id());
-        let left: Vec<PathBuf> = (0..50).map(|number| std::env::temp_dir().join(name(number))).collect();
-        left.iter().for_each(|path| fs::create_dir(path).unwrap());
-        let folder = TemporaryFolder::create("left").unwrap();
-        assert!(folder.path().is_dir() && !left.contains(&folder.path().to_owned()));
-        drop(folder);
-        left.iter().for_each(|path| fs::remove_dir(path).unwrap());
     }
 
     #[test]

@@ -251,10 +251,10 @@ mod tests {
 
     #[test]
     fn a_png_comes_back_as_it_was() {
-        let path = std::env::temp_dir().join(format!("chunkwise-picture-{}.png", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.png");
         let data = [1, 2, 3, 4, 5, 6];
         Counts { rows: ArrayView2::from_shape((2, 3), &data).unwrap(), iterations: 6 }.write_png(&path, 3).unwrap();
         assert_eq!(image::open(&path).unwrap().to_rgb8(), painted(&data, (2, 3), 6, 3));
-        std::fs::remove_file(path).unwrap();
     }
 }

@@ -4,28 +4,24 @@ use super::*;
 use std::fs;
 
 /// A cache directory of one test, removed at the end.
-struct Cache(PathBuf);
+struct Cache(tempfile::TempDir);
 
 impl Cache {
-    fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("chunkwise-cost-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        Self(dir)
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+    /// Not there before somebody saves.
+    fn folder(&self) -> PathBuf {
+        self.0.path().join("cache")
     }
     fn file(&self) -> PathBuf {
-        file::path_in(&self.0)
+        file::path_in(&self.folder())
     }
     /// A model without complaints.
     fn load(&self) -> CostModel {
-        let (costs, warning) = CostModel::load(Some(&self.0));
+        let (costs, warning) = CostModel::load(Some(&self.folder()));
         assert_eq!(warning, None);
         costs
-    }
-}
-
-impl Drop for Cache {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -50,7 +46,7 @@ fn samples(costs: &CostModel, id: CostId) -> usize {
 
 #[test]
 fn history_rates_and_links_survive_the_file() {
-    let cache = Cache::new("round-trip");
+    let cache = Cache::new();
     let rates = Rates { f64_flops: 7.5e9, ..Rates::CPU };
     let mut costs = cache.load();
     let id = run(&mut costs, &[500, 510, 520]);
@@ -82,17 +78,17 @@ fn history_rates_and_links_survive_the_file() {
 
 #[test]
 fn nothing_learned_writes_nothing() {
-    let cache = Cache::new("nothing");
+    let cache = Cache::new();
     let mut costs = cache.load();
     gemm(&mut costs);
     assert_eq!(costs.save(), None);
-    assert!(!cache.0.exists());
+    assert!(!cache.folder().exists());
 }
 
 #[test]
 fn a_corrupt_file_warns_once_and_is_replaced() {
     let whole = {
-        let cache = Cache::new("whole");
+        let cache = Cache::new();
         let mut costs = cache.load();
         run(&mut costs, &[5, 5, 5]);
         assert_eq!(costs.save(), None);
@@ -101,10 +97,10 @@ fn a_corrupt_file_warns_once_and_is_replaced() {
     let zero = whole.replace("[5,5,5]", "[5,0,5]");
     assert_ne!(zero, whole);
     for text in ["", "not json", "{}", "[1]", &whole[..whole.len() / 2], &zero] {
-        let cache = Cache::new("corrupt");
-        fs::create_dir_all(&cache.0).unwrap();
+        let cache = Cache::new();
+        fs::create_dir_all(cache.folder()).unwrap();
         fs::write(cache.file(), text).unwrap();
-        let (mut costs, warning) = CostModel::load(Some(&cache.0));
+        let (mut costs, warning) = CostModel::load(Some(&cache.folder()));
         assert!(warning.is_some_and(|w| w.contains("corrupt")), "{text:?}");
         let id = run(&mut costs, &[700; 5]);
         assert_eq!(costs.estimate(id, WORK).ns, 700);
@@ -116,10 +112,10 @@ fn a_corrupt_file_warns_once_and_is_replaced() {
 #[test]
 fn a_file_of_another_version_warns_once_and_is_replaced() {
     let other = r#"{"schema":0,"chunkwise":"0.0.1","anything":[]}"#;
-    let cache = Cache::new("version");
-    fs::create_dir_all(&cache.0).unwrap();
+    let cache = Cache::new();
+    fs::create_dir_all(cache.folder()).unwrap();
     fs::write(cache.file(), other).unwrap();
-    let (mut costs, warning) = CostModel::load(Some(&cache.0));
+    let (mut costs, warning) = CostModel::load(Some(&cache.folder()));
     assert!(warning.is_some_and(|w| w.contains("another version")));
     run(&mut costs, &[700; 3]);
     assert_eq!(costs.save(), None);
@@ -131,40 +127,40 @@ fn a_file_of_another_version_warns_once_and_is_replaced() {
 #[test]
 fn what_is_no_regular_file_warns_once_and_is_left_alone() {
     for what in ["pipe", "device", "folder"] {
-        let cache = Cache::new(what);
-        fs::create_dir_all(&cache.0).unwrap();
+        let cache = Cache::new();
+        fs::create_dir_all(cache.folder()).unwrap();
         match what {
             "pipe" => assert!(std::process::Command::new("mkfifo").arg(cache.file()).status().unwrap().success()),
             "device" => std::os::unix::fs::symlink("/dev/zero", cache.file()).unwrap(),
             _ => fs::create_dir(cache.file()).unwrap(),
         }
-        let (mut costs, warning) = CostModel::load(Some(&cache.0));
+        let (mut costs, warning) = CostModel::load(Some(&cache.folder()));
         assert!(warning.is_some_and(|w| w.contains("not a regular file") && w.contains("saving none")), "{what}");
         run(&mut costs, &[700; 5]);
         assert_eq!(costs.save(), None);
         assert!(!fs::symlink_metadata(cache.file()).unwrap().is_file(), "{what} is still there");
     }
     // Also if it comes later, and a pipe in place of the lock.
-    let cache = Cache::new("later");
-    let (mut costs, _) = CostModel::load(Some(&cache.0));
+    let cache = Cache::new();
+    let (mut costs, _) = CostModel::load(Some(&cache.folder()));
     run(&mut costs, &[700; 5]);
-    fs::create_dir_all(&cache.0).unwrap();
+    fs::create_dir_all(cache.folder()).unwrap();
     for name in [cache.file(), cache.file().with_extension("lock")] {
         assert!(std::process::Command::new("mkfifo").arg(name).status().unwrap().success());
     }
     assert!(costs.save().is_some_and(|w| w.contains("cannot save")));
-    let cache = Cache::new("huge");
-    fs::create_dir_all(&cache.0).unwrap();
+    let cache = Cache::new();
+    fs::create_dir_all(cache.folder()).unwrap();
     fs::File::create(cache.file()).unwrap().set_len(1 << 40).unwrap();
-    assert!(CostModel::load(Some(&cache.0)).1.is_some_and(|w| w.contains("more than 64 MiB")));
+    assert!(CostModel::load(Some(&cache.folder())).1.is_some_and(|w| w.contains("more than 64 MiB")));
 }
 
 #[test]
 fn an_unreadable_file_warns_once_and_is_left_alone() {
-    let cache = Cache::new("unreadable");
+    let cache = Cache::new();
     // A directory in its place cannot be read as a file by anyone, root included.
     fs::create_dir_all(cache.file()).unwrap();
-    let (mut costs, warning) = CostModel::load(Some(&cache.0));
+    let (mut costs, warning) = CostModel::load(Some(&cache.folder()));
     assert!(warning.is_some_and(|w| w.contains("cannot read")));
     let id = run(&mut costs, &[700; 3]);
     assert_eq!(costs.save(), None, "warned already");
@@ -174,16 +170,16 @@ fn an_unreadable_file_warns_once_and_is_left_alone() {
 
 #[test]
 fn an_unwritable_directory_warns_once_and_work_goes_on() {
-    let cache = Cache::new("unwritable");
+    let cache = Cache::new();
     let mut costs = cache.load();
     // A file where the directory should be: no one can create anything inside it.
-    fs::write(&cache.0, "in the way").unwrap();
+    fs::write(cache.folder(), "in the way").unwrap();
     let id = run(&mut costs, &[700; 3]);
     assert!(costs.save().is_some_and(|w| w.contains("cannot save")));
     costs.record(id, WORK, 700);
     assert_eq!(costs.save(), None);
     assert_eq!(costs.estimate(id, WORK).source, Source::Measured { samples: 4 });
-    let _ = fs::remove_file(&cache.0);
+    let _ = fs::remove_file(cache.folder());
 }
 
 fn samples_on_disk(cache: &Cache) -> usize {
@@ -194,7 +190,7 @@ fn samples_on_disk(cache: &Cache) -> usize {
 
 #[test]
 fn processes_add_to_each_others_samples() {
-    let cache = Cache::new("merge");
+    let cache = Cache::new();
     // Both load before either saves.
     let (mut first, mut second) = (cache.load(), cache.load());
     let id = run(&mut first, &[1000, 1010, 1020]);
@@ -212,13 +208,13 @@ fn processes_add_to_each_others_samples() {
 
 #[test]
 fn saves_at_once_leave_a_whole_file() {
-    let cache = Cache::new("at-once");
+    let cache = Cache::new();
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let cache = &cache;
             scope.spawn(move || {
                 for k in 0..10 {
-                    let (mut costs, warning) = CostModel::load(Some(&cache.0));
+                    let (mut costs, warning) = CostModel::load(Some(&cache.folder()));
                     assert_eq!(warning, None, "thread {thread}, save {k}");
                     run(&mut costs, &[900, 1000]);
                     assert_eq!(costs.save(), None);
@@ -227,13 +223,13 @@ fn saves_at_once_leave_a_whole_file() {
         }
     });
     assert_eq!(samples_on_disk(&cache), history::KEPT);
-    let left: Vec<_> = fs::read_dir(&cache.0).unwrap().map(|f| f.unwrap().file_name()).collect();
+    let left: Vec<_> = fs::read_dir(cache.folder()).unwrap().map(|f| f.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().ends_with("tmp")), "{left:?}");
 }
 
 #[test]
 fn the_file_stays_bounded_and_forgets_the_least_recent() {
-    let cache = Cache::new("bounded");
+    let cache = Cache::new();
     let mut costs = cache.load();
     run(&mut costs, &[1000; 3]);
     assert_eq!(costs.save(), None);
@@ -317,7 +313,7 @@ fn error_of_a_run(costs: &mut CostModel, program: &Program, noise: &mut impl FnM
 
 #[test]
 fn the_third_run_is_predicted_within_a_quarter() {
-    let cache = Cache::new("third-run");
+    let cache = Cache::new();
     // Noise as timings have it: a factor of 0.9 to 1.1, and one in 16 preempted for 3 to 10 times as long.
     let mut state = 7u64;
     let mut uniform = move || {
@@ -345,7 +341,7 @@ fn the_third_run_is_predicted_within_a_quarter() {
 
 #[test]
 fn what_caches_do_is_not_kept_as_what_memory_does() {
-    let cache = Cache::new("caches");
+    let cache = Cache::new();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads");
     let small = calibrate(&pool, 1 << 20);
     let large = Calibration { buffer_bytes: calibration_bytes(2), ..small.clone() };

@@ -395,60 +395,52 @@ mod os {
 mod tests {
     use super::*;
 
-    struct Tree(PathBuf);
+    struct Tree(tempfile::TempDir);
     impl Tree {
-        fn new(name: &str) -> Self {
-            let dir = std::env::temp_dir().join(format!("chunkwise-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&dir);
-            fs::create_dir_all(&dir).unwrap();
-            Self(dir)
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
         }
         fn write(&self, file: &str, text: &str) {
-            let path = self.0.join(file);
+            let path = self.0.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
-        }
-    }
-    impl Drop for Tree {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
         }
     }
 
     #[test]
     fn cgroup_v2_takes_the_tightest_of_all_levels() {
-        let tree = Tree::new("cgroup2");
+        let tree = Tree::new();
         let mounts = "31 23 0:28 / /cg rw shared:4 - cgroup2 cgroup2 rw\n1 1 0:1 / /proc rw - proc proc rw\n";
         tree.write("cg/a/b/memory.max", "max\n");
         tree.write("cg/a/b/memory.current", "500\n");
         tree.write("cg/a/memory.max", "4000\n");
         tree.write("cg/a/memory.current", "1500\n");
         tree.write("cg/a/memory.stat", "anon 900\ninactive_file 600\nactive_file 7\n");
-        assert_eq!(cgroup_headroom(&tree.0, "0::/a/b\n", mounts), Some(4000 - (1500 - 600)));
+        assert_eq!(cgroup_headroom(tree.0.path(), "0::/a/b\n", mounts), Some(4000 - (1500 - 600)));
         tree.write("cg/a/b/memory.high", "700\n");
-        assert_eq!(cgroup_headroom(&tree.0, "0::/a/b\n", mounts), Some(200));
+        assert_eq!(cgroup_headroom(tree.0.path(), "0::/a/b\n", mounts), Some(200));
         // Used beyond the limit: nothing left, no wrap-around.
         tree.write("cg/a/b/memory.high", "100\n");
-        assert_eq!(cgroup_headroom(&tree.0, "0::/a/b\n", mounts), Some(0));
+        assert_eq!(cgroup_headroom(tree.0.path(), "0::/a/b\n", mounts), Some(0));
         // The group's path as the host sees it: the mount itself counts.
         tree.write("cg/memory.max", "9000\n");
         tree.write("cg/memory.current", "1000\n");
-        assert_eq!(cgroup_headroom(&tree.0, "0::/host/only\n", mounts), Some(8000));
+        assert_eq!(cgroup_headroom(tree.0.path(), "0::/host/only\n", mounts), Some(8000));
     }
 
     #[test]
     fn cgroup_v1_reads_its_own_names_and_knows_no_limit() {
-        let tree = Tree::new("cgroup1");
+        let tree = Tree::new();
         let mounts =
             "32 31 0:29 / /sys/cpu rw - cgroup cgroup rw,cpu\n35 31 0:32 /box /sys/memory rw - cgroup cgroup rw,memory\n";
         let groups = "3:cpu:/\n4:memory:/box/job\n0::/\n";
         tree.write("sys/memory/memory.limit_in_bytes", "9223372036854771712\n");
         tree.write("sys/memory/memory.usage_in_bytes", "123\n");
-        assert_eq!(cgroup_headroom(&tree.0, groups, mounts), None);
+        assert_eq!(cgroup_headroom(tree.0.path(), groups, mounts), None);
         tree.write("sys/memory/job/memory.limit_in_bytes", "1000\n");
         tree.write("sys/memory/job/memory.usage_in_bytes", "700\n");
         tree.write("sys/memory/job/memory.stat", "inactive_file 1\ntotal_inactive_file 200\n");
-        assert_eq!(cgroup_headroom(&tree.0, groups, mounts), Some(500));
+        assert_eq!(cgroup_headroom(tree.0.path(), groups, mounts), Some(500));
     }
 
     #[test]

@@ -62,14 +62,14 @@ pub(super) struct Tail {
 /// ```
 /// use chunkwise::prelude::*;
 /// use chunkwise::runtime::Record;
-/// let path = std::env::temp_dir().join(format!("chunkwise-doc-{}.record", std::process::id()));
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("run.record");
 /// let session = Session::builder().cache_dir("").placement(Placement::Cpu).record(&path).build()?;
 /// let a = Array::from(ndarray::arr2(&[[4.0, 2.0], [2.0, 5.0]])).in_session(&session);
 /// assert_eq!(a.mean().compute_scalar()?, 3.25);
 /// drop((a, session)); // with the last of the session the record is whole
 /// let replayed = Record::read(&path)?.replay()?;
 /// assert!(replayed.graphs == 1 && replayed.launches >= 1);
-/// # std::fs::remove_file(path).unwrap();
 /// # Ok::<(), chunkwise::Error>(())
 /// ```
 pub struct Record {
@@ -202,29 +202,11 @@ impl Record {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
     use crate::array::Array;
     use crate::runtime::Session;
     use crate::schedule::{Candidate, Choice, Ready};
-
-    /// A folder of a test's own.
-    pub(in crate::runtime) struct Folder(pub(in crate::runtime) PathBuf);
-
-    impl Folder {
-        pub(in crate::runtime) fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("chunkwise-record-{name}-{}", std::process::id()));
-            let _ = std::fs::remove_dir_all(&path);
-            std::fs::create_dir_all(&path).expect("a folder");
-            Self(path)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
 
     fn session(path: &Path) -> Result<Session> {
         Session::builder().threads(1).placement(Placement::Cpu).cache_dir("").record(path).build()
@@ -242,8 +224,8 @@ pub(super) mod tests {
     /// Cut anywhere, or with a byte changed anywhere: one error, which says so.
     #[test]
     fn records_that_are_not_whole_are_refused() {
-        let folder = Folder::new("whole");
-        let (path, other) = (folder.0.join("whole"), folder.0.join("other"));
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, other) = (folder.path().join("whole"), folder.path().join("other"));
         let text = recorded(&path);
         let read = |bytes: &[u8]| {
             std::fs::write(&other, bytes).expect("writes");
@@ -270,8 +252,8 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_no_record_is_refused() {
-        let folder = Folder::new("none");
-        let path = folder.0.join("x");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x");
         let text = recorded(&path);
         let next = text.replacen("\"chunkwise_record\":1", "\"chunkwise_record\":2", 1);
         let junk: Vec<u8> = (0..5000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
@@ -289,8 +271,8 @@ pub(super) mod tests {
             let error = Record::read(&path).err().expect("refused").to_string();
             assert!(error.contains(why), "{why}: {error}");
         }
-        assert!(matches!(Record::read(folder.0.join("absent")), Err(Error::Io { action: "read", .. })));
-        assert!(matches!(Record::read(&folder.0), Err(Error::Io { action: "read", .. })));
+        assert!(matches!(Record::read(folder.path().join("absent")), Err(Error::Io { action: "read", .. })));
+        assert!(matches!(Record::read(folder.path()), Err(Error::Io { action: "read", .. })));
     }
 
     #[test]
@@ -304,8 +286,8 @@ pub(super) mod tests {
                 Choice { candidate: 0, priority: task.level_ns }
             }
         }
-        let folder = Folder::new("policy");
-        let path = folder.0.join("x");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x");
         let session =
             Session::builder().threads(1).policy(|| Box::new(Mine)).cache_dir("").record(&path).build().expect("a session");
         let a = Array::from(ndarray::arr1(&[1.0, 2.0])).in_session(&session);

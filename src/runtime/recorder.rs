@@ -265,7 +265,6 @@ fn write_all(file: &File, head: &Head, noted: &mpsc::Receiver<Step>, backlog: &B
 mod tests {
     use super::*;
     use crate::array::Array;
-    use crate::runtime::record::tests::Folder;
     use crate::runtime::{Record, Session, SessionBuilder};
     use crate::schedule::Placement;
 
@@ -280,8 +279,8 @@ mod tests {
 
     #[test]
     fn paths_that_cannot_be_written_are_errors_of_the_builder() {
-        let folder = Folder::new("paths");
-        for path in [folder.0.join("absent/x"), folder.0.clone(), std::path::PathBuf::new()] {
+        let folder = tempfile::tempdir().expect("a folder");
+        for path in [folder.path().join("absent/x"), folder.path().to_owned(), std::path::PathBuf::new()] {
             let error = builder(&path).build().expect_err("no session");
             assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
             assert!(matches!(&error, Error::Io { .. } | Error::File { .. }), "{error}");
@@ -291,9 +290,10 @@ mod tests {
     /// What was there stays until there is another record, whole; two sessions do not write one, however it is spelt.
     #[test]
     fn a_record_is_replaced_by_a_whole_one_only() {
-        let folder = Folder::new("replaced");
-        let (path, same) = (folder.0.join("x"), folder.0.join("../").join(folder.0.file_name().expect("a name")).join("x"));
-        let files = || std::fs::read_dir(&folder.0).expect("a folder").count();
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, same) =
+            (folder.path().join("x"), folder.path().join("../").join(folder.path().file_name().expect("a name")).join("x"));
+        let files = || std::fs::read_dir(folder.path()).expect("a folder").count();
         let text = || std::fs::read_to_string(&path).expect("the record");
         let one = builder(&path).build().expect("a session");
         for path in [&path, &same] {
@@ -318,15 +318,15 @@ mod tests {
     /// One warning; and what it waits for may be in the hands of who ends the session.
     #[test]
     fn a_record_that_cannot_be_finished_is_a_warning_that_nobody_waits_for() {
-        let folder = Folder::new("gone");
-        let path = folder.0.join("inner/x");
-        std::fs::create_dir(folder.0.join("inner")).expect("a folder");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("inner/x");
+        std::fs::create_dir(folder.path().join("inner")).expect("a folder");
         let heard = Arc::new(Mutex::new(Vec::<String>::new()));
         let says = heard.clone();
         let session =
             builder(&path).warnings(move |text| says.lock().expect("whole").push(text.into())).build().expect("a session");
         work(&session);
-        std::fs::remove_dir_all(folder.0.join("inner")).expect("removes");
+        std::fs::remove_dir_all(folder.path().join("inner")).expect("removes");
         let held = heard.lock().expect("whole");
         drop(session);
         drop(held);

@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn a_mark_is_its_open_files() {
-        let path = std::env::temp_dir().join(format!("chunkwise-mark-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
         let (writer, reader) = (File::create(&path).unwrap(), File::open(&path).unwrap());
         assert!(put(&writer) && put(&writer) && !is_off(&reader));
         // Others may lock the file, and close it again.
@@ -93,6 +94,5 @@ mod tests {
         assert!(put(&writer));
         drop(writer);
         assert!(is_off(&File::open(&path).unwrap()));
-        std::fs::remove_file(path).unwrap();
     }
 }

@@ -184,14 +184,14 @@ mod tests {
 
     #[test]
     fn steps_and_what_does_not_fit() {
-        let path = std::env::temp_dir().join(format!("chunkwise-steps-{}.npy", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.npy");
         let sink = crate::store::create(&path.display().to_string(), &[17, 23], DType::F64, None).unwrap();
         let values: Vec<f64> = (0..17 * 23).map(|i| f64::from(i) / 4.0 - 3.0).collect();
         let layout = Layout::contiguous(DType::F64, &[17, 23]);
         sink.write(&Region::all(&[17, 23]), ChunkView::from_slice(&values, &layout)).unwrap();
         sink.finish().unwrap();
         check_steps(&*crate::store::open(&path.display().to_string()).unwrap());
-        std::fs::remove_file(path).unwrap();
     }
 
     #[cfg(feature = "hdf5")]

@@ -53,15 +53,13 @@ fn temporaries() -> MutexGuard<'static, Vec<(PathBuf, PathBuf)>> {
 /// ```
 /// use chunkwise::store::WholeFile;
 /// use std::io::Write;
-/// # let folder = std::env::temp_dir().join(format!("chunkwise-doc-whole-{}", std::process::id()));
-/// # std::fs::create_dir_all(&folder)?;
-/// # let path = folder.join("a.txt");
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("a.txt");
 /// let file = WholeFile::create(&path, 5)?;
 /// file.file().write_all(b"whole")?;
 /// assert!(!path.exists());
 /// file.finish()?;
 /// assert_eq!(std::fs::read(&path)?, b"whole");
-/// # std::fs::remove_dir_all(&folder)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct WholeFile {
@@ -366,17 +364,10 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    fn folder(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("chunkwise-whole-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir(&path).unwrap();
-        path
-    }
-
     #[test]
     fn whole_or_not_at_all() {
-        let dir = folder("drop");
-        let target = dir.join("a.bin");
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a.bin");
         std::fs::write(&target, "old").unwrap();
         let whole = WholeFile::create(&target, 3).unwrap();
         whole.write(b"new", 0).unwrap();
@@ -389,28 +380,27 @@ mod tests {
         whole.finish().unwrap();
         drop(whole);
         assert_eq!(std::fs::read(&target).unwrap(), b"new");
-        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
-        std::fs::remove_dir_all(dir).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn odd_targets_are_refused() {
-        let dir = folder("odd");
-        for target in [dir.clone(), PathBuf::from("/dev/full"), PathBuf::from("/"), dir.join("missing/a.bin")] {
+        let dir = tempfile::tempdir().unwrap();
+        for target in [dir.path().to_owned(), PathBuf::from("/dev/full"), PathBuf::from("/"), dir.path().join("missing/a.bin")]
+        {
             assert!(WholeFile::create(&target, 0).is_err(), "{target:?}");
         }
-        let error = WholeFile::create(&dir.join("a.bin"), u64::MAX).err().unwrap().to_string();
+        let error = WholeFile::create(&dir.path().join("a.bin"), u64::MAX).err().unwrap().to_string();
         assert!(error.contains("a.bin: needs") && error.contains("free"), "{error}");
-        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
-        std::fs::remove_dir_all(dir).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[cfg(unix)]
     #[test]
     fn the_mode_of_a_replaced_file_stays() {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
-        let dir = folder("mode");
-        let target = dir.join("a.bin");
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a.bin");
         for mode in [0o600, 0o640, 0o444, 0o755] {
             std::fs::write(&target, "old").unwrap();
             std::fs::set_permissions(&target, PermissionsExt::from_mode(mode)).unwrap();
@@ -423,6 +413,5 @@ mod tests {
             assert_eq!(std::fs::metadata(&target).unwrap().mode() & 0o7777, mode);
             std::fs::remove_file(&target).unwrap();
         }
-        std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -5,27 +5,26 @@
 
 use std::path::{Path, PathBuf};
 
+use tempfile::TempDir;
+
 /// A folder of its own for a test, removed at the end.
-pub struct Folder(PathBuf);
+pub struct Folder(TempDir);
 
 impl Folder {
     /// A new empty folder.
     #[track_caller]
     pub fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("chunkwise-test-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).expect("a folder for the test");
-        Self(path)
+        Self(TempDir::with_prefix(format!("chunkwise-test-{name}-")).expect("a folder for the test"))
     }
 
     /// The folder.
     pub fn path(&self) -> &Path {
-        &self.0
+        self.0.path()
     }
 
     /// A file in it.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.path().join(name)
     }
 
     /// A file in it, or a dataset in one, as people write it: `FOLDER/a.h5:/x`.
@@ -35,16 +34,10 @@ impl Folder {
 
     /// The names of its files, sorted, without the cost cache.
     pub fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.0).expect("the folder is there").flatten();
+        let entries = std::fs::read_dir(self.path()).expect("the folder is there").flatten();
         let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
         names.retain(|name| name != "cache");
         names.sort();
         names
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -7,13 +7,11 @@
 pub mod built;
 mod folder;
 
-#[allow(unused_imports)] // likewise
 pub use folder::Folder;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// An example program about to be run.
@@ -21,8 +19,9 @@ pub struct Example {
     name: String,
     command: Command,
     folder: PathBuf,
+    /// If it runs in one that goes with it.
+    own: Option<Folder>,
     limit: Duration,
-    keeps_folder: bool,
     stdout_to: Option<PathBuf>,
     closes_stdout: bool,
 }
@@ -44,10 +43,8 @@ pub struct Output {
 #[track_caller]
 pub fn example(name: &str) -> Example {
     let program = built::program(name);
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let folder = std::env::temp_dir().join(format!("chunkwise-{name}-{}-{number}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder for the program");
+    let own = Folder::new(name);
+    let folder = own.path().to_owned();
     let mut command = Command::new(program);
     // What a person's shell may have set must not change what is tested; measured history must not either.
     for variable in ["RUST_BACKTRACE", "NO_COLOR", "CLICOLOR_FORCE"] {
@@ -58,8 +55,8 @@ pub fn example(name: &str) -> Example {
         name: name.to_owned(),
         command,
         folder,
+        own: Some(own),
         limit: Duration::from_secs(120),
-        keeps_folder: false,
         stdout_to: None,
         closes_stdout: false,
     }
@@ -86,10 +83,9 @@ impl Example {
 
     /// Runs it in `folder`, which stays, instead of in one that is removed.
     pub fn within(mut self, folder: &Path) -> Self {
-        let _ = std::fs::remove_dir_all(&self.folder);
         self.command.current_dir(folder);
         self.folder = folder.to_owned();
-        self.keeps_folder = true;
+        self.own = None;
         self
     }
 
@@ -247,9 +243,6 @@ impl Running {
         };
         let text = |reader: Reader| reader.join().expect("reader does not panic");
         let (stdout, stderr) = (text(self.stdout), text(self.stderr));
-        if !self.example.keeps_folder {
-            let _ = std::fs::remove_dir_all(&self.example.folder);
-        }
         Output { stdout, stderr, code: code(status), command: format!("{:?}", self.example.command) }
     }
 }

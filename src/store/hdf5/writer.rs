@@ -56,7 +56,8 @@ impl Hdf5 {
     /// use chunkwise::prelude::*;
     /// use chunkwise::shape::DType;
     /// use chunkwise::store::Hdf5;
-    /// # let path = std::env::temp_dir().join(format!("chunkwise-doc-writer-{}.h5", std::process::id()));
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("a.h5");
     /// let x = Array::from(ndarray::arr1(&[1.0, 2.0, 3.0]));
     /// let n = Array::from(ndarray::arr2(&[[4, 5], [6, 7]]));
     ///
@@ -70,7 +71,6 @@ impl Hdf5 {
     ///
     /// let file = Hdf5::open(&path)?;
     /// assert_eq!(Array::<i32>::from_source(file.dataset("/counts/n")?)?.compute()?.sum(), 22);
-    /// # std::fs::remove_file(path).ok();
     /// # Ok::<(), chunkwise::Error>(())
     /// ```
     ///
