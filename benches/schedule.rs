@@ -3,9 +3,6 @@
 //! Owns: independent tasks, random work and Cholesky, on a CPU and on a CPU with a simulated GPU. Must not know: real devices.
 //! Invariant: throughput is tasks per second of whole runs, events and actions of the virtual clock included.
 
-#[path = "../tests/schedule/graphs.rs"]
-mod graphs;
-
 use std::sync::Arc;
 
 use chunkwise::device::{DeviceKind, DeviceSpec, HOST, LinkSpec};
@@ -14,6 +11,7 @@ use chunkwise::schedule::simulate::{Simulation, simulate};
 use chunkwise::schedule::{Auto, CANNOT};
 use chunkwise::task::TaskGraph;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use support::graphs;
 
 fn device(kind: DeviceKind, workers: u32, queue: u32, own: Option<SpaceId>) -> DeviceSpec {
     let link = LinkSpec { latency_ns: 10_000, bytes_per_s: 20e9 };

@@ -190,3 +190,9 @@ fn worst<T: Number>(wanted: &[T], values: &ArrayD<T>) -> f64 {
         if apart <= worst || worst.is_nan() { worst } else { apart }
     })
 }
+
+/// What `Array::with_kernel` and the guide promise, of this kernel and of wrong ones.
+#[cfg(test)]
+mod custom_kernel {
+    mod tests;
+}

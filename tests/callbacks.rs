@@ -3,14 +3,6 @@
 //! Owns: that no lock is held there (src/runtime/README.md has the list). Must not know: which locks there are. Invariant: everything has a time limit, and
 //! somebody else's small computations go on meanwhile.
 
-#[path = "harness/curious.rs"]
-mod curious;
-#[cfg(feature = "gpu")]
-#[path = "harness/gpu.rs"]
-mod gpu;
-#[path = "harness/wait.rs"]
-mod wait;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,8 +16,8 @@ use chunkwise::runtime::{Plan, Record};
 use chunkwise::schedule::{Candidate, Choice, Policy, Ready};
 use chunkwise::shape::{DType, Layout};
 use chunkwise::task::{ChunkSink, GraphBuilder};
-use curious::{Ask, Asks, Curious, End, Nosy, OPAQUE, curious_error};
-use wait::{settled, within};
+use support::curious::{Ask, Asks, Curious, End, Nosy, OPAQUE, curious_error};
+use support::wait::{settled, within};
 
 /// Somebody else's small computations, one after the other while `work` goes on: none takes long.
 fn beside<R>(session: &Session, work: impl FnOnce() -> R) -> R {
@@ -132,12 +124,15 @@ fn user_code_may_call_the_session_on_a_cpu() {
 }
 
 #[cfg(feature = "gpu")]
+support::gpus!();
+
+#[cfg(feature = "gpu")]
 #[test]
 fn user_code_may_call_the_session_beside_a_gpu() {
-    let Some(device) = gpu::gpu() else { return };
+    let Some(device) = gpu() else { return };
     within(40, move || {
         let ask = Ask::default();
-        let session = gpu::session(Placement::Auto, &[device]);
+        let session = support::gpu::session(Placement::Auto, &[device]);
         // All goes to the GPU, but for what only a CPU can do.
         prefer(&session);
         ask.call(Some(&session));
@@ -150,7 +145,7 @@ fn user_code_may_call_the_session_beside_a_gpu() {
                 drop(copied);
                 if round % 2 == 0 {
                     let (found, run) = started.wait().expect("computes");
-                    assert!(found.iter().all(|&x| x == 2.0) && gpu::tasks_on(&run, "gpu0") > 0);
+                    assert!(found.iter().all(|&x| x == 2.0) && support::gpu::tasks_on(&run, "gpu0") > 0);
                 } // else cancelled: what is under way is dropped by whoever reports last
             }
         });

@@ -1,15 +1,8 @@
 //! The example programs, run as a user runs them: their output, exit codes and bad input.
 //!
-//! Owns: [`example`], the harness, and the unit tests of `examples/common`, which run as part of this file. Must not know: how an
-//! example computes. Invariant: a program that hangs fails the test instead of blocking it.
+//! Owns: what all of them have in common. Must not know: how an example computes. Invariant: a program that hangs fails the test instead of blocking it.
 
-#[path = "../examples/common/mod.rs"]
-mod common;
-
-#[path = "harness/mod.rs"]
-mod harness;
-
-use harness::example;
+use support::programs::example;
 
 #[test]
 fn devices_lists_the_cpu_and_speaks_json() {
@@ -30,7 +23,7 @@ fn a_gpu_without_a_part_in_the_work_is_said_in_all_programs() {
     if !gpu()["devices"].as_array().is_some_and(|all| all.iter().any(|d| d["kind"] == "gpu")) {
         return;
     }
-    let file = harness::data("chunked.h5:/edge");
+    let file = support::programs::data("chunked.h5:/edge");
     for (program, flags) in [("overhead", "--tasks 50"), ("blocked_mean", file.as_str())] {
         let run = example(program).args(flags).args("--device gpu --allow-software --explain").run().success();
         let told = run.stdout.matches("nothing of this work can run on a GPU, so the CPU does all of it").count();
@@ -69,9 +62,9 @@ fn the_readme_names_exactly_the_common_flags() {
 #[test]
 fn programs_are_built_anew_when_a_source_is_newer() {
     use std::time::{Duration, SystemTime};
-    let folder = harness::Folder::new("fresh programs");
+    let folder = support::programs::Folder::new("fresh programs");
     let [program, list, source] = ["x", "x.d", "a source.rs"].map(|name| folder.file(name));
-    let fresh = || harness::built::is_fresh(&program);
+    let fresh = || support::built::is_fresh(&program);
     let touch = |path: &std::path::Path, age: u64| {
         let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).expect("opens");
         file.set_modified(SystemTime::now() - Duration::from_secs(age)).expect("sets the time");

@@ -1,11 +1,8 @@
 //! Bad input to the example programs: one clear error at once, no panic, nothing half-written.
 //!
-//! Invariant: every failure here goes through the harness's `failure` (code 1) or is a usage error (code 2).
+//! Invariant: every failure here goes through `Output::failure` (code 1) or is a usage error (code 2).
 
-#[path = "harness/mod.rs"]
-mod harness;
-
-use harness::{Folder, Output, data, example, write_npy};
+use support::programs::{Folder, Output, data, example, write_npy};
 
 /// Fails the test unless the flags were refused: exit code 2, with words on stderr and nothing on stdout.
 #[track_caller]

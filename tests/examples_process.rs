@@ -3,12 +3,9 @@
 //! Invariant: under a final name there is a whole file or none.
 #![cfg(target_os = "linux")]
 
-#[path = "harness/mod.rs"]
-mod harness;
-
 use std::time::Duration;
 
-use harness::{Folder, data, example};
+use support::programs::{Folder, data, example};
 
 #[test]
 fn full_devices_are_errors() {

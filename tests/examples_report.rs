@@ -2,11 +2,8 @@
 //!
 //! Invariant: the fields that scripts rely on are named here, with their types.
 
-#[path = "harness/mod.rs"]
-mod harness;
-
-use harness::{Folder, data, example};
 use serde_json::Value;
+use support::programs::{Folder, data, example};
 
 /// Every program that computes, with small input: a name and flags.
 fn programs() -> Vec<(&'static str, String)> {

@@ -2,12 +2,9 @@
 //!
 //! Must not know: how it is computed. Invariant: what is compared was written by the program and made by something else.
 
-#[path = "harness/mod.rs"]
-mod harness;
-
 use chunkwise::Session;
-use harness::{Folder, data, example, read_npy, write_npy};
 use serde_json::Value;
+use support::programs::{Folder, data, example, read_npy, write_npy};
 
 fn counts(folder: &Folder, name: &str) -> Vec<i32> {
     read_npy(&folder.file(name), i32::from_le_bytes)

@@ -3,9 +3,6 @@
 //! Owns: what a user sees of a fault: the right result or one clear error, in bounded time, and a session that goes on. Must not know: how
 //! the scheduler recovers. Invariant: each case runs under a time limit, so a hang is a failure and not a wait.
 
-#[path = "harness/wait.rs"]
-mod wait;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +10,7 @@ use chunkwise::device::{Cpu, Device, Faulty, HOST, Injection, IoLane, LinkSpec};
 use chunkwise::id::SpaceId;
 use chunkwise::ndarray::{Array1, Array2, ArrayD};
 use chunkwise::prelude::*;
-use wait::within_as;
+use support::wait::within_as;
 
 /// A workload: builds its array anew in a session, so that it can be run again.
 type Work = fn(&Session) -> chunkwise::Result<ArrayD<f64>>;

@@ -5,9 +5,6 @@
 //! a test that could not run says so on stderr.
 #![cfg(feature = "gpu")]
 
-#[path = "harness/gpu.rs"]
-mod harness;
-
 use std::borrow::Cow;
 use std::io::Write;
 use std::process::Command;
@@ -21,8 +18,9 @@ use chunkwise::id::SpaceId;
 use chunkwise::kernel::gemv::Gemv;
 use chunkwise::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element, Form, Layout, View};
-use harness::{adapter, gpu};
 use ndarray::{ArrayD, Axis, Dimension, Slice};
+
+support::gpus!();
 
 #[test]
 fn an_adapter_computes() {

@@ -4,11 +4,6 @@
 //! scheduler recovers. Invariant: each case has a time limit.
 #![cfg(feature = "gpu")]
 
-#[path = "harness/gpu.rs"]
-mod harness;
-#[path = "harness/wait.rs"]
-mod wait;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +11,10 @@ use chunkwise::device::gpu::{Gpu, Sabotage};
 use chunkwise::device::{Cpu, Device, Faulty, Injection, IoLane};
 use chunkwise::id::{DeviceId, SpaceId};
 use chunkwise::prelude::*;
-use harness::{WORKLOADS, adapter, assert_alike, cholesky, compute, gpu, residual, session, settled, tasks_on};
-use wait::within_as;
+use support::gpu::{WORKLOADS, assert_alike, cholesky, compute, residual, session, settled, tasks_on};
+use support::wait::within_as;
+
+support::gpus!();
 
 /// What takes longer hangs.
 const LIMIT_S: u64 = 120;
@@ -112,7 +109,7 @@ fn injected_reports_are_survived_on_every_launch() {
             assert!(tasks_on(&run, "gpu0") > 0);
             settled(&session);
             let panics: Arc<dyn Device> = Arc::new(Faulty::new(gpu.clone(), Injection::Panic, at));
-            let session = harness::session(Placement::Gpu, &[panics]);
+            let session = support::gpu::session(Placement::Gpu, &[panics]);
             match compute::<f32>("cholesky", &session) {
                 // A broken kernel has no GPU half: the report is the device's, and the launch is tried again.
                 Ok((found, _)) => assert_alike::<f32>("cholesky", &found, &wanted),

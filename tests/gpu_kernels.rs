@@ -4,28 +4,23 @@
 //! points (tests/shaders.rs). Invariant: a shader, an entry point or a kernel without a case fails; each comparison is also seen to fail.
 #![cfg(feature = "gpu")]
 
-#[path = "harness/gpu.rs"]
-mod harness;
-#[path = "harness/kernel_cases.rs"]
-mod kernel_cases;
-#[path = "harness/lab.rs"]
-mod lab;
-#[path = "harness/oracles.rs"]
-mod oracles;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
 use chunkwise::device::gpu::Gpu;
-use chunkwise::device::{Cpu, Data, Device, Failure};
+use chunkwise::device::{Cpu, Data, Failure};
 use chunkwise::id::SpaceId;
 use chunkwise::kernel::{Fault, GpuFacts, SHADERS};
 use chunkwise::shape::DType;
-use kernel_cases::{Numbers, all, block_sum, factorisation, gemm, gemv, mandelbrot, picture, potrf, resumed, syrk, trsm};
-use lab::{Case, Chunk, Lab, PLACES, Place, run_graph, wait};
-use oracles::{Exact, alike, check, same_kinds};
+use support::kernel_cases::{
+    Numbers, all, block_sum, factorisation, gemm, gemv, mandelbrot, picture, potrf, resumed, syrk, trsm,
+};
+use support::lab::{Case, Chunk, Lab, PLACES, Place, run_graph, wait};
+use support::oracles::{self, Exact, alike, check, same_kinds};
+
+support::gpus!();
 
 const REALS: [DType; 2] = [DType::F32, DType::F64];
 /// A GPU that takes every program.
@@ -39,7 +34,7 @@ const ANY: GpuFacts = GpuFacts {
 };
 
 fn lab() -> Option<Lab> {
-    harness::gpu().map(|gpu| Lab { gpu })
+    gpu().map(|gpu| Lab { gpu })
 }
 
 /// The dtypes that the GPU computes in.
@@ -413,7 +408,7 @@ fn launches_in_flight_feed_later_ones() {
 
 #[test]
 fn variants_of_the_product_give_the_same_bits() {
-    let Some(adapter) = harness::adapter() else { return };
+    let Some(adapter) = adapter() else { return };
     let labs = [1, 2].map(|variant| {
         let gpu = Gpu::open(&adapter, "gpu0", SpaceId(1), 8 << 20).expect("opens");
         Lab { gpu: Arc::new(gpu.with_facts(|facts| facts.product = variant)) }

@@ -4,9 +4,6 @@
 //! what is read from the device's own counters and the run's record, never guessed from times.
 #![cfg(feature = "gpu")]
 
-#[path = "harness/gpu.rs"]
-mod harness;
-
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,9 +17,9 @@ use chunkwise::prelude::*;
 use chunkwise::runtime::{Plan, RunReport};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float, Layout, View};
 use chunkwise::task::{GraphBuilder, Operand};
-use harness::{
-    WORKLOADS, adapter, assert_alike, believe, cholesky, compute, gpu, matvec, residual, session, settled, tasks_on,
-};
+use support::gpu::{WORKLOADS, assert_alike, believe, cholesky, compute, matvec, residual, session, settled, tasks_on};
+
+support::gpus!();
 
 const GPU: DeviceId = DeviceId(2);
 
@@ -281,7 +278,7 @@ fn a_bad_pivot_is_named_as_on_the_cpu() {
     let Some(gpu) = gpu() else { return };
     let session = session(Placement::Gpu, &[gpu]);
     for (row, value) in [(0, -1.0), (77, -1000.0), (149, f32::NAN)] {
-        let mut a = harness::spd::<f32>(150);
+        let mut a = support::gpu::spd::<f32>(150);
         a[[row, row]] = value;
         let l = Array::from(a).in_session(&session).try_chunks(40).and_then(|a| a.try_cholesky()).expect("square");
         match l.compute().expect_err("not positive definite") {

@@ -1,4 +1,5 @@
-//! Keeps the house in order: which room may name which, file sizes and headers, where `unsafe` and wgpu may stand.
+//! Keeps the house in order: which room may name which, file sizes and headers, where `unsafe` and wgpu may stand,
+//! that modules lie where the compiler looks for them.
 //!
 //! Owns: the order of the rooms (see ARCHITECTURE.md). Must not know: what any room does. Invariant: each check is also run on
 //! bad input made here, so that a check that sees nothing cannot pass.
@@ -42,6 +43,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/store/mark.rs", "locks of open files, which std does not have"),
     ("src/store/hdf5/mappings.rs", "calls of the HDF5 library that the safe binding lacks"),
     ("src/store/hdf5/raw.rs", "calls of the HDF5 library that the safe binding lacks"),
+    ("examples/compare/tests/fake.rs", "the promise of a device"),
     ("examples/common/process.rs", "the environment, the allocator, the terminal: calls of the system"),
 ];
 
@@ -296,6 +298,18 @@ fn wrong_words(file: &Source) -> Vec<String> {
     wrong
 }
 
+/// Attributes that take a module from elsewhere: what several programs share is in `support` or `examples/common`.
+fn wrong_places(file: &Source) -> Vec<String> {
+    let code = code_only(&file.text);
+    let attribute = |(start, _): (usize, &str)| {
+        let text: String = code[start..].chars().take_while(|&c| c != ']').filter(|c| !c.is_whitespace()).collect();
+        let line = 1 + code[..start].matches('\n').count();
+        let elsewhere = text.starts_with("#[path=") || text.starts_with("#[cfg_attr(") && text.contains(",path=");
+        elsewhere.then(|| format!("{}:{line}: `#[path]` hides where a module lies", file.path))
+    };
+    code.match_indices("#[").filter_map(attribute).collect()
+}
+
 /// What the room that decides must not see: kernels are numbers there, and no code of theirs is called.
 fn wrong_kernels(file: &Source) -> Vec<String> {
     if room(&file.path) != Some("schedule") {
@@ -334,6 +348,13 @@ fn unsafe_and_wgpu_stay_where_they_belong() {
         let Ok(text) = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)) else { continue };
         assert!(!lines_with(&code_only(&text), "unsafe").is_empty(), "{path} has no `unsafe`: take it off the list");
     }
+}
+
+#[test]
+fn modules_lie_where_their_names_say() {
+    let files = sources(&["src", "tests", "examples", "benches"]);
+    assert!(files.len() > 100, "found only {} files: looked in the wrong place", files.len());
+    assert_none(files.iter().flat_map(wrong_places).collect());
 }
 
 #[test]
@@ -418,6 +439,28 @@ mod the_checks_can_fail {
         }
         assert_none(wrong_words(&source("src/device/gpu/x.rs", "use wgpu::Device;")));
         assert_none(wrong_words(&source("src/shape/view.rs", "unsafe fn f() {}")));
+    }
+
+    #[test]
+    fn modules_from_elsewhere_are_found() {
+        for text in [
+            "#[path = \"x.rs\"]\nmod x;",
+            "#[cfg(test)] #[path=\"x.rs\"] mod x;",
+            "#[path\n = r\"x.rs\"] mod x;",
+            "#[cfg_attr(unix, path = \"unix.rs\")]\nmod x;",
+            "#[cfg_attr(all(unix, test), allow(dead_code), path = \"x.rs\")] mod x;",
+        ] {
+            assert_eq!(wrong_places(&source("tests/x.rs", text)).len(), 1, "{text}");
+        }
+        for text in [
+            "// #[path = \"x.rs\"]",
+            "const S: &str = \"#[path = x]\";",
+            "#[serde(path = \"x\")] struct A;",
+            "#[allow(dead_code)] mod x; let path = 1;",
+            "#[cfg_attr(unix, allow(dead_code))]\nfn f() { [path = 1] }",
+        ] {
+            assert_none(wrong_places(&source("tests/x.rs", text)));
+        }
     }
 
     #[test]

@@ -3,20 +3,15 @@
 //! Owns: what a user sees of the stall rule, of waiting inside tasks and of admission. Must not know: how the scheduler does it. Invariant:
 //! everything runs with a time limit, and what is asserted are results and counts, not speeds.
 
-#[path = "harness/calls.rs"]
-mod calls;
-#[path = "harness/wait.rs"]
-mod wait;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use calls::{SILENT, SOME, impatient, plan, session, sleeper, start, values};
 use chunkwise::ndarray::Array1;
 use chunkwise::prelude::*;
 use chunkwise::runtime::Handle;
-use wait::{settled, within};
+use support::calls::{SILENT, SOME, impatient, plan, session, sleeper, start, values};
+use support::wait::{settled, within};
 
 /// A first run, and work that says nothing, are no ground to call a task late: it runs once, whatever it takes.
 #[test]

@@ -3,22 +3,17 @@
 //! Owns: what a user sees of waiting, polling and measuring inside tasks. Must not know: how the scheduler does it. Invariant: everything runs
 //! with a time limit.
 
-#[path = "harness/calls.rs"]
-mod calls;
-#[path = "harness/wait.rs"]
-mod wait;
-
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use calls::{SILENT, SOME, impatient, plan, plan_on, session, sleeper, start, values};
 use chunkwise::kernel::Lane;
 use chunkwise::ndarray::Array1;
 use chunkwise::prelude::*;
 use chunkwise::runtime::Handle;
-use wait::{settled, within};
+use support::calls::{SILENT, SOME, impatient, plan, plan_on, session, sleeper, start, values};
+use support::wait::{settled, within};
 
 /// A task that waits for a run of its own is not late, however long that takes, in this session or in another.
 #[test]

@@ -3,9 +3,6 @@
 //! Owns: promises of the runtime that no single workload shows. Must not know: kernels. Invariant: everything that could hang runs with a
 //! time limit.
 
-#[path = "harness/wait.rs"]
-mod wait;
-
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,7 +17,7 @@ use chunkwise::runtime::{Plan, Record};
 use chunkwise::schedule::{Candidate, Choice, Policy, Ready};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout, Opaque};
 use chunkwise::task::GraphBuilder;
-use wait::{settled, within};
+use support::wait::{settled, within};
 
 fn spd(n: usize) -> Array2<f64> {
     Array2::from_shape_fn((n, n), |(i, j)| if i == j { n as f64 } else { 1.0 / (1.0 + i.abs_diff(j) as f64) })

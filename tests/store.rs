@@ -2,9 +2,6 @@
 //! write; files that are not what they should be. Needs no device.
 #![cfg(feature = "hdf5")]
 
-#[path = "harness/folder.rs"]
-mod folder;
-
 use std::process::Command;
 use std::sync::Arc;
 
@@ -12,8 +9,8 @@ use chunkwise::Error;
 use chunkwise::shape::{ChunkViewMut, DType, Element, Layout, Region, Scalar};
 use chunkwise::store;
 use chunkwise::task::{Block, ChunkSource, SCAN_BLOCK_BYTES};
-use folder::Folder;
 use proptest::prelude::*;
+use support::folder::Folder;
 
 fn data(name: &str) -> String {
     format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"))

@@ -2,11 +2,6 @@
 //! hold in memory; chunks that are large when they are unpacked. Needs no device.
 #![cfg(feature = "hdf5")]
 
-#[path = "harness/folder.rs"]
-mod folder;
-#[path = "harness/read.rs"]
-mod read;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,8 +9,8 @@ use chunkwise::shape::{ChunkView, ChunkViewMut, DType, Element, Layout, Region};
 use chunkwise::store;
 use chunkwise::task::ChunkSink;
 use chunkwise::{Array, Error, Session};
-use folder::Folder;
-use read::read_all;
+use support::folder::Folder;
+use support::read::read_all;
 
 /// A folder with a copy of a fixture, and one that it links to.
 fn folder_with(name: &str, fixture: &str) -> Folder {

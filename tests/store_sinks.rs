@@ -1,19 +1,14 @@
 //! What every sink refuses, whatever its format; several datasets in one file with one commit. Needs no device.
 #![cfg(feature = "hdf5")]
 
-#[path = "harness/folder.rs"]
-mod folder;
-#[path = "harness/read.rs"]
-mod read;
-
 use std::sync::{Arc, Mutex};
 
 use chunkwise::shape::{ChunkView, DType, Layout, Region};
 use chunkwise::store::{self, Hdf5, Hdf5Writer};
 use chunkwise::task::{ChunkSink, Intake};
 use chunkwise::{Array, Error};
-use folder::Folder;
-use read::read_all;
+use support::folder::Folder;
+use support::read::read_all;
 
 /// A sink of a user's own: it keeps what it is given.
 struct Own {

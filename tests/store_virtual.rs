@@ -2,11 +2,6 @@
 //! unpacked. Needs no device.
 #![cfg(feature = "hdf5")]
 
-#[path = "harness/folder.rs"]
-mod folder;
-#[path = "harness/read.rs"]
-mod read;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,9 +10,9 @@ use chunkwise::shape::{ChunkGrid, ChunkViewMut, DType, Layout, Region, Scalar};
 use chunkwise::store::SumChunk;
 use chunkwise::task::Block;
 use chunkwise::{Array, Error, Session, store};
-use folder::Folder;
 use hdf5::{Selection, SliceOrIndex};
-use read::read_all;
+use support::folder::Folder;
+use support::read::read_all;
 
 /// From `start` on, each `step`th of `len`.
 fn every(start: usize, step: usize, len: usize) -> SliceOrIndex {

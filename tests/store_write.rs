@@ -2,11 +2,6 @@
 //! and sum chunks. Needs no device.
 #![cfg(feature = "hdf5")]
 
-#[path = "harness/folder.rs"]
-mod folder;
-#[path = "harness/read.rs"]
-mod read;
-
 use std::process::{Command, Output};
 use std::sync::Arc;
 
@@ -14,8 +9,8 @@ use chunkwise::kernel::{Kernel, Lane, Scratch};
 use chunkwise::shape::{ChunkGrid, ChunkView, ChunkViewMut, DType, Element, Layout, Real, Region};
 use chunkwise::store::{self, ReadChunk, SumChunk, WeightedSumChunk, WriteChunk};
 use chunkwise::task::ChunkSink;
-use folder::Folder;
-use read::read_all;
+use support::folder::Folder;
+use support::read::read_all;
 
 fn forced() -> bool {
     std::env::var_os("CHUNKWISE_IO").is_some()

@@ -5,13 +5,13 @@
 
 use chunkwise::shape::DType;
 
-use crate::duel::Crossing;
-use crate::measure::{Lane, State};
-use crate::pixels::text_width;
-use crate::scene::{Anchor, At, Ink, Scene, Shape};
-use crate::study::{Row, Study};
-use crate::words;
-use crate::work::Workload;
+use crate::compare::duel::Crossing;
+use crate::compare::measure::{Lane, State};
+use crate::compare::pixels::text_width;
+use crate::compare::scene::{Anchor, At, Ink, Scene, Shape};
+use crate::compare::study::{Row, Study};
+use crate::compare::words;
+use crate::compare::work::Workload;
 
 /// Left of the curves, for the labels of the time axis; below, for those of sizes; above, for the panel's name.
 const MARGIN: [f64; 3] = [58.0, 40.0, 30.0];

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::stats::Summary;
+use crate::compare::stats::Summary;
 
 /// Times whose ratio is within this of 1 are called level: nobody should care.
 pub const LEVEL: f64 = 1.05;

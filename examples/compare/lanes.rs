@@ -11,8 +11,8 @@ use chunkwise::device::DeviceKind;
 use chunkwise::shape::DType;
 use chunkwise::{Error, Placement, Session};
 
-use crate::measure::{Entrant, Lane, Sample, State};
-use crate::work::{Check, Done, Job, Prepared, Reference, Workload};
+use crate::compare::measure::{Entrant, Lane, Sample, State};
+use crate::compare::work::{Check, Done, Job, Prepared, Reference, Workload};
 
 /// How sessions are opened: where tasks may run, and how many CPU threads (`None`: as many as the flags say).
 pub type Open<'a> = dyn Fn(Placement, Option<usize>) -> Result<Session, Error> + 'a;

@@ -10,7 +10,7 @@ use chunkwise::kernel::simd::simd_name;
 use chunkwise::{Error, Session};
 use serde::Serialize;
 
-use crate::roofline::{self, GpuRates};
+use crate::compare::roofline::{self, GpuRates};
 
 /// A GPU adapter, used or not.
 #[derive(Clone, Debug, Serialize)]

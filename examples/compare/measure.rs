@@ -6,9 +6,9 @@
 
 use serde::Serialize;
 
-use crate::duel::Verdict;
-use crate::stats::{Rule, Shuffle, Stopped, Summary};
-use crate::work::Check;
+use crate::compare::duel::Verdict;
+use crate::compare::stats::{Rule, Shuffle, Stopped, Summary};
+use crate::compare::work::Check;
 
 /// Rounds before the ones that count, in a row's first sweep: caches and pools are filled, shaders compiled, predictions learned.
 pub const WARM_UP: usize = 2;

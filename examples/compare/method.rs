@@ -1,14 +1,14 @@
 //! What a reader who wants to catch the benchmark cheating will ask, and the answers.
 //!
 //! Owns: the method section of the page. Must not know: results. Invariant: each statement holds for every row of every page; those that
-//! code can hold are tested in `tests/compare/claims.rs`, `gpu.rs` and the unit tests of `measure.rs` and `stats.rs`.
+//! code can hold are tested in `tests/claims.rs`, `tests/gpu.rs` and the unit tests of `measure.rs` and `stats.rs`.
 
 use crate::common::seconds;
-use crate::measure::{State, WARM_UP};
-use crate::stats::NARROW;
-use crate::study::Study;
-use crate::words;
-use crate::work::ITERATIONS;
+use crate::compare::measure::{State, WARM_UP};
+use crate::compare::stats::NARROW;
+use crate::compare::study::Study;
+use crate::compare::words;
+use crate::compare::work::ITERATIONS;
 
 const TIMED: &str = "One call, `array.run()`: from the request to the result as an array in host memory. Planning, scheduling, \
     allocation of the result and of buffers that the session does not have yet, transfers both ways, and waiting are inside, on every \

@@ -11,8 +11,8 @@ use std::time::Duration;
 use chunkwise::Error;
 
 use crate::common::{self, Fallible, Outcome, can_write, line, terminal, wrapped, write_whole};
-use crate::study::Study;
-use crate::{chart, page, pixels, tables, words};
+use crate::compare::study::Study;
+use crate::compare::{chart, page, pixels, tables, words};
 
 /// How long an interrupt waits for a row that is being stored, in steps of 10 ms.
 const PATIENCE: usize = 100;

@@ -5,8 +5,8 @@
 use chunkwise::Bytes;
 
 use crate::common::{Table, rate, seconds};
-use crate::study::Study;
-use crate::{method, tables, words};
+use crate::compare::study::Study;
+use crate::compare::{method, tables, words};
 
 /// The page; `pictures` are the stems of the PNG files beside it.
 pub fn markdown(study: &Study, pictures: &[&str]) -> String {
@@ -38,7 +38,7 @@ fn crossings(study: &Study) -> String {
         return String::new();
     }
     let heading = ["workload", "dtype", "challenger", "against", "answer", "found by"].map(String::from).to_vec();
-    let row = |c: &crate::study::Crossed| {
+    let row = |c: &crate::compare::study::Crossed| {
         let how = if c.method == "rows" {
             "the table's sizes".to_owned()
         } else {

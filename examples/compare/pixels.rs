@@ -11,7 +11,7 @@ use resvg::usvg::{Options, Tree, fontdb};
 use skrifa::instance::{LocationRef, Size};
 use skrifa::{FontRef, MetadataProvider};
 
-use crate::scene::Scene;
+use crate::compare::scene::Scene;
 
 /// Noto Sans, which has about the widths of what a browser takes where it is not installed.
 const FONT: &[u8] = notosans::REGULAR_TTF;
@@ -50,7 +50,7 @@ pub fn text_width(text: &str, size: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scene::{Anchor, Ink};
+    use crate::compare::scene::{Anchor, Ink};
 
     #[test]
     fn words_are_as_wide_as_measured() {

@@ -5,9 +5,9 @@
 
 use chunkwise::shape::DType;
 
-use crate::stats::{CONFIDENCE, NARROW, SWEEPS};
-use crate::study::Settings;
-use crate::work::Workload;
+use crate::compare::stats::{CONFIDENCE, NARROW, SWEEPS};
+use crate::compare::study::Settings;
+use crate::compare::work::Workload;
 
 /// A row to be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Plan {
             seed: wishes.seed,
             narrow: NARROW,
             confidence: CONFIDENCE,
-            warm_up: crate::measure::WARM_UP,
+            warm_up: crate::compare::measure::WARM_UP,
         };
         Self { rows, chunk: wishes.chunk, settings }
     }

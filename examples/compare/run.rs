@@ -10,15 +10,15 @@ use chunkwise::device::system;
 use chunkwise::{Bytes, Error};
 
 use crate::common::TemporaryFolder;
-use crate::duel::Crossing;
-use crate::lanes::Lanes;
-use crate::machine::Ticks;
-use crate::measure::{Lane, WARM_UP, measure};
-use crate::plan::{Plan, Planned};
-use crate::roofline::Roofline;
-use crate::stats::{Rule, Shuffle};
-use crate::study::{Crossed, Row, Study};
-use crate::work::{Job, Reference, Workload};
+use crate::compare::duel::Crossing;
+use crate::compare::lanes::Lanes;
+use crate::compare::machine::Ticks;
+use crate::compare::measure::{Lane, WARM_UP, measure};
+use crate::compare::plan::{Plan, Planned};
+use crate::compare::roofline::Roofline;
+use crate::compare::stats::{Rule, Shuffle};
+use crate::compare::study::{Crossed, Row, Study};
+use crate::compare::work::{Job, Reference, Workload};
 
 /// Bisection ends when the sizes differ by less than this factor.
 const SHARP: f64 = 1.1;

@@ -6,12 +6,12 @@
 use chunkwise::shape::DType;
 use serde::Serialize;
 
-use crate::duel::{Crossing, Verdict};
-use crate::machine::Machine;
-use crate::measure::{Lane, Measured, State};
-use crate::roofline::GpuBounds;
-use crate::stats::Stopped;
-use crate::work::{Check, Workload};
+use crate::compare::duel::{Crossing, Verdict};
+use crate::compare::machine::Machine;
+use crate::compare::measure::{Lane, Measured, State};
+use crate::compare::roofline::GpuBounds;
+use crate::compare::stats::Stopped;
+use crate::compare::work::{Check, Workload};
 
 /// The schema's name and version; the number rises when a field changes its meaning or goes.
 pub const SCHEMA: &str = "chunkwise-compare/3";
@@ -241,8 +241,8 @@ impl Study {
                 }
             }
         }
-        self.conclusions = crate::words::conclusions(self);
-        self.differences = crate::words::differences(self);
+        self.conclusions = crate::compare::words::conclusions(self);
+        self.differences = crate::compare::words::differences(self);
     }
 }
 

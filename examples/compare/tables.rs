@@ -5,11 +5,11 @@
 use chunkwise::shape::DType;
 
 use crate::common::{Cell, Table};
-use crate::duel::{Crossing, Verdict, times};
-use crate::measure::{Lane, Measured, State};
-use crate::study::{Row, Study};
-use crate::words::{percent, time};
-use crate::work::Workload;
+use crate::compare::duel::{Crossing, Verdict, times};
+use crate::compare::measure::{Lane, Measured, State};
+use crate::compare::study::{Row, Study};
+use crate::compare::words::{percent, time};
+use crate::compare::work::Workload;
 
 /// The rows, and footnotes: why a row was skipped, why a lane failed.
 pub fn results(study: &Study) -> (Table, Vec<String>) {

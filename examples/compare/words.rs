@@ -6,12 +6,12 @@
 use chunkwise::shape::DType;
 
 use crate::common::rate;
-use crate::duel::{Crossing, LEVEL, SURE, Verdict, factor};
-use crate::measure::{Lane, State};
-use crate::roofline::GpuRates;
-use crate::stats::{CONFIDENCE, SWEEPS, Summary};
-use crate::study::{Row, Study};
-use crate::work::{Check, Workload};
+use crate::compare::duel::{Crossing, LEVEL, SURE, Verdict, factor};
+use crate::compare::measure::{Lane, State};
+use crate::compare::roofline::GpuRates;
+use crate::compare::stats::{CONFIDENCE, SWEEPS, Summary};
+use crate::compare::study::{Row, Study};
+use crate::compare::work::{Check, Workload};
 
 /// What the numbers say: lines of at most 80 characters, a fact in each, by workload and precision.
 pub fn conclusions(study: &Study) -> Vec<String> {

@@ -15,7 +15,7 @@ use chunkwise::{Array, Error, Mandelbrot, Session, store};
 use serde::Serialize;
 
 use crate::common::TemporaryFolder;
-use crate::stats::Shuffle;
+use crate::compare::stats::Shuffle;
 
 /// Steps of the Mandelbrot iteration: those of the `mandelbrot` program. After more steps, more points than the tolerance allows lie so
 /// near an edge that f32 arithmetic in another order moves them over it.

@@ -372,5 +372,4 @@ fn mean_steps<T: Point>(x: ChunkView<'_>, y: ChunkView<'_>, iterations: u32) -> 
 }
 
 #[cfg(test)]
-#[path = "mandelbrot_tests.rs"]
 mod tests;

@@ -402,5 +402,4 @@ impl Draw for f32 {
 }
 
 #[cfg(test)]
-#[path = "random_tests.rs"]
 mod tests;

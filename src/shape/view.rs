@@ -450,5 +450,4 @@ fn assert_inside<T: Element>(slice: &[T], first: usize, layout: &Layout) {
 }
 
 #[cfg(test)]
-#[path = "view_tests.rs"]
 mod tests;

@@ -16,7 +16,7 @@ use chunkwise::schedule::{Action, Estimates, Event, Policy, Scheduler};
 use chunkwise::shape::Form;
 use chunkwise::task::{PLAIN, TaskGraph};
 
-use super::graphs::Dice;
+use support::graphs::Dice;
 
 /// What a place holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

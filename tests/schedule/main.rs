@@ -4,7 +4,6 @@
 //! thread; every case can be run again from its seed.
 
 mod driver;
-mod graphs;
 mod memory;
 mod random;
 mod stalls;

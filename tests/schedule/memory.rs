@@ -15,8 +15,8 @@ use chunkwise::task::{Operand, TaskGraph};
 use proptest::prelude::*;
 
 use super::driver::{Faults, Submission, World};
-use super::graphs::{self, Maker, uniform, write};
 use super::random::{cpu, gpu, link, replays};
+use support::graphs::{self, Maker, uniform, write};
 
 const GPU: SpaceId = SpaceId(1);
 

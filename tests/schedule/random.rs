@@ -10,7 +10,7 @@ use chunkwise::task::TaskGraph;
 use proptest::prelude::*;
 
 use super::driver::{Faults, Submission, World};
-use super::graphs::{self, Dice};
+use support::graphs::{self, Dice};
 
 pub fn cpu(workers: u32) -> DeviceSpec {
     device("cpu", DeviceKind::Cpu, workers, workers, None)

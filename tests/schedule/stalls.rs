@@ -10,8 +10,8 @@ use chunkwise::id::{CopyId, DeviceId, GraphId, LaunchId};
 use chunkwise::schedule::{Action, Auto, Estimates, Event, Only, Policy, Scheduler};
 use chunkwise::task::TaskGraph;
 
-use super::graphs;
 use super::random::{cpu, gpu, link};
+use support::graphs;
 
 const FLOOR_NS: u64 = 4_000_000;
 const TICK_NS: u64 = FLOOR_NS / 4;

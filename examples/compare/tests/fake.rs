@@ -10,13 +10,13 @@ use chunkwise::id::SpaceId;
 use chunkwise::shape::DType;
 use chunkwise::{Error, Placement, Session};
 
-use crate::machine::{Adapter, Machine};
-use crate::measure::{Entrant, Lane, Sample, WARM_UP, measure};
-use crate::plan::{Plan, Wishes};
-use crate::roofline::{GpuBounds, GpuRates};
-use crate::stats::{Rule, Shuffle};
-use crate::study::{Row, SCHEMA, Study};
-use crate::work::{Check, Workload};
+use crate::compare::machine::{Adapter, Machine};
+use crate::compare::measure::{Entrant, Lane, Sample, WARM_UP, measure};
+use crate::compare::plan::{Plan, Wishes};
+use crate::compare::roofline::{GpuBounds, GpuRates};
+use crate::compare::stats::{Rule, Shuffle};
+use crate::compare::study::{Row, SCHEMA, Study};
+use crate::compare::work::{Check, Workload};
 
 /// A CPU pool behind a link that says it is a GPU.
 pub struct FakeGpu {

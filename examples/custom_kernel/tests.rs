@@ -3,16 +3,8 @@
 //! Owns: what `Array::with_kernel` and the guide promise. Must not know: how the library's own kernels are run. Invariant: that a GPU computed
 //! something is read from its counters.
 
-#[allow(dead_code)]
-#[path = "../../examples/custom_kernel.rs"]
-mod example;
-#[cfg(feature = "gpu")]
-#[path = "../harness/gpu.rs"]
-mod gpu;
 #[cfg(feature = "gpu")]
 mod on_a_gpu;
-#[path = "../harness/mod.rs"]
-mod programs;
 
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
@@ -27,8 +19,9 @@ use chunkwise::runtime::Plan;
 use chunkwise::shape::DType::{Bool, F64, I32, U8};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form, Layout};
 use chunkwise::task::GraphBuilder;
-use example::{Logistic, Number};
 use ndarray::{ArrayD, Dimension, IxDyn, ShapeBuilder};
+
+use crate::{Logistic, Number};
 
 /// Shapes that fill no workgroup, row of a buffer, or chunk; and their chunks.
 const RAGGED: [(&[usize], usize); 8] =
@@ -424,7 +417,7 @@ fn what_a_kernel_does_not_take_is_an_error_where_it_is_called() {
     refused(x.try_with_kernel(&[&mask], Arc::new(Pick), &scale), "number of inputs of kernel test::pick = 2: give it 3");
     refused(
         x.try_with_kernel(&[&mask, &index], Arc::new(Pick), &0.5f64),
-        "bytes of the parameters of kernel test::pick = 8: give it a custom_kernel::Scale, which has 16",
+        "bytes of the parameters of kernel test::pick = 8: give it a custom_kernel::custom_kernel::tests::Scale, which has 16",
     );
     let output = x.try_with_kernel::<f32>(&[&mask, &index], Arc::new(Pick), &scale).expect_err("f32").to_string();
     assert_eq!(output, "output 0 of kernel test::pick: its dtype, f32, cannot be used here: give it f64");
@@ -442,7 +435,7 @@ fn the_example_checks_itself_and_reports() {
     for flags in
         ["--device cpu", "--device cpu --dtype f32 --chunk 999", "--device gpu --allow-software --dtype f32 --chunk 1500"]
     {
-        let run = programs::example("custom_kernel").args("--n 4001 --generations 100 --json --out x.npy").args(flags);
+        let run = support::programs::example("custom_kernel").args("--n 4001 --generations 100 --json --out x.npy").args(flags);
         let output = run.run();
         if output.code != 0 && flags.contains("gpu") && !required && output.stderr.contains("gpu") {
             eprintln!("SKIPPED: {}", output.stderr);
@@ -456,9 +449,13 @@ fn the_example_checks_itself_and_reports() {
         assert!(json["shape"][0] == 4001 && (device == "gpu0" || residual == 0.0), "{json}");
         assert!(json["checksum"].as_f64().is_some_and(|sum| (1000.0..3000.0).contains(&sum)), "{json}");
     }
-    let text = programs::example("custom_kernel").args("--n 1000 --generations 9 --threads 1 --explain").run().success().stdout;
+    let text = support::programs::example("custom_kernel")
+        .args("--n 1000 --generations 9 --threads 1 --explain")
+        .run()
+        .success()
+        .stdout;
     assert!(text.contains("example::logistic") && text.contains("residual"), "{text}");
-    programs::example("custom_kernel").args("--n 0").run().success();
+    support::programs::example("custom_kernel").args("--n 0").run().success();
 }
 
 /// Multiplies as it packs.

@@ -4,15 +4,15 @@
 
 use chunkwise::shape::DType;
 
-use crate::duel::Crossing;
-use crate::fake::{WITH_GPU, empty, machine, plausible, row};
-use crate::harness::Folder;
-use crate::measure::{Lane, State};
-use crate::out::Reporter;
-use crate::stats::Summary;
-use crate::study::Crossed;
-use crate::work::{Check, Workload};
-use crate::{chart, page, pixels, tables, words};
+use super::fake::{WITH_GPU, empty, machine, plausible, row};
+use crate::compare::duel::Crossing;
+use crate::compare::measure::{Lane, State};
+use crate::compare::out::Reporter;
+use crate::compare::stats::Summary;
+use crate::compare::study::Crossed;
+use crate::compare::work::{Check, Workload};
+use crate::compare::{chart, page, pixels, tables, words};
+use support::folder::Folder;
 
 /// The conclusion about matvec in f32 at 4000 x 4000 on a machine whose GPU takes `factor` times as long as its CPU.
 fn verdict(factor: f64) -> String {
@@ -50,7 +50,7 @@ fn conclusions_tell_both_states_and_precisions_a_fact_in_each() {
     ] {
         assert!(study.conclusions.iter().any(|c| c == wanted), "no `{wanted}` in {:#?}", study.conclusions);
     }
-    let auto = |study: &crate::study::Study| words::conclusions(study).join("\n");
+    let auto = |study: &crate::compare::study::Study| words::conclusions(study).join("\n");
     assert!(auto(&study).contains("in 32 of 32 cases\nauto: at worst "), "{}", auto(&study));
     let mut study = study;
     let slow = study.rows.last_mut().unwrap().lanes.iter_mut().find(|m| m.lane == Lane::AUTO).unwrap();
@@ -117,7 +117,7 @@ fn auto_is_compared_with_the_better_device() {
 #[test]
 fn a_wrong_result_is_told_everywhere_and_fails() {
     let folder = Folder::new("compare-wrong");
-    let report = |study: &mut crate::study::Study| Reporter::new(folder.path().into(), false, true).finish(study);
+    let report = |study: &mut crate::compare::study::Study| Reporter::new(folder.path().into(), false, true).finish(study);
     let mut study = plausible();
     report(&mut study).unwrap();
     let check = Check { difference: 0.25, tolerance: 1e-5, measure: "max|y - y_cpu| / max|y_cpu|" };
@@ -167,11 +167,16 @@ fn pictures_have_a_curve_per_lane_the_bound_and_the_crossing() {
         }
         let picture = image::load_from_memory(&pixels::png(scene, 1.0).unwrap()).unwrap().into_rgb8();
         assert_eq!(picture.dimensions(), (scene.width as u32, scene.height as u32));
-        let has = |ink: crate::scene::Ink| {
+        let has = |ink: crate::compare::scene::Ink| {
             let wanted = [16, 8, 0].map(|shift| (ink.light() >> shift) as u8);
             picture.pixels().any(|p| p.0 == wanted)
         };
-        assert!(has(crate::scene::Ink::Cpu) && has(crate::scene::Ink::Gpu) && has(crate::scene::Ink::Auto), "{name}");
+        assert!(
+            has(crate::compare::scene::Ink::Cpu)
+                && has(crate::compare::scene::Ink::Gpu)
+                && has(crate::compare::scene::Ink::Auto),
+            "{name}"
+        );
     }
     study_for_eyes(&study);
     let mut nothing = empty(&WITH_GPU, machine(1, None));
@@ -193,8 +198,8 @@ fn the_legend_names_only_what_is_drawn() {
     }
 }
 
-/// The report of this study, to be looked at: COMPARE_PICTURES=/tmp/x cargo test --test compare pictures -- --nocapture
-fn study_for_eyes(study: &crate::study::Study) {
+/// The report of this study, to be looked at: COMPARE_PICTURES=/tmp/x cargo test --example compare pictures -- --nocapture
+fn study_for_eyes(study: &crate::compare::study::Study) {
     if let Some(folder) = std::env::var_os("COMPARE_PICTURES") {
         for (name, scene) in chart::all(study) {
             let picture = pixels::png(&scene, 2.0).unwrap();
@@ -210,7 +215,7 @@ fn study_for_eyes(study: &crate::study::Study) {
 #[test]
 fn fewer_sweeps_are_said_with_their_confidence() {
     let mut study = plausible();
-    let all = |study: &crate::study::Study| {
+    let all = |study: &crate::compare::study::Study| {
         let svg = chart::all(study)[0].1.svg();
         [words::head(study).join("\n"), words::warnings(study).join("\n"), page::markdown(study, &[]), svg]
     };

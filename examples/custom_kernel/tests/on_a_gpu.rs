@@ -4,16 +4,18 @@
 //! other kernel.
 
 use super::*;
-use crate::gpu::{gpu as open, session, settled};
 use chunkwise::device::{Cpu, Device, IoLane};
 use chunkwise::id::DeviceId;
 use chunkwise::kernel::{Pass, Shader};
 use std::sync::Mutex;
+use support::gpu::{session, settled};
+
+support::gpus!();
 
 const GPU: DeviceId = DeviceId(2);
 
 fn is_the_plain_loop<T: Number>(epsilon: f64) {
-    let Some(gpu) = open() else { return };
+    let Some(gpu) = gpu() else { return };
     if T::DTYPE == DType::F64 && !gpu.spec().gpu.is_some_and(|facts| facts.f64) {
         return eprintln!("SKIPPED tests in f64: the adapter has none");
     }
@@ -45,7 +47,7 @@ fn the_shader_is_the_plain_loop_in_f64() {
 
 #[test]
 fn many_generations_are_cut_into_short_dispatches() {
-    let Some(gpu) = open() else { return };
+    let Some(gpu) = gpu() else { return };
     let session = session(Placement::Gpu, &[gpu]);
     // At 1 and 2 a half stays what it is, in any rounding.
     let half = Array::from(ndarray::arr1(&[0.5f32; 100])).in_session(&session);
@@ -60,7 +62,7 @@ fn named_gemv(source: &'static str) -> Arc<Shader> {
 }
 
 fn namesake() -> Arc<Shader> {
-    named_gemv(include_str!("../../examples/custom_kernel.wgsl"))
+    named_gemv(include_str!("../../custom_kernel.wgsl"))
 }
 
 fn nonsense() -> Arc<Shader> {
@@ -85,7 +87,7 @@ fn right(found: &(ArrayD<f32>, ArrayD<f32>)) {
 
 #[test]
 fn a_shader_named_like_one_of_ours_is_told_apart() {
-    let Some(gpu) = open() else { return };
+    let Some(gpu) = gpu() else { return };
     let session = session(Placement::Gpu, &[gpu]);
     let program = |p| Program { shader: namesake(), ..p };
     let kernel: Arc<dyn Kernel> = Arc::new(Changed { program, panics: true });
@@ -132,7 +134,7 @@ impl Kernel for Times {
 
 #[test]
 fn shaders_made_at_run_time_are_told_apart_by_their_text() {
-    let Some(gpu) = open() else { return };
+    let Some(gpu) = gpu() else { return };
     let session = session(Placement::Gpu, &[gpu]);
     let x = ndarray::Array1::from_iter(0..1001).into_dyn();
     let array = Array::from(x.clone()).in_session(&session).chunks(100);
@@ -155,7 +157,7 @@ const WRONG: [(Change, &str); 5] = [
 #[test]
 fn a_wrong_gpu_half_leaves_the_work_to_the_cpu() {
     for (program, why) in WRONG {
-        let Some(gpu) = open() else { return };
+        let Some(gpu) = gpu() else { return };
         let warnings = Arc::new(Mutex::new(Vec::new()));
         let heard = warnings.clone();
         let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(2).expect("a pool")), Arc::new(IoLane::new()), gpu];
@@ -174,7 +176,7 @@ fn a_wrong_gpu_half_leaves_the_work_to_the_cpu() {
 
 #[test]
 fn a_later_run_of_a_wrong_gpu_half_does_not_ask_the_gpu() {
-    let Some(gpu) = open() else { return };
+    let Some(gpu) = gpu() else { return };
     let session = session(Placement::Gpu, &[gpu]);
     let kernel: Arc<dyn Kernel> = Arc::new(Changed { program: |p| Program { shader: nonsense(), ..p }, panics: false });
     let [x, rate] = populations::<f32>(&[100_000], false);
@@ -189,7 +191,7 @@ fn a_later_run_of_a_wrong_gpu_half_does_not_ask_the_gpu() {
 
 #[test]
 fn a_gpu_half_that_panics_when_asked_is_none() {
-    let Some(gpu) = open() else { return };
+    let Some(gpu) = gpu() else { return };
     let session = session(Placement::Gpu, &[gpu]);
     let kernel: Arc<dyn Kernel> = Arc::new(Changed { program: |_| panic!("the user's bug"), panics: false });
     right(&x_and_sum(&session, &kernel).expect("the CPU does it"));
@@ -201,7 +203,7 @@ fn a_gpu_half_that_panics_when_asked_is_none() {
 #[test]
 fn a_wrong_gpu_half_without_a_cpu_is_one_error_that_says_why() {
     for (program, why) in WRONG {
-        let Some(gpu) = open() else { return };
+        let Some(gpu) = gpu() else { return };
         let devices: Vec<Arc<dyn Device>> = vec![gpu, Arc::new(IoLane::new())];
         let session = Session::builder().devices(devices).cache_dir("").build().expect("a session");
         let kernel: Arc<dyn Kernel> = Arc::new(Changed { program, panics: false });
@@ -268,7 +270,7 @@ fn bools_are_right<T: Number>(session: &Session) {
 
 #[test]
 fn shaders_write_bools_as_words_and_read_them_as_bytes() {
-    let Some(gpu) = open() else { return };
+    let Some(gpu) = gpu() else { return };
     let wide = gpu.spec().gpu.is_some_and(|facts| facts.f64);
     let session = session(Placement::Gpu, &[gpu]);
     bools_are_right::<f32>(&session);

@@ -2,37 +2,54 @@
 //!
 //! Owns: finding an adapter, sessions around it, the workloads in small. Must not know: what is checked. Invariant: a test that cannot run says
 //! so on stderr, and fails if `REQUIRE_GPU=1`.
-#![allow(dead_code)] // not every test file uses all of it
 
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chunkwise::cost::Rates;
-use chunkwise::device::gpu::{AdapterInfo, Gpu, known};
 use chunkwise::device::{Cpu, Device, IoLane};
-use chunkwise::id::{DeviceId, SpaceId};
+use chunkwise::id::DeviceId;
 use chunkwise::prelude::*;
 use chunkwise::runtime::RunReport;
 use chunkwise::shape::Float;
 use ndarray::{Array1, Array2, ArrayD};
 
-/// The adapter to test on.
-pub fn adapter() -> Option<AdapterInfo> {
-    let found = known(true).into_iter().find(|a| a.unusable.is_none());
-    if found.is_none() {
-        let required = std::env::var("REQUIRE_GPU").is_ok_and(|v| v == "1");
-        assert!(!required, "REQUIRE_GPU=1, but there is no usable adapter: {:?}", known(true));
-        // Straight to stderr: the test harness hides what `println!` writes.
-        let _ = writeln!(std::io::stderr(), "SKIPPED a GPU test: no adapter (mesa-vulkan-drivers has a software one)");
-    }
-    found
+/// Gives a test two functions: `adapter`, the adapter to test on, and `gpu`, that adapter opened.
+///
+/// A macro, because they are of the library's feature `gpu`: the test knows whether that is on, and what it depends on for its development does not.
+#[macro_export]
+macro_rules! gpus {
+    () => {
+        /// The adapter to test on.
+        #[allow(dead_code)] // not every test needs both
+        fn adapter() -> Option<::chunkwise::device::gpu::AdapterInfo> {
+            let known = ::chunkwise::device::gpu::known(true);
+            let found = known.iter().find(|a| a.unusable.is_none()).cloned();
+            if found.is_none() {
+                $crate::gpu::skipped(&known);
+            }
+            found
+        }
+
+        /// The adapter, opened.
+        #[allow(dead_code)]
+        fn gpu() -> Option<::std::sync::Arc<::chunkwise::device::gpu::Gpu>> {
+            let opened = ::chunkwise::device::gpu::Gpu::open(&adapter()?, "gpu0", ::chunkwise::id::SpaceId(1), 64 << 20);
+            Some(::std::sync::Arc::new(opened.expect("the adapter opens")))
+        }
+    };
 }
 
-/// The adapter, opened.
-pub fn gpu() -> Option<Arc<Gpu>> {
-    let adapter = adapter()?;
-    Some(Arc::new(Gpu::open(&adapter, "gpu0", SpaceId(1), 64 << 20).expect("the adapter opens")))
+/// Says that there is no adapter among those that are known.
+///
+/// # Panics
+/// If there must be one.
+pub fn skipped(known: &dyn std::fmt::Debug) {
+    let required = std::env::var("REQUIRE_GPU").is_ok_and(|v| v == "1");
+    assert!(!required, "REQUIRE_GPU=1, but there is no usable adapter: {known:?}");
+    // Straight to stderr: the test harness hides what `println!` writes.
+    let _ = writeln!(std::io::stderr(), "SKIPPED a GPU test: no adapter (mesa-vulkan-drivers has a software one)");
 }
 
 /// A session of one CPU thread, the I/O lane, and these devices. Device 2 is the first of them.

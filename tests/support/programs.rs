@@ -2,21 +2,17 @@
 //!
 //! Owns: running them; `built.rs` finds them. Must not know: any program. Invariant: each run has an empty folder of its own, an environment
 //! without surprises, and a time limit.
-#![allow(dead_code)] // not every test file uses all of it
-
-pub mod built;
-mod folder;
-
-pub use folder::Folder;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::built;
+pub use crate::folder::Folder;
+
 /// An example program about to be run.
 pub struct Example {
-    name: String,
     command: Command,
     folder: PathBuf,
     /// If it runs in one that goes with it.
@@ -51,15 +47,7 @@ pub fn example(name: &str) -> Example {
         command.env_remove(variable);
     }
     command.env("CHUNKWISE_CACHE_DIR", folder.join("cache")).current_dir(&folder);
-    Example {
-        name: name.to_owned(),
-        command,
-        folder,
-        own: Some(own),
-        limit: Duration::from_secs(120),
-        stdout_to: None,
-        closes_stdout: false,
-    }
+    Example { command, folder, own: Some(own), limit: Duration::from_secs(120), stdout_to: None, closes_stdout: false }
 }
 
 impl Example {
@@ -314,5 +302,5 @@ pub fn read_npy<const N: usize, T>(path: &Path, number: impl Fn([u8; N]) -> T) -
 
 /// A file of `tests/data`.
 pub fn data(name: &str) -> String {
-    format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"))
+    format!("{}/../data/{name}", env!("CARGO_MANIFEST_DIR"))
 }

@@ -1,4 +1,4 @@
-//! The program, run as a user runs it: output, files, bad input, interrupts.
+//! The example `compare`, run as a user runs it: output, files, bad input, interrupts.
 //!
 //! Invariant: structure is asserted, never a time.
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Folder, Output, example};
+use support::programs::{Folder, Output, example};
 
 fn report(folder: &Folder, out: &str) -> Value {
     let text = std::fs::read(folder.file(out).join("compare.json")).unwrap();

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use chunkwise::device::gpu::Gpu;
 use chunkwise::device::{Body, Cpu, Data, Device, Failure, HostBuffer, Launch, Memory, Move, Output, Remote, Report, Window};
 use chunkwise::kernel::{GpuFacts, Kernel, Program};
 use chunkwise::shape::Form;
@@ -227,7 +226,7 @@ pub fn wait(receiver: &Receiver<Report>) -> Result<(), Failure> {
 
 /// A GPU, driven by hand.
 pub struct Lab {
-    pub gpu: Arc<Gpu>,
+    pub gpu: Arc<dyn Device>,
 }
 
 impl Lab {

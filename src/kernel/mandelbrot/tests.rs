@@ -32,7 +32,7 @@ fn naive(cr: f64, ci: f64, iterations: u32) -> i32 {
 
 #[test]
 fn numpys_golden_counts_on_every_level() {
-    let all: serde_json::Value = serde_json::from_str(include_str!("../../tests/data/mandelbrot.json")).unwrap();
+    let all: serde_json::Value = serde_json::from_str(include_str!("../../../tests/data/mandelbrot.json")).unwrap();
     let small = all.as_array().unwrap().iter().filter(|g| g["height"] != 8000);
     let mut pictures = 0;
     for golden in small {

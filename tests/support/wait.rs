@@ -1,7 +1,6 @@
 //! Waiting with an end.
 //!
 //! Owns: [`within`], [`settled`]. Must not know: what is tested. Invariant: what hangs is a failure, and not a wait.
-#![allow(dead_code)] // not every test file uses all of it
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};

@@ -1,7 +1,6 @@
 //! Graphs of closures.
 //!
 //! Owns: [`plan`], [`values`]. Must not know: what is tested. Invariant: each task is one call.
-#![allow(dead_code)] // not every test file uses all of it
 
 use std::borrow::Cow;
 use std::sync::Arc;

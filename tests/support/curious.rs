@@ -2,7 +2,6 @@
 //!
 //! Owns: [`Ask`], a kernel, a source, a sink, values and a device that ask. Must not know: what locks there are. Invariant: whoever asks takes every
 //! lock of the session that a user can reach, and what goes wrong is noted, because a panic is caught in some of these places.
-#![allow(dead_code)] // GPUs only
 
 use std::any::Any;
 use std::borrow::Cow;

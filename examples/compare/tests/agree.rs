@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use chunkwise::shape::DType;
 use proptest::prelude::*;
 
-use crate::fake::{WITH_GPU, empty, machine, noisy_row};
-use crate::measure::Lane;
-use crate::study::Study;
-use crate::work::Workload;
-use crate::{chart, tables};
+use super::fake::{WITH_GPU, empty, machine, noisy_row};
+use crate::compare::measure::Lane;
+use crate::compare::study::Study;
+use crate::compare::work::Workload;
+use crate::compare::{chart, tables};
 
 const SIZES: [usize; 4] = [500, 1000, 40_000, 100_000];
 const GROUPS: [(Workload, DType); 4] = [

@@ -51,12 +51,18 @@ fn build() -> Result<(), String> {
     let folder = folder();
     let profile = folder.parent().and_then(Path::file_name).map_or("debug".into(), |name| name.to_string_lossy());
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--examples", "--quiet"]);
+    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).args(["build", "--examples", "--quiet"]);
     cargo.args(["--profile", if profile == "debug" { "dev" } else { &profile }]);
-    if !cfg!(feature = "gpu") {
+    if !has_gpus() {
         cargo.arg("--no-default-features"); // the default is that one
     }
     let target = folder.ancestors().nth(2).expect("target/PROFILE/examples");
     let output = cargo.arg("--target-dir").arg(target).output().map_err(|e| format!("cannot run cargo: {e}"))?;
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+/// Whether the library of this test has the feature `gpu`, which is not one of this crate.
+fn has_gpus() -> bool {
+    let session = chunkwise::Session::builder().threads(1).placement(chunkwise::Placement::Auto).cache_dir("").build();
+    session.is_ok_and(|session| !session.why_no_gpu().contains("feature `gpu` is off"))
 }

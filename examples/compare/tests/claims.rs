@@ -7,12 +7,12 @@ use std::cell::Cell;
 use chunkwise::shape::DType;
 use chunkwise::{Placement, Session};
 
+use super::fake::session;
 use crate::common::TemporaryFolder;
-use crate::fake::session;
-use crate::lanes::Lanes;
-use crate::measure::{Lane, State};
-use crate::plan::Family;
-use crate::work::{Job, Reference, Values, Workload, relative, unequal};
+use crate::compare::lanes::Lanes;
+use crate::compare::measure::{Lane, State};
+use crate::compare::plan::Family;
+use crate::compare::work::{Job, Reference, Values, Workload, relative, unequal};
 
 const ALL: [Workload; 5] =
     [Workload::Mandelbrot, Workload::Matvec, Workload::BlockedMean, Workload::BlockedMeanFile, Workload::Cholesky];
@@ -43,7 +43,7 @@ fn all_columns_run_the_same_tasks_on_their_own_threads() {
     let other = session(Placement::Cpu, 1, None).unwrap();
     each_job(200, Some(60), |job, session| {
         let (two, one) = (job.prepare(session).unwrap()().unwrap(), job.prepare(&other).unwrap()().unwrap());
-        let names = |done: &crate::work::Done| {
+        let names = |done: &crate::compare::work::Done| {
             let graph = &done.report.graph;
             let mut names: Vec<String> = done
                 .report
@@ -133,7 +133,7 @@ fn work_is_counted_as_the_page_says() {
         let n = 60.0f64;
         match (job.workload, &reference) {
             (Workload::Mandelbrot, Values::I32(counts)) => {
-                let steps: i64 = counts.iter().map(|&c| i64::from((c + 1).min(crate::work::ITERATIONS as i32))).sum();
+                let steps: i64 = counts.iter().map(|&c| i64::from((c + 1).min(crate::compare::work::ITERATIONS as i32))).sum();
                 assert_eq!(flops, 8.0 * steps as f64);
             }
             (Workload::Matvec, _) => assert_eq!(flops, 2.0 * n * n),
@@ -151,7 +151,7 @@ fn cold_runs_move_their_input_each_time_and_resident_runs_do_not() {
     let opened = Cell::new(0);
     let open = |placement: Placement, threads: Option<usize>| {
         opened.set(opened.get() + 1);
-        let gpu = std::sync::Arc::new(crate::fake::FakeGpu::new()?);
+        let gpu = std::sync::Arc::new(super::fake::FakeGpu::new()?);
         session(placement, threads.unwrap_or(1), Some(gpu))
     };
     let lanes = Lanes::new(&open, Some(Placement::Gpu), 1);

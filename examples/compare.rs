@@ -3,27 +3,31 @@
 //! Owns: flags, and the order of things: what cannot work is said before measuring. Must not know: how anything is measured. Invariant:
 //! the exit code is 1 if a device's result was wrong, however fast it was.
 
-#[path = "../common/mod.rs"]
 mod common;
 
-mod chart;
-mod duel;
-mod lanes;
-mod machine;
-mod measure;
-mod method;
-mod out;
-mod page;
-mod pixels;
-mod plan;
-mod roofline;
-mod run;
-mod scene;
-mod stats;
-mod study;
-mod tables;
-mod words;
-mod work;
+/// A file of `compare/` each.
+mod compare {
+    pub mod chart;
+    pub mod duel;
+    pub mod lanes;
+    pub mod machine;
+    pub mod measure;
+    pub mod method;
+    pub mod out;
+    pub mod page;
+    pub mod pixels;
+    pub mod plan;
+    pub mod roofline;
+    pub mod run;
+    pub mod scene;
+    pub mod stats;
+    pub mod study;
+    pub mod tables;
+    #[cfg(test)]
+    mod tests;
+    pub mod words;
+    pub mod work;
+}
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -33,13 +37,13 @@ use chunkwise::device::DeviceKind;
 use chunkwise::shape::DType;
 use chunkwise::{Error, Placement, Session};
 use common::{CommonArgs, Outcome, Precision, Progress, TemporaryFolder, UsageError, session_of};
-use lanes::Lanes;
-use machine::Machine;
-use out::Reporter;
-use plan::{Family, Plan, Planned, Wishes};
-use roofline::{GpuRates, Roofline};
-use run::{Comparison, lock};
-use study::{SCHEMA, Study, utc};
+use compare::lanes::Lanes;
+use compare::machine::Machine;
+use compare::out::Reporter;
+use compare::plan::{Family, Plan, Planned, Wishes};
+use compare::roofline::{GpuRates, Roofline};
+use compare::run::{Comparison, lock};
+use compare::study::{SCHEMA, Study, utc};
 
 /// Compare devices on all four workloads, in f32 and f64, at several sizes: CPU, GPU and automatic placement, data cold and
 /// resident. Without a GPU: one thread, all threads, and what the machine's measured peaks allow.
@@ -104,7 +108,7 @@ fn compare(args: Args) -> Outcome {
     let started = Instant::now();
     refuse(&args.common)?;
     common::room("comparing", ROOM, "a larger limit (ulimit -v)")?;
-    out::prepare(&args.out)?; // what cannot be written is said before measuring
+    compare::out::prepare(&args.out)?; // what cannot be written is said before measuring
     let plan = Plan::new(&wishes(&args));
     let open = |placement: Placement, threads: Option<usize>| -> Result<Session, Error> {
         let threads = threads.or(args.common.threads);
@@ -116,7 +120,7 @@ fn compare(args: Args) -> Outcome {
     };
     let look = open(args.common.device, None)?; // an index, or `gpu`, that is not there is an error here
     let gpu = gpu_placement(args.common.device, &look);
-    let mut machine = Machine::look(&look, machine::adapters(args.common.allow_software))?;
+    let mut machine = Machine::look(&look, compare::machine::adapters(args.common.allow_software))?;
     machine.gpu_rates = gpu.and_then(|gpu| GpuRates::of(&look, gpu));
     machine.no_gpu = no_gpu(args.common.device, gpu, &look);
     drop(look);

@@ -9,15 +9,15 @@ use chunkwise::device::{Device, Faulty, Injection};
 use chunkwise::shape::DType;
 use chunkwise::{Placement, Result, Session};
 
+use super::fake::{FakeGpu, WITH_GPU, empty, machine, session};
 use crate::common::TemporaryFolder;
-use crate::fake::{FakeGpu, WITH_GPU, empty, machine, session};
-use crate::lanes::Lanes;
-use crate::measure::Lane;
-use crate::plan::{Family, Plan, Wishes};
-use crate::roofline::Roofline;
-use crate::run::{Comparison, lock};
-use crate::study::{Row, Study};
-use crate::work::Workload;
+use crate::compare::lanes::Lanes;
+use crate::compare::measure::Lane;
+use crate::compare::plan::{Family, Plan, Wishes};
+use crate::compare::roofline::Roofline;
+use crate::compare::run::{Comparison, lock};
+use crate::compare::study::{Row, Study};
+use crate::compare::work::Workload;
 
 fn compared(wishes: &Wishes, crossover: bool, gpu: impl Fn() -> Result<Arc<dyn Device>>) -> Study {
     let open = |placement: Placement, threads: Option<usize>| -> Result<Session> {
@@ -110,6 +110,6 @@ fn a_gpu_without_a_half_for_the_work_is_absent_and_not_timed() {
         assert!(why.starts_with("no task of it ran on a GPU"), "{why}");
     }
     assert!(study.conclusions[0].contains("nothing to compare; the table says why"), "{:?}", study.conclusions);
-    let (table, _) = crate::tables::results(&study);
+    let (table, _) = crate::compare::tables::results(&study);
     assert!(table.lines(usize::MAX, false).iter().any(|l| l.contains("none [1]")));
 }

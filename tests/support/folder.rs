@@ -1,7 +1,6 @@
 //! Folders for tests.
 //!
 //! Owns: [`Folder`]. Must not know: what is in it. Invariant: a folder is its test's alone, and gone when the test is over.
-#![allow(dead_code)] // not every test file uses all of it
 
 use std::path::{Path, PathBuf};
 

@@ -2,7 +2,6 @@
 //!
 //! Owns: a kernel with settable packed forms, and makers of chains, trees, maps, Cholesky, random graphs. Must not know: how they
 //! are scheduled. Invariant: the same arguments give the same graph.
-#![allow(dead_code)] // tests and benches each use a part
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -1,0 +1,17 @@
+//! What tests and benches share: programs as processes, folders, graphs, sessions with GPUs, oracles.
+//!
+//! Owns: nothing that is shipped; the programs share `examples/common`. Must not know: what is tested. Invariant: there is no other copy of what is here, and no
+//! test here; whatever the library's features, it compiles, because cargo cannot hand them on to it (see [`gpus`]).
+
+pub mod built;
+pub mod calls;
+pub mod curious;
+pub mod folder;
+pub mod gpu;
+pub mod graphs;
+pub mod kernel_cases;
+pub mod lab;
+pub mod oracles;
+pub mod programs;
+pub mod read;
+pub mod wait;
