@@ -31,6 +31,19 @@
 //! assert_eq!(a.grid().counts(), [10, 2]);
 //! ```
 //!
+//! # Views
+//!
+//! [`Array::slice`], [`Array::t`], [`Array::permute`], [`Array::broadcast_to`], [`Array::flip`] and the like show elements otherwise, and copy none; neither do
+//! [`concatenate`] and [`stack`]. A view goes to where its elements come from: of a file, only what is touched is read.
+//!
+//! ```
+//! use chunkwise::prelude::*;
+//! let a = Array::<f64>::random_uniform([10_000, 10_000]);       // 800 MB, if anybody asked for all of it
+//! let corner = a.slice(s![..100, -100..]).t();
+//! assert_eq!((corner.shape(), corner.explain()?.bound_bytes < 1_000_000), (&[100, 100][..], true));
+//! # Ok::<(), chunkwise::Error>(())
+//! ```
+//!
 //! # Sessions
 //!
 //! A [`Session`] holds the devices, a memory limit, the seed of random arrays, and what was measured about speed (kept in the
@@ -46,10 +59,10 @@
 //! | [`Array::start`] | a [`Pending`], at once |
 //! | [`Array::store`] | a file, written chunk by chunk |
 //! | [`Array::explain`] | what would run where, why, predicted seconds, memory; runs nothing |
+//! | [`compute_all`], [`store_all`] | several at once: what they share is made, and read, once |
 //!
-//! Larger than memory may be, today: a file in [`Array::mean`] and [`Array::weighted_mean`]; the matrix of [`Array::matvec`], if it is a file or
-//! generated; what [`Array::store`] writes, if each chunk follows from generated numbers and files alone (through [`Array::with_kernel`] too). All
-//! else is held whole: factors, means of what is not a file, returned results.
+//! Larger than memory may be what is made chunk by chunk (files, random numbers, counts, kernels on these, their views and concatenations), if it is summed,
+//! multiplied with a vector, or stored. All else is held whole: factors, returned results.
 //!
 //! Memory is settled beforehand: a run whose proven peak is above the limit is refused with [`Error::OutOfMemory`], which
 //! names the task and chunks that would fit.
@@ -113,7 +126,9 @@ pub mod shape;
 pub mod store;
 pub mod task;
 
-pub use array::{AnyArray, Array, IntoChunks, Mandelbrot, Pending};
+pub use array::{
+    AnyArray, Array, Computable, IntoChunks, Mandelbrot, Pending, Summed, compute_all, concatenate, stack, store_all,
+};
 pub use error::{Bytes, Error, Remedy, Result};
 pub use runtime::{Session, SessionBuilder};
 pub use schedule::Placement;
@@ -122,8 +137,10 @@ pub use ndarray;
 
 /// What most programs need: `use chunkwise::prelude::*;`.
 pub mod prelude {
-    pub use crate::{Array, Bytes, Error, IntoChunks, Mandelbrot, Pending, Placement, Result, Session};
-    pub use ndarray;
+    pub use crate::{
+        Array, Bytes, Error, IntoChunks, Mandelbrot, Pending, Placement, Result, Session, compute_all, concatenate, stack,
+    };
+    pub use ndarray::{self, Axis, s};
 }
 
 /// The README's example, run as a test.

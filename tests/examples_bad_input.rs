@@ -237,9 +237,9 @@ fn one_step_is_enough_whatever_is_short() {
     for (program, flags, limit, short) in [
         ("matvec", "--n 1500", 1, "matvec of shape [1500]"),
         ("matvec", "--n 1500 --chunk 100", 1, "matvec of shape [1500]"),
-        ("matvec", "--n 3000 --chunk 3", 100_000_000, "the bookkeeping of 1002000 tasks"),
-        ("matvec", "--n 3000 --chunk 1", 100_000_000, "the bookkeeping of 9006000 tasks"),
-        ("cholesky", "--n 2000 --chunk 10", 100_000_000, "the bookkeeping of 1393400 tasks"),
+        ("matvec", "--n 3000 --chunk 3", 100_000_000, "the bookkeeping of 1001000 tasks"),
+        ("matvec", "--n 3000 --chunk 1", 100_000_000, "the bookkeeping of 9003000 tasks"),
+        ("cholesky", "--n 2000 --chunk 10", 100_000_000, "the bookkeeping of 1353400 tasks"),
         ("cholesky", "--n 500", 1_000_000, "cholesky of shape [500, 500]"),
         ("cholesky", "--n 1000 --chunk 750 --dtype f32", 5_000_000, "task "),
         ("custom_kernel", "--n 400000 --generations 3", 1_000_000, "example::logistic of shape [400000] with its inputs"),
@@ -257,13 +257,13 @@ fn one_step_is_enough_whatever_is_short() {
             if *flag == "--chunk" {
                 let peak = json["peak_rss_bytes"].as_u64().expect("bytes").saturating_sub(base);
                 // What an allocator keeps for itself is not counted.
-                assert!(peak <= 110_000_000, "{program} {flags} with {flag} {value} takes {peak} B");
+                assert!(peak <= 114_000_000, "{program} {flags} with {flag} {value} takes {peak} B");
             }
             followed += 1;
         }
         assert!(followed > 0, "{output:#?}");
     }
-    run("cholesky", "--n 20000 --memory-limit 4GB").failure(&["GB of host memory allowed", "--memory-limit 5."]);
+    run("cholesky", "--n 20000 --memory-limit 3GB").failure(&["GB of host memory allowed", "--memory-limit 3."]);
     for out in ["", "--out x.npy", "--png none --out x.npy"] {
         run("mandelbrot", &format!("--size 1000000000000x1 {out}")).failure(&[if out.is_empty() {
             "chunk"

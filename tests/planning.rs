@@ -163,14 +163,30 @@ fn a_chain_of_a_hundred_thousand_operations_plans_runs_and_drops_on_a_small_stac
                 a = mix(&a, &[]);
             }
             let text = format!("{a:?}");
-            assert!(text.contains(if in_pieces { "200000 tasks" } else { "200002 tasks" }), "{text}");
+            // Twelve of them are one task: a chunk is 16 bytes.
+            let tasks = 2 * 100_000usize.div_ceil(12) + if in_pieces { 0 } else { 2 };
+            assert!(text.contains(&format!("{tasks} tasks")), "{text}");
             let (found, run) = a.run().expect("a long chain");
-            assert_eq!(run.tasks(), if in_pieces { 200_000 } else { 200_002 });
+            assert_eq!(run.tasks(), tasks);
             assert_eq!(found, x.mapv(|v| (v + 100_000.0) % 97.0).into_dyn(), "in pieces: {in_pieces}");
             let other = a.clone();
             drop(a);
             assert!(other.explain().expect("explains").groups.len() < 10);
         }
+    });
+}
+
+#[test]
+fn a_factor_of_300_by_300_tiles_is_planned_within_seconds() {
+    let _one = alone();
+    on_a_small_stack(|| {
+        let session = session(1);
+        let factor = session.random_spd::<f32>(3000).expect("lazy").chunks(10).cholesky();
+        let begun = std::time::Instant::now();
+        let groups = factor.explain().expect("explains").groups;
+        let tasks: usize = groups.iter().map(|group| group.tasks).sum();
+        assert_eq!(tasks, 300 * 301 * 302 / 6 + 300 * 301 / 2);
+        eprintln!("{tasks} tasks in {:.1} s", begun.elapsed().as_secs_f64());
     });
 }
 
@@ -325,16 +341,21 @@ fn a_task_takes_300_bytes() {
     type Make<'a> = &'a dyn Fn(&Session) -> Array<f64>;
     let cases: [(&str, Make<'_>, usize); 3] = [
         ("map of the caller's", &|s| mix(&of(900, 3, s), &[]), 90_000),
-        ("map of random numbers", &|s| mix(&random(s), &[]), 240_000),
+        ("map of random numbers", &|s| mix(&random(s), &[]), 120_000),
         ("cholesky", &|s| of(640, 8, s).cholesky(), 88_000),
     ];
     for (name, make, tasks) in cases {
         let (with_a_link, _) = bytes_a_task(make, true);
         eprintln!("{name}: {with_a_link:.0} bytes for each task beside a device with memory of its own");
-        assert!(with_a_link <= 450.0, "{name}: {with_a_link:.0} bytes for each task beside a device with memory of its own");
+        // A random chunk and what is made of it are one task, which has the parameters of both.
+        let more = if name == "map of random numbers" { 20.0 } else { 0.0 };
+        assert!(
+            with_a_link <= 450.0 + more,
+            "{name}: {with_a_link:.0} bytes for each task beside a device with memory of its own"
+        );
         let (bytes, found) = bytes_a_task(make, false);
         eprintln!("{name}: {bytes:.0} bytes for each of {found} tasks");
-        assert!(found >= tasks && bytes <= 300.0, "{name}: {bytes:.0} bytes for each of {found} tasks");
+        assert!(found >= tasks && bytes <= 300.0 + more, "{name}: {bytes:.0} bytes for each of {found} tasks");
     }
 }
 
@@ -381,11 +402,16 @@ fn kernels_are_asked_once() {
     let _one = alone();
     let session = session(2);
     let asked = Arc::new(Asked::default());
+    let counts = || [&asked.work, &asked.scratch, &asked.forms].map(|count| count.swap(0, Relaxed));
+    let x = session.random_uniform::<f64>([100, 10_000]).expect("lazy").chunks((1, 10_000));
+    let y: Array<f64> = x.with_kernel(&[], asked.clone(), &());
+    let (_, run) = y.run().expect("runs");
+    assert_eq!((counts(), run.tasks()), ([100; 3], 200));
+    // Small chunks are made in the kernel's own tasks; to know that they are, it is asked once more, and whether it takes plain inputs only then.
     let x = session.random_uniform::<f64>([100, 10]).expect("lazy").chunks((1, 10));
     let y: Array<f64> = x.with_kernel(&[], asked.clone(), &());
     let (_, run) = y.run().expect("runs");
-    let counts = [&asked.work, &asked.scratch, &asked.forms].map(|count| count.load(Relaxed));
-    assert_eq!((counts, run.tasks()), ([100; 3], 200));
+    assert_eq!((counts(), run.tasks()), ([101, 100, 1], 100));
 }
 
 #[test]

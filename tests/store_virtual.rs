@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use chunkwise::kernel::{Kernel, Scratch};
 use chunkwise::shape::{ChunkGrid, ChunkViewMut, DType, Layout, Region, Scalar};
-use chunkwise::store::SumChunk;
+use chunkwise::store::{Cut, ScanSum};
 use chunkwise::task::Block;
 use chunkwise::{Array, Error, Session, store};
 use hdf5::{Selection, SliceOrIndex};
@@ -380,7 +380,8 @@ fn a_fill_value_that_no_float_holds_is_exact() {
         source.scan(&all, &mut [0; 128], each).unwrap();
         assert_eq!(scanned, wanted, "{name}");
         // Sums are in `f64`, as their documentation says: each number is rounded first.
-        let sum = SumChunk { source, grid: ChunkGrid::regular(&[20], &[8]).unwrap() };
+        let (region, grid) = (Region::all(&[20]), ChunkGrid::regular(&[20], &[8]).unwrap());
+        let sum = ScanSum(Cut { source, region, grid });
         let (params, mut out) = ([0u32, 0].map(u32::to_ne_bytes).concat(), [0f64; 2]);
         let mut scratch = vec![0; sum.scratch_bytes(&params, &[]) as usize];
         let pair = Layout::contiguous(DType::F64, &[2]);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use chunkwise::kernel::{Kernel, Lane, Scratch};
 use chunkwise::shape::{ChunkGrid, ChunkView, ChunkViewMut, DType, Element, Layout, Real, Region};
-use chunkwise::store::{self, ReadChunk, SumChunk, WeightedSumChunk, WriteChunk};
-use chunkwise::task::ChunkSink;
+use chunkwise::store::{self, Cut, ReadChunk, ScanSum, ScanWeightedSum, WriteChunk};
+use chunkwise::task::{ChunkSink, ChunkSource};
 use support::folder::Folder;
 use support::read::read_all;
 
@@ -393,9 +393,13 @@ fn kernels_write_read_and_sum() {
     sink.finish().unwrap();
 
     let (x_source, w_source) = (store::open(&xs).unwrap(), store::open(&ws).unwrap());
-    let reader = ReadChunk { source: Arc::clone(&x_source), grid: grid.clone() };
-    let sum = SumChunk { source: Arc::clone(&x_source), grid: grid.clone() };
-    let weighted = WeightedSumChunk::new(Arc::clone(&x_source), w_source, grid.clone()).unwrap();
+    let cut = |source: &Arc<dyn ChunkSource>| Cut {
+        source: Arc::clone(source),
+        region: Region::all(source.shape()),
+        grid: grid.clone(),
+    };
+    let (reader, sum) = (ReadChunk(cut(&x_source)), ScanSum(cut(&x_source)));
+    let weighted = ScanWeightedSum::new(cut(&x_source), cut(&w_source)).unwrap();
     assert_eq!(reader.lane(), if forced() { Lane::Io } else { Lane::Compute });
     for (i, region) in regions.iter().enumerate() {
         let elements = region.start()[0] * 400..region.start()[0] * 400 + region.len();
@@ -417,6 +421,11 @@ fn kernels_write_read_and_sum() {
     let all = [0, grid.len() as u32 - 1];
     let mut out = [0f64; 2];
     let pair = Layout::contiguous(DType::F64, &[2]);
-    run(&SumChunk { source: huge, grid }, &all, &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)]);
+    run(
+        &ScanSum(Cut { region: Region::all(huge.shape()), source: huge, grid }),
+        &all,
+        &[],
+        &mut [ChunkViewMut::from_slice(&mut out, &pair)],
+    );
     assert_eq!(out, [0.5e12, 1e12]);
 }

@@ -1,14 +1,9 @@
-//! How a user says chunks, and how the library chooses them.
+//! How a user says chunks.
 //!
-//! Owns: [`IntoChunks`], the automatic rules. Must not know: this machine. Invariant: an automatic grid depends on operation, shape, dtype and
-//! storage only, so that results do not change with the machine.
+//! Owns: [`IntoChunks`]. Must not know: how they are chosen where nobody says. Invariant: what is accepted covers the array, each chunk with an element.
 
 use crate::error::{Error, Result};
-use crate::shape::{ChunkGrid, DType};
-use crate::store::preferred_chunks;
-
-/// Bytes of an automatic chunk.
-const CHUNK_BYTES: usize = 16 << 20;
+use crate::shape::ChunkGrid;
 
 /// What [`crate::Array::chunks`] takes.
 pub trait IntoChunks {
@@ -31,11 +26,33 @@ impl<const N: usize> IntoChunks for [usize; N] {
     }
 }
 
-impl IntoChunks for (usize, usize) {
-    fn into_grid(self, shape: &[usize]) -> Result<ChunkGrid> {
-        ChunkGrid::regular(shape, &[self.0, self.1])
-    }
+macro_rules! tuples {
+    ($(($($name:ident),*)),*) => {$(
+        impl IntoChunks for ($(of!($name),)*) {
+            fn into_grid(self, shape: &[usize]) -> Result<ChunkGrid> {
+                #[allow(non_snake_case)]
+                let ($($name,)*) = self;
+                ChunkGrid::regular(shape, &[$($name),*])
+            }
+        }
+    )*};
 }
+macro_rules! of {
+    ($name:ident) => {
+        usize
+    };
+}
+tuples!(
+    (),
+    (A),
+    (A, B),
+    (A, B, C),
+    (A, B, C, D),
+    (A, B, C, D, E),
+    (A, B, C, D, E, F),
+    (A, B, C, D, E, F, G),
+    (A, B, C, D, E, F, G, H)
+);
 
 impl IntoChunks for &[usize] {
     fn into_grid(self, shape: &[usize]) -> Result<ChunkGrid> {
@@ -55,57 +72,5 @@ impl IntoChunks for ChunkGrid {
             return Ok(self);
         }
         Err(Error::Shape { op: "chunks", found: self.shape().to_vec(), wanted: format!("a grid of shape {shape:?}") })
-    }
-}
-
-/// Leading-axis slabs of about 16 MiB, whole storage chunks where there are any.
-pub(super) fn slabs(shape: &[usize], dtype: DType, storage: Option<&[usize]>) -> ChunkGrid {
-    let chunk = preferred_chunks(shape, dtype, storage, CHUNK_BYTES);
-    grid_or_single(shape, &chunk)
-}
-
-/// Bytes of an automatic chunk where an element is worth much work.
-const BUSY_CHUNK_BYTES: usize = 1 << 20;
-
-/// Square-ish chunks of about 1 MiB: whole rows are not favoured.
-pub(super) fn squares(shape: &[usize], dtype: DType) -> ChunkGrid {
-    let rank = shape.len().max(1) as f64;
-    let side = ((BUSY_CHUNK_BYTES / dtype.bytes()) as f64).powf(1.0 / rank) as usize;
-    let chunk: Vec<usize> = shape.iter().map(|&n| even(n, side.max(1))).collect();
-    grid_or_single(shape, &chunk)
-}
-
-/// Tiles of a factorisation of order `n`: n/16 rounded to 64, within 256..1024.
-pub(super) fn tile(n: usize) -> usize {
-    ((n / 16 + 32) / 64 * 64).clamp(256, 1024)
-}
-
-/// Extent of equal chunks of at most `most`.
-fn even(n: usize, most: usize) -> usize {
-    n.div_ceil(n.div_ceil(most).max(1)).max(1)
-}
-
-fn grid_or_single(shape: &[usize], chunk: &[usize]) -> ChunkGrid {
-    let chunk: Vec<usize> = chunk.iter().map(|&c| c.max(1)).collect();
-    ChunkGrid::regular(shape, &chunk).expect("a checked shape with positive extents has a grid")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn automatic_tiles() {
-        assert_eq!([100, 4000, 10_000, 100_000].map(tile), [256, 256, 640, 1024]);
-    }
-
-    #[test]
-    fn automatic_squares_hold_1_mib() {
-        let grid = squares(&[8000, 12000], DType::I32);
-        let largest = grid.largest();
-        assert!(
-            largest[0] * largest[1] * 4 <= BUSY_CHUNK_BYTES && largest[0] * largest[1] * 8 > BUSY_CHUNK_BYTES,
-            "{largest:?}"
-        );
     }
 }

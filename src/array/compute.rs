@@ -10,15 +10,17 @@ use std::time::{Duration, Instant};
 use ndarray::{ArrayD, IxDyn, s};
 
 use super::Array;
+use super::expr::{Expr, Op};
 use super::fit::Fit;
-use super::lower::{Lowering, Target};
-use super::node::Node;
+use super::lower::{Root, To};
+use super::ops::{AnyArray, Parts, parts};
+use crate::device::HostBuffer;
 use crate::error::{Error, Result};
 use crate::runtime::{Handle, Plan, RunReport, Session};
 use crate::schedule::Explanation;
 use crate::shape::Element;
-use crate::store::{self, WriteChunk};
-use crate::task::{ChunkSink, Operand};
+use crate::store;
+use crate::task::ChunkSink;
 
 impl<T: Element> Array<T> {
     /// Computes the array and returns its elements.
@@ -121,50 +123,132 @@ impl<T: Element> Array<T> {
 
     /// The plan for [`Array::start`], if it fits memory.
     fn plan(&self, session: &Session) -> Result<Plan> {
-        Fit { session, node: &self.node, streams: self.node.in_pieces }.plan(|lw| lw.finish(&self.node))
+        plan(session, &[Root { expr: &self.node, to: To::Result }])
     }
 
     /// The plan for [`Array::store_into`], if it fits memory.
     fn store_plan(&self, session: &Session, sink: &Arc<dyn ChunkSink>) -> Result<Plan> {
-        Fit { session, node: &self.node, streams: false }.plan(|lw| self.lower_into(sink, lw))
+        check_sink(&self.node.op, &**sink)?;
+        plan(session, &[Root { expr: &self.node, to: To::Sink(sink) }])
     }
+}
 
-    fn lower_into(&self, sink: &Arc<dyn ChunkSink>, mut lw: Lowering) -> Result<Plan> {
-        self.check_sink(&**sink)?;
-        let grid = lw.grid_of(&self.node)?;
-        let kernel = lw.graph.kernel(Arc::new(WriteChunk { sink: sink.clone(), grid: grid.clone() }));
-        lw.expect_chunks(grid.len())?;
-        let label = format!("write {}", sink.name());
-        let write = |lw: &mut Lowering, number: usize, value| {
-            lw.graph.task(kernel, &(number as u32).to_ne_bytes(), &[Operand::of(value)], &[]).map(drop)
-        };
-        if self.node.in_pieces {
-            // Each chunk is written next to being made: the proven peak is that of one.
-            for number in 0..grid.len() {
-                let values = lw.piece(&self.node, &grid, number..number + 1)?;
-                lw.graph.group(label.as_str());
-                values.into_iter().try_for_each(|value| write(&mut lw, number, value))?;
+/// A plan for several roots at once, if it fits memory.
+fn plan(session: &Session, roots: &[Root<'_>]) -> Result<Plan> {
+    Fit { session, roots }.plan()
+}
+
+/// Computes several arrays in one run: what they have in common is made once, and read once. A tuple of up to eight arrays of any dtypes, or a slice
+/// of arrays of one.
+///
+/// ```
+/// use chunkwise::{compute_all, prelude::*};
+/// let x = Array::from(ndarray::arr1(&[1.0, 2.0, 6.0]));
+/// let (mean, sum, all) = compute_all((&x.mean(), &x.sum(), &x))?;
+/// assert_eq!((mean[[]], sum[[]], all.len()), (3.0, 9.0, 3));
+/// # Ok::<(), chunkwise::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`Array::compute`]; [`Error::SessionMismatch`] if two belong to two sessions.
+pub fn compute_all<C: Computable>(arrays: C) -> Result<C::Elements> {
+    let asked = Instant::now();
+    let results = {
+        let parts = arrays.parts();
+        let session = common_session("compute_all", parts.iter().map(|parts| parts.session))?;
+        let roots: Vec<Root<'_>> = parts.iter().map(|parts| Root { expr: parts.node, to: To::Result }).collect();
+        session.submit(plan(&session, &roots)?, asked)?.wait()?.0
+    };
+    arrays.take(&mut results.into_iter().flatten())
+}
+
+/// Computes several arrays in one run and writes each into its sink, chunk by chunk: what they have in common is made once, and read once. If the sinks share a
+/// file (`store::Hdf5::create`), it appears when all are complete.
+///
+/// # Errors
+/// As [`Array::store_into`], for each; [`Error::SessionMismatch`] if two belong to two sessions.
+pub fn store_all(arrays: &[(&dyn AnyArray, &Arc<dyn ChunkSink>)]) -> Result<RunReport> {
+    let asked = Instant::now();
+    let parts: Vec<Parts<'_>> = arrays.iter().map(|(array, _)| parts(*array)).collect();
+    let session = common_session("store_all", parts.iter().map(|parts| parts.session))?;
+    let mut roots = Vec::with_capacity(arrays.len());
+    for (parts, (_, sink)) in parts.iter().zip(arrays) {
+        check_sink(&parts.node.op, &***sink)?;
+        roots.push(Root { expr: parts.node, to: To::Sink(sink) });
+    }
+    let (_, mut report) = session.submit(plan(&session, &roots)?, asked)?.wait()?;
+    arrays.iter().try_for_each(|(_, sink)| sink.finish())?;
+    report.total_s = asked.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// The session of arrays that are computed together.
+fn common_session<'a>(op: &'static str, sessions: impl Iterator<Item = Option<&'a Session>>) -> Result<Session> {
+    let mut common: Option<&Session> = None;
+    for session in sessions.flatten() {
+        if common.is_some_and(|common| common != session) {
+            return Err(Error::SessionMismatch { op });
+        }
+        common = Some(session);
+    }
+    Ok(common.cloned().unwrap_or_else(Session::global))
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// What [`compute_all`] takes.
+pub trait Computable: sealed::Sealed {
+    /// What comes of it: an `ArrayD` for each array.
+    type Elements;
+    #[doc(hidden)]
+    fn parts(&self) -> Vec<Parts<'_>>;
+    #[doc(hidden)]
+    fn take(self, results: &mut dyn Iterator<Item = Arc<HostBuffer>>) -> Result<Self::Elements>;
+}
+
+impl<T: Element> sealed::Sealed for &[&Array<T>] {}
+impl<T: Element> Computable for &[&Array<T>] {
+    type Elements = Vec<ArrayD<T>>;
+    fn parts(&self) -> Vec<Parts<'_>> {
+        self.iter().map(|array| parts(*array)).collect()
+    }
+    fn take(self, results: &mut dyn Iterator<Item = Arc<HostBuffer>>) -> Result<Vec<ArrayD<T>>> {
+        self.iter().map(|array| elements(results.next(), array.shape())).collect()
+    }
+}
+
+macro_rules! tuples {
+    ($(($($t:ident $i:tt),*)),*) => {$(
+        impl<$($t: Element),*> sealed::Sealed for ($(&Array<$t>,)*) {}
+        impl<$($t: Element),*> Computable for ($(&Array<$t>,)*) {
+            type Elements = ($(ArrayD<$t>,)*);
+            fn parts(&self) -> Vec<Parts<'_>> {
+                vec![$(parts(self.$i)),*]
             }
-            return lw.plan();
+            fn take(self, results: &mut dyn Iterator<Item = Arc<HostBuffer>>) -> Result<Self::Elements> {
+                Ok(($(elements(results.next(), self.$i.shape())?,)*))
+            }
         }
-        let values = lw.root(&self.node, &grid, Target::Pool)?;
-        lw.graph.group(label);
-        values.into_iter().enumerate().try_for_each(|(number, value)| write(&mut lw, number, value))?;
-        lw.plan()
-    }
+    )*};
+}
+tuples!(
+    (A 0), (A 0, B 1), (A 0, B 1, C 2), (A 0, B 1, C 2, D 3), (A 0, B 1, C 2, D 3, E 4), (A 0, B 1, C 2, D 3, E 4, F 5),
+    (A 0, B 1, C 2, D 3, E 4, F 5, G 6), (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7)
+);
 
-    /// Errs unless the sink takes an array of this shape and dtype: the rest of a larger one would stay unwritten.
-    fn check_sink(&self, sink: &dyn ChunkSink) -> Result<()> {
-        if sink.shape() != self.shape() {
-            let wanted = format!("{:?}, for which {} was created", sink.shape(), sink.name());
-            return Err(Error::Shape { op: "store_into", found: self.shape().to_vec(), wanted });
-        }
-        if sink.dtype() != T::DTYPE {
-            let wanted = format!("create the sink for {}", T::DTYPE);
-            return Err(Error::DType { what: sink.name().to_owned(), found: sink.dtype().to_string(), wanted });
-        }
-        Ok(())
+/// Errs unless the sink takes an array of this shape and dtype: the rest of a larger one would stay unwritten.
+fn check_sink(op: &Op, sink: &dyn ChunkSink) -> Result<()> {
+    if sink.shape() != op.shape {
+        let wanted = format!("{:?}, for which {} was created", sink.shape(), sink.name());
+        return Err(Error::Shape { op: "store_into", found: op.shape.clone(), wanted });
     }
+    if sink.dtype() != op.dtype {
+        let wanted = format!("create the sink for {}", op.dtype);
+        return Err(Error::DType { what: sink.name().to_owned(), found: sink.dtype().to_string(), wanted });
+    }
+    Ok(())
 }
 
 fn finish_store(handle: Handle, sink: &Arc<dyn ChunkSink>, asked: Instant) -> Result<RunReport> {
@@ -175,8 +259,8 @@ fn finish_store(handle: Handle, sink: &Arc<dyn ChunkSink>, asked: Instant) -> Re
 }
 
 /// How the files that an array depends on will be read.
-fn sources(node: &Arc<Node>) -> Vec<String> {
-    node.all().into_iter().filter_map(|n| n.op.source()).map(|s| format!("{}: {}", s.name(), s.access())).collect()
+fn sources(expr: &Expr) -> Vec<String> {
+    expr.all().into_iter().filter_map(|node| node.op.stored()).map(|s| format!("{}: {}", s.name(), s.access())).collect()
 }
 
 /// An array being computed. Dropping it cancels what has not begun.
@@ -218,15 +302,18 @@ impl<T: Element> Pending<T> {
     /// As [`Array::compute`].
     pub fn wait(self) -> Result<(ArrayD<T>, RunReport)> {
         let (results, report) = self.handle.wait()?;
-        let len: usize = self.shape.iter().product();
-        let taken = results.into_iter().flatten().next().and_then(crate::device::HostBuffer::take_result::<T>);
-        let Some(taken) = taken else {
-            let message = "it has another dtype than the array (a bug of chunkwise: please report it)".into();
-            return Err(Error::Failed { what: "handing out the result".into(), message });
-        };
-        let flat = ndarray::Array1::from_vec(taken.vec).slice_move(s![taken.start..taken.start + len]);
-        let shaped = flat.into_shape_with_order(IxDyn(&self.shape));
-        let array = shaped.map_err(|e| Error::Failed { what: "handing out the result".into(), message: e.to_string() })?;
-        Ok((array, report))
+        Ok((elements(results.into_iter().flatten().next(), &self.shape)?, report))
     }
+}
+
+/// The elements of a result of this shape.
+pub(super) fn elements<T: Element>(result: Option<Arc<HostBuffer>>, shape: &[usize]) -> Result<ArrayD<T>> {
+    let len: usize = shape.iter().product();
+    let Some(taken) = result.and_then(HostBuffer::take_result::<T>) else {
+        let message = "it has another dtype than the array (a bug of chunkwise: please report it)".into();
+        return Err(Error::Failed { what: "handing out the result".into(), message });
+    };
+    let flat = ndarray::Array1::from_vec(taken.vec).slice_move(s![taken.start..taken.start + len]);
+    let shaped = flat.into_shape_with_order(IxDyn(shape));
+    shaped.map_err(|e| Error::Failed { what: "handing out the result".into(), message: e.to_string() })
 }

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use super::lower::Lowering;
-use super::node::Node;
+use super::expr::Op;
+use super::lower::{Lowering, Root, To};
 use crate::error::{Error, Remedy, Result};
 use crate::runtime::{Plan, Session};
 use crate::schedule::Scheduler;
-use crate::task::TaskGraph;
+use crate::shape::{ChunkView, Region};
+use crate::task::{ChunkSink, Intake, TaskGraph};
 
 /// Most tasks of a plan that is only made to see what it needs.
 const TRIAL_TASKS: usize = 300_000;
@@ -18,12 +19,10 @@ const TRIAL_TASKS: usize = 300_000;
 /// Chunks that need so many times what is known to be needed anyway are no advice.
 const FAR: u64 = 16;
 
-/// Of which node, in which session.
+/// What is to be planned, in which session.
 pub(super) struct Fit<'a> {
     pub(super) session: &'a Session,
-    pub(super) node: &'a Arc<Node>,
-    /// Whether the result could be stored chunk by chunk in less memory.
-    pub(super) streams: bool,
+    pub(super) roots: &'a [Root<'a>],
 }
 
 /// Why a plan does not fit.
@@ -37,13 +36,13 @@ struct Refusal {
 }
 
 impl Fit<'_> {
-    /// The plan that `lower` makes.
+    /// The plan.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] if it needs more than the session's limit, with chunks and a limit that would do.
-    pub(super) fn plan(&self, lower: impl Fn(Lowering) -> Result<Plan>) -> Result<Plan> {
+    pub(super) fn plan(&self) -> Result<Plan> {
         let limit = self.session.usable_bytes();
-        let refusal = match lower(Lowering::within(limit)) {
+        let refusal = match Lowering::within(limit).plan(self.roots) {
             Ok(plan) => {
                 let peak = self.session.needs_bytes(&plan.graph);
                 if peak <= limit {
@@ -66,18 +65,21 @@ impl Fit<'_> {
             }
             Err(Error::OutOfMemory { what, requested_bytes, .. }) => {
                 let crowded = !what.is_empty();
-                let arrays = || format!("{} of shape {:?} with its inputs", self.node.op.name(), self.node.shape);
+                let arrays = || match self.roots {
+                    [root] => format!("{} of shape {:?} with its inputs", root.expr.op.name(), root.expr.op.shape),
+                    roots => format!("{} arrays with their inputs", roots.len()),
+                };
                 let what = if crowded { what } else { arrays() };
-                Refusal { what, requested_bytes, enough: self.trial(&lower, u64::MAX, None), crowded }
+                Refusal { what, requested_bytes, enough: self.trial(u64::MAX, None), crowded }
             }
             Err(other) => return Err(other),
         };
-        Err(self.refuse(refusal, &lower))
+        Err(self.refuse(refusal))
     }
 
-    fn refuse(&self, refusal: Refusal, lower: &dyn Fn(Lowering) -> Result<Plan>) -> Error {
+    fn refuse(&self, refusal: Refusal) -> Error {
         let limit = self.session.usable_bytes();
-        let fits = |side: usize| self.trial(lower, limit, Some(side)).filter(|&peak| peak <= limit).map(|peak| (side, peak));
+        let fits = |side: usize| self.trial(limit, Some(side)).filter(|&peak| peak <= limit).map(|peak| (side, peak));
         let mut remedies = Vec::new();
         if let Some((extent, needs_bytes)) = self.sides(refusal.crowded).into_iter().find_map(fits) {
             remedies.push(Remedy::Chunks { extent, needs_bytes, limit_bytes: None });
@@ -86,7 +88,7 @@ impl Fit<'_> {
             remedies.push(self.limit(peak));
         } else if remedies.is_empty() {
             // So many tasks that not even what they need is worth finding out.
-            let some = |extent: usize| self.trial(lower, u64::MAX, Some(extent)).map(|peak| (extent, peak));
+            let some = |extent: usize| self.trial(u64::MAX, Some(extent)).map(|peak| (extent, peak));
             let least = self.sides(true).into_iter().filter_map(some).min_by_key(|(_, needs_bytes)| *needs_bytes);
             remedies.push(match least {
                 Some((extent, needs_bytes)) if needs_bytes / FAR <= refusal.requested_bytes => {
@@ -96,7 +98,7 @@ impl Fit<'_> {
                 _ => Remedy::Other("a higher memory limit, or chunks that are fewer and not square".into()),
             });
         }
-        if self.streams {
+        if self.streams() {
             remedies.push(Remedy::Store);
         }
         if remedies.is_empty() {
@@ -112,21 +114,47 @@ impl Fit<'_> {
     }
 
     /// What a plan with chunks of this extent needs, if it is not obviously more than `limit`.
-    fn trial(&self, lower: &dyn Fn(Lowering) -> Result<Plan>, limit: u64, side: Option<usize>) -> Option<u64> {
-        let plan = lower(Lowering::trial(limit, side, TRIAL_TASKS)).ok()?;
+    fn trial(&self, limit: u64, side: Option<usize>) -> Option<u64> {
+        let plan = Lowering::trial(limit, side, TRIAL_TASKS).plan(self.roots).ok()?;
         Some(self.session.needs_bytes(&plan.graph))
+    }
+
+    /// Whether the results could be stored chunk by chunk within the limit.
+    fn streams(&self) -> bool {
+        let nowhere = |root: &Root<'_>| Intake::new("nowhere", &root.expr.op.shape, root.expr.op.dtype).ok();
+        let sinks: Vec<Arc<dyn ChunkSink>> =
+            self.roots.iter().filter_map(nowhere).map(|intake| Arc::new(Nowhere(intake)) as Arc<dyn ChunkSink>).collect();
+        let roots: Vec<Root<'_>> =
+            self.roots.iter().zip(&sinks).map(|(root, sink)| Root { expr: root.expr, to: To::Sink(sink) }).collect();
+        let (limit, results) = (self.session.usable_bytes(), self.roots.iter().any(|root| matches!(root.to, To::Result)));
+        results && Fit { session: self.session, roots: &roots }.trial(limit, None).is_some_and(|peak| peak <= limit)
     }
 
     /// Extents of chunks to try, the nearest first: larger ones first if there are too many chunks, else smaller ones.
     fn sides(&self, crowded: bool) -> Vec<usize> {
-        let all = self.node.all();
-        let widest = |node: &Arc<Node>| node.grid.largest().into_iter().max().unwrap_or(1).max(1);
-        let most = all.iter().map(|n| widest(n)).max().unwrap_or(1);
-        let finest = all.iter().max_by_key(|n| n.grid.len()).map_or(1, |n| widest(n));
-        let longest = all.iter().flat_map(|n| n.shape.iter().copied()).max().unwrap_or(1);
+        let all: Vec<&Op> = self.roots.iter().flat_map(|root| root.expr.all()).map(|node| &*node.op).collect();
+        let widest = |op: &Op| op.grid.largest().into_iter().max().unwrap_or(1).max(1);
+        let most = all.iter().map(|op| widest(op)).max().unwrap_or(1);
+        let finest = all.iter().max_by_key(|op| op.grid.len()).map_or(1, |op| widest(op));
+        let longest = all.iter().flat_map(|op| op.shape.iter().copied()).max().unwrap_or(1);
         let smaller = std::iter::successors(Some(most / 2), |s| Some(s / 2)).take_while(|&s| s >= 16).take(8);
         let larger = std::iter::successors(Some(finest), |s| (*s < longest).then(|| s.saturating_mul(2).min(longest))).skip(1);
         if crowded { larger.chain(smaller).collect() } else { smaller.chain(larger).collect() }
+    }
+}
+
+/// What is written here is not kept: for plans that are never run.
+struct Nowhere(Intake);
+
+impl ChunkSink for Nowhere {
+    fn intake(&self) -> &Intake {
+        &self.0
+    }
+    fn put(&self, _: &Region, _: ChunkView<'_>) -> Result<()> {
+        Ok(())
+    }
+    fn commit(&self) -> Result<()> {
+        Ok(())
     }
 }
 

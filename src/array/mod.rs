@@ -1,36 +1,35 @@
 //! Lazy arrays: what is to be computed, cut into chunks.
 //!
-//! Owns: [`Array`], its operations (one file per family, each lowers itself to chunk tasks), the automatic chunk grid. Must not know:
-//! devices, schedules. Invariant: building an array reads no data and runs nothing; `compute` and `start` do.
+//! Owns: [`Array`], its expressions and operations, how they become chunk tasks. Must not know: devices, schedules. Invariant: building an array reads no data
+//! and runs nothing; `compute` and `start` do.
+//!
+//! An operation (`ops/`) builds an expression of a few primitives (`expr.rs`) and does nothing else. What is to be run is rewritten (`optimize/`), and becomes
+//! tasks by one rule (`lower/`): roots ask for their chunks, and each chunk for those that it is made of.
 
-mod cholesky;
 mod chunks;
 mod compute;
+mod expr;
 mod fit;
-mod leaf;
+mod grids;
+#[cfg(test)]
+mod laws;
 mod lower;
-mod mandelbrot;
-mod matvec;
-mod mean;
-mod node;
+mod ops;
+mod optimize;
 mod overhead;
 mod show;
-mod with_kernel;
 
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 pub use chunks::IntoChunks;
-pub use compute::Pending;
-pub use mandelbrot::Mandelbrot;
+pub use compute::{Computable, Pending, compute_all, store_all};
+pub use ops::{AnyArray, Mandelbrot, Summed, concatenate, stack};
 pub use overhead::{explain_random_dag, random_dag};
-pub use with_kernel::AnyArray;
 
 use crate::error::{Error, Result, or_panic};
 use crate::runtime::Session;
 use crate::shape::{ChunkGrid, DType, Element, checked_len};
-use lower::Op;
-use node::Node;
+use expr::{Expr, Node, Primitive};
 
 /// A lazy, chunked, n-dimensional array of `T`. Cheap to clone; the clones are one array.
 ///
@@ -44,7 +43,7 @@ use node::Node;
 #[derive(Clone)]
 #[must_use = "arrays are lazy: call compute(), start() or store()"]
 pub struct Array<T: Element> {
-    node: Arc<Node>,
+    node: Expr,
     session: Option<Session>,
     element: PhantomData<T>,
 }
@@ -54,27 +53,27 @@ impl<T: Element> std::panic::UnwindSafe for Array<T> {}
 impl<T: Element> std::panic::RefUnwindSafe for Array<T> {}
 
 impl<T: Element> Array<T> {
-    /// The array of an operation on `inputs`.
-    fn new(op: impl Op + 'static, inputs: Vec<Arc<Node>>, shape: Vec<usize>, session: Option<Session>) -> Self {
-        Self { node: Node::new(Arc::new(op), inputs, shape, T::DTYPE), session, element: PhantomData }
+    /// The array of a primitive on `inputs`.
+    fn new(primitive: Primitive, inputs: Vec<Expr>, shape: Vec<usize>, session: Option<Session>) -> Result<Self> {
+        Ok(Self { node: Node::new(primitive, inputs, shape, T::DTYPE)?, session, element: PhantomData })
     }
 
     /// Extent of each axis.
     #[must_use]
     pub fn shape(&self) -> &[usize] {
-        &self.node.shape
+        &self.node.op.shape
     }
 
     /// Number of axes.
     #[must_use]
     pub fn ndim(&self) -> usize {
-        self.node.shape.len()
+        self.node.op.shape.len()
     }
 
     /// Number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.node.shape.iter().product()
+        self.node.op.shape.iter().product()
     }
 
     /// Whether there is no element.
@@ -98,11 +97,12 @@ impl<T: Element> Array<T> {
     /// How the array is cut into chunks.
     #[must_use]
     pub fn grid(&self) -> ChunkGrid {
-        self.node.grid.clone()
+        self.node.op.grid.clone()
     }
 
     /// The array cut otherwise: `1000` (that extent along every axis), `(100, 2000)`, `[100, 2000]`, or lists of extents.
-    /// A chunk longer than its axis is cut to it.
+    /// A chunk longer than its axis is cut to it. The operation works in these chunks where it can (of a product those of its rows, of a factor square tiles,
+    /// of a kernel any); else its chunks are put together, as by [`Array::rechunk`].
     ///
     /// # Panics
     /// If an extent is 0, or there is not one for each axis. [`Array::try_chunks`] returns that as an error.
@@ -114,12 +114,13 @@ impl<T: Element> Array<T> {
     /// [`Array::chunks`], with an error instead of a panic.
     ///
     /// # Errors
-    /// [`Error::Shape`] if an extent is 0 or there is not one for each axis; [`Error::Argument`] if this operation fixes its
-    /// own chunks.
+    /// [`Error::Shape`] if an extent is 0 or there is not one for each axis; what a kernel says of such chunks.
     pub fn try_chunks(self, chunks: impl IntoChunks) -> Result<Self> {
         let grid = chunks.into_grid(self.shape())?;
-        self.node.op.check_grid(&self.node.inputs, &grid)?;
-        Ok(Self { node: self.node.cut(grid), ..self })
+        if let Primitive::Call(call) = &self.node.op.primitive {
+            ops::check_call(call, &self.node.inputs, T::DTYPE, &grid)?;
+        }
+        Ok(Self { node: self.node.cut(grid)?, ..self })
     }
 
     /// The array, computed in this session.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::fit::bookkeeping;
-use super::lower::Lowering;
 use crate::device::HostBuffer;
 use crate::error::{Error, Remedy, Result};
 use crate::id::ValueId;
@@ -14,6 +13,7 @@ use crate::kernel::sums::Add;
 use crate::runtime::{Plan, RunReport, Session};
 use crate::schedule::{Explanation, Scheduler};
 use crate::shape::{DType, Layout};
+use crate::task::GraphBuilder;
 
 /// Values that tasks may read at the start.
 const ROOTS: usize = 16;
@@ -84,24 +84,24 @@ fn dag(session: &Session, tasks: usize) -> Result<Dag> {
 }
 
 fn made(seed: u64, tasks: usize) -> Result<Dag> {
-    let mut lw = Lowering::within(u64::MAX);
-    lw.expect_tasks(tasks)?;
+    let mut graph = GraphBuilder::new();
     let mut numbers: Vec<u64> = (1..=ROOTS as u64).collect();
     let roots = Arc::new(numbers.clone());
     let scalar = Layout::contiguous(DType::U64, &[]);
-    let array = lw.caller(&scalar, HostBuffer::caller(&roots))?;
-    let mut values: Vec<ValueId> = (0..ROOTS).map(|i| lw.graph.window(array, i, &scalar)).collect();
+    let roots = HostBuffer::caller(&roots);
+    let array = graph.source(DType::U64, ROOTS, roots.source_id());
+    let mut values: Vec<ValueId> = (0..ROOTS).map(|i| graph.window(array, i, &scalar)).collect();
     let mut unread = vec![true; ROOTS];
-    let add = lw.graph.kernel(Arc::new(Add));
-    lw.graph.group("random additions");
+    let add = graph.kernel(Arc::new(Add));
+    graph.group("random additions");
     let mut state = seed ^ 0x9e37_79b9_7f4a_7c15;
     for _ in 0..tasks {
         let count = 1 + (next(&mut state) % 3) as usize;
         let near = values.len().min(REACH);
         let picks: Vec<usize> = (0..count).map(|_| values.len() - 1 - (next(&mut state) % near as u64) as usize).collect();
         let inputs: Vec<ValueId> = picks.iter().map(|&p| values[p]).collect();
-        let out = lw.graph.value(DType::U64, &[]);
-        lw.graph.write(add, &[], &inputs, out)?;
+        let out = graph.value(DType::U64, &[]);
+        graph.write(add, &[], &inputs, out)?;
         numbers.push(picks.iter().fold(0u64, |sum, &p| sum.wrapping_add(numbers[p])));
         picks.iter().for_each(|&p| unread[p] = false);
         values.push(out);
@@ -109,27 +109,27 @@ fn made(seed: u64, tasks: usize) -> Result<Dag> {
     }
     let left: Vec<usize> = (0..values.len()).filter(|&i| unread[i]).collect();
     let expected = left.iter().fold(0u64, |sum, &i| sum.wrapping_add(numbers[i]));
-    let plan = total(lw, left.iter().map(|&i| values[i]).collect())?;
+    let plan = total(graph, roots, left.iter().map(|&i| values[i]).collect())?;
     Ok(Dag { plan, expected })
 }
 
 /// Adds the values by a tree into a result of rank 0.
-fn total(mut lw: Lowering, mut level: Vec<ValueId>) -> Result<Plan> {
-    let add = lw.graph.kernel(Arc::new(Add));
-    lw.graph.group("checksum");
+fn total(mut graph: GraphBuilder, roots: Arc<HostBuffer>, mut level: Vec<ValueId>) -> Result<Plan> {
+    let add = graph.kernel(Arc::new(Add));
+    graph.group("checksum");
     while level.len() > 32 {
         let mut next = Vec::with_capacity(level.len() / 32 + 1);
         for part in level.chunks(32) {
-            let out = lw.graph.value(DType::U64, &[]);
-            lw.graph.write(add, &[], part, out)?;
+            let out = graph.value(DType::U64, &[]);
+            graph.write(add, &[], part, out)?;
             next.push(out);
         }
         level = next;
     }
-    let result = lw.result(DType::U64, 1)?;
-    let out = lw.graph.window(result, 0, &Layout::contiguous(DType::U64, &[]));
-    lw.graph.write(add, &[], &level, out)?;
-    lw.plan()
+    let result = graph.array(DType::U64, 1, true);
+    let out = graph.window(result, 0, &Layout::contiguous(DType::U64, &[]));
+    graph.write(add, &[], &level, out)?;
+    Plan::new(graph, vec![Some(roots), None])
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014).

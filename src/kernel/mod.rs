@@ -15,7 +15,10 @@
 //! Adding a kernel: one file here, with its parameters (a `#[repr(C)]` Pod struct), its [`Work`], its scratch, its body; for GPUs
 //! also its shader, a line in [`SHADERS`], and a [`Program`]. In a crate of your own: [`guide`].
 
+pub mod assemble;
+pub(crate) mod batch;
 pub mod block_sum;
+pub(crate) mod chain;
 pub mod copy;
 pub mod dense;
 pub mod gemv;
@@ -34,7 +37,6 @@ mod strided_tests;
 pub mod sums;
 #[cfg(test)]
 mod testing;
-pub mod zeros;
 
 use std::any::{Any, TypeId};
 use std::borrow::Cow;
@@ -114,6 +116,11 @@ impl<'a> Scratch<'a> {
     /// Scratch over these bytes; their start should be 64-byte aligned.
     pub fn new(bytes: &'a mut [u8]) -> Self {
         Self { bytes }
+    }
+
+    /// What is left of it, for a part of the work after which it is free again.
+    pub(crate) fn again(&mut self) -> Scratch<'_> {
+        Scratch { bytes: self.bytes }
     }
 
     /// The next `len` numbers of scratch, 64-byte aligned, holding anything.

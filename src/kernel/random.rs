@@ -18,7 +18,7 @@ use std::borrow::Cow;
 use super::rows::{extent, fill};
 use super::{Fault, Kernel, Scratch, Work, params, simd};
 use crate::error::{Error, Result};
-use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float, Region};
 
 /// `uniform`: no input; output: a chunk of any shape, `f32` or `f64`, of numbers in [0, 1).
 pub struct Uniform;
@@ -54,27 +54,25 @@ pub struct UniformParams {
 const HEAD: usize = 32;
 
 impl UniformParams {
-    /// Parameters of the chunk of extent `chunk` at index `start` of an array of shape `array`.
+    /// Parameters of the chunk that is this part of an array of shape `array`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if ranks differ, the chunk leaves the array, or it has more than [`MAX_AXES`] axes even after axes of
+    /// [`Error::Shape`] if the region is none of the array, or has more than [`MAX_AXES`] axes even after axes of
     /// extent 1 are dropped and others merged.
-    pub fn new(seed: u64, stream: u64, array: &[usize], start: &[usize], chunk: &[usize]) -> Result<Self> {
-        let refuse = |wanted: &str| Err(Error::Shape { op: "uniform", found: chunk.to_vec(), wanted: wanted.into() });
-        if array.len() != start.len() || array.len() != chunk.len() {
-            return refuse("as many axes as the array has");
-        }
-        if array.iter().zip(start).zip(chunk).any(|((&n, &s), &c)| s.checked_add(c).is_none_or(|end| end > n)) {
+    pub fn new(seed: u64, stream: u64, array: &[usize], region: &Region) -> Result<Self> {
+        let refuse = |wanted: &str| Err(Error::Shape { op: "uniform", found: region.shape(), wanted: wanted.into() });
+        if !region.is_within(array) {
             return refuse("a chunk inside the array");
         }
         let mut merged: Vec<(u64, u64)> = Vec::new(); // (extent, stride), innermost first
         let (mut first, mut step) = (0u64, 1u64);
-        for ((&n, &s), &c) in array.iter().zip(start).zip(chunk).rev() {
-            first += s as u64 * step;
+        for (&n, axis) in array.iter().zip(region.axes()).rev() {
+            first += axis.start as u64 * step;
+            let stride = step * axis.step as u64;
             match merged.last_mut() {
-                _ if c == 1 => {}
-                Some((extent, stride)) if *extent * *stride == step => *extent *= c as u64,
-                _ => merged.push((c as u64, step)),
+                _ if axis.len == 1 => {}
+                Some((inner, apart)) if *inner * *apart == stride => *inner *= axis.len as u64,
+                _ => merged.push((axis.len as u64, stride)),
             }
             step *= (n as u64).max(1);
         }
@@ -137,8 +135,12 @@ pub struct SpdParams {
     pub stream: u64,
     /// First row of the chunk in the matrix.
     pub row: u64,
+    /// Rows of the matrix from one of the chunk to the next.
+    pub row_step: u64,
     /// First column of the chunk in the matrix.
     pub column: u64,
+    /// Columns of the matrix from one of the chunk to the next.
+    pub column_step: u64,
     /// Rows (and columns) of the whole matrix.
     pub order: u64,
 }
@@ -219,13 +221,15 @@ fn uniform<T: Draw>(level: Level, p: &UniformParams, out: &mut ChunkViewMut<'_>)
 fn spd<T: Draw>(level: Level, p: &SpdParams, out: &mut ChunkViewMut<'_>) {
     let philox = Philox::new(p.seed, p.stream);
     fill(out, |r, start, piece: &mut [T]| {
-        let (i, j) = (p.row + r as u64, p.column + start as u64);
-        let below = (i.saturating_sub(j) as usize).min(piece.len()); // columns j.. that are left of the diagonal
+        let step = p.column_step;
+        let (i, j) = (p.row + r as u64 * p.row_step, p.column + start as u64 * step);
+        let below = (i.saturating_sub(j).div_ceil(step) as usize).min(piece.len()); // columns j.. that are left of the diagonal
         let (left, right) = piece.split_at_mut(below);
-        philox.progression(level, i * p.order + j, 1, left);
-        philox.progression(level, (j + below as u64) * p.order + i, p.order, right);
+        philox.progression(level, i * p.order + j, step, left);
+        philox.progression(level, (j + below as u64 * step) * p.order + i, p.order * step, right);
         piece.iter_mut().for_each(|v| *v = T::from_f64(v.to_f64() - 0.5));
-        if let Some(diagonal) = i.checked_sub(j).and_then(|d| piece.get_mut(d as usize)) {
+        let on = i.checked_sub(j).filter(|d| d.is_multiple_of(step));
+        if let Some(diagonal) = on.and_then(|d| piece.get_mut((d / step) as usize)) {
             *diagonal = T::from_f64(p.order as f64);
         }
     });

@@ -28,6 +28,12 @@ pub struct MergeSums;
 /// `divide_sums`: `(2,)` of `f64`; output rank 0 of `f64` or `f32`: the first divided by the second, NaN for 0 / 0.
 pub struct DivideSums;
 
+/// `take_sum`: `(2,)` of `f64`; output rank 0 of `f64` or `f32`: the first of them.
+pub struct TakeSum;
+
+/// `sum_integers`: a chunk of any shape, of integers or booleans; output rank 0 of `i64` or `u64`: the sum of all elements modulo 2^64.
+pub struct SumIntegers;
+
 /// `add`: inputs of one shape and dtype; output of the same: `((a + b) + c) + ...`. Integers wrap around, booleans are
 /// or-ed.
 pub struct Add;
@@ -194,6 +200,57 @@ impl Kernel for DivideSums {
         match out.layout().dtype {
             DType::F32 => out.set(0, 0, (sum / count) as f32),
             _ => out.set(0, 0, sum / count),
+        }
+        Ok(())
+    }
+}
+
+impl Kernel for TakeSum {
+    fn name(&self) -> Cow<'static, str> {
+        "take_sum".into()
+    }
+
+    fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        streaming(operands, 0.5)
+    }
+
+    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Outcome {
+        let (sum, _) = pair(inputs[0]);
+        let out = &mut outputs[0];
+        match out.layout().dtype {
+            DType::F32 => out.set(0, 0, sum as f32),
+            _ => out.set(0, 0, sum),
+        }
+        Ok(())
+    }
+}
+
+impl Kernel for SumIntegers {
+    fn name(&self) -> Cow<'static, str> {
+        "sum_integers".into()
+    }
+
+    fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        streaming(operands, 1.0)
+    }
+
+    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Outcome {
+        // Modulo 2^64, signed and unsigned sums are the same bits.
+        let mut sum = 0u64;
+        macro_rules! sum {
+            ($($d:ident => $t:ty),*) => {
+                match inputs[0].layout().dtype {
+                    $(DType::$d => for_each_slice(inputs[0], |x: &[$t]| {
+                        sum = x.iter().fold(sum, |sum, &x| sum.wrapping_add(x as u64));
+                    }),)*
+                    DType::F32 | DType::F64 => unreachable!("floats are summed as floats"),
+                }
+            };
+        }
+        sum!(Bool => bool, U8 => u8, I32 => i32, U32 => u32, I64 => i64, U64 => u64);
+        match outputs[0].layout().dtype {
+            DType::U64 => outputs[0].set(0, 0, sum),
+            _ => outputs[0].set(0, 0, sum.cast_signed()),
         }
         Ok(())
     }

@@ -56,6 +56,21 @@ impl View {
         }
     }
 
+    /// The view of these axes, whose first element is at this index of the value. What it is a view of is not checked: see [`View::check`].
+    pub(crate) fn new(start: Vec<usize>, axes: Vec<ViewAxis>) -> Self {
+        Self { start, axes }
+    }
+
+    /// Index of the value at which its first element is.
+    pub(crate) fn start(&self) -> &[usize] {
+        &self.start
+    }
+
+    /// Its axes.
+    pub(crate) fn axes(&self) -> &[ViewAxis] {
+        &self.axes
+    }
+
     /// Extent of each axis.
     #[must_use]
     pub fn shape(&self) -> Vec<usize> {

@@ -78,6 +78,47 @@ impl fmt::Display for DType {
     }
 }
 
+/// Evaluates an expression with `$t` being the element type of a dtype: `with_dtype!(dtype, T => body)`.
+macro_rules! with_dtype {
+    ($dtype:expr, $t:ident => $body:expr) => {
+        match $dtype {
+            $crate::shape::DType::Bool => {
+                type $t = bool;
+                $body
+            }
+            $crate::shape::DType::U8 => {
+                type $t = u8;
+                $body
+            }
+            $crate::shape::DType::I32 => {
+                type $t = i32;
+                $body
+            }
+            $crate::shape::DType::U32 => {
+                type $t = u32;
+                $body
+            }
+            $crate::shape::DType::I64 => {
+                type $t = i64;
+                $body
+            }
+            $crate::shape::DType::U64 => {
+                type $t = u64;
+                $body
+            }
+            $crate::shape::DType::F32 => {
+                type $t = f32;
+                $body
+            }
+            $crate::shape::DType::F64 => {
+                type $t = f64;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_dtype;
+
 mod sealed {
     pub trait Sealed {}
 }

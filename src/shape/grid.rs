@@ -139,6 +139,47 @@ impl ChunkGrid {
         Ok(Self { shape, cuts: [&self.cuts[..], &other.cuts].concat() })
     }
 
+    /// The grid whose axes are those of these grids, one after the other.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if an array of that shape is too large.
+    pub(crate) fn of_axes(axes: impl IntoIterator<Item = Self>) -> Result<Self> {
+        let mut all = Self { shape: Vec::new(), cuts: Vec::new() };
+        for axis in axes {
+            all.shape.extend(axis.shape);
+            all.cuts.extend(axis.cuts);
+        }
+        checked_len("chunks", &all.shape)?;
+        Ok(all)
+    }
+
+    /// One axis, cut into chunks of these extents; one that has none is empty.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if one of them is 0, or the axis too long.
+    pub(crate) fn of_extents(extents: Vec<usize>) -> Result<Self> {
+        let sum = extents.iter().fold(0usize, |sum, &extent| sum.saturating_add(extent));
+        Self::irregular(&[sum], &[extents])
+    }
+
+    /// The chunk in which index `at` of an axis is. O(1) for an axis cut regularly, else O(log of its chunks).
+    pub(crate) fn chunk_of(&self, axis: usize, at: usize) -> usize {
+        match &self.cuts[axis] {
+            Cuts::Regular(chunk) => at / chunk,
+            Cuts::At(cuts) => cuts.partition_point(|&cut| cut <= at) - 1,
+        }
+    }
+
+    /// Number of chunks along one axis.
+    pub(crate) fn count(&self, axis: usize) -> usize {
+        self.cuts[axis].count(self.shape[axis])
+    }
+
+    /// C-order number of the chunk at this index per axis.
+    pub(crate) fn number(&self, index: &[usize]) -> usize {
+        self.axes().zip(index).fold(0, |number, ((cuts, extent), &i)| number * cuts.count(extent) + i)
+    }
+
     /// Shape of the array.
     #[must_use]
     pub fn shape(&self) -> &[usize] {
@@ -250,5 +291,20 @@ mod tests {
         assert_eq!((fine.len(), fine.region(3 << 40 >> 1).start()), (3 << 40, vec![1 << 39, 0]));
         assert!(ChunkGrid::irregular(&[4], &[vec![usize::MAX, 5]]).is_err());
         assert!(ChunkGrid::irregular(&[4, 4], &[vec![4]]).is_err());
+    }
+
+    #[test]
+    fn chunks_are_found_by_index_and_by_element() {
+        let grid = ChunkGrid::irregular(&[10, 7], &[vec![1, 6, 3], vec![3, 3, 1]]).unwrap();
+        for number in 0..grid.len() {
+            assert_eq!(grid.number(&grid.index(number)), number);
+            for (axis, range) in grid.region(number).axes().iter().enumerate() {
+                let found = (range.start..range.start + range.len).map(|at| grid.chunk_of(axis, at));
+                assert!(found.into_iter().all(|chunk| chunk == grid.index(number)[axis]));
+            }
+        }
+        let again = ChunkGrid::of_axes([ChunkGrid::of_extents(vec![1, 6, 3]).unwrap(), grid.along(1)]).unwrap();
+        assert_eq!((again, grid.count(1)), (grid, 3));
+        assert_eq!(ChunkGrid::of_extents(vec![]).unwrap().shape(), [0]);
     }
 }

@@ -107,6 +107,26 @@ impl Layout {
         self.is_empty() || axes.iter().all(apart)
     }
 
+    /// How far, in bytes, the first element of a part of a chunk that lies so is from the chunk's: of the part from index `start` on, with the
+    /// extents of `part`. 0 for a part without elements.
+    ///
+    /// # Panics
+    /// If `part` is of another dtype, has other strides, or reaches out of the chunk.
+    pub(super) fn part(&self, start: &[usize], part: &Self) -> isize {
+        let inside = |a: usize| start[a].checked_add(part.shape[a]).is_some_and(|end| end <= self.shape[a]);
+        let rank = self.shape.len();
+        let fits = part.shape.len() == rank && start.len() == rank && (0..rank).all(inside);
+        assert!(
+            fits && part.dtype == self.dtype && part.strides == self.strides,
+            "{part:?} from {start:?} on is no part of {self:?}"
+        );
+        if part.is_empty() {
+            return 0;
+        }
+        let offset: isize = start.iter().zip(&self.strides).map(|(&at, &stride)| at as isize * stride).sum();
+        offset * self.dtype.bytes() as isize
+    }
+
     /// How far row `r` along the last axis (C order) is from the first, in elements.
     pub(super) fn row_offset(&self, mut r: usize) -> isize {
         let rank = self.shape.len();

@@ -16,6 +16,7 @@ mod scalar;
 mod view;
 
 pub use affine::{View, ViewAxis};
+pub(crate) use dtype::with_dtype;
 pub use dtype::{DType, Element, Float, Real};
 pub use form::Form;
 pub use grid::ChunkGrid;

@@ -81,6 +81,17 @@ impl Region {
         self.axes.len() == shape.len() && self.axes.iter().zip(shape).all(fits)
     }
 
+    /// The part `inner` of what this region is of an array: a region of that array.
+    pub(crate) fn part(&self, inner: &Self) -> Self {
+        let axis = |(outer, inner): (&AxisRange, &AxisRange)| AxisRange {
+            // Where there is no element, the start is of no use, and may be beyond.
+            start: if inner.len == 0 { outer.start } else { outer.start + inner.start * outer.step },
+            len: inner.len,
+            step: if inner.len > 1 { outer.step * inner.step } else { 1 },
+        };
+        Self { axes: self.axes.iter().zip(&inner.axes).map(axis).collect() }
+    }
+
     /// Number of elements.
     #[must_use]
     pub fn len(&self) -> usize {

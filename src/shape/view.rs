@@ -59,6 +59,20 @@ impl<'a> ChunkView<'a> {
         Self { layout, data, opaque: None, lifetime: PhantomData }
     }
 
+    /// The part of this chunk from index `start` on, which lies as `layout` says: some of its indices along each axis, at its strides.
+    ///
+    /// # Panics
+    /// If the layout is of another dtype, has other strides, or reaches out of the chunk.
+    pub(crate) fn part<'b>(&self, start: &[usize], layout: &'b Layout) -> ChunkView<'b>
+    where
+        'a: 'b,
+    {
+        assert!(self.opaque.is_none(), "an opaque value has no parts");
+        let offset = self.layout.part(start, layout);
+        // SAFETY: the layout proves that this is the place of an element of `self`, or that there is none.
+        ChunkView { layout, data: unsafe { self.data.byte_offset(offset) }, opaque: None, lifetime: PhantomData }
+    }
+
     /// A view of an opaque value.
     pub(crate) fn of_opaque(opaque: &'a Opaque, layout: &'a Layout) -> Self {
         Self { layout, data: std::ptr::dangling(), opaque: Some(opaque), lifetime: PhantomData }
@@ -421,6 +435,17 @@ impl<'a> ChunkViewMut<'a> {
         let first = if values.is_empty() { 0 } else { self.layout.row_offset(r) + start as isize * row.to };
         // SAFETY: the elements are reachable through the layout, exclusively borrowed through `&mut self`; `values` is borrowed by itself.
         unsafe { copy::plane(values.as_ptr(), self.pointer::<T>().offset(first), [row, Axis { n: 1, from: 0, to: 0 }]) }
+    }
+
+    /// The part of this chunk from index `start` on, which lies so: as [`ChunkView::part`].
+    ///
+    /// # Panics
+    /// As [`ChunkView::part`].
+    pub(crate) fn part_mut<'b>(&'b mut self, start: &[usize], layout: &'b Layout) -> ChunkViewMut<'b> {
+        assert!(self.opaque.is_none(), "an opaque value has no parts");
+        let offset = self.layout.part(start, layout);
+        // SAFETY: the layout proves that this is the place of an element of `self`, or that there is none.
+        ChunkViewMut { layout, data: unsafe { self.data.byte_offset(offset) }, opaque: None, lifetime: PhantomData }
     }
 
     /// Copies `from` here, element by element in C order.

@@ -10,11 +10,11 @@ use std::time::SystemTime;
 
 use super::leftovers::stands_under;
 use super::runs::{Run, runs};
-use super::stored::{Stored, Target, with_dtype};
+use super::stored::{Stored, Target};
 use super::table::ChunkTable;
 use crate::device::system::open_regular;
 use crate::error::{Error, Result};
-use crate::shape::{AxisRange, ChunkView, ChunkViewMut, Region, Scalar};
+use crate::shape::{AxisRange, ChunkView, ChunkViewMut, Region, Scalar, with_dtype};
 use crate::task::storage_parts;
 
 /// Bytes decoded at a time where the file's bytes are not memory's.

@@ -44,7 +44,7 @@ mod hdf5;
 #[cfg(feature = "hdf5")]
 pub use hdf5::{Hdf5, Hdf5Writer, NewDataset};
 pub use preferred::preferred_chunks;
-pub use tasks::{ReadChunk, SumChunk, WeightedSumChunk, WriteChunk};
+pub use tasks::{Cut, ReadChunk, ScanSum, ScanWeightedSum, WriteChunk};
 pub use whole::{WholeFile, remove_temporaries};
 
 use std::sync::Arc;

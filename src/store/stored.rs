@@ -3,50 +3,9 @@
 //! Owns: [`Stored`], decoding. Must not know: which format. Invariant: decoding writes every element it is given, and a
 //! `bool` it makes is 0 or 1 whatever the file holds.
 
-use crate::shape::{DType, Element, Scalar};
+use crate::shape::{DType, Element, Scalar, with_dtype};
 
 const _: () = assert!(cfg!(target_endian = "little"), "files are written little-endian by copying memory");
-
-/// Calls a generic function with the element type of a dtype: `with_dtype!(dtype, T => body)`.
-macro_rules! with_dtype {
-    ($dtype:expr, $t:ident => $body:expr) => {
-        match $dtype {
-            $crate::shape::DType::Bool => {
-                type $t = bool;
-                $body
-            }
-            $crate::shape::DType::U8 => {
-                type $t = u8;
-                $body
-            }
-            $crate::shape::DType::I32 => {
-                type $t = i32;
-                $body
-            }
-            $crate::shape::DType::U32 => {
-                type $t = u32;
-                $body
-            }
-            $crate::shape::DType::I64 => {
-                type $t = i64;
-                $body
-            }
-            $crate::shape::DType::U64 => {
-                type $t = u64;
-                $body
-            }
-            $crate::shape::DType::F32 => {
-                type $t = f32;
-                $body
-            }
-            $crate::shape::DType::F64 => {
-                type $t = f64;
-                $body
-            }
-        }
-    };
-}
-pub(crate) use with_dtype;
 
 /// A number format on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The kernels that read, write and sum chunks of files.
 //!
-//! Owns: [`ReadChunk`], [`WriteChunk`], [`SumChunk`], [`WeightedSumChunk`]. Must not know: formats. Invariant: a task's only
+//! Owns: [`ReadChunk`], [`WriteChunk`], [`ScanSum`], [`ScanWeightedSum`]. Must not know: formats. Invariant: a task's only
 //! parameters are numbers of chunks (`u32`), so that a graph of a million chunks holds one grid and no regions.
 
 use std::any::Any;
@@ -16,15 +16,30 @@ use crate::task::{Block, ChunkSink, ChunkSource, SCAN_BLOCK_BYTES, pieces, stora
 /// Scratch for one scanned block, with what aligning it may cost.
 const BLOCK_SCRATCH: usize = SCAN_BLOCK_BYTES + 64;
 
-fn chunk(grid: &ChunkGrid, bytes: &[u8]) -> Region {
-    grid.region(params::<u32>(bytes) as usize)
+/// What is read of a source, and how that is cut.
+#[derive(Clone)]
+pub struct Cut {
+    /// The source.
+    pub source: Arc<dyn ChunkSource>,
+    /// What is read of it.
+    pub region: Region,
+    /// How that is cut: a grid of the region's shape.
+    pub grid: ChunkGrid,
 }
 
-/// From the first index of chunk `i` to the last of chunk `j`, where the parameters are `[i, j]`.
-fn chunks(grid: &ChunkGrid, bytes: &[u8]) -> Region {
-    let [first, last] = params::<[u32; 2]>(bytes).map(|number| grid.region(number as usize));
-    let axes = first.axes().iter().zip(last.axes());
-    Region::from_axes(axes.map(|(a, b)| AxisRange { start: a.start, len: b.start + b.len - a.start, step: 1 }).collect())
+impl Cut {
+    /// The part of the source that is chunk number `number`.
+    fn chunk(&self, number: u32) -> Region {
+        self.region.part(&self.grid.region(number as usize))
+    }
+
+    /// From the first index of chunk `i` to the last of chunk `j`, where the parameters are `[i, j]`.
+    fn chunks(&self, bytes: &[u8]) -> Region {
+        let [first, last] = params::<[u32; 2]>(bytes).map(|number| self.grid.region(number as usize));
+        let axes = first.axes().iter().zip(last.axes());
+        let axes = axes.map(|(a, b)| AxisRange { start: a.start, len: b.start + b.len - a.start, step: 1 });
+        self.region.part(&Region::from_axes(axes.collect()))
+    }
 }
 
 /// Bytes of the operands.
@@ -35,12 +50,7 @@ fn moved(operands: &[ChunkMeta<'_>]) -> f64 {
 /// Reads chunk `i` of a source into its output, in the output's dtype (the source's, or `f32`, `f64`).
 ///
 /// Parameters: `i` as `u32`. Inputs: none. Output: the chunk's shape. Work: the output's bytes.
-pub struct ReadChunk {
-    /// What is read.
-    pub source: Arc<dyn ChunkSource>,
-    /// How it is cut.
-    pub grid: ChunkGrid,
-}
+pub struct ReadChunk(pub Cut);
 
 impl Kernel for ReadChunk {
     fn name(&self) -> Cow<'static, str> {
@@ -48,7 +58,7 @@ impl Kernel for ReadChunk {
     }
 
     fn lane(&self) -> Lane {
-        self.source.lane()
+        self.0.source.lane()
     }
 
     /// A disk or a network may take any time.
@@ -57,11 +67,11 @@ impl Kernel for ReadChunk {
     }
 
     fn held(&self) -> Vec<Held> {
-        self.source.held().into_iter().collect()
+        self.0.source.held().into_iter().collect()
     }
 
     fn hold(&self) -> Vec<Arc<dyn Any + Send + Sync>> {
-        self.source.hold().into_iter().collect()
+        self.0.source.hold().into_iter().collect()
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
@@ -70,12 +80,12 @@ impl Kernel for ReadChunk {
 
     fn run_cpu(
         &self,
-        params: &[u8],
+        bytes: &[u8],
         _inputs: &[ChunkView<'_>],
         outputs: &mut [ChunkViewMut<'_>],
         _scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault> {
-        Ok(self.source.read(&chunk(&self.grid, params), &mut outputs[0])?)
+        Ok(self.0.source.read(&self.0.chunk(params::<u32>(bytes)), &mut outputs[0])?)
     }
 }
 
@@ -109,12 +119,12 @@ impl Kernel for WriteChunk {
 
     fn run_cpu(
         &self,
-        params: &[u8],
+        bytes: &[u8],
         inputs: &[ChunkView<'_>],
         _outputs: &mut [ChunkViewMut<'_>],
         _scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault> {
-        Ok(self.sink.write(&chunk(&self.grid, params), inputs[0])?)
+        Ok(self.sink.write(&self.grid.region(params::<u32>(bytes) as usize), inputs[0])?)
     }
 }
 
@@ -124,20 +134,15 @@ impl Kernel for WriteChunk {
 /// [`crate::kernel`]'s block sum, plus value x count for runs that were never written; all in `f64`, to which 64-bit integers are rounded
 /// first; booleans count as 0 and 1.
 /// Work: one addition per element, the region's bytes.
-pub struct SumChunk {
-    /// What is summed.
-    pub source: Arc<dyn ChunkSource>,
-    /// How it is cut.
-    pub grid: ChunkGrid,
-}
+pub struct ScanSum(pub Cut);
 
-impl Kernel for SumChunk {
+impl Kernel for ScanSum {
     fn name(&self) -> Cow<'static, str> {
-        "sum_chunk".into()
+        "scan_sum".into()
     }
 
     fn lane(&self) -> Lane {
-        self.source.lane()
+        self.0.source.lane()
     }
 
     /// A disk or a network may take any time.
@@ -146,20 +151,20 @@ impl Kernel for SumChunk {
     }
 
     fn held(&self) -> Vec<Held> {
-        self.source.held().into_iter().collect()
+        self.0.source.held().into_iter().collect()
     }
 
     fn hold(&self) -> Vec<Arc<dyn Any + Send + Sync>> {
-        self.source.hold().into_iter().collect()
+        self.0.source.hold().into_iter().collect()
     }
 
     fn work(&self, params: &[u8], _operands: &[ChunkMeta<'_>]) -> Work {
-        let region = &chunks(&self.grid, params);
-        if self.source.constant(region).is_some() {
+        let region = &self.0.chunks(params);
+        if self.0.source.constant(region).is_some() {
             return Work::default(); // never written: nothing is read
         }
         let elements = region.len() as f64;
-        Work { flops: elements, bytes: elements * self.source.dtype().bytes() as f64 }
+        Work { flops: elements, bytes: elements * self.0.source.dtype().bytes() as f64 }
     }
 
     fn scratch_bytes(&self, _params: &[u8], _operands: &[ChunkMeta<'_>]) -> u64 {
@@ -173,10 +178,10 @@ impl Kernel for SumChunk {
         outputs: &mut [ChunkViewMut<'_>],
         scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault> {
-        let region = &chunks(&self.grid, params);
+        let region = &self.0.chunks(params);
         let mut sum = BlockSum::new();
         let mut constant = 0.0;
-        self.source.scan(region, scratch.take::<u8>(BLOCK_SCRATCH), &mut |block| match block {
+        self.0.source.scan(region, scratch.take::<u8>(BLOCK_SCRATCH), &mut |block| match block {
             Block::Values(values) => push(&mut sum, values),
             Block::Constant { value, count } => constant += value.to_f64() * count as f64,
         })?;
@@ -202,39 +207,38 @@ fn push(sum: &mut BlockSum, values: ChunkView<'_>) {
 ///
 /// Parameters: `[i, j]` as `u32`. Inputs: none. Output: `(2,)` of `f64`. Elements are taken in the scan order of `x`; the product
 /// of two `f32` is exact. Work: three operations per element, the bytes of both regions.
-pub struct WeightedSumChunk {
-    x: Arc<dyn ChunkSource>,
-    w: Arc<dyn ChunkSource>,
-    grid: ChunkGrid,
+pub struct ScanWeightedSum {
+    x: Cut,
+    w: Cut,
 }
 
-impl WeightedSumChunk {
-    /// Of values `x` and weights `w`, both cut so.
+impl ScanWeightedSum {
+    /// Of values `x` and weights `w`, both cut alike.
     ///
     /// # Errors
-    /// [`Error::Shape`] if their shapes differ.
-    pub fn new(x: Arc<dyn ChunkSource>, w: Arc<dyn ChunkSource>, grid: ChunkGrid) -> Result<Self, Error> {
-        if x.shape() == w.shape() {
-            return Ok(Self { x, w, grid });
+    /// [`Error::Shape`] if they are not.
+    pub fn new(x: Cut, w: Cut) -> Result<Self, Error> {
+        if x.grid == w.grid {
+            return Ok(Self { x, w });
         }
-        let wanted = format!("weights of shape {:?}, as the values have", x.shape());
-        Err(Error::Shape { op: "weighted sum", found: w.shape().to_vec(), wanted })
+        let wanted = format!("weights of shape {:?}, cut as the values are", x.region.shape());
+        Err(Error::Shape { op: "weighted sum", found: w.region.shape(), wanted })
     }
 
-    /// Value and weight of a region of which neither was ever written, in `f64` as they would be read.
-    fn constants(&self, region: &Region) -> Option<(f64, f64)> {
-        let constant = |source: &Arc<dyn ChunkSource>| source.constant(region).map(Scalar::to_f64);
-        constant(&self.x).zip(constant(&self.w))
+    /// Value and weight of regions of which neither was ever written, in `f64` as they would be read.
+    fn constants(&self, [x, w]: [&Region; 2]) -> Option<(f64, f64)> {
+        let constant = |cut: &Cut, region: &Region| cut.source.constant(region).map(Scalar::to_f64);
+        constant(&self.x, x).zip(constant(&self.w, w))
     }
 }
 
-impl Kernel for WeightedSumChunk {
+impl Kernel for ScanWeightedSum {
     fn name(&self) -> Cow<'static, str> {
-        "weighted_sum_chunk".into()
+        "scan_weighted_sum".into()
     }
 
     fn lane(&self) -> Lane {
-        if self.x.lane() == Lane::Io { Lane::Io } else { self.w.lane() }
+        if self.x.source.lane() == Lane::Io { Lane::Io } else { self.w.source.lane() }
     }
 
     /// A disk or a network may take any time.
@@ -243,20 +247,20 @@ impl Kernel for WeightedSumChunk {
     }
 
     fn held(&self) -> Vec<Held> {
-        self.x.held().into_iter().chain(self.w.held()).collect()
+        self.x.source.held().into_iter().chain(self.w.source.held()).collect()
     }
 
     fn hold(&self) -> Vec<Arc<dyn Any + Send + Sync>> {
-        self.x.hold().into_iter().chain(self.w.hold()).collect()
+        self.x.source.hold().into_iter().chain(self.w.source.hold()).collect()
     }
 
     fn work(&self, params: &[u8], _operands: &[ChunkMeta<'_>]) -> Work {
-        let region = &chunks(&self.grid, params);
-        if self.constants(region).is_some() {
+        let region = &self.x.chunks(params);
+        if self.constants([region, &self.w.chunks(params)]).is_some() {
             return Work::default(); // never written: nothing is read
         }
         let elements = region.len() as f64;
-        let bytes = self.x.dtype().bytes() + self.w.dtype().bytes();
+        let bytes = self.x.source.dtype().bytes() + self.w.source.dtype().bytes();
         Work { flops: 3.0 * elements, bytes: elements * bytes as f64 }
     }
 
@@ -271,8 +275,8 @@ impl Kernel for WeightedSumChunk {
         outputs: &mut [ChunkViewMut<'_>],
         scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault> {
-        let region = &chunks(&self.grid, params);
-        if let Some((x, w)) = self.constants(region) {
+        let [region, weights_region] = &[self.x.chunks(params), self.w.chunks(params)];
+        if let Some((x, w)) = self.constants([region, weights_region]) {
             let n = region.len() as f64;
             outputs[0].slice_mut::<f64>().copy_from_slice(&[x * w * n, w * n]);
             return Ok(());
@@ -281,19 +285,25 @@ impl Kernel for WeightedSumChunk {
         let max = SCAN_BLOCK_BYTES / 2 / size_of::<f64>();
         let (x, w) = (scratch.take::<f64>(max), scratch.take::<f64>(max));
         let (mut products, mut weights) = (BlockSum::new(), BlockSum::new());
-        let mut add = |piece: &Region| {
+        // The piece of the values that begins at index `at` + `further` of their region, and that of the weights there.
+        let mut add = |at: &[usize], further: &[usize], piece: &Region| {
             let (x, w) = (&mut x[..piece.len()], &mut w[..piece.len()]);
             let layout = Layout::contiguous(DType::F64, &piece.shape());
-            self.x.read(piece, &mut ChunkViewMut::from_slice(x, &layout))?;
-            self.w.read(piece, &mut ChunkViewMut::from_slice(w, &layout))?;
+            let start = at.iter().zip(further).map(|(at, further)| at + further);
+            let inner = start.zip(&layout.shape).map(|(start, &len)| AxisRange { start, len, step: 1 });
+            let there = weights_region.part(&Region::from_axes(inner.collect()));
+            self.x.source.read(piece, &mut ChunkViewMut::from_slice(x, &layout))?;
+            self.w.source.read(&there, &mut ChunkViewMut::from_slice(w, &layout))?;
             x.iter_mut().zip(&*w).for_each(|(x, w)| *x *= w);
             products.push(x);
             weights.push(w);
             Ok(())
         };
-        match self.x.storage_chunks() {
-            Some(stored) => storage_parts(region, stored, &mut |_, part| pieces(part, max, &mut |_, p| add(p))),
-            None => pieces(region, max, &mut |_, p| add(p)),
+        match self.x.source.storage_chunks() {
+            Some(stored) => {
+                storage_parts(region, stored, &mut |at, part| pieces(part, max, &mut |further, p| add(at, further, p)))
+            }
+            None => pieces(region, max, &mut |at, p| add(&vec![0; at.len()], at, p)),
         }?;
         outputs[0].slice_mut::<f64>().copy_from_slice(&[products.finish(), weights.finish()]);
         Ok(())

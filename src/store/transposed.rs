@@ -5,10 +5,10 @@
 
 use super::direct::{DataFile, Place, RawArray};
 use super::raw_source::{check_output, check_region};
-use super::stored::{Target, with_dtype};
+use super::stored::Target;
 use crate::error::Result;
 use crate::kernel::Lane;
-use crate::shape::{AxisRange, ChunkViewMut, DType, Layout, Region};
+use crate::shape::{AxisRange, ChunkViewMut, DType, Layout, Region, with_dtype};
 use crate::task::{ChunkSource, storage_parts};
 
 /// Bytes of the storage chunks that it says it has: runs of the file that are worth a read.

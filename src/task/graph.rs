@@ -133,6 +133,23 @@ pub struct Group<'a> {
     pub first: u32,
 }
 
+impl GraphBuilder {
+    /// Where a value lives.
+    pub(crate) fn home(&self, value: ValueId) -> Home {
+        self.values.rows[value.index()].home()
+    }
+
+    /// Number of different views.
+    pub(crate) fn view_count(&self) -> usize {
+        self.operands.views.len()
+    }
+
+    /// The view of this id.
+    pub(crate) fn view_of(&self, view: ViewId) -> &View {
+        &self.operands.views[view.index()]
+    }
+}
+
 /// What follows from a graph as a whole.
 #[derive(Debug, Default)]
 struct Facts {

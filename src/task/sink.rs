@@ -9,8 +9,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::cover::Cover;
+use super::scan::pieces;
 use crate::error::{Error, Result};
-use crate::shape::{ChunkView, DType, Region, checked_len};
+use crate::shape::{ChunkView, ChunkViewMut, DType, Element, Layout, Region, checked_len, with_dtype};
+
+/// Bytes copied at once of a chunk whose rows are no slices.
+const GATHERED_BYTES: usize = 1 << 19;
 
 /// An array that is written piece by piece.
 ///
@@ -54,7 +58,7 @@ pub trait ChunkSink: Send + Sync + 'static {
     /// Keeps one region. Regions come in any order, from any thread, each once; after a fault one may come again, with the same elements.
     ///
     /// Called by [`write`](trait.ChunkSink.html#method.write), which has checked that `region` is inside the array, and that `chunk`
-    /// has its shape and the array's dtype.
+    /// has its shape and the array's dtype. Its rows (along the last axis) are slices: of a chunk that lies otherwise, parts come, each copied.
     ///
     /// # Errors
     /// [`crate::Error::Io`] when the system refuses.
@@ -97,8 +101,27 @@ impl dyn ChunkSink {
     /// complete, which [`finish`](trait.ChunkSink.html#method.finish) makes it; what the sink itself reports. Nothing is written then.
     pub fn write(&self, region: &Region, chunk: ChunkView<'_>) -> Result<()> {
         self.intake().check(region, &chunk)?;
-        self.put(region, chunk)?;
+        if chunk.has_row_slices() {
+            self.put(region, chunk)?;
+        } else {
+            self.put_gathered(region, chunk)?;
+        }
         self.intake().note(region)
+    }
+
+    /// Puts a chunk whose rows are no slices: piece by piece, each copied.
+    fn put_gathered(&self, region: &Region, chunk: ChunkView<'_>) -> Result<()> {
+        fn put<T: Element>(sink: &dyn ChunkSink, region: &Region, chunk: ChunkView<'_>) -> Result<()> {
+            let mut room = vec![T::default(); region.len().min(GATHERED_BYTES / size_of::<T>())];
+            pieces(&Region::all(&region.shape()), room.len(), &mut |start, piece| {
+                let (shape, dtype) = (piece.shape(), chunk.layout().dtype);
+                let there = Layout { dtype, shape: shape.clone(), strides: chunk.layout().strides.clone() };
+                let here = Layout::contiguous(dtype, &shape);
+                ChunkViewMut::from_slice(&mut room, &here).copy_from(chunk.part(start, &there));
+                sink.put(&region.part(piece), ChunkView::from_slice(&room, &here))
+            })
+        }
+        with_dtype!(chunk.layout().dtype, T => put::<T>(self, region, chunk))
     }
 
     /// Makes the whole durable under its final name. A second call does nothing.

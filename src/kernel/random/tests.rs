@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::kernel::testing::Chunk;
+use crate::shape::AxisRange;
 
 /// Philox4x32-10 as its paper writes it, one counter at a time.
 fn reference(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
@@ -95,26 +96,35 @@ fn moments_and_streams() {
     }
 }
 
+fn boxed(start: &[usize], shape: &[usize]) -> Region {
+    let axis = |(&start, &len)| AxisRange { start, len, step: 1 };
+    Region::from_axes(start.iter().zip(shape).map(axis).collect())
+}
+
 #[test]
 fn chunks_that_cannot_be_described_are_refused() {
-    assert!(UniformParams::new(0, 0, &[4], &[2], &[3]).is_err());
-    assert!(UniformParams::new(0, 0, &[4, 4], &[0], &[4]).is_err());
-    assert!(UniformParams::new(0, 0, &[3; 9], &[0; 9], &[2; 9]).is_err());
-    let merged = UniformParams::new(0, 0, &[3; 9], &[0; 9], &[3; 9]).unwrap();
+    assert!(UniformParams::new(0, 0, &[4], &boxed(&[2], &[3])).is_err());
+    assert!(UniformParams::new(0, 0, &[4, 4], &boxed(&[0], &[4])).is_err());
+    assert!(UniformParams::new(0, 0, &[3; 9], &boxed(&[0; 9], &[2; 9])).is_err());
+    let merged = UniformParams::new(0, 0, &[3; 9], &Region::all(&[3; 9])).unwrap();
     assert_eq!((merged.axes, merged.extents[0]), (1, 19683));
-    assert_eq!(UniformParams::new(0, 0, &[], &[], &[]).unwrap().axes, 0);
+    assert_eq!(UniformParams::new(0, 0, &[], &Region::all(&[])).unwrap().axes, 0);
 }
 
 proptest! {
     #[test]
     fn elements_know_only_their_global_index(
-        dims in prop::collection::vec((1usize..7, 0usize..7, 0usize..7), 0..5),
+        dims in prop::collection::vec((1usize..7, 0usize..7, 0usize..7, 1usize..4), 0..5),
         strided in any::<bool>(),
     ) {
         let array: Vec<usize> = dims.iter().map(|d| d.0).collect();
-        let start: Vec<usize> = dims.iter().map(|d| d.1.min(d.0)).collect();
-        let chunk: Vec<usize> = dims.iter().map(|d| d.2.min(d.0 - d.1.min(d.0))).collect();
-        let p = UniformParams::new(3, 9, &array, &start, &chunk).unwrap();
+        let axis = |&(n, start, len, step): &(usize, usize, usize, usize)| {
+            let start = start.min(n);
+            AxisRange { start, len: len.min((n - start).div_ceil(step)), step }
+        };
+        let axes: Vec<AxisRange> = dims.iter().map(axis).collect();
+        let chunk: Vec<usize> = axes.iter().map(|axis| axis.len).collect();
+        let p = UniformParams::new(3, 9, &array, &Region::from_axes(axes.clone())).unwrap();
         let mut out = Chunk::filled(&chunk, -1f64);
         if strided {
             out.layout.strides.iter_mut().for_each(|s| *s *= 2);
@@ -124,11 +134,24 @@ proptest! {
         for (i, value) in out.values().into_iter().enumerate() {
             let (mut rest, mut index, mut step) = (i, 0, 1);
             for axis in (0..array.len()).rev() {
-                index += (start[axis] + rest % chunk[axis]) * step;
+                index += (axes[axis].start + rest % chunk[axis] * axes[axis].step) * step;
                 rest /= chunk[axis];
                 step *= array[axis];
             }
             prop_assert_eq!(value, element(3, 9, index as u64));
+        }
+    }
+
+    #[test]
+    fn spd_knows_only_its_rows_and_columns(order in 1u64..40, at in (0u64..40, 0u64..40), steps in (1u64..5, 1u64..5)) {
+        let (row, column) = (at.0.min(order - 1), at.1.min(order - 1));
+        let shape = [(order - row).div_ceil(steps.0), (order - column).div_ceil(steps.1)].map(|n| n as usize);
+        let p = SpdParams { seed: 11, stream: 2, row, row_step: steps.0, column, column_step: steps.1, order };
+        let mut out = Chunk::filled(&shape, 0f64);
+        out.compute(&Spd, bytemuck::bytes_of(&p), &[]);
+        for (k, value) in out.values().into_iter().enumerate() {
+            let (i, j) = (row + (k / shape[1]) as u64 * steps.0, column + (k % shape[1]) as u64 * steps.1);
+            prop_assert_eq!(value, if i == j { order as f64 } else { element(11, 2, i.max(j) * order + i.min(j)) - 0.5 });
         }
     }
 
@@ -140,7 +163,7 @@ proptest! {
             for (r0, r1) in halves(cuts.0) {
                 for (c0, c1) in halves(cuts.1) {
                     let (row, column) = (r0 as u64, c0 as u64);
-                    let p = SpdParams { seed: 11, stream: 2, row, column, order: order as u64 };
+                    let p = SpdParams { seed: 11, stream: 2, row, row_step: 1, column, column_step: 1, order: order as u64 };
                     let shape = [r1 - r0, c1 - c0];
                     let values = if dtype32 {
                         let mut out = Chunk::window(shape, 2, 1, 0f32);

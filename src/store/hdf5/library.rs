@@ -14,10 +14,10 @@ use super::raw::{open_with_cache, read_box};
 use super::sources::{Parts, Touched};
 use crate::error::{Bytes, Error, Result};
 use crate::kernel::{Held, Lane};
-use crate::shape::{AxisRange, ChunkViewMut, DType, Layout, Region, Scalar};
+use crate::shape::{AxisRange, ChunkViewMut, DType, Layout, Region, Scalar, with_dtype};
 use crate::store::direct::DataFile;
 use crate::store::raw_source::{check_output, check_region};
-use crate::store::stored::{Stored, Target, with_dtype};
+use crate::store::stored::{Stored, Target};
 use crate::store::table::ChunkTable;
 use crate::task::{ChunkSource, pieces, storage_parts};
 

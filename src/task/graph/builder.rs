@@ -99,7 +99,6 @@ impl GraphBuilder {
     pub fn arrays(&self) -> &[HostArray] {
         &self.arrays
     }
-
     fn push_array(&mut self, array: HostArray) -> ArrayId {
         let HostArray { dtype, len, .. } = array;
         self.count((len as u64).checked_mul(dtype.bytes() as u64), || format!("an array of {len} {dtype}"));

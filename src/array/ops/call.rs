@@ -3,16 +3,12 @@
 //! Owns: `with_kernel`, [`AnyArray`]. Must not know: which kernel. Invariant: the kernel sees the chunks of one place of all inputs, by the first
 //! input's grid, and each place once; what it says that it does not take is refused where it is called.
 
-use std::borrow::Cow;
 use std::iter::once;
 use std::sync::Arc;
 
-use super::Array;
-use super::leaf::extents;
-use super::lower::{Lowering, Op, Target};
-use super::node::Node;
+use super::super::Array;
+use super::super::expr::{Call, Expr, Primitive, Same};
 use crate::error::{Error, Result, or_panic};
-use crate::id::ValueId;
 use crate::kernel::{Kernel, Params};
 use crate::runtime::Session;
 use crate::shape::{ChunkGrid, ChunkMeta, DType, Element};
@@ -25,13 +21,20 @@ pub trait AnyArray: sealed::Sealed {
     fn dtype(&self) -> DType;
 }
 
+pub(in super::super) use sealed::Parts;
+
+/// What an array is made of.
+pub(in super::super) fn parts(array: &dyn AnyArray) -> Parts<'_> {
+    sealed::Sealed::parts(array)
+}
+
 mod sealed {
-    use super::{Arc, Node, Session};
+    use super::{Expr, Session};
 
     /// What an array is made of.
     pub struct Parts<'a> {
-        pub(super) node: &'a Arc<Node>,
-        pub(super) session: Option<&'a Session>,
+        pub(in crate::array) node: &'a Expr,
+        pub(in crate::array) session: Option<&'a Session>,
     }
 
     pub trait Sealed {
@@ -96,8 +99,7 @@ impl<T: Element> Array<T> {
     /// ```
     ///
     /// # Panics
-    /// If the shapes differ, an operation among the inputs is cut into other chunks than this array, the arrays belong to two sessions, or
-    /// the kernel does not take such operands. [`Array::try_with_kernel`] returns that as an error.
+    /// If the shapes differ, the arrays belong to two sessions, or the kernel does not take such operands. [`Array::try_with_kernel`] returns that as an error.
     #[track_caller]
     pub fn with_kernel<U: Element>(
         &self,
@@ -111,8 +113,7 @@ impl<T: Element> Array<T> {
     /// [`Array::with_kernel`], with errors instead of panics.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the shapes differ, or an input that is itself computed is cut into other chunks than this array;
-    /// [`Error::SessionMismatch`]; whatever [`Kernel::check`] says of the parameters, of inputs of these dtypes and an output of `U`, and of the shape
+    /// [`Error::Shape`] if the shapes differ; [`Error::SessionMismatch`]; whatever [`Kernel::check`] says of the parameters, of inputs of these dtypes and an output of `U`, and of the shape
     /// of the largest chunk.
     pub fn try_with_kernel<U: Element>(
         &self,
@@ -134,90 +135,17 @@ impl<T: Element> Array<T> {
             session = session.or(other.session);
             inputs.push(other.node.clone());
         }
-        check_cuts(&inputs, &self.node.grid)?;
-        let op = WithKernel { name: kernel.name(), kernel, params: params.bytes().into(), output: U::DTYPE };
-        op.check(&inputs, &self.node.grid)?;
-        Ok(Array::new(op, inputs, self.shape().to_vec(), session.cloned()))
+        let along = vec![(0..self.ndim()).collect(); inputs.len()];
+        let call = Call { kernel: Same(kernel), params: params.bytes().into(), along, pointwise: false };
+        check(&call, &inputs, U::DTYPE, &self.node.op.grid)?;
+        Array::new(Primitive::Call(call), inputs, self.shape().to_vec(), session.cloned())
     }
 }
 
-struct WithKernel {
-    name: Cow<'static, str>,
-    kernel: Arc<dyn Kernel>,
-    params: Arc<[u8]>,
-    output: DType,
-}
-
-/// Leaves can be cut by any grid, results of operations only by their own.
-fn check_cuts(inputs: &[Arc<Node>], grid: &ChunkGrid) -> Result<()> {
-    match inputs.iter().find(|input| !input.op.is_leaf() && input.grid != *grid) {
-        None => Ok(()),
-        Some(input) => {
-            let (name, wanted) = (input.op.name(), grid.largest());
-            let wanted = format!("chunks {wanted:?}, but the input {name} has others: call .chunks() where it is made");
-            Err(Error::Shape { op: "with_kernel", found: input.grid.largest(), wanted })
-        }
-    }
-}
-
-impl WithKernel {
-    /// What the kernel says of operands like these.
-    fn check(&self, inputs: &[Arc<Node>], grid: &ChunkGrid) -> Result<()> {
-        let shape = &grid.largest()[..];
-        let dtypes = inputs.iter().map(|input| input.dtype).chain(once(self.output));
-        let operands: Vec<ChunkMeta<'_>> = dtypes.map(|dtype| ChunkMeta { dtype, shape, data: None }).collect();
-        self.kernel.check(&self.params, &operands)
-    }
-}
-
-impl Op for WithKernel {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn default_grid(&self, inputs: &[Arc<Node>], _: &[usize], _: DType) -> ChunkGrid {
-        inputs[0].grid.clone()
-    }
-
-    fn check_grid(&self, inputs: &[Arc<Node>], grid: &ChunkGrid) -> Result<()> {
-        check_cuts(inputs, grid)?;
-        self.check(inputs, grid)
-    }
-
-    fn by_place(&self) -> bool {
-        true
-    }
-
-    fn whole_inputs(&self, node: &Node, grid: &ChunkGrid, _: &Lowering) -> Result<Vec<(usize, ChunkGrid)>> {
-        Ok((0..node.inputs.len()).filter(|&i| !node.inputs[i].in_pieces).map(|i| (i, grid.clone())).collect())
-    }
-
-    /// Each task comes next to those that make its inputs, where these can be made one by one: then arrays larger than memory pass through.
-    fn lower(&self, node: &Node, grid: &ChunkGrid, target: Target, lw: &mut Lowering) -> Result<Vec<ValueId>> {
-        let numbers = lw.numbers(grid.len());
-        lw.expect_tasks(numbers.len())?;
-        let mut whole = Vec::with_capacity(node.inputs.len());
-        for input in &node.inputs {
-            whole.push(if input.in_pieces { None } else { Some(lw.chunks(input, grid)?) });
-        }
-        let kernel = lw.graph.kernel(self.kernel.clone());
-        let label = format!("{} {}", self.name, extents(grid));
-        let mut values = Vec::with_capacity(numbers.len());
-        for number in numbers {
-            let mut chunks: Vec<ValueId> = Vec::with_capacity(node.inputs.len());
-            for (i, (input, whole)) in node.inputs.iter().zip(&whole).enumerate() {
-                let twin = node.inputs[..i].iter().position(|earlier| Arc::ptr_eq(earlier, input));
-                match (twin, whole) {
-                    (Some(twin), _) => chunks.push(chunks[twin]),
-                    (None, Some(whole)) => chunks.push(whole[number]),
-                    (None, None) => chunks.extend(lw.piece(input, grid, number..number + 1)?),
-                }
-            }
-            lw.graph.group(label.as_str());
-            let out = lw.output(node, &grid.region(number), target);
-            lw.graph.write(kernel, &self.params, &chunks, out)?;
-            values.push(out);
-        }
-        Ok(values)
-    }
+/// Errs if a kernel does not take such operands, in chunks of this grid.
+pub(in super::super) fn check(call: &Call, inputs: &[Expr], output: DType, grid: &ChunkGrid) -> Result<()> {
+    let shape = &grid.largest()[..];
+    let dtypes = inputs.iter().map(|input| input.op.dtype).chain(once(output));
+    let operands: Vec<ChunkMeta<'_>> = dtypes.map(|dtype| ChunkMeta { dtype, shape, data: None }).collect();
+    call.kernel.0.check(&call.params, &operands)
 }

@@ -1,0 +1,266 @@
+//! Expressions: what is to be computed, as data.
+//!
+//! Owns: the closed list of primitives ([`Primitive`]), what follows from one and its inputs ([`Op`]), the user's expressions ([`Node`]). Must not know:
+//! tasks, devices. Invariant: an op says all that its result depends on beside its inputs, so that two equal ops on equal inputs are one; nothing here
+//! recurses: an expression may be as deep as memory allows, and share its parts as it likes.
+
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use super::grids;
+use crate::device::HostBuffer;
+use crate::error::Result;
+use crate::kernel::Kernel;
+use crate::shape::{ChunkGrid, DType, Layout, Region, View};
+use crate::task::ChunkSource;
+
+/// What an op does. All that is public is made of these.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Primitive {
+    /// Part of data that exist.
+    Source(Data, Region),
+    /// Part of an array whose elements follow from their indices.
+    Generate(Generator, Region),
+    /// What an affine map shows of the input.
+    View(View),
+    /// The input's elements in C order, in another shape.
+    Reshape,
+    /// The inputs one after the other along this axis.
+    Concat(usize),
+    /// The input, in chunks of the op's grid.
+    Rechunk,
+    /// One number of all elements of the input (and of weights).
+    Reduce(Reduction),
+    /// Matrix `(m, k)` times vector `(k,)`.
+    Contract,
+    /// The lower triangular `L` with `L Lᵀ` the input.
+    Factor,
+    /// A kernel, chunk by chunk.
+    Call(Call),
+}
+
+/// Data that exist before anything runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Data {
+    /// The caller's memory: from element `offset` on, by the layout's strides, none of which is negative.
+    Memory { bytes: Same<HostBuffer>, offset: usize, layout: Layout },
+    /// What a source gives.
+    Stored(Same<dyn ChunkSource>),
+}
+
+/// Where elements come from that follow from their indices.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Generator {
+    /// Uniform random numbers, by their C-order index in an array of this shape.
+    Uniform { seed: u64, stream: u64, shape: Vec<usize> },
+    /// A symmetric positive definite random matrix of this order.
+    Spd { seed: u64, stream: u64, order: usize },
+    /// So many points from one number to another, both included; the numbers are the bits of `f64`s.
+    Points { ends: [u64; 2], count: usize },
+}
+
+/// What becomes of all elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Reduction {
+    /// Their sum: of floats in `f64`, rounded once; of integers modulo 2^64.
+    Sum,
+    /// Their sum divided by their number.
+    Mean,
+    /// The sum of values times weights, divided by the sum of the weights, which are the second input.
+    WeightedMean,
+}
+
+/// A kernel that computes a chunk from those of its inputs at the same place.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Call {
+    /// The routine.
+    pub(crate) kernel: Same<dyn Kernel>,
+    /// Its parameters, the same for all chunks.
+    pub(crate) params: Arc<[u8]>,
+    /// Of each input, along which axis of the result each of its axes goes.
+    pub(crate) along: Vec<Vec<usize>>,
+    /// Whether each element follows from those of the inputs at its own index alone, and is worth much work: then any grid makes the same, and views go
+    /// through.
+    pub(crate) pointwise: bool,
+}
+
+/// Something that is known by where it is: two are equal if they are one.
+pub(crate) struct Same<T: ?Sized>(pub(crate) Arc<T>);
+
+impl<T: ?Sized> Clone for Same<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+impl<T: ?Sized> PartialEq for Same<T> {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.0), Arc::as_ptr(&other.0))
+    }
+}
+impl<T: ?Sized> Eq for Same<T> {}
+impl<T: ?Sized> Hash for Same<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).cast::<()>().hash(state);
+    }
+}
+impl<T: ?Sized> std::fmt::Debug for Same<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("_")
+    }
+}
+
+/// A primitive, and what is known of its result.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Op {
+    pub(crate) primitive: Primitive,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) dtype: DType,
+    /// How the result is cut, where nobody asks for it otherwise.
+    pub(crate) grid: ChunkGrid,
+    /// Whether the user chose this grid.
+    pub(crate) is_chosen: bool,
+    /// Whether the grid follows from one that a user chose, here or of an input.
+    pub(crate) is_cut: bool,
+    /// Whether its chunks can be made by any grid for the same elements at no more cost.
+    pub(crate) is_flexible: bool,
+    /// Whether the grid follows from the chunks of a file.
+    pub(crate) is_stored: bool,
+}
+
+impl Op {
+    /// An op on these inputs, cut by `chosen`, or as follows from it and them.
+    ///
+    /// # Errors
+    /// As the making of grids: none for shapes that were checked.
+    pub(crate) fn new(
+        primitive: Primitive,
+        inputs: &[&Self],
+        (shape, dtype): (Vec<usize>, DType),
+        chosen: Option<ChunkGrid>,
+    ) -> Result<Self> {
+        let all_flexible = || inputs.iter().all(|input| input.is_flexible);
+        let is_flexible = match &primitive {
+            Primitive::Source(..) | Primitive::Generate(..) => true,
+            Primitive::View(_) | Primitive::Concat(_) => all_flexible(),
+            Primitive::Call(call) => call.pointwise && all_flexible(),
+            _ => false,
+        };
+        let follows = matches!(primitive, Primitive::View(_) | Primitive::Concat(_) | Primitive::Call(_) | Primitive::Rechunk);
+        let is_stored = match &primitive {
+            Primitive::Source(Data::Stored(source), _) => source.0.storage_chunks().is_some(),
+            _ => follows && inputs.iter().any(|input| input.is_stored),
+        };
+        let is_cut = chosen.is_some() || follows && inputs.iter().any(|input| input.is_cut);
+        let is_chosen = chosen.is_some();
+        let mut op = Self { primitive, shape, dtype, grid: ChunkGrid::single(&[])?, is_chosen, is_cut, is_flexible, is_stored };
+        op.grid = match chosen {
+            Some(grid) => grid,
+            None => grids::natural(&op, inputs)?,
+        };
+        Ok(op)
+    }
+
+    /// What it is called.
+    pub(crate) fn name(&self) -> std::borrow::Cow<'static, str> {
+        match &self.primitive {
+            Primitive::Source(Data::Memory { .. }, _) => "from_ndarray".into(),
+            Primitive::Source(Data::Stored(_), _) => "from_source".into(),
+            Primitive::Generate(Generator::Uniform { .. }, _) => "random_uniform".into(),
+            Primitive::Generate(Generator::Spd { .. }, _) => "random_spd".into(),
+            Primitive::Generate(Generator::Points { .. }, _) => "points".into(),
+            Primitive::View(_) => "view".into(),
+            Primitive::Reshape => "reshape".into(),
+            Primitive::Concat(_) => "concatenate".into(),
+            Primitive::Rechunk => "rechunk".into(),
+            Primitive::Reduce(Reduction::Sum) => "sum".into(),
+            Primitive::Reduce(Reduction::Mean) => "mean".into(),
+            Primitive::Reduce(Reduction::WeightedMean) => "weighted_mean".into(),
+            Primitive::Contract => "matvec".into(),
+            Primitive::Factor => "cholesky".into(),
+            Primitive::Call(call) => call.kernel.0.name(),
+        }
+    }
+
+    /// The source that it reads, if it reads one.
+    pub(crate) fn stored(&self) -> Option<&Arc<dyn ChunkSource>> {
+        match &self.primitive {
+            Primitive::Source(Data::Stored(source), _) => Some(&source.0),
+            _ => None,
+        }
+    }
+}
+
+/// A user's expression: an op on the results of others. Cheap to share.
+pub(crate) struct Node {
+    pub(crate) op: Arc<Op>,
+    pub(crate) inputs: Vec<Arc<Node>>,
+}
+
+/// A shared expression.
+pub(crate) type Expr = Arc<Node>;
+
+impl Node {
+    /// The expression of a primitive.
+    ///
+    /// # Errors
+    /// As [`Op::new`].
+    pub(crate) fn new(primitive: Primitive, inputs: Vec<Expr>, shape: Vec<usize>, dtype: DType) -> Result<Expr> {
+        let ops: Vec<&Op> = inputs.iter().map(|input| &*input.op).collect();
+        let op = Op::new(primitive, &ops, (shape, dtype), None)?;
+        Ok(Arc::new(Self { op: Arc::new(op), inputs }))
+    }
+
+    /// This expression and all that it depends on, each once; one before its inputs.
+    pub(crate) fn all(self: &Arc<Self>) -> Vec<&Expr> {
+        let (mut seen, mut all, mut stack) = (HashSet::new(), Vec::new(), vec![self]);
+        while let Some(node) = stack.pop() {
+            if seen.insert(Arc::as_ptr(node)) {
+                all.push(node);
+                stack.extend(node.inputs.iter().rev());
+            }
+        }
+        all
+    }
+
+    /// The same, cut by a grid that the user chose: made so where it can be, else cut otherwise when it is made.
+    ///
+    /// # Errors
+    /// As [`Op::new`].
+    pub(crate) fn cut(self: &Arc<Self>, grid: ChunkGrid) -> Result<Expr> {
+        let cuttable = self.op.is_flexible
+            || matches!(self.op.primitive, Primitive::Rechunk | Primitive::Call(_) | Primitive::Contract)
+            || matches!(self.op.primitive, Primitive::Factor) && grids::is_square(&grid);
+        if !cuttable {
+            return self.rechunked(grid);
+        }
+        let ops: Vec<&Op> = self.inputs.iter().map(|input| &*input.op).collect();
+        let (shape, dtype) = (self.op.shape.clone(), self.op.dtype);
+        let op = Op::new(self.op.primitive.clone(), &ops, (shape, dtype), Some(grid))?;
+        Ok(Arc::new(Self { op: Arc::new(op), inputs: self.inputs.clone() }))
+    }
+
+    /// The same elements in chunks of this grid, whatever the chunks that they are made in.
+    ///
+    /// # Errors
+    /// As [`Op::new`].
+    pub(crate) fn rechunked(self: &Arc<Self>, grid: ChunkGrid) -> Result<Expr> {
+        if self.op.grid == grid {
+            return Ok(self.clone());
+        }
+        let op = Op::new(Primitive::Rechunk, &[&self.op], (self.op.shape.clone(), self.op.dtype), Some(grid))?;
+        Ok(Arc::new(Self { op: Arc::new(op), inputs: vec![self.clone()] }))
+    }
+}
+
+impl Drop for Node {
+    /// Takes a long chain apart link by link: dropping each inside the one before would need stack for all of them.
+    fn drop(&mut self) {
+        let mut stack = std::mem::take(&mut self.inputs);
+        while let Some(input) = stack.pop() {
+            if let Some(mut last) = Arc::into_inner(input) {
+                stack.append(&mut last.inputs);
+            }
+        }
+    }
+}

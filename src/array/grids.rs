@@ -1,0 +1,205 @@
+//! How results are cut where nobody says, and what the cuts of one array are in another that shows it.
+//!
+//! Owns: the automatic rules, [`through`] and [`back`]. Must not know: this machine. Invariant: an automatic grid depends on operation, shape, dtype and
+//! storage only, so that results do not change with the machine.
+
+use super::expr::{Op, Primitive};
+use crate::error::Result;
+use crate::shape::{ChunkGrid, DType, View, ViewAxis};
+use crate::store::preferred_chunks;
+
+/// Bytes of an automatic chunk.
+const CHUNK_BYTES: usize = 16 << 20;
+/// Bytes of an automatic chunk where an element is worth much work.
+const BUSY_CHUNK_BYTES: usize = 1 << 20;
+
+/// The grid of an op for which the user chose none.
+pub(super) fn natural(op: &Op, inputs: &[&Op]) -> Result<ChunkGrid> {
+    let (shape, dtype) = (&op.shape[..], op.dtype);
+    match &op.primitive {
+        Primitive::Source(..) | Primitive::Generate(..) => slabs(shape, dtype, op.stored().and_then(|s| s.storage_chunks())),
+        Primitive::View(view) if op.is_flexible && !op.is_cut => match (op.is_stored, in_order(view)) {
+            (true, _) => Ok(coalesced(&through(view, &inputs[0].grid, dtype)?, dtype)?),
+            (false, true) => slabs(shape, dtype, None),
+            (false, false) => squares(shape, dtype, CHUNK_BYTES),
+        },
+        Primitive::View(view) => through(view, &inputs[0].grid, dtype),
+        Primitive::Reshape => slabs(shape, dtype, None),
+        Primitive::Concat(axis) => joined(*axis, inputs),
+        Primitive::Rechunk => Ok(inputs[0].grid.clone()),
+        Primitive::Reduce(_) => ChunkGrid::single(&[]),
+        Primitive::Contract => Ok(inputs[0].grid.along(0)),
+        Primitive::Factor if inputs[0].is_cut && is_square(&inputs[0].grid) => Ok(inputs[0].grid.clone()),
+        Primitive::Factor => {
+            let tile = tile(shape[0]);
+            ChunkGrid::regular(shape, &[tile, tile])
+        }
+        Primitive::Call(call) if call.pointwise && !op.is_cut => squares(shape, dtype, BUSY_CHUNK_BYTES),
+        Primitive::Call(call) => ChunkGrid::of_axes((0..shape.len()).map(|axis| {
+            let of = |(input, along): (usize, &Vec<usize>)| along.iter().position(|&a| a == axis).map(|k| (input, k));
+            match call.along.iter().enumerate().find_map(of) {
+                Some((input, k)) => inputs[input].grid.along(k),
+                None => ChunkGrid::single(&[shape[axis]]).expect("a checked extent"),
+            }
+        })),
+    }
+}
+
+/// Whether rows and columns are cut alike.
+pub(super) fn is_square(grid: &ChunkGrid) -> bool {
+    grid.along(0) == grid.along(1)
+}
+
+/// Whether a view has the value's axes in their order.
+fn in_order(view: &View) -> bool {
+    view.axes().iter().filter_map(|axis| axis.along).is_sorted()
+}
+
+/// Leading-axis slabs of about 16 MiB, whole storage chunks where there are any.
+fn slabs(shape: &[usize], dtype: DType, storage: Option<&[usize]>) -> Result<ChunkGrid> {
+    ChunkGrid::regular(shape, &preferred_chunks(shape, dtype, storage, CHUNK_BYTES))
+}
+
+/// Square-ish chunks of about so many bytes: whole rows are not favoured.
+fn squares(shape: &[usize], dtype: DType, bytes: usize) -> Result<ChunkGrid> {
+    let (mut left, mut chunk) = ((bytes / dtype.bytes()) as f64, vec![1; shape.len()]);
+    // Short axes first: what they do not need is left for the others.
+    let mut axes: Vec<usize> = (0..shape.len()).collect();
+    axes.sort_by_key(|&axis| shape[axis]);
+    for (i, &axis) in axes.iter().enumerate() {
+        let side = left.powf(1.0 / (axes.len() - i) as f64).max(1.0);
+        chunk[axis] = even(shape[axis], side as usize);
+        left /= side.min(shape[axis].max(1) as f64);
+    }
+    ChunkGrid::regular(shape, &chunk)
+}
+
+/// Tiles of a factorisation of order `n`: n/16 rounded to 64, within 256..1024.
+fn tile(n: usize) -> usize {
+    ((n / 16 + 32) / 64 * 64).clamp(256, 1024)
+}
+
+/// Extent of equal chunks of at most `most`.
+fn even(n: usize, most: usize) -> usize {
+    n.div_ceil(n.div_ceil(most).max(1)).max(1)
+}
+
+/// A grid with whole neighbours joined, from the last axis to the first, as long as chunks are no larger than automatic ones.
+fn coalesced(grid: &ChunkGrid, dtype: DType) -> Result<ChunkGrid> {
+    let rank = grid.shape().len();
+    let mut extents: Vec<usize> = grid.largest();
+    let mut axes: Vec<ChunkGrid> = (0..rank).map(|axis| grid.along(axis)).collect();
+    for axis in (0..rank).rev() {
+        let others = extents.iter().enumerate().filter(|&(a, _)| a != axis).map(|(_, &n)| n.max(1));
+        let most = CHUNK_BYTES / others.fold(dtype.bytes(), usize::saturating_mul).max(1);
+        axes[axis] = joined_to(&axes[axis], most)?;
+        extents[axis] = axes[axis].largest()[0];
+        if axes[axis].len() > 1 {
+            break;
+        }
+    }
+    ChunkGrid::of_axes(axes)
+}
+
+/// The cuts of one axis with neighbours joined as long as they are at most `most` together.
+fn joined_to(cuts: &ChunkGrid, most: usize) -> Result<ChunkGrid> {
+    let mut extents: Vec<usize> = Vec::new();
+    for (_, extent) in (0..cuts.len()).map(|i| cuts.axis_range(0, i)) {
+        match extents.last_mut() {
+            Some(last) if *last + extent <= most => *last += extent,
+            _ => extents.push(extent),
+        }
+    }
+    ChunkGrid::of_extents(extents)
+}
+
+/// The grid of a concatenation: the inputs' cuts one after the other; across, those of the first.
+fn joined(axis: usize, inputs: &[&Op]) -> Result<ChunkGrid> {
+    let rank = inputs[0].shape.len();
+    ChunkGrid::of_axes((0..rank).map(|a| match a == axis {
+        false => inputs[0].grid.along(a),
+        true => chain(inputs.iter().map(|input| input.grid.along(axis))),
+    }))
+}
+
+/// The cuts of axes that follow each other as one.
+pub(super) fn chain(axes: impl Iterator<Item = ChunkGrid>) -> ChunkGrid {
+    let extents = axes.flat_map(|axis| (0..axis.len()).map(move |i| axis.axis_range(0, i).1)).collect();
+    ChunkGrid::of_extents(extents).expect("the extents of chunks that are there")
+}
+
+/// The cuts of an axis from one index on, as far as `len` more.
+pub(super) fn within(cuts: &ChunkGrid, start: usize, len: usize) -> ChunkGrid {
+    sliced(cuts, start, len, 1)
+}
+
+/// The cuts of the view of an axis that takes `len` indices from `start` on, `step` apart: where it goes from one chunk to another.
+fn sliced(cuts: &ChunkGrid, start: usize, len: usize, step: isize) -> ChunkGrid {
+    if start == 0 && len == cuts.shape()[0] && (step == 1 || len <= 1) {
+        return cuts.clone();
+    }
+    if let (0.., true) = (step, len == 0 || cuts.len() <= 1) {
+        return ChunkGrid::single(&[len]).expect("an extent within another");
+    }
+    let mut extents = Vec::new();
+    let mut at = 0;
+    while at < len {
+        let index = start.wrapping_add_signed(step.wrapping_mul(at as isize));
+        let (from, extent) = cuts.axis_range(0, cuts.chunk_of(0, index));
+        // How many more steps stay in that chunk.
+        let room = if step > 0 { from + extent - 1 - index } else { index - from };
+        let more = if step == 0 { len } else { room / step.unsigned_abs() + 1 };
+        extents.push(more.min(len - at));
+        at += more;
+    }
+    ChunkGrid::of_extents(extents).expect("parts of an axis")
+}
+
+/// The grid of what a view shows of a value that is cut so: each of its chunks is in one of the value's. Axes along which elements are repeated are cut so
+/// that chunks are no larger than automatic ones.
+pub(super) fn through(view: &View, value: &ChunkGrid, dtype: DType) -> Result<ChunkGrid> {
+    let mut axes: Vec<Option<ChunkGrid>> = view.axes().iter().map(|axis| cuts_of(view, axis, value)).collect();
+    let mut bytes = axes.iter().flatten().fold(dtype.bytes(), |bytes, axis| bytes.saturating_mul(axis.largest()[0].max(1)));
+    for (made, axis) in axes.iter_mut().zip(view.axes()).rev().filter(|(made, _)| made.is_none()) {
+        let chunk = (CHUNK_BYTES / bytes.max(1)).clamp(1, axis.extent.max(1));
+        bytes = bytes.saturating_mul(chunk);
+        *made = Some(ChunkGrid::regular(&[axis.extent], &[chunk])?);
+    }
+    ChunkGrid::of_axes(axes.into_iter().flatten())
+}
+
+fn cuts_of(view: &View, axis: &ViewAxis, value: &ChunkGrid) -> Option<ChunkGrid> {
+    let along = axis.along? as usize;
+    if view.is_empty() {
+        return ChunkGrid::single(&[axis.extent]).ok();
+    }
+    Some(sliced(&value.along(along), view.start()[along], axis.extent, axis.step))
+}
+
+/// The grid of a value of this shape by which each chunk of a view of it that is cut so is in one chunk of the value.
+pub(super) fn back(view: &View, cut: &ChunkGrid, value: &[usize]) -> Result<ChunkGrid> {
+    let along = |a: usize| view.axes().iter().position(|axis| axis.along == Some(a as u32));
+    ChunkGrid::of_axes((0..value.len()).map(|a| match along(a) {
+        Some(k) if !view.is_empty() => unsliced(&cut.along(k), view.start()[a], view.axes()[k].step, value[a]),
+        _ => ChunkGrid::single(&[value[a]]).expect("a checked extent"),
+    }))
+}
+
+/// The cuts of an axis of `extent` from which the view that takes every `step`th index from `start` on has these cuts.
+fn unsliced(cuts: &ChunkGrid, start: usize, step: isize, extent: usize) -> ChunkGrid {
+    let chunks = cuts.len();
+    if start == 0 && extent == cuts.shape()[0] && (step == 1 || extent <= 1) {
+        return cuts.clone();
+    }
+    // The index after that of the last element of each chunk but the last, in the order of the axis.
+    let ends = |i: usize| {
+        let (first, len) = cuts.axis_range(0, i);
+        let last = if step > 0 { first + len - 1 } else { first };
+        start.wrapping_add_signed(step.wrapping_mul(last as isize)) + 1
+    };
+    let order: Box<dyn Iterator<Item = usize>> = if step > 0 { Box::new(0..chunks - 1) } else { Box::new((1..chunks).rev()) };
+    let mut from = 0;
+    let mut extents: Vec<usize> = order.map(|i| ends(i) - std::mem::replace(&mut from, ends(i))).collect();
+    extents.push(extent - from);
+    ChunkGrid::of_extents(extents).expect("parts of an axis")
+}

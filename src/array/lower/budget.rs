@@ -1,0 +1,96 @@
+//! What a plan is seen to need while it is made.
+//!
+//! Owns: [`Budget`]. Must not know: any primitive. Invariant: nothing is allocated that was not counted before; what is counted is never more than what the
+//! finished plan needs.
+
+use super::super::fit::bookkeeping;
+use crate::error::{Error, Remedy, Result};
+use crate::schedule::{LEAST_CHUNK_BYTES, LEAST_TASK_BYTES};
+use crate::shape::DType;
+
+/// Most tasks of one graph: beyond, planning itself would take minutes and gigabytes.
+const MOST_TASKS: usize = 50_000_000;
+
+/// Tasks and bytes, expected and made.
+pub(super) struct Budget {
+    limit: u64,
+    most_tasks: usize,
+    /// Tasks that are known to come, made or not.
+    expected: usize,
+    /// Tasks that were made.
+    made: usize,
+    array_bytes: u64,
+    /// Of tables for what is no task with an output: chunks of callers' arrays, writes.
+    small_bytes: u64,
+}
+
+impl Budget {
+    pub(super) fn new(limit: u64) -> Self {
+        Self::of_tasks(limit, MOST_TASKS)
+    }
+
+    /// One for fewer tasks.
+    pub(super) fn of_tasks(limit: u64, most_tasks: usize) -> Self {
+        Self { limit, most_tasks, expected: 0, made: 0, array_bytes: 0, small_bytes: 0 }
+    }
+
+    /// The memory limit.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Errs if there is no room for so many more tasks.
+    pub(super) fn has_room(&self, count: usize) -> Result<()> {
+        Self { expected: self.expected.saturating_add(count), ..*self }.check()
+    }
+
+    /// Counts tasks that are sure to be made.
+    pub(super) fn expect_tasks(&mut self, count: usize) -> Result<()> {
+        self.expected = self.expected.saturating_add(count);
+        self.check()
+    }
+
+    /// Tasks that were made.
+    pub(super) fn made(&self) -> usize {
+        self.made
+    }
+
+    /// Counts a task that is made now.
+    pub(super) fn count_task(&mut self) -> Result<()> {
+        self.made += 1;
+        if self.made > self.expected { self.check() } else { Ok(()) }
+    }
+
+    /// Counts a chunk of a caller's array, or a task that only writes a file.
+    pub(super) fn count_small(&mut self) -> Result<()> {
+        self.small_bytes += LEAST_CHUNK_BYTES;
+        if self.small_bytes > self.limit { self.check() } else { Ok(()) }
+    }
+
+    fn check(&self) -> Result<()> {
+        let tasks = self.expected.max(self.made);
+        if tasks > self.most_tasks {
+            let wanted = format!("choose larger chunks; at most {} tasks in one graph can be planned", self.most_tasks);
+            return Err(Error::argument("number of tasks", tasks, wanted));
+        }
+        if self.requested() > self.limit { Err(self.too_much(bookkeeping(tasks) + " or more")) } else { Ok(()) }
+    }
+
+    /// Counts an array before it is made.
+    pub(super) fn expect_array(&mut self, dtype: DType, len: usize) -> Result<()> {
+        self.array_bytes = self.array_bytes.saturating_add(len as u64 * dtype.bytes() as u64);
+        if self.array_bytes > self.limit { Err(self.too_much(String::new())) } else { Ok(()) }
+    }
+
+    fn requested(&self) -> u64 {
+        let tasks = (self.expected.max(self.made) as u64).saturating_mul(LEAST_TASK_BYTES);
+        self.array_bytes.saturating_add(tasks).saturating_add(self.small_bytes)
+    }
+
+    /// What is known so far of a plan that does not fit; without a name for what needs it, it is the arrays alone.
+    fn too_much(&self, what: String) -> Error {
+        let (requested_bytes, available_bytes) = (self.requested(), self.limit);
+        let remedies = vec![Remedy::Other("a higher memory limit".into())];
+        Error::OutOfMemory { what, requested_bytes, available_bytes, space: "host".into(), remedies }
+    }
+}

@@ -1,0 +1,76 @@
+//! Stages that run a kernel, chunk by chunk.
+//!
+//! Owns: which chunks of the inputs make a chunk. Must not know: which kernel. Invariant: the kernel sees the chunks of one place of all inputs, and each place once.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::super::expr::Call;
+use super::fuse::Routine;
+use super::stage::{Around, Make, Need, Recipe, StageId};
+use super::{Lowering, Piece, Place, TaskKind, extents};
+use crate::error::Result;
+use crate::shape::{ChunkGrid, DType};
+
+/// How the chunks of a kernel's result are made.
+pub(super) fn make(call: &Call, recipe: &Recipe, around: &Around<'_>) -> Rc<dyn Make> {
+    let operand = |(&stage, along): (&StageId, &Vec<usize>)| {
+        let grid = around.stage(stage).1.grid.clone();
+        let same = *along == (0..recipe.grid.shape().len()).collect::<Vec<_>>();
+        Input { stage, placed: (!same).then(|| (along.clone(), grid)) }
+    };
+    Rc::new(Calls {
+        task: TaskKind::new(call.kernel.0.clone(), format!("{} {}", call.kernel.0.name(), extents(&recipe.grid))),
+        params: call.params.clone(),
+        inputs: recipe.inputs.iter().zip(&call.along).map(operand).collect(),
+        grid: recipe.grid.clone(),
+        dtype: recipe.dtype,
+    })
+}
+
+struct Calls {
+    task: TaskKind,
+    params: Arc<[u8]>,
+    inputs: Vec<Input>,
+    grid: ChunkGrid,
+    dtype: DType,
+}
+
+/// An input of a kernel.
+struct Input {
+    stage: StageId,
+    /// If its axes are not those of the result in order: along which they go, and how it is cut.
+    placed: Option<(Vec<usize>, ChunkGrid)>,
+}
+
+impl Make for Calls {
+    fn needs(&self, number: usize, needs: &mut Vec<Need>) {
+        needs.extend(self.inputs.iter().map(|Input { stage, placed }| match placed {
+            None => (*stage, number),
+            Some((along, grid)) => {
+                let index = self.grid.index(number);
+                (*stage, grid.number(&along.iter().map(|&axis| index[axis]).collect::<Vec<_>>()))
+            }
+        }));
+    }
+
+    fn make(&self, number: usize, given: &[Piece], place: &Place, lw: &mut Lowering) -> Result<Piece> {
+        let out = lw.out(place, self.dtype, &self.grid.region(number).shape());
+        lw.task(&self.task, &self.params, given, out)
+    }
+
+    fn routine(&self) -> Option<Routine> {
+        let params = self.params.clone();
+        let in_order = self.inputs.iter().all(|input| input.placed.is_none());
+        in_order.then(|| Routine {
+            kernel: self.task.kernel.clone(),
+            inputs: self.inputs.iter().map(|input| input.stage).collect(),
+            params: Rc::new(move |_| Ok(params.to_vec())),
+            grid: self.grid.clone(),
+            dtype: self.dtype,
+            shape: None,
+            first: 0,
+            is_light: false,
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! Stages that need no other: the caller's memory, sources, what follows from indices.
+//!
+//! Owns: how their chunks are made. Must not know: who wants them. Invariant: of memory, nothing is copied; of sources and generators only what is asked for is
+//! read or made.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::super::expr::{Data, Generator, Op, Primitive};
+use super::fuse::{Params, Routine};
+use super::stage::{Make, Need, Recipe};
+use super::{Lowering, Named, Piece, Place, TaskKind, extents, window_of};
+use crate::device::HostBuffer;
+use crate::error::Result;
+use crate::id::ArrayId;
+use crate::kernel::Kernel;
+use crate::kernel::mandelbrot::axis;
+use crate::kernel::random::{Spd, SpdParams, Uniform, UniformParams};
+use crate::shape::{ChunkGrid, DType, Layout, Real};
+use crate::store::{Cut, ReadChunk};
+
+/// How the chunks of a source or of a generator are made.
+pub(super) fn make(op: &Op, recipe: &Recipe, lw: &mut Lowering) -> Result<Rc<dyn Make>> {
+    let grid = recipe.grid.clone();
+    Ok(match &op.primitive {
+        Primitive::Source(Data::Memory { bytes, offset, layout }, region) => {
+            let name = Named::Memory(Arc::as_ptr(&bytes.0) as usize);
+            let array = lw.array(name, (op.dtype, bytes.0.bytes() / op.dtype.bytes()), || bytes.0.clone())?;
+            let (inner, layout) = window_of(layout, region);
+            Rc::new(Windows { array, offset: offset + inner, layout, grid })
+        }
+        Primitive::Source(Data::Stored(source), region) => {
+            let cut = Cut { source: source.0.clone(), region: region.clone(), grid: grid.clone() };
+            let params = |number: usize| Ok((number as u32).to_ne_bytes().to_vec());
+            made(("read", Arc::new(ReadChunk(cut))), op.dtype, grid, Rc::new(params))
+        }
+        Primitive::Generate(Generator::Uniform { seed, stream, shape }, region) => {
+            let (seed, stream, shape, region) = (*seed, *stream, shape.clone(), region.clone());
+            let cut = grid.clone();
+            let params = move |number: usize| {
+                Ok(UniformParams::new(seed, stream, &shape, &region.part(&cut.region(number)))?.to_bytes())
+            };
+            made(("uniform", Arc::new(Uniform)), op.dtype, grid, Rc::new(params))
+        }
+        Primitive::Generate(Generator::Spd { seed, stream, order }, region) => {
+            let (seed, stream, order, region) = (*seed, *stream, *order as u64, region.clone());
+            let cut = grid.clone();
+            let params = move |number: usize| {
+                let part = region.part(&cut.region(number));
+                let [rows, columns] = [part.axes()[0], part.axes()[1]];
+                let [row, row_step, column, column_step] =
+                    [rows.start, rows.step, columns.start, columns.step].map(|n| n as u64);
+                let params = SpdParams { seed, stream, row, row_step, column, column_step, order };
+                Ok(bytemuck::bytes_of(&params).to_vec())
+            };
+            made(("spd", Arc::new(Spd)), op.dtype, grid, Rc::new(params))
+        }
+        Primitive::Generate(Generator::Points { ends, count }, region) => {
+            let make = || points(*ends, *count, op.dtype);
+            let array = lw.array(Named::Points(*ends, *count, op.dtype), (op.dtype, *count), make)?;
+            let (offset, layout) = window_of(&Layout::contiguous(op.dtype, &[*count]), region);
+            Rc::new(Windows { array, offset, layout, grid })
+        }
+        other => unreachable!("{other:?} is no leaf"),
+    })
+}
+
+fn made((name, kernel): (&str, Arc<dyn Kernel>), dtype: DType, grid: ChunkGrid, params: Params) -> Rc<dyn Make> {
+    let task = TaskKind::new(kernel.clone(), format!("{name} {}", extents(&grid)));
+    let routine = Routine { kernel, inputs: Vec::new(), params, grid, dtype, shape: None, first: 0, is_light: false };
+    Rc::new(Made { task, routine })
+}
+
+/// The points between two numbers, made in `f64` and rounded once. They are made when a run is planned, so that what the work on them is can be told; a refused
+/// picture of 10^11 rows costs nothing.
+fn points(ends: [u64; 2], count: usize, dtype: DType) -> Arc<HostBuffer> {
+    let points = axis(f64::from_bits(ends[0]), f64::from_bits(ends[1]), count);
+    match dtype {
+        DType::F32 => HostBuffer::caller(&Arc::new(points.into_iter().map(f32::from_f64).collect::<Vec<f32>>())),
+        _ => HostBuffer::caller(&Arc::new(points)),
+    }
+}
+
+/// Windows of an array that is there.
+struct Windows {
+    array: ArrayId,
+    offset: usize,
+    layout: Layout,
+    grid: ChunkGrid,
+}
+
+impl Make for Windows {
+    fn needs(&self, _: usize, _: &mut Vec<Need>) {}
+
+    fn make(&self, number: usize, _: &[Piece], _: &Place, lw: &mut Lowering) -> Result<Piece> {
+        let (offset, layout) = window_of(&self.layout, &self.grid.region(number));
+        lw.budget.count_small()?;
+        Ok(Piece::of(lw.graph.window(self.array, self.offset + offset, &layout)))
+    }
+
+    fn tasks(&self, _: &ChunkGrid) -> usize {
+        0
+    }
+}
+
+/// A task without inputs for each chunk.
+struct Made {
+    task: TaskKind,
+    routine: Routine,
+}
+
+impl Make for Made {
+    fn needs(&self, _: usize, _: &mut Vec<Need>) {}
+
+    fn make(&self, number: usize, _: &[Piece], place: &Place, lw: &mut Lowering) -> Result<Piece> {
+        let params = (self.routine.params)(number)?;
+        let out = lw.out(place, self.routine.dtype, &self.routine.grid.region(number).shape());
+        lw.task(&self.task, &params, &[], out)
+    }
+
+    fn routine(&self) -> Option<Routine> {
+        Some(self.routine.clone())
+    }
+}

@@ -1,0 +1,498 @@
+//! Stages: one op over a chunk grid, and the questions that can be asked of it.
+//!
+//! Owns: [`Stage`], [`Make`], [`Stages`]: which stages a plan has, and by which grid each is made. Must not know: kernels. Invariant: a stage is asked by its
+//! own grid only; where somebody wants another one, a stage stands between that puts chunks together. Stages are found from the roots down, each once.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::super::expr::{Data, Generator, Primitive};
+use super::super::grids;
+use super::super::optimize::{ExprId, Exprs};
+use super::answers::Answers;
+use super::fuse::{Merging, Routine, Steps, fuse};
+use super::{Lowering, Piece, Place, calls, dense, leaves, moves, reduce, rounds};
+use crate::error::Result;
+use crate::shape::{ChunkGrid, DType, Region};
+use crate::task::ChunkSource;
+
+/// A stage of a plan.
+pub(super) type StageId = u32;
+
+/// A question: to this stage, of this number.
+pub(super) type Need = (StageId, usize);
+
+/// How a stage answers.
+pub(super) trait Make {
+    /// What must be answered first. The first questions are for the chunks, by their number; there may be others, which only the stage itself asks.
+    fn needs(&self, question: usize, needs: &mut Vec<Need>);
+
+    /// The answer, from those to its needs, in their order.
+    fn make(&self, question: usize, given: &[Piece], place: &Place, lw: &mut Lowering) -> Result<Piece>;
+
+    /// Where its only need is to be made, so that its own answer is in `place`; `None` if it cannot be so.
+    fn through(&self, _question: usize, _place: &Place) -> Option<Place> {
+        None
+    }
+
+    /// The chunk whose place the answer takes, if it takes that of one: as an earlier version of it.
+    fn belongs(&self, _question: usize) -> Option<usize> {
+        None
+    }
+
+    /// How chunks are made, if each is by one task from those of its inputs at the same place.
+    fn routine(&self) -> Option<Routine> {
+        None
+    }
+
+    /// How the outputs of the routine are merged, some at a time, if they are.
+    fn merging(&self) -> Option<Merging> {
+        None
+    }
+
+    /// The steps of a routine, if it has several.
+    fn chain(&self) -> Option<&Steps> {
+        None
+    }
+
+    /// Number of tasks if all is asked for, at least.
+    fn tasks(&self, grid: &ChunkGrid) -> usize {
+        grid.len()
+    }
+
+    /// How often it needs each chunk of its inputs, if all of its own are asked for: they are made again.
+    fn rounds(&self) -> usize {
+        1
+    }
+
+    /// Whether it needs all chunks of its inputs if all of its own are asked for.
+    fn needs_all(&self) -> bool {
+        true
+    }
+
+    /// How many steps it takes to ask for all, if its chunk is asked for in several ([`Make::step`]).
+    fn step_count(&self) -> Option<usize> {
+        None
+    }
+
+    /// The questions of a step.
+    fn step(&self, _number: usize) -> Vec<usize> {
+        Vec::new()
+    }
+}
+
+/// One op over a grid.
+pub(super) struct Stage {
+    pub(super) grid: ChunkGrid,
+    pub(super) dtype: DType,
+    pub(super) inputs: Vec<StageId>,
+    pub(super) make: Rc<dyn Make>,
+    /// Bytes of its chunks, if they are made again after a while.
+    fresh: Option<u64>,
+    /// Whether all of its chunks are sure to be asked for.
+    pub(super) is_whole: bool,
+    answers: Answers,
+}
+
+impl Stage {
+    /// The questions of a step.
+    pub(super) fn steps(&self, number: usize) -> Vec<usize> {
+        self.make.step(number)
+    }
+}
+
+/// What is still to be done about a stage.
+struct Open {
+    expr: ExprId,
+    grid: ChunkGrid,
+}
+
+/// What a stage will be made of.
+pub(super) struct Recipe {
+    pub(super) grid: ChunkGrid,
+    pub(super) dtype: DType,
+    pub(super) inputs: Vec<StageId>,
+}
+
+/// All stages of a plan.
+pub(super) struct Stages {
+    all: Vec<Stage>,
+    pub(super) roots: Vec<StageId>,
+    /// Bytes of chunks that were made so far.
+    clock: u64,
+    /// Bytes of other chunks after which a leaf's is made again.
+    keep: u64,
+}
+
+/// Leaves of at most this part of the memory limit are kept.
+const KEPT_PART: u64 = 8;
+
+impl Stages {
+    /// The stages of these expressions, each with whether it is returned.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`] if so many tasks do not fit; [`crate::Error::Argument`] if they are too many.
+    pub(super) fn of(exprs: &Exprs, roots: &[(ExprId, bool)], lw: &mut Lowering) -> Result<Self> {
+        let mut plan = Planner { exprs, known: HashMap::new(), open: Vec::new() };
+        let roots: Vec<(StageId, bool)> = roots.iter().map(|&(root, is_result)| (plan.own(root), is_result)).collect();
+        let results: &[StageId] = &roots.iter().filter(|root| root.1).map(|root| root.0).collect::<Vec<_>>();
+        let roots: Vec<StageId> = roots.iter().map(|root| root.0).collect();
+        let mut drafts = Vec::new();
+        while drafts.len() < plan.open.len() {
+            drafts.push(plan.resolve(drafts.len())?);
+        }
+        let mut uses = vec![0u32; drafts.len()];
+        drafts.iter().flat_map(|draft| &draft.recipe.inputs).for_each(|&input| uses[input as usize] += 1);
+        roots.iter().for_each(|&root| uses[root as usize] += 1);
+        let keep = lw.budget.limit() / KEPT_PART;
+        let recipes: Vec<(Kind, &Recipe)> = drafts.iter().map(|draft| (draft.kind(exprs), &draft.recipe)).collect();
+        let mut all = Vec::with_capacity(drafts.len());
+        for (number, draft) in drafts.iter().enumerate() {
+            let make = draft.make(exprs, &Around { recipes: &recipes, uses: &uses, results }, number, lw)?;
+            let Recipe { grid, dtype, inputs } = &draft.recipe;
+            let bytes = grid.shape().iter().fold(dtype.bytes() as u64, |bytes, &n| bytes.saturating_mul(n as u64));
+            let largest = grid.largest().iter().fold(dtype.bytes() as u64, |bytes, &n| bytes.saturating_mul(n as u64));
+            let is_leaf = matches!(draft.kind(exprs), Kind::Read(..) | Kind::Made);
+            all.push(Stage {
+                answers: Answers::default(),
+                fresh: (is_leaf && bytes > keep).then_some(largest),
+                grid: grid.clone(),
+                dtype: *dtype,
+                inputs: inputs.clone(),
+                make,
+                is_whole: false,
+            });
+        }
+        let mut stages = Self { all, roots, clock: 0, keep };
+        stages.make_again(&uses);
+        let order = stages.order();
+        fuse(&mut stages, &uses, &order);
+        stages.mark_whole(lw)?;
+        Ok(stages)
+    }
+
+    /// Has the chunks that a stage needs in several rounds made again for each.
+    fn make_again(&mut self, uses: &[u32]) {
+        let often = |stage: &StageId| self.at(*stage).make.rounds() > 1;
+        let mut stack: Vec<StageId> =
+            (0..self.len() as StageId).filter(often).flat_map(|s| self.at(s).inputs.clone()).collect();
+        while let Some(stage) = stack.pop() {
+            let of = &mut self.all[stage as usize];
+            if uses[stage as usize] == 1 && of.fresh.is_none() {
+                let largest = of.grid.largest();
+                of.fresh = Some(largest.iter().fold(of.dtype.bytes() as u64, |bytes, &n| bytes.saturating_mul(n as u64)));
+                stack.extend(&of.inputs);
+            }
+        }
+    }
+
+    /// All stages, each after its inputs.
+    pub(super) fn order(&self) -> Vec<StageId> {
+        let (mut order, mut is_listed) = (Vec::with_capacity(self.all.len()), vec![false; self.all.len()]);
+        for &root in &self.roots {
+            let mut stack = vec![(root, false)];
+            while let Some((stage, is_open)) = stack.pop() {
+                if is_listed[stage as usize] {
+                    continue;
+                }
+                if is_open {
+                    is_listed[stage as usize] = true;
+                    order.push(stage);
+                } else {
+                    stack.push((stage, true));
+                    let inputs = self.at(stage).inputs.iter().filter(|&&input| !is_listed[input as usize]);
+                    stack.extend(inputs.map(|&input| (input, false)));
+                }
+            }
+        }
+        order
+    }
+
+    /// Makes a stage otherwise: without these inputs, but with theirs.
+    pub(super) fn replace(&mut self, stage: StageId, make: Rc<dyn Make>, gone: &[StageId]) {
+        let theirs = gone.iter().flat_map(|&input| self.at(input).inputs.clone());
+        let mut inputs: Vec<StageId> = self.at(stage).inputs.iter().copied().filter(|input| !gone.contains(input)).collect();
+        inputs.extend(theirs.collect::<Vec<_>>());
+        let of = &mut self.all[stage as usize];
+        (of.make, of.inputs) = (make, inputs);
+    }
+
+    /// Marks the stages of which all is sure to be asked for, and counts their tasks.
+    fn mark_whole(&mut self, lw: &mut Lowering) -> Result<()> {
+        let mut stack = self.roots.clone();
+        while let Some(stage) = stack.pop() {
+            let stage = &mut self.all[stage as usize];
+            if std::mem::replace(&mut stage.is_whole, true) {
+                continue;
+            }
+            lw.budget.expect_tasks(stage.make.tasks(&stage.grid))?;
+            if stage.make.needs_all() {
+                stack.extend(&stage.inputs);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a stage's chunks are made again after a while.
+    pub(super) fn is_made_again(&self, stage: StageId) -> bool {
+        self.at(stage).fresh.is_some()
+    }
+
+    pub(super) fn at(&self, stage: StageId) -> &Stage {
+        &self.all[stage as usize]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The answer, unless it is to be made, or made again.
+    pub(super) fn answer(&self, (stage, question): Need) -> Option<Piece> {
+        let of = &self.all[stage as usize];
+        if of.fresh.is_none() {
+            return of.answers.get(question);
+        }
+        let made = u64::from(of.answers.clock(question)) << CLOCK_SHIFT;
+        of.answers.get(question).filter(|_| self.clock.saturating_sub(made) <= self.keep)
+    }
+
+    /// The answer, whatever its age.
+    pub(super) fn remembered(&self, (stage, question): Need) -> Option<Piece> {
+        self.all[stage as usize].answers.get(question)
+    }
+
+    pub(super) fn remember(&mut self, (stage, question): Need, piece: Piece) {
+        let of = &mut self.all[stage as usize];
+        self.clock += of.fresh.unwrap_or(0);
+        let clock = of.fresh.map(|_| (self.clock >> CLOCK_SHIFT) as u32);
+        of.answers.set(question, piece, clock);
+    }
+}
+
+/// The clock of answers counts in units of 64 KiB.
+const CLOCK_SHIFT: u32 = 16;
+
+/// What others need to know of a stage.
+#[derive(Clone)]
+pub(super) enum Kind {
+    /// Reads chunks of this part of a source.
+    Read(Arc<dyn ChunkSource>, Region),
+    /// Makes chunks from their indices.
+    Made,
+    /// Hands on what its inputs have, one after the other along this axis.
+    Concat(usize),
+    /// Anything else.
+    Other,
+}
+
+/// The stages around the one that is made.
+pub(super) struct Around<'a> {
+    recipes: &'a [(Kind, &'a Recipe)],
+    uses: &'a [u32],
+    /// Those that are returned.
+    results: &'a [StageId],
+}
+
+impl Around<'_> {
+    /// The kind of a stage, and what it is made of.
+    pub(super) fn stage(&self, stage: StageId) -> (&Kind, &Recipe) {
+        let (kind, recipe) = &self.recipes[stage as usize];
+        (kind, recipe)
+    }
+
+    /// Whether its chunks are returned.
+    fn is_result(&self, stage: StageId) -> bool {
+        self.results.contains(&stage)
+    }
+
+    /// Whether only one stage, or root, reads it.
+    pub(super) fn is_sole(&self, stage: StageId) -> bool {
+        self.uses[stage as usize] == 1
+    }
+}
+
+/// A stage whose inputs are known, and whether it is its expression or puts that's chunks together.
+struct Draft {
+    expr: ExprId,
+    recipe: Recipe,
+    is_rechunk: bool,
+}
+
+impl Draft {
+    fn kind(&self, exprs: &Exprs) -> Kind {
+        match &exprs.op(self.expr).primitive {
+            _ if self.is_rechunk => Kind::Other,
+            Primitive::Source(Data::Stored(source), region) => Kind::Read(source.0.clone(), region.clone()),
+            Primitive::Generate(Generator::Uniform { .. } | Generator::Spd { .. }, _) => Kind::Made,
+            Primitive::Concat(axis) => Kind::Concat(*axis),
+            _ => Kind::Other,
+        }
+    }
+
+    fn make(&self, exprs: &Exprs, around: &Around<'_>, number: usize, lw: &mut Lowering) -> Result<Rc<dyn Make>> {
+        let (op, recipe) = (&**exprs.op(self.expr), &self.recipe);
+        if self.is_rechunk {
+            let from = &around.stage(recipe.inputs[0]).1.grid;
+            let room = lw.budget.limit() / ROUND_PART;
+            if is_remade(exprs, self.expr) && moves::held_bytes(from, &recipe.grid, recipe.dtype) > room {
+                let chunk =
+                    recipe.grid.largest().iter().fold(recipe.dtype.bytes() as u64, |bytes, &n| bytes.saturating_mul(n as u64));
+                // A result is there anyway, in all its chunks.
+                let at_once =
+                    if around.is_result(number as StageId) { usize::MAX } else { (room / chunk.max(1)).max(1) as usize };
+                return Ok(rounds::rounds(number as StageId, recipe, from.clone(), at_once.min(recipe.grid.len().max(1))));
+            }
+            return Ok(moves::rechunk(recipe, around));
+        }
+        match &op.primitive {
+            Primitive::Source(..) | Primitive::Generate(..) => leaves::make(op, recipe, lw),
+            Primitive::View(view) => Ok(moves::view(view, recipe, around)),
+            Primitive::Concat(axis) => Ok(moves::concat(*axis, recipe, around)),
+            Primitive::Reshape => Ok(moves::reshape(recipe, around)),
+            Primitive::Rechunk => Ok(moves::rechunk(recipe, around)),
+            Primitive::Reduce(reduction) => reduce::make((*reduction, op.dtype), number as StageId, recipe, around, lw),
+            Primitive::Contract => Ok(dense::matvec(number as StageId, recipe, around)),
+            Primitive::Factor => dense::cholesky(number as StageId, recipe, lw),
+            Primitive::Call(call) => Ok(calls::make(call, recipe, around)),
+        }
+    }
+}
+
+/// Chunks that are put together at once take at most this part of the memory limit.
+const ROUND_PART: u64 = 2;
+/// What is made of more expressions than this is not made again.
+const REMADE: usize = 64;
+
+/// Whether an expression's chunks can be made again at about the cost of reading or drawing what they are made of.
+fn is_remade(exprs: &Exprs, expr: ExprId) -> bool {
+    let (mut all, mut at) = (vec![expr], 0);
+    while let Some(&expr) = all.get(at) {
+        let cheap = matches!(
+            exprs.op(expr).primitive,
+            Primitive::Source(..) | Primitive::Generate(..) | Primitive::View(_) | Primitive::Concat(_) | Primitive::Call(_)
+        );
+        if !cheap || at > REMADE {
+            return false;
+        }
+        all.extend(exprs.inputs(expr).iter().filter(|input| !all.contains(input)).copied().collect::<Vec<_>>());
+        at += 1;
+    }
+    true
+}
+
+/// Finds the stages.
+struct Planner<'a> {
+    exprs: &'a Exprs,
+    known: HashMap<(ExprId, ChunkGrid), StageId>,
+    open: Vec<Open>,
+}
+
+impl Planner<'_> {
+    /// The stage that has an expression's chunks by this grid.
+    fn wanted(&mut self, mut expr: ExprId, grid: ChunkGrid) -> StageId {
+        while matches!(self.exprs.op(expr).primitive, Primitive::Rechunk) {
+            expr = self.exprs.inputs(expr)[0]; // what it would be cut by is of no use here
+        }
+        let next = self.open.len() as StageId;
+        *self.known.entry((expr, grid)).or_insert_with_key(|(_, grid)| {
+            self.open.push(Open { expr, grid: grid.clone() });
+            next
+        })
+    }
+
+    /// The stage with an expression's chunks as they come.
+    fn own(&mut self, expr: ExprId) -> StageId {
+        self.wanted(expr, self.exprs.op(expr).grid.clone())
+    }
+
+    /// What a stage is made of: how it can be cut so, and what it needs for that.
+    fn resolve(&mut self, number: usize) -> Result<Draft> {
+        let Open { expr, grid } = &self.open[number];
+        let (expr, grid, exprs) = (*expr, grid.clone(), self.exprs);
+        let (op, ids) = (exprs.op(expr).clone(), exprs.inputs(expr));
+        let inputs: Vec<StageId> = match &op.primitive {
+            Primitive::Source(..) | Primitive::Generate(..) => Vec::new(),
+            Primitive::View(view) if exprs.op(ids[0]).is_flexible => {
+                let value = grids::back(view, &grid, &exprs.op(ids[0]).shape)?;
+                vec![self.wanted(ids[0], value)]
+            }
+            Primitive::View(view) => {
+                let comes = grids::through(view, &exprs.op(ids[0]).grid, op.dtype)?;
+                if comes != grid {
+                    return self.put_together(expr, comes, grid);
+                }
+                vec![self.own(ids[0])]
+            }
+            Primitive::Concat(axis) => {
+                let comes = self.concatenated(*axis, &grid, ids)?;
+                if comes != grid {
+                    return self.put_together(expr, comes, grid);
+                }
+                let mut end = 0;
+                let of = |&id: &ExprId| {
+                    let extent = exprs.op(id).shape[*axis];
+                    let cuts = grids::within(&grid.along(*axis), end, extent);
+                    end += extent;
+                    let all = (0..grid.shape().len()).map(|a| if a == *axis { cuts.clone() } else { grid.along(a) });
+                    Ok(self.wanted(id, ChunkGrid::of_axes(all)?))
+                };
+                ids.iter().map(of).collect::<Result<_>>()?
+            }
+            Primitive::Rechunk => vec![self.wanted(ids[0], grid.clone())], // nobody wants one: see `wanted`
+            Primitive::Reshape => {
+                let comes = moves::flat(&op.shape, op.dtype, &grid)?;
+                if comes != grid {
+                    return self.put_together(expr, comes, grid);
+                }
+                let input = exprs.op(ids[0]);
+                vec![self.wanted(ids[0], moves::flat(&input.shape, input.dtype, &input.grid)?)]
+            }
+            Primitive::Reduce(_) => {
+                let cut = exprs.op(ids[0]).grid.clone();
+                ids.iter().map(|&id| self.wanted(id, cut.clone())).collect()
+            }
+            Primitive::Contract => {
+                let columns = exprs.op(ids[0]).grid.along(1);
+                vec![self.wanted(ids[0], grid.by(&columns)?), self.wanted(ids[1], columns)]
+            }
+            Primitive::Factor if op.grid != grid => return self.put_together(expr, op.grid.clone(), grid),
+            Primitive::Factor => vec![self.wanted(ids[0], grid.clone())],
+            Primitive::Call(call) if !op.is_flexible && op.grid != grid => {
+                debug_assert!(!call.pointwise || !op.is_flexible);
+                return self.put_together(expr, op.grid.clone(), grid);
+            }
+            Primitive::Call(call) => {
+                let of = |(&id, along): (&ExprId, &Vec<usize>)| {
+                    Ok(self.wanted(id, ChunkGrid::of_axes(along.iter().map(|&axis| grid.along(axis)))?))
+                };
+                ids.iter().zip(&call.along).map(of).collect::<Result<_>>()?
+            }
+        };
+        Ok(Draft { expr, recipe: Recipe { grid, dtype: op.dtype, inputs }, is_rechunk: false })
+    }
+
+    /// The grid in which a concatenation comes that is wanted in this one: cut where one input ends, too, and as inputs are cut that cannot be cut otherwise.
+    fn concatenated(&self, axis: usize, wanted: &ChunkGrid, ids: &[ExprId]) -> Result<ChunkGrid> {
+        let rigid = ids.iter().find(|&&id| !self.exprs.op(id).is_flexible).map(|&id| &self.exprs.op(id).grid);
+        let mut end = 0;
+        let along = grids::chain(ids.iter().map(|&id| {
+            let op = self.exprs.op(id);
+            let start = end;
+            end += op.shape[axis];
+            match op.is_flexible {
+                true => grids::within(&wanted.along(axis), start, op.shape[axis]),
+                false => op.grid.along(axis),
+            }
+        }));
+        let across = |a: usize| rigid.map_or_else(|| wanted.along(a), |grid| grid.along(a));
+        ChunkGrid::of_axes((0..wanted.shape().len()).map(|a| if a == axis { along.clone() } else { across(a) }))
+    }
+
+    /// The stage that makes chunks of one grid out of those of another.
+    fn put_together(&mut self, expr: ExprId, comes: ChunkGrid, grid: ChunkGrid) -> Result<Draft> {
+        let dtype = self.exprs.op(expr).dtype;
+        let inputs = vec![self.wanted(expr, comes)];
+        Ok(Draft { expr, recipe: Recipe { grid, dtype, inputs }, is_rechunk: true })
+    }
+}

@@ -1,0 +1,97 @@
+//! Arrays one after the other, and side by side.
+//!
+//! Owns: `concatenate`, `stack`. Must not know: how they are read. Invariant: no element is copied: each chunk is one of an input's.
+
+use ndarray::Axis;
+
+use super::super::Array;
+use super::super::expr::Primitive;
+use crate::error::{Error, Result, or_panic};
+use crate::shape::{Element, checked_len};
+
+/// The arrays one after the other along an axis. All have the same extents along the other axes.
+///
+/// ```
+/// use chunkwise::prelude::*;
+/// use chunkwise::{concatenate, ndarray::Axis};
+/// let (a, b) = (Array::from(ndarray::arr2(&[[1, 2]])), Array::from(ndarray::arr2(&[[3, 4], [5, 6]])));
+/// assert_eq!(concatenate(Axis(0), &[&a, &b]).compute()?, ndarray::arr2(&[[1, 2], [3, 4], [5, 6]]).into_dyn());
+/// # Ok::<(), chunkwise::Error>(())
+/// ```
+///
+/// # Panics
+/// If there is no array, or no such axis, another extent differs, or two belong to two sessions. [`Array::try_concatenate`] returns that as an error.
+#[track_caller]
+pub fn concatenate<T: Element>(axis: Axis, arrays: &[&Array<T>]) -> Array<T> {
+    or_panic(Array::try_concatenate(axis, arrays))
+}
+
+/// The arrays, which have one shape, side by side along a new axis.
+///
+/// ```
+/// use chunkwise::prelude::*;
+/// use chunkwise::{ndarray::Axis, stack};
+/// let (a, b) = (Array::from(ndarray::arr1(&[1, 2])), Array::from(ndarray::arr1(&[3, 4])));
+/// assert_eq!(stack(Axis(1), &[&a, &b]).compute()?, ndarray::arr2(&[[1, 3], [2, 4]]).into_dyn());
+/// # Ok::<(), chunkwise::Error>(())
+/// ```
+///
+/// # Panics
+/// If there is no array, the axis would not be the next after all others at most, shapes differ, or two belong to two sessions. [`Array::try_stack`] returns
+/// that as an error.
+#[track_caller]
+pub fn stack<T: Element>(axis: Axis, arrays: &[&Array<T>]) -> Array<T> {
+    or_panic(Array::try_stack(axis, arrays))
+}
+
+impl<T: Element> Array<T> {
+    /// [`concatenate`], with errors instead of panics.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if there is no array, or no such axis; [`Error::Shape`] if another extent differs, or all are too long;
+    /// [`Error::SessionMismatch`].
+    pub fn try_concatenate(axis: Axis, arrays: &[&Self]) -> Result<Self> {
+        let Some((&first, others)) = arrays.split_first() else {
+            return Err(Error::argument("arrays to concatenate", "none", "at least one"));
+        };
+        let axis = first.checked_axis(axis)?;
+        let mut session = first.session.clone();
+        for other in others {
+            let fits =
+                other.ndim() == first.ndim() && (0..first.ndim()).all(|a| a == axis || other.shape()[a] == first.shape()[a]);
+            if !fits {
+                let wanted = format!("the extents of {:?}, but along axis {axis}", first.shape());
+                return Err(Error::Shape { op: "concatenate", found: other.shape().to_vec(), wanted });
+            }
+            session = first.common_session(other, "concatenate")?.or(session);
+            if let (Some(one), Some(another)) = (&session, &other.session)
+                && one != another
+            {
+                return Err(Error::SessionMismatch { op: "concatenate" });
+            }
+        }
+        if others.is_empty() {
+            return Ok(first.clone());
+        }
+        let mut shape = first.shape().to_vec();
+        shape[axis] = arrays.iter().fold(0usize, |sum, array| sum.saturating_add(array.shape()[axis]));
+        checked_len("concatenate", &shape)?;
+        Self::new(Primitive::Concat(axis), arrays.iter().map(|array| array.node.clone()).collect(), shape, session)
+    }
+
+    /// [`stack`], with errors instead of panics.
+    ///
+    /// # Errors
+    /// As [`Array::try_concatenate`]; [`Error::Argument`] if the axis would leave a gap.
+    pub fn try_stack(axis: Axis, arrays: &[&Self]) -> Result<Self> {
+        let Some(first) = arrays.first() else {
+            return Err(Error::argument("arrays to stack", "none", "at least one"));
+        };
+        if let Some(other) = arrays.iter().find(|other| other.shape() != first.shape()) {
+            let wanted = format!("shape {:?}, as the first has", first.shape());
+            return Err(Error::Shape { op: "stack", found: other.shape().to_vec(), wanted });
+        }
+        let layers: Vec<Self> = arrays.iter().map(|array| array.try_insert_axis(axis)).collect::<Result<_>>()?;
+        Self::try_concatenate(axis, &layers.iter().collect::<Vec<_>>())
+    }
+}

@@ -1,0 +1,21 @@
+//! The public operations: each builds an expression, and does nothing else.
+//!
+//! Owns: what they are called, what they take and refuse. Must not know: how anything is made. Invariant: what can only be the caller's mistake is refused
+//! where it is called.
+
+mod call;
+mod cholesky;
+mod join;
+mod mandelbrot;
+mod matvec;
+mod random;
+mod reduce;
+mod reshape;
+mod sources;
+mod view;
+
+pub use call::AnyArray;
+pub(super) use call::{Parts, check as check_call, parts};
+pub use join::{concatenate, stack};
+pub use mandelbrot::Mandelbrot;
+pub use reduce::Summed;

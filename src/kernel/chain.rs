@@ -1,0 +1,227 @@
+//! Several kernels, one after the other, as one: for chunks so small that a task for each would cost more than their work.
+//!
+//! Owns: [`Chain`], the encoding of its parameters. Must not know: which kernels. Invariant: each step sees the operands that it would see as a task of its own, and
+//! in that order; so a chain gives the same bits.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::{Content, Fault, Held, Kernel, KernelKey, Scratch, Work};
+use crate::error::Error;
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
+
+/// Kernels that follow each other. What one makes for the next has the shape of the chunk, and is in scratch.
+pub(crate) struct Chain {
+    steps: Vec<Link>,
+}
+
+/// One kernel of a chain.
+#[derive(Clone)]
+pub(crate) struct Link {
+    /// The routine.
+    pub(crate) kernel: Arc<dyn Kernel>,
+    /// Its inputs.
+    pub(crate) inputs: Vec<From>,
+    /// What its output has, if that is not the chain's.
+    pub(crate) dtype: DType,
+}
+
+/// Where an operand comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    /// The chain's input of this number.
+    Input(usize),
+    /// The output of this step.
+    Step(usize),
+}
+
+impl Chain {
+    /// Of these steps, each of which uses earlier ones only; none has an output of `bool` but the last.
+    pub(crate) fn new(steps: Vec<Link>) -> Self {
+        Self { steps }
+    }
+
+    /// Its parameters for a chunk of this shape, from those of its steps.
+    pub(crate) fn params<'a>(shape: &[usize], steps: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // Chunks of chains are small: their extents, and lengths of parameters, are.
+        let word = |bytes: &mut Vec<u8>, n: usize| bytes.extend_from_slice(&(n as u32).to_ne_bytes());
+        word(&mut bytes, shape.len());
+        shape.iter().for_each(|&n| word(&mut bytes, n));
+        for params in steps {
+            word(&mut bytes, params.len());
+            bytes.extend_from_slice(params);
+        }
+        bytes
+    }
+
+    /// The shape of the chunk, and the parameters of each step.
+    fn parts<'a>(&self, mut bytes: &'a [u8]) -> (Vec<usize>, Vec<&'a [u8]>) {
+        let word = |bytes: &mut &'a [u8]| bytes.split_off(..4).map_or(0, |word| super::params::<u32>(word) as usize);
+        let rank = word(&mut bytes);
+        let shape = (0..rank).map(|_| word(&mut bytes)).collect();
+        let step = |_: &Link| {
+            let len = word(&mut bytes);
+            bytes.split_off(..len).unwrap_or_default()
+        };
+        (shape, self.steps.iter().map(step).collect())
+    }
+
+    /// Calls `each` with every step, its parameters and its operands.
+    fn for_each(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], mut each: impl FnMut(&dyn Kernel, &[u8], &[ChunkMeta<'_>])) {
+        let (shape, params) = self.parts(bytes);
+        let Some((last, _)) = operands.split_last() else { return };
+        for (at, (step, params)) in self.steps.iter().zip(params).enumerate() {
+            let made = |step: usize| ChunkMeta { dtype: self.steps[step].dtype, shape: &shape, data: None };
+            let input = |from: &From| match *from {
+                From::Input(input) => operands[input],
+                From::Step(step) => made(step),
+            };
+            let output = if at + 1 == self.steps.len() { *last } else { made(at) };
+            let all: Vec<ChunkMeta<'_>> = step.inputs.iter().map(input).chain([output]).collect();
+            each(&*step.kernel, params, &all);
+        }
+    }
+}
+
+/// Bytes of scratch for what one step leaves for the next.
+fn room(shape: &[usize], dtype: DType) -> u64 {
+    (shape.iter().product::<usize>() * dtype.bytes()) as u64 + 64
+}
+
+impl Kernel for Chain {
+    fn name(&self) -> Cow<'static, str> {
+        let names: Vec<_> = self.steps.iter().map(|step| step.kernel.name()).collect();
+        names.join(" + ").into()
+    }
+
+    fn content(&self) -> Content {
+        let mut text = String::new();
+        for step in &self.steps {
+            if step.kernel.content() == Content::Local {
+                return Content::Local;
+            }
+            text += &format!("{} {:?} {};", KernelKey::new(&*step.kernel, 0), step.inputs, step.dtype);
+        }
+        Content::Text(text.into())
+    }
+
+    fn check(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Result<(), Error> {
+        let mut found = Ok(());
+        self.for_each(params, operands, |kernel, params, operands| {
+            if found.is_ok() {
+                found = kernel.check(params, operands);
+            }
+        });
+        found
+    }
+
+    /// All operations; only what the chain itself reads and writes passes memory.
+    fn work(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        let bytes = operands.iter().map(|o| (o.shape.iter().product::<usize>() * o.dtype.bytes()) as f64).sum();
+        let mut work = Work { flops: 0.0, bytes };
+        self.for_each(params, operands, |kernel, params, operands| work.flops += kernel.work(params, operands).flops);
+        work
+    }
+
+    fn is_steady(&self) -> bool {
+        self.steps.iter().all(|step| step.kernel.is_steady())
+    }
+
+    fn scratch_bytes(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> u64 {
+        let (shape, _) = self.parts(params);
+        let between: u64 = self.steps.iter().rev().skip(1).map(|step| room(&shape, step.dtype)).sum();
+        let mut most = 0;
+        self.for_each(params, operands, |kernel, params, operands| most = most.max(kernel.scratch_bytes(params, operands)));
+        between + most + 64
+    }
+
+    fn held(&self) -> Vec<Held> {
+        self.steps.iter().flat_map(|step| step.kernel.held()).collect()
+    }
+
+    fn hold(&self) -> Vec<Arc<dyn Any + Send + Sync>> {
+        self.steps.iter().flat_map(|step| step.kernel.hold()).collect()
+    }
+
+    fn run_cpu(
+        &self,
+        bytes: &[u8],
+        inputs: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        scratch: &mut Scratch<'_>,
+    ) -> Result<(), Fault> {
+        let (shape, params) = self.parts(bytes);
+        let between = self.steps.len() - 1;
+        let layouts: Vec<Layout> = self.steps[..between].iter().map(|step| Layout::contiguous(step.dtype, &shape)).collect();
+        let mut scratch = scratch.again();
+        let mut made: Vec<ChunkViewMut<'_>> = Vec::with_capacity(between);
+        layouts.iter().for_each(|layout| made.push(in_scratch(layout, &mut scratch)));
+        for (at, (step, params)) in self.steps.iter().zip(params).enumerate() {
+            let (before, rest) = made.split_at_mut(at);
+            let input = |from: &From| match *from {
+                From::Input(input) => inputs[input],
+                From::Step(step) => before[step].as_view(),
+            };
+            let operands: Vec<ChunkView<'_>> = step.inputs.iter().map(input).collect();
+            match at < between {
+                true => step.kernel.run_cpu(params, &operands, &mut rest[..1], &mut scratch.again())?,
+                false => step.kernel.run_cpu(params, &operands, outputs, &mut scratch.again())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A chunk in scratch.
+pub(super) fn in_scratch<'a>(layout: &'a Layout, scratch: &mut Scratch<'a>) -> ChunkViewMut<'a> {
+    macro_rules! of {
+        ($($d:ident => $t:ty),*) => {
+            match layout.dtype {
+                $(DType::$d => ChunkViewMut::from_slice(scratch.take::<$t>(layout.len()), layout),)*
+                DType::Bool => unreachable!("scratch holds no booleans"),
+            }
+        };
+    }
+    of!(U8 => u8, I32 => i32, U32 => u32, I64 => i64, U64 => u64, F32 => f32, F64 => f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::random::{Uniform, UniformParams};
+    use crate::kernel::sums::{Add, SumChunk};
+    use crate::kernel::testing::{Chunk, numbers};
+    use crate::shape::Region;
+
+    #[test]
+    fn a_chain_gives_what_its_steps_give() {
+        let shape = [5, 7];
+        let uniform = UniformParams::new(3, 4, &shape, &Region::all(&shape)).unwrap().to_bytes();
+        let input = Chunk::new(&shape, numbers(35, 3.0));
+        let mut random = Chunk::filled(&shape, 0.0);
+        random.compute(&Uniform, &uniform, &[]);
+        let (mut sum, mut pair) = (Chunk::filled(&shape, 0.0), Chunk::filled(&[2], 0.0));
+        sum.compute(&Add, &[], &[random.view(), input.view(), random.view()]);
+        pair.compute(&SumChunk, &[], &[sum.view()]);
+        let link = |kernel: Arc<dyn Kernel>, inputs: &[From]| Link { kernel, inputs: inputs.into(), dtype: DType::F64 };
+        let chain = Chain::new(vec![
+            link(Arc::new(Uniform), &[]),
+            link(Arc::new(Add), &[From::Step(0), From::Input(0), From::Step(0)]),
+            link(Arc::new(SumChunk), &[From::Step(1)]),
+        ]);
+        let params = Chain::params(&shape, [&uniform[..], &[], &[]].into_iter());
+        let operands = [(&shape[..], DType::F64), (&[2], DType::F64)];
+        let metas = operands.map(|(shape, dtype)| ChunkMeta { dtype, shape, data: None });
+        let mut scratch = vec![0xff; chain.scratch_bytes(&params, &metas) as usize];
+        let mut found = Chunk::filled(&[2], 0.0);
+        let mut out = [ChunkViewMut::from_slice(&mut found.data, &found.layout)];
+        chain.run_cpu(&params, &[input.view()], &mut out, &mut Scratch::new(&mut scratch)).unwrap();
+        assert_eq!(found.data, pair.data);
+        assert_eq!(chain.name(), "uniform + add + block_sum");
+        assert!(matches!(chain.content(), Content::Text(_)));
+        assert_eq!(chain.work(&params, &metas).bytes, 35.0 * 8.0 + 16.0);
+        assert!(chain.work(&params, &metas).flops > 35.0 * 3.0);
+    }
+}
