@@ -208,6 +208,8 @@ fn several_results_share_what_they_have_in_common() {
     assert_eq!(twice.0.load(Relaxed), 12);
     let back = |name: &str| Array::<f64>::open(&spec(name)).expect("opens").compute().expect("reads");
     assert_eq!((back("y.npy"), back("t.npy"), back("m.npy")), (all, turned, mean));
+    let sink = store::create(&spec("twice.npy"), &[40, 30], DType::F64, None).expect("a file");
+    assert!(matches!(store_all(&[(&x, &sink), (&y, &sink)]), Err(Error::Argument { .. })));
     let list = [&x.sum(), &y.sum()];
     let sums = compute_all(&list[..]).expect("computes");
     assert_eq!((sums[0][[]], sums[1][[]]), (719_400.0, 1_438_800.0));
@@ -237,6 +239,17 @@ fn chunks_are_turned_in_bounded_memory() {
         let again = kernel.0.load(Relaxed);
         assert!(again <= 100, "{limit}, {chunks:?}: {again} chunks were made for 20");
         assert_eq!(Array::<f64>::open(&spec).expect("opens").compute().expect("reads"), wanted, "{limit}, {chunks:?}");
+    }
+    // Asked for in another order than that of the rounds.
+    let (session, kernel) = (limited("7MB"), Arc::new(Twice(AtomicUsize::new(0))));
+    let turned = rows(&session, &kernel).rechunk((500, 50)).with_kernel::<f64>(&[], kernel.clone(), &()).t();
+    let spec = folder.path().join("t.npy").display().to_string();
+    match turned.store(&spec) {
+        Ok(_) => {
+            let back = Array::<f64>::open(&spec).expect("opens").compute().expect("reads");
+            assert_eq!(back, wanted.mapv(|v| 2.0 * v).reversed_axes());
+        }
+        Err(error) => assert!(matches!(error, Error::OutOfMemory { .. }), "{error}"),
     }
     // Of a result, all chunks are there: each chunk of the input is made once, and goes.
     let (session, kernel) = (limited("10MB"), Arc::new(Twice(AtomicUsize::new(0))));
@@ -326,6 +339,8 @@ fn what_does_not_fit_says_what_would() {
     says(Array::try_stack(Axis(3), &[&a, &a]), &["axis = 3"]);
     let other = a.clone().in_session(&session());
     says(Array::try_concatenate(Axis(0), &[&a, &other]), &["concatenate", "session"]);
+    let free = Array::from(Array2::<f64>::zeros((1, 4)));
+    says(Array::try_concatenate(Axis(0), &[&free, &a, &other]), &["concatenate", "session"]);
     for panics in [
         std::panic::catch_unwind(|| a.slice(s![.., 9])).err(),
         std::panic::catch_unwind(|| a.reshape([1])).err(),

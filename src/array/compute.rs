@@ -166,13 +166,20 @@ pub fn compute_all<C: Computable>(arrays: C) -> Result<C::Elements> {
 /// file (`store::Hdf5::create`), it appears when all are complete.
 ///
 /// # Errors
-/// As [`Array::store_into`], for each; [`Error::SessionMismatch`] if two belong to two sessions.
+/// As [`Array::store_into`], for each; [`Error::SessionMismatch`] if two belong to two sessions; [`Error::Argument`] if one sink is given twice.
 pub fn store_all(arrays: &[(&dyn AnyArray, &Arc<dyn ChunkSink>)]) -> Result<RunReport> {
     let asked = Instant::now();
     let parts: Vec<Parts<'_>> = arrays.iter().map(|(array, _)| parts(*array)).collect();
     let session = common_session("store_all", parts.iter().map(|parts| parts.session))?;
     let mut roots = Vec::with_capacity(arrays.len());
-    for (parts, (_, sink)) in parts.iter().zip(arrays) {
+    for (at, (parts, (_, sink))) in parts.iter().zip(arrays).enumerate() {
+        if arrays[..at].iter().any(|(_, other)| std::ptr::eq(other.intake(), sink.intake())) {
+            return Err(Error::argument(
+                "sinks of store_all",
+                sink.name(),
+                "a sink of its own for each array; this one is given twice",
+            ));
+        }
         check_sink(&parts.node.op, &***sink)?;
         roots.push(Root { expr: parts.node, to: To::Sink(sink) });
     }

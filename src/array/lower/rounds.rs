@@ -8,6 +8,7 @@
 //! less than the run that is refused.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,7 +24,17 @@ use crate::task::Operand;
 pub(super) fn rounds(this: StageId, recipe: &Recipe, from: ChunkGrid, at_once: usize) -> Rc<dyn Make> {
     let task = TaskKind::new(Arc::new(Paste), format!("rechunk {}", extents(&recipe.grid)));
     let to = recipe.grid.clone();
-    Rc::new(Rounds { this, input: recipe.inputs[0], from, to, dtype: recipe.dtype, task, at_once, now: RefCell::default() })
+    Rc::new(Rounds {
+        this,
+        input: recipe.inputs[0],
+        from,
+        to,
+        dtype: recipe.dtype,
+        task,
+        at_once,
+        now: RefCell::default(),
+        made: RefCell::default(),
+    })
 }
 
 /// Question `j` is chunk `j`; `len + r * inputs + i` is the chunks of round `r`, with what chunks up to `i` of the input have of them.
@@ -36,6 +47,8 @@ struct Rounds {
     task: TaskKind,
     at_once: usize,
     now: RefCell<Round>,
+    /// The newest version of each chunk, of whatever round.
+    made: RefCell<HashMap<usize, ValueId>>,
 }
 
 /// A round under way.
@@ -45,8 +58,6 @@ struct Round {
     next: usize,
     /// The chunks of the input that it needs, in order.
     inputs: Vec<usize>,
-    /// The newest version of each of its chunks.
-    made: Vec<Option<ValueId>>,
 }
 
 /// Where two ranges of an axis meet: start in each, and length.
@@ -82,7 +93,7 @@ impl Rounds {
         if now.next != round + 1 {
             let needed = |&input: &usize| self.chunks(round).any(|output| self.common(input, output).is_some());
             let inputs = (0..self.from.len()).filter(needed).collect();
-            *now = Round { next: round + 1, inputs, made: vec![None; self.chunks(round).len()] };
+            *now = Round { next: round + 1, inputs };
         }
     }
 }
@@ -104,16 +115,14 @@ impl Make for Rounds {
 
     fn make(&self, question: usize, given: &[Piece], _: &Place, lw: &mut Lowering) -> Result<Piece> {
         let Some((round, input)) = self.step_of(question) else {
-            let now = self.now.borrow();
-            let made = now.made[question % self.at_once];
-            return Ok(Piece::of(made.expect("made in the round")));
+            return Ok(Piece::of(*self.made.borrow().get(&question).expect("made in its round")));
         };
         let piece = given[given.len() - 1];
-        for (k, output) in self.chunks(round).enumerate() {
+        for output in self.chunks(round) {
             let Some(common) = self.common(input, output) else { continue };
             let place = lw.homes.get(&self.this).map(|&array| place_in(array, &self.to, output, self.dtype));
             let new = lw.out(&place.unwrap_or(Place::Pool), self.dtype, &self.to.region(output).shape());
-            let old = self.now.borrow_mut().made[k].replace(new);
+            let old = self.made.borrow_mut().insert(output, new);
             let out = old.map_or(Operand::of(new), |old| Operand::update(old, new));
             lw.task_to(&self.task, &common.to_bytes(), &[piece], out)?;
         }

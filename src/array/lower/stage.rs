@@ -179,7 +179,7 @@ impl Stages {
             (0..self.len() as StageId).filter(often).flat_map(|s| self.at(s).inputs.clone()).collect();
         while let Some(stage) = stack.pop() {
             let of = &mut self.all[stage as usize];
-            if uses[stage as usize] == 1 && of.fresh.is_none() {
+            if uses[stage as usize] == 1 && of.fresh.is_none() && of.make.rounds() == 1 {
                 let largest = of.grid.largest();
                 of.fresh = Some(largest.iter().fold(of.dtype.bytes() as u64, |bytes, &n| bytes.saturating_mul(n as u64)));
                 stack.extend(&of.inputs);

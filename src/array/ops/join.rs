@@ -63,12 +63,12 @@ impl<T: Element> Array<T> {
                 let wanted = format!("the extents of {:?}, but along axis {axis}", first.shape());
                 return Err(Error::Shape { op: "concatenate", found: other.shape().to_vec(), wanted });
             }
-            session = first.common_session(other, "concatenate")?.or(session);
             if let (Some(one), Some(another)) = (&session, &other.session)
                 && one != another
             {
                 return Err(Error::SessionMismatch { op: "concatenate" });
             }
+            session = session.or_else(|| other.session.clone());
         }
         if others.is_empty() {
             return Ok(first.clone());
