@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use chunkwise::kernel::{Fault, Kernel, Lane, Scratch, Work, for_each_piece};
+use chunkwise::kernel::Lane;
 use chunkwise::ndarray::{self, Array1, Array2, ArrayD, Axis, IxDyn, s};
-use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Region};
+use chunkwise::shape::{ChunkViewMut, DType, Region};
 use chunkwise::task::ChunkSource;
 use chunkwise::{Array, Error, Mandelbrot, Placement, Session, compute_all, concatenate, stack, store, store_all};
+use support::twice::Twice;
 
 fn session() -> Session {
     Session::builder().threads(2).placement(Placement::Cpu).cache_dir("").build().expect("a session")
@@ -86,32 +87,6 @@ fn a_slice_of_a_source_reads_what_it_touches() {
     assert_eq!(source.read.load(Relaxed), 500 * 400);
 }
 
-/// Twice each element; counts the chunks.
-struct Twice(AtomicUsize);
-
-impl Kernel for Twice {
-    fn name(&self) -> std::borrow::Cow<'static, str> {
-        "tests::twice".into()
-    }
-    fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
-        let elements = operands[0].shape.iter().product::<usize>() as f64;
-        Work { flops: elements, bytes: 16.0 * elements }
-    }
-    fn run_cpu(
-        &self,
-        _: &[u8],
-        inputs: &[ChunkView<'_>],
-        outputs: &mut [ChunkViewMut<'_>],
-        _: &mut Scratch<'_>,
-    ) -> Result<(), Fault> {
-        self.0.fetch_add(1, Relaxed);
-        for_each_piece::<[f64; 1], f64>(inputs, &mut outputs[0], |[x], out| {
-            out.iter_mut().zip(x).for_each(|(out, x)| *out = 2.0 * x);
-        });
-        Ok(())
-    }
-}
-
 fn tasks(array: &Array<f64>) -> usize {
     array.run().expect("runs").1.tasks()
 }
@@ -122,10 +97,10 @@ fn a_slice_asks_for_the_chunks_it_needs() {
     let x = session.random_uniform::<f64>([1000, 1000]).expect("lazy").chunks(100);
     // One chunk: made, seen, copied to the result.
     assert_eq!(tasks(&x.slice(s![..;20, 730])), 10, "a generator makes the slice itself, in its chunks");
-    let twice = Arc::new(Twice(AtomicUsize::new(0)));
+    let twice = Arc::new(Twice::default());
     let y = x.with_kernel::<f64>(&[], twice.clone(), &());
     assert_eq!(tasks(&y.slice(s![150..160, 250])), 3, "a random chunk, twice it, a copy of the part");
-    assert_eq!(twice.0.load(Relaxed), 1);
+    assert_eq!(twice.chunks(), 1);
     assert_eq!(tasks(&y.slice(s![..;-300, 250..350])), 4 * 2 * 3, "rows 999, 699, 399 and 99, in two columns of chunks");
     let vector = session.random_uniform::<f64>([1000]).expect("lazy");
     let product = x.matvec(&vector);
@@ -188,11 +163,11 @@ fn chunks_need_not_agree() {
 #[test]
 fn several_results_share_what_they_have_in_common() {
     let session = session();
-    let twice = Arc::new(Twice(AtomicUsize::new(0)));
+    let twice = Arc::new(Twice::default());
     let x = Array::from(Array2::from_shape_fn((40, 30), |(i, j)| (i * 30 + j) as f64)).in_session(&session).chunks(10);
     let y = x.with_kernel::<f64>(&[], twice.clone(), &());
     let (all, mean, turned, again) = compute_all((&y, &y.mean(), &y.t(), &y)).expect("computes");
-    assert_eq!(twice.0.swap(0, Relaxed), 12);
+    assert_eq!(twice.chunks(), 12);
     assert_eq!((mean[[]], &again), (1199.0, &all));
     assert_eq!(turned, all.clone().reversed_axes());
     assert_eq!(all[[39, 29]], 2.0 * 1199.0);
@@ -205,7 +180,7 @@ fn several_results_share_what_they_have_in_common() {
         .map(|(name, (shape, _))| store::create(&spec(name), shape, DType::F64, None).expect("a file"))
         .collect();
     store_all(&[(&y, &sinks[0]), (&y.t(), &sinks[1]), (&y.mean(), &sinks[2])]).expect("stores");
-    assert_eq!(twice.0.load(Relaxed), 12);
+    assert_eq!(twice.chunks(), 12);
     let back = |name: &str| Array::<f64>::open(&spec(name)).expect("opens").compute().expect("reads");
     assert_eq!((back("y.npy"), back("t.npy"), back("m.npy")), (all, turned, mean));
     let sink = store::create(&spec("twice.npy"), &[40, 30], DType::F64, None).expect("a file");
@@ -230,18 +205,18 @@ fn chunks_are_turned_in_bounded_memory() {
         let x = session.random_uniform::<f64>([1000, 1000]).expect("lazy").chunks((50, 1000));
         x.with_kernel::<f64>(&[], kernel.clone(), &())
     };
-    let wanted = rows(&limited("1GB"), &Arc::new(Twice(AtomicUsize::new(0)))).compute().expect("computes");
+    let wanted = rows(&limited("1GB"), &Arc::new(Twice::default())).compute().expect("computes");
     for (limit, chunks) in [("4MB", (1000, 50)), ("4MB", (1000, 33)), ("4MB", (300, 40)), ("4MB", (40, 300))] {
-        let (session, kernel) = (limited(limit), Arc::new(Twice(AtomicUsize::new(0))));
+        let (session, kernel) = (limited(limit), Arc::new(Twice::default()));
         let spec = folder.path().join("x.npy").display().to_string();
         let columns = rows(&session, &kernel).rechunk(chunks);
         columns.store(&spec).expect("stores");
-        let again = kernel.0.load(Relaxed);
+        let again = kernel.chunks();
         assert!(again <= 100, "{limit}, {chunks:?}: {again} chunks were made for 20");
         assert_eq!(Array::<f64>::open(&spec).expect("opens").compute().expect("reads"), wanted, "{limit}, {chunks:?}");
     }
     // Asked for in another order than that of the rounds.
-    let (session, kernel) = (limited("7MB"), Arc::new(Twice(AtomicUsize::new(0))));
+    let (session, kernel) = (limited("7MB"), Arc::new(Twice::default()));
     let turned = rows(&session, &kernel).rechunk((500, 50)).with_kernel::<f64>(&[], kernel.clone(), &()).t();
     let spec = folder.path().join("t.npy").display().to_string();
     match turned.store(&spec) {
@@ -252,9 +227,9 @@ fn chunks_are_turned_in_bounded_memory() {
         Err(error) => assert!(matches!(error, Error::OutOfMemory { .. }), "{error}"),
     }
     // Of a result, all chunks are there: each chunk of the input is made once, and goes.
-    let (session, kernel) = (limited("10MB"), Arc::new(Twice(AtomicUsize::new(0))));
+    let (session, kernel) = (limited("10MB"), Arc::new(Twice::default()));
     let columns = rows(&session, &kernel).rechunk((1000, 50));
-    assert_eq!((columns.compute().expect("computes"), kernel.0.load(Relaxed)), (wanted, 20));
+    assert_eq!((columns.compute().expect("computes"), kernel.chunks()), (wanted, 20));
 }
 
 #[test]

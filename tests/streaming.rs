@@ -5,11 +5,10 @@ use std::process::Command;
 use std::sync::Arc;
 
 use chunkwise::device::system::peak_rss_bytes;
-use chunkwise::kernel::{Fault, Kernel, Scratch, Work, for_each_piece};
 use chunkwise::ndarray::{self, Axis, s};
-use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut};
 use chunkwise::{Array, Mandelbrot, Placement, Session, compute_all, concatenate, store};
 use support::folder::Folder;
+use support::twice::Twice;
 
 /// Rows and columns: 2.1 GB of `f64`.
 const N: usize = 16_384;
@@ -17,33 +16,8 @@ const N: usize = 16_384;
 /// What the process may take at most, code and threads included.
 const PEAK: u64 = 260_000_000;
 
-/// Twice each element.
-struct Twice;
-
-impl Kernel for Twice {
-    fn name(&self) -> std::borrow::Cow<'static, str> {
-        "tests::twice".into()
-    }
-    fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
-        let elements = operands[0].shape.iter().product::<usize>() as f64;
-        Work { flops: elements, bytes: 16.0 * elements }
-    }
-    fn run_cpu(
-        &self,
-        _: &[u8],
-        inputs: &[ChunkView<'_>],
-        outputs: &mut [ChunkViewMut<'_>],
-        _: &mut Scratch<'_>,
-    ) -> Result<(), Fault> {
-        for_each_piece::<[f64; 1], f64>(inputs, &mut outputs[0], |[x], out| {
-            out.iter_mut().zip(x).for_each(|(out, x)| *out = 2.0 * x);
-        });
-        Ok(())
-    }
-}
-
 fn twice(array: &Array<f64>) -> Array<f64> {
-    array.with_kernel(&[], Arc::new(Twice), &())
+    array.with_kernel(&[], Arc::new(Twice::default()), &())
 }
 
 fn session() -> Session {

@@ -14,4 +14,5 @@ pub mod lab;
 pub mod oracles;
 pub mod programs;
 pub mod read;
+pub mod twice;
 pub mod wait;
