@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use ndarray::{ArrayD, IxDyn, s};
 
-use super::Array;
 use super::expr::{Expr, Op};
 use super::fit::Fit;
 use super::lower::{Root, To};
 use super::ops::{AnyArray, Parts, parts};
+use super::{Array, common_session};
 use crate::device::HostBuffer;
 use crate::error::{Error, Result};
 use crate::runtime::{Handle, Plan, RunReport, Session};
@@ -91,7 +91,7 @@ impl<T: Element> Array<T> {
         let asked = Instant::now();
         let session = self.session();
         let handle = session.submit(self.store_plan(&session, sink)?, asked)?;
-        finish_store(handle, sink, asked)
+        finish_store(handle, [sink].into_iter(), asked)
     }
 
     /// [`Array::store_into`], which calls `watch` with the tasks done and the tasks in all about ten times a second. Not for use
@@ -107,7 +107,7 @@ impl<T: Element> Array<T> {
             let (done, total) = handle.progress();
             watch(done, total);
         }
-        finish_store(handle, sink, asked)
+        finish_store(handle, [sink].into_iter(), asked)
     }
 
     /// What [`Array::store_into`] would do, and why.
@@ -155,7 +155,7 @@ pub fn compute_all<C: Computable>(arrays: C) -> Result<C::Elements> {
     let asked = Instant::now();
     let results = {
         let parts = arrays.parts();
-        let session = common_session("compute_all", parts.iter().map(|parts| parts.session))?;
+        let session = common_session("compute_all", parts.iter().map(|parts| parts.session))?.unwrap_or_else(Session::global);
         let roots: Vec<Root<'_>> = parts.iter().map(|parts| Root { expr: parts.node, to: To::Result }).collect();
         session.submit(plan(&session, &roots)?, asked)?.wait()?.0
     };
@@ -170,7 +170,7 @@ pub fn compute_all<C: Computable>(arrays: C) -> Result<C::Elements> {
 pub fn store_all(arrays: &[(&dyn AnyArray, &Arc<dyn ChunkSink>)]) -> Result<RunReport> {
     let asked = Instant::now();
     let parts: Vec<Parts<'_>> = arrays.iter().map(|(array, _)| parts(*array)).collect();
-    let session = common_session("store_all", parts.iter().map(|parts| parts.session))?;
+    let session = common_session("store_all", parts.iter().map(|parts| parts.session))?.unwrap_or_else(Session::global);
     let mut roots = Vec::with_capacity(arrays.len());
     for (at, (parts, (_, sink))) in parts.iter().zip(arrays).enumerate() {
         if arrays[..at].iter().any(|(_, other)| std::ptr::eq(other.intake(), sink.intake())) {
@@ -183,22 +183,8 @@ pub fn store_all(arrays: &[(&dyn AnyArray, &Arc<dyn ChunkSink>)]) -> Result<RunR
         check_sink(&parts.node.op, &***sink)?;
         roots.push(Root { expr: parts.node, to: To::Sink(sink) });
     }
-    let (_, mut report) = session.submit(plan(&session, &roots)?, asked)?.wait()?;
-    arrays.iter().try_for_each(|(_, sink)| sink.finish())?;
-    report.total_s = asked.elapsed().as_secs_f64();
-    Ok(report)
-}
-
-/// The session of arrays that are computed together.
-fn common_session<'a>(op: &'static str, sessions: impl Iterator<Item = Option<&'a Session>>) -> Result<Session> {
-    let mut common: Option<&Session> = None;
-    for session in sessions.flatten() {
-        if common.is_some_and(|common| common != session) {
-            return Err(Error::SessionMismatch { op });
-        }
-        common = Some(session);
-    }
-    Ok(common.cloned().unwrap_or_else(Session::global))
+    let handle = session.submit(plan(&session, &roots)?, asked)?;
+    finish_store(handle, arrays.iter().map(|(_, sink)| *sink), asked)
 }
 
 mod sealed {
@@ -258,9 +244,13 @@ fn check_sink(op: &Op, sink: &dyn ChunkSink) -> Result<()> {
     Ok(())
 }
 
-fn finish_store(handle: Handle, sink: &Arc<dyn ChunkSink>, asked: Instant) -> Result<RunReport> {
+fn finish_store<'a>(
+    handle: Handle,
+    mut sinks: impl Iterator<Item = &'a Arc<dyn ChunkSink>>,
+    asked: Instant,
+) -> Result<RunReport> {
     let (_, mut report) = handle.wait()?;
-    sink.finish()?;
+    sinks.try_for_each(|sink| sink.finish())?;
     report.total_s = asked.elapsed().as_secs_f64();
     Ok(report)
 }

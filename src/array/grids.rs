@@ -45,6 +45,11 @@ pub(super) fn natural(op: &Op, inputs: &[&Op]) -> Result<ChunkGrid> {
     }
 }
 
+/// Bytes of so many elements along each axis; as many as there can be, if they are more.
+pub(super) fn bytes_of(extents: impl IntoIterator<Item = usize>, dtype: DType) -> u64 {
+    extents.into_iter().fold(dtype.bytes() as u64, |bytes, n| bytes.saturating_mul(n as u64))
+}
+
 /// Whether rows and columns are cut alike.
 pub(super) fn is_square(grid: &ChunkGrid) -> bool {
     grid.along(0) == grid.along(1)
@@ -56,7 +61,7 @@ fn in_order(view: &View) -> bool {
 }
 
 /// Leading-axis slabs of about 16 MiB, whole storage chunks where there are any.
-fn slabs(shape: &[usize], dtype: DType, storage: Option<&[usize]>) -> Result<ChunkGrid> {
+pub(super) fn slabs(shape: &[usize], dtype: DType, storage: Option<&[usize]>) -> Result<ChunkGrid> {
     ChunkGrid::regular(shape, &preferred_chunks(shape, dtype, storage, CHUNK_BYTES))
 }
 

@@ -140,12 +140,21 @@ impl<T: Element> Array<T> {
     }
 
     /// The session of an operation on two arrays.
-    fn common_session<U: Element>(&self, other: &Array<U>, op: &'static str) -> Result<Option<Session>> {
-        match (&self.session, &other.session) {
-            (Some(a), Some(b)) if a != b => Err(Error::SessionMismatch { op }),
-            (a, b) => Ok(a.clone().or_else(|| b.clone())),
-        }
+    fn common_session(&self, other: &Self, op: &'static str) -> Result<Option<Session>> {
+        common_session(op, [self.session.as_ref(), other.session.as_ref()])
     }
+}
+
+/// The session of arrays of which some have one: it must be the same.
+fn common_session<'a>(op: &'static str, sessions: impl IntoIterator<Item = Option<&'a Session>>) -> Result<Option<Session>> {
+    let mut common: Option<&Session> = None;
+    for session in sessions.into_iter().flatten() {
+        if common.is_some_and(|common| common != session) {
+            return Err(Error::SessionMismatch { op });
+        }
+        common = Some(session);
+    }
+    Ok(common.cloned())
 }
 
 /// Checks a shape that a user gave.

@@ -29,6 +29,13 @@ fn moved(operands: &[ChunkMeta<'_>]) -> Work {
     Work { flops: 0.0, bytes: 2.0 * out.shape.iter().product::<usize>() as f64 * out.dtype.bytes() as f64 }
 }
 
+/// Copies a part of this shape, from an index of one chunk on to where it begins in another.
+fn copy_part((from, start): (ChunkView<'_>, &[usize]), (to, place): (&mut ChunkViewMut<'_>, &[usize]), shape: &[usize]) {
+    let part = |layout: &Layout| Layout { shape: shape.to_vec(), ..layout.clone() };
+    let (theirs, ours) = (part(from.layout()), part(to.layout()));
+    to.part_mut(place, &ours).copy_from(from.part(start, &theirs));
+}
+
 impl Kernel for Copy {
     fn name(&self) -> Cow<'static, str> {
         "copy".into()
@@ -96,9 +103,7 @@ impl Kernel for Assemble {
             let axis = |a: usize| (&pieces.axes[a], index[a]);
             let from: Vec<usize> = (0..rank).map(|a| if index[a] == 0 { axis(a).0.0 as usize } else { 0 }).collect();
             let shape: Vec<usize> = (0..rank).map(|a| axis(a).0.1[index[a]] as usize).collect();
-            let part = |layout: &Layout| Layout { shape: shape.clone(), ..layout.clone() };
-            let (theirs, ours) = (part(input.layout()), part(out.layout()));
-            out.part_mut(&to, &ours).copy_from(input.part(&from, &theirs));
+            copy_part((*input, &from), (&mut *out, &to), &shape);
             // The next one in C order.
             for a in (0..rank).rev() {
                 (index[a], to[a]) = (index[a] + 1, to[a] + shape[a]);
@@ -164,9 +169,7 @@ impl Kernel for Paste {
     ) -> Outcome {
         let axes = Pasted::from_bytes(params).axes;
         let of = |k: usize| axes.iter().map(|axis| axis[k]).collect::<Vec<usize>>();
-        let part = |layout: &Layout| Layout { shape: of(2), ..layout.clone() };
-        let (theirs, ours) = (part(inputs[0].layout()), part(outputs[0].layout()));
-        outputs[0].part_mut(&of(1), &ours).copy_from(inputs[0].part(&of(0), &theirs));
+        copy_part((inputs[0], &of(0)), (&mut outputs[0], &of(1)), &of(2));
         Ok(())
     }
 }

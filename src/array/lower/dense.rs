@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::super::grids::bytes_of;
 use super::stage::{Around, Make, Need, Recipe, StageId};
 use super::{Lowering, Piece, Place, TaskKind, extents};
 use crate::error::Result;
@@ -22,15 +23,14 @@ use crate::task::Operand;
 pub(super) fn matvec(this: StageId, recipe: &Recipe, around: &Around<'_>) -> Rc<dyn Make> {
     let matrix = around.stage(recipe.inputs[0]).1.grid.clone();
     let across = matrix.count(1);
-    let extents_of_row = [matrix.largest()[0], matrix.shape()[1]];
-    let bytes = extents_of_row.iter().fold(recipe.dtype.bytes(), |bytes, &n| bytes.saturating_mul(n));
+    let row = [matrix.largest()[0], matrix.shape()[1]];
     Rc::new(Matvec {
         this,
         matrix: recipe.inputs[0],
         vector: recipe.inputs[1],
         rows: recipe.grid.clone(),
         across,
-        by_row: bytes <= ROW_BYTES,
+        by_row: bytes_of(row, recipe.dtype) <= ROW_BYTES,
         dtype: recipe.dtype,
         gemv: TaskKind::new(Arc::new(Gemv), format!("gemv {}", extents(&matrix))),
         add: TaskKind::new(Arc::new(Add), format!("add {across} partials")),
@@ -38,7 +38,7 @@ pub(super) fn matvec(this: StageId, recipe: &Recipe, around: &Around<'_>) -> Rc<
 }
 
 /// Chunks of a row of the matrix that are made together take at most this.
-const ROW_BYTES: usize = 1 << 20;
+const ROW_BYTES: u64 = 1 << 20;
 
 /// Question `r` is chunk `r` of the result; if there are several chunks across, `rows + r * across + c` is the product of chunk `(r, c)`.
 struct Matvec {

@@ -60,18 +60,20 @@ const MOST_STEPS: usize = 12;
 
 /// Makes small chunks in their readers' tasks.
 pub(super) fn fuse(stages: &mut Stages, uses: &[u32], order: &[StageId]) {
+    let mut small = vec![false; stages.len()];
     for &stage in order {
         let Some(routine) = stages.at(stage).make.routine() else { continue };
+        small[stage as usize] = is_small(&routine, stages);
         let steps_of = |stages: &Stages, input: StageId| stages.at(input).make.chain().map_or(1, |chain| chain.steps.len());
-        if !is_small(&routine) {
+        if !small[stage as usize] {
             continue;
         }
         let (mut inlined, mut steps) = (Vec::new(), 1);
         for &input in &routine.inputs {
             let of = stages.at(input);
             let sole = uses[input as usize] == 1 && of.grid == routine.grid && of.dtype != DType::Bool;
-            let small = sole && of.make.routine().is_some_and(|input| is_small(&input) && input.shape.is_none());
-            if small && steps + steps_of(stages, input) <= MOST_STEPS {
+            let fits = sole && small[input as usize] && of.make.routine().is_some_and(|input| input.shape.is_none());
+            if fits && steps + steps_of(stages, input) <= MOST_STEPS {
                 steps += steps_of(stages, input);
                 inlined.push(input);
             }
@@ -86,16 +88,16 @@ pub(super) fn fuse(stages: &mut Stages, uses: &[u32], order: &[StageId]) {
 }
 
 /// Whether a routine's tasks cost less than a few tasks do.
-fn is_small(routine: &Routine) -> bool {
+fn is_small(routine: &Routine, stages: &Stages) -> bool {
     let shape = &routine.grid.largest()[..];
     if shape.iter().product::<usize>() * routine.dtype.bytes() > MOST_BYTES || routine.grid.is_empty() {
         return false;
     }
     let output = routine.shape.as_deref().unwrap_or(shape);
     let Ok(params) = (routine.params)(0) else { return false };
-    // What inputs hold is not known here: their dtypes are taken to be the output's, as for most kernels they are.
-    let meta = |shape| ChunkMeta { dtype: routine.dtype, shape, data: None };
-    let metas: Vec<ChunkMeta<'_>> = routine.inputs.iter().map(|_| meta(shape)).chain([meta(output)]).collect();
+    let meta = |dtype, shape| ChunkMeta { dtype, shape, data: None };
+    let inputs = routine.inputs.iter().map(|&input| meta(stages.at(input).dtype, shape));
+    let metas: Vec<ChunkMeta<'_>> = inputs.chain([meta(routine.dtype, output)]).collect();
     let kernel = &*routine.kernel;
     let asked = calm(|| {
         let plain = (0..routine.inputs.len()).all(|input| kernel.input_form(&params, input) == Form::Plain);

@@ -184,12 +184,7 @@ impl Lowering {
         let mut stages = Stages::of(&exprs, &[(ids[0], false)], &mut self).ok()?;
         let root = stages.roots[0];
         let asked = Asked { stage: root, grid: stages.at(root).grid.clone(), result: None, writer: None };
-        for (turn, number) in turns::Turns::of(&stages, &[asked]) {
-            match turn {
-                turns::Turn::Root(_) => _ = self.ask(&mut stages, (root, number), Place::Pool).ok()?,
-                turns::Turn::Steps(stage) => self.ask_steps(&mut stages, stage, number).ok()?,
-            }
-        }
+        self.ask_all(&mut stages, &[asked]).ok()?;
         Some(self.budget.made())
     }
 
@@ -214,12 +209,7 @@ impl Lowering {
                 self.homes.entry(root.stage).or_insert(result);
             }
         }
-        for (turn, number) in turns::Turns::of(&stages, &all) {
-            match turn {
-                turns::Turn::Root(root) => self.ask_root(&mut stages, &all[root], number)?,
-                turns::Turn::Steps(stage) => self.ask_steps(&mut stages, stage, number)?,
-            }
-        }
+        self.ask_all(&mut stages, &all)?;
         drop(stages); // what was asked is of no use any more, and the plan's tables are large enough
         if self.trial { Plan::without_bytes(self.graph) } else { Plan::new(self.graph, self.arrays) }
     }
@@ -238,9 +228,20 @@ impl Lowering {
         }
     }
 
+    /// Asks for all chunks of the roots.
+    fn ask_all(&mut self, stages: &mut Stages, roots: &[Asked]) -> Result<()> {
+        for (turn, number) in turns::Turns::of(stages, roots) {
+            match turn {
+                turns::Turn::Root(root) => self.ask_root(stages, &roots[root], number)?,
+                turns::Turn::Steps(stage) => self.ask_steps(stages, stage, number)?,
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a step of a stage.
     fn ask_steps(&mut self, stages: &mut Stages, stage: StageId, number: usize) -> Result<()> {
-        for question in stages.at(stage).steps(number) {
+        for question in stages.at(stage).make.step(number) {
             let place = self.home(stages, (stage, question));
             self.ask(stages, (stage, question), place)?;
         }
@@ -257,7 +258,7 @@ impl Lowering {
             self.graph.task(*writer, &(number as u32).to_ne_bytes(), &[piece.operand()], &[])?;
             return Ok(());
         }
-        let Some(result) = root.result else { return Ok(()) };
+        let Some(result) = root.result else { return self.ask(stages, (root.stage, number), Place::Pool).map(drop) };
         let dtype = stages.at(root.stage).dtype;
         let place = place_in(result, &root.grid, number, dtype);
         let piece = self.ask(stages, (root.stage, number), place.clone())?;
@@ -403,7 +404,7 @@ impl Lowering {
     }
 }
 
-/// A root with where its chunks go.
+/// A root with where its chunks go: nowhere, if they are only counted.
 struct Asked {
     stage: StageId,
     grid: ChunkGrid,

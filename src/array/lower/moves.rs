@@ -6,12 +6,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::super::grids::{bytes_of, slabs};
 use super::stage::{Around, Make, Need, Recipe, StageId};
 use super::{Lowering, Piece, Place, TaskKind, extents};
 use crate::error::Result;
 use crate::kernel::assemble::{Assemble, Pieces, Reflow};
 use crate::shape::{ChunkGrid, DType, Layout, View, ViewAxis};
-use crate::store::preferred_chunks;
 
 /// How the chunks of a view are had: each shows one of the value's.
 pub(super) fn view(view: &View, recipe: &Recipe, around: &Around<'_>) -> Rc<dyn Make> {
@@ -150,7 +150,7 @@ pub(super) fn held_bytes(from: &ChunkGrid, to: &ChunkGrid, dtype: DType) -> u64 
             std::cmp::Ordering::Greater => shape[a],
         };
         let extents = (0..shape.len()).map(extent);
-        if goes_on { extents.fold(dtype.bytes() as u64, |bytes, n| bytes.saturating_mul(n as u64)) } else { 0 }
+        if goes_on { bytes_of(extents, dtype) } else { 0 }
     };
     (0..shape.len()).map(along).max().unwrap_or(0)
 }
@@ -245,9 +245,6 @@ impl Make for Rechunked {
     }
 }
 
-/// Bytes of a chunk of an array that is cut only to be put into another shape.
-const FLAT_BYTES: usize = 16 << 20;
-
 /// The grid by which an array is cut to be put into another shape, or comes out of it: this one, if in each of its chunks the elements follow each other in C
 /// order of the array.
 pub(super) fn flat(shape: &[usize], dtype: DType, grid: &ChunkGrid) -> Result<ChunkGrid> {
@@ -255,7 +252,7 @@ pub(super) fn flat(shape: &[usize], dtype: DType, grid: &ChunkGrid) -> Result<Ch
     let largest = grid.largest();
     let cut = (0..shape.len()).find(|&a| largest[a] > 1).unwrap_or(shape.len());
     let is_flat = (cut + 1..shape.len()).all(|a| largest[a] == shape[a]);
-    if is_flat { Ok(grid.clone()) } else { ChunkGrid::regular(shape, &preferred_chunks(shape, dtype, None, FLAT_BYTES)) }
+    if is_flat { Ok(grid.clone()) } else { slabs(shape, dtype, None) }
 }
 
 /// How the chunks of an array in another shape are made: each is a stretch of the elements in C order.

@@ -144,7 +144,7 @@ impl Sum {
 impl Make for Sum {
     fn needs(&self, question: usize, needs: &mut Vec<Need>) {
         match self.place(question) {
-            None => needs.push((self.this, self.questions_end() - 1)),
+            None => needs.extend(self.levels.last().map(|(first, count)| (self.this, first + count - 1))),
             Some((0, part)) => {
                 if let From::Chunks { stages, .. } = &self.from {
                     needs.extend(stages.iter().map(|&stage| (stage, part)));
@@ -218,12 +218,6 @@ impl Make for Sum {
             width = width.saturating_mul(FAN_IN);
         }
         questions
-    }
-}
-
-impl Sum {
-    fn questions_end(&self) -> usize {
-        self.levels.last().map_or(1, |(first, count)| first + count)
     }
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::expr::{Data, Generator, Primitive};
-use super::super::grids;
+use super::super::grids::{self, bytes_of};
 use super::super::optimize::{ExprId, Exprs};
 use super::answers::Answers;
 use super::fuse::{Merging, Routine, Steps, fuse};
@@ -95,13 +95,6 @@ pub(super) struct Stage {
     answers: Answers,
 }
 
-impl Stage {
-    /// The questions of a step.
-    pub(super) fn steps(&self, number: usize) -> Vec<usize> {
-        self.make.step(number)
-    }
-}
-
 /// What is still to be done about a stage.
 struct Open {
     expr: ExprId,
@@ -151,8 +144,7 @@ impl Stages {
         for (number, draft) in drafts.iter().enumerate() {
             let make = draft.make(exprs, &Around { recipes: &recipes, uses: &uses, results }, number, lw)?;
             let Recipe { grid, dtype, inputs } = &draft.recipe;
-            let bytes = grid.shape().iter().fold(dtype.bytes() as u64, |bytes, &n| bytes.saturating_mul(n as u64));
-            let largest = grid.largest().iter().fold(dtype.bytes() as u64, |bytes, &n| bytes.saturating_mul(n as u64));
+            let (bytes, largest) = (bytes_of(grid.shape().to_vec(), *dtype), bytes_of(grid.largest(), *dtype));
             let is_leaf = matches!(draft.kind(exprs), Kind::Read(..) | Kind::Made);
             all.push(Stage {
                 answers: Answers::default(),
@@ -180,8 +172,7 @@ impl Stages {
         while let Some(stage) = stack.pop() {
             let of = &mut self.all[stage as usize];
             if uses[stage as usize] == 1 && of.fresh.is_none() && of.make.rounds() == 1 {
-                let largest = of.grid.largest();
-                of.fresh = Some(largest.iter().fold(of.dtype.bytes() as u64, |bytes, &n| bytes.saturating_mul(n as u64)));
+                of.fresh = Some(bytes_of(of.grid.largest(), of.dtype));
                 stack.extend(&of.inputs);
             }
         }
@@ -336,8 +327,7 @@ impl Draft {
             let from = &around.stage(recipe.inputs[0]).1.grid;
             let room = lw.budget.limit() / ROUND_PART;
             if is_remade(exprs, self.expr) && moves::held_bytes(from, &recipe.grid, recipe.dtype) > room {
-                let chunk =
-                    recipe.grid.largest().iter().fold(recipe.dtype.bytes() as u64, |bytes, &n| bytes.saturating_mul(n as u64));
+                let chunk = bytes_of(recipe.grid.largest(), recipe.dtype);
                 // A result is there anyway, in all its chunks.
                 let at_once =
                     if around.is_result(number as StageId) { usize::MAX } else { (room / chunk.max(1)).max(1) as usize };
@@ -458,8 +448,7 @@ impl Planner<'_> {
             }
             Primitive::Factor if op.grid != grid => return self.put_together(expr, op.grid.clone(), grid),
             Primitive::Factor => vec![self.wanted(ids[0], grid.clone())],
-            Primitive::Call(call) if !op.is_flexible && op.grid != grid => {
-                debug_assert!(!call.pointwise || !op.is_flexible);
+            Primitive::Call(_) if !op.is_flexible && op.grid != grid => {
                 return self.put_together(expr, op.grid.clone(), grid);
             }
             Primitive::Call(call) => {

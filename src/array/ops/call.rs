@@ -6,8 +6,8 @@
 use std::iter::once;
 use std::sync::Arc;
 
-use super::super::Array;
 use super::super::expr::{Call, Expr, Primitive, Same};
+use super::super::{Array, common_session};
 use crate::error::{Error, Result, or_panic};
 use crate::kernel::{Kernel, Params};
 use crate::runtime::Session;
@@ -121,24 +121,17 @@ impl<T: Element> Array<T> {
         kernel: Arc<dyn Kernel>,
         params: &(impl Params + ?Sized),
     ) -> Result<Array<U>> {
-        let mut session = self.session.as_ref();
-        let mut inputs = vec![self.node.clone()];
-        for other in others {
-            if other.shape() != self.shape() {
-                let wanted = format!("shape {:?}, as the first input has", self.shape());
-                return Err(Error::Shape { op: "with_kernel", found: other.shape().to_vec(), wanted });
-            }
-            let other = other.parts();
-            if session.zip(other.session).is_some_and(|(one, other)| one != other) {
-                return Err(Error::SessionMismatch { op: "with_kernel" });
-            }
-            session = session.or(other.session);
-            inputs.push(other.node.clone());
+        if let Some(other) = others.iter().find(|other| other.shape() != self.shape()) {
+            let wanted = format!("shape {:?}, as the first input has", self.shape());
+            return Err(Error::Shape { op: "with_kernel", found: other.shape().to_vec(), wanted });
         }
+        let all: Vec<Parts<'_>> = once(parts(self)).chain(others.iter().map(|other| parts(*other))).collect();
+        let session = common_session("with_kernel", all.iter().map(|parts| parts.session))?;
+        let inputs: Vec<Expr> = all.iter().map(|parts| parts.node.clone()).collect();
         let along = vec![(0..self.ndim()).collect(); inputs.len()];
         let call = Call { kernel: Same(kernel), params: params.bytes().into(), along, pointwise: false };
         check(&call, &inputs, U::DTYPE, &self.node.op.grid)?;
-        Array::new(Primitive::Call(call), inputs, self.shape().to_vec(), session.cloned())
+        Array::new(Primitive::Call(call), inputs, self.shape().to_vec(), session)
     }
 }
 

@@ -4,8 +4,8 @@
 
 use ndarray::Axis;
 
-use super::super::Array;
 use super::super::expr::Primitive;
+use super::super::{Array, common_session};
 use crate::error::{Error, Result, or_panic};
 use crate::shape::{Element, checked_len};
 
@@ -55,7 +55,6 @@ impl<T: Element> Array<T> {
             return Err(Error::argument("arrays to concatenate", "none", "at least one"));
         };
         let axis = first.checked_axis(axis)?;
-        let mut session = first.session.clone();
         for other in others {
             let fits =
                 other.ndim() == first.ndim() && (0..first.ndim()).all(|a| a == axis || other.shape()[a] == first.shape()[a]);
@@ -63,13 +62,8 @@ impl<T: Element> Array<T> {
                 let wanted = format!("the extents of {:?}, but along axis {axis}", first.shape());
                 return Err(Error::Shape { op: "concatenate", found: other.shape().to_vec(), wanted });
             }
-            if let (Some(one), Some(another)) = (&session, &other.session)
-                && one != another
-            {
-                return Err(Error::SessionMismatch { op: "concatenate" });
-            }
-            session = session.or_else(|| other.session.clone());
         }
+        let session = common_session("concatenate", arrays.iter().map(|array| array.session.as_ref()))?;
         if others.is_empty() {
             return Ok(first.clone());
         }
