@@ -21,7 +21,7 @@ fn median(times: &mut [f64]) -> f64 {
 
 fn compare<T: Float + ComplexField>(n: usize, rounds: usize) {
     let session = Session::builder().threads(THREADS).build().expect("default settings");
-    let a = session.random_spd::<T>(n).and_then(|a| a.compute()).expect("fits");
+    let a = session.default_rng().spd::<T>(n).compute().expect("fits");
     let theirs = Mat::<T>::from_fn(n, n, |i, j| a[[i, j]]);
     let ours = Array::from(a).in_session(&session).cholesky();
     let par = Par::rayon(THREADS);

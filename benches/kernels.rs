@@ -8,6 +8,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use chunkwise::kernel::ogrid::ogrid;
 use chunkwise::kernel::random::{SpdParams, UniformParams};
 use chunkwise::kernel::{Kernel, Scratch, gemv, mandelbrot, random, simd, sums};
 use chunkwise::shape::{ChunkView, ChunkViewMut, DType, Element, Layout, Region};
@@ -86,7 +87,7 @@ fn limits(c: &mut Criterion) {
 fn mandelbrot(c: &mut Criterion) {
     let mut group = c.benchmark_group("mandelbrot, flops");
     for (m, n, iterations) in [(500, 750, 20), (200, 300, 500)] {
-        let (x, y) = (mandelbrot::axis(-1.5, 0.0, n), mandelbrot::axis(-1.0, 0.0, m));
+        let (x, y) = (ogrid(-1.5, 0.0, n), ogrid(-1.0, 0.0, m));
         let narrow = |v: &[f64]| Chunk::of(v.iter().map(|&v| v as f32).collect());
         let (x32, y32) = (narrow(&x), narrow(&y));
         let (x, y) = (Chunk::of(x), Chunk::of(y));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use chunkwise::device::{DeviceKind, DeviceSpec, HOST, LinkSpec};
 use chunkwise::id::SpaceId;
 use chunkwise::schedule::simulate::{Simulation, simulate};
-use chunkwise::schedule::{Auto, CANNOT};
+use chunkwise::schedule::{CANNOT, EarliestFinish};
 use chunkwise::task::TaskGraph;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use support::graphs;
@@ -54,7 +54,7 @@ fn step(c: &mut Criterion) {
         for (platform, gpu) in [("cpu", false), ("cpu and gpu", true)] {
             let sim = simulation(graph, only, gpu);
             group.bench_function(format!("{name}/{platform}"), |b| {
-                b.iter(|| simulate(graph, &sim, Box::new(Auto)).expect("no limit, no faults"));
+                b.iter(|| simulate(graph, &sim, Box::new(EarliestFinish)).expect("no limit, no faults"));
             });
         }
     }

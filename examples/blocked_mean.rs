@@ -6,12 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use chunkwise::device::system;
-use chunkwise::kernel::Lane;
-use chunkwise::schedule::Explanation;
-use chunkwise::shape::{ChunkViewMut, DType, Float, Region};
-use chunkwise::task::ChunkSource;
-use chunkwise::{Array, Bytes, Error, Remedy, Session, store};
+use chunkwise::ext::{ChunkSource, ChunkViewMut, Lane, Region};
+use chunkwise::{Array, Bytes, DType, Error, Explanation, Float, Remedy, Session, store};
 use common::{CommonArgs, Named, Outcome, Precision, Progress, Report, cut, extents, finish, open_session, some_bytes};
 
 /// Compute the mean of a dataset, chunk by chunk: any rank, any size. Chunks are summed as they are read.
@@ -88,8 +84,8 @@ fn make(args: &Args, size: Bytes, session: &Session) -> Outcome {
     let columns = elements.min(4096);
     let shape = [elements / columns, columns];
     match args.common.dtype {
-        Precision::F32 => write(args, session.random_uniform::<f32>(shape)?, session),
-        Precision::F64 => write(args, session.random_uniform::<f64>(shape)?, session),
+        Precision::F32 => write(args, session.default_rng().try_uniform::<f32>(shape)?, session),
+        Precision::F64 => write(args, session.default_rng().try_uniform::<f64>(shape)?, session),
     }
 }
 
@@ -106,7 +102,7 @@ fn write<T: Float>(args: &Args, numbers: Array<T>, session: &Session) -> Outcome
     let file = args.data.rsplit_once(":/").map_or(args.data.as_str(), |(file, _)| file);
     let folder = Path::new(file).parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // A folder that is not there is told by what creates the file.
-    if let Some(free) = system::disk_free(folder).ok().filter(|&free| free < numbers.nbytes()) {
+    if let Some(free) = common::disk_free(folder).ok().filter(|&free| free < numbers.nbytes()) {
         let problem = format!("needs {}, and its disk has {} left; --make less", Bytes(numbers.nbytes()), Bytes(free));
         return Err(Error::file(file, problem).into());
     }

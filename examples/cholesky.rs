@@ -7,9 +7,8 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use chunkwise::shape::{ChunkView, Float, Region};
-use chunkwise::task::{ChunkSink, Intake};
-use chunkwise::{Array, Placement, Session, store};
+use chunkwise::ext::{ChunkSink, ChunkView, Intake, Region};
+use chunkwise::{Array, Float, Placement, Session, store};
 use common::{CommonArgs, Named, Outcome, Precision, Report, finish, open_session};
 use ndarray::{Array1, ArrayD, ArrayView2, Ix2, Zip};
 
@@ -49,7 +48,7 @@ fn cholesky<T: Float + ndarray::LinalgScalar>(args: &Args) -> Outcome {
     let session = open_session(&args.common, files)?;
     let a: Array<T> = match &args.input {
         Some(file) => Array::open(file)?.in_session(&session),
-        None => session.random_spd(args.n)?,
+        None => session.default_rng().try_spd(args.n)?,
     };
     let (a, l, made) = if args.input.is_some() { (a.clone(), factor(&a, args)?, None) } else { random(a, args, &session)? };
     let create = |spec: &String| store::create(spec, l.shape(), l.dtype(), None);
@@ -128,15 +127,15 @@ where
     }
     let mut probes = Vec::new();
     for _ in 0..PROBES {
-        let signs = session.random_uniform::<f64>([n])?.compute()?;
+        let signs = session.default_rng().try_uniform::<f64>([n])?.compute()?;
         probes.push(signs.iter().map(|&u| if u < 0.5 { -1.0 } else { 1.0 }).collect());
     }
     // Differences in one row do not cancel, as they would with signs.
-    let weights = session.random_uniform::<f64>([n])?.compute()?.iter().map(|&u| 0.5 + u).collect();
+    let weights = session.default_rng().try_uniform::<f64>([n])?.compute()?.iter().map(|&u| 0.5 + u).collect();
     common::trim_memory(); // of the run
     // The factor is held meanwhile, which the session of its run does not know.
     let rest = session.memory_limit().saturating_sub(held).max(1);
-    let threads = args.common.threads.unwrap_or_else(chunkwise::device::system::threads);
+    let threads = args.common.threads.unwrap_or_else(common::threads);
     let beside = Session::builder().placement(Placement::Cpu).threads(threads).memory_limit(&rest.to_string()).cache_dir("");
     let a = a.clone().in_session(&beside.build()?);
     let a = args.common.cut(a)?;

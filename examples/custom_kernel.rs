@@ -1,6 +1,6 @@
 //! A kernel of one's own in an array expression: the logistic map, x <- rate x (1 - x), on the CPU and on GPUs.
 //!
-//! The kernel is [`Logistic`]: its CPU body, its shader (`custom_kernel.wgsl`) and what joins the two. `chunkwise::kernel::guide` explains it.
+//! The kernel is [`Logistic`]: its CPU body, its shader (`custom_kernel.wgsl`) and what joins the two. `chunkwise::ext` explains it.
 
 mod common;
 
@@ -9,10 +9,9 @@ use std::ops::{Mul, Sub};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use chunkwise::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
-use chunkwise::kernel::{check_dtypes, check_params, for_each_piece, params};
-use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float};
-use chunkwise::{Array, Error, shader_params, store};
+use chunkwise::ext::{ChunkMeta, ChunkView, ChunkViewMut, Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
+use chunkwise::ext::{check_dtypes, check_params, for_each_piece, params};
+use chunkwise::{Array, DType, Error, Float, shader_params, store};
 use common::{CommonArgs, Named, Outcome, Precision, Report, open_session};
 use ndarray::ArrayD;
 
@@ -149,7 +148,7 @@ fn populations<T: Number>(args: &Args, epsilon: f64) -> Outcome {
     grow(zeros(), &zeros())?.explain()?; // what does not fit is said before anything is made
     let sink = args.out.as_ref().map(|spec| store::create(spec, &[args.n], T::DTYPE, None)).transpose()?;
     let asked = Instant::now();
-    let start = session.random_uniform::<T>([args.n])?.compute()?;
+    let start = session.default_rng().try_uniform::<T>([args.n])?.compute()?;
     let rates = ArrayD::from_shape_fn(start.shape(), |i| T::from_f64(MOST_RATE * i[0] as f64 / args.n as f64));
     let made = common::made("the populations", asked.elapsed());
     let wanted = samples(&start, &rates, args.generations);

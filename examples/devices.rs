@@ -8,6 +8,7 @@ use chunkwise::cost::{Calibration, Peaks, Rates};
 use chunkwise::device::{DeviceKind, DeviceSpec, system};
 use chunkwise::id::DeviceId;
 use chunkwise::kernel::simd::simd_name;
+use chunkwise::runtime::Inside;
 use chunkwise::{Bytes, Session};
 use common::{CommonArgs, Outcome, UsageError, can_write, line, open_session, rate, seconds};
 use serde_json::{Value, json};

@@ -7,9 +7,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chunkwise::shape::{ChunkView, DType, Region};
-use chunkwise::task::{ChunkSink, Intake};
-use chunkwise::{Array, Error, Mandelbrot, Remedy, store};
+use chunkwise::ext::{ChunkSink, ChunkView, Intake, Region};
+use chunkwise::{Array, DType, Error, Float, Remedy, store};
 use common::{
     CommonArgs, Counts, LONGEST_SIDE, Named, Outcome, Precision, Report, UsageError, can_write, cut, finish, open_session,
 };
@@ -80,16 +79,21 @@ fn main() -> std::process::ExitCode {
     common::run(mandelbrot)
 }
 
-fn mandelbrot(args: Args) -> Outcome {
+/// The counts, one for each point: columns run along x, rows along y.
+fn counts<T: Float>(args: &Args) -> chunkwise::Result<Array<i32>> {
     let ([x0, x1, y0, y1], (width, height)) = (args.window, args.size);
+    let (x, y) = (Array::<T>::try_ogrid(x0, x1, width)?, Array::<T>::try_ogrid(y0, y1, height)?);
+    Array::try_mandelbrot(&x, &y, args.iterations)
+}
+
+fn mandelbrot(args: Args) -> Outcome {
     let crop = crop(&args)?;
     let wants_picture = args.png.as_os_str() != "none";
     let png = Named::written_path("--png", wants_picture.then_some(&args.png));
     let session = open_session(&args.common, vec![Named::written("--out", args.out.as_ref()), png])?;
-    let picture = Mandelbrot::new(height, width).window(x0, x1, y0, y1).iterations(args.iterations);
-    let counts: Array<i32> = match args.common.dtype {
-        Precision::F32 => picture.counts::<f32>()?,
-        Precision::F64 => picture.counts::<f64>()?,
+    let counts = match args.common.dtype {
+        Precision::F32 => counts::<f32>(&args)?,
+        Precision::F64 => counts::<f64>(&args)?,
     };
     let counts = counts.in_session(&session);
     let counts = args.common.cut(counts)?;
@@ -120,6 +124,7 @@ fn mandelbrot(args: Args) -> Outcome {
         }
     };
     let mut report = Report::new("mandelbrot", counts.shape(), &args.common);
+    let (width, height) = args.size;
     report.what = format!("{width} x {height} points, {} iterations", args.iterations);
     report.chunks = cut(&counts.grid(), "chunk");
     let mut report = report.of_run(&session, &run, width as f64 * height as f64, "point/s");

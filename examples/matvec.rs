@@ -4,8 +4,7 @@ mod common;
 
 use std::time::Instant;
 
-use chunkwise::shape::Float;
-use chunkwise::{Array, Bytes, Session, store};
+use chunkwise::{Array, Bytes, Float, Session, store};
 use common::{CommonArgs, Named, Outcome, Precision, Report, open_session};
 
 /// Multiply a matrix by a vector: y = A x.
@@ -114,8 +113,8 @@ fn product<T: Float>(args: &Args, session: &Session) -> Result<Product<T>, chunk
         return Ok((a, y, None));
     }
     let (m, n) = (args.rows.unwrap_or(args.n), args.cols.unwrap_or(args.n));
-    let a = session.random_uniform::<T>([m, n])?;
-    let x = session.random_uniform::<T>([n])?;
+    let a = session.default_rng().try_uniform::<T>([m, n])?;
+    let x = session.default_rng().try_uniform::<T>([n])?;
     let fits = common::fits(session, a.nbytes().saturating_add(x.nbytes()), || {
         of(common::zeros(&[m, n], session), &common::zeros(&[n], session))?.1.explain()
     })?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use chunkwise::device::{Cpu, Device, IoLane, LinkSpec};
 use chunkwise::id::SpaceId;
 use chunkwise::ndarray::{Array1, Array2};
-use chunkwise::prelude::*;
+use chunkwise::{Array, prelude::*};
 use common::{Outcome, line};
 
 /// Compare automatic placement with each fixed one, on two CPU pools with a link between them.
@@ -61,7 +61,8 @@ fn workloads() -> [(&'static str, Make); 3] {
             Ok(timed(a.try_matvec(&Array::from(Array1::from_elem(2000, 1.0)))?))
         }),
         ("mandelbrot", |session| {
-            Ok(timed(Mandelbrot::new(800, 1200).iterations(500).counts::<f64>()?.try_chunks(100)?.in_session(session)))
+            let (x, y) = (Array::<f64>::ogrid(-1.5, 0.0, 1200), Array::<f64>::ogrid(-1.0, 0.0, 800));
+            Ok(timed(mandelbrot(&x, &y, 500).try_chunks(100)?.in_session(session)))
         }),
         ("cholesky", |session| {
             let n = 1200;

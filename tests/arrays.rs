@@ -7,7 +7,8 @@ use chunkwise::kernel::Lane;
 use chunkwise::ndarray::{self, Array1, Array2, ArrayD, Axis, IxDyn, s};
 use chunkwise::shape::{ChunkViewMut, DType, Region};
 use chunkwise::task::ChunkSource;
-use chunkwise::{Array, Error, Mandelbrot, Placement, Session, compute_all, concatenate, stack, store, store_all};
+use chunkwise::{Array, Error, Placement, Session, compute_all, concatenate, stack, store, store_all};
+use support::picture::picture;
 use support::twice::Twice;
 
 fn session() -> Session {
@@ -94,7 +95,7 @@ fn tasks(array: &Array<f64>) -> usize {
 #[test]
 fn a_slice_asks_for_the_chunks_it_needs() {
     let session = session();
-    let x = session.random_uniform::<f64>([1000, 1000]).expect("lazy").chunks(100);
+    let x = session.default_rng().uniform::<f64>([1000, 1000]).chunks(100);
     // One chunk: made, seen, copied to the result.
     assert_eq!(tasks(&x.slice(s![..;20, 730])), 10, "a generator makes the slice itself, in its chunks");
     let twice = Arc::new(Twice::default());
@@ -102,18 +103,10 @@ fn a_slice_asks_for_the_chunks_it_needs() {
     assert_eq!(tasks(&y.slice(s![150..160, 250])), 3, "a random chunk, twice it, a copy of the part");
     assert_eq!(twice.chunks(), 1);
     assert_eq!(tasks(&y.slice(s![..;-300, 250..350])), 4 * 2 * 3, "rows 999, 699, 399 and 99, in two columns of chunks");
-    let vector = session.random_uniform::<f64>([1000]).expect("lazy");
+    let vector = session.default_rng().uniform::<f64>([1000]);
     let product = x.matvec(&vector);
     assert_eq!(tasks(&product.slice(s![150..160])), 10 + 10 + 10 + 1 + 1, "chunks, vectors, products, their sum, a copy");
-    let spd = Array::from(
-        session
-            .random_spd::<f64>(1024)
-            .expect("lazy")
-            .compute()
-            .expect("computes")
-            .into_dimensionality::<ndarray::Ix2>()
-            .expect("a matrix"),
-    );
+    let spd = Array::from(session.default_rng().spd::<f64>(1024).compute_into::<ndarray::Ix2>().expect("computes"));
     let factor = spd.in_session(&session).chunks(256).cholesky();
     let all = factor.compute().expect("computes");
     for (slice, needed) in [
@@ -150,11 +143,11 @@ fn chunks_need_not_agree() {
         let wanted = (&v * &w).sum() / w.sum();
         assert!((mean.compute_scalar().expect("computes") - wanted).abs() < 1e-12 * wanted);
     }
-    let spd = session.random_spd::<f64>(100).expect("lazy").chunks((30, 17));
+    let spd = session.default_rng().spd::<f64>(100).chunks((30, 17));
     let factor = spd.cholesky().chunks((11, 40));
     assert_eq!(factor.grid().largest(), [11, 40]);
     assert_eq!(factor.compute().expect("computes"), spd.cholesky().compute().expect("computes"));
-    let counts = Mandelbrot::new(90, 70).counts::<f64>().expect("lazy").in_session(&session);
+    let counts = picture::<f64>(90, 70, 20).in_session(&session);
     let whole = counts.compute().expect("computes");
     let part = counts.slice(s![..;-7, 3..60;4]).t();
     assert_eq!(part.chunks((5, 2)).compute().expect("computes"), whole.slice(s![..;-7, 3..60;4]).reversed_axes().into_dyn());
@@ -202,7 +195,7 @@ fn chunks_are_turned_in_bounded_memory() {
     };
     // 8 MB, in chunks of 400 kB.
     let rows = |session: &Session, kernel: &Arc<Twice>| {
-        let x = session.random_uniform::<f64>([1000, 1000]).expect("lazy").chunks((50, 1000));
+        let x = session.default_rng().uniform::<f64>([1000, 1000]).chunks((50, 1000));
         x.with_kernel::<f64>(&[], kernel.clone(), &())
     };
     let wanted = rows(&limited("1GB"), &Arc::new(Twice::default())).compute().expect("computes");
@@ -235,7 +228,7 @@ fn chunks_are_turned_in_bounded_memory() {
 #[test]
 fn ranks_0_and_8_and_nothing_at_all() {
     let session = session();
-    let eight = session.random_uniform::<f32>([2, 3, 1, 4, 2, 3, 2, 5]).expect("lazy").chunks(2);
+    let eight = session.default_rng().uniform::<f32>([2, 3, 1, 4, 2, 3, 2, 5]).chunks(2);
     let plain = eight.compute().expect("computes");
     let order = [7, 0, 6, 1, 5, 2, 4, 3];
     let turned = eight.permute(order).slice(s![..;-2, .., 1, .., ..;2, .., .., 1..;-1]);

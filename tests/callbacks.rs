@@ -11,11 +11,11 @@ use chunkwise::cost::Rates;
 use chunkwise::device::{Cpu, Device, DeviceSpec, Failure, IoLane, Launch, LinkSpec, Move, Report};
 use chunkwise::id::{DeviceId, SpaceId};
 use chunkwise::ndarray::Array1;
-use chunkwise::prelude::*;
-use chunkwise::runtime::{Plan, Record};
+use chunkwise::runtime::{Inside, Plan, Record};
 use chunkwise::schedule::{Candidate, Choice, Policy, Ready};
 use chunkwise::shape::{DType, Layout};
 use chunkwise::task::{ChunkSink, GraphBuilder};
+use chunkwise::{Array, prelude::*};
 use support::curious::{Ask, Asks, Curious, End, Nosy, OPAQUE, curious_error};
 use support::wait::{settled, within};
 

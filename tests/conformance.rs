@@ -8,8 +8,9 @@ use std::sync::Arc;
 use chunkwise::device::{Cpu, Device, IoLane, LinkSpec};
 use chunkwise::id::SpaceId;
 use chunkwise::ndarray::{Array1, Array2, ArrayD, IxDyn, s};
-use chunkwise::prelude::*;
+use chunkwise::{Array, prelude::*};
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, proptest};
+use support::picture::picture;
 
 fn session() -> Session {
     static SESSION: std::sync::OnceLock<Session> = std::sync::OnceLock::new();
@@ -135,8 +136,8 @@ proptest! {
 
     #[test]
     fn mandelbrot_equals_the_loop(m in 0usize..24, n in 0usize..40, iterations in 0u32..60, chunk in 1usize..50) {
-        let picture = Mandelbrot::new(m, n).window(-2.0, 0.6, -1.1, 1.3).iterations(iterations);
-        let counts = picture.counts::<f64>().expect("finite").try_chunks(chunk).expect("chunks").in_session(&session());
+        let (x, y) = (Array::<f64>::ogrid(-2.0, 0.6, n), Array::<f64>::ogrid(-1.1, 1.3, m));
+        let counts = mandelbrot(&x, &y, iterations).try_chunks(chunk).expect("chunks").in_session(&session());
         let counts = counts.compute().expect("computes");
         let axis = |a: f64, b: f64, n: usize, k: usize| if n == 1 { a } else { k as f64 * ((b - a) / (n - 1) as f64) + a };
         for ((r, c), &found) in counts.into_dimensionality::<chunkwise::ndarray::Ix2>().expect("two axes").indexed_iter() {
@@ -158,13 +159,13 @@ proptest! {
     fn random_numbers_do_not_depend_on_chunks(shape in shapes(), seed in any::<u64>(), chunk in 1usize..9) {
         let make = |seed| Session::builder().threads(1).cache_dir("").seed(seed).build().expect("session");
         let (one, same, other) = (make(seed), make(seed), make(seed ^ 1));
-        let whole = one.random_uniform::<f64>(&shape).expect("shape").compute().expect("computes");
-        let cut = same.random_uniform::<f64>(&shape).expect("shape").try_chunks(chunk).expect("chunks");
+        let whole = one.default_rng().uniform::<f64>(&shape).compute().expect("computes");
+        let cut = same.default_rng().uniform::<f64>(&shape).try_chunks(chunk).expect("chunks");
         prop_assert_eq!(bits(&whole), bits(&cut.compute().expect("computes")));
         prop_assert!(whole.iter().all(|v| (0.0..1.0).contains(v)));
         if whole.len() > 3 {
-            let second = one.random_uniform::<f64>(&shape).expect("shape").compute().expect("computes");
-            let others = other.random_uniform::<f64>(&shape).expect("shape").compute().expect("computes");
+            let second = one.default_rng().uniform::<f64>(&shape).compute().expect("computes");
+            let others = other.default_rng().uniform::<f64>(&shape).compute().expect("computes");
             prop_assert!(bits(&whole) != bits(&second) && bits(&whole) != bits(&others));
         }
     }
@@ -231,7 +232,7 @@ fn works() -> [(&'static str, Work); 4] {
             run(&Array::from(a).in_session(session).try_chunks(16)?.try_cholesky()?)
         }),
         ("mandelbrot", |session| {
-            let counts = Mandelbrot::new(60, 50).iterations(200).counts::<f64>()?.try_chunks(16)?.in_session(session);
+            let counts = picture::<f64>(60, 50, 200).try_chunks(16)?.in_session(session);
             counts.run().map(|(values, report)| (values.mapv(f64::from), report.bytes_moved))
         }),
     ]

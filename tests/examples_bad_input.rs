@@ -48,8 +48,20 @@ fn flags_out_of_range_are_usage_errors() {
     refused("cholesky", "--n 5 --input a.npy", "cannot be used");
     refused("overhead", "--tasks 0", "--tasks");
     refused("overhead", "--tasks 100000000000", "--tasks");
+    for chunks in ["0", "20000001", "-1", "many", "1.5"] {
+        refused("overhead", &format!("--chunks={chunks}"), "--chunks");
+    }
+    refused("overhead", "--chunks 5 --tasks 5", "cannot be used");
     refused("blocked_mean", "", "<FILE>");
     refused("blocked_mean", "a.npy --make 0", "above 0");
+}
+
+#[test]
+fn chunks_that_are_too_many_or_too_large_are_said_so() {
+    let few = fails("overhead", "--chunks 200000 --memory-limit 5MB", &["200000 tasks", "fewer chunks: --chunks"]).stderr;
+    assert!(!few.contains("--chunk "), "larger chunks are as many: {few}");
+    fails("overhead", "--chunks 5 --chunk 4000000000000", &["does not fit", "2^59 elements"]);
+    fails("overhead", "--chunks 5 --chunk 18446744073709551615", &["does not fit", "2^59 elements"]);
 }
 
 #[test]
@@ -68,6 +80,7 @@ fn nothing_and_one_are_sizes_too() {
         ("cholesky", "--n 0"),
         ("cholesky", "--n 1"),
         ("overhead", "--tasks 1"),
+        ("overhead", "--chunks 1 --chunk 1"),
         ("blocked_mean", "--make 1 m.h5:/x"),
     ] {
         for more in ["", " --json", " --explain"] {
@@ -244,6 +257,7 @@ fn one_step_is_enough_whatever_is_short() {
         ("cholesky", "--n 1000 --chunk 750 --dtype f32", 5_000_000, "task "),
         ("custom_kernel", "--n 400000 --generations 3", 1_000_000, "example::logistic of shape [400000] with its inputs"),
         ("overhead", "--tasks 100000", 5_000_000, "the bookkeeping of 100000 tasks"),
+        ("overhead", "--chunks 200000", 5_000_000, "the bookkeeping of "),
         ("mandelbrot", "--size 1500x1500 --png none", 2_000_000, "mandelbrot of shape [1500, 1500]"),
     ] {
         let output = run(program, &format!("{flags} --memory-limit {limit}")).failure(&[short, "memory allowed"]);

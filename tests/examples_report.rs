@@ -13,6 +13,7 @@ fn programs() -> Vec<(&'static str, String)> {
         ("blocked_mean", data("chunked.h5:/edge")),
         ("cholesky", "--n 130 --chunk 40".to_owned()),
         ("overhead", "--tasks 500".to_owned()),
+        ("overhead", "--chunks 300".to_owned()),
     ]
 }
 

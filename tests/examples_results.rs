@@ -92,8 +92,8 @@ fn matvec_is_the_naive_product_whatever_the_threads() {
     for (m, n, chunk) in [(37, 53, ""), (1, 1, ""), (130, 61, "--chunk 17"), (5, 700, "--chunk 1000")] {
         // Arrays of a session are numbered: the matrix is the program's first, the vector its second.
         let fresh = Session::builder().threads(1).seed(7).cache_dir("").build().unwrap();
-        let a = fresh.random_uniform::<f64>([m, n]).unwrap().compute().unwrap();
-        let x = fresh.random_uniform::<f64>([n]).unwrap().compute().unwrap();
+        let a = fresh.default_rng().uniform::<f64>([m, n]).compute().unwrap();
+        let x = fresh.default_rng().uniform::<f64>([n]).compute().unwrap();
         let naive: Vec<f64> = (0..m).map(|i| (0..n).map(|j| a[[i, j]] * x[[j]]).sum()).collect();
         let mut first: Option<Vec<f64>> = None;
         for threads in 1..=3 {
@@ -239,6 +239,45 @@ fn overhead_checks_its_sum_and_seeds_differ() {
     assert_ne!(one["checksum"], other["checksum"]);
     assert!(one["us_per_task"].as_f64().is_some_and(|us| us > 0.0), "{one}");
     assert!(one["tasks"].as_u64().is_some_and(|n| n > 3000), "{one}");
+}
+
+/// The mean of twice uniform numbers, in chunks that need not all be held.
+#[test]
+fn overhead_takes_the_mean_of_many_chunks() {
+    let run = |flags: &str| example("overhead").args("--json").args(flags).run().success().json();
+    let mean = |json: &Value| json["result"].as_f64().expect("a mean").to_bits();
+    let (one, three, other) =
+        (run("--chunks 700 --threads 1"), run("--chunks 700 --threads 3"), run("--chunks 700 --threads 3 --seed 5"));
+    assert_eq!(mean(&one), mean(&three));
+    assert_ne!(mean(&one), mean(&other));
+    for (json, threads) in [(&one, "2 threads"), (&three, "1 thread")] {
+        let notes = json["notes"].to_string();
+        assert!(notes.contains(&format!("bit for bit the same with {threads}")), "{notes}");
+    }
+    let session = Session::builder().threads(2).seed(5).cache_dir("").build().unwrap();
+    let numbers = session.default_rng().uniform::<f64>((8 * 700, 8)).compute().unwrap();
+    let wanted = 2.0 * numbers.sum() / numbers.len() as f64;
+    let found = other["result"].as_f64().unwrap();
+    assert!((found - wanted).abs() < 1e-12, "{found}, a sum over all of it gives {wanted}");
+    assert_eq!(
+        (&other["shape"], &other["dtype"], &other["array_bytes"]),
+        (&[5600, 8].into(), &"f64".into(), &(700 * 512).into())
+    );
+    let number = |name: &str| other[name].as_f64().unwrap_or(f64::NAN);
+    assert!((number("us_per_chunk") * 700.0 / 1e6 - number("total_s")).abs() < 1e-9, "{other}");
+    assert!((number("plan_s") + number("run_s") - number("total_s")).abs() < 1e-9, "{other}");
+    assert!(number("us_per_chunk_planned") <= number("us_per_chunk") && number("run_peak_rss_bytes") > 1e6, "{other}");
+
+    let single = run("--chunks 40 --dtype f32 --chunk 30");
+    assert_eq!((&single["shape"], &single["dtype"]), (&[1200, 30].into(), &"f32".into()));
+    let text = example("overhead").args("--chunks 700 --threads 3").run().success().stdout;
+    for words in ["700 chunks of 8 x 8", "us a chunk", "the array has 358 kB", "at its peak", "sigma"] {
+        assert!(text.contains(words), "no `{words}` in\n{text}");
+    }
+    // Many are not run twice, and the array is never held.
+    let many = run("--chunks 60000 --chunk 20 --device cpu --threads 2 --memory-limit 60MB");
+    assert!(many["array_bytes"].as_u64() > many["run_peak_rss_bytes"].as_u64(), "{many}");
+    assert!(!many["notes"].to_string().contains("bit for bit"), "{many}");
 }
 
 /// What README and the crate's text say of memory, at a limit below the size of the data: what streams, and what does not.

@@ -9,14 +9,15 @@ use std::time::Duration;
 use chunkwise::device::{Cpu, Device, Faulty, HOST, Injection, IoLane, LinkSpec};
 use chunkwise::id::SpaceId;
 use chunkwise::ndarray::{Array1, Array2, ArrayD};
-use chunkwise::prelude::*;
+use chunkwise::{Array, prelude::*};
+use support::picture::picture;
 use support::wait::within_as;
 
 /// A workload: builds its array anew in a session, so that it can be run again.
 type Work = fn(&Session) -> chunkwise::Result<ArrayD<f64>>;
 
 fn mandelbrot(session: &Session) -> chunkwise::Result<ArrayD<f64>> {
-    let counts = Mandelbrot::new(40, 30).counts::<f64>()?.try_chunks(10)?.in_session(session);
+    let counts = picture::<f64>(40, 30, 20).try_chunks(10)?.in_session(session);
     Ok(counts.compute()?.mapv(f64::from))
 }
 

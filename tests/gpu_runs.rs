@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chunkwise::device::gpu::Gpu;
-use chunkwise::device::{Body, Cpu, Device, DeviceSpec, Failure, HostBuffer, IoLane, Launch, Move, Report};
+use chunkwise::device::{Body, Cpu, Device, DeviceSpec, Failure, HostBuffer, IoLane, Launch, Move, Report, take_result};
 use chunkwise::id::{DeviceId, SpaceId};
 use chunkwise::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, for_each_piece};
-use chunkwise::prelude::*;
-use chunkwise::runtime::{Plan, RunReport};
+use chunkwise::runtime::{Inside, Plan, RunReport};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Float, Layout, View};
 use chunkwise::task::{GraphBuilder, Operand};
+use chunkwise::{Array, prelude::*};
 use support::gpu::{WORKLOADS, assert_alike, believe, cholesky, compute, matvec, residual, session, settled, tasks_on};
+use support::picture::picture;
 
 support::gpus!();
 
@@ -180,7 +181,7 @@ fn chunks_larger_than_staging_come_back_one_after_the_other() {
     let Some(adapter) = adapter() else { return };
     let gpu = Gpu::open(&adapter, "gpu0", SpaceId(1), 2 << 20).expect("opens");
     let session = session(Placement::Gpu, &[Arc::new(gpu)]);
-    let counts = Mandelbrot::new(700, 2100).iterations(5).counts::<f32>().expect("small").in_session(&session);
+    let counts = picture::<f32>(700, 2100, 5).in_session(&session);
     let (found, run) = counts.try_chunks(700).and_then(|c| c.run()).expect("three chunks of 2 MB");
     assert_eq!((found.len(), tasks_on(&run, "gpu0"), session.counters(GPU).downloads), (700 * 2100, 3, 3));
 }
@@ -190,7 +191,8 @@ fn long_iterations_are_cut_into_short_submissions() {
     let Some(gpu) = gpu() else { return };
     let (session, cpu) = (session(Placement::Gpu, &[gpu]), session(Placement::Cpu, &[]));
     let inside = |session: &Session| {
-        let counts = Mandelbrot::new(16, 16).window(-0.1, 0.1, -0.1, 0.1).iterations(1_000_000).counts::<f32>()?;
+        let axis = Array::<f32>::ogrid(-0.1, 0.1, 16);
+        let counts = mandelbrot(&axis, &axis, 1_000_000);
         counts.in_session(session).compute()
     };
     let found = inside(&session).expect("a million steps");
@@ -262,7 +264,7 @@ fn work_without_a_gpu_half_says_so() {
 fn empty_and_tiny_arrays_are_right() {
     let Some(gpu) = gpu() else { return };
     let session = session(Placement::Gpu, &[gpu]);
-    let counts = |h, w| Mandelbrot::new(h, w).counts::<f32>().map(|c| c.in_session(&session)).and_then(|c| c.compute());
+    let counts = |h, w| picture::<f32>(h, w, 20).in_session(&session).compute();
     assert_eq!(counts(0, 5).expect("empty").len(), 0);
     assert_eq!(counts(1, 1).expect("one").len(), 1);
     let one = Array::from(ndarray::arr2(&[[4.0f32]])).in_session(&session).cholesky().compute().expect("one");
@@ -401,7 +403,7 @@ fn viewed(session: &Session, views: &[View], readers: usize) -> RunReport {
     }
     let plan = Plan::new(graph, vec![Some(HostBuffer::caller(&numbers)), None]).expect("a plan");
     let (results, run) = session.submit(plan, Instant::now()).expect("submits").wait().expect("runs");
-    let taken = results.into_iter().flatten().next().and_then(HostBuffer::take_result::<f32>).expect("one result");
+    let taken = results.into_iter().flatten().next().and_then(take_result::<f32>).expect("one result");
     assert_eq!(taken.vec[taken.start..][..wanted.len()], wanted);
     run
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use chunkwise::ndarray::Array1;
-use chunkwise::prelude::*;
 use chunkwise::runtime::Handle;
+use chunkwise::{Array, prelude::*};
 use support::calls::{SILENT, SOME, impatient, plan, session, sleeper, start, values};
 use support::wait::{settled, within};
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use chunkwise::kernel::Lane;
 use chunkwise::ndarray::Array1;
-use chunkwise::prelude::*;
-use chunkwise::runtime::Handle;
+use chunkwise::runtime::{Handle, Inside};
+use chunkwise::{Array, prelude::*};
 use support::calls::{SILENT, SOME, impatient, plan, plan_on, session, sleeper, start, values};
 use support::wait::{settled, within};
 

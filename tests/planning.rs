@@ -9,15 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chunkwise::AnyArray;
-use chunkwise::array::{explain_random_dag, random_dag};
-use chunkwise::device::{Cpu, Device, HostBuffer, IoLane, LinkSpec};
+use chunkwise::device::{Cpu, Device, IoLane, LinkSpec, take_result};
 use chunkwise::id::SpaceId;
 use chunkwise::kernel::{Content, Fault, Held, Kernel, Scratch, Work, for_each_piece};
-use chunkwise::prelude::*;
-use chunkwise::runtime::Plan;
+use chunkwise::runtime::{Inside, Plan};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form, Layout as Extents};
 use chunkwise::task::GraphBuilder;
+use chunkwise::{Array, prelude::*};
 use ndarray::Array2;
+use support::dag::{explain_random_dag, random_dag};
+use support::picture::picture;
 
 struct Counting;
 static LIVE: AtomicUsize = AtomicUsize::new(0);
@@ -138,7 +139,7 @@ fn seventy_thousand_kernels_in_one_graph_plan_and_run() {
     let plan = Plan::new(graph, vec![None]).expect("a plan");
     assert_eq!((plan.graph().kernels().len(), plan.graph().held_bytes()), (MANY + MANY / 2, MANY as u64));
     let (results, _) = session.submit(plan, begin).expect("submits").wait().expect("runs");
-    let taken = results.into_iter().flatten().next().and_then(HostBuffer::take_result::<f64>).expect("one result");
+    let taken = results.into_iter().flatten().next().and_then(take_result::<f64>).expect("one result");
     assert!(taken.vec[taken.start..][..MANY].iter().enumerate().all(|(at, &found)| found == at as f64));
     assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
 }
@@ -181,7 +182,7 @@ fn a_factor_of_300_by_300_tiles_is_planned_within_seconds() {
     let _one = alone();
     on_a_small_stack(|| {
         let session = session(1);
-        let factor = session.random_spd::<f32>(3000).expect("lazy").chunks(10).cholesky();
+        let factor = session.default_rng().spd::<f32>(3000).chunks(10).cholesky();
         let begun = std::time::Instant::now();
         let groups = factor.explain().expect("explains").groups;
         let tasks: usize = groups.iter().map(|group| group.tasks).sum();
@@ -253,12 +254,12 @@ fn more_chunks_than_memory_could_list_are_refused() {
     let _one = alone();
     let session = session(1);
     let before = PEAK.swap(LIVE.load(Relaxed), Relaxed);
-    let many = session.random_uniform::<f64>([1 << 40]).expect("lazy").chunks(1);
+    let many = session.default_rng().uniform::<f64>([1 << 40]).chunks(1);
     assert_eq!(many.grid().len(), 1 << 40);
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("x.npy");
-    let column = session.random_uniform::<f64>([1 << 40, 1]).expect("lazy").chunks(1);
-    let product = column.matvec(&session.random_uniform::<f64>([1]).expect("lazy"));
+    let column = session.default_rng().uniform::<f64>([1 << 40, 1]).chunks(1);
+    let product = column.matvec(&session.default_rng().uniform::<f64>([1]));
     for error in [
         many.compute().expect_err("8 TB").to_string(),
         many.mean().compute().expect_err("2^40 chunks").to_string(),
@@ -268,9 +269,12 @@ fn more_chunks_than_memory_could_list_are_refused() {
         assert!(error.contains("tasks") || error.contains("more than the 4.00 GB"), "{error}");
     }
     assert!(format!("{many:?}").contains("1099511627776 tasks"), "{many:?}");
-    let picture = Mandelbrot::new(1 << 40, 1).counts::<f64>().expect("lazy").in_session(&session).chunks((1 << 22, 1));
+    let picture = picture::<f64>(1 << 40, 1, 20).in_session(&session).chunks((1 << 22, 1));
     let error = picture.store(&file.display().to_string()).expect_err("its points alone are 8 TB").to_string();
     assert!(error.contains("more than the 4.00 GB") || error.contains("its disk"), "{error}");
+    let crumbs = Array::from(vec![0u8; 100_000_000]).in_session(&session).chunks(1);
+    let error = crumbs.store(&file.display().to_string()).expect_err("10^8 tasks").to_string();
+    assert!(error.starts_with("number of tasks = 100000000: choose larger chunks"), "{error}");
     assert!(!file.exists());
     let used = PEAK.load(Relaxed) - LIVE.load(Relaxed);
     assert!(used < 400 << 20, "{used} bytes for refusals (before: {before})");
@@ -282,7 +286,7 @@ fn measured(array: &Array<f64>, cuts: &dyn Fn(&Session) -> Array<f64>) -> (f64, 
     let limit = format!("{}", explained.bound_bytes);
     let session = Session::builder().threads(1).placement(Placement::Cpu).memory_limit(&limit).cache_dir("");
     let session = session.build().expect("a session");
-    session.random_uniform::<f64>([1]).expect("lazy").compute().expect("warm"); // threads, scratch
+    session.default_rng().uniform::<f64>([1]).compute().expect("warm"); // threads, scratch
     let array = cuts(&session);
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
@@ -337,7 +341,7 @@ fn a_task_takes_300_bytes() {
     let _one = alone();
     let square = |n: usize| Array2::from_shape_fn((n, n), |(i, j)| if i == j { n as f64 } else { ((i ^ j) % 7) as f64 / 14.0 });
     let of = |n: usize, chunk: usize, session: &Session| Array::from(square(n)).in_session(session).chunks(chunk);
-    let random = |s: &Session| s.random_uniform::<f64>([1200, 900]).expect("lazy").chunks(3);
+    let random = |s: &Session| s.default_rng().uniform::<f64>([1200, 900]).chunks(3);
     type Make<'a> = &'a dyn Fn(&Session) -> Array<f64>;
     let cases: [(&str, Make<'_>, usize); 3] = [
         ("map of the caller's", &|s| mix(&of(900, 3, s), &[]), 90_000),
@@ -403,12 +407,12 @@ fn kernels_are_asked_once() {
     let session = session(2);
     let asked = Arc::new(Asked::default());
     let counts = || [&asked.work, &asked.scratch, &asked.forms].map(|count| count.swap(0, Relaxed));
-    let x = session.random_uniform::<f64>([100, 10_000]).expect("lazy").chunks((1, 10_000));
+    let x = session.default_rng().uniform::<f64>([100, 10_000]).chunks((1, 10_000));
     let y: Array<f64> = x.with_kernel(&[], asked.clone(), &());
     let (_, run) = y.run().expect("runs");
     assert_eq!((counts(), run.tasks()), ([100; 3], 200));
     // Small chunks are made in the kernel's own tasks; to know that they are, it is asked once more, and whether it takes plain inputs only then.
-    let x = session.random_uniform::<f64>([100, 10]).expect("lazy").chunks((1, 10));
+    let x = session.default_rng().uniform::<f64>([100, 10]).chunks((1, 10));
     let y: Array<f64> = x.with_kernel(&[], asked.clone(), &());
     let (_, run) = y.run().expect("runs");
     assert_eq!((counts(), run.tasks()), ([101, 100, 1], 100));

@@ -8,15 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use chunkwise::device::{Cpu, Device, DeviceSpec, Failure, HOST, HostBuffer, IoLane, Launch, LinkSpec, Move, Report};
+use chunkwise::device::{
+    Cpu, Device, DeviceSpec, Failure, HOST, HostBuffer, IoLane, Launch, LinkSpec, Move, Report, take_result,
+};
 use chunkwise::id::{DeviceId, SpaceId};
 use chunkwise::kernel::{Fault, Kernel, Lane, Scratch, Work};
 use chunkwise::ndarray::{Array1, Array2};
-use chunkwise::prelude::*;
-use chunkwise::runtime::{Plan, Record};
+use chunkwise::runtime::{Inside, Plan, Record};
 use chunkwise::schedule::{Candidate, Choice, Policy, Ready};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout, Opaque};
 use chunkwise::task::GraphBuilder;
+use chunkwise::{Array, prelude::*};
 use support::wait::{settled, within};
 
 fn spd(n: usize) -> Array2<f64> {
@@ -110,7 +112,7 @@ fn rust_values_count_in_the_limit_and_go_with_their_last_reader() {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 let (results, _) = handle.wait().expect("runs");
-                let taken = results.into_iter().flatten().next().and_then(HostBuffer::take_result::<f64>).expect("one result");
+                let taken = results.into_iter().flatten().next().and_then(take_result::<f64>).expect("one result");
                 assert_eq!(taken.vec[taken.start..][..4], [26.0; 4]);
             }
             let found = counted.1.load(Ordering::SeqCst);
@@ -260,7 +262,7 @@ fn calls_with(scratch: usize, count: usize, padding: usize, what: impl Fn() -> R
 
 fn values(session: &Session, plan: Plan) -> Result<Vec<f64>> {
     let (results, _) = session.submit(plan, Instant::now())?.wait()?;
-    let taken = results.into_iter().flatten().next().and_then(HostBuffer::take_result::<f64>).expect("one result");
+    let taken = results.into_iter().flatten().next().and_then(take_result::<f64>).expect("one result");
     Ok(taken.vec[taken.start..].to_vec())
 }
 

@@ -11,7 +11,7 @@ use chunkwise::kernel::copy;
 use chunkwise::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
 use chunkwise::kernel::gemv::Gemv;
 use chunkwise::kernel::mandelbrot::{Mandelbrot, MandelbrotParams};
-use chunkwise::kernel::peak::{Peak, PeakParams, Read};
+use chunkwise::kernel::peak::{Peak, PeakParams, ReadAll};
 use chunkwise::kernel::sums::SumChunk;
 use chunkwise::kernel::{GpuFacts, Kernel, Program, SHADERS, Shader};
 use chunkwise::shape::{ChunkMeta, DType, View};
@@ -255,7 +255,7 @@ fn cases() -> Vec<Case> {
         Case::new(Trsm::new(), &[0u8; 0], &[&[200, 200], &[100, 200]]),
         Case::new(Potrf::new(), &PotrfParams { row: 0 }, &[&[200, 200]]),
         Case::new(Peak, &PeakParams { steps: 9 }, &[&[2], &[1000]]),
-        Case::new(Read, &[0u8; 0], &[&[4096], &[100]]),
+        Case::new(ReadAll, &[0u8; 0], &[&[4096], &[100]]),
     ]
 }
 

@@ -168,7 +168,7 @@ fn a_users_sink_gets_what_fits_and_one_commit() {
 /// The datasets of a file and the first number of each.
 fn firsts(path: &str, names: &[&str]) -> Vec<f64> {
     let file = Hdf5::open(path).unwrap();
-    names.iter().map(|name| read_all::<f64>(&*file.dataset(name).unwrap())[0]).collect()
+    names.iter().map(|name| read_all::<f64>(&*file.source(name).unwrap())[0]).collect()
 }
 
 fn sink(file: &Hdf5Writer, name: &str) -> chunkwise::Result<Arc<dyn ChunkSink>> {

@@ -367,7 +367,7 @@ fn a_file_that_changes_under_the_graph_is_an_error() {
     }
 }
 
-fn run(kernel: &dyn Kernel, chunks: &[u32], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>]) {
+fn run(kernel: &dyn Kernel, chunks: &[u64], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>]) {
     let params: Vec<u8> = chunks.iter().flat_map(|number| number.to_ne_bytes()).collect();
     let mut scratch = vec![0xff; kernel.scratch_bytes(&params, &[]) as usize];
     kernel.run_cpu(&params, inputs, outputs, &mut Scratch::new(&mut scratch)).unwrap();
@@ -388,7 +388,7 @@ fn kernels_write_read_and_sum() {
     assert_eq!(writer.lane(), Lane::Io);
     for (i, region) in regions.iter().enumerate() {
         let layout = Layout::contiguous(DType::F32, &region.shape());
-        run(&writer, &[i as u32], &[ChunkView::from_slice(&x[region.start()[0] * 400..], &layout)], &mut []);
+        run(&writer, &[i as u64], &[ChunkView::from_slice(&x[region.start()[0] * 400..], &layout)], &mut []);
     }
     sink.finish().unwrap();
 
@@ -406,19 +406,19 @@ fn kernels_write_read_and_sum() {
         let (x, w) = (&x[elements.clone()], &w[elements]);
         let mut out = vec![0f32; region.len()];
         let layout = Layout::contiguous(DType::F32, &region.shape());
-        run(&reader, &[i as u32], &[], &mut [ChunkViewMut::from_slice(&mut out, &layout)]);
+        run(&reader, &[i as u64], &[], &mut [ChunkViewMut::from_slice(&mut out, &layout)]);
         assert_eq!(out, x);
         let pair = Layout::contiguous(DType::F64, &[2]);
         let mut out = [0f64; 2];
-        run(&sum, &[i as u32; 2], &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)]);
+        run(&sum, &[i as u64; 2], &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)]);
         assert_eq!(out, [x.iter().map(|&v| f64::from(v)).sum(), x.len() as f64]);
-        run(&weighted, &[i as u32; 2], &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)]);
+        run(&weighted, &[i as u64; 2], &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)]);
         assert_eq!(out, [x.iter().zip(w).map(|(&x, w)| f64::from(x) * w).sum::<f64>(), w.iter().sum::<f64>()]);
     }
     // Never written: nothing is read.
     let huge = store::open(&format!("{}/tests/data/chunked.h5:/huge", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let grid = ChunkGrid::regular(huge.shape(), &[1000, 1_000_000]).unwrap();
-    let all = [0, grid.len() as u32 - 1];
+    let all = [0, grid.len() as u64 - 1];
     let mut out = [0f64; 2];
     let pair = Layout::contiguous(DType::F64, &[2]);
     run(

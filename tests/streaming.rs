@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use chunkwise::device::system::peak_rss_bytes;
 use chunkwise::ndarray::{self, Axis, s};
-use chunkwise::{Array, Mandelbrot, Placement, Session, compute_all, concatenate, store};
+use chunkwise::{Array, Placement, Session, compute_all, concatenate, store};
 use support::folder::Folder;
+use support::picture::picture;
 use support::twice::Twice;
 
 /// Rows and columns: 2.1 GB of `f64`.
@@ -31,7 +32,7 @@ fn close(found: f64, wanted: f64) {
 /// What is computed, in a process of its own.
 fn run(case: &str, folder: &Path) {
     let session = session();
-    let random = |shape: &[usize]| session.random_uniform::<f64>(shape).expect("a shape");
+    let random = |shape: &[usize]| session.default_rng().uniform::<f64>(shape);
     let file = |name: &str| folder.join(name).display().to_string();
     let open = |name: &str| Array::<f64>::open(&file(name)).expect("opens").in_session(&session);
     let value = |array: Array<f64>| array.compute_scalar().expect("computes");
@@ -40,7 +41,7 @@ fn run(case: &str, folder: &Path) {
         "file.with_kernel.mean" => close(value(twice(&open("x.npy")).mean()), 1.0),
         "random.mean" => close(value(random(&[N, N]).mean()), 0.5),
         "mandelbrot.mean" => {
-            let counts = Mandelbrot::new(23_170, 23_170).iterations(2).counts::<f64>().expect("counts").in_session(&session);
+            let counts = picture::<f64>(23_170, 23_170, 2).in_session(&session);
             close(value(counts.mean()), 1.9781);
         }
         "random.with_kernel.matvec.mean" => {

@@ -5,8 +5,7 @@
 
 use std::path::PathBuf;
 
-use chunkwise::shape::{DType, Element};
-use chunkwise::{Array, Bytes, Placement};
+use chunkwise::{Array, Bytes, DType, Element, Placement};
 
 /// Flags of all example programs; put them into a program's own with `#[command(flatten)]`.
 #[derive(Clone, Debug, clap::Args)]

@@ -42,6 +42,7 @@ pub use process::{on_interrupt, trim_memory};
 pub use progress::Progress;
 pub use report::{Placed, Report, cut, extents, rate, seconds};
 pub use session::{
-    Fallible, compute, explain, explain_run, finish, fits, made, open_session, room, session_of, store, write_trace, zeros,
+    Fallible, compute, disk_free, explain, explain_run, finish, fits, made, open_session, peak_rss_bytes, room, session_of,
+    store, threads, write_trace, zeros,
 };
 pub use table::{Cell, Table, terminal, wrapped};

@@ -5,9 +5,8 @@
 
 use std::path::PathBuf;
 
-use chunkwise::Bytes;
 use chunkwise::device::system;
-use chunkwise::shape::{ChunkGrid, DType};
+use chunkwise::{Bytes, ChunkGrid, DType};
 use serde::Serialize;
 use serde_json::{Map, Value};
 

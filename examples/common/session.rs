@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use chunkwise::device::{DeviceKind, DeviceSpec, system};
-use chunkwise::runtime::RunReport;
-use chunkwise::schedule::Explanation;
-use chunkwise::shape::Element;
-use chunkwise::task::ChunkSink;
-use chunkwise::{Array, Error, Pending, Placement, Remedy, Result, Session};
+use chunkwise::device::system;
+use chunkwise::ext::{ChunkSink, DeviceKind, DeviceSpec};
+use chunkwise::{Array, Element, Error, Explanation, Pending, Placement, Remedy, Result, RunReport, Session};
 use ndarray::ArrayD;
 
 use super::{CommonArgs, Named, Outcome, Placed, Progress, Report, can_write, distinct, line, seconds, write_whole};
+
+/// What the system says of itself, for programs that are else written as a user would.
+pub use chunkwise::device::system::{disk_free, peak_rss_bytes, threads};
 
 /// What a step of a program gives: `?` takes the library's errors and all others.
 pub type Fallible<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -211,7 +211,7 @@ fn idle(device: &str, session: &Session, run: &RunReport) -> Vec<Placed> {
 /// Writes the timeline of a run, if it was asked for.
 pub fn write_trace(args: &CommonArgs, run: &RunReport) -> Result<()> {
     match &args.trace {
-        Some(path) => write_whole(path, |out| chunkwise::report::timeline(run, out)),
+        Some(path) => write_whole(path, |out| run.write_timeline(out)),
         None => Ok(()),
     }
 }

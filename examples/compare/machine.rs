@@ -7,6 +7,7 @@ use chunkwise::cost::Calibration;
 use chunkwise::device::{DeviceKind, system};
 use chunkwise::id::DeviceId;
 use chunkwise::kernel::simd::simd_name;
+use chunkwise::runtime::Inside;
 use chunkwise::{Error, Session};
 use serde::Serialize;
 

@@ -148,12 +148,15 @@ mod tests {
     /// Where there are fewer tasks than threads, more threads gain nothing, and a comparison shows that alone.
     #[test]
     fn quick_sizes_are_large_enough_for_threads_to_matter() {
-        use chunkwise::{Array, Mandelbrot};
+        use chunkwise::{Array, mandelbrot};
         for workload in Family::ALL.iter().flat_map(|f| f.workloads()) {
             let &n = default_sizes(*workload, true).last().unwrap();
             let a = Array::<f32>::random_uniform([n, n]); // f32 has the fewest chunks
             let tasks = match workload {
-                Workload::Mandelbrot => Mandelbrot::new(n, n).counts::<f32>().unwrap().grid().len(),
+                Workload::Mandelbrot => {
+                    let axis = Array::<f32>::ogrid(-1.0, 0.0, n);
+                    mandelbrot(&axis, &axis, 20).grid().len()
+                }
                 Workload::Cholesky => a.cholesky().grid().counts()[0],
                 _ => a.grid().len(),
             };

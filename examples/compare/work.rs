@@ -11,7 +11,7 @@ use std::time::Instant;
 use chunkwise::ndarray::{ArrayD, Ix2};
 use chunkwise::runtime::RunReport;
 use chunkwise::shape::{DType, Element, Float};
-use chunkwise::{Array, Error, Mandelbrot, Session, store};
+use chunkwise::{Array, Error, Session, store};
 use serde::Serialize;
 
 use crate::common::TemporaryFolder;
@@ -158,16 +158,17 @@ impl Job {
         session: &Session,
         folder: &TemporaryFolder,
     ) -> Result<Self, Error> {
-        let numbers = || Ok::<_, Error>(Array::from(session.random_uniform::<T>([n, n])?.compute()?));
+        let numbers = || Ok::<_, Error>(Array::from(session.default_rng().try_uniform::<T>([n, n])?.compute()?));
         let mut probe = None;
         let prepare: Box<Prepare> = match workload {
             Workload::Mandelbrot => Box::new(move |session| {
-                let counts = cut(Mandelbrot::new(n, n).iterations(ITERATIONS).counts::<T>()?, chunk)?;
+                let (x, y) = (Array::try_ogrid(-1.5, 0.0, n)?, Array::try_ogrid(-1.0, 0.0, n)?);
+                let counts = cut(Array::<T>::try_mandelbrot(&x, &y, ITERATIONS)?, chunk)?;
                 Ok(timed(counts.in_session(session)))
             }),
             Workload::Matvec => {
                 let a = cut(numbers()?, chunk)?;
-                let x = Array::from(session.random_uniform::<T>([n])?.compute()?);
+                let x = Array::from(session.default_rng().try_uniform::<T>([n])?.compute()?);
                 Box::new(move |session| Ok(timed(a.clone().in_session(session).try_matvec(&x.clone().in_session(session))?)))
             }
             Workload::BlockedMean => {
@@ -182,7 +183,7 @@ impl Job {
                 })
             }
             Workload::Cholesky => {
-                let a = session.random_spd::<T>(n)?.compute()?;
+                let a = session.default_rng().try_spd::<T>(n)?.compute()?;
                 probe = Some(Probe::of(&a, session.seed()));
                 let a = Array::from(a);
                 Box::new(move |session| Ok(timed(cut(a.clone().in_session(session).try_cholesky()?, chunk)?)))

@@ -14,11 +14,11 @@ use chunkwise::device::HostBuffer;
 use chunkwise::kernel::{
     Content, Fault, GpuFacts, Held, Kernel, Lane, Program, Scratch, Work, check_dtypes, check_params, for_each_piece, params,
 };
-use chunkwise::prelude::*;
-use chunkwise::runtime::Plan;
+use chunkwise::runtime::{Inside, Plan};
 use chunkwise::shape::DType::{Bool, F64, I32, U8};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form, Layout};
 use chunkwise::task::GraphBuilder;
+use chunkwise::{Array, prelude::*};
 use ndarray::{ArrayD, Dimension, IxDyn, ShapeBuilder};
 
 use crate::{Logistic, Number};
@@ -93,7 +93,7 @@ fn inputs_may_be_computed_shared_empty_or_larger_than_memory() {
     // 80 MB pass through 20 MB.
     let small =
         Session::builder().threads(2).placement(Placement::Cpu).memory_limit("20MB").cache_dir("").build().expect("small");
-    let wide = small.random_uniform::<f64>([10_000_000]).expect("lazy").chunks(100_000);
+    let wide = small.default_rng().uniform::<f64>([10_000_000]).chunks(100_000);
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("x.npy");
     let stored = grown(&grown(&wide, &wide, 2), &wide, 1).store(&file.display().to_string());
@@ -113,7 +113,7 @@ fn what_will_be_done_is_explained_and_shown() {
 
 #[test]
 fn inputs_that_do_not_fit_are_refused() {
-    let [a, b] = [cpu(), cpu()].map(|s| s.random_uniform::<f64>([6, 4]).expect("lazy").chunks((2, 4)));
+    let [a, b] = [cpu(), cpu()].map(|s| s.default_rng().uniform::<f64>([6, 4]).chunks((2, 4)));
     let with = |x: &Array<f64>, y: &Array<f64>| x.try_with_kernel::<f64>(&[y], Arc::new(Logistic), &0u32);
     assert!(matches!(with(&a, &b), Err(Error::SessionMismatch { op: "with_kernel" })));
     let other = Array::from(ndarray::Array2::<f64>::zeros((4, 6)));
@@ -162,7 +162,7 @@ impl Kernel for Changed {
 #[test]
 fn a_body_that_panics_or_meets_another_dtype_is_one_error() {
     let session = cpu();
-    let x = session.random_uniform::<f64>([100]).expect("lazy").chunks(30);
+    let x = session.default_rng().uniform::<f64>([100]).chunks(30);
     let changed = |panics| Arc::new(Changed { program: |p| p, panics });
     let error = x.with_kernel::<f64>(&[&x], changed(true), &0u32).compute().expect_err("panics").to_string();
     assert!(error.contains("the user's bug") && error.contains("test::changed"), "{error}");
@@ -242,7 +242,7 @@ impl Kernel for Panics {
 #[test]
 fn kernels_may_panic_wherever_they_are_asked() {
     let session = cpu();
-    let x = session.random_uniform::<f64>([100]).expect("lazy").chunks(30);
+    let x = session.default_rng().uniform::<f64>([100]).chunks(30);
     let wanted = x.compute().expect("numbers");
     let run = |place: &'static str| {
         let compute = || x.try_with_kernel::<f64>(&[], Arc::new(Panics(place)), &())?.compute();
@@ -303,7 +303,7 @@ impl Kernel for Twin {
 #[test]
 fn two_kernels_of_one_key_are_refused_and_other_contents_are_other_kernels() {
     let session = cpu();
-    let x = session.random_uniform::<f64>([1]).expect("lazy");
+    let x = session.default_rng().uniform::<f64>([1]);
     let with = |x: &Array<f64>, kernel: Arc<dyn Kernel>| x.with_kernel::<f64>(&[], kernel, &());
     let error =
         with(&with(&x, Arc::new(Panics("nowhere"))), Arc::new(Twin)).compute().expect_err("which is which?").to_string();
@@ -333,7 +333,7 @@ fn outputs_of_another_shape_or_dtype_are_one_error() {
             Err(other) => panic!("{len} {dtype}: {other}"),
         }
     }
-    session.random_uniform::<f64>([9]).expect("lazy").compute().expect("the session goes on");
+    session.default_rng().uniform::<f64>([9]).compute().expect("the session goes on");
 }
 
 /// Parameters of [`Pick`].

@@ -7,16 +7,16 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ndarray::{ArrayD, IxDyn, s};
+use ndarray::{ArrayD, Dimension, IxDyn, s};
 
 use super::expr::{Expr, Op};
 use super::fit::Fit;
 use super::lower::{Root, To};
-use super::ops::{AnyArray, Parts, parts};
+use super::ops::{AnyArray, ArrayParts, parts};
 use super::{Array, common_session};
-use crate::device::HostBuffer;
+use crate::device::{HostBuffer, take_result};
 use crate::error::{Error, Result};
-use crate::runtime::{Handle, Plan, RunReport, Session};
+use crate::runtime::{Handle, Inside, Plan, RunReport, Session};
 use crate::schedule::Explanation;
 use crate::shape::Element;
 use crate::store;
@@ -29,6 +29,28 @@ impl<T: Element> Array<T> {
     /// [`Error::OutOfMemory`] before anything runs, if the memory limit cannot hold it; what the data, files or devices report.
     pub fn compute(&self) -> Result<ArrayD<T>> {
         Ok(self.run()?.0)
+    }
+
+    /// [`Array::compute`], as an array whose number of axes is known when the program is compiled.
+    ///
+    /// ```
+    /// use chunkwise::Array;
+    /// use ndarray::{Array2, Ix2, arr2};
+    /// let a: Array2<f64> = Array::from(arr2(&[[1.0, 2.0], [3.0, 4.0]])).t().compute_into::<Ix2>()?;
+    /// assert_eq!(a, arr2(&[[1.0, 3.0], [2.0, 4.0]]));
+    /// # Ok::<(), chunkwise::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Array::compute`]; [`Error::Shape`], before anything runs, if the array has another number of axes.
+    pub fn compute_into<D: Dimension>(&self) -> Result<ndarray::Array<T, D>> {
+        let wanted =
+            |axes: usize| format!("an array of {axes} {}, not {}", if axes == 1 { "axis" } else { "axes" }, self.ndim());
+        let shape = |axes| Error::Shape { op: "compute_into", found: self.shape().to_vec(), wanted: wanted(axes) };
+        if let Some(axes) = D::NDIM.filter(|&axes| axes != self.ndim()) {
+            return Err(shape(axes));
+        }
+        self.compute()?.into_dimensionality::<D>().map_err(|_| shape(D::NDIM.unwrap_or_default()))
     }
 
     /// The only element of an array that has one, computed.
@@ -62,14 +84,16 @@ impl<T: Element> Array<T> {
         let handle = session.submit(plan, asked)?;
         Ok(Pending { handle, shape: self.shape().to_vec(), element: PhantomData })
     }
+}
 
+impl<T> Array<T> {
     /// What computing this array would do, and why: predicted times on each device, placement, memory.
     ///
     /// # Errors
     /// As [`Array::start`].
     pub fn explain(&self) -> Result<Explanation> {
         let session = self.session();
-        let mut explanation = session.explain(&mut self.plan(&session)?)?;
+        let mut explanation = Inside::explain(&session, &mut self.plan(&session)?)?;
         explanation.notes.extend(sources(&self.node));
         Ok(explanation)
     }
@@ -80,7 +104,7 @@ impl<T: Element> Array<T> {
     /// # Errors
     /// As [`Array::compute`] and [`crate::store::create`].
     pub fn store(&self, spec: &str) -> Result<RunReport> {
-        self.store_into(&store::create(spec, self.shape(), T::DTYPE, None)?)
+        self.store_into(&store::create(spec, self.shape(), self.dtype(), None)?)
     }
 
     /// [`Array::store`], into any sink.
@@ -116,7 +140,7 @@ impl<T: Element> Array<T> {
     /// As [`Array::store_into`].
     pub fn explain_store(&self, sink: &Arc<dyn ChunkSink>) -> Result<Explanation> {
         let session = self.session();
-        let mut explanation = session.explain(&mut self.store_plan(&session, sink)?)?;
+        let mut explanation = Inside::explain(&session, &mut self.store_plan(&session, sink)?)?;
         explanation.notes.extend(sources(&self.node));
         Ok(explanation)
     }
@@ -142,7 +166,7 @@ fn plan(session: &Session, roots: &[Root<'_>]) -> Result<Plan> {
 /// of arrays of one.
 ///
 /// ```
-/// use chunkwise::{compute_all, prelude::*};
+/// use chunkwise::{Array, compute_all, prelude::*};
 /// let x = Array::from(ndarray::arr1(&[1.0, 2.0, 6.0]));
 /// let (mean, sum, all) = compute_all((&x.mean(), &x.sum(), &x))?;
 /// assert_eq!((mean[[]], sum[[]], all.len()), (3.0, 9.0, 3));
@@ -168,26 +192,53 @@ pub fn compute_all<C: Computable>(arrays: C) -> Result<C::Elements> {
 /// # Errors
 /// As [`Array::store_into`], for each; [`Error::SessionMismatch`] if two belong to two sessions; [`Error::Argument`] if one sink is given twice.
 pub fn store_all(arrays: &[(&dyn AnyArray, &Arc<dyn ChunkSink>)]) -> Result<RunReport> {
+    let all = arrays.iter().map(|(array, sink)| {
+        let ArrayParts { node, session } = parts(*array);
+        ToStore { node: node.clone(), session, sink: Arc::clone(sink) }
+    });
+    store_parts(&all.collect::<Vec<_>>())
+}
+
+/// An array, and where it is to be stored.
+pub(super) struct ToStore<'a> {
+    pub(super) node: Expr,
+    pub(super) session: Option<&'a Session>,
+    pub(super) sink: Arc<dyn ChunkSink>,
+}
+
+/// See [`store_all`].
+pub(super) fn store_parts(all: &[ToStore<'_>]) -> Result<RunReport> {
     let asked = Instant::now();
-    let parts: Vec<Parts<'_>> = arrays.iter().map(|(array, _)| parts(*array)).collect();
-    let session = common_session("store_all", parts.iter().map(|parts| parts.session))?.unwrap_or_else(Session::global);
-    let mut roots = Vec::with_capacity(arrays.len());
-    for (at, (parts, (_, sink))) in parts.iter().zip(arrays).enumerate() {
-        if arrays[..at].iter().any(|(_, other)| std::ptr::eq(other.intake(), sink.intake())) {
-            return Err(Error::argument(
-                "sinks of store_all",
-                sink.name(),
-                "a sink of its own for each array; this one is given twice",
-            ));
+    let session = common_session("store_all", all.iter().map(|stored| stored.session))?.unwrap_or_else(Session::global);
+    let handle = session.submit(plan(&session, &sinks(all)?)?, asked)?;
+    finish_store(handle, all.iter().map(|stored| &stored.sink), asked)
+}
+
+/// What [`store_parts`] would do, and why.
+#[cfg_attr(not(feature = "hdf5"), allow(dead_code))]
+pub(super) fn explain_stored(all: &[ToStore<'_>]) -> Result<Explanation> {
+    let session = common_session("store_all", all.iter().map(|stored| stored.session))?.unwrap_or_else(Session::global);
+    let mut explanation = Inside::explain(&session, &mut plan(&session, &sinks(all)?)?)?;
+    explanation.notes.extend(all.iter().flat_map(|stored| sources(&stored.node)));
+    Ok(explanation)
+}
+
+/// The roots of a run that stores these, each into a sink of its own.
+fn sinks<'a>(all: &'a [ToStore<'_>]) -> Result<Vec<Root<'a>>> {
+    let mut roots = Vec::with_capacity(all.len());
+    for (at, ToStore { node, sink, .. }) in all.iter().enumerate() {
+        if all[..at].iter().any(|other| std::ptr::eq(other.sink.intake(), sink.intake())) {
+            let wanted = "a sink of its own for each array; this one is given twice";
+            return Err(Error::argument("sinks of store_all", sink.name(), wanted));
         }
-        check_sink(&parts.node.op, &***sink)?;
-        roots.push(Root { expr: parts.node, to: To::Sink(sink) });
+        check_sink(&node.op, &**sink)?;
+        roots.push(Root { expr: node, to: To::Sink(sink) });
     }
-    let handle = session.submit(plan(&session, &roots)?, asked)?;
-    finish_store(handle, arrays.iter().map(|(_, sink)| *sink), asked)
+    Ok(roots)
 }
 
 mod sealed {
+    #[allow(unnameable_types)] // the set is closed
     pub trait Sealed {}
 }
 
@@ -196,7 +247,7 @@ pub trait Computable: sealed::Sealed {
     /// What comes of it: an `ArrayD` for each array.
     type Elements;
     #[doc(hidden)]
-    fn parts(&self) -> Vec<Parts<'_>>;
+    fn parts(&self) -> Vec<ArrayParts<'_>>;
     #[doc(hidden)]
     fn take(self, results: &mut dyn Iterator<Item = Arc<HostBuffer>>) -> Result<Self::Elements>;
 }
@@ -204,7 +255,7 @@ pub trait Computable: sealed::Sealed {
 impl<T: Element> sealed::Sealed for &[&Array<T>] {}
 impl<T: Element> Computable for &[&Array<T>] {
     type Elements = Vec<ArrayD<T>>;
-    fn parts(&self) -> Vec<Parts<'_>> {
+    fn parts(&self) -> Vec<ArrayParts<'_>> {
         self.iter().map(|array| parts(*array)).collect()
     }
     fn take(self, results: &mut dyn Iterator<Item = Arc<HostBuffer>>) -> Result<Vec<ArrayD<T>>> {
@@ -217,7 +268,7 @@ macro_rules! tuples {
         impl<$($t: Element),*> sealed::Sealed for ($(&Array<$t>,)*) {}
         impl<$($t: Element),*> Computable for ($(&Array<$t>,)*) {
             type Elements = ($(ArrayD<$t>,)*);
-            fn parts(&self) -> Vec<Parts<'_>> {
+            fn parts(&self) -> Vec<ArrayParts<'_>> {
                 vec![$(parts(self.$i)),*]
             }
             fn take(self, results: &mut dyn Iterator<Item = Arc<HostBuffer>>) -> Result<Self::Elements> {
@@ -306,7 +357,7 @@ impl<T: Element> Pending<T> {
 /// The elements of a result of this shape.
 pub(super) fn elements<T: Element>(result: Option<Arc<HostBuffer>>, shape: &[usize]) -> Result<ArrayD<T>> {
     let len: usize = shape.iter().product();
-    let Some(taken) = result.and_then(HostBuffer::take_result::<T>) else {
+    let Some(taken) = result.and_then(take_result::<T>) else {
         let message = "it has another dtype than the array (a bug of chunkwise: please report it)".into();
         return Err(Error::Failed { what: "handing out the result".into(), message });
     };

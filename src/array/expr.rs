@@ -19,7 +19,7 @@ use crate::task::ChunkSource;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Primitive {
     /// Part of data that exist.
-    Source(Data, Region),
+    Source(Existing, Region),
     /// Part of an array whose elements follow from their indices.
     Generate(Generator, Region),
     /// What an affine map shows of the input.
@@ -42,7 +42,7 @@ pub(crate) enum Primitive {
 
 /// Data that exist before anything runs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Data {
+pub(crate) enum Existing {
     /// The caller's memory: from element `offset` on, by the layout's strides, none of which is negative.
     Memory { bytes: Same<HostBuffer>, offset: usize, layout: Layout },
     /// What a source gives.
@@ -148,7 +148,7 @@ impl Op {
         };
         let follows = matches!(primitive, Primitive::View(_) | Primitive::Concat(_) | Primitive::Call(_) | Primitive::Rechunk);
         let is_stored = match &primitive {
-            Primitive::Source(Data::Stored(source), _) => source.0.storage_chunks().is_some(),
+            Primitive::Source(Existing::Stored(source), _) => source.0.storage_chunks().is_some(),
             _ => follows && inputs.iter().any(|input| input.is_stored),
         };
         let is_cut = chosen.is_some() || follows && inputs.iter().any(|input| input.is_cut);
@@ -164,11 +164,11 @@ impl Op {
     /// What it is called.
     pub(crate) fn name(&self) -> std::borrow::Cow<'static, str> {
         match &self.primitive {
-            Primitive::Source(Data::Memory { .. }, _) => "from_ndarray".into(),
-            Primitive::Source(Data::Stored(_), _) => "from_source".into(),
+            Primitive::Source(Existing::Memory { .. }, _) => "from_ndarray".into(),
+            Primitive::Source(Existing::Stored(_), _) => "from_source".into(),
             Primitive::Generate(Generator::Uniform { .. }, _) => "random_uniform".into(),
             Primitive::Generate(Generator::Spd { .. }, _) => "random_spd".into(),
-            Primitive::Generate(Generator::Points { .. }, _) => "points".into(),
+            Primitive::Generate(Generator::Points { .. }, _) => "ogrid".into(),
             Primitive::View(_) => "view".into(),
             Primitive::Reshape => "reshape".into(),
             Primitive::Concat(_) => "concatenate".into(),
@@ -185,7 +185,7 @@ impl Op {
     /// The source that it reads, if it reads one.
     pub(crate) fn stored(&self) -> Option<&Arc<dyn ChunkSource>> {
         match &self.primitive {
-            Primitive::Source(Data::Stored(source), _) => Some(&source.0),
+            Primitive::Source(Existing::Stored(source), _) => Some(&source.0),
             _ => None,
         }
     }
@@ -238,6 +238,22 @@ impl Node {
         let (shape, dtype) = (self.op.shape.clone(), self.op.dtype);
         let op = Op::new(self.op.primitive.clone(), &ops, (shape, dtype), Some(grid))?;
         Ok(Arc::new(Self { op: Arc::new(op), inputs: self.inputs.clone() }))
+    }
+
+    /// The same, cut as nobody had said how.
+    ///
+    /// # Errors
+    /// As [`Op::new`].
+    pub(crate) fn uncut(self: &Arc<Self>) -> Result<Expr> {
+        match self.op.primitive {
+            _ if !self.op.is_chosen => Ok(self.clone()),
+            Primitive::Rechunk => self.inputs[0].uncut(),
+            _ => {
+                let ops: Vec<&Op> = self.inputs.iter().map(|input| &*input.op).collect();
+                let op = Op::new(self.op.primitive.clone(), &ops, (self.op.shape.clone(), self.op.dtype), None)?;
+                Ok(Arc::new(Self { op: Arc::new(op), inputs: self.inputs.clone() }))
+            }
+        }
     }
 
     /// The same elements in chunks of this grid, whatever the chunks that they are made in.

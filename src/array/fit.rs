@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use super::expr::Op;
-use super::lower::{Lowering, Root, To};
+use super::expr::{Existing, Op, Primitive};
+use super::grids::bytes_of;
+use super::lower::{KEPT_PART, Lowering, Root, To};
 use crate::error::{Error, Remedy, Result};
-use crate::runtime::{Plan, Session};
+use crate::runtime::{Inside, Plan, Session};
 use crate::schedule::Scheduler;
 use crate::shape::{ChunkView, Region};
 use crate::task::{ChunkSink, Intake, TaskGraph};
@@ -42,6 +43,9 @@ impl Fit<'_> {
     /// [`Error::OutOfMemory`] if it needs more than the session's limit, with chunks and a limit that would do.
     pub(super) fn plan(&self) -> Result<Plan> {
         let limit = self.session.usable_bytes();
+        if let Some(plan) = self.keeping(limit) {
+            return Ok(plan);
+        }
         let refusal = match Lowering::within(limit).plan(self.roots) {
             Ok(plan) => {
                 let peak = self.session.needs_bytes(&plan.graph);
@@ -75,6 +79,19 @@ impl Fit<'_> {
             Err(other) => return Err(other),
         };
         Err(self.refuse(refusal))
+    }
+
+    /// The plan that keeps large leaves, if there are any and it fits.
+    fn keeping(&self, limit: u64) -> Option<Plan> {
+        let large = |op: &Op| {
+            matches!(op.primitive, Primitive::Source(Existing::Stored(_), _) | Primitive::Generate(..))
+                && bytes_of(op.shape.clone(), op.dtype) > limit / KEPT_PART
+        };
+        if !self.roots.iter().flat_map(|root| root.expr.all()).any(|node| large(&node.op)) {
+            return None;
+        }
+        let plan = Lowering::within(limit).keeping().plan(self.roots).ok()?;
+        (self.session.needs_bytes(&plan.graph) <= limit).then_some(plan)
     }
 
     fn refuse(&self, refusal: Refusal) -> Error {

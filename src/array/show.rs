@@ -5,36 +5,35 @@
 use std::fmt;
 
 use super::Array;
-use super::expr::{Data, Generator, Primitive};
+use super::expr::{Existing, Generator, Primitive};
 use super::lower::{Lowering, tree_tasks};
 use crate::error::Bytes;
-use crate::shape::Element;
 
-impl<T: Element> fmt::Debug for Array<T> {
+impl<T> fmt::Debug for Array<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let grid = self.grid();
         let chunk = grid.largest();
-        let chunk_bytes = chunk.iter().product::<usize>() as u64 * T::DTYPE.bytes() as u64;
+        let chunk_bytes = chunk.iter().product::<usize>() as u64 * self.dtype().bytes() as u64;
         let tasks = self.task_count();
         writeln!(f, "{:<8}{:>16} {:>15}", self.node.op.name(), "array", "chunk")?;
         writeln!(f, "{:<8}{:>16} {:>15}", "bytes", Bytes(self.nbytes()).to_string(), Bytes(chunk_bytes).to_string())?;
         writeln!(f, "{:<8}{:>16} {:>15}", "shape", tuple(self.shape()), tuple(&chunk))?;
         writeln!(f, "{:<8}{:>16} {:>15}", "count", count(tasks, "task"), count(grid.len(), "chunk"))?;
-        write!(f, "{:<8}{:>16}", "dtype", T::DTYPE.to_string())
+        write!(f, "{:<8}{:>16}", "dtype", self.dtype().to_string())
     }
 }
 
 /// More tasks are not counted one by one.
 const COUNTED: usize = 100_000;
 
-impl<T: Element> Array<T> {
+impl<T> Array<T> {
     /// Number of chunk tasks; if there are very many, about that: as if each part were made in its own chunks and in full.
     fn task_count(&self) -> usize {
         if let Some(counted) = Lowering::trial(u64::MAX, None, COUNTED).task_count(&self.node) {
             return counted;
         }
         let of = |node: &super::expr::Expr| match &node.op.primitive {
-            Primitive::Source(Data::Memory { .. }, _) | Primitive::View(_) | Primitive::Concat(_) | Primitive::Rechunk => 0,
+            Primitive::Source(Existing::Memory { .. }, _) | Primitive::View(_) | Primitive::Concat(_) | Primitive::Rechunk => 0,
             Primitive::Reduce(_) => tree_tasks(node.inputs[0].op.grid.len()),
             Primitive::Contract => {
                 let grid = &node.inputs[0].op.grid;

@@ -62,23 +62,23 @@ pub struct Calibration {
     pub took_ns: u64,
 }
 
-impl From<&Calibration> for Peaks {
+impl Calibration {
     /// All threads together; of memory the faster of reading and copying.
-    fn from(measured: &Calibration) -> Self {
-        let bytes_per_s = measured.read_all.max(measured.copy_all);
-        Self { f32_flops: measured.f32_flops_all, f64_flops: measured.f64_flops_all, bytes_per_s }
+    #[must_use]
+    pub fn peaks(&self) -> Peaks {
+        let bytes_per_s = self.read_all.max(self.copy_all);
+        Peaks { f32_flops: self.f32_flops_all, f64_flops: self.f64_flops_all, bytes_per_s }
     }
-}
 
-impl From<&Calibration> for Rates {
     /// A worker's share while all work: peaks of all threads by their number; of memory the slower of reading and copying.
-    fn from(measured: &Calibration) -> Self {
-        let threads = measured.threads.max(1) as f64;
-        Self {
-            launch_ns: measured.spawn_ns + BOOKKEEPING_NS,
-            f32_flops: measured.f32_flops_all / threads,
-            f64_flops: measured.f64_flops_all / threads,
-            bytes_per_s: measured.read_all.min(measured.copy_all) / threads,
+    #[must_use]
+    pub fn rates(&self) -> Rates {
+        let threads = self.threads.max(1) as f64;
+        Rates {
+            launch_ns: self.spawn_ns + BOOKKEEPING_NS,
+            f32_flops: self.f32_flops_all / threads,
+            f64_flops: self.f64_flops_all / threads,
+            bytes_per_s: self.read_all.min(self.copy_all) / threads,
         }
     }
 }
@@ -112,7 +112,7 @@ pub fn calibrate(pool: &ThreadPool, most_bytes: u64) -> Calibration {
     let (f32_flops_one, f32_flops_all) = (one(&f32_body), all(&f32_body));
     let (f64_flops_one, f64_flops_all) = (one(&f64_body), all(&f64_body));
     let spawn_ns = median(FLOPS_SLOT, || 1e9 / spawns_per_second(pool));
-    let memory = Memory::new(pool, most_bytes);
+    let memory = ThreadBuffers::new(pool, most_bytes);
     Calibration {
         threads,
         simd: simd_name(),
@@ -232,13 +232,13 @@ fn sum<S: Simd>(simd: S, data: &[f64]) -> f64 {
 }
 
 /// The buffers of all threads, each touched first by its own thread, so that they lie in its memory.
-struct Memory<'p> {
+struct ThreadBuffers<'p> {
     pool: &'p ThreadPool,
     pairs: Vec<Mutex<Pair>>,
     bytes: u64,
 }
 
-impl<'p> Memory<'p> {
+impl<'p> ThreadBuffers<'p> {
     fn new(pool: &'p ThreadPool, most_bytes: u64) -> Self {
         let threads = pool.current_num_threads();
         let wanted = each_bytes(threads);
@@ -288,7 +288,7 @@ mod tests {
         let memory = [read_one, read_all, copy_one, copy_all];
         assert!(memory.iter().all(|rate| (1e7..1e14).contains(rate)), "{memory:?}");
         assert!((1.0..1e6).contains(&spawn_ns), "{spawn_ns}");
-        assert!(Rates::from(&measured).usable());
+        assert!(measured.rates().usable());
         let text = serde_json::to_string(&measured).unwrap();
         assert_eq!(serde_json::from_str::<Calibration>(&text).unwrap(), measured);
     }
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn a_tiny_allowance_is_kept() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-        let memory = Memory::new(&pool, 0);
+        let memory = ThreadBuffers::new(&pool, 0);
         assert!(memory.bytes <= 3 * 1024 && memory.one(Pair::copy) > 0.0 && memory.all(Pair::read) > 0.0);
     }
 }

@@ -16,7 +16,7 @@ use crate::kernel::KernelKey;
 use crate::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
 use crate::kernel::gemv::Gemv;
 use crate::kernel::mandelbrot::{Mandelbrot, MandelbrotParams};
-use crate::kernel::peak::{Peak, PeakParams, Read};
+use crate::kernel::peak::{Peak, PeakParams, ReadAll};
 use crate::kernel::sums::SumChunk;
 use crate::kernel::{Kernel, Work};
 use crate::shape::{ChunkMeta, DType, Layout};
@@ -269,7 +269,7 @@ impl Bench<'_> {
     /// Bytes per second of plain reads, as many one after the other as take long.
     fn read_rate(&self, dtype: DType) -> Option<f64> {
         let bytes = PEAK_BYTES.min(self.device.spec().gpu?.binding_bytes);
-        let kernel: Arc<dyn Kernel> = Arc::new(Read);
+        let kernel: Arc<dyn Kernel> = Arc::new(ReadAll);
         // Nobody looks at what is in it.
         let x = self.remote(&Layout::contiguous(dtype, &[bytes as usize / dtype.bytes()]))?;
         let sum = self.remote(&Layout::contiguous(dtype, &[READERS]))?;

@@ -28,28 +28,28 @@ const LARGEST_FILE_BYTES: u64 = 64 << 20;
 
 /// Everything kept, as it is written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Stored {
+pub(super) struct CostFile {
     schema: u32,
     #[serde(rename = "chunkwise")]
     version: String,
     /// Counts the writes; tells what was used last.
     run: u64,
-    pub devices: BTreeMap<String, Device>,
+    pub devices: BTreeMap<String, DeviceEntry>,
 }
 
 /// What is kept about a device or link.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Device {
+pub(super) struct DeviceEntry {
     pub rates: Option<Rates>,
     pub calibration: Option<Calibration>,
     pub peaks: Option<Peaks>,
     /// By `gemm@1/f64`.
-    pub kernels: BTreeMap<String, Kernel>,
+    pub kernels: BTreeMap<String, KernelEntry>,
 }
 
 /// What is kept about one kernel on one device.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Kernel {
+pub(super) struct KernelEntry {
     /// The last write that added to it.
     pub run: u64,
     pub samples: Samples,
@@ -65,13 +65,13 @@ pub(super) fn path_in(dir: &Path) -> PathBuf {
     dir.join(concat!("costs-", env!("CARGO_PKG_VERSION"), ".json"))
 }
 
-impl Default for Stored {
+impl Default for CostFile {
     fn default() -> Self {
         Self { schema: SCHEMA, version: env!("CARGO_PKG_VERSION").to_owned(), run: 0, devices: BTreeMap::new() }
     }
 }
 
-impl Stored {
+impl CostFile {
     /// What is kept about a kernel ([`kernel_name`]) on a device.
     pub fn kernel(&self, device: &str, kernel: &str) -> Option<&Samples> {
         Some(&self.devices.get(device)?.kernels.get(kernel)?.samples)
@@ -79,13 +79,13 @@ impl Stored {
 
     /// Whether every number is one that this crate could have written.
     fn plausible(&self) -> bool {
-        let kernel = |kernel: &Kernel| {
+        let kernel = |kernel: &KernelEntry| {
             let Samples { classes, cold } = &kernel.samples;
             let lists = classes.values().chain([cold]);
             classes.keys().all(|&class| class <= LAST_CLASS)
                 && lists.into_iter().all(|list| list.len() <= KEPT && list.iter().all(|&ns| ns > 0))
         };
-        let device = |device: &Device| {
+        let device = |device: &DeviceEntry| {
             device.rates.is_none_or(|rates| rates.usable())
                 && device.peaks.is_none_or(|peaks| peaks.usable())
                 && device.kernels.values().all(kernel)
@@ -105,7 +105,7 @@ impl Stored {
                 let kernel = device.kernels.entry(name).or_default();
                 let mut history = History::from_samples(&kernel.samples, 0.0);
                 history.append(&fresh.samples, 0.0);
-                *kernel = Kernel { run: self.run, samples: history.samples(false) };
+                *kernel = KernelEntry { run: self.run, samples: history.samples(false) };
             }
         }
         self.bound();
@@ -172,12 +172,12 @@ impl fmt::Display for Problem {
 }
 
 /// Reads the file; one that does not exist is empty.
-pub(super) fn read(path: &Path) -> Result<Stored, Problem> {
+pub(super) fn read(path: &Path) -> Result<CostFile, Problem> {
     let unreadable = |error| Problem::Unreadable(path.to_owned(), error);
     let corrupt = |why: String| Problem::Corrupt(path.to_owned(), why);
     let mut bytes = Vec::new();
     match open_regular(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(CostFile::default()),
         Err(error) => return Err(unreadable(error)),
         // Bounded by what is read, not by what the file said of itself before.
         Ok(file) => file.take(LARGEST_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?,
@@ -187,21 +187,21 @@ pub(super) fn read(path: &Path) -> Result<Stored, Problem> {
     }
     /// The part that every schema has.
     #[derive(Deserialize)]
-    struct Head {
+    struct SchemaHead {
         schema: u32,
         chunkwise: String,
     }
-    let head: Head = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
+    let head: SchemaHead = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
     if head.schema != SCHEMA || head.chunkwise != env!("CARGO_PKG_VERSION") {
         return Err(Problem::OtherVersion(path.to_owned()));
     }
-    let stored: Stored = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
+    let stored: CostFile = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
     if stored.plausible() { Ok(stored) } else { Err(corrupt("impossible numbers".to_owned())) }
 }
 
 /// Adds `news` to the file. Two processes at once take turns where the file system has locks; elsewhere the later one's
 /// file stands.
-pub(super) fn merge(path: &Path, news: Stored) -> Result<(), Problem> {
+pub(super) fn merge(path: &Path, news: CostFile) -> Result<(), Problem> {
     let unwritable = |error| Problem::Unwritable(path.to_owned(), error);
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(unwritable)?;
@@ -210,7 +210,7 @@ pub(super) fn merge(path: &Path, news: Stored) -> Result<(), Problem> {
     let mut stored = match read(path) {
         Ok(stored) => stored,
         Err(Problem::Unreadable(path, error)) => return Err(Problem::Unwritable(path, error)),
-        Err(_) => Stored::default(),
+        Err(_) => CostFile::default(),
     };
     stored.add(news);
     let text = serde_json::to_vec(&stored).map_err(|error| unwritable(error.into()))?;

@@ -5,7 +5,7 @@
 
 /// A timing of size `x` > 0 that took `t` > 0 ns, standing for `n` samples.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Point {
+pub(super) struct Timing {
     pub x: f64,
     pub t: f64,
     pub n: f64,
@@ -24,10 +24,10 @@ const SPAN: f64 = 4.0;
 impl Affine {
     /// Minimises `sum n ((start + slope x - t) / t)^2`. Where the sizes are too close together for two unknowns, `start` is
     /// `start_prior` (or the least time, if that is less) and only the slope is fitted. `None` without points.
-    pub fn fit(points: &[Point], start_prior: f64) -> Option<Self> {
+    pub fn fit(points: &[Timing], start_prior: f64) -> Option<Self> {
         let (mut s1, mut sx, mut sxx, mut st, mut sxt) = (0.0, 0.0, 0.0, 0.0, 0.0);
         let (mut low, mut high, mut least) = (f64::INFINITY, 0f64, f64::INFINITY);
-        for &Point { x, t, n } in points {
+        for &Timing { x, t, n } in points {
             // Dividing the equation by t makes its error relative.
             let (one, x_t) = (1.0 / t, x / t);
             s1 += n * one * one;
@@ -65,8 +65,8 @@ impl Affine {
 mod tests {
     use super::*;
 
-    fn points(law: impl Fn(f64) -> f64, sizes: &[f64]) -> Vec<Point> {
-        sizes.iter().map(|&x| Point { x, t: law(x), n: 1.0 }).collect()
+    fn points(law: impl Fn(f64) -> f64, sizes: &[f64]) -> Vec<Timing> {
+        sizes.iter().map(|&x| Timing { x, t: law(x), n: 1.0 }).collect()
     }
 
     #[test]

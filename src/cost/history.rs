@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::fit::{Affine, Point};
-use super::{Estimate, Source, whole_ns};
+use super::fit::{Affine, Timing};
+use super::{Basis, Estimate, whole_ns};
 use crate::kernel::Work;
 
 /// Samples kept per size class, the newest.
@@ -193,13 +193,13 @@ impl History {
     }
 
     fn refit(&mut self, launch_ns: f64) {
-        let mut points = [Point { x: 1.0, t: 1.0, n: 0.0 }; 64];
+        let mut points = [Timing { x: 1.0, t: 1.0, n: 0.0 }; 64];
         let mut used = 0;
         let mut samples = 0;
         let mut beyond_tiny = false;
         // Of more classes than fit, the largest: there the time is.
         for (&class, ring) in self.classes.iter().rev().take(points.len()) {
-            points[used] = Point { x: centre(class), t: ring.median as f64, n: ring.samples.len() as f64 };
+            points[used] = Timing { x: centre(class), t: ring.median as f64, n: ring.samples.len() as f64 };
             used += 1;
             samples += ring.samples.len();
             beyond_tiny |= class != TINY_CLASS;
@@ -216,7 +216,7 @@ impl History {
         if let Some(ring) = self.classes.get(&class).filter(|ring| ring.samples.len() >= TRUSTED) {
             let scale = if class == TINY_CLASS { 1.0 } else { size / centre(class) };
             let samples = ring.samples.len() as u32;
-            return Some(Estimate { ns: whole_ns(ring.median as f64 * scale), source: Source::Measured { samples } });
+            return Some(Estimate { ns: whole_ns(ring.median as f64 * scale), basis: Basis::Measured { samples } });
         }
         let ns = match self.fit {
             Some(line) => line.at(size),
@@ -227,7 +227,7 @@ impl History {
             }
             None => return None,
         };
-        Some(Estimate { ns: whole_ns(ns), source: Source::Fitted })
+        Some(Estimate { ns: whole_ns(ns), basis: Basis::Fitted })
     }
 
     /// What each class has shown, by rising size.
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(history.estimate(flops(1e6)), None);
         (0..3).for_each(|_| history.record(flops(1e6), 1000, 0.0));
         let estimate = history.estimate(flops(1e6)).unwrap();
-        assert_eq!(estimate, Estimate { ns: 1000, source: Source::Measured { samples: 3 } });
+        assert_eq!(estimate, Estimate { ns: 1000, basis: Basis::Measured { samples: 3 } });
     }
 
     #[test]
@@ -297,7 +297,7 @@ mod tests {
         }
         for size in [5e4, 3e6, 1e9] {
             let estimate = history.estimate(flops(size)).unwrap();
-            assert_eq!(estimate.source, Source::Fitted);
+            assert_eq!(estimate.basis, Basis::Fitted);
             let error = estimate.ns as f64 / law(size) as f64 - 1.0;
             assert!(error.abs() < 0.05, "{size}: {error}");
         }
@@ -313,7 +313,7 @@ mod tests {
         assert_eq!(history.summary().next().unwrap().outliers, 4);
         // As many outliers as samples: the samples go.
         (0..6).for_each(|_| history.record(flops(1e6), 90_000, 0.0));
-        assert_eq!(at(&history), Estimate { ns: 90_000, source: Source::Measured { samples: 10 } });
+        assert_eq!(at(&history), Estimate { ns: 90_000, basis: Basis::Measured { samples: 10 } });
         let summary = history.summary().next().unwrap();
         assert_eq!((summary.outliers, summary.spread), (0, 0.0));
         assert_eq!(history.samples(true).classes.values().map(Vec::len).sum::<usize>(), 10);
@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(History::from_samples(&samples, 0.0).estimate(flops(1e6)), None, "one may be an accident");
         samples.cold.push(6_000_000);
         let history = History::from_samples(&samples, 0.0);
-        assert_eq!(history.estimate(flops(5e5)), Some(Estimate { ns: 3_000_000, source: Source::Fitted }));
+        assert_eq!(history.estimate(flops(5e5)), Some(Estimate { ns: 3_000_000, basis: Basis::Fitted }));
     }
 
     proptest! {

@@ -21,13 +21,13 @@
 //!
 //! Names are resolved once, then everything is arithmetic on a handle:
 //! ```
-//! use chunkwise::cost::{CostModel, DeviceKey, Rates, Source};
+//! use chunkwise::cost::{CostModel, DeviceKey, Rates, Basis};
 //! use chunkwise::{kernel::Work, shape::DType};
 //! let (mut costs, warning) = CostModel::load(None);
 //! let cpu = costs.device(&DeviceKey::cpu(2), Rates::CPU);
 //! let gemm = costs.resolve(cpu, "gemm@1", DType::F64);
 //! let work = Work { flops: 2e9, bytes: 24e6 };
-//! assert_eq!(costs.estimate(gemm, work).source, Source::Prior);
+//! assert_eq!(costs.estimate(gemm, work).basis, Basis::Prior);
 //! for _ in 0..4 {
 //!     costs.record(gemm, work, 50_000_000);
 //! }
@@ -58,7 +58,7 @@ pub use calibrate_gpu::{GpuCalibration, KernelSample, calibrate_gpu, gpu_peaks};
 pub use history::ClassSummary;
 pub use rates::{LinkRate, Peaks, Rates};
 
-use file::Stored;
+use file::CostFile;
 use history::History;
 use rates::whole_ns;
 
@@ -104,7 +104,7 @@ pub struct CostId(u32);
 
 /// What an estimate rests on, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Source {
+pub enum Basis {
     /// The median of this many times of such tasks.
     Measured {
         /// How many.
@@ -122,11 +122,11 @@ pub struct Estimate {
     /// Nanoseconds, at least 1.
     pub ns: u64,
     /// How this is known.
-    pub source: Source,
+    pub basis: Basis,
 }
 
 #[derive(Clone, Debug)]
-struct Device {
+struct PricedDevice {
     key: DeviceKey,
     rates: Rates,
     calibrated: bool,
@@ -149,8 +149,8 @@ struct Entry {
 pub struct CostModel {
     /// Where it is kept; `None` when nothing is to be saved.
     path: Option<PathBuf>,
-    stored: Stored,
-    devices: Vec<Device>,
+    stored: CostFile,
+    devices: Vec<PricedDevice>,
     entries: Vec<Entry>,
     by_name: BTreeMap<(PricedId, String, DType), CostId>,
 }
@@ -164,14 +164,14 @@ impl CostModel {
     pub fn load(dir: Option<&Path>) -> (Self, Option<String>) {
         let mut path = dir.map(file::path_in);
         let (stored, warning) = match path.as_deref().map(file::read) {
-            None => (Stored::default(), None),
+            None => (CostFile::default(), None),
             Some(Ok(stored)) => (stored, None),
             Some(Err(problem)) => {
                 let warning = problem.to_string();
                 if problem.keep_off() {
                     path = None;
                 }
-                (Stored::default(), Some(warning))
+                (CostFile::default(), Some(warning))
             }
         };
         (Self { path, stored, devices: Vec::new(), entries: Vec::new(), by_name: BTreeMap::new() }, warning)
@@ -184,7 +184,7 @@ impl CostModel {
         }
         let stored = self.stored.devices.get(&key.0);
         let rates = stored.and_then(|device| device.rates);
-        self.devices.push(Device {
+        self.devices.push(PricedDevice {
             key: key.clone(),
             rates: rates.unwrap_or(fallback),
             calibrated: rates.is_some(),
@@ -208,7 +208,7 @@ impl CostModel {
         if let Some(&id) = self.by_name.get(&name) {
             return id;
         }
-        let Device { key, rates, .. } = &self.devices[device.0 as usize];
+        let PricedDevice { key, rates, .. } = &self.devices[device.0 as usize];
         let stored = self.stored.kernel(&key.0, &file::kernel_name(kernel, dtype));
         let history = stored.map(|samples| History::from_samples(samples, rates.launch_ns)).unwrap_or_default();
         let id = CostId(self.entries.len() as u32);
@@ -223,7 +223,7 @@ impl CostModel {
         let entry = &self.entries[id.0 as usize];
         entry.history.estimate(work).unwrap_or_else(|| Estimate {
             ns: self.devices[entry.device.0 as usize].rates.prior_ns(entry.dtype, work),
-            source: Source::Prior,
+            basis: Basis::Prior,
         })
     }
 
@@ -272,7 +272,7 @@ impl CostModel {
     #[must_use]
     pub fn peaks(&self, device: PricedId) -> Option<Peaks> {
         let device = &self.devices[device.0 as usize];
-        device.peaks.or_else(|| device.calibration.as_ref().map(Peaks::from))
+        device.peaks.or_else(|| device.calibration.as_ref().map(Calibration::peaks))
     }
 
     /// Takes what a GPU does at best. Peaks that make no sense are ignored.
@@ -295,7 +295,7 @@ impl CostModel {
     /// nothing for good: it is what [`CostModel::calibration`] gives if there is no other, and the rates stay.
     pub fn set_calibration(&mut self, device: PricedId, calibration: Calibration) {
         if calibration.buffer_bytes >= calibration_bytes(calibration.threads) {
-            self.set_rates(device, Rates::from(&calibration));
+            self.set_rates(device, calibration.rates());
             self.devices[device.0 as usize].calibration = Some(calibration);
         } else {
             self.devices[device.0 as usize].calibration.get_or_insert(calibration);
@@ -319,7 +319,7 @@ impl CostModel {
     #[must_use]
     pub fn news(&mut self) -> Option<News> {
         let path = self.path.clone()?;
-        let mut news = Stored::default();
+        let mut news = CostFile::default();
         for device in self.devices.iter_mut().filter(|device| device.fresh) {
             let stored = news.devices.entry(device.key.0.clone()).or_default();
             (stored.rates, stored.calibration, stored.peaks) = (Some(device.rates), device.calibration.clone(), device.peaks);
@@ -332,7 +332,7 @@ impl CostModel {
             }
             let stored = news.devices.entry(self.devices[entry.device.0 as usize].key.0.clone()).or_default();
             let name = file::kernel_name(&entry.kernel, entry.dtype);
-            stored.kernels.insert(name, file::Kernel { samples, run: 0 });
+            stored.kernels.insert(name, file::KernelEntry { samples, run: 0 });
             entry.history.mark_saved();
         }
         (!news.devices.is_empty()).then_some(News { path, stored: news })
@@ -348,7 +348,7 @@ impl CostModel {
 #[derive(Debug)]
 pub struct News {
     path: PathBuf,
-    stored: Stored,
+    stored: CostFile,
 }
 
 impl News {

@@ -72,7 +72,7 @@ impl Peaks {
     /// Seconds that `flops` operations on elements of `dtype` and `bytes` to and from memory take at least, if they overlap fully.
     ///
     /// ```
-    /// use chunkwise::{cost::Peaks, shape::DType};
+    /// use chunkwise::{DType, ext::Peaks};
     /// let gpu = Peaks { f32_flops: 1e13, f64_flops: 0.0, bytes_per_s: 1e12 };
     /// assert_eq!(gpu.bound_s(DType::F32, 1e12, 1e9), Some(0.1));
     /// assert_eq!(gpu.bound_s(DType::F64, 1e12, 1e9), None); // it has no f64

@@ -56,7 +56,7 @@ fn history_rates_and_links_survive_the_file() {
     let link = costs.link("host", "gpu:test", LinkRate::UNMEASURED);
     (0..4).for_each(|_| costs.record_transfer(link, 1 << 20, 300_000));
     let before = costs.estimate(id, WORK);
-    assert_eq!(before.source, Source::Measured { samples: 3 });
+    assert_eq!(before.basis, Basis::Measured { samples: 3 });
     assert_eq!(costs.save(), None);
 
     let mut again = cache.load();
@@ -72,7 +72,7 @@ fn history_rates_and_links_survive_the_file() {
     let other = again.device(&DeviceKey::new("cpu:other"), Rates::CPU);
     for (device, kernel, dtype) in [(cpu, "gemm@2", DType::F64), (cpu, "gemm@1", DType::F32), (other, "gemm@1", DType::F64)] {
         let id = again.resolve(device, kernel, dtype);
-        assert_eq!(again.estimate(id, WORK).source, Source::Prior);
+        assert_eq!(again.estimate(id, WORK).basis, Basis::Prior);
     }
 }
 
@@ -178,7 +178,7 @@ fn an_unwritable_directory_warns_once_and_work_goes_on() {
     assert!(costs.save().is_some_and(|w| w.contains("cannot save")));
     costs.record(id, WORK, 700);
     assert_eq!(costs.save(), None);
-    assert_eq!(costs.estimate(id, WORK).source, Source::Measured { samples: 4 });
+    assert_eq!(costs.estimate(id, WORK).basis, Basis::Measured { samples: 4 });
     let _ = fs::remove_file(cache.folder());
 }
 

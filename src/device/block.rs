@@ -1,6 +1,6 @@
 //! Memory from the system that is zero, and that nothing has touched.
 //!
-//! Owns: [`Block`], and the advice to use huge pages. Must not know: what is put there. Invariant: making one takes no longer for more bytes: the
+//! Owns: [`ZeroPages`], and the advice to use huge pages. Must not know: what is put there. Invariant: making one takes no longer for more bytes: the
 //! zeros are the system's, page by page when a page is first used, on the thread that uses it.
 #![allow(unsafe_code)] // calls of the system and of the allocator
 
@@ -16,13 +16,13 @@ const HUGE_PAGE: usize = 2 << 20;
 const ASKED: usize = align_of::<u64>();
 
 /// A stretch of zeros, given back when dropped.
-pub(super) struct Block {
+pub(super) struct ZeroPages {
     start: *mut u8,
     base: *mut u8,
     whole: Layout,
 }
 
-impl Block {
+impl ZeroPages {
     /// `bytes` zeros, aligned to [`ALIGN`] at least; `None` if the system has no memory left.
     pub(super) fn zeroed(bytes: usize) -> Option<Self> {
         let align = if bytes >= HUGE { HUGE_PAGE } else { ALIGN };
@@ -43,7 +43,7 @@ impl Block {
     }
 }
 
-impl Drop for Block {
+impl Drop for ZeroPages {
     fn drop(&mut self) {
         give_back(self.base, self.whole);
     }
@@ -97,7 +97,7 @@ mod tests {
     fn blocks_are_aligned_and_zero_also_where_memory_is_used_again() {
         let sizes = [0, 1, 63, 64, 4097, 1 << 20, HUGE - HUGE_PAGE, HUGE - ALIGN, HUGE - 1, HUGE, HUGE + 1];
         for bytes in sizes.into_iter().chain(sizes) {
-            let block = Block::zeroed(bytes).expect("memory");
+            let block = ZeroPages::zeroed(bytes).expect("memory");
             let align = if bytes >= HUGE { HUGE_PAGE } else { ALIGN };
             assert!(block.start().addr().is_multiple_of(align), "{bytes}");
             // SAFETY: the block's own bytes, nobody else's.
@@ -105,8 +105,8 @@ mod tests {
             assert!(all.iter().all(|&b| b == 0), "{bytes}");
             all.fill(0xff);
         }
-        assert!(Block::zeroed(usize::MAX).is_none() && Block::zeroed(usize::MAX - HUGE_PAGE).is_none());
-        assert!(Block::zeroed(isize::MAX as usize - 2 * HUGE_PAGE).is_none());
+        assert!(ZeroPages::zeroed(usize::MAX).is_none() && ZeroPages::zeroed(usize::MAX - HUGE_PAGE).is_none());
+        assert!(ZeroPages::zeroed(isize::MAX as usize - 2 * HUGE_PAGE).is_none());
     }
 
     /// The session's lock is held while buffers are made: what is written then keeps everybody waiting.
@@ -116,7 +116,7 @@ mod tests {
         for bytes in [HUGE, 8 << 20, 64 << 20] {
             // The second time, too, when there is memory to be used again.
             for _ in 0..2 {
-                let block = Block::zeroed(bytes).expect("memory");
+                let block = ZeroPages::zeroed(bytes).expect("memory");
                 let mut pages = vec![0u8; bytes / 4096];
                 // SAFETY: the range is the block's, and there is one byte for each page (larger pages need fewer).
                 let status = unsafe { libc::mincore(block.start().cast(), bytes, pages.as_mut_ptr()) };

@@ -10,13 +10,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::block::{ALIGN, Block, advise_huge};
+use super::block::{ALIGN, ZeroPages, advise_huge};
 use crate::error::{Error, Remedy, Result};
 use crate::shape::{ChunkView, ChunkViewMut, DType, Element, Layout, View};
 
 enum Owner {
     /// Made here, for any dtype; and whether its bytes are booleans now: all 0, or last written as such.
-    Pool(#[expect(dead_code, reason = "held, never read")] Block, AtomicBool),
+    Pool(#[expect(dead_code, reason = "held, never read")] ZeroPages, AtomicBool),
     /// A `Vec<T>` that becomes a result, and its dtype; `Option` so that it can be taken.
     Result(Option<Box<dyn Any + Send>>, DType),
     /// Somebody else's memory of this dtype, read only, kept alive by this, and its number.
@@ -43,12 +43,12 @@ impl std::fmt::Debug for HostBuffer {
 }
 
 impl HostBuffer {
-    /// A pooled buffer of `bytes`, zeroed by the system when they are first used, aligned to [`ALIGN`].
+    /// A pooled buffer of `bytes`, zeroed by the system when they are first used, aligned to 64 bytes.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] if the system has no memory left.
     pub fn pooled(bytes: usize) -> Result<Arc<Self>> {
-        let block = Block::zeroed(bytes).ok_or_else(|| Error::OutOfMemory {
+        let block = ZeroPages::zeroed(bytes).ok_or_else(|| Error::OutOfMemory {
             what: "a chunk buffer".into(),
             requested_bytes: bytes as u64,
             available_bytes: 0,
@@ -59,7 +59,7 @@ impl HostBuffer {
     }
 
     /// A result of `len` elements, zero at first, to be taken as a `Vec<T>` at the end. The data start at an element that is
-    /// 64-byte aligned: [`TakenResult::start`].
+    /// 64-byte aligned: `TakenResult::start`.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] if the system has no memory left.
@@ -88,7 +88,7 @@ impl HostBuffer {
     ///
     /// ```
     /// use std::sync::Arc;
-    /// use chunkwise::device::HostBuffer;
+    /// use chunkwise::ext::HostBuffer;
     /// let (vec, slice): (_, Arc<[f64]>) = (Arc::new(vec![1i32, 2, 3]), Arc::new([1.0, 2.0]));
     /// assert_eq!(HostBuffer::caller(&vec).bytes(), 12);
     /// assert_eq!(HostBuffer::caller(&slice).bytes(), 16);
@@ -97,7 +97,7 @@ impl HostBuffer {
     /// A slice and something else to keep alive will not do, for who is to say that the one owns the other:
     ///
     /// ```compile_fail
-    /// use chunkwise::device::HostBuffer;
+    /// use chunkwise::ext::HostBuffer;
     /// let short_lived = vec![1.0f64; 1000];
     /// let buffer = HostBuffer::caller(&short_lived[..], std::sync::Arc::new(()));
     /// drop(short_lived);
@@ -106,7 +106,7 @@ impl HostBuffer {
     /// Nor will a borrow:
     ///
     /// ```compile_fail,E0597
-    /// use chunkwise::device::HostBuffer;
+    /// use chunkwise::ext::HostBuffer;
     /// let short_lived = vec![1.0f64; 1000];
     /// let buffer = HostBuffer::caller(&std::sync::Arc::new(&short_lived));
     /// drop(short_lived);
@@ -170,9 +170,7 @@ impl HostBuffer {
         }
     }
 
-    /// Takes the result out, with the element it starts at; a copy of it if an abandoned task still holds the buffer, to read.
-    /// `None` if this is not a result of `T`s.
-    pub fn take_result<T: Element>(self: Arc<Self>) -> Option<TakenResult<T>> {
+    fn taken<T: Element>(self: Arc<Self>) -> Option<TakenResult<T>> {
         match Arc::try_unwrap(self) {
             Ok(mut this) => {
                 let data = this.data.addr();
@@ -191,6 +189,12 @@ impl HostBuffer {
             }
         }
     }
+}
+
+/// Takes a result out of its buffer, as [`TakenResult`] says; a copy of it if an abandoned task still holds the buffer, to read. `None` if this is not a result
+/// of `T`s.
+pub fn take_result<T: Element>(buffer: Arc<HostBuffer>) -> Option<TakenResult<T>> {
+    buffer.taken()
 }
 
 /// A result's vector: the data are `vec[start..]`, with slack behind them.
@@ -213,7 +217,7 @@ impl Window {
     /// The chunk of this layout that starts `offset` elements into `buffer`, for those who drive a device by hand.
     ///
     /// ```compile_fail,E0133
-    /// # use chunkwise::{device::{HostBuffer, Window}, shape::{DType, Layout}};
+    /// # use chunkwise::{DType, ext::{HostBuffer, Layout, Window}};
     /// let mine = HostBuffer::caller(&std::sync::Arc::new(vec![1.0f64; 4]));
     /// let anybodys = Window::lent(mine, 0, Layout::contiguous(DType::F64, &[4]));
     /// ```
@@ -224,7 +228,7 @@ impl Window {
     /// # Safety
     /// A window gives whoever has it (a launch or a move that it is an operand of) access to the memory. While something writes
     /// through one, nothing else uses the same elements, of a pooled buffer nothing else at all, through a window or
-    /// [`HostBuffer::take_result`]; and nothing writes a caller's memory.
+    /// `take_result`; and nothing writes a caller's memory.
     #[must_use]
     pub unsafe fn lent(buffer: Arc<HostBuffer>, offset: usize, layout: impl Into<Arc<Layout>>) -> Self {
         Self::new(buffer, offset, layout)
@@ -376,7 +380,7 @@ mod tests {
         assert_eq!(buffer.data.addr() % ALIGN, 0);
         let address = buffer.data.addr();
         drop(window);
-        let taken = buffer.take_result::<f64>().unwrap();
+        let taken = buffer.taken::<f64>().unwrap();
         assert_eq!(taken.vec[taken.start..][..1000], [2.0; 1000]);
         assert_eq!(taken.vec[taken.start..].as_ptr().addr(), address);
     }
@@ -385,9 +389,9 @@ mod tests {
     fn a_held_result_is_copied() {
         let buffer = HostBuffer::result::<i32>(3).unwrap();
         let held = buffer.clone();
-        let taken = buffer.take_result::<i32>().unwrap();
+        let taken = buffer.taken::<i32>().unwrap();
         assert_eq!((taken.start, taken.vec.as_slice()), (0, &[0; 3][..]));
-        assert!(held.take_result::<f64>().is_none());
+        assert!(held.taken::<f64>().is_none());
     }
 
     /// Through windows, as tasks do.

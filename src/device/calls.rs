@@ -46,21 +46,21 @@ pub(crate) fn current() -> Option<Origin> {
 
 /// Launches in the order given.
 #[derive(Default)]
-pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
+pub(super) struct LaunchQueue {
+    waiting: Mutex<WaitingLaunch>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct WaitingLaunch {
     launches: VecDeque<Launch>,
     closed: bool,
     /// Threads that sleep until a launch comes: to wake nobody takes a call of the system too.
     sleepers: usize,
 }
 
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+impl LaunchQueue {
+    fn lock(&self) -> MutexGuard<'_, WaitingLaunch> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

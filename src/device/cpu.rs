@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::calls::{self, Origin, Queue};
+use super::calls::{self, LaunchQueue, Origin};
 use super::scratch::Scratches;
 use super::{Counters, Data, Device, DeviceKind, DeviceSpec, Launch, LinkSpec, Move, Report, system};
 use crate::error::{Error, Result};
@@ -23,19 +23,19 @@ fn most_threads(cores: usize) -> usize {
 pub struct Cpu {
     spec: DeviceSpec,
     pool: Arc<rayon::ThreadPool>,
-    shared: Arc<Shared>,
+    shared: Arc<PoolShared>,
     /// For a pool in a memory space of its own: the thread that moves bytes at the link's speed.
     link: Option<crossing::Sender>,
 }
 
 /// What the pool's threads have in common.
-struct Shared {
+struct PoolShared {
     /// The pool is told of each launch once, and takes them from here, as does a thread that waits.
-    queue: Queue,
+    queue: LaunchQueue,
     scratches: Scratches,
 }
 
-impl Shared {
+impl PoolShared {
     /// Runs a launch on this thread of the pool.
     fn serve(&self, launch: Launch) {
         let worker = rayon::current_thread_index().unwrap_or(0) as u32;
@@ -88,7 +88,7 @@ impl Cpu {
         let link = link.map(crossing::start).transpose();
         let link =
             link.map_err(|e| Error::argument("threads", threads, format!("the system refused one more for the link: {e}")))?;
-        let shared = Shared { queue: Queue::default(), scratches: Scratches::new(threads) };
+        let shared = PoolShared { queue: LaunchQueue::default(), scratches: Scratches::new(threads) };
         Ok(Self { spec, pool: Arc::new(pool), shared: Arc::new(shared), link })
     }
 

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use super::calls::{self, Origin, Queue};
+use super::calls::{self, LaunchQueue, Origin};
 use super::scratch::Scratches;
 use super::{Counters, Device, DeviceKind, DeviceSpec, Failure, HOST, Launch, Move, Report};
 use crate::error::Error;
@@ -20,13 +20,13 @@ const THREADS: u32 = 2;
 /// A device of capacity 2 that runs opaque calls.
 pub struct IoLane {
     spec: DeviceSpec,
-    shared: Arc<Shared>,
+    shared: Arc<IoShared>,
     /// Whether the system gave it any thread.
     served: bool,
 }
 
-struct Shared {
-    queue: Queue,
+struct IoShared {
+    queue: LaunchQueue,
     scratches: Scratches,
 }
 
@@ -40,7 +40,7 @@ impl IoLane {
     /// Starts the lane's threads. They end when it is dropped and its queue is done.
     #[must_use]
     pub fn new() -> Self {
-        let shared = Arc::new(Shared { queue: Queue::default(), scratches: Scratches::new(THREADS as usize) });
+        let shared = Arc::new(IoShared { queue: LaunchQueue::default(), scratches: Scratches::new(THREADS as usize) });
         let start = |worker: u32| {
             let shared = shared.clone();
             let thread = std::thread::Builder::new().name(format!("chunkwise-io-{worker}")).stack_size(super::STACK_BYTES);
@@ -67,7 +67,7 @@ impl Drop for IoLane {
     }
 }
 
-fn serve_all(worker: u32, shared: &Arc<Shared>) {
+fn serve_all(worker: u32, shared: &Arc<IoShared>) {
     LANE.set((Arc::as_ptr(shared) as usize, worker));
     while let Some(launch) = shared.queue.wait() {
         calls::serve(launch, worker, &shared.scratches);

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 pub use block::ALIGN;
-pub use buffer::{HostBuffer, TakenResult, Window};
+pub use buffer::{HostBuffer, TakenResult, Window, take_result};
 pub use calls::Origin;
 pub(crate) use calls::current;
 pub use cpu::Cpu;

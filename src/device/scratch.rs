@@ -13,7 +13,7 @@ const KEPT_BYTES: u64 = 16 << 20;
 
 /// One place for each thread, which is empty while the thread uses what was there.
 pub(super) struct Scratches {
-    places: Box<[Place]>,
+    places: Box<[Shelf]>,
     /// The most that a task of the graphs under way may take.
     most: AtomicU64,
 }
@@ -21,11 +21,11 @@ pub(super) struct Scratches {
 /// A cache line for each: threads of short tasks come here twice for each.
 #[derive(Default)]
 #[repr(align(64))]
-struct Place(Mutex<Vec<u64>>);
+struct Shelf(Mutex<Vec<u64>>);
 
 impl Scratches {
     pub(super) fn new(threads: usize) -> Self {
-        Self { places: (0..threads).map(|_| Place::default()).collect(), most: AtomicU64::new(0) }
+        Self { places: (0..threads).map(|_| Shelf::default()).collect(), most: AtomicU64::new(0) }
     }
 
     /// What a thread has kept, for a task that may want this much. Empty if the thread is inside another task.
@@ -68,7 +68,7 @@ impl Scratches {
     }
 }
 
-fn lock(place: &Place) -> MutexGuard<'_, Vec<u64>> {
+fn lock(place: &Shelf) -> MutexGuard<'_, Vec<u64>> {
     place.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::rows::{extent, for_each_slice};
-use super::{Fault, Kernel, Scratch, Work};
+use super::{Kernel, Ran, Scratch, Work};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, Element, Layout, with_dtype};
 
 /// `copy`: one chunk; output: the same elements.
@@ -20,8 +20,6 @@ pub struct Paste;
 /// `reflow`: chunks whose elements follow each other in C order of their array; output: as many elements of these, in that order, from one of the
 /// first chunk on: parameters: its number, a `u64`.
 pub struct Reflow;
-
-type Outcome = Result<(), Fault>;
 
 /// Every element comes from memory and goes there; of the inputs only as many as the output has are read.
 fn moved(operands: &[ChunkMeta<'_>]) -> Work {
@@ -45,7 +43,7 @@ impl Kernel for Copy {
         moved(operands)
     }
 
-    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Outcome {
+    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
         outputs[0].copy_from(inputs[0]);
         Ok(())
     }
@@ -88,13 +86,7 @@ impl Kernel for Assemble {
         moved(operands)
     }
 
-    fn run_cpu(
-        &self,
-        params: &[u8],
-        inputs: &[ChunkView<'_>],
-        outputs: &mut [ChunkViewMut<'_>],
-        _: &mut Scratch<'_>,
-    ) -> Outcome {
+    fn run_cpu(&self, params: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
         let pieces = Pieces::from_bytes(params);
         let out = &mut outputs[0];
         let rank = pieces.axes.len();
@@ -160,13 +152,7 @@ impl Kernel for Paste {
         Work { flops: 0.0, bytes: 2.0 * elements as f64 * size as f64 }
     }
 
-    fn run_cpu(
-        &self,
-        params: &[u8],
-        inputs: &[ChunkView<'_>],
-        outputs: &mut [ChunkViewMut<'_>],
-        _: &mut Scratch<'_>,
-    ) -> Outcome {
+    fn run_cpu(&self, params: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
         let axes = Pasted::from_bytes(params).axes;
         let of = |k: usize| axes.iter().map(|axis| axis[k]).collect::<Vec<usize>>();
         copy_part((inputs[0], &of(0)), (&mut outputs[0], &of(1)), &of(2));
@@ -183,13 +169,7 @@ impl Kernel for Reflow {
         moved(operands)
     }
 
-    fn run_cpu(
-        &self,
-        params: &[u8],
-        inputs: &[ChunkView<'_>],
-        outputs: &mut [ChunkViewMut<'_>],
-        _: &mut Scratch<'_>,
-    ) -> Outcome {
+    fn run_cpu(&self, params: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
         let skip = super::params::<u64>(params) as usize;
         let out = &mut outputs[0];
         with_dtype!(out.layout().dtype, T => reflow::<T>(skip, inputs, out));

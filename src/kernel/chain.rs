@@ -13,23 +13,23 @@ use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
 
 /// Kernels that follow each other. What one makes for the next has the shape of the chunk, and is in scratch.
 pub(crate) struct Chain {
-    steps: Vec<Link>,
+    steps: Vec<ChainStep>,
 }
 
 /// One kernel of a chain.
 #[derive(Clone)]
-pub(crate) struct Link {
+pub(crate) struct ChainStep {
     /// The routine.
     pub(crate) kernel: Arc<dyn Kernel>,
     /// Its inputs.
-    pub(crate) inputs: Vec<From>,
+    pub(crate) inputs: Vec<Feed>,
     /// What its output has, if that is not the chain's.
     pub(crate) dtype: DType,
 }
 
 /// Where an operand comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum From {
+pub(crate) enum Feed {
     /// The chain's input of this number.
     Input(usize),
     /// The output of this step.
@@ -38,7 +38,7 @@ pub(crate) enum From {
 
 impl Chain {
     /// Of these steps, each of which uses earlier ones only; none has an output of `bool` but the last.
-    pub(crate) fn new(steps: Vec<Link>) -> Self {
+    pub(crate) fn new(steps: Vec<ChainStep>) -> Self {
         Self { steps }
     }
 
@@ -61,7 +61,7 @@ impl Chain {
         let word = |bytes: &mut &'a [u8]| bytes.split_off(..4).map_or(0, |word| super::params::<u32>(word) as usize);
         let rank = word(&mut bytes);
         let shape = (0..rank).map(|_| word(&mut bytes)).collect();
-        let step = |_: &Link| {
+        let step = |_: &ChainStep| {
             let len = word(&mut bytes);
             bytes.split_off(..len).unwrap_or_default()
         };
@@ -74,9 +74,9 @@ impl Chain {
         let Some((last, _)) = operands.split_last() else { return };
         for (at, (step, params)) in self.steps.iter().zip(params).enumerate() {
             let made = |step: usize| ChunkMeta { dtype: self.steps[step].dtype, shape: &shape, data: None };
-            let input = |from: &From| match *from {
-                From::Input(input) => operands[input],
-                From::Step(step) => made(step),
+            let input = |from: &Feed| match *from {
+                Feed::Input(input) => operands[input],
+                Feed::Step(step) => made(step),
             };
             let output = if at + 1 == self.steps.len() { *last } else { made(at) };
             let all: Vec<ChunkMeta<'_>> = step.inputs.iter().map(input).chain([output]).collect();
@@ -160,9 +160,9 @@ impl Kernel for Chain {
         layouts.iter().for_each(|layout| made.push(in_scratch(layout, &mut scratch)));
         for (at, (step, params)) in self.steps.iter().zip(params).enumerate() {
             let (before, rest) = made.split_at_mut(at);
-            let input = |from: &From| match *from {
-                From::Input(input) => inputs[input],
-                From::Step(step) => before[step].as_view(),
+            let input = |from: &Feed| match *from {
+                Feed::Input(input) => inputs[input],
+                Feed::Step(step) => before[step].as_view(),
             };
             let operands: Vec<ChunkView<'_>> = step.inputs.iter().map(input).collect();
             match at < between {
@@ -205,11 +205,11 @@ mod tests {
         let (mut sum, mut pair) = (Chunk::filled(&shape, 0.0), Chunk::filled(&[2], 0.0));
         sum.compute(&Add, &[], &[random.view(), input.view(), random.view()]);
         pair.compute(&SumChunk, &[], &[sum.view()]);
-        let link = |kernel: Arc<dyn Kernel>, inputs: &[From]| Link { kernel, inputs: inputs.into(), dtype: DType::F64 };
+        let link = |kernel: Arc<dyn Kernel>, inputs: &[Feed]| ChainStep { kernel, inputs: inputs.into(), dtype: DType::F64 };
         let chain = Chain::new(vec![
             link(Arc::new(Uniform), &[]),
-            link(Arc::new(Add), &[From::Step(0), From::Input(0), From::Step(0)]),
-            link(Arc::new(SumChunk), &[From::Step(1)]),
+            link(Arc::new(Add), &[Feed::Step(0), Feed::Input(0), Feed::Step(0)]),
+            link(Arc::new(SumChunk), &[Feed::Step(1)]),
         ]);
         let params = Chain::params(&shape, [&uniform[..], &[], &[]].into_iter());
         let operands = [(&shape[..], DType::F64), (&[2], DType::F64)];

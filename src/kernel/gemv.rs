@@ -29,7 +29,7 @@ pub struct Gemv;
 
 shader_params!(
     /// Parameters of the shader.
-    pub(crate) struct Cut {
+    pub(crate) struct GemvShape {
         m,
         k,
         /// Parts of a row.
@@ -41,7 +41,7 @@ shader_params!(
 
 pub(super) static SHADER: LazyLock<Arc<Shader>> = LazyLock::new(|| {
     let shader = Shader::ours("gemv", include_str!("../../shaders/gemv.wgsl"));
-    shader.with_params(Cut::FIELDS).with_operands(2, 1).with_workgroup(256, [4096, 8192]).into()
+    shader.with_params(GemvShape::FIELDS).with_operands(2, 1).with_workgroup(256, [4096, 8192]).into()
 });
 
 /// Longest row that 16 invocations sum; longer ones have 256.
@@ -94,7 +94,7 @@ impl Kernel for Gemv {
                 Pass::new("join", m.div_ceil(256) as u64, 0),
             ],
         };
-        let cut = Cut { m: m as u32, k: k as u32, parts: parts as u32, span: span as u32 };
+        let cut = GemvShape { m: m as u32, k: k as u32, parts: parts as u32, span: span as u32 };
         let mut program = Program::new(&SHADER, real, &cut.words(), passes, self.work(&[], operands));
         if parts > 1 {
             program.scratch_bytes = (m * parts * real.bytes()) as u64;
@@ -118,24 +118,24 @@ impl Kernel for Gemv {
 }
 
 /// An element with vectors.
-trait Lane: Float + SimdFloatElement {
+trait GemvElement: Float + SimdFloatElement {
     /// The sums of one block of `R` rows, over 64 bytes of lanes: with four rows, eight chains of additions on AVX2.
     fn block<S: Simd, const R: usize>(simd: S, rows: [&[Self]; R], x: &[Self]) -> [f64; R];
 }
-impl Lane for f32 {
+impl GemvElement for f32 {
     #[inline(always)]
     fn block<S: Simd, const R: usize>(simd: S, rows: [&[Self]; R], x: &[Self]) -> [f64; R] {
         block::<S, Self, R, 16>(simd, rows, x)
     }
 }
-impl Lane for f64 {
+impl GemvElement for f64 {
     #[inline(always)]
     fn block<S: Simd, const R: usize>(simd: S, rows: [&[Self]; R], x: &[Self]) -> [f64; R] {
         block::<S, Self, R, 8>(simd, rows, x)
     }
 }
 
-fn gemv<T: Lane>(level: Level, a: ChunkView<'_>, x: ChunkView<'_>, y: &mut ChunkViewMut<'_>) {
+fn gemv<T: GemvElement>(level: Level, a: ChunkView<'_>, x: ChunkView<'_>, y: &mut ChunkViewMut<'_>) {
     let (m, k) = (a.shape()[0], a.shape()[1]);
     assert!(x.shape() == [k] && y.shape() == [m], "gemv: A {:?}, x {:?}, y {:?}", a.shape(), x.shape(), y.shape());
     let x = vector::<T>(x);
@@ -147,7 +147,7 @@ fn gemv<T: Lane>(level: Level, a: ChunkView<'_>, x: ChunkView<'_>, y: &mut Chunk
 
 /// All rows, four at a time.
 #[inline(always)]
-fn of_slices<S: Simd, T: Lane>(simd: S, a: ChunkView<'_>, x: &[T], y: &mut ChunkViewMut<'_>) {
+fn of_slices<S: Simd, T: GemvElement>(simd: S, a: ChunkView<'_>, x: &[T], y: &mut ChunkViewMut<'_>) {
     let m = a.shape()[0];
     let whole = m - m % ROWS;
     for r in (0..whole).step_by(ROWS) {
@@ -162,7 +162,7 @@ fn of_slices<S: Simd, T: Lane>(simd: S, a: ChunkView<'_>, x: &[T], y: &mut Chunk
 
 /// The sums of `R` rows.
 #[inline(always)]
-fn rows<S: Simd, T: Lane, const R: usize>(simd: S, rows: [&[T]; R], x: &[T]) -> [f64; R] {
+fn rows<S: Simd, T: GemvElement, const R: usize>(simd: S, rows: [&[T]; R], x: &[T]) -> [f64; R] {
     if x.len() <= BLOCK {
         return T::block::<S, R>(simd, rows, x);
     }
@@ -171,7 +171,7 @@ fn rows<S: Simd, T: Lane, const R: usize>(simd: S, rows: [&[T]; R], x: &[T]) -> 
 
 /// All rows, where their elements must be gathered: [`GATHERED`] at once, as in a transposed matrix they share lines of cache.
 #[inline(always)]
-fn gathered<S: Simd, T: Lane>(simd: S, a: ChunkView<'_>, x: &[T], y: &mut ChunkViewMut<'_>) {
+fn gathered<S: Simd, T: GemvElement>(simd: S, a: ChunkView<'_>, x: &[T], y: &mut ChunkViewMut<'_>) {
     let m = a.shape()[0];
     let mut buffer = vec![T::default(); GATHERED * x.len().min(BLOCK)];
     for r in (0..m).step_by(GATHERED) {
@@ -204,7 +204,7 @@ const PARTS: usize = 4;
 
 /// The sums of one block of `R` rows.
 #[inline(always)]
-fn block<S: Simd, T: Lane, const R: usize, const LANES: usize>(simd: S, rows: [&[T]; R], x: &[T]) -> [f64; R] {
+fn block<S: Simd, T: GemvElement, const R: usize, const LANES: usize>(simd: S, rows: [&[T]; R], x: &[T]) -> [f64; R] {
     let lanes = T::Native::<S>::LEN;
     let parts = LANES / lanes;
     let zero = T::Native::<S>::splat(simd, T::default());
@@ -234,7 +234,7 @@ fn block<S: Simd, T: Lane, const R: usize, const LANES: usize>(simd: S, rows: [&
 }
 
 #[inline(always)]
-fn accumulate<S: Simd, T: Lane, const R: usize, const LANES: usize>(
+fn accumulate<S: Simd, T: GemvElement, const R: usize, const LANES: usize>(
     simd: S,
     rows: [&[T; LANES]; R],
     x: &[T; LANES],
@@ -260,17 +260,17 @@ mod tests {
         if k == 0 { Vec::new() } else { a.chunks(k).map(row).collect() }
     }
 
-    fn run<T: Lane>(level: Level, a: &Chunk<T>, x: &Chunk<T>) -> Vec<T> {
+    fn run<T: GemvElement>(level: Level, a: &Chunk<T>, x: &Chunk<T>) -> Vec<T> {
         let mut y = Chunk::filled(&[a.layout.shape[0]], T::from_f64(f64::NAN));
         gemv::<T>(level, a.view(), x.view(), &mut ChunkViewMut::from_slice(&mut y.data, &y.layout));
         y.data
     }
 
-    fn chunk<T: Lane>(shape: &[usize], data: &[f64]) -> Chunk<T> {
+    fn chunk<T: GemvElement>(shape: &[usize], data: &[f64]) -> Chunk<T> {
         Chunk::new(shape, data.iter().map(|&v| T::from_f64(v)).collect())
     }
 
-    fn within_bound<T: Lane>(unit: f64) {
+    fn within_bound<T: GemvElement>(unit: f64) {
         for (m, k) in [(1, 1), (4, 16), (5, 17), (9, 2047), (3, 2048), (6, 5000), (2, 30_001)] {
             let (a, x) = (chunk::<T>(&[m, k], &numbers(m * k, 4.0)), chunk::<T>(&[k], &numbers(k, 4.0)));
             let wide = |c: &Chunk<T>| c.data.iter().map(|v| v.to_f64()).collect::<Vec<_>>();

@@ -39,12 +39,12 @@ pub struct MandelbrotParams {
 
 shader_params!(
     /// Parameters of the shader: shape of the output.
-    pub(crate) struct Shape { m, n }
+    pub(crate) struct PictureShape { m, n }
 );
 
 pub(super) static SHADER: LazyLock<Arc<Shader>> = LazyLock::new(|| {
     let shader = Shader::ours("mandelbrot", include_str!("../../shaders/mandelbrot.wgsl"));
-    shader.with_params(Shape::FIELDS).with_operands(2, 1).with_workgroup(128, [0, 0]).into()
+    shader.with_params(PictureShape::FIELDS).with_operands(2, 1).with_workgroup(128, [0, 0]).into()
 });
 
 /// Rows and columns of a workgroup.
@@ -59,17 +59,6 @@ const VECTORS: usize = 6;
 const STEPS: u32 = 4;
 /// Most points of the sample that `work` iterates.
 const SAMPLES: usize = 256;
-
-/// `n` points from `a` to `b`, both included, as `numpy.ogrid[a:b:n*1j]` makes them: `k * step + a` with
-/// `step = (b - a) / (n - 1)`, each operation rounded; one point is `a`.
-#[must_use]
-pub fn axis(a: f64, b: f64, n: usize) -> Vec<f64> {
-    if n == 1 {
-        return vec![a];
-    }
-    let step = (b - a) / (n.saturating_sub(1)) as f64;
-    (0..n).map(|k| k as f64 * step + a).collect()
-}
 
 impl Kernel for Mandelbrot {
     fn name(&self) -> Cow<'static, str> {
@@ -110,7 +99,7 @@ impl Kernel for Mandelbrot {
         let resumable = iterations > AT_ONCE;
         let pass = Pass { entry: if resumable { "resume" } else { "whole" }.into(), groups, steps: 0..iterations, resumable };
         let most = Work { flops: 8.0 * f64::from(iterations) * points, bytes: 4.0 * points };
-        let shape = Shape { m: m as u32, n: n as u32 };
+        let shape = PictureShape { m: m as u32, n: n as u32 };
         let mut program = Program::new(&SHADER, x.dtype, &shape.words(), vec![pass], most);
         if resumable {
             program.scratch_bytes = (m * n * 2 * x.dtype.bytes()) as u64;
@@ -139,7 +128,7 @@ fn limit(bytes: &[u8]) -> u32 {
 }
 
 /// The whole chunk, at one SIMD level.
-fn picture<T: Point>(level: Level, inputs: &[ChunkView<'_>], out: &mut ChunkViewMut<'_>, iterations: u32) {
+fn picture<T: OrbitElement>(level: Level, inputs: &[ChunkView<'_>], out: &mut ChunkViewMut<'_>, iterations: u32) {
     let (x, y) = (vector::<T>(inputs[0]), vector::<T>(inputs[1]));
     assert_eq!(out.shape(), [y.len(), x.len()], "mandelbrot: output shape");
     if x.is_empty() || y.is_empty() {
@@ -157,13 +146,13 @@ fn picture<T: Point>(level: Level, inputs: &[ChunkView<'_>], out: &mut ChunkView
 }
 
 /// Counts of the points `x[i] + i y[i]`.
-fn points<T: Point>(level: Level, x: &[T], y: &[T], out: &mut [i32], iterations: u32) {
+fn points<T: OrbitElement>(level: Level, x: &[T], y: &[T], out: &mut [i32], iterations: u32) {
     dispatch!(level, simd => points_at(simd, x, y, out, iterations));
 }
 
 /// Rows in whole groups; what is left at their ends goes through groups that cross rows.
 #[inline(always)]
-fn rows<S: Simd, T: Point>(simd: S, x: &[T], y: &[T], out: &mut ChunkViewMut<'_>, iterations: u32) {
+fn rows<S: Simd, T: OrbitElement>(simd: S, x: &[T], y: &[T], out: &mut ChunkViewMut<'_>, iterations: u32) {
     let width = VECTORS * T::Native::<S>::LEN;
     let (mut cr, mut ci, mut counts) = buffers::<T>();
     let whole = x.len() - x.len() % width;
@@ -198,16 +187,16 @@ fn rows<S: Simd, T: Point>(simd: S, x: &[T], y: &[T], out: &mut ChunkViewMut<'_>
 const WIDEST: usize = 16 * VECTORS;
 
 /// A group's coordinates and counts, where they are gathered.
-type Buffers<T> = (Aligned<T, WIDEST>, Aligned<T, WIDEST>, Aligned<i32, WIDEST>);
+type GroupBuffers<T> = (Aligned<T, WIDEST>, Aligned<T, WIDEST>, Aligned<i32, WIDEST>);
 
 #[inline(always)]
-fn buffers<T: Point>() -> Buffers<T> {
+fn buffers<T: OrbitElement>() -> GroupBuffers<T> {
     (Aligned([T::default(); WIDEST]), Aligned([T::default(); WIDEST]), Aligned([0; WIDEST]))
 }
 
 /// As [`points`], inside a SIMD context.
 #[inline(always)]
-fn points_at<S: Simd, T: Point>(simd: S, x: &[T], y: &[T], out: &mut [i32], iterations: u32) {
+fn points_at<S: Simd, T: OrbitElement>(simd: S, x: &[T], y: &[T], out: &mut [i32], iterations: u32) {
     let lanes = T::Native::<S>::LEN;
     let width = VECTORS * lanes;
     let (mut cr, mut ci, mut counts) = buffers::<T>();
@@ -224,9 +213,9 @@ fn points_at<S: Simd, T: Point>(simd: S, x: &[T], y: &[T], out: &mut [i32], iter
 }
 
 /// An element of the axes, with the integers that count its lanes.
-trait Point: Float + SimdFloatElement<Mask: Count> {}
-impl Point for f32 {}
-impl Point for f64 {}
+trait OrbitElement: Float + SimdFloatElement<Mask: Count> {}
+impl OrbitElement for f32 {}
+impl OrbitElement for f64 {}
 
 /// A lane's count.
 trait Count: Copy + 'static {
@@ -260,7 +249,7 @@ type Ints<S, T> = <Mask<S, T> as SimdMask<S>>::Ints;
 
 /// One step of one vector.
 #[inline(always)]
-fn step<S: Simd, T: Point>(re: &mut Vector<S, T>, im: &mut Vector<S, T>, cr: Vector<S, T>, ci: Vector<S, T>) {
+fn step<S: Simd, T: OrbitElement>(re: &mut Vector<S, T>, im: &mut Vector<S, T>, cr: Vector<S, T>, ci: Vector<S, T>) {
     let square = re.mul_sub_precise(*re, *im * *im);
     *im = (*re + *re) * *im + ci; // doubling is exact, so rounded as NumPy's
     *re = square + cr;
@@ -268,7 +257,7 @@ fn step<S: Simd, T: Point>(re: &mut Vector<S, T>, im: &mut Vector<S, T>, cr: Vec
 
 /// Lanes with |z|^2 <= 16.
 #[inline(always)]
-fn inside<S: Simd, T: Point>(simd: S, re: Vector<S, T>, im: Vector<S, T>) -> Mask<S, T> {
+fn inside<S: Simd, T: OrbitElement>(simd: S, re: Vector<S, T>, im: Vector<S, T>) -> Mask<S, T> {
     re.mul_add_precise(re, im * im).simd_le(Vector::<S, T>::splat(simd, T::from(16u8)))
 }
 
@@ -277,7 +266,7 @@ fn inside<S: Simd, T: Point>(simd: S, re: Vector<S, T>, im: Vector<S, T>) -> Mas
 /// `hint` is the step at which the group before lost its first lane: from there this one counts at once, and goes on counting
 /// while lanes leave, instead of repeating steps (measured: 14 % less time at 20 iterations, 5 % at 500).
 #[inline(always)]
-fn group<S: Simd, T: Point>(
+fn group<S: Simd, T: OrbitElement>(
     simd: S,
     x: &[T],
     ci: [Vector<S, T>; VECTORS],
@@ -334,14 +323,14 @@ fn group<S: Simd, T: Point>(
 
 /// Sets the count of the lanes in `mask` to `steps`.
 #[inline(always)]
-fn advance<S: Simd, T: Point>(simd: S, counts: Ints<S, T>, mask: Mask<S, T>, steps: u32) -> Ints<S, T> {
+fn advance<S: Simd, T: OrbitElement>(simd: S, counts: Ints<S, T>, mask: Mask<S, T>, steps: u32) -> Ints<S, T> {
     let mask = mask.to_vector();
     (Ints::<S, T>::splat(simd, Count::from_steps(steps)) & mask) | (counts & !mask)
 }
 
 /// One bit per lane of the group: still inside.
 #[inline(always)]
-fn bits<S: Simd, T: Point>(simd: S, re: &[Vector<S, T>; VECTORS], im: &[Vector<S, T>; VECTORS]) -> u128 {
+fn bits<S: Simd, T: OrbitElement>(simd: S, re: &[Vector<S, T>; VECTORS], im: &[Vector<S, T>; VECTORS]) -> u128 {
     let mut bits = 0;
     for k in 0..VECTORS {
         bits |= u128::from(inside::<S, T>(simd, re[k], im[k]).to_bitmask()) << (k * Vector::<S, T>::LEN);
@@ -350,7 +339,7 @@ fn bits<S: Simd, T: Point>(simd: S, re: &[Vector<S, T>; VECTORS], im: &[Vector<S
 }
 
 /// Mean number of steps of a lattice of points of the chunk, a point that escapes at `k` counting `k + 1`.
-fn mean_steps<T: Point>(x: ChunkView<'_>, y: ChunkView<'_>, iterations: u32) -> f64 {
+fn mean_steps<T: OrbitElement>(x: ChunkView<'_>, y: ChunkView<'_>, iterations: u32) -> f64 {
     let (m, n) = (y.shape()[0], x.shape()[0]);
     let samples = (m * n / 128).clamp(1, SAMPLES);
     let rows = samples.isqrt().clamp(1, m.max(1));

@@ -2,29 +2,20 @@
 //!
 //! Owns: the [`Kernel`] contract and every routine, one file each. Must not know: devices, tasks, who calls.
 //!
-//! # The contract
-//!
-//! A kernel sees strided chunk views, parameter bytes and scratch, never a device. It is sequential: parallelism is between
-//! tasks. It is pure: the same parameters and inputs give the same bits, whatever the thread, the time, or what scratch held
-//! before; so a task can be run again after a fault. Its operands are in the order of the task: inputs (read), then outputs.
-//! An input may lie by any strides: windows, flipped (negative), broadcast (0), permuted, stepped; the result does not depend on them.
-//! It is asked for its key, work, scratch and forms when a graph is sealed, for its GPU half when that is priced and launched, and never while anything is locked; it
-//! may call the session (`src/runtime/README.md`).
-//! An output is either written in full, or updated: then it arrives holding the old value. The CPU body defines the result.
-//!
 //! Adding a kernel: one file here, with its parameters (a `#[repr(C)]` Pod struct), its [`Work`], its scratch, its body; for GPUs
-//! also its shader, a line in [`SHADERS`], and a [`Program`]. In a crate of your own: [`guide`].
+//! also its shader, a line in [`SHADERS`], and a [`Program`]. In a crate of your own: guide.md.
 
 pub mod assemble;
 pub(crate) mod batch;
 pub mod block_sum;
+pub mod cast;
 pub(crate) mod chain;
 pub mod copy;
 pub mod dense;
 pub mod gemv;
-pub mod guide;
 mod key;
 pub mod mandelbrot;
+pub mod ogrid;
 mod operands;
 pub mod peak;
 pub mod program;
@@ -50,6 +41,7 @@ pub(crate) use key::hash_on;
 pub use key::{Content, KernelKey, content_hash};
 pub use operands::{Params, check_dtypes, check_params, params};
 pub use program::{GpuFacts, Pass, Program};
+pub(crate) use rows::for_each_slice;
 pub use rows::{Elements, for_each_piece};
 pub use shader::Shader;
 
@@ -58,6 +50,9 @@ pub static SHADERS: LazyLock<Vec<Arc<Shader>>> = LazyLock::new(|| {
     let all = [&mandelbrot::SHADER, &gemv::SHADER, &sums::SHADER, &peak::SHADER, &copy::SHADER];
     all.into_iter().chain(dense::SHADERS).map(|shader| Arc::clone(shader)).collect()
 });
+
+/// How a body ended.
+type Ran = std::result::Result<(), Fault>;
 
 /// Floating-point operations and bytes that a task needs: what a roofline wants to know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -152,7 +147,17 @@ pub struct Held {
     pub bytes: u64,
 }
 
-/// One routine. See the module's text for the contract.
+/// One routine.
+///
+/// # The contract
+///
+/// A kernel sees strided chunk views, parameter bytes and scratch, never a device. It is sequential: parallelism is between
+/// tasks. It is pure: the same parameters and inputs give the same bits, whatever the thread, the time, or what scratch held
+/// before; so a task can be run again after a fault. Its operands are in the order of the task: inputs (read), then outputs.
+/// An input may lie by any strides: windows, flipped (negative), broadcast (0), permuted, stepped; the result does not depend on them.
+/// It is asked for its key, work, scratch and forms when a graph is sealed, for its GPU half when that is priced and launched, and never while anything is locked; it
+/// may call the session (`src/runtime/README.md`).
+/// An output is either written in full, or updated: then it arrives holding the old value. The CPU body defines the result.
 pub trait Kernel: Any + Send + Sync {
     /// Its name, as in traces, cost tables and `explain()`: `gemm`. One made at run time has one made at run time.
     fn name(&self) -> Cow<'static, str>;
@@ -268,7 +273,7 @@ pub(crate) fn is_ours(kernel: &dyn Kernel) -> bool {
         TypeId::of::<dense::Trsm>(),
         TypeId::of::<dense::Potrf>(),
         TypeId::of::<peak::Peak>(),
-        TypeId::of::<peak::Read>(),
+        TypeId::of::<peak::ReadAll>(),
     ];
     known.contains(&(kernel as &dyn Any).type_id())
 }

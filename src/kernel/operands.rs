@@ -52,8 +52,9 @@ pub fn check_params<P: bytemuck::AnyBitPattern>(kernel: &dyn Kernel, bytes: &[u8
 /// them are outputs.
 ///
 /// ```
-/// use chunkwise::kernel::{check_dtypes, sums::Add};
-/// use chunkwise::shape::{ChunkMeta, DType::{Bool, F32, F64, I32}};
+/// use chunkwise::DType::{Bool, F32, F64, I32};
+/// use chunkwise::ext::{ChunkMeta, check_dtypes};
+/// use chunkwise::kernel::sums::Add;
 /// let operands = [F64, I32, F64].map(|dtype| ChunkMeta { dtype, shape: &[2], data: None });
 /// assert!(check_dtypes(&Add, &operands, &[&[F32, F64], &[I32], &[F64]], 1).is_ok());
 /// let error = check_dtypes(&Add, &operands, &[&[F64], &[Bool], &[F64]], 1).unwrap_err();

@@ -94,9 +94,9 @@ fn chains<T: Float>(x: ChunkView<'_>, y: &mut ChunkViewMut<'_>, adds: u32, multi
 }
 
 /// The kernel that reads. Input: `x`, whose length 4 divides, of a float dtype; output `y` `(n,)` of the same.
-pub struct Read;
+pub struct ReadAll;
 
-impl Kernel for Read {
+impl Kernel for ReadAll {
     fn name(&self) -> Cow<'static, str> {
         "read".into()
     }

@@ -2,41 +2,6 @@
 //!
 //! Owns: [`Program`], [`GpuFacts`]. Must not know: any GPU API, devices, queues. Invariant: a program says everything that
 //! an executor needs, so one executor runs all of them and may cut any of them into short launches.
-//!
-//! # The ABI, the same for all shaders
-//!
-//! A [`Shader`] is plain WGSL: for the fixed ones, a file in `shaders/` of the same stem as its kernel's. The executor adds one line at its end,
-//! `alias Real = f32;` or `alias Real = f64;`. Everything is in group 0:
-//!
-//! | binding | what |
-//! |---|---|
-//! | 0 | `var<uniform> p: Params`: the launch (16 bytes), then the kernel's parameters, `u32` each |
-//! | 1.. | the inputs, `var<storage, read>`, then the outputs, `read_write` |
-//! | next | the scratch, `read_write`, if [`Program::scratch_bytes`] is not 0 |
-//! | last | the fault words `array<atomic<u32>, 4>`, `read_write`, if [`Program::faults`] |
-//!
-//! ```wgsl
-//! struct Params {
-//!     first: u32, // number of this dispatch's first workgroup
-//!     groups: u32, // how many this dispatch has
-//!     begin: u32, // first step (of a resumable pass), or the pass's argument
-//!     end: u32, // the step before which to stop
-//!     m: u32, k: u32, // the kernel's own, as in its `Shader::params`
-//! }
-//! ```
-//!
-//! Workgroups are numbered in one dimension and folded over x and y, because no axis takes more than 65 535:
-//! `let folded = id.x + id.y * count.x; if (folded >= p.groups) { return; } let group = p.first + folded;`. An executor may run
-//! a pass as several dispatches over parts of its workgroups, so no workgroup may rely on another of its pass; passes run one
-//! after the other, each seeing all that the ones before it wrote. Operands are contiguous, in C order; the buffer behind a
-//! binding is padded to a multiple of 16 bytes. Scratch and workgroup memory hold anything at first; the fault words are 0.
-//!
-//! # Booleans
-//!
-//! An input of `bool` is bytes of 0 or 1, four to a word: `array<u32>`, element `i` being `x[i / 4u] >> (i % 4u * 8u) & 1u`. An output of `bool` is
-//! written as words, one an element: `array<u32>`, 0 for false and anything else for true; so invocations that write neighbours do not meet. The words
-//! lie in scratch, hold anything at first, and count there with four bytes an element. When the last pass is over, the executor makes
-//! bytes of 0 and 1 of them. So a shader writes all of such an output: it does not see the old value of one that is updated.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -67,6 +32,41 @@ impl Pass {
 }
 
 /// What a GPU does for one task.
+///
+/// # The ABI, the same for all shaders
+///
+/// A [`Shader`] is plain WGSL: for the fixed ones, a file in `shaders/` of the same stem as its kernel's. The executor adds one line at its end,
+/// `alias Real = f32;` or `alias Real = f64;`. Everything is in group 0:
+///
+/// | binding | what |
+/// |---|---|
+/// | 0 | `var<uniform> p: Params`: the launch (16 bytes), then the kernel's parameters, `u32` each |
+/// | 1.. | the inputs, `var<storage, read>`, then the outputs, `read_write` |
+/// | next | the scratch, `read_write`, if [`Program::scratch_bytes`] is not 0 |
+/// | last | the fault words `array<atomic<u32>, 4>`, `read_write`, if [`Program::faults`] |
+///
+/// ```wgsl
+/// struct Params {
+///     first: u32, // number of this dispatch's first workgroup
+///     groups: u32, // how many this dispatch has
+///     begin: u32, // first step (of a resumable pass), or the pass's argument
+///     end: u32, // the step before which to stop
+///     m: u32, k: u32, // the kernel's own, as in its `Shader::params`
+/// }
+/// ```
+///
+/// Workgroups are numbered in one dimension and folded over x and y, because no axis takes more than 65 535:
+/// `let folded = id.x + id.y * count.x; if (folded >= p.groups) { return; } let group = p.first + folded;`. An executor may run
+/// a pass as several dispatches over parts of its workgroups, so no workgroup may rely on another of its pass; passes run one
+/// after the other, each seeing all that the ones before it wrote. Operands are contiguous, in C order; the buffer behind a
+/// binding is padded to a multiple of 16 bytes. Scratch and workgroup memory hold anything at first; the fault words are 0.
+///
+/// # Booleans
+///
+/// An input of `bool` is bytes of 0 or 1, four to a word: `array<u32>`, element `i` being `x[i / 4u] >> (i % 4u * 8u) & 1u`. An output of `bool` is
+/// written as words, one an element: `array<u32>`, 0 for false and anything else for true; so invocations that write neighbours do not meet. The words
+/// lie in scratch, hold anything at first, and count there with four bytes an element. When the last pass is over, the executor makes
+/// bytes of 0 and 1 of them. So a shader writes all of such an output: it does not see the old value of one that is updated.
 #[derive(Clone, Debug)]
 pub struct Program {
     /// The shader of all passes.

@@ -25,6 +25,7 @@ pub(crate) fn extent(shape: &[usize]) -> (usize, usize) {
 }
 
 /// Whole rows of a chunk, or a part of one: at most [`GATHER`] elements that follow each other in C order.
+#[allow(unnameable_types)] // of a closed set
 pub struct Part {
     rows: Range<usize>,
     columns: Range<usize>,
@@ -134,6 +135,7 @@ pub trait Elements: sealed::Sealed {
 }
 
 mod sealed {
+    #[allow(unnameable_types)] // the set is closed
     pub trait Sealed {}
 }
 
@@ -191,8 +193,8 @@ elements_of_tuples!((1: A 0) (2: A 0, B 1) (3: A 0, B 1, C 2) (4: A 0, B 1, C 2,
 /// Where all chunks are contiguous, the first piece is the whole; others, which may lie by any strides, are copied piece by piece.
 ///
 /// ```
-/// use chunkwise::kernel::for_each_piece;
-/// use chunkwise::shape::{ChunkView, ChunkViewMut, DType, Layout};
+/// use chunkwise::ext::{ChunkView, ChunkViewMut, Layout, for_each_piece};
+/// use chunkwise::DType;
 /// let of = |dtype| Layout::contiguous(dtype, &[2, 2]);
 /// let (numbers, bools) = (of(DType::F64), of(DType::Bool));
 /// let (a, keep, mut twice) = ([1.0, 2.0, 3.0, 4.0], [true, false, true, true], [0.0; 4]);

@@ -12,7 +12,7 @@ use crate::shape::DType;
 ///
 /// ```
 /// use std::sync::{Arc, LazyLock};
-/// use chunkwise::kernel::Shader;
+/// use chunkwise::ext::Shader;
 /// chunkwise::shader_params!(struct Size { n });
 ///
 /// static FIXED: LazyLock<Arc<Shader>> = LazyLock::new(|| {

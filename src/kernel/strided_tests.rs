@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::dense::{Gemm, LEFT, RIGHT, Syrk, Trsm};
 use super::gemv::Gemv;
 use super::mandelbrot::{Mandelbrot, MandelbrotParams};
-use super::peak::{Peak, PeakParams, Read};
+use super::peak::{Peak, PeakParams, ReadAll};
 use super::sums::{Add, DivideSums, MergeSums, SumChunk, WeightedSumChunk};
 use super::testing::{Chunk, numbers};
 use super::{Kernel, Scratch, for_each_piece, simd};
@@ -131,7 +131,7 @@ fn floats_agree<T: Float>([m, k]: [usize; 2], dice: &mut Dice) -> Result<(), Tes
     agrees::<T, T>(&Gemv, &[], &[of(&[m, k]), of(&[k])], &[m])?;
     agrees::<T, i32>(&Mandelbrot, &bytes(MandelbrotParams { iterations: 30 }), &[of(&[k]), of(&[m])], &[m, k])?;
     agrees::<T, T>(&Peak, &bytes(PeakParams { steps: 2 }), &[of(&[2])], &[m])?;
-    agrees::<T, T>(&Read, &[], &[of(&[4 * k])], &[m])?;
+    agrees::<T, T>(&ReadAll, &[], &[of(&[4 * k])], &[m])?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 use super::block_sum::{BlockSum, Tree, WeightedSum};
 use super::program::shader_params;
 use super::rows::{buffer, for_each_pair, for_each_part, for_each_slice, gather};
-use super::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, check_dtypes};
+use super::{GpuFacts, Kernel, Pass, Program, Ran, Scratch, Shader, Work, check_dtypes};
 use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element, same};
 use std::borrow::Cow;
@@ -38,11 +38,9 @@ pub struct SumIntegers;
 /// or-ed.
 pub struct Add;
 
-type Outcome = Result<(), Fault>;
-
 shader_params!(
     /// Parameters of the shader of [`SumChunk`].
-    pub(crate) struct Runs {
+    pub(crate) struct SumShape {
         /// Elements.
         len,
         /// Runs of `RUN` elements, the last perhaps shorter.
@@ -52,7 +50,7 @@ shader_params!(
 
 pub(super) static SHADER: LazyLock<Arc<Shader>> = LazyLock::new(|| {
     let shader = Shader::ours("block_sum", include_str!("../../shaders/block_sum.wgsl"));
-    shader.with_params(Runs::FIELDS).with_operands(1, 1).with_workgroup(256, [1024, 2048]).into()
+    shader.with_params(SumShape::FIELDS).with_operands(1, 1).with_workgroup(256, [1024, 2048]).into()
 });
 
 /// Elements that one workgroup sums.
@@ -122,13 +120,13 @@ impl Kernel for SumChunk {
         let first = if len % 4 == 0 { "wide" } else { "narrow" };
         let last = if x.dtype == DType::F64 { "finish_f64" } else { "finish" };
         let passes = vec![Pass::new(first, runs as u64, 0), Pass::new(last, 1, 0)];
-        let params = Runs { len: len as u32, runs: runs as u32 };
+        let params = SumShape { len: len as u32, runs: runs as u32 };
         let mut program = Program::new(&SHADER, x.dtype, &params.words(), passes, self.work(&[], operands));
         program.scratch_bytes = (runs * x.dtype.bytes()) as u64;
         program.fitting(gpu, operands)
     }
 
-    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Outcome {
+    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
         let layout = inputs[0].layout();
         let mut sum = BlockSum::new();
         if layout.dtype == DType::Bool {
@@ -156,7 +154,7 @@ impl Kernel for WeightedSumChunk {
         streaming(operands, 3.0)
     }
 
-    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Outcome {
+    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
         let mut sum = WeightedSum::new();
         with_number!(inputs[0].layout().dtype, T => for_each_pair(inputs[0], inputs[1], |x: &[T], w: &[T]| sum.push(x, w)));
         set_pair(&mut outputs[0], sum.finish());
@@ -173,7 +171,7 @@ impl Kernel for MergeSums {
         streaming(operands, operands.len() as f64)
     }
 
-    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Outcome {
+    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
         let (mut first, mut second) = (Tree::new(), Tree::new());
         for input in inputs {
             let (a, b) = pair(*input);
@@ -194,7 +192,7 @@ impl Kernel for DivideSums {
         streaming(operands, 0.5)
     }
 
-    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Outcome {
+    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
         let (sum, count) = pair(inputs[0]);
         let out = &mut outputs[0];
         match out.layout().dtype {
@@ -214,7 +212,7 @@ impl Kernel for TakeSum {
         streaming(operands, 0.5)
     }
 
-    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Outcome {
+    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
         let (sum, _) = pair(inputs[0]);
         let out = &mut outputs[0];
         match out.layout().dtype {
@@ -234,7 +232,7 @@ impl Kernel for SumIntegers {
         streaming(operands, 1.0)
     }
 
-    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Outcome {
+    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
         // Modulo 2^64, signed and unsigned sums are the same bits.
         let mut sum = 0u64;
         macro_rules! sum {
@@ -279,7 +277,7 @@ impl Kernel for Add {
         streaming(operands, operands.len().saturating_sub(2) as f64)
     }
 
-    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Outcome {
+    fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
         let dtype = outputs[0].layout().dtype;
         match dtype {
             DType::Bool => add::<bool>(inputs, &mut outputs[0]),

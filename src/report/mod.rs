@@ -1,18 +1,24 @@
 //! Pictures of what happened; it only draws.
 //!
-//! Owns: the timeline ([`timeline`]). Must not know: how to compute anything. Invariant: what is drawn is in the record; nothing is guessed.
+//! Owns: the timeline of a run. Must not know: how to compute anything. Invariant: what is drawn is in the record; nothing is guessed.
 
 use std::io::{self, Write};
 
 use crate::error::Bytes;
 use crate::runtime::RunReport;
 
-/// Writes a run's timeline as Chrome trace JSON, which <https://ui.perfetto.dev> opens: one process per device, one track per
-/// worker, each task with its predicted time beside the measured one; one process per link, with its moves.
-///
-/// # Errors
-/// What `out` reports.
-pub fn timeline(run: &RunReport, out: &mut dyn Write) -> io::Result<()> {
+impl RunReport {
+    /// Writes the run's timeline as Chrome trace JSON, which <https://ui.perfetto.dev> opens: one process per device, one track per
+    /// worker, each task with its predicted time beside the measured one; one process per link, with its moves.
+    ///
+    /// # Errors
+    /// What `out` reports.
+    pub fn write_timeline(&self, out: &mut dyn Write) -> io::Result<()> {
+        timeline(self, out)
+    }
+}
+
+fn timeline(run: &RunReport, out: &mut dyn Write) -> io::Result<()> {
     let mut events = Events { out, first: true };
     events.out.write_all(b"{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n")?;
     for (device, name) in run.devices.iter().enumerate() {
@@ -82,7 +88,7 @@ mod tests {
     #[test]
     fn the_timeline_has_each_task_once_with_both_times() {
         let session = Session::builder().threads(2).cache_dir("").build().unwrap();
-        let a = session.random_uniform::<f64>([64, 64]).unwrap().chunks(16);
+        let a = session.default_rng().uniform::<f64>([64, 64]).chunks(16);
         let (_, run) = a.run().unwrap();
         let mut text = Vec::new();
         super::timeline(&run, &mut text).unwrap();

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use super::Session;
 use super::discover::Discovery;
-use super::driver::{Inner, State};
+use super::driver::{Inner, SessionState};
 use super::members::{Member, Members};
-use super::record::Head;
+use super::record::RecordHead;
 use super::recorder::{Ending, Recorder};
 use crate::cost::CostModel;
 use crate::device::{Cpu, Device, DeviceKind, HOST, IoLane, caught, system};
@@ -126,7 +126,7 @@ impl SessionBuilder {
         self
     }
 
-    /// Seed of random arrays; default 0.
+    /// Seed of the session's own random arrays (`Session::default_rng`); default 0.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.settings.seed = seed;
@@ -202,11 +202,11 @@ impl SessionBuilder {
         let mut scheduler = Scheduler::new(policy);
         let stall = (self.stall_factor, u64::try_from(settings.stall_floor.as_nanos()).unwrap_or(u64::MAX));
         scheduler.set_stall_rule(stall.0, stall.1);
-        let record = |path: PathBuf| Recorder::new(&path, Head::new(policy_name, stall), settings.warn.clone());
+        let record = |path: PathBuf| Recorder::new(&path, RecordHead::new(policy_name, stall), settings.warn.clone());
         let recorder = self.record.map(record).transpose()?;
         let records = recorder.is_some();
         let inner = Arc::new(Inner {
-            state: Mutex::new(State::new(scheduler, recorder)),
+            state: Mutex::new(SessionState::new(scheduler, recorder)),
             members: Members::default(),
             discovery: Discovery::new(finds),
             changed: Condvar::new(),
@@ -214,7 +214,7 @@ impl SessionBuilder {
             start: Instant::now(),
             memory_limit,
             settings,
-            streams: AtomicU64::new(0),
+            streams: Arc::default(),
             saved: Mutex::new(None),
             measuring: Mutex::default(),
             waiting: Mutex::default(),

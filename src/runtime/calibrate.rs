@@ -83,10 +83,8 @@ impl Session {
         }
     }
 
-    /// A device's rates, as estimates use them for work never measured, and what was measured of a CPU by [`Session::calibrate`],
-    /// now or in an earlier run. `None` for an id that the session does not have.
-    #[must_use]
-    pub fn rates(&self, device: DeviceId) -> Option<(Rates, Option<Calibration>)> {
+    /// See [`super::Inside::rates`].
+    pub(super) fn known_rates(&self, device: DeviceId) -> Option<(Rates, Option<Calibration>)> {
         let priced = self.0.members.all().get(device.index())?.priced;
         Some(self.0.with_costs(|costs| (costs.rates(priced), costs.calibration(priced).cloned())))
     }

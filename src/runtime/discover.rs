@@ -19,7 +19,7 @@ pub struct Absent {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum SearchStage {
     /// The session has the devices that it was given, and no others.
     Off,
     NotYet,
@@ -30,7 +30,7 @@ enum Stage {
 
 /// The search for GPUs.
 pub(super) struct Discovery {
-    state: Mutex<(Stage, Vec<Absent>)>,
+    state: Mutex<(SearchStage, Vec<Absent>)>,
     changed: Condvar,
     /// The thread that looks, from its first moment on.
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
@@ -42,18 +42,18 @@ pub(super) struct Discovery {
 
 impl Discovery {
     pub(super) fn new(wanted: bool) -> Arc<Self> {
-        let stage = if wanted && cfg!(feature = "gpu") { Stage::NotYet } else { Stage::Off };
+        let stage = if wanted && cfg!(feature = "gpu") { SearchStage::NotYet } else { SearchStage::Off };
         let state = Mutex::new((stage, Vec::new()));
         Arc::new(Self { state, changed: Condvar::new(), looks: OnceLock::new(), thread: Mutex::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Stage, Vec<Absent>)> {
+    fn lock(&self) -> MutexGuard<'_, (SearchStage, Vec<Absent>)> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it has yet to begin.
     pub(super) fn is_due(&self) -> bool {
-        self.lock().0 == Stage::NotYet
+        self.lock().0 == SearchStage::NotYet
     }
 
     /// Waits until it is over, at most this long; true if it is (or never was wanted). The thread that looks does not wait for itself: on it runs
@@ -64,7 +64,7 @@ impl Discovery {
         }
         let end = Instant::now() + time;
         let mut state = self.lock();
-        while state.0 == Stage::Running {
+        while state.0 == SearchStage::Running {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
@@ -99,11 +99,11 @@ impl Discovery {
         let state = self.lock();
         match state.0 {
             _ if !cfg!(feature = "gpu") => "none: this build computes on the CPU only (feature `gpu` is off)".into(),
-            Stage::Off => "none: the session was made without".into(),
-            Stage::NotYet => "not looked for: the work was too small to gain from one".into(),
-            Stage::Running => "not ready yet: it is still being opened".into(),
-            Stage::Done if state.1.is_empty() => "none: no Vulkan, Metal or DX12 adapter found".into(),
-            Stage::Done => {
+            SearchStage::Off => "none: the session was made without".into(),
+            SearchStage::NotYet => "not looked for: the work was too small to gain from one".into(),
+            SearchStage::Running => "not ready yet: it is still being opened".into(),
+            SearchStage::Done if state.1.is_empty() => "none: no Vulkan, Metal or DX12 adapter found".into(),
+            SearchStage::Done => {
                 let each: Vec<String> = state.1.iter().map(|a| format!("{}: {}", a.name, a.why)).collect();
                 format!("none: {}", each.join("; "))
             }
@@ -118,7 +118,7 @@ impl Discovery {
     #[cfg(feature = "gpu")]
     fn end(&self, mut absent: Vec<Absent>) {
         let mut state = self.lock();
-        state.0 = Stage::Done;
+        state.0 = SearchStage::Done;
         state.1.append(&mut absent);
         self.changed.notify_all();
     }
@@ -136,10 +136,10 @@ impl Inner {
     pub(super) fn begin_discovery(self: &Arc<Self>) {
         {
             let mut state = self.discovery.lock();
-            if state.0 != Stage::NotYet {
+            if state.0 != SearchStage::NotYet {
                 return;
             }
-            state.0 = Stage::Running;
+            state.0 = SearchStage::Running;
         }
         let (session, discovery) = (Arc::downgrade(self), self.discovery.clone());
         let (staging, settings) = (staging_bytes(self.memory_limit), self.settings.clone());

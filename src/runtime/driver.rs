@@ -15,9 +15,9 @@ use smallvec::SmallVec;
 
 use super::discover::Discovery;
 use super::failures::{Faults, Warning};
-use super::handle::{HandsOut, Reports, Waiting};
+use super::handle::{HandsOut, Reports, WaitGraph};
 use super::members::Members;
-use super::orders::{Head, Order, OrderId};
+use super::orders::{Order, OrderHead, OrderId};
 use super::recorder::{Backlog, Recorder};
 use super::run::{Run, TaskSpan};
 use super::slots::{Gone, Short, Slots};
@@ -33,7 +33,7 @@ const SPARE: usize = 1 << 8;
 /// Looks at the lock, some 40 ns each, before a thread sleeps for it.
 const SPINS: u32 = 100;
 
-pub(super) struct State {
+pub(super) struct SessionState {
     pub(super) scheduler: Scheduler,
     pub(super) runs: BTreeMap<GraphId, Run>,
     pub(super) slots: Slots,
@@ -51,7 +51,7 @@ pub(super) struct State {
     spare: (VecDeque<Event>, Vec<Action>),
 }
 
-impl State {
+impl SessionState {
     pub(super) fn new(scheduler: Scheduler, recorder: Option<Recorder>) -> Self {
         Self {
             scheduler,
@@ -76,17 +76,17 @@ impl State {
 pub(super) struct Inner {
     pub(super) members: Members,
     pub(super) discovery: Arc<Discovery>,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<SessionState>,
     pub(super) changed: Condvar,
     pub(super) costs: Mutex<CostModel>,
     pub(super) start: Instant,
     pub(super) memory_limit: u64,
     pub(super) settings: super::builder::Settings,
-    pub(super) streams: AtomicU64,
+    pub(super) streams: Arc<AtomicU64>,
     pub(super) saved: Mutex<Option<Instant>>,
     /// Held by who measures the CPU: two at once would each find half of it.
     pub(super) measuring: Mutex<()>,
-    pub(super) waiting: Mutex<Waiting>,
+    pub(super) waiting: Mutex<WaitGraph>,
     /// When somebody who waits last looked for stalled tasks.
     pub(super) ticked_ns: AtomicU64,
 }
@@ -114,7 +114,7 @@ pub(super) struct Outgoing {
 
 /// An order that cannot be carried out, because there is no memory for it.
 struct Refused {
-    head: Head,
+    head: OrderHead,
     short: Short,
 }
 
@@ -166,7 +166,7 @@ impl Inner {
         self.start.elapsed().as_nanos() as u64
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, SessionState> {
         // It is held for a microsecond or two, and a thread that sleeps meanwhile is woken after several; once one sleeps, those after it do not
         // even look (std spins only while nobody waits).
         for _ in 0..SPINS {
@@ -198,19 +198,19 @@ impl Inner {
 
     /// Tells the scheduler of an event, after `first` has seen to the state, and carries its answer out. What `first` returns
     /// is dropped outside the lock.
-    pub(super) fn apply<R>(self: &Arc<Self>, event: Event, first: impl FnOnce(&mut State) -> R) {
+    pub(super) fn apply<R>(self: &Arc<Self>, event: Event, first: impl FnOnce(&mut SessionState) -> R) {
         self.with_events(|state, events| {
             events.push_back(event);
             first(state)
         });
     }
 
-    pub(super) fn with_events<R>(self: &Arc<Self>, first: impl FnOnce(&mut State, &mut VecDeque<Event>) -> R) {
+    pub(super) fn with_events<R>(self: &Arc<Self>, first: impl FnOnce(&mut SessionState, &mut VecDeque<Event>) -> R) {
         self.with_events_at(self.now_ns(), first);
     }
 
     /// [`Inner::with_events`], where the time is known.
-    fn with_events_at<R>(self: &Arc<Self>, at_ns: u64, first: impl FnOnce(&mut State, &mut VecDeque<Event>) -> R) {
+    fn with_events_at<R>(self: &Arc<Self>, at_ns: u64, first: impl FnOnce(&mut SessionState, &mut VecDeque<Event>) -> R) {
         let mut out = Outgoing::default();
         let _dropped_last = self.locked(at_ns, &mut out, first);
         // What cannot be carried out is answered with events, and so on: in a loop, because each may be followed by many.
@@ -233,7 +233,7 @@ impl Inner {
         self: &Arc<Self>,
         at_ns: u64,
         out: &mut Outgoing,
-        first: impl FnOnce(&mut State, &mut VecDeque<Event>) -> R,
+        first: impl FnOnce(&mut SessionState, &mut VecDeque<Event>) -> R,
     ) -> R {
         let mut state = self.lock();
         let (mut events, mut actions) = std::mem::take(&mut state.spare);
@@ -266,7 +266,7 @@ impl Inner {
     }
 
     /// Ends every run of a broken session.
-    fn stop_all(&self, state: &mut State) {
+    fn stop_all(&self, state: &mut SessionState) {
         let message = state.broken.clone().unwrap_or_default();
         for run in state.runs.values_mut() {
             run.fail(Error::Failed {
@@ -281,7 +281,7 @@ impl Inner {
     /// Events in order; those that follow from what could not be carried out come after all actions of the one before.
     fn steps(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut SessionState,
         at_ns: u64,
         (events, actions): (&mut VecDeque<Event>, &mut Vec<Action>),
         out: &mut Outgoing,
@@ -303,7 +303,7 @@ impl Inner {
     }
 
     /// Carries an action out; what cannot be is answered with events.
-    fn obey(self: &Arc<Self>, state: &mut State, action: Action, out: &mut Outgoing, events: &mut VecDeque<Event>) {
+    fn obey(self: &Arc<Self>, state: &mut SessionState, action: Action, out: &mut Outgoing, events: &mut VecDeque<Event>) {
         match action {
             Action::Allocate { buffer, space, bytes } => state.slots.create(buffer, space, bytes),
             Action::Release { buffer } => out.slots.push(state.slots.release(buffer)),
@@ -367,8 +367,8 @@ impl Inner {
     }
 
     /// There is no memory for an order: what that means for its run.
-    fn refuse(&self, state: &mut State, refused: Refused, events: &mut VecDeque<Event>) {
-        let Refused { head: Head { id, graph, task, device, predicted_ns }, short: Short { host, error } } = refused;
+    fn refuse(&self, state: &mut SessionState, refused: Refused, events: &mut VecDeque<Event>) {
+        let Refused { head: OrderHead { id, graph, task, device, predicted_ns }, short: Short { host, error } } = refused;
         match id {
             // It was given up meanwhile: nobody is to blame.
             OrderId::Launch(launch) if state.scheduler.operands(launch).is_none() => {
@@ -399,7 +399,7 @@ impl Inner {
         }
     }
 
-    fn stalled(&self, state: &State, graph: GraphId, task: TaskId, device: Option<DeviceId>, ns: (u64, u64)) -> Error {
+    fn stalled(&self, state: &SessionState, graph: GraphId, task: TaskId, device: Option<DeviceId>, ns: (u64, u64)) -> Error {
         let name = state.runs.get(&graph).map_or_else(|| task.to_string(), |run| run.graph().task_name(task));
         match device {
             Some(device) => Error::Stalled {
@@ -473,7 +473,7 @@ impl Inner {
 }
 
 /// An opaque value that is larger than the graph says was not reckoned with.
-fn oversized(state: &State, graph: GraphId, task: TaskId, made: &[(usize, Opaque)]) -> Option<Error> {
+fn oversized(state: &SessionState, graph: GraphId, task: TaskId, made: &[(usize, Opaque)]) -> Option<Error> {
     if made.is_empty() {
         return None; // the usual case
     }

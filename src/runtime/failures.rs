@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::driver::{Inner, State};
+use super::driver::{Inner, SessionState};
 use super::handle::Reports;
 use super::run::MoveSpan;
 use crate::device::{Failure, Report};
@@ -62,7 +62,7 @@ impl std::fmt::Display for Warning {
 
 impl Inner {
     /// Whether another device does the work of this one.
-    fn replaceable(&self, state: &State, device: DeviceId) -> bool {
+    fn replaceable(&self, state: &SessionState, device: DeviceId) -> bool {
         let all = self.members.all();
         let io = |at: usize| all[at].spec.kind == crate::device::DeviceKind::Io;
         let other = |at: usize| at != device.index() && !state.faults.gone.contains(&DeviceId::at(at));
@@ -70,7 +70,7 @@ impl Inner {
     }
 
     /// A launch went well: its device counts as sound.
-    pub(super) fn succeeded(&self, state: &mut State, device: DeviceId, events: &mut VecDeque<Event>) {
+    pub(super) fn succeeded(&self, state: &mut SessionState, device: DeviceId, events: &mut VecDeque<Event>) {
         state.faults.strikes.remove(&device);
         if let Some(shortage) = state.faults.shortages.get_mut(&device) {
             shortage.count = 0;
@@ -80,12 +80,12 @@ impl Inner {
 
     /// Devices that had too little memory, and have not complained for a while, are given twice as much, up to what they had. By time, because
     /// one that is given too little runs nothing that could go well.
-    pub(super) fn recover_limits(&self, state: &mut State, events: &mut VecDeque<Event>) {
+    pub(super) fn recover_limits(&self, state: &mut SessionState, events: &mut VecDeque<Event>) {
         if state.faults.shortages.is_empty() {
             return;
         }
         let (now, members) = (self.now_ns(), self.members.all());
-        let State { faults: Faults { shortages, gone, .. }, scheduler, .. } = state;
+        let SessionState { faults: Faults { shortages, gone, .. }, scheduler, .. } = state;
         shortages.retain(|device, shortage| {
             if gone.contains(device) {
                 return false;
@@ -105,7 +105,7 @@ impl Inner {
     /// A move has failed: its run ends, if that happens too often.
     pub(super) fn move_failed(
         &self,
-        state: &mut State,
+        state: &mut SessionState,
         (graph, device): (GraphId, DeviceId),
         failure: Failure,
         events: &mut VecDeque<Event>,
@@ -140,7 +140,7 @@ impl Inner {
     /// What a failed launch means for its run.
     pub(super) fn failed(
         &self,
-        state: &mut State,
+        state: &mut SessionState,
         (launch, graph, device): (LaunchId, GraphId, DeviceId),
         (task, predicted_ns): (TaskId, Option<u64>),
         failure: Failure,
@@ -186,7 +186,7 @@ impl Inner {
     /// A device cannot run a kernel: it is not asked again, and others do this work, if there are any.
     fn unfit(
         &self,
-        state: &mut State,
+        state: &mut SessionState,
         (launch, graph, device): (LaunchId, GraphId, DeviceId),
         (task, kernel): (TaskId, bool),
         error: Error,
@@ -195,7 +195,7 @@ impl Inner {
         let members = self.members.all();
         let Some(run) = state.runs.get_mut(&graph) else { return Event::LaunchFailed { launch } };
         let graph_of_task = run.graph().clone();
-        let kind = Kind::of(&graph_of_task, task);
+        let kind = WorkKind::of(&graph_of_task, task);
         let can = |e: &Estimates| {
             e.ns(&graph_of_task, task).is_some() && !members[e.device.index()].is_unfit(kind.kernel, kind.dtype)
         };
@@ -223,7 +223,7 @@ impl Inner {
     }
 
     /// From now on the device counts as lost.
-    fn give_up(&self, state: &mut State, device: DeviceId, error: &Error, events: &mut VecDeque<Event>) {
+    fn give_up(&self, state: &mut SessionState, device: DeviceId, error: &Error, events: &mut VecDeque<Event>) {
         if state.faults.gone.insert(device) {
             let name = self.members.all()[device.index()].spec.name.clone();
             state.warnings.push(Warning { device: name, what: "", error: error.clone() });
@@ -232,7 +232,13 @@ impl Inner {
     }
 
     /// What a failure says of its device: whether it counts as lost, or has less memory than was thought.
-    pub(super) fn blame(&self, state: &mut State, device: DeviceId, failure: &Failure, events: &mut VecDeque<Event>) -> Blame {
+    pub(super) fn blame(
+        &self,
+        state: &mut SessionState,
+        device: DeviceId,
+        failure: &Failure,
+        events: &mut VecDeque<Event>,
+    ) -> Blame {
         let now = self.now_ns();
         let count = match failure {
             Failure::Fault(_) | Failure::Panic(_) | Failure::Unfit(_) => return Blame::Struck,
@@ -275,12 +281,12 @@ impl Inner {
 }
 
 /// A kernel's name and version, and the dtype of its tasks: what a device is able to run, or not.
-struct Kind<'a> {
+struct WorkKind<'a> {
     kernel: &'a str,
     dtype: DType,
 }
 
-impl<'a> Kind<'a> {
+impl<'a> WorkKind<'a> {
     fn of(graph: &'a TaskGraph, task: TaskId) -> Self {
         let profile = graph.profile(task);
         Self { kernel: graph.kernels()[profile.kernel.index()].key.name_and_version(), dtype: profile.dtype }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::driver::{Inner, State};
+use super::driver::{Inner, SessionState};
 use super::results::{displaced, move_home};
 use super::run::Run;
 use super::{Results, RunReport, Session};
@@ -129,7 +129,7 @@ impl Handle {
     fn doze(&self, time: Duration) -> bool {
         let inner = &self.session.0;
         let state = inner.lock();
-        let over = |state: &super::driver::State| state.runs.get(&self.id).is_none_or(|run| run.over);
+        let over = |state: &super::driver::SessionState| state.runs.get(&self.id).is_none_or(|run| run.over);
         if over(&state) || time.is_zero() {
             return over(&state);
         }
@@ -223,7 +223,7 @@ impl Handle {
     fn refuse_if_hopeless(&self) {
         let inner = &self.session.0;
         let (stuck, mut happened, mut holds_results, used_bytes) = {
-            let State { scheduler, happened, .. } = &*inner.lock();
+            let SessionState { scheduler, happened, .. } = &*inner.lock();
             (scheduler.is_stuck(self.id), *happened, scheduler.holds_results(), scheduler.used_bytes(HOST))
         };
         if stuck {
@@ -301,7 +301,7 @@ impl Quiet {
 }
 
 impl Inner {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, WaitGraph> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -333,7 +333,7 @@ impl Inner {
 
 /// Who waits inside tasks of a session.
 #[derive(Default)]
-pub(super) struct Waiting {
+pub(super) struct WaitGraph {
     /// The other sessions that tasks of this one wait for.
     abroad: BTreeMap<LaunchId, Weak<Inner>>,
     /// By device (its address): threads of it that wait and do nothing meanwhile.

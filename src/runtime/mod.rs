@@ -11,6 +11,7 @@ mod discover;
 mod driver;
 mod failures;
 mod handle;
+mod inside;
 mod members;
 mod orders;
 mod outcome;
@@ -24,25 +25,26 @@ mod slots;
 mod steps;
 mod submit;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use builder::SessionBuilder;
 pub use discover::Absent;
 pub use handle::Handle;
+pub use inside::Inside;
 pub use outcome::{Comparison, ComparisonRow};
 pub use plan::Plan;
 pub use record::{Record, Replayed};
 pub use results::Results;
 pub use run::{MoveSpan, RunReport, TaskSpan};
 
-use crate::cost::{CostModel, Rates};
+use crate::cost::CostModel;
 use crate::device::{Counters, DeviceKind, DeviceSpec, HOST};
 use crate::error::{Result, or_panic};
 use crate::id::DeviceId;
 use crate::schedule::simulate::{Outcome, Simulation, simulate};
-use crate::schedule::{Explanation, Placement, Policy, Scheduler};
-use crate::task::TaskGraph;
+use crate::schedule::{Explanation, Placement, Policy};
 use driver::Inner;
 
 /// Devices, a memory limit, a cost model, and a scheduler: where arrays are computed. Cheap to clone; all clones are one.
@@ -128,17 +130,7 @@ impl Session {
         self.0.memory_limit
     }
 
-    /// What the memory limit leaves for arrays, chunks and tables: less what GPUs that have joined take for moves.
-    pub(crate) fn usable_bytes(&self) -> u64 {
-        self.0.lock().scheduler.limit_bytes(HOST)
-    }
-
-    /// A memory limit that leaves this much, and a little more.
-    pub(crate) fn limit_for(&self, bytes: u64) -> u64 {
-        self.0.limit_for(bytes)
-    }
-
-    /// The seed of random arrays.
+    /// The seed of the session's own random arrays ([`SessionBuilder::seed`]).
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.0.settings.seed
@@ -158,17 +150,9 @@ impl Session {
         state.runs.is_empty() && state.scheduler.is_idle()
     }
 
-    /// Believes from now on that a device has these rates, as if they had been measured; what was measured of single kernels stays. For
-    /// trying out placement.
-    pub fn set_rates(&self, device: DeviceId, rates: Rates) {
-        if let Some(member) = self.0.members.all().get(device.index()) {
-            self.0.with_costs(|costs| costs.set_rates(member.priced, rates));
-        }
-    }
-
-    /// The number of the next random stream.
-    pub(crate) fn next_stream(&self) -> u64 {
-        self.0.streams.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    /// Counts the random streams of the session's own generator.
+    pub(crate) fn streams(&self) -> &Arc<AtomicU64> {
+        &self.0.streams
     }
 
     /// Writes what was learned, at most once per second (and when the session ends).
@@ -188,10 +172,7 @@ impl Session {
     }
 
     /// What the plan would do: simulated with this session's devices, costs and policy.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the limit refuses it; [`Error::Failed`](crate::Error::Failed) if a policy of the user's panics.
-    pub fn predict(&self, plan: &mut Plan, placement: Option<Placement>) -> Result<Outcome> {
+    fn predict(&self, plan: &mut Plan, placement: Option<Placement>) -> Result<Outcome> {
         let sim = self.simulation(plan);
         match placement {
             Some(placement) => simulate(&plan.graph, &sim, placement.policy()),
@@ -213,11 +194,8 @@ impl Session {
         sim
     }
 
-    /// What the plan would do, and why; with the GPUs, which are looked for first if a run would look for them.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the limit refuses it; [`Error::Failed`](crate::Error::Failed) if a policy of the user's panics.
-    pub fn explain(&self, plan: &mut Plan) -> Result<Explanation> {
+    /// See [`Inside::explain`].
+    fn explain_plan(&self, plan: &mut Plan) -> Result<Explanation> {
         let looks = self.is_worth_looking(plan);
         if looks {
             self.discover();
@@ -243,12 +221,6 @@ impl Session {
                 .push("GPUs: not looked for, because this is soon done without (Session::discover looks for them)".into());
         }
         Ok(explanation)
-    }
-
-    /// Bytes of host memory with which a graph is proved to run in this session.
-    pub(crate) fn needs_bytes(&self, graph: &TaskGraph) -> u64 {
-        let workers = self.devices().iter().filter(|d| d.space == HOST).map(|d| d.workers).sum();
-        Scheduler::peak_bytes(graph, graph.scratch_bytes(), workers)
     }
 }
 

@@ -8,12 +8,12 @@ use std::sync::{Arc, Weak};
 
 use smallvec::SmallVec;
 
-use super::driver::{Inner, State};
+use super::driver::{Inner, SessionState};
 use super::run::{Fixed, Run};
 use super::slots::{Found, Short, Slot, Slots};
 use crate::device::{Body, Data, Device, HostBuffer, Launch, Memory, Move, Origin, Output, Remote, Window};
 use crate::id::{CopyId, DeviceId, FormId, GraphId, LaunchId, TaskId, ValueId};
-use crate::schedule::{Action, Operands, Place};
+use crate::schedule::{Action, Location, Operands};
 use crate::shape::{Layout, Opaque};
 use crate::task::{Home, PLAIN, TaskGraph};
 
@@ -27,26 +27,26 @@ enum At {
     Opaque(Option<Box<Opaque>>),
 }
 
-type Inputs = SmallVec<[At; 4]>;
+type OrderInputs = SmallVec<[At; 4]>;
 type Outputs = SmallVec<[(At, Option<At>); 2]>;
 
 /// What is to be done.
 enum What {
-    Run { inputs: Inputs, outputs: Outputs, predicted_ns: u64 },
+    Run { inputs: OrderInputs, outputs: Outputs, predicted_ns: u64 },
     Pack { value: ValueId, form: FormId, from: At, to: At },
     Move { value: ValueId, upload: bool, from: At, to: At },
 }
 
 /// A launch or a move to be made.
 pub(super) struct Order {
-    pub(super) head: Head,
+    pub(super) head: OrderHead,
     fixed: Arc<Fixed>,
     what: What,
 }
 
 /// For whom an order is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
+pub(super) struct OrderHead {
     pub(super) id: OrderId,
     pub(super) graph: GraphId,
     /// The task to run, or for which a form is made.
@@ -64,12 +64,12 @@ pub(super) enum OrderId {
 }
 
 /// What a device is given.
-pub(super) enum Given {
+pub(super) enum Assignment {
     Launch(Launch),
     Move(Move),
 }
 
-impl Given {
+impl Assignment {
     pub(super) fn to(self, device: &dyn Device) {
         match self {
             Self::Launch(launch) => device.launch(launch),
@@ -80,28 +80,28 @@ impl Given {
 
 impl Order {
     /// What an action asks for; `None` if its run is gone, or it is over already.
-    pub(super) fn new(state: &mut State, action: &Action) -> Option<Self> {
+    pub(super) fn new(state: &mut SessionState, action: &Action) -> Option<Self> {
         match *action {
             Action::Run { launch, graph, task, device } => {
-                let State { scheduler, runs, slots, .. } = state;
+                let SessionState { scheduler, runs, slots, .. } = state;
                 let (run, operands) = (runs.get(&graph)?, scheduler.operands(launch)?);
                 let predicted_ns = scheduler.prediction(launch).map_or(0, |p| p.1);
                 let what = Self::run(run, slots, task, (operands, predicted_ns));
-                let head = Head { id: OrderId::Launch(launch), graph, task, device, predicted_ns: Some(predicted_ns) };
+                let head = OrderHead { id: OrderId::Launch(launch), graph, task, device, predicted_ns: Some(predicted_ns) };
                 Some(Self { head, fixed: run.fixed.clone(), what })
             }
             Action::Pack { launch, graph, value, task, form, from, to, device } => {
                 let run = state.runs.get(&graph)?;
                 let mut at = |place| at(run, &mut state.slots, value, place);
                 let (what, fixed) = (What::Pack { value, form, from: at(from), to: at(to) }, run.fixed.clone());
-                let head = Head { id: OrderId::Launch(launch), graph, task, device, predicted_ns: None };
+                let head = OrderHead { id: OrderId::Launch(launch), graph, task, device, predicted_ns: None };
                 Some(Self { head, fixed, what })
             }
             Action::Move { copy, graph, value, device, upload, from, to } => {
                 let run = state.runs.get(&graph)?;
                 let mut at = |place| at(run, &mut state.slots, value, place);
                 let (what, fixed) = (What::Move { value, upload, from: at(from), to: at(to) }, run.fixed.clone());
-                let head = Head { id: OrderId::Copy(copy), graph, task: TaskId(0), device, predicted_ns: None };
+                let head = OrderHead { id: OrderId::Copy(copy), graph, task: TaskId(0), device, predicted_ns: None };
                 Some(Self { head, fixed, what })
             }
             _ => None,
@@ -116,27 +116,27 @@ impl Order {
         for (output, &(place, old)) in graph.outputs(task).zip(&operands.outputs) {
             let old = output.updates.zip(old).map(|(value, place)| at(run, slots, value, place));
             // An opaque output is not there yet.
-            let to = if place == Place::Opaque { At::Opaque(None) } else { at(run, slots, output.value, place) };
+            let to = if place == Location::Opaque { At::Opaque(None) } else { at(run, slots, output.value, place) };
             outputs.push((to, old));
         }
         What::Run { inputs, outputs, predicted_ns }
     }
 
     /// What the device is given. Asks for the memory that is not there yet.
-    pub(super) fn make(self, inner: &Arc<Inner>, contiguous: bool) -> Result<Given, Short> {
+    pub(super) fn make(self, inner: &Arc<Inner>, contiguous: bool) -> Result<Assignment, Short> {
         let Self { head, fixed, what } = self;
         let graph = &*fixed.graph;
         match what {
             What::Run { inputs, outputs, predicted_ns } => {
                 let body = head.body(inner, &fixed, (inputs, outputs), contiguous)?;
-                Ok(Given::Launch(head.launch(inner, &fixed, body, predicted_ns)))
+                Ok(Assignment::Launch(head.launch(inner, &fixed, body, predicted_ns)))
             }
             What::Pack { value, form, from, to } => {
                 let name = || format!("a form of an operand of task {}", graph.task_name(head.task));
                 let from = data(inner, &fixed, value, from, &name)?;
                 let to = pooled(to, inner, graph.form_layout(form), &name)?;
                 let (view, form) = graph.form(form);
-                Ok(Given::Launch(head.launch(inner, &fixed, Body::Pack { form, view: view.cloned(), from, to }, 0)))
+                Ok(Assignment::Launch(head.launch(inner, &fixed, Body::Pack { form, view: view.cloned(), from, to }, 0)))
             }
             What::Move { value, upload, from, to } => {
                 let name = || "a buffer to move a chunk to".to_owned();
@@ -148,13 +148,13 @@ impl Order {
                         session.moved((copy, head.graph, value), (head.device, upload, bytes), report);
                     }
                 });
-                Ok(Given::Move(Move { from, to, upload, done }))
+                Ok(Assignment::Move(Move { from, to, upload, done }))
             }
         }
     }
 }
 
-impl Head {
+impl OrderHead {
     fn launch(&self, inner: &Arc<Inner>, fixed: &Fixed, body: Body, estimate_ns: u64) -> Launch {
         let OrderId::Launch(launch) = self.id else { unreachable!("a launch is reported as one") };
         let kernel = fixed.kernels[fixed.graph.kernel_id(self.task).index()].clone();
@@ -168,7 +168,7 @@ impl Head {
         &self,
         inner: &Inner,
         fixed: &Fixed,
-        (inputs, outputs): (Inputs, Outputs),
+        (inputs, outputs): (OrderInputs, Outputs),
         contiguous: bool,
     ) -> Result<Body, Short> {
         let (graph, task) = (&*fixed.graph, self.task);
@@ -232,19 +232,19 @@ fn pooled(at: At, inner: &Inner, layout: &Arc<Layout>, name: &dyn Fn() -> String
 }
 
 /// Where a value is.
-fn at(run: &Run, slots: &mut Slots, value: ValueId, place: Place) -> At {
+fn at(run: &Run, slots: &mut Slots, value: ValueId, place: Location) -> At {
     match place {
-        Place::Home => At::Home,
-        Place::Buffer(buffer) => match slots.get(buffer) {
+        Location::Home => At::Home,
+        Location::Buffer(buffer) => match slots.get(buffer) {
             Found::Host(memory) => At::Host(memory),
             Found::Slot(slot) => At::Slot(slot),
         },
-        Place::Opaque => At::Opaque(run.opaque.get(&value).cloned().map(Box::new)),
+        Location::Opaque => At::Opaque(run.opaque.get(&value).cloned().map(Box::new)),
     }
 }
 
 /// The bytes of a value that is in a buffer, for whoever takes results.
-pub(super) fn in_buffer(inner: &Inner, slots: &mut Slots, run: &Run, (value, place): (ValueId, Place)) -> Option<Data> {
-    let Place::Buffer(_) = place else { return None };
+pub(super) fn in_buffer(inner: &Inner, slots: &mut Slots, run: &Run, (value, place): (ValueId, Location)) -> Option<Data> {
+    let Location::Buffer(_) = place else { return None };
     pooled(at(run, slots, value, place), inner, run.graph().pooled_layout(value), &String::new).ok()
 }

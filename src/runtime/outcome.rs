@@ -89,8 +89,8 @@ mod tests {
     #[test]
     fn each_task_is_counted_once() {
         let session = Session::builder().threads(2).cache_dir("").build().unwrap();
-        let a = session.random_uniform::<f64>([40, 30]).unwrap().chunks((10, 30));
-        let x = session.random_uniform::<f64>([30]).unwrap();
+        let a = session.default_rng().uniform::<f64>([40, 30]).chunks((10, 30));
+        let x = session.default_rng().uniform::<f64>([30]);
         let (_, run) = a.matvec(&x).run().unwrap();
         let found = run.comparison();
         assert_eq!(found.rows.iter().map(|r| r.tasks).sum::<usize>(), run.tasks());

@@ -10,7 +10,7 @@ use super::prices::Prices;
 use crate::device::HostBuffer;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use crate::task::{GraphBuilder, HostArray, Sealed, TaskGraph};
+use crate::task::{GraphBuilder, HostArray, SealedGraph, TaskGraph};
 
 /// A sealed graph, its kernels, the caller's arrays that it reads, and what its tasks take on the devices of a session.
 pub struct Plan {
@@ -47,7 +47,7 @@ impl Plan {
         Ok(Self::of(graph.seal(&|_| None)?, Vec::new()))
     }
 
-    fn of(Sealed { graph, kernels }: Sealed, arrays: Vec<Option<Arc<HostBuffer>>>) -> Self {
+    fn of(SealedGraph { graph, kernels }: SealedGraph, arrays: Vec<Option<Arc<HostBuffer>>>) -> Self {
         Self { graph: Arc::new(graph), kernels: kernels.into(), arrays, prices: (Weak::new(), Prices::default()) }
     }
 

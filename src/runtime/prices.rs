@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::driver::Inner;
 use super::members::Member;
-use crate::cost::{CostId, Estimate, Source};
+use crate::cost::{Basis, CostId, Estimate};
 use crate::device::DeviceSpec;
 use crate::id::{DeviceId, SpaceId, TaskId};
 use crate::kernel::{GpuFacts, Kernel, Work, calm};
@@ -50,7 +50,7 @@ pub(super) enum Unable {
 }
 
 /// What is known of a profile before its tasks are priced.
-struct Known {
+struct KnownProfile {
     served: bool,
     unfit: bool,
     /// Whether a measured time says how long such a task may take.
@@ -91,11 +91,11 @@ impl Prices {
         (at, member): (usize, &Member),
         inner: &Inner,
     ) -> Column {
-        let known: Vec<Known> = graph.profiles().iter().map(|profile| known(graph, profile, member)).collect();
+        let known: Vec<KnownProfile> = graph.profiles().iter().map(|profile| known(graph, profile, member)).collect();
         let programs = member.spec.gpu.map(|facts| Programs::ask(graph, kernels, &facts));
         let costs = inner.with_costs(|costs| {
             let mut resolved = BTreeMap::new();
-            let mut one = |(known, profile): (&Known, &Profile)| {
+            let mut one = |(known, profile): (&KnownProfile, &Profile)| {
                 let key = &graph.kernels()[profile.kernel.index()].key;
                 let resolve = || costs.resolve(member.priced, key.name_and_version(), profile.dtype);
                 known.served.then(|| *resolved.entry((profile.kernel, profile.dtype)).or_insert_with(resolve))
@@ -122,7 +122,7 @@ impl Prices {
         };
         let measured = |profile: usize| {
             let trusted = known[profile].steady && graph.profiles()[profile].work != Work::default();
-            trusted && estimates[profile].as_ref().is_some_and(|e| matches!(e.source, Source::Measured { .. }))
+            trusted && estimates[profile].as_ref().is_some_and(|e| matches!(e.basis, Basis::Measured { .. }))
         };
         let profiles = 0..graph.profiles().len();
         let (each, ns, measured): (_, Vec<u64>, Vec<bool>) = match &programs {
@@ -185,9 +185,9 @@ fn kernel_name(graph: &TaskGraph, profile: usize) -> &str {
     graph.kernels()[graph.profiles()[profile].kernel.index()].key.name()
 }
 
-fn known(graph: &TaskGraph, profile: &Profile, member: &Member) -> Known {
+fn known(graph: &TaskGraph, profile: &Profile, member: &Member) -> KnownProfile {
     let kernel = &graph.kernels()[profile.kernel.index()];
-    Known {
+    KnownProfile {
         served: member.spec.serves(kernel.lane),
         unfit: member.is_unfit(kernel.key.name_and_version(), profile.dtype),
         steady: kernel.is_steady,
@@ -270,6 +270,6 @@ fn passes(graph: &TaskGraph, kernels: &[Arc<dyn Kernel>], task: TaskId, facts: &
 }
 
 fn on_gpu(estimate: &Estimate, passes: usize) -> u64 {
-    let more = if estimate.source == Source::Prior { PASS_NS * passes.saturating_sub(1) as u64 } else { 0 };
+    let more = if estimate.basis == Basis::Prior { PASS_NS * passes.saturating_sub(1) as u64 } else { 0 };
     estimate.ns.saturating_add(more)
 }

@@ -26,14 +26,14 @@ const VERSION: u32 = 1;
 
 /// What a scheduler was made with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Head {
+pub(super) struct RecordHead {
     chunkwise_record: u32,
     policy: String,
     stall_factor: u64,
     stall_floor_ns: u64,
 }
 
-impl Head {
+impl RecordHead {
     pub(super) fn new(policy: String, (stall_factor, stall_floor_ns): (u64, u64)) -> Self {
         Self { chunkwise_record: VERSION, policy, stall_factor, stall_floor_ns }
     }
@@ -41,7 +41,7 @@ impl Head {
 
 /// An event and what came of it.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Step {
+pub(super) struct RecordedStep {
     pub(super) at_ns: u64,
     pub(super) event: Event,
     pub(super) actions: Vec<Action>,
@@ -60,8 +60,8 @@ pub(super) struct Tail {
 /// A record of a session's scheduler, read back: see [`SessionBuilder::record`](super::SessionBuilder::record).
 ///
 /// ```
-/// use chunkwise::prelude::*;
-/// use chunkwise::runtime::Record;
+/// use chunkwise::{Array, prelude::*};
+/// use chunkwise::ext::Record;
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("run.record");
 /// let session = Session::builder().cache_dir("").placement(Placement::Cpu).record(&path).build()?;
@@ -74,7 +74,7 @@ pub(super) struct Tail {
 /// ```
 pub struct Record {
     path: PathBuf,
-    head: Head,
+    head: RecordHead,
     lines: Vec<String>,
 }
 
@@ -170,7 +170,7 @@ impl Record {
         for (number, line) in self.lines.iter().enumerate() {
             let number = number + 1;
             let wrong = |e: serde_json::Error| Error::file(&self.path, format!("step {number}: {e}"));
-            let step: Step = serde_json::from_str(line).map_err(wrong)?;
+            let step: RecordedStep = serde_json::from_str(line).map_err(wrong)?;
             replayed.graphs += usize::from(matches!(step.event, Event::Submit { .. }));
             let mut actions = Vec::new();
             let (at_ns, event) = (step.at_ns, step.event.clone());
@@ -189,7 +189,7 @@ impl Record {
             replayed.events += 1;
             replayed.actions += actions.len();
             replayed.launches += actions.iter().filter(|a| matches!(a, Action::Run { .. })).count();
-            let again = serde_json::to_string(&Step { actions, ..step }).map_err(wrong)?;
+            let again = serde_json::to_string(&RecordedStep { actions, ..step }).map_err(wrong)?;
             if again != *line {
                 let at = again.bytes().zip(line.bytes()).take_while(|(a, b)| a == b).count();
                 let around =

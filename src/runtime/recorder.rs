@@ -13,7 +13,7 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use super::driver::Inner;
-use super::record::{Head, Step, Tail};
+use super::record::{RecordHead, RecordedStep, Tail};
 use crate::device::caught;
 use crate::error::{Error, Result};
 use crate::kernel::{content_hash, hash_on};
@@ -45,20 +45,20 @@ enum Phase {
 /// What waits to be written.
 #[derive(Default)]
 pub(super) struct Backlog {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<BacklogState>,
     changed: Condvar,
     /// Bytes that the disk has taken.
     taken: AtomicU64,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct BacklogState {
     steps: usize,
     phase: Phase,
 }
 
 impl Backlog {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, BacklogState> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -79,7 +79,7 @@ impl Backlog {
     }
 
     /// Returns the state once it is `done`, or the disk has taken nothing for as long as `patience`.
-    fn until(&self, patience: Duration, done: impl Fn(&Waiting) -> bool) -> MutexGuard<'_, Waiting> {
+    fn until(&self, patience: Duration, done: impl Fn(&BacklogState) -> bool) -> MutexGuard<'_, BacklogState> {
         let mut waiting = self.waiting();
         let (mut taken, mut end) = (self.taken.load(Ordering::Relaxed), Instant::now() + patience);
         while !done(&waiting) {
@@ -99,7 +99,7 @@ impl Backlog {
     }
 
     fn wait_for(&self, patience: Duration) -> Option<&'static str> {
-        let few = |waiting: &Waiting| waiting.steps <= MOST_WAITING / 2 || waiting.phase > Phase::Writes;
+        let few = |waiting: &BacklogState| waiting.steps <= MOST_WAITING / 2 || waiting.phase > Phase::Writes;
         let mut waiting = self.until(patience, few);
         if few(&waiting) {
             return None;
@@ -112,7 +112,7 @@ impl Backlog {
 
 /// Writes a record, on a thread of its own.
 pub(super) struct Recorder {
-    steps: Option<mpsc::Sender<Step>>,
+    steps: Option<mpsc::Sender<RecordedStep>>,
     /// What the scheduler is told just now.
     telling: Option<(u64, Event)>,
     backlog: Arc<Backlog>,
@@ -125,9 +125,9 @@ impl Recorder {
     ///
     /// # Errors
     /// As [`WholeFile::create`]; [`Error::Io`] if there is no thread for it.
-    pub(super) fn new(path: &Path, head: Head, warn: Arc<dyn Fn(&str) + Send + Sync>) -> Result<Self> {
+    pub(super) fn new(path: &Path, head: RecordHead, warn: Arc<dyn Fn(&str) + Send + Sync>) -> Result<Self> {
         let file = WholeFile::create(path, 0)?;
-        let (steps, noted) = mpsc::channel::<Step>();
+        let (steps, noted) = mpsc::channel::<RecordedStep>();
         let (name, backlog, tells) = (path.to_path_buf(), Arc::new(Backlog::default()), warn.clone());
         let waiting = backlog.clone();
         let write = move || {
@@ -171,7 +171,7 @@ impl Recorder {
         if waiting.phase == Phase::Writes {
             waiting.steps += 1;
             drop(waiting);
-            let _ = steps.send(Step { at_ns, event, actions, broke }); // a writer that has ended has said why
+            let _ = steps.send(RecordedStep { at_ns, event, actions, broke }); // a writer that has ended has said why
         }
     }
 
@@ -239,7 +239,7 @@ impl Write for Hashed<'_> {
 }
 
 /// Writes all steps, unless the record is given up; whether any of them was a graph's.
-fn write_all(file: &File, head: &Head, noted: &mpsc::Receiver<Step>, backlog: &Backlog) -> std::io::Result<bool> {
+fn write_all(file: &File, head: &RecordHead, noted: &mpsc::Receiver<RecordedStep>, backlog: &Backlog) -> std::io::Result<bool> {
     let mut file = BufWriter::new(Hashed { file, hash: content_hash(b""), backlog });
     let (mut steps, mut any) = (0, false);
     serde_json::to_writer(&mut file, head)?;
@@ -341,7 +341,7 @@ mod tests {
         );
     }
 
-    fn stuck() -> (Recorder, mpsc::Receiver<Step>) {
+    fn stuck() -> (Recorder, mpsc::Receiver<RecordedStep>) {
         let (steps, noted) = mpsc::channel();
         let warn = Arc::new(|text: &str| panic!("{text}"));
         (Recorder { steps: Some(steps), telling: None, backlog: Arc::default(), writer: None, warn }, noted)

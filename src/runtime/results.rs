@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::driver::{Inner, State};
+use super::driver::{Inner, SessionState};
 use super::orders::{at_home, in_buffer};
 use super::run::{Fixed, Run};
 use crate::device::{Data, HostBuffer, Window};
@@ -31,11 +31,11 @@ pub(super) fn allocate_result(dtype: DType, len: usize) -> Result<Arc<HostBuffer
 }
 
 /// Final values that are not in their windows (after a stalled task, whose window may still be written), and where they are.
-pub(super) fn displaced(inner: &Inner, state: &mut State, run: &Run, id: GraphId) -> Vec<(ValueId, Data)> {
+pub(super) fn displaced(inner: &Inner, state: &mut SessionState, run: &Run, id: GraphId) -> Vec<(ValueId, Data)> {
     if run.error.is_some() {
         return Vec::new();
     }
-    let (graph, State { scheduler, slots, .. }) = (run.graph(), state);
+    let (graph, SessionState { scheduler, slots, .. }) = (run.graph(), state);
     let elsewhere = |value| Some((value, in_buffer(inner, slots, run, (value, scheduler.host_place(id, value)?))?));
     graph.values().filter(|&value| graph.is_final(value)).filter_map(elsewhere).collect()
 }

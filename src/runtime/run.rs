@@ -26,7 +26,7 @@ pub(super) struct Fixed {
 
 /// What was measured.
 #[derive(Default)]
-pub(super) struct Record {
+pub(super) struct Measurements {
     pub(super) spans: Vec<TaskSpan>,
     pub(super) moves: Vec<MoveSpan>,
     pub(super) bytes_moved: u64,
@@ -43,7 +43,7 @@ pub(super) struct Run {
     pub(super) opaque: BTreeMap<ValueId, Opaque>,
     /// What its kernels keep between tasks, until the last is over.
     pub(super) held: Vec<Arc<dyn Any + Send + Sync>>,
-    pub(super) record: Record,
+    pub(super) record: Measurements,
     pub(super) attempts: BTreeMap<TaskId, u32>,
     pub(super) failed_moves: u32,
     pub(super) error: Option<Error>,
@@ -100,7 +100,10 @@ pub struct MoveSpan {
 #[derive(Clone)]
 pub struct RunReport {
     /// The graph that was run: names, groups, kernels of the tasks.
+    #[cfg(feature = "internals")]
     pub graph: Arc<TaskGraph>,
+    #[cfg(not(feature = "internals"))]
+    pub(crate) graph: Arc<TaskGraph>,
     /// Names of the session's devices, by id.
     pub devices: Vec<String>,
     /// Seconds from the call to the submission: lowering, pricing, simulating.
@@ -162,8 +165,7 @@ impl RunReport {
     }
 
     /// The label of a group.
-    #[must_use]
-    pub fn group_label(&self, group: GroupId) -> &str {
+    pub(crate) fn group_label(&self, group: GroupId) -> &str {
         self.graph.groups().nth(group.index()).map_or("", |group| group.label)
     }
 }

@@ -44,10 +44,10 @@ pub(super) struct Short {
 
 /// See the module's text.
 #[derive(Default)]
-pub(super) struct Slots(Vec<Entry>);
+pub(super) struct Slots(Vec<SlotEntry>);
 
 #[derive(Default)]
-enum Entry {
+enum SlotEntry {
     #[default]
     None,
     /// Used never yet, or of a device's memory.
@@ -63,30 +63,30 @@ pub(super) enum Found {
 }
 
 /// What was a buffer, to be dropped while nothing is locked.
-pub(super) struct Gone(#[allow(dead_code)] Entry); // only dropped
+pub(super) struct Gone(#[allow(dead_code)] SlotEntry); // only dropped
 
 impl Slots {
     /// A buffer.
     pub(super) fn get(&mut self, buffer: BufferId) -> Found {
         let entry = &mut self.0[buffer.index()];
-        if let Entry::Slot(slot) = entry
+        if let SlotEntry::Slot(slot) = entry
             && let Some(Memory::Host(memory)) = slot.memory.get()
         {
-            *entry = Entry::Host(memory.clone());
+            *entry = SlotEntry::Host(memory.clone());
         }
         match entry {
-            Entry::Host(memory) => Found::Host(memory.clone()),
-            Entry::Slot(slot) => Found::Slot(slot.clone()),
-            Entry::None => unreachable!("a place names a buffer that was created"),
+            SlotEntry::Host(memory) => Found::Host(memory.clone()),
+            SlotEntry::Slot(slot) => Found::Slot(slot.clone()),
+            SlotEntry::None => unreachable!("a place names a buffer that was created"),
         }
     }
 
     /// Names a buffer.
     pub(super) fn create(&mut self, buffer: BufferId, space: SpaceId, bytes: u64) {
         if self.0.len() <= buffer.index() {
-            self.0.resize_with(buffer.index() + 1, Entry::default);
+            self.0.resize_with(buffer.index() + 1, SlotEntry::default);
         }
-        self.0[buffer.index()] = Entry::Slot(Arc::new(Slot { space, bytes, memory: OnceLock::new() }));
+        self.0[buffer.index()] = SlotEntry::Slot(Arc::new(Slot { space, bytes, memory: OnceLock::new() }));
     }
 
     /// Gives a buffer back; its memory goes with the last that uses it.

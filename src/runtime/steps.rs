@@ -5,7 +5,7 @@
 
 use super::Session;
 use super::run::Run;
-use crate::cost::{CostId, Source};
+use crate::cost::{Basis, CostId};
 use crate::device::DeviceKind;
 use crate::kernel::Work;
 use crate::shape::DType;
@@ -32,7 +32,7 @@ impl Session {
     pub(super) fn step_ns(&self, graph: &TaskGraph) -> u64 {
         let Some(cost) = self.step_cost() else { return 0 };
         let estimate = self.0.with_costs(|costs| costs.estimate(cost, work(graph)));
-        let all = if estimate.source == Source::Prior { PRIOR_NS.saturating_mul(units(graph)) } else { estimate.ns };
+        let all = if estimate.basis == Basis::Prior { PRIOR_NS.saturating_mul(units(graph)) } else { estimate.ns };
         all / graph.len().max(1) as u64
     }
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::handle::{Quiet, Waits};
 use super::prices::{Prices, Unable};
 use super::results::allocate_result;
-use super::run::{Fixed, Record, Run};
-use super::{Handle, Plan, Session};
+use super::run::{Fixed, Measurements, Run};
+use super::{Handle, Inside, Plan, Session};
 use crate::device::{self, DeviceKind, DeviceSpec, HostBuffer};
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, GraphId};
@@ -30,12 +30,8 @@ const WORTH_WAITING_NS: u64 = 1_000_000_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Session {
-    /// Starts a plan and returns at once. `asked` is when the user asked, for the report's planning time.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`] if a result cannot be allocated; [`Error::Failed`] in a task that is the 64th of those that wait for each other,
-    /// each inside the one before.
-    pub fn submit(&self, plan: Plan, asked: Instant) -> Result<Handle> {
+    /// See [`super::Inside::submit`].
+    pub(super) fn submit_plan(&self, plan: Plan, asked: Instant) -> Result<Handle> {
         let mut plan = plan;
         let within = within();
         if within.as_ref().is_some_and(|within| within.len() >= NESTED) {
@@ -60,7 +56,11 @@ impl Session {
             prices,
             opaque: BTreeMap::new(),
             held: kernels.iter().flat_map(|kernel| kernel.hold()).collect(),
-            record: Record { spans: Vec::with_capacity(graph.len()), submitted_ns: self.0.now_ns(), ..Record::default() },
+            record: Measurements {
+                spans: Vec::with_capacity(graph.len()),
+                submitted_ns: self.0.now_ns(),
+                ..Measurements::default()
+            },
             attempts: BTreeMap::new(),
             failed_moves: 0,
             error: None,

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::event::{Action, Estimates};
 use super::job::Job;
-use super::progress::State;
-use super::{Device, Scheduler, peak, tables};
+use super::progress::TaskState;
+use super::{DeviceLane, Scheduler, peak, tables};
 use crate::device::HOST;
 use crate::id::{GraphId, TaskId};
 use crate::task::TaskGraph;
@@ -21,7 +21,7 @@ const PASSES: u32 = 16;
 
 /// Host memory that a graph holds besides pooled chunks.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Base {
+pub(super) struct HeldBytes {
     /// Results and tables: held until the graph is retired.
     pub(super) results: u64,
     /// Scratch of every worker, what kernels hold, and callers' arrays without a number: held while it runs.
@@ -30,7 +30,7 @@ pub(super) struct Base {
     pub(super) callers: Box<[(u64, u64)]>,
 }
 
-impl Base {
+impl HeldBytes {
     /// What a graph of these arrays holds.
     pub(super) fn new(graph: &TaskGraph, scratch_bytes: u64, workers: u32) -> Self {
         let scratch = scratch_bytes.saturating_mul(u64::from(workers));
@@ -97,7 +97,7 @@ impl Scheduler {
     /// The proven peak of host memory for a graph: arrays and scratch, and pooled chunks in sequential order.
     #[must_use]
     pub fn peak_bytes(graph: &TaskGraph, scratch_bytes: u64, workers: u32) -> u64 {
-        Base::new(graph, scratch_bytes, workers).bytes().saturating_add(peak::sequential_peak(graph).0)
+        HeldBytes::new(graph, scratch_bytes, workers).bytes().saturating_add(peak::sequential_peak(graph).0)
     }
 
     /// The task at which a graph's pooled chunks take most memory.
@@ -150,7 +150,7 @@ impl Scheduler {
         scratch: u64,
         actions: &mut Vec<Action>,
     ) {
-        let base = Base::new(&tasks, scratch, self.host_workers());
+        let base = HeldBytes::new(&tasks, scratch, self.host_workers());
         let within = within.filter(|outer| !outer.is_empty());
         let nested = within.is_some();
         let job = Job::new(tasks, estimates, base, nested);
@@ -309,7 +309,7 @@ impl Scheduler {
         }
         let chunks = self.jobs.remove(&id).into_iter().flat_map(|mut job| job.copies.take_chunks());
         chunks.for_each(|chunk| self.sources.leave(id, chunk));
-        self.devices.iter_mut().for_each(|device: &mut Device| {
+        self.devices.iter_mut().for_each(|device: &mut DeviceLane| {
             device.ready.forget(id);
             device.seats.forget(id);
         });
@@ -335,5 +335,5 @@ impl Scheduler {
 
 /// Tasks that wait in a queue.
 pub(super) fn queued(job: &Job) -> Vec<TaskId> {
-    job.graph.tasks().filter(|&t| job.tasks.state(t) == State::Ready).collect()
+    job.graph.tasks().filter(|&t| job.tasks.state(t) == TaskState::Ready).collect()
 }

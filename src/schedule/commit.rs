@@ -6,12 +6,12 @@
 use super::copies::{Arrival, Replica};
 use smallvec::SmallVec;
 
-use super::event::{Operands, Place};
+use super::event::{Location, Operands};
 use super::lane::{Crossing, MOVES, Seat};
 use super::memory::{class, cost};
 use super::peak::form_bytes;
-use super::progress::State;
-use super::{Action, Admitted, Flight, Item, Scheduler};
+use super::progress::TaskState;
+use super::{Action, Admitted, Flight, Queued, Scheduler};
 use crate::device::HOST;
 use crate::id::{CopyId, DeviceId, FormId, GraphId, SpaceId, TaskId, ValueId};
 use crate::task::Operand;
@@ -108,7 +108,7 @@ impl Scheduler {
         let space = self.devices[at.index()].spec.space;
         let before = self.memory.used(HOST);
         let job = self.jobs.get_mut(&id).expect("a queued task belongs to a job");
-        job.tasks.put(task, at, State::Staged);
+        job.tasks.put(task, at, TaskState::Staged);
         if job.tasks.frontier != task.index() {
             job.tasks.charges.add(task, host_bytes);
             self.admission.extra += host_bytes;
@@ -126,11 +126,11 @@ impl Scheduler {
             }
             let place = if graph.is_opaque(output.value) {
                 self.memory.reserve(HOST, class(graph.bytes(output.value)), actions);
-                Place::Opaque
+                Location::Opaque
             } else if free_window {
-                Place::Home
+                Location::Home
             } else {
-                Place::Buffer(self.memory.take(space, graph.bytes(output.value), actions))
+                Location::Buffer(self.memory.take(space, graph.bytes(output.value), actions))
             };
             self.add_output(id, output.value, (space, place, spare), (at, task));
         }
@@ -152,7 +152,7 @@ impl Scheduler {
         &mut self,
         id: GraphId,
         value: ValueId,
-        (space, place, spare): (SpaceId, Place, bool),
+        (space, place, spare): (SpaceId, Location, bool),
         by: (DeviceId, TaskId),
     ) {
         let mut replica = Replica::new(space, PLAIN, place, Arrival::Coming, by);
@@ -185,10 +185,10 @@ impl Scheduler {
             self.sources.copied(chunk, space);
         }
         let place = if form == PLAIN && space == HOST && job.has_free_window(value) {
-            Place::Home
+            Location::Home
         } else {
             let bytes = form_bytes(&job.graph, value, form);
-            Place::Buffer(self.memory.take(space, bytes, actions))
+            Location::Buffer(self.memory.take(space, bytes, actions))
         };
         let job = self.jobs.get_mut(&id).expect("a queued task belongs to a job");
         let at = job.add(value, Replica::new(space, form, place, Arrival::Wanted, by));
@@ -224,11 +224,11 @@ impl Scheduler {
             let far = if space == HOST { job.replica(from).space } else { space };
             let bytes = job.graph.bytes(value);
             let evicts = match job.replica(from) {
-                replica @ Replica { place: Place::Buffer(buffer), .. } if replica.is_leaving() => self.memory.size(*buffer),
+                replica @ Replica { place: Location::Buffer(buffer), .. } if replica.is_leaving() => self.memory.size(*buffer),
                 _ => 0,
             };
             if form != PLAIN {
-                self.devices[device.index()].launchable.push_front(Item::Pack(id, value, to));
+                self.devices[device.index()].launchable.push_front(Queued::Pack(id, value, to));
                 continue;
             }
             let upload = space != HOST;
@@ -267,8 +267,8 @@ impl Scheduler {
 
     /// A move ended.
     pub(super) fn moved(&mut self, copy: CopyId, arrived: bool, actions: &mut Vec<Action>) {
-        let place = |l: &super::lane::Link| l.current.iter().position(|c| c.0 == copy);
-        let on = |links: &[super::lane::Link; 2]| (0..2).find_map(|way| Some((way, place(&links[way])?)));
+        let place = |l: &super::lane::LinkQueue| l.current.iter().position(|c| c.0 == copy);
+        let on = |links: &[super::lane::LinkQueue; 2]| (0..2).find_map(|way| Some((way, place(&links[way])?)));
         let found = self.devices.iter().enumerate().find_map(|(d, dev)| Some((d, on(&dev.links)?)));
         let Some((device, (direction, place))) = found else {
             if let Some((id, held)) = self.strays.remove(&copy) {
@@ -314,7 +314,7 @@ impl Scheduler {
             let may_travel = |&(_, form): &(ValueId, FormId)| self.has_links || form != PLAIN;
             let all = self.wanted_inputs(id, task, at).filter(may_travel).all(here);
             let device = &mut self.devices[at.index()];
-            if all { device.launchable.push_back(Item::Task(id, task)) } else { device.staged.push((id, task)) }
+            if all { device.launchable.push_back(Queued::Task(id, task)) } else { device.staged.push((id, task)) }
         }
     }
 
@@ -331,10 +331,10 @@ impl Scheduler {
             operands.outputs.push(self.open_output((id, task), at, &output, actions));
         }
         let job = self.jobs.get_mut(&id).expect("a staged task belongs to a job");
-        job.tasks.set_state(task, State::Running);
+        job.tasks.set_state(task, TaskState::Running);
         let estimate_ns = job.estimate(task, at).unwrap_or(0);
         self.devices[at.index()].committed_ns -= estimate_ns;
-        let launch = self.take_off(at, Item::Task(id, task), estimate_ns, operands);
+        let launch = self.take_off(at, Queued::Task(id, task), estimate_ns, operands);
         actions.push(Action::Run { launch, graph: id, task, device: at });
     }
 
@@ -359,7 +359,7 @@ impl Scheduler {
         at: DeviceId,
         output: &Operand,
         actions: &mut Vec<Action>,
-    ) -> (Place, Option<Place>) {
+    ) -> (Location, Option<Location>) {
         let space = self.devices[at.index()].spec.space;
         let job = &self.jobs[&id];
         let old = output.updates.and_then(|old| Some((old, job.find(old, space, PLAIN)?)));
@@ -373,7 +373,7 @@ impl Scheduler {
             (self.jobs.get_mut(&id).expect("just looked up").remove(old, replica), None)
         } else {
             // Since the commit a fault has given the old value new readers.
-            (Place::Buffer(self.memory.take(space, self.jobs[&id].graph.bytes(output.value), actions)), old_place)
+            (Location::Buffer(self.memory.take(space, self.jobs[&id].graph.bytes(output.value), actions)), old_place)
         };
         self.add_output(id, output.value, (space, place, false), (at, task));
         (place, copied)
@@ -385,11 +385,11 @@ impl Scheduler {
         let from = job.find(value, space, PLAIN).expect("pinned since the packing was issued");
         let (from, bytes) = (job.replica(from).place, job.graph.bytes(value));
         let estimate_ns = bytes / 4; // 4 GB/s: a rearranging copy
-        let launch = self.take_off(at, Item::Pack(id, value, to), estimate_ns, Operands::default());
+        let launch = self.take_off(at, Queued::Pack(id, value, to), estimate_ns, Operands::default());
         actions.push(Action::Pack { launch, graph: id, value, task, form, from, to: place, device: at });
     }
 
-    fn take_off(&mut self, at: DeviceId, item: Item, estimate_ns: u64, operands: Operands) -> crate::id::LaunchId {
+    fn take_off(&mut self, at: DeviceId, item: Queued, estimate_ns: u64, operands: Operands) -> crate::id::LaunchId {
         let (launch, graph) = (self.new_launch(), item.graph());
         let (job, task) = (&self.jobs[&graph], self.task_of(item));
         // Packing takes less than the task that it is for.

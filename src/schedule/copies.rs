@@ -3,7 +3,7 @@
 //! Owns: remaining uses, replicas, result windows. Must not know: devices' queues, time. Invariant: a result window is occupied by at most one value; a value
 //! that is final and in host memory is counted as at home.
 
-use super::event::Place;
+use super::event::Location;
 use crate::device::HOST;
 use crate::id::{DeviceId, FormId, SpaceId, TaskId, ValueId};
 use crate::task::{Home, PLAIN, TaskGraph};
@@ -22,7 +22,7 @@ pub(super) enum Arrival {
 pub(super) struct Replica {
     /// When it was last used, while it is unused; 0 if it never was, or is no more.
     pub(super) stamp: u64,
-    pub(super) place: Place,
+    pub(super) place: Location,
     /// Users that must not lose it: staged and running tasks, moves, makings of other forms.
     pub(super) pins: u32,
     /// Who wants it: by which task's kernel it is made, and whose workers make it.
@@ -43,7 +43,7 @@ const PROVED: u8 = 2;
 const SPARE: u8 = 4;
 
 impl Replica {
-    pub(super) fn new(space: SpaceId, form: FormId, place: Place, arrival: Arrival, wanted: (DeviceId, TaskId)) -> Self {
+    pub(super) fn new(space: SpaceId, form: FormId, place: Location, arrival: Arrival, wanted: (DeviceId, TaskId)) -> Self {
         let (wanted_at, wanted_by) = wanted;
         Self { stamp: 0, place, pins: 0, wanted_by, serial: 0, next: END, form, wanted_at, space, arrival, flags: 0 }
     }
@@ -89,7 +89,7 @@ const END: u32 = u32::MAX;
 
 /// One value.
 #[derive(Clone, Copy)]
-struct Row {
+struct ValueCopies {
     /// Tasks that still need it.
     uses: u32,
     /// Its first replica.
@@ -97,13 +97,13 @@ struct Row {
 }
 
 /// Bytes of tables for each value, and for each replica and window of a result.
-pub(super) const BYTES_A_VALUE: usize = size_of::<Row>() + 1;
+pub(super) const BYTES_A_VALUE: usize = size_of::<ValueCopies>() + 1;
 pub(super) const BYTES_A_REPLICA: usize = size_of::<Replica>();
-pub(super) const BYTES_A_WINDOW: usize = size_of::<Window>();
+pub(super) const BYTES_A_WINDOW: usize = size_of::<ResultWindow>();
 
 /// One result window.
 #[derive(Clone, Copy)]
-struct Window {
+struct ResultWindow {
     /// The value (index + 1) that occupies it; 0 = none.
     occupant: u32,
     /// An abandoned task may still write it.
@@ -112,12 +112,12 @@ struct Window {
 
 /// See the module's text.
 pub(super) struct Copies {
-    rows: Vec<Row>,
+    rows: Vec<ValueCopies>,
     slab: Vec<Replica>,
     /// The first entry of the slab that is free; each leads to the next.
     free: u32,
     next_serial: u32,
-    windows: Vec<Window>,
+    windows: Vec<ResultWindow>,
     /// Final values that are in host memory, and how many are not.
     at_home: Vec<bool>,
     pub(super) homeless: usize,
@@ -133,18 +133,18 @@ impl Copies {
         let finals = graph.values().filter(|&v| graph.is_final(v) && graph.producer(v).is_some()).count();
         let callers = |v: &ValueId| graph.producer(*v).is_none() && graph.home(*v) != Home::Pool;
         let mut copies = Self {
-            rows: graph.values().map(|v| Row { uses: graph.use_count(v), head: END }).collect(),
+            rows: graph.values().map(|v| ValueCopies { uses: graph.use_count(v), head: END }).collect(),
             slab: Vec::with_capacity(graph.values().filter(callers).count() + graph.window_count()),
             free: END,
             next_serial: 0,
-            windows: vec![Window { occupant: 0, poisoned: false }; graph.window_count()],
+            windows: vec![ResultWindow { occupant: 0, poisoned: false }; graph.window_count()],
             at_home: if finals > 0 { vec![false; graph.value_count()] } else { Vec::new() },
             homeless: finals,
             chunks: Vec::new(),
             queued: Vec::new(),
         };
         for value in graph.values().filter(callers) {
-            copies.add(graph, value, Replica::new(HOST, PLAIN, Place::Home, Arrival::Ready, (DeviceId(0), TaskId(0))));
+            copies.add(graph, value, Replica::new(HOST, PLAIN, Location::Home, Arrival::Ready, (DeviceId(0), TaskId(0))));
         }
         copies
     }
@@ -185,7 +185,7 @@ impl Copies {
             at
         };
         self.rows[value.index()].head = at;
-        if replica.place == Place::Home
+        if replica.place == Location::Home
             && let Some(window) = graph.window_id(value)
         {
             self.windows[window].occupant = value.0 + 1;
@@ -194,7 +194,7 @@ impl Copies {
     }
 
     /// Removes a replica and says where it was.
-    pub(super) fn remove(&mut self, graph: &TaskGraph, value: ValueId, at: u32) -> Place {
+    pub(super) fn remove(&mut self, graph: &TaskGraph, value: ValueId, at: u32) -> Location {
         let mut link = self.rows[value.index()].head;
         if link == at {
             self.rows[value.index()].head = self.slab[at as usize].next;
@@ -208,7 +208,7 @@ impl Copies {
         self.slab[at as usize].next = std::mem::replace(&mut self.free, at);
         self.count_home(graph, value);
         let place = self.slab[at as usize].place;
-        if place == Place::Home
+        if place == Location::Home
             && let Some(window) = graph.window_id(value)
             && self.windows[window].occupant == value.0 + 1
         {

@@ -1,6 +1,6 @@
 //! What the scheduler is told, and what it answers.
 //!
-//! Owns: [`Event`], [`Action`], [`Place`]. Must not know: clocks, threads, buffers' addresses. Invariant: events carry everything that a
+//! Owns: [`Event`], [`Action`], [`Location`]. Must not know: clocks, threads, buffers' addresses. Invariant: events carry everything that a
 //! decision depends on, so that a recorded sequence replays to the same actions.
 
 use std::sync::Arc;
@@ -224,9 +224,9 @@ pub enum Action {
         /// The form.
         form: FormId,
         /// From here.
-        from: Place,
+        from: Location,
         /// To there.
-        to: Place,
+        to: Location,
         /// Where.
         device: DeviceId,
     },
@@ -243,9 +243,9 @@ pub enum Action {
         /// Host to device (else back).
         upload: bool,
         /// From here.
-        from: Place,
+        from: Location,
         /// To there.
-        to: Place,
+        to: Location,
     },
     /// The graph cannot run within the host's memory limit.
     Refused {
@@ -291,7 +291,7 @@ pub enum Action {
 
 /// Where the bytes of a value are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Place {
+pub enum Location {
     /// In its home window.
     Home,
     /// In a pooled buffer, from its start, C order.
@@ -303,8 +303,8 @@ pub enum Place {
 /// On which bytes a launch works.
 #[derive(Clone, Debug, Default)]
 pub struct Operands {
-    /// Place of each input.
-    pub inputs: SmallVec<[Place; 4]>,
-    /// Place of each output, and of the old value to be copied in first.
-    pub outputs: SmallVec<[(Place, Option<Place>); 2]>,
+    /// Location of each input.
+    pub inputs: SmallVec<[Location; 4]>,
+    /// Location of each output, and of the old value to be copied in first.
+    pub outputs: SmallVec<[(Location, Option<Location>); 2]>,
 }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use super::Action;
 use super::Scheduler;
 use super::copies::Arrival;
-use super::event::Place;
+use super::event::Location;
 use super::job::Job;
 use super::memory::cost;
 use super::sources::Cached;
@@ -31,7 +31,7 @@ enum Idle {
 /// What lies unused in one space, longest unused first. Entries that are used again stay until they are come upon: an entry
 /// holds if what it names still has its stamp.
 #[derive(Default)]
-pub(super) struct Rest {
+pub(super) struct Unused {
     queue: VecDeque<(Idle, u64)>,
     /// From this length on, the entries that no longer hold are thrown out.
     crowded: usize,
@@ -112,7 +112,7 @@ impl Scheduler {
     /// Puts what has just got the newest stamp at the end of its space's queue.
     fn lay_down(&mut self, space: SpaceId, what: Idle) {
         if self.rest.len() <= space.index() {
-            self.rest.resize_with(space.index() + 1, Rest::default);
+            self.rest.resize_with(space.index() + 1, Unused::default);
         }
         self.rest[space.index()].queue.push_back((what, self.next_stamp));
         if self.rest[space.index()].queue.len() > self.rest[space.index()].crowded {
@@ -214,8 +214,8 @@ impl Scheduler {
     fn bytes_of(&self, space: SpaceId, (what, stamp): (Idle, u64)) -> u64 {
         match what {
             Idle::Replica(id, _, at) => match self.jobs[&id].replica(at).place {
-                Place::Buffer(buffer) => self.memory.size(buffer),
-                Place::Home | Place::Opaque => 0,
+                Location::Buffer(buffer) => self.memory.size(buffer),
+                Location::Home | Location::Opaque => 0,
             },
             Idle::Copy(chunk) => self.sources.find(chunk, space, stamp).map_or(0, |copy| copy.bytes),
         }
@@ -266,7 +266,7 @@ impl Scheduler {
         match what {
             Idle::Replica(id, value, at) => {
                 let job = self.jobs.get_mut(&id).expect("just graded");
-                if let Place::Buffer(buffer) = job.remove(value, at) {
+                if let Location::Buffer(buffer) = job.remove(value, at) {
                     self.memory.give(buffer);
                 }
             }
@@ -318,7 +318,7 @@ impl Scheduler {
         if job.replica(at).pins > 0 {
             return;
         }
-        if let Place::Buffer(buffer) = job.remove(value, at) {
+        if let Location::Buffer(buffer) = job.remove(value, at) {
             self.memory.give(buffer);
         }
     }

@@ -58,7 +58,13 @@ pub struct Explanation {
 impl Explanation {
     /// Summarises a simulated run.
     #[must_use]
-    pub fn new(graph: &TaskGraph, sim: &Simulation, outcome: &Outcome, totals: Vec<(String, f64)>, bound_bytes: u64) -> Self {
+    pub(crate) fn new(
+        graph: &TaskGraph,
+        sim: &Simulation,
+        outcome: &Outcome,
+        totals: Vec<(String, f64)>,
+        bound_bytes: u64,
+    ) -> Self {
         let mut device_of = vec![DeviceId(0); graph.len()];
         for span in &outcome.spans {
             device_of[span.task.index()] = span.device;

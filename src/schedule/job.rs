@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::admission::Base;
+use super::admission::HeldBytes;
 use super::copies::{Arrival, Copies, Replica};
-use super::event::{Estimates, Place};
+use super::event::{Estimates, Location};
 use super::peak;
 use super::progress::Progress;
 use crate::device::{DeviceSpec, HOST};
@@ -17,7 +17,7 @@ use crate::task::{PLAIN, TaskGraph};
 
 /// What tasks take, and where they may run.
 #[derive(Default)]
-struct Prices {
+struct TaskPrices {
     /// By device; `None` for one that can run no task.
     estimates: Vec<Option<Estimates>>,
     /// Devices that turned out to be unable to run a task, whatever was estimated.
@@ -46,31 +46,31 @@ pub(super) struct Life {
 }
 
 /// Host memory that a graph was promised.
-pub(super) struct Promise {
+pub(super) struct HostPromise {
     /// Proven peak of pooled host memory in sequential order, and where it is reached.
     pub(super) peak: u64,
     pub(super) peak_task: Option<TaskId>,
     /// Arrays and scratch.
-    pub(super) base: Base,
+    pub(super) base: HeldBytes,
 }
 
 pub(super) struct Job {
     pub(super) graph: Arc<TaskGraph>,
-    prices: Prices,
+    prices: TaskPrices,
     pub(super) tasks: Progress,
     pub(super) copies: Copies,
-    pub(super) promise: Promise,
+    pub(super) promise: HostPromise,
     pub(super) life: Life,
 }
 
 impl Job {
-    pub(super) fn new(graph: Arc<TaskGraph>, estimates: &[Estimates], base: Base, nested: bool) -> Self {
+    pub(super) fn new(graph: Arc<TaskGraph>, estimates: &[Estimates], base: HeldBytes, nested: bool) -> Self {
         let (peak, peak_task) = peak::sequential_peak(&graph);
         let mut job = Self {
-            prices: Prices::default(),
+            prices: TaskPrices::default(),
             tasks: Progress::new(&graph),
             copies: Copies::new(&graph),
-            promise: Promise { peak, peak_task, base },
+            promise: HostPromise { peak, peak_task, base },
             life: Life { nested, ..Life::default() },
             graph,
         };
@@ -192,7 +192,7 @@ impl Job {
     }
 
     /// Removes a replica and says where it was.
-    pub(super) fn remove(&mut self, value: ValueId, at: u32) -> Place {
+    pub(super) fn remove(&mut self, value: ValueId, at: u32) -> Location {
         self.copies.remove(&self.graph, value, at)
     }
 
@@ -264,9 +264,9 @@ impl Job {
             && replica.pins == own_pins + u32::from(replica.arrival == Arrival::Coming)
             && self.of(new).all(|at| self.replica(at).arrival == Arrival::Wanted) // but for a way home
             && match replica.place {
-                Place::Buffer(_) => replica.space != HOST || !self.has_free_window(new),
-                Place::Home => self.share_window(old, new),
-                Place::Opaque => false,
+                Location::Buffer(_) => replica.space != HOST || !self.has_free_window(new),
+                Location::Home => self.share_window(old, new),
+                Location::Opaque => false,
             }
     }
 }

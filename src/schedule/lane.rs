@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::queue::Queue;
+use super::queue::TaskQueue;
 use crate::device::DeviceSpec;
 use crate::id::{CopyId, GraphId, TaskId, ValueId};
 
@@ -20,13 +20,13 @@ const WINDOW_NS: u64 = 1_000_000;
 pub(super) const MOVES: usize = 2;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Item {
+pub(super) enum Queued {
     Task(GraphId, TaskId),
     /// Make this replica (a packed form of the value).
     Pack(GraphId, ValueId, u32),
 }
 
-impl Item {
+impl Queued {
     pub(super) fn graph(self) -> GraphId {
         let (Self::Task(graph, _) | Self::Pack(graph, ..)) = self;
         graph
@@ -57,7 +57,7 @@ pub(super) struct Crossing {
 /// One direction of a link: a queue of moves, of which the device is given a few at once, so that the latency of one hides behind
 /// the next.
 #[derive(Default)]
-pub(super) struct Link {
+pub(super) struct LinkQueue {
     /// Moves that the device has been given, in order.
     pub(super) current: VecDeque<(CopyId, Crossing)>,
     pub(super) busy_until: u64,
@@ -69,7 +69,7 @@ pub(super) struct Link {
     pub(super) evicted: u64,
 }
 
-impl Link {
+impl LinkQueue {
     /// Time until a new move could start.
     pub(super) fn backlog(&self, now: u64) -> u64 {
         let current = if self.current.is_empty() { 0 } else { self.busy_until.saturating_sub(now) };
@@ -77,17 +77,17 @@ impl Link {
     }
 }
 
-pub(super) struct Device {
+pub(super) struct DeviceLane {
     pub(super) spec: DeviceSpec,
     pub(super) alive: bool,
     /// Workers (or places in its queue) that are not wedged, and the rest of the bookkeeping of who may launch.
     pub(super) seats: Seats,
-    pub(super) ready: Queue,
+    pub(super) ready: TaskQueue,
     pub(super) queued_ns: u64,
     /// Uploads that queued tasks will ask for: by how many tasks, and how long each takes.
     planned: BTreeMap<(GraphId, ValueId), (u32, Ticks)>,
     pub(super) staged: Vec<(GraphId, TaskId)>,
-    pub(super) launchable: VecDeque<Item>,
+    pub(super) launchable: VecDeque<Queued>,
     /// Estimates of the tasks in `staged` and `launchable`.
     pub(super) committed_ns: u64,
     /// Sum over the running launches of when each would end if it began at once.
@@ -98,7 +98,7 @@ pub(super) struct Device {
     launched_ns: u64,
     busy_until: u64,
     /// Host to device, and back.
-    pub(super) links: [Link; 2],
+    pub(super) links: [LinkQueue; 2],
     /// Launches that have ended.
     pub(super) ended: u64,
     /// What there had been to steal when nothing was worth it.
@@ -121,14 +121,14 @@ impl Ticks {
     }
 }
 
-impl Device {
+impl DeviceLane {
     pub(super) fn new(spec: DeviceSpec) -> Self {
         Self {
             seats: Seats { free: i64::from(spec.queue), ..Seats::default() },
             in_order: spec.queue > spec.workers,
             spec,
             alive: true,
-            ready: Queue::default(),
+            ready: TaskQueue::default(),
             queued_ns: 0,
             planned: BTreeMap::new(),
             staged: Vec::new(),
@@ -137,7 +137,7 @@ impl Device {
             running_until: 0,
             launched_ns: 0,
             busy_until: 0,
-            links: [Link::default(), Link::default()],
+            links: [LinkQueue::default(), LinkQueue::default()],
             ended: 0,
             not_stolen: u64::MAX,
         }
@@ -186,7 +186,7 @@ impl Device {
     }
 
     /// The next launchable item that has room.
-    pub(super) fn next_launchable(&mut self) -> Option<Item> {
+    pub(super) fn next_launchable(&mut self) -> Option<Queued> {
         if self.takes() && self.seats.free > 0 {
             return self.launchable.pop_front();
         }

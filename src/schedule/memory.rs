@@ -28,7 +28,7 @@ pub(super) fn class(bytes: u64) -> u64 {
     bytes.div_ceil(step) * step
 }
 
-struct Pool {
+struct SpaceBudget {
     limit: u64,
     used: u64,
     cached: u64,
@@ -42,16 +42,16 @@ struct Buffer {
 }
 
 #[derive(Default)]
-pub(super) struct Memory {
-    pools: Vec<Pool>,
+pub(super) struct Budgets {
+    pools: Vec<SpaceBudget>,
     buffers: Vec<Buffer>,
     free_ids: Vec<BufferId>,
 }
 
-impl Memory {
-    fn pool(&mut self, space: SpaceId) -> &mut Pool {
+impl Budgets {
+    fn pool(&mut self, space: SpaceId) -> &mut SpaceBudget {
         while self.pools.len() <= space.index() {
-            self.pools.push(Pool { limit: u64::MAX, used: 0, cached: 0, free: BTreeMap::new() });
+            self.pools.push(SpaceBudget { limit: u64::MAX, used: 0, cached: 0, free: BTreeMap::new() });
         }
         &mut self.pools[space.index()]
     }
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_free_buffer_is_used_again_and_others_make_room() {
-        let (mut memory, mut actions) = (Memory::default(), Vec::new());
+        let (mut memory, mut actions) = (Budgets::default(), Vec::new());
         memory.set_limit(SpaceId(0), 1000 + ENTRY, &mut actions);
         let a = memory.take(SpaceId(0), 512, &mut actions);
         memory.give(a);

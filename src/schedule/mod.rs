@@ -30,10 +30,10 @@ mod tables;
 
 use std::collections::BTreeMap;
 
-pub use event::{Action, CANNOT, Each, Estimates, Event, Operands, Place};
+pub use event::{Action, CANNOT, Each, Estimates, Event, Location, Operands};
 pub use explain::{Explanation, GroupRow};
 pub(crate) use explain::{by_label, time};
-pub use policy::{Auto, Candidate, Choice, Ended, Only, OnlyDevice, Placement, Policy, Ready};
+pub use policy::{Candidate, Choice, EarliestFinish, Ended, Only, OnlyDevice, Placement, Policy, Ready};
 pub(crate) use tables::{LEAST_CHUNK_BYTES, LEAST_TASK_BYTES};
 
 use crate::device::HOST;
@@ -42,15 +42,15 @@ use crate::task::PLAIN;
 use crate::task::TaskGraph;
 use admission::Admission;
 use job::Job;
-use lane::{Device, Item};
-use memory::Memory;
-use progress::State;
+use lane::{DeviceLane, Queued};
+use memory::Budgets;
+use progress::TaskState;
 
 /// A launch whose report has not come.
 struct Flight {
     graph: GraphId,
     device: DeviceId,
-    item: Item,
+    item: Queued,
     start_ns: u64,
     /// Predicted time until the device would begin with it: what it had been given before.
     ahead_ns: u64,
@@ -73,16 +73,16 @@ type Pinned = (ValueId, u32, u32);
 pub struct Scheduler {
     now: u64,
     policy: Box<dyn Policy>,
-    memory: Memory,
+    memory: Budgets,
     /// What lies unused in each space, and the number of the last thing to do so.
-    rest: Vec<evict::Rest>,
+    rest: Vec<evict::Unused>,
     next_stamp: u64,
     sources: sources::Sources,
     /// Events so far; tasks queued and moves ended so far.
     steps: u64,
     queued: u64,
     crossed: u64,
-    devices: Vec<Device>,
+    devices: Vec<DeviceLane>,
     /// Whether any device has memory of its own.
     has_links: bool,
     /// Working memory of `on_ready`.
@@ -110,7 +110,7 @@ impl Scheduler {
         Self {
             now: 0,
             policy,
-            memory: Memory::default(),
+            memory: Budgets::default(),
             rest: Vec::new(),
             next_stamp: 0,
             sources: sources::Sources::default(),
@@ -197,7 +197,7 @@ impl Scheduler {
 
     /// Where in host memory a value is, in plain form, if it is there.
     #[must_use]
-    pub fn host_place(&self, graph: GraphId, value: ValueId) -> Option<Place> {
+    pub fn host_place(&self, graph: GraphId, value: ValueId) -> Option<Location> {
         let job = self.jobs.get(&graph)?;
         let at = job.find(value, HOST, PLAIN)?;
         (job.replica(at).arrival == copies::Arrival::Ready).then(|| job.replica(at).place)
@@ -249,14 +249,14 @@ impl Scheduler {
     /// retired and all launches have reported. Copies of callers' chunks may remain: [`Scheduler::cached_bytes`].
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let devices = self.devices.iter().all(Device::is_idle);
+        let devices = self.devices.iter().all(DeviceLane::is_idle);
         devices && self.flying == 0 && self.admission.is_idle() && self.jobs.is_empty() && self.launches.is_empty()
     }
 
     fn join(&mut self, device: DeviceId, spec: crate::device::DeviceSpec) {
         assert_eq!(device.index(), self.devices.len(), "devices join in the order of their ids");
         self.has_links |= spec.link.is_some();
-        self.devices.push(Device::new(spec));
+        self.devices.push(DeviceLane::new(spec));
     }
 
     /// What is to be known of a graph where devices have memory of their own.
@@ -281,7 +281,7 @@ impl Scheduler {
         let Some(flight) = self.end_flight(launch, true, actions) else { return };
         let id = flight.graph;
         match flight.item {
-            Item::Pack(_, value, at) => {
+            Queued::Pack(_, value, at) => {
                 let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
                 let space = job.replica(at).space;
                 job.replica_mut(at).arrival = copies::Arrival::Ready;
@@ -289,7 +289,7 @@ impl Scheduler {
                 self.unpin(id, value, space, PLAIN);
                 self.arrived(id, value, actions);
             }
-            Item::Task(_, task) => {
+            Queued::Task(_, task) => {
                 let Flight { device, estimate_ns: predicted_ns, .. } = flight;
                 self.policy.done(Ended { graph: id, task, device, predicted_ns, elapsed_ns });
                 self.task_done((id, task), device, &flight.operands, actions);
@@ -315,7 +315,7 @@ impl Scheduler {
         let space = self.devices[device.index()].spec.space;
         let job = self.jobs.get_mut(&id).expect("a flying launch belongs to a job");
         let graph = job.graph.clone();
-        job.tasks.set_state(task, State::Done);
+        job.tasks.set_state(task, TaskState::Done);
         job.tasks.remaining -= 1;
         for value in graph.reads(task) {
             self.used_once(id, value);

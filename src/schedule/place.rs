@@ -4,11 +4,11 @@
 //! sequential order is always admitted, so work never stops for want of memory.
 
 use super::copies::Arrival;
-use super::event::Place;
+use super::event::Location;
 use super::job::Job;
-use super::lane::{Link, Offer};
-use super::progress::State;
-use super::{Action, Admitted, Candidate, Choice, Item, Ready, Scheduler};
+use super::lane::{LinkQueue, Offer};
+use super::progress::TaskState;
+use super::{Action, Admitted, Candidate, Choice, Queued, Ready, Scheduler};
 use crate::device::{HOST, LinkSpec};
 use crate::id::{DeviceId, GraphId, SpaceId, TaskId, ValueId};
 use crate::task::PLAIN;
@@ -60,7 +60,7 @@ impl Scheduler {
     /// A living device that could run the task if it were not stuck, and has not been for too long.
     pub(super) fn last_resort(&self, id: GraphId, task: TaskId) -> Option<(DeviceId, u64)> {
         let job = &self.jobs[&id];
-        let stuck = |d: &super::Device| d.alive && !d.takes() && self.watch.may_come_back(d.seats.wedged_since());
+        let stuck = |d: &super::DeviceLane| d.alive && !d.takes() && self.watch.may_come_back(d.seats.wedged_since());
         let able = self.devices.iter().enumerate().filter(|(_, d)| stuck(d) && d.spec.space == HOST);
         { able }
             .map(|(at, _)| DeviceId::at(at))
@@ -70,7 +70,7 @@ impl Scheduler {
 
     fn enqueue(&mut self, id: GraphId, task: TaskId, at: DeviceId, estimate_ns: u64) {
         let job = self.jobs.get_mut(&id).expect("a ready task belongs to a job");
-        job.tasks.put(task, at, State::Ready);
+        job.tasks.put(task, at, TaskState::Ready);
         self.queued += 1;
         let device = &mut self.devices[at.index()];
         device.ready.insert(id, job.tasks.priority(task), task);
@@ -197,7 +197,7 @@ impl Scheduler {
     }
 
     /// The link by which a value that is only elsewhere comes back to the host.
-    fn link_back(&self, id: GraphId, value: ValueId) -> Option<(&Link, LinkSpec)> {
+    fn link_back(&self, id: GraphId, value: ValueId) -> Option<(&LinkQueue, LinkSpec)> {
         let job = &self.jobs[&id];
         let space = job.of(value).map(|r| job.replica(r).space).find(|&s| s != HOST)?;
         let device = self.devices.iter().find(|d| d.alive && d.spec.space == space && d.spec.link.is_some())?;
@@ -372,7 +372,7 @@ impl Scheduler {
         let job = &self.jobs[&id];
         let coming = |old: ValueId| {
             let home = job.find(old, HOST, PLAIN).map(|at| job.replica(at));
-            home.is_some_and(|r| r.place == Place::Home && r.arrival != Arrival::Ready)
+            home.is_some_and(|r| r.place == Location::Home && r.arrival != Arrival::Ready)
         };
         job.graph.outputs(task).any(|output| {
             let old = output.updates.filter(|&old| job.graph.window_id(old) == job.graph.window_id(output.value));
@@ -444,13 +444,13 @@ impl Scheduler {
     }
 
     /// Starts a launchable item on a device with room.
-    fn launch(&mut self, at: DeviceId, item: Item, actions: &mut Vec<Action>) {
+    fn launch(&mut self, at: DeviceId, item: Queued, actions: &mut Vec<Action>) {
         match item {
-            Item::Task(id, task) if self.jobs[&id].life.disturbed && !self.still_fits(id, task, at, actions) => {
+            Queued::Task(id, task) if self.jobs[&id].life.disturbed && !self.still_fits(id, task, at, actions) => {
                 self.recommit(id, task, at, actions);
             }
-            Item::Task(id, task) => self.launch_task(at, id, task, actions),
-            Item::Pack(id, value, replica) => self.launch_pack(at, id, value, replica, actions),
+            Queued::Task(id, task) => self.launch_task(at, id, task, actions),
+            Queued::Pack(id, value, replica) => self.launch_pack(at, id, value, replica, actions),
         }
     }
 }

@@ -62,8 +62,8 @@ pub struct Ended {
 /// state is locked, so it should be quick, and must not call the session. A panic in it is an error of the session's runs, or of what asked for it.
 ///
 /// ```
-/// use chunkwise::prelude::*;
-/// use chunkwise::schedule::{Candidate, Choice, Policy, Ready};
+/// use chunkwise::{Array, prelude::*};
+/// use chunkwise::ext::{Candidate, Choice, Policy, Ready};
 /// /// Whoever is free first, first come, first served.
 /// struct Eager;
 /// impl Policy for Eager {
@@ -105,9 +105,9 @@ pub trait Policy: Send + 'static {
 
 /// Earliest finish time, the link counted as a queue; a little weight on the transfer itself, so that ties stay where the data are.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Auto;
+pub struct EarliestFinish;
 
-impl Policy for Auto {
+impl Policy for EarliestFinish {
     fn name(&self) -> String {
         "auto".into()
     }
@@ -178,7 +178,7 @@ impl Placement {
     #[must_use]
     pub fn policy(self) -> Box<dyn Policy> {
         match self {
-            Self::Auto => Box::new(Auto),
+            Self::Auto => Box::new(EarliestFinish),
             Self::Cpu => Box::new(Only(DeviceKind::Cpu)),
             Self::Gpu => Box::new(Only(DeviceKind::Gpu)),
             Self::Device(index) => Box::new(OnlyDevice(DeviceId(index))),

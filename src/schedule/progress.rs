@@ -10,7 +10,7 @@ use crate::id::{DeviceId, TaskId};
 use crate::task::TaskGraph;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum TaskState {
     /// Predecessors have yet to run.
     Waiting,
     /// In a device's queue.
@@ -23,18 +23,18 @@ pub(super) enum State {
 
 /// One task: what is looked at together lies together.
 #[derive(Clone, Copy)]
-struct Row {
+struct TaskProgress {
     /// Bottom level: time of the longest path from the task's start to the end, on each task's best device; once it is queued, what the policy makes of it.
     priority: u64,
     /// Unfinished predecessors.
     waiting: u32,
     device: DeviceId,
-    state: State,
+    state: TaskState,
 }
 
 /// See the module's text.
 pub(super) struct Progress {
-    rows: Vec<Row>,
+    rows: Vec<TaskProgress>,
     /// The first task in sequential order that is not done.
     pub(super) frontier: usize,
     /// Up to this task (counted from 1), tasks go one after the other, in order: memory did not suffice for more.
@@ -46,12 +46,16 @@ pub(super) struct Progress {
 }
 
 /// Bytes of tables for each task.
-pub(super) const BYTES_A_TASK: usize = size_of::<Row>() + 2;
+pub(super) const BYTES_A_TASK: usize = size_of::<TaskProgress>() + 2;
 
 impl Progress {
     pub(super) fn new(graph: &TaskGraph) -> Self {
-        let row =
-            |task| Row { priority: 0, waiting: graph.predecessor_count(task), device: DeviceId(0), state: State::Waiting };
+        let row = |task| TaskProgress {
+            priority: 0,
+            waiting: graph.predecessor_count(task),
+            device: DeviceId(0),
+            state: TaskState::Waiting,
+        };
         Self {
             rows: graph.tasks().map(row).collect(),
             frontier: 0,
@@ -71,11 +75,11 @@ impl Progress {
         }
     }
 
-    pub(super) fn state(&self, task: TaskId) -> State {
+    pub(super) fn state(&self, task: TaskId) -> TaskState {
         self.rows[task.index()].state
     }
 
-    pub(super) fn set_state(&mut self, task: TaskId, state: State) {
+    pub(super) fn set_state(&mut self, task: TaskId, state: TaskState) {
         self.rows[task.index()].state = state;
     }
 
@@ -94,7 +98,7 @@ impl Progress {
     }
 
     /// A task is queued at a device, or given to it.
-    pub(super) fn put(&mut self, task: TaskId, device: DeviceId, state: State) {
+    pub(super) fn put(&mut self, task: TaskId, device: DeviceId, state: TaskState) {
         let row = &mut self.rows[task.index()];
         (row.device, row.state) = (device, state);
     }
@@ -107,7 +111,7 @@ impl Progress {
     /// A predecessor of a task that waits is done; whether it was the last. `None` if the task does not wait.
     pub(super) fn release(&mut self, task: TaskId) -> Option<bool> {
         let row = &mut self.rows[task.index()];
-        if row.state != State::Waiting {
+        if row.state != TaskState::Waiting {
             return None;
         }
         row.waiting = row.waiting.saturating_sub(1);
@@ -117,13 +121,13 @@ impl Progress {
     /// The next task in sequential order, if it is queued.
     pub(super) fn next_queued(&self) -> Option<TaskId> {
         let row = self.rows.get(self.frontier)?;
-        (row.state == State::Ready).then(|| TaskId::at(self.frontier))
+        (row.state == TaskState::Ready).then(|| TaskId::at(self.frontier))
     }
 
     /// Moves the frontier over what is done; says how many bytes are charged no longer.
     pub(super) fn advance(&mut self) -> u64 {
         let mut passed = 0;
-        while self.rows.get(self.frontier).is_some_and(|row| row.state == State::Done) {
+        while self.rows.get(self.frontier).is_some_and(|row| row.state == TaskState::Done) {
             passed += self.charges.pass(self.frontier);
             self.frontier += 1;
         }
@@ -132,7 +136,7 @@ impl Progress {
 
     /// A done task must run again.
     pub(super) fn undo(&mut self, task: TaskId) {
-        self.set_state(task, State::Waiting);
+        self.set_state(task, TaskState::Waiting);
         self.remaining += 1;
         self.frontier = self.frontier.min(task.index());
     }

@@ -13,7 +13,7 @@ use crate::id::{GraphId, TaskId};
 /// Tasks in order: highest bottom level first, then submission order. Neighbours of one level are a run, so that the many tasks of one operation over a
 /// chunk grid, all ready at once, take no more memory than one.
 #[derive(Default)]
-struct Runs {
+struct LevelRuns {
     /// By level and first task: the task after the last.
     runs: BTreeMap<(Reverse<u64>, u32), u32>,
 }
@@ -21,7 +21,7 @@ struct Runs {
 /// Bytes of tables for a task that is ready when its graph begins, if it is the neighbour of none.
 pub(super) const BYTES_A_TASK: usize = 8;
 
-impl Runs {
+impl LevelRuns {
     fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
@@ -69,12 +69,12 @@ impl Runs {
 struct Lot {
     /// Predicted time that the graph has been given here, and what it was level with when it came.
     turn: u64,
-    tasks: Runs,
+    tasks: LevelRuns,
 }
 
 /// See the module's text.
 #[derive(Default)]
-pub(super) struct Queue {
+pub(super) struct TaskQueue {
     lots: BTreeMap<GraphId, Lot>,
     /// Graphs with ready tasks, by turn.
     order: BTreeSet<(u64, GraphId)>,
@@ -83,7 +83,7 @@ pub(super) struct Queue {
     len: usize,
 }
 
-impl Queue {
+impl TaskQueue {
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn runs_are_a_set_in_order() {
-        let (mut runs, mut set, mut state) = (Runs::default(), BTreeSet::new(), 1u64);
+        let (mut runs, mut set, mut state) = (LevelRuns::default(), BTreeSet::new(), 1u64);
         for _ in 0..20_000 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let (level, task) = ((state >> 60) % 3, TaskId((state >> 33) as u32 % 40));
@@ -168,7 +168,7 @@ mod tests {
             }
             assert!(runs.all().eq(set.iter().map(|key| key.1)) && runs.all().rev().eq(set.iter().rev().map(|key| key.1)));
         }
-        let mut runs = Runs::default();
+        let mut runs = LevelRuns::default();
         (0..1000).for_each(|task| assert!(runs.insert(7, TaskId(task))));
         assert_eq!(runs.runs.len(), 1);
     }
@@ -176,10 +176,10 @@ mod tests {
     #[test]
     fn a_small_graph_beside_a_large_one_gets_its_half() {
         let (large, small) = (GraphId(1), GraphId(2));
-        let mut queue = Queue::default();
+        let mut queue = TaskQueue::default();
         (0..1000).for_each(|t| queue.insert(large, 1_000_000, TaskId(t)));
         let mut served = Vec::new();
-        let mut serve = |queue: &mut Queue| {
+        let mut serve = |queue: &mut TaskQueue| {
             let graph = queue.graphs().next().expect("tasks");
             let task = queue.of(graph).next().expect("a task");
             assert!(queue.remove(graph, if graph == large { 1_000_000 } else { 1 }, task));

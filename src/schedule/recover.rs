@@ -5,9 +5,9 @@
 //! handed out again.
 
 use super::copies::{Arrival, Replica};
-use super::event::{Operands, Place};
-use super::progress::State;
-use super::{Action, Item, Scheduler, admission};
+use super::event::{Location, Operands};
+use super::progress::TaskState;
+use super::{Action, Queued, Scheduler, admission};
 use crate::device::HOST;
 use crate::id::{DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
 use crate::task::PLAIN;
@@ -32,7 +32,7 @@ impl Scheduler {
         let queued = admission::queued(&self.jobs[&id]);
         for task in queued {
             self.dequeue(id, task);
-            self.jobs.get_mut(&id).expect("checked by the caller").tasks.set_state(task, State::Waiting);
+            self.jobs.get_mut(&id).expect("checked by the caller").tasks.set_state(task, TaskState::Waiting);
         }
         for at in (0..self.devices.len()).map(DeviceId::at) {
             self.withdraw_staged(at, id);
@@ -62,13 +62,13 @@ impl Scheduler {
             }
         });
         device.launchable.retain(|item| match *item {
-            Item::Task(g, task) => {
+            Queued::Task(g, task) => {
                 g != id || {
                     count(task);
                     false
                 }
             }
-            Item::Pack(g, ..) => g != id,
+            Queued::Pack(g, ..) => g != id,
         });
         device.committed_ns -= committed_ns;
     }
@@ -78,8 +78,8 @@ impl Scheduler {
         let Some(flight) = self.end_flight(launch, false, actions) else { return };
         let id = flight.graph;
         match flight.item {
-            Item::Pack(_, value, at) => self.repack(id, value, at, actions),
-            Item::Task(_, task) => {
+            Queued::Pack(_, value, at) => self.repack(id, value, at, actions),
+            Queued::Task(_, task) => {
                 self.uncommit(id, task, flight.device, Some(&flight.operands));
                 self.revive(id, task, actions);
             }
@@ -116,7 +116,7 @@ impl Scheduler {
         let (space, before) = (self.devices[at.index()].spec.space, self.memory.used(HOST));
         self.unpin_operands(id, task, at, launched);
         let job = self.jobs.get_mut(&id).expect("a committed task belongs to a job");
-        job.tasks.set_state(task, State::Waiting);
+        job.tasks.set_state(task, TaskState::Waiting);
         job.life.disturbed = true;
         let job = &self.jobs[&id];
         for output in job.graph.clone().outputs(task) {
@@ -156,7 +156,8 @@ impl Scheduler {
             let job = self.jobs.get_mut(&id).expect("a task belongs to a job");
             for value in job.graph.clone().reads(task) {
                 let gone = !job.exists(value);
-                let Some(producer) = job.graph.producer(value).filter(|&p| gone && job.tasks.state(p) == State::Done) else {
+                let Some(producer) = job.graph.producer(value).filter(|&p| gone && job.tasks.state(p) == TaskState::Done)
+                else {
                     continue;
                 };
                 job.undo(producer);
@@ -166,7 +167,7 @@ impl Scheduler {
         }
         for task in touched.into_iter().rev() {
             let job = &self.jobs[&id];
-            if job.tasks.state(task) == State::Waiting && job.may_run(task) {
+            if job.tasks.state(task) == TaskState::Waiting && job.may_run(task) {
                 self.on_ready(id, task, actions);
             }
         }
@@ -222,8 +223,8 @@ impl Scheduler {
         device.committed_ns = 0;
         for item in items {
             match item {
-                Item::Task(id, task) => tasks.push((id, task)),
-                Item::Pack(id, value, to) => self.unpack(id, value, to),
+                Queued::Task(id, task) => tasks.push((id, task)),
+                Queued::Pack(id, value, to) => self.unpack(id, value, to),
             }
         }
         for (id, task) in tasks {
@@ -293,7 +294,7 @@ impl Scheduler {
                 self.discard(id, value, at);
             }
             let job = self.jobs.get_mut(&id).expect("just listed");
-            let producer = graph.producer(value).filter(|&p| job.tasks.state(p) == State::Done);
+            let producer = graph.producer(value).filter(|&p| job.tasks.state(p) == TaskState::Done);
             if let Some(producer) = producer.filter(|_| graph.is_final(value) && !job.exists(value)) {
                 job.undo(producer);
             }
@@ -312,11 +313,11 @@ impl Scheduler {
         for task in self.jobs[&id].graph.tasks() {
             let job = &self.jobs[&id];
             let placed = || job.may_run(task) && (self.serves(job, task, job.tasks.device(task)) || self.stays(id, task));
-            if job.tasks.state(task) == State::Ready && !placed() {
+            if job.tasks.state(task) == TaskState::Ready && !placed() {
                 self.dequeue(id, task);
-                self.jobs.get_mut(&id).expect("just listed").tasks.set_state(task, State::Waiting);
+                self.jobs.get_mut(&id).expect("just listed").tasks.set_state(task, TaskState::Waiting);
             }
-            if self.jobs[&id].tasks.state(task) == State::Waiting {
+            if self.jobs[&id].tasks.state(task) == TaskState::Waiting {
                 self.revive(id, task, actions);
             }
         }
@@ -345,12 +346,12 @@ impl Scheduler {
             job.tasks.strictly = frontier + 1;
             for value in (0..job.graph.value_count()).map(ValueId::at) {
                 let job = &self.jobs[&id];
-                let ahead = |task: TaskId| task.index() > frontier && job.tasks.state(task) == State::Done;
+                let ahead = |task: TaskId| task.index() > frontier && job.tasks.state(task) == TaskState::Done;
                 if !job.graph.producer(value).is_some_and(ahead) {
                     continue;
                 }
                 let idle =
-                    |r: &Replica| r.space == HOST && r.pins == 0 && r.arrival == Arrival::Ready && r.place != Place::Home;
+                    |r: &Replica| r.space == HOST && r.pins == 0 && r.arrival == Arrival::Ready && r.place != Location::Home;
                 let gone: Vec<u32> = job.of(value).filter(|&at| idle(job.replica(at))).collect();
                 any |= !gone.is_empty();
                 gone.into_iter().for_each(|at| self.discard(id, value, at));

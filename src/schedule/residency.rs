@@ -4,7 +4,7 @@
 //! exactly once, and never while a launch, a move or a packing uses them.
 
 use super::copies::{Arrival, Replica};
-use super::event::{Operands, Place};
+use super::event::{Location, Operands};
 use super::job::Job;
 use super::memory::{class, cost};
 use super::{Action, Scheduler};
@@ -92,10 +92,10 @@ impl Scheduler {
         let job = self.jobs.get_mut(&id).expect("a replica belongs to a job");
         let (space, proved) = (job.replica(at).space, job.replica(at).is_proved());
         match job.remove(value, at) {
-            Place::Buffer(buffer) if proved && self.keep_copy(id, value, space, buffer) => {}
-            Place::Buffer(buffer) => self.memory.give(buffer),
-            Place::Opaque => self.drop_opaque(id, value),
-            Place::Home => {}
+            Location::Buffer(buffer) if proved && self.keep_copy(id, value, space, buffer) => {}
+            Location::Buffer(buffer) => self.memory.give(buffer),
+            Location::Opaque => self.drop_opaque(id, value),
+            Location::Home => {}
         }
     }
 
@@ -113,9 +113,9 @@ impl Scheduler {
     pub(super) fn lose(&mut self, id: GraphId, value: ValueId, at: u32, actions: &mut Vec<Action>) {
         let job = self.jobs.get_mut(&id).expect("a replica belongs to a job");
         match job.remove(value, at) {
-            Place::Buffer(buffer) => self.memory.forget(buffer, actions),
-            Place::Opaque => self.drop_opaque(id, value),
-            Place::Home => job.poison(value, true),
+            Location::Buffer(buffer) => self.memory.forget(buffer, actions),
+            Location::Opaque => self.drop_opaque(id, value),
+            Location::Home => job.poison(value, true),
         }
     }
 
@@ -161,7 +161,7 @@ impl Scheduler {
     pub(super) fn adopt(&mut self, id: GraphId, value: ValueId, space: SpaceId, by: (DeviceId, TaskId)) -> Option<u32> {
         let job = self.jobs.get_mut(&id).expect("a queued task belongs to a job");
         let copy = self.sources.take(job.chunk(value)?, space)?;
-        let mut replica = Replica::new(space, PLAIN, Place::Buffer(copy.buffer), Arrival::Ready, by);
+        let mut replica = Replica::new(space, PLAIN, Location::Buffer(copy.buffer), Arrival::Ready, by);
         replica.prove();
         Some(job.add(value, replica))
     }
@@ -219,7 +219,7 @@ impl Scheduler {
                 }
             }
             let job = &self.jobs[&id];
-            let buffers = job.of(value).filter(|&at| matches!(job.replica(at).place, Place::Buffer(_)));
+            let buffers = job.of(value).filter(|&at| matches!(job.replica(at).place, Location::Buffer(_)));
             kept += buffers.count() as u64 * cost(HOST, job.graph.bytes(value));
         }
         kept

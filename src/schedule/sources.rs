@@ -41,7 +41,7 @@ struct Chunk {
     offset: u64,
     /// Time lost in a space, because its tasks ran where it was instead; the spaces that lost any beyond the first are with the rest.
     regret_ns: u64,
-    rest: Option<Box<Rest>>,
+    rest: Option<Box<Rarities>>,
     /// The value of the one graph that mostly uses it; [`NOBODY`] without any.
     user: User,
     layout: u32,
@@ -56,7 +56,7 @@ const NOBODY: User = (GraphId(u32::MAX), ValueId(u32::MAX));
 
 /// What most chunks have not.
 #[derive(Default)]
-struct Rest {
+struct Rarities {
     users: Vec<User>,
     copies: SmallVec<[Cached; 1]>,
     regret: Vec<(u64, SpaceId)>,
@@ -83,7 +83,7 @@ impl Chunk {
         self.rest.as_ref().map_or(&[], |rest| &rest.copies)
     }
 
-    fn rest(&mut self) -> &mut Rest {
+    fn rest(&mut self) -> &mut Rarities {
         self.rest.get_or_insert_default()
     }
 

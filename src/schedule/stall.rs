@@ -5,11 +5,11 @@
 //! that was measured can end in an error.
 
 use super::copies::{Arrival, Replica};
-use super::event::Place;
+use super::event::Location;
 use super::lane::Seat;
 use super::memory::{class, cost};
-use super::progress::State;
-use super::{Action, Flight, Item, Pinned, Scheduler};
+use super::progress::TaskState;
+use super::{Action, Flight, Pinned, Queued, Scheduler};
 use crate::device::HOST;
 use crate::id::{DeviceId, FormId, GraphId, LaunchId, TaskId, ValueId};
 use crate::task::PLAIN;
@@ -88,7 +88,7 @@ pub(super) struct Abandoned {
     /// What it may still read: pinned until it reports.
     held: Vec<Pinned>,
     /// What it may still write, if that can become the task's result. Not counted as used.
-    outputs: Vec<(ValueId, Place)>,
+    outputs: Vec<(ValueId, Location)>,
     /// What its graph was promised so that it may keep those inputs.
     held_bytes: u64,
 }
@@ -186,9 +186,9 @@ impl Scheduler {
                 continue;
             }
             for (id, task) in device.ready.all().collect::<Vec<_>>() {
-                if self.jobs.get(&id).is_some_and(|job| job.tasks.state(task) == State::Ready) {
+                if self.jobs.get(&id).is_some_and(|job| job.tasks.state(task) == TaskState::Ready) {
                     self.dequeue(id, task);
-                    self.jobs.get_mut(&id).expect("just looked at").tasks.set_state(task, State::Waiting);
+                    self.jobs.get_mut(&id).expect("just looked at").tasks.set_state(task, TaskState::Waiting);
                     self.on_ready(id, task, actions);
                     self.finish_if_over(id, actions);
                 }
@@ -197,10 +197,10 @@ impl Scheduler {
     }
 
     /// The task that a launch runs, or packs for.
-    pub(super) fn task_of(&self, item: Item) -> TaskId {
+    pub(super) fn task_of(&self, item: Queued) -> TaskId {
         match item {
-            Item::Task(_, task) => task,
-            Item::Pack(id, _, at) => self.jobs[&id].replica(at).wanted().1,
+            Queued::Task(_, task) => task,
+            Queued::Pack(id, _, at) => self.jobs[&id].replica(at).wanted().1,
         }
     }
 
@@ -248,28 +248,28 @@ impl Scheduler {
         let graph = &job.graph;
         let (mut reads, mut results, mut held) = (Vec::new(), 0, 0);
         match flight.item {
-            Item::Pack(_, value, _) => {
+            Queued::Pack(_, value, _) => {
                 reads.extend(job.find(value, HOST, PLAIN).map(|at| (value, job.replica(at).place)));
             }
-            Item::Task(_, task) => {
+            Queued::Task(_, task) => {
                 reads.extend(graph.inputs(task).map(|o| o.value).zip(operands.inputs.iter().copied()));
                 for (output, &(place, old)) in graph.outputs(task).zip(&operands.outputs) {
                     reads.extend(output.updates.zip(old));
                     match place {
-                        Place::Buffer(buffer) => held += self.memory.size(buffer),
-                        Place::Opaque => held += class(graph.bytes(output.value)),
-                        Place::Home => results += cost(HOST, graph.bytes(output.value)),
+                        Location::Buffer(buffer) => held += self.memory.size(buffer),
+                        Location::Opaque => held += class(graph.bytes(output.value)),
+                        Location::Home => results += cost(HOST, graph.bytes(output.value)),
                     }
                 }
             }
         }
         for (value, place) in reads {
             match place {
-                Place::Buffer(buffer) => held += self.memory.size(buffer),
-                Place::Opaque => held += class(graph.bytes(value)),
+                Location::Buffer(buffer) => held += self.memory.size(buffer),
+                Location::Opaque => held += class(graph.bytes(value)),
                 // The next version goes elsewhere, and stays there.
-                Place::Home if graph.window_id(value).is_some() => results += cost(HOST, graph.bytes(value)),
-                Place::Home => {}
+                Location::Home if graph.window_id(value).is_some() => results += cost(HOST, graph.bytes(value)),
+                Location::Home => {}
             }
         }
         [results, held]
@@ -277,7 +277,7 @@ impl Scheduler {
 
     /// Whether a launch that was given up may yet make this task's result: there may be no memory for another try.
     pub(super) fn is_awaited(&self, id: GraphId, task: TaskId) -> bool {
-        let same = |f: &&Flight| f.abandoned.is_some() && matches!(f.item, Item::Task(g, t) if (g, t) == (id, task));
+        let same = |f: &&Flight| f.abandoned.is_some() && matches!(f.item, Queued::Task(g, t) if (g, t) == (id, task));
         let comes = |f: &Flight| {
             let stuck_since = self.devices[f.device.index()].seats.wedged_since();
             self.would_adopt(f) && (!f.clock.measured || self.watch.may_come_back(stuck_since))
@@ -286,12 +286,12 @@ impl Scheduler {
     }
 
     /// Whether somebody else could run a launch's task: a worker of its own device of which this is so, or another device.
-    fn another(&self, flight: &Flight, own: impl Fn(&super::Device) -> bool) -> bool {
+    fn another(&self, flight: &Flight, own: impl Fn(&super::DeviceLane) -> bool) -> bool {
         let device = &self.devices[flight.device.index()];
         if !device.in_order && own(device) {
             return true;
         }
-        let Item::Task(id, task) = flight.item else { return false };
+        let Queued::Task(id, task) = flight.item else { return false };
         let others = (0..self.devices.len()).map(DeviceId::at).filter(|&d| d != flight.device);
         let job = &self.jobs[&id];
         { others }.any(|d| job.estimate(task, d).is_some() && self.serves(job, task, d))
@@ -320,10 +320,10 @@ impl Scheduler {
             let more = if keep || self.shares(more.iter().sum()) { more } else { [0; 2] };
             let space = self.devices[at.index()].spec.space;
             let abandoned = match item {
-                Item::Task(id, task) => {
+                Queued::Task(id, task) => {
                     let outputs = self.set_aside((id, task), at, keep && space == HOST, actions);
                     let job = self.jobs.get_mut(&id).expect("a graph stays while something of it flies");
-                    job.tasks.set_state(task, State::Waiting);
+                    job.tasks.set_state(task, TaskState::Waiting);
                     let graph = job.graph.clone();
                     let mut read: Vec<(ValueId, FormId)> =
                         self.wanted_inputs(id, task, at).take(graph.inputs(task).len()).collect();
@@ -331,7 +331,7 @@ impl Scheduler {
                     read.extend(updated.filter_map(|(o, _)| Some((o.updates?, PLAIN))));
                     Abandoned { held: self.held(id, &read, space), outputs, held_bytes: more[1] }
                 }
-                Item::Pack(id, value, to) => {
+                Queued::Pack(id, value, to) => {
                     self.lose(id, value, to, actions);
                     let held = self.held(id, &[(value, PLAIN)], space);
                     Abandoned { held, outputs: Vec::new(), held_bytes: more[1] }
@@ -349,7 +349,7 @@ impl Scheduler {
         at: DeviceId,
         keep: bool,
         actions: &mut Vec<Action>,
-    ) -> Vec<(ValueId, Place)> {
+    ) -> Vec<(ValueId, Location)> {
         let graph = self.jobs[&id].graph.clone();
         let space = self.devices[at.index()].spec.space;
         let spare = graph.outputs(task).any(|o| self.jobs[&id].find_spare(o.value, space).is_some());
@@ -363,9 +363,9 @@ impl Scheduler {
             let job = self.jobs.get_mut(&id).expect("just looked up");
             let place = job.remove(output.value, at);
             match place {
-                Place::Buffer(buffer) => self.memory.set_aside(buffer),
-                Place::Opaque => self.memory.unreserve(HOST, class(graph.bytes(output.value))),
-                Place::Home => job.poison(output.value, true),
+                Location::Buffer(buffer) => self.memory.set_aside(buffer),
+                Location::Opaque => self.memory.unreserve(HOST, class(graph.bytes(output.value))),
+                Location::Home => job.poison(output.value, true),
             }
             aside.push((output.value, place));
         }
@@ -391,7 +391,7 @@ impl Scheduler {
         if self.runs(id) {
             self.promise_less(id, held_bytes);
         }
-        if let (true, Item::Task(_, task)) = (adopts, flight.item) {
+        if let (true, Queued::Task(_, task)) = (adopts, flight.item) {
             self.adopt_late((id, task), flight.device, outputs, actions);
         } else {
             self.scrap(id, outputs, actions);
@@ -402,11 +402,12 @@ impl Scheduler {
 
     /// Whether the result of a launch that was given up would be taken now: nobody else has made it, and there is room for it.
     pub(super) fn would_adopt(&self, flight: &Flight) -> bool {
-        let (Item::Task(id, task), Some(Abandoned { outputs, .. })) = (flight.item, &flight.abandoned) else { return false };
+        let (Queued::Task(id, task), Some(Abandoned { outputs, .. })) = (flight.item, &flight.abandoned) else { return false };
         let Some(job) = self.jobs.get(&id).filter(|job| !job.life.failed && !job.life.finished) else { return false };
-        let bytes =
-            |&(value, place): &(ValueId, Place)| if place == Place::Home { 0 } else { cost(HOST, job.graph.bytes(value)) };
-        job.tasks.state(task) != State::Done
+        let bytes = |&(value, place): &(ValueId, Location)| {
+            if place == Location::Home { 0 } else { cost(HOST, job.graph.bytes(value)) }
+        };
+        job.tasks.state(task) != TaskState::Done
             && outputs.len() == job.graph.outputs(task).len()
             && !outputs.is_empty()
             && self.memory.fits(HOST, outputs.iter().map(bytes).sum())
@@ -417,23 +418,23 @@ impl Scheduler {
         &mut self,
         (id, task): (GraphId, TaskId),
         at: DeviceId,
-        outputs: Vec<(ValueId, Place)>,
+        outputs: Vec<(ValueId, Location)>,
         actions: &mut Vec<Action>,
     ) {
-        let same = |f: &Flight| f.abandoned.is_none() && matches!(f.item, Item::Task(g, t) if (g, t) == (id, task));
+        let same = |f: &Flight| f.abandoned.is_none() && matches!(f.item, Queued::Task(g, t) if (g, t) == (id, task));
         let others: Vec<LaunchId> = self.launches.iter().filter(|(_, f)| same(f)).map(|(&launch, _)| launch).collect();
         self.give_up(&others, true, actions); // and takes back a commit, if that is as far as it came
-        if self.jobs[&id].tasks.state(task) == State::Ready {
+        if self.jobs[&id].tasks.state(task) == TaskState::Ready {
             self.dequeue(id, task);
         }
         for (value, place) in outputs {
             let job = self.jobs.get_mut(&id).expect("just looked up");
             match place {
-                Place::Buffer(buffer) => self.memory.take_back(buffer),
-                Place::Opaque => self.memory.reserve(HOST, class(job.graph.bytes(value)), actions),
-                Place::Home => job.poison(value, false),
+                Location::Buffer(buffer) => self.memory.take_back(buffer),
+                Location::Opaque => self.memory.reserve(HOST, class(job.graph.bytes(value)), actions),
+                Location::Home => job.poison(value, false),
             }
-            if place == Place::Home {
+            if place == Location::Home {
                 self.promise_less(id, cost(HOST, self.jobs[&id].graph.bytes(value)));
             }
             let job = self.jobs.get_mut(&id).expect("just looked up");
@@ -447,11 +448,11 @@ impl Scheduler {
     }
 
     /// Nobody will write these any more, and nobody wants them.
-    fn scrap(&mut self, id: GraphId, outputs: Vec<(ValueId, Place)>, actions: &mut Vec<Action>) {
+    fn scrap(&mut self, id: GraphId, outputs: Vec<(ValueId, Location)>, actions: &mut Vec<Action>) {
         for (value, place) in outputs {
             match (place, self.jobs.get_mut(&id)) {
-                (Place::Buffer(buffer), _) => self.memory.scrap(buffer, actions),
-                (Place::Home, Some(job)) => job.poison(value, false),
+                (Location::Buffer(buffer), _) => self.memory.scrap(buffer, actions),
+                (Location::Home, Some(job)) => job.poison(value, false),
                 _ => {}
             }
         }
@@ -462,7 +463,7 @@ impl Scheduler {
         for flight in self.launches.values_mut().filter(|f| f.graph == id) {
             let outputs = flight.abandoned.as_mut().map(|a| std::mem::take(&mut a.outputs)).unwrap_or_default();
             let buffers =
-                outputs.into_iter().filter_map(|(_, place)| if let Place::Buffer(b) = place { Some(b) } else { None });
+                outputs.into_iter().filter_map(|(_, place)| if let Location::Buffer(b) = place { Some(b) } else { None });
             buffers.for_each(|buffer| self.memory.scrap(buffer, actions));
         }
     }

@@ -23,7 +23,8 @@ pub struct ViewAxis {
 /// the other. Index `i` of the view is the value's index `start[a] + sum of i[k] step[k]` over the axes `k` that go along `a`.
 ///
 /// ```
-/// use chunkwise::shape::{DType, Layout, View};
+/// use chunkwise::ext::{Layout, View};
+/// use chunkwise::DType;
 /// let whole = View::whole(&[3, 4]);
 /// let flipped = whole.slice(1, 3, 2, -2)?; // columns 3 and 1
 /// let turned = flipped.permute(&[1, 0])?;

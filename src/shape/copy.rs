@@ -11,14 +11,14 @@ use super::Layout;
 
 /// One axis of a copy: how many elements, and how far apart on either side.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Axis {
+pub(super) struct CopyAxis {
     pub(super) n: usize,
     pub(super) from: isize,
     pub(super) to: isize,
 }
 
 /// The one element of no axis.
-const ONE: Axis = Axis { n: 1, from: 0, to: 0 };
+const ONE: CopyAxis = CopyAxis { n: 1, from: 0, to: 0 };
 
 /// Copies all elements between two layouts of one shape and dtype, which is not empty.
 ///
@@ -26,14 +26,14 @@ const ONE: Axis = Axis { n: 1, from: 0, to: 0 };
 /// Both pointers are aligned for the dtype; what `from_layout` reaches may be read, what `to_layout` reaches may be written, and they do not overlap.
 pub(super) unsafe fn copy(from: *const u8, from_layout: &Layout, to: *mut u8, to_layout: &Layout) {
     let (mut first_from, mut first_to) = (0, 0);
-    let mut axes: Vec<Axis> = Vec::with_capacity(to_layout.shape.len());
+    let mut axes: Vec<CopyAxis> = Vec::with_capacity(to_layout.shape.len());
     for ((&n, &from), &to) in to_layout.shape.iter().zip(&from_layout.strides).zip(&to_layout.strides) {
         if n > 1 && to < 0 {
             // From its other end: then all written strides are positive.
             (first_from, first_to) = (first_from + (n as isize - 1) * from, first_to + (n as isize - 1) * to);
-            axes.push(Axis { n, from: -from, to: -to });
+            axes.push(CopyAxis { n, from: -from, to: -to });
         } else if n > 1 {
-            axes.push(Axis { n, from, to });
+            axes.push(CopyAxis { n, from, to });
         }
     }
     axes.sort_by_key(|axis| (axis.to, axis.from.unsigned_abs()));
@@ -59,7 +59,7 @@ pub(super) unsafe fn copy(from: *const u8, from_layout: &Layout, to: *mut u8, to
 ///
 /// # Safety
 /// As [`copy`], for the elements that `axes` reach.
-unsafe fn each<E: Copy>(from: *const E, to: *mut E, axes: &mut Vec<Axis>) {
+unsafe fn each<E: Copy>(from: *const E, to: *mut E, axes: &mut Vec<CopyAxis>) {
     if axes.is_empty() {
         axes.push(ONE);
     }
@@ -93,12 +93,12 @@ unsafe fn each<E: Copy>(from: *const E, to: *mut E, axes: &mut Vec<Axis>) {
 ///
 /// # Safety
 /// `from` and `to` are aligned; the elements that the axes reach from there may be read and written, and do not overlap.
-pub(super) unsafe fn plane<E: Copy>(from: *const E, to: *mut E, [inner, outer]: [Axis; 2]) {
+pub(super) unsafe fn plane<E: Copy>(from: *const E, to: *mut E, [inner, outer]: [CopyAxis; 2]) {
     let crosswise = outer.n > 1 && outer.from != 0 && outer.from.unsigned_abs() < inner.from.unsigned_abs();
     let (wide, high) = if crosswise { (inner.n.min(TILE), outer.n.min(TILE)) } else { (inner.n, outer.n) };
     for top in (0..outer.n).step_by(high.max(1)) {
         for left in (0..inner.n).step_by(wide.max(1)) {
-            let part = Axis { n: wide.min(inner.n - left), ..inner };
+            let part = CopyAxis { n: wide.min(inner.n - left), ..inner };
             for i in top..outer.n.min(top + high) {
                 let at = |outer: isize, inner: isize| i as isize * outer + left as isize * inner;
                 // SAFETY: element (i, left) and those of `part` from there are among the elements of the axes.
@@ -117,7 +117,7 @@ const TILE: usize = 64;
 /// # Safety
 /// As [`plane`].
 #[inline(always)]
-unsafe fn run<E: Copy>(from: *const E, to: *mut E, Axis { n, from: apart, to: step }: Axis) {
+unsafe fn run<E: Copy>(from: *const E, to: *mut E, CopyAxis { n, from: apart, to: step }: CopyAxis) {
     // SAFETY: the caller promises that these elements are there, to read and to write, and do not overlap.
     unsafe {
         match (apart, step) {

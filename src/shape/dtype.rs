@@ -31,6 +31,9 @@ pub enum DType {
 }
 
 impl DType {
+    /// All there are.
+    pub const ALL: &'static [Self] = &[Self::Bool, Self::U8, Self::I32, Self::U32, Self::I64, Self::U64, Self::F32, Self::F64];
+
     /// Bytes per element.
     #[must_use]
     pub const fn bytes(self) -> usize {
@@ -120,6 +123,7 @@ macro_rules! with_dtype {
 pub(crate) use with_dtype;
 
 mod sealed {
+    #[allow(unnameable_types)] // the set is closed
     pub trait Sealed {}
 }
 

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// A grid of chunks: the cut points of each axis. Chunks need not be equal.
 ///
 /// ```
-/// use chunkwise::shape::ChunkGrid;
+/// use chunkwise::ChunkGrid;
 /// let grid = ChunkGrid::regular(&[10, 7], &[4, 7]).unwrap();
 /// assert_eq!(grid.counts(), [3, 1]);
 /// assert_eq!(grid.region(2).shape(), [2, 7]);   // the last chunk is smaller
@@ -25,15 +25,18 @@ pub struct ChunkGrid {
 /// The cuts of one axis. What can be `Regular` is: equal cuts are equal values.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Cuts {
-    /// Chunks of this extent (at most the axis', at least 1), the last may be smaller.
-    Regular(usize),
+    /// A first chunk of any extent, then chunks of one extent, of which the last may be smaller. Of an axis of one chunk both are its extent (at least 1); of
+    /// two, the chunk is the second one, or the first if that is larger.
+    Regular { first: usize, chunk: usize },
     /// 0, end of chunk 0, end of chunk 1, ..., extent.
     At(Arc<[usize]>),
 }
 
 impl Cuts {
-    fn regular(extent: usize, chunk: usize) -> Self {
-        Self::Regular(chunk.min(extent).max(1))
+    fn regular(extent: usize, first: usize, chunk: usize) -> Self {
+        let (first, rest) = (first.min(extent).max(1), extent.saturating_sub(first));
+        let chunk = if rest <= chunk { first.max(rest) } else { chunk };
+        Self::Regular { first, chunk }
     }
 
     /// Chunks of these extents, if they cover the axis.
@@ -43,9 +46,10 @@ impl Cuts {
             return None;
         }
         let first = chunks.first().copied().unwrap_or(1);
+        let second = chunks.get(1).copied().unwrap_or(first);
         let (last, others) = chunks.split_last().map_or((first, chunks), |(&last, others)| (last, others));
-        if last <= first && others.iter().all(|&c| c == first) {
-            return Some(Self::regular(extent, first));
+        if chunks.len() <= 2 || last <= second && others.iter().skip(1).all(|&c| c == second) {
+            return Some(Self::regular(extent, first, second));
         }
         let ends = chunks.iter().scan(0, |end, &c| {
             *end += c;
@@ -56,7 +60,7 @@ impl Cuts {
 
     fn count(&self, extent: usize) -> usize {
         match self {
-            Self::Regular(chunk) => extent.div_ceil(*chunk),
+            Self::Regular { first, chunk } => usize::from(extent > 0) + extent.saturating_sub(*first).div_ceil(*chunk),
             Self::At(cuts) => cuts.len() - 1,
         }
     }
@@ -64,14 +68,18 @@ impl Cuts {
     /// Start and extent of a chunk.
     fn range(&self, extent: usize, index: usize) -> (usize, usize) {
         match self {
-            Self::Regular(chunk) => (index * chunk, (*chunk).min(extent - index * chunk)),
+            Self::Regular { first, .. } if index == 0 => (0, (*first).min(extent)),
+            Self::Regular { first, chunk } => {
+                let start = first + (index - 1) * chunk;
+                (start, (*chunk).min(extent - start))
+            }
             Self::At(cuts) => (cuts[index], cuts[index + 1] - cuts[index]),
         }
     }
 
     fn largest(&self, extent: usize) -> usize {
         match self {
-            Self::Regular(chunk) => (*chunk).min(extent),
+            Self::Regular { first, chunk } => (*first).max(*chunk).min(extent),
             Self::At(cuts) => cuts.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0),
         }
     }
@@ -91,7 +99,7 @@ impl ChunkGrid {
                 wanted: format!("one extent of at least 1 for each axis of {shape:?}"),
             });
         }
-        Ok(Self { shape: shape.to_vec(), cuts: shape.iter().zip(chunk).map(|(&n, &c)| Cuts::regular(n, c)).collect() })
+        Ok(Self { shape: shape.to_vec(), cuts: shape.iter().zip(chunk).map(|(&n, &c)| Cuts::regular(n, c, c)).collect() })
     }
 
     /// Chunks with these extents along each axis.
@@ -153,6 +161,23 @@ impl ChunkGrid {
         Ok(all)
     }
 
+    /// One axis of `extent`: a first chunk, then chunks of one extent, of which the last may be smaller.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the axis is too long.
+    pub(crate) fn even(extent: usize, first: usize, chunk: usize) -> Result<Self> {
+        checked_len("chunks", &[extent])?;
+        Ok(Self { shape: vec![extent], cuts: vec![Cuts::regular(extent, first.max(1), chunk.max(1))] })
+    }
+
+    /// Extents of the first chunk of an axis and of those after it, if they are as [`ChunkGrid::even`] has them.
+    pub(crate) fn evenly(&self, axis: usize) -> Option<(usize, usize)> {
+        match self.cuts[axis] {
+            Cuts::Regular { first, chunk } => Some((first, chunk)),
+            Cuts::At(_) => None,
+        }
+    }
+
     /// One axis, cut into chunks of these extents; one that has none is empty.
     ///
     /// # Errors
@@ -165,7 +190,8 @@ impl ChunkGrid {
     /// The chunk in which index `at` of an axis is. O(1) for an axis cut regularly, else O(log of its chunks).
     pub(crate) fn chunk_of(&self, axis: usize, at: usize) -> usize {
         match &self.cuts[axis] {
-            Cuts::Regular(chunk) => at / chunk,
+            Cuts::Regular { first, .. } if at < *first => 0,
+            Cuts::Regular { first, chunk } => 1 + (at - first) / chunk,
             Cuts::At(cuts) => cuts.partition_point(|&cut| cut <= at) - 1,
         }
     }
@@ -287,6 +313,20 @@ mod tests {
         let uneven = ChunkGrid::irregular(&[10], &[vec![1, 6, 3]]).unwrap();
         assert_eq!((uneven.axis_range(0, 1), uneven.largest(), uneven.counts()), ((1, 6), vec![6], vec![3]));
         assert_eq!(regular.along(0).by(&uneven).unwrap().region(4).shape(), [4, 6]);
+        for (extent, first, chunk) in
+            [(10, 3, 4), (10, 4, 3), (10, 9, 4), (10, 2, 9), (10, 2, 8), (10, 10, 3), (10, 12, 3), (1, 1, 1), (0, 1, 1)]
+        {
+            let even = ChunkGrid::even(extent, first, chunk).unwrap();
+            let extents: Vec<usize> = (0..even.len()).map(|i| even.axis_range(0, i).1).collect();
+            assert_eq!(extents.iter().sum::<usize>(), extent);
+            assert!(extent == 0 || extents[0] == first.min(extent), "{extents:?}");
+            assert!(extents.iter().skip(1).rev().skip(1).all(|&c| c == chunk), "{extents:?}");
+            assert_eq!(ChunkGrid::of_extents(extents).unwrap(), even);
+            (0..extent).for_each(|at| {
+                let (start, len) = even.axis_range(0, even.chunk_of(0, at));
+                assert!((start..start + len).contains(&at));
+            });
+        }
         let fine = ChunkGrid::regular(&[1 << 40, 3], &[1, 1]).unwrap();
         assert_eq!((fine.len(), fine.region(3 << 40 >> 1).start()), (3 << 40, vec![1 << 39, 0]));
         assert!(ChunkGrid::irregular(&[4], &[vec![usize::MAX, 5]]).is_err());

@@ -19,7 +19,7 @@ pub struct AxisRange {
 /// A box: one [`AxisRange`] per axis.
 ///
 /// ```
-/// use chunkwise::shape::Region;
+/// use chunkwise::ext::Region;
 /// let r = Region::new(&[10, 20], &[(2, 5), (0, 20)]).unwrap();
 /// assert_eq!(r.shape(), [3, 20]);
 /// assert!(Region::new(&[10], &[(4, 11)]).is_err());

@@ -11,7 +11,8 @@ use crate::error::Error;
 /// Two are equal if their dtypes and their bits are: NaN is equal to itself, and `0.0` is not `-0.0`.
 ///
 /// ```
-/// use chunkwise::shape::{DType, Scalar};
+/// use chunkwise::ext::Scalar;
+/// use chunkwise::DType;
 /// let odd = (1i64 << 53) + 1;
 /// let scalar = Scalar::from(odd);
 /// assert_eq!((scalar.dtype(), scalar.get::<i64>()), (DType::I64, Some(odd)));

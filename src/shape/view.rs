@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::copy::{self, Axis};
+use super::copy::{self, CopyAxis};
 use super::layout::last;
 use super::{DType, Element, Layout};
 
@@ -89,7 +89,8 @@ impl<'a> ChunkView<'a> {
     /// A view of a slice, in which the chunk's first element is number `first`.
     ///
     /// ```
-    /// use chunkwise::shape::{ChunkView, DType, Layout};
+    /// use chunkwise::ext::{ChunkView, Layout};
+    /// use chunkwise::DType;
     /// let backwards = Layout { dtype: DType::I32, shape: vec![3], strides: vec![-1] };
     /// assert_eq!(ChunkView::from_slice_at(&[1, 2, 3], 2, &backwards).at::<i32>(0, 0), 3);
     /// ```
@@ -241,7 +242,7 @@ impl<'a> ChunkView<'a> {
         let mut r = rows.start;
         while r < rows.end {
             let n = (deep - r % deep).min(rows.end - r);
-            let (row, column) = (Axis { n, from: apart, to: down }, Axis { n: width, from: step, to: across });
+            let (row, column) = (CopyAxis { n, from: apart, to: down }, CopyAxis { n: width, from: step, to: across });
             let first = self.layout.row_offset(r) + columns.start as isize * step;
             // SAFETY: the rows and columns are inside the layout, which the maker proved to be readable; of `to` it was just checked; a borrow for
             // writing overlaps with none for reading.
@@ -431,10 +432,10 @@ impl<'a> ChunkViewMut<'a> {
             r < rows && start <= len && values.len() <= len - start,
             "elements {start}.. of row {r} of {rows} rows of {len}"
         );
-        let row = Axis { n: values.len(), from: 1, to: last(self.layout) };
+        let row = CopyAxis { n: values.len(), from: 1, to: last(self.layout) };
         let first = if values.is_empty() { 0 } else { self.layout.row_offset(r) + start as isize * row.to };
         // SAFETY: the elements are reachable through the layout, exclusively borrowed through `&mut self`; `values` is borrowed by itself.
-        unsafe { copy::plane(values.as_ptr(), self.pointer::<T>().offset(first), [row, Axis { n: 1, from: 0, to: 0 }]) }
+        unsafe { copy::plane(values.as_ptr(), self.pointer::<T>().offset(first), [row, CopyAxis { n: 1, from: 0, to: 0 }]) }
     }
 
     /// The part of this chunk from index `start` on, which lies so: as [`ChunkView::part`].

@@ -3,11 +3,11 @@
 //! Owns: [`scan_chunks`]. Must not know: formats. Invariant: the order is that of `ChunkSource::scan`: chunks in C order, each
 //! in C order; so bytes read together are handed on together.
 
-use super::direct::{DataFile, Place, RawArray};
+use super::direct::{DataFile, RawArray, StoredAt};
 use super::raw_source::RawSource;
 use crate::error::Result;
 use crate::shape::{ChunkView, DType, Layout, Region};
-use crate::task::{Block, ChunkSource, Pending, scan_by_pieces, storage_parts};
+use crate::task::{Block, ChunkSource, PendingConstant, scan_by_pieces, storage_parts};
 
 /// Whole chunks that lie one after another: where the first begins, bytes so far.
 #[derive(Clone, Copy)]
@@ -18,7 +18,7 @@ struct Neighbours {
 
 /// Whether [`scan_chunks`] can serve `array`: its bytes are memory's, and a block holds several of its chunks.
 pub(crate) fn worthwhile(array: &RawArray, block_bytes: usize) -> bool {
-    let Place::Chunked(table) = &array.place else { return false };
+    let StoredAt::Chunked(table) = &array.place else { return false };
     let elements = table.chunk().iter().fold(1usize, |n, &c| n.saturating_mul(c));
     array.stored.is_native(array.stored.dtype()) && elements.saturating_mul(array.stored.bytes()) <= block_bytes / 2
 }
@@ -31,13 +31,13 @@ pub(crate) fn scan_chunks(
     each: &mut dyn FnMut(Block<'_>),
 ) -> Result<()> {
     let array = &source.array;
-    let Place::Chunked(table) = &array.place else { unreachable!("asked by `worthwhile`") };
+    let StoredAt::Chunked(table) = &array.place else { unreachable!("asked by `worthwhile`") };
     let (dtype, chunk) = (source.dtype(), table.chunk());
     let size = chunk.iter().product::<usize>() * dtype.bytes();
     let skip = scratch.as_ptr().align_offset(64).min(scratch.len());
     let room = scratch.len() - skip;
     let mut run = Neighbours { from: 0, bytes: 0 };
-    let mut unwritten = Pending::default();
+    let mut unwritten = PendingConstant::default();
     storage_parts(region, chunk, &mut |_, part| {
         if part.axes().iter().zip(chunk).all(|(a, &c)| a.len == c && a.step == 1)
             && let Some(address) = table.address_of(part)

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::leftovers::stands_under;
-use super::runs::{Run, runs};
-use super::stored::{Stored, Target};
+use super::runs::{ElementRun, runs};
+use super::stored::{Decoded, Stored};
 use super::table::ChunkTable;
 use crate::device::system::open_regular;
 use crate::error::{Error, Result};
@@ -161,7 +161,7 @@ pub(crate) fn write_all_at(file: &File, mut from: &[u8], mut offset: u64) -> std
 }
 
 /// Where the elements of an array lie.
-pub(crate) enum Place {
+pub(crate) enum StoredAt {
     /// In C order from this byte on.
     Contiguous(u64),
     /// In chunks, each in C order and of full extent; those not in the table were never written.
@@ -174,7 +174,7 @@ pub(crate) enum Place {
 pub(crate) struct RawArray {
     pub(crate) shape: Vec<usize>,
     pub(crate) stored: Stored,
-    pub(crate) place: Place,
+    pub(crate) place: StoredAt,
     /// The value of what was never written, in the delivered dtype.
     pub(crate) fill: Scalar,
 }
@@ -183,9 +183,9 @@ impl RawArray {
     /// The value of all of `region`, if none of it was ever written.
     pub(crate) fn constant(&self, region: &Region) -> Option<Scalar> {
         let unwritten = match &self.place {
-            Place::Contiguous(_) => false,
-            Place::Chunked(table) => table.none_in(region),
-            Place::Absent => true,
+            StoredAt::Contiguous(_) => false,
+            StoredAt::Chunked(table) => table.none_in(region),
+            StoredAt::Absent => true,
         };
         unwritten.then_some(self.fill)
     }
@@ -195,18 +195,18 @@ impl RawArray {
         with_dtype!(out.layout().dtype, T => self.read_as::<T>(file, region, out))
     }
 
-    fn read_as<T: Target>(&self, file: &DataFile, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()> {
+    fn read_as<T: Decoded>(&self, file: &DataFile, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()> {
         let mut to = Rows::<T>::new(out);
         let full = region.shape();
         let origin = vec![0; full.len()];
         let fill = T::of(self.fill);
         match &self.place {
-            Place::Absent => blank(&mut to, &full, &origin, &full, fill),
-            Place::Contiguous(base) => {
+            StoredAt::Absent => blank(&mut to, &full, &origin, &full, fill),
+            StoredAt::Contiguous(base) => {
                 let target = (full.as_slice(), origin.as_slice(), to.mergeable());
                 runs(&self.shape, region.axes(), target, &mut |run| self.read_run(file, *base, run, &mut to))
             }
-            Place::Chunked(table) => storage_parts(region, table.chunk(), &mut |from, part| {
+            StoredAt::Chunked(table) => storage_parts(region, table.chunk(), &mut |from, part| {
                 let Some(base) = table.address_of(part) else {
                     return blank(&mut to, &full, from, &part.shape(), fill);
                 };
@@ -216,7 +216,7 @@ impl RawArray {
         }
     }
 
-    fn read_run<T: Target>(&self, file: &DataFile, base: u64, run: Run, to: &mut Rows<'_, '_, T>) -> Result<()> {
+    fn read_run<T: Decoded>(&self, file: &DataFile, base: u64, run: ElementRun, to: &mut Rows<'_, '_, T>) -> Result<()> {
         let size = self.stored.bytes();
         let at =
             |element: usize| (element as u64).checked_mul(size as u64).and_then(|b| b.checked_add(base)).unwrap_or(u64::MAX);
@@ -245,7 +245,7 @@ impl RawArray {
 }
 
 /// Sets the box of extent `len` at `from` of an output of shape `full`.
-fn blank<T: Target>(to: &mut Rows<'_, '_, T>, full: &[usize], from: &[usize], len: &[usize], fill: T) -> Result<()> {
+fn blank<T: Decoded>(to: &mut Rows<'_, '_, T>, full: &[usize], from: &[usize], len: &[usize], fill: T) -> Result<()> {
     let inner: Vec<AxisRange> = len.iter().map(|&len| AxisRange { start: 0, len, step: 1 }).collect();
     runs(len, &inner, (full, from, to.mergeable()), &mut |run| {
         to.run(run.to, run.len).fill(fill);
@@ -261,7 +261,7 @@ struct Rows<'a, 'b, T> {
     element: std::marker::PhantomData<T>,
 }
 
-impl<'a, 'b, T: Target> Rows<'a, 'b, T> {
+impl<'a, 'b, T: Decoded> Rows<'a, 'b, T> {
     fn new(view: &'a mut ChunkViewMut<'b>) -> Self {
         let row = view.shape().last().copied().unwrap_or(1).max(1);
         let contiguous = view.layout().is_contiguous();
@@ -285,7 +285,7 @@ impl<'a, 'b, T: Target> Rows<'a, 'b, T> {
 
 /// Writes `view`, the elements of `region`, by position. The array is little-endian, in `view`'s dtype.
 pub(crate) fn write_region(
-    (shape, place): (&[usize], &Place),
+    (shape, place): (&[usize], &StoredAt),
     region: &Region,
     view: ChunkView<'_>,
     put: &mut dyn FnMut(&[u8], u64) -> Result<()>,
@@ -293,8 +293,8 @@ pub(crate) fn write_region(
     with_dtype!(view.layout().dtype, T => write_as::<T>((shape, place), region, view, put))
 }
 
-fn write_as<T: Target>(
-    (shape, place): (&[usize], &Place),
+fn write_as<T: Decoded>(
+    (shape, place): (&[usize], &StoredAt),
     region: &Region,
     view: ChunkView<'_>,
     put: &mut dyn FnMut(&[u8], u64) -> Result<()>,
@@ -302,7 +302,7 @@ fn write_as<T: Target>(
     let full = region.shape();
     let whole = view.try_slice::<T>();
     let row = full.last().copied().unwrap_or(1).max(1);
-    let mut put_run = |base: u64, run: Run| -> Result<()> {
+    let mut put_run = |base: u64, run: ElementRun| -> Result<()> {
         let elements = match whole {
             Some(all) => &all[run.to..run.to + run.len],
             None => &view.row::<T>(run.to / row)[run.to % row..run.to % row + run.len],
@@ -317,12 +317,12 @@ fn write_as<T: Target>(
             .try_for_each(|(i, one)| put(T::bytes(one), base + ((run.from + i * run.step) * size) as u64))
     };
     match place {
-        Place::Absent => Ok(()),
-        Place::Contiguous(base) => {
+        StoredAt::Absent => Ok(()),
+        StoredAt::Contiguous(base) => {
             let target = (full.as_slice(), &*vec![0; full.len()], whole.is_some());
             runs(shape, region.axes(), target, &mut |run| put_run(*base, run))
         }
-        Place::Chunked(table) => storage_parts(region, table.chunk(), &mut |from, part| {
+        StoredAt::Chunked(table) => storage_parts(region, table.chunk(), &mut |from, part| {
             let base = table.address_of(part).expect("every chunk of a sink is allocated when it is made");
             runs(table.chunk(), &table.inside(part), (&full, from, whole.is_some()), &mut |run| put_run(base, run))
         }),

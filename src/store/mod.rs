@@ -31,6 +31,7 @@ mod raw_source;
 mod runs;
 mod spec;
 mod stored;
+mod sums;
 #[cfg_attr(not(feature = "hdf5"), allow(dead_code))] // chunked and unwritten data: HDF5 only
 mod table;
 mod tasks;
@@ -42,10 +43,22 @@ mod whole;
 mod hdf5;
 
 #[cfg(feature = "hdf5")]
-pub use hdf5::{Hdf5, Hdf5Writer, NewDataset};
-pub use preferred::preferred_chunks;
-pub use tasks::{Cut, ReadChunk, ScanSum, ScanWeightedSum, WriteChunk};
+pub use hdf5::{Attr, Hdf5, Hdf5Writer, NewDataset};
+pub use npy::Npy;
+#[cfg(not(feature = "internals"))]
+pub(crate) use preferred::preferred_chunks;
 pub use whole::{WholeFile, remove_temporaries};
+#[cfg(feature = "internals")]
+pub use {
+    preferred::preferred_chunks,
+    sums::{SumRead, WeighRead},
+    tasks::{Cut, ReadChunk, ScanSum, ScanWeightedSum, WriteChunk},
+};
+#[cfg(not(feature = "internals"))]
+pub(crate) use {
+    sums::{SumRead, WeighRead},
+    tasks::{Cut, ReadChunk, ScanSum, ScanWeightedSum, WriteChunk},
+};
 
 use std::sync::Arc;
 

@@ -5,10 +5,10 @@
 //!
 //! Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::direct::{DataFile, Place, RawArray};
+use super::direct::{DataFile, RawArray, StoredAt};
 use super::raw_source::{RawSink, RawSource};
 use super::stored::{Number, Stored};
 use super::transposed::TransposedSource;
@@ -70,7 +70,7 @@ pub(crate) fn open(path: &Path) -> Result<Arc<dyn ChunkSource>> {
     if header.fortran && header.shape.iter().filter(|&&n| n > 1).count() > 1 {
         return Ok(Arc::new(TransposedSource::new(name, file, data_at, header.shape, stored)));
     }
-    let array = RawArray { shape: header.shape, stored, place: Place::Contiguous(data_at), fill: stored.zero() };
+    let array = RawArray { shape: header.shape, stored, place: StoredAt::Contiguous(data_at), fill: stored.zero() };
     Ok(Arc::new(RawSource { name, file, array }))
 }
 
@@ -85,8 +85,47 @@ pub(crate) fn create(path: &Path, shape: &[usize], dtype: DType) -> Result<Arc<d
     let file = WholeFile::create(path, bytes)?;
     file.write(&header, 0)?;
     file.set_len(bytes)?;
-    let place = Place::Contiguous(header.len() as u64);
+    let place = StoredAt::Contiguous(header.len() as u64);
     Ok(Arc::new(RawSink { intake: Intake::new(path.display().to_string(), shape, dtype)?, file, place }))
+}
+
+/// A `.npy` file, which holds one array. [`Npy::open`] reads one, [`Npy::create`] writes one.
+#[derive(Clone, Debug)]
+pub struct Npy {
+    path: PathBuf,
+}
+
+impl Npy {
+    /// Opens a file to be read.
+    ///
+    /// # Errors
+    /// As [`crate::store::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        open(&path).map(|_| Self { path })
+    }
+
+    /// A file to be written; what is there is replaced when another is complete.
+    #[must_use]
+    pub fn create(path: impl AsRef<Path>) -> Self {
+        Self { path: path.as_ref().to_owned() }
+    }
+
+    /// The array as a source.
+    ///
+    /// # Errors
+    /// As [`crate::store::open`].
+    pub fn source(&self) -> Result<Arc<dyn ChunkSource>> {
+        open(&self.path)
+    }
+
+    /// A sink for an array of this shape and dtype; the file appears when it is finished.
+    ///
+    /// # Errors
+    /// As [`crate::store::create`].
+    pub fn sink(&self, shape: &[usize], dtype: DType) -> Result<Arc<dyn ChunkSink>> {
+        create(&self.path, shape, dtype)
+    }
 }
 
 #[derive(Debug, PartialEq)]

@@ -11,7 +11,7 @@ use crate::shape::DType;
 /// and, for a non-empty axis, at most the axis.
 ///
 /// ```
-/// use chunkwise::shape::DType;
+/// use chunkwise::DType;
 /// use chunkwise::store::preferred_chunks;
 /// assert_eq!(preferred_chunks(&[100_000, 100_000], DType::F64, None, 16 << 20), [20, 100_000]);
 /// assert_eq!(preferred_chunks(&[9000, 9000], DType::F64, Some(&[1024, 1024]), 16 << 20), [1024, 2048]);

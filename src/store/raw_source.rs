@@ -4,12 +4,12 @@
 //! bytes are read or written.
 
 use super::coalesce::{scan_chunks, worthwhile};
-use super::direct::{DataFile, Place, RawArray, write_region};
+use super::direct::{DataFile, RawArray, StoredAt, write_region};
 use super::whole::WholeFile;
 use crate::error::{Error, Result};
 use crate::kernel::Lane;
 use crate::shape::{ChunkView, ChunkViewMut, DType, Region, Scalar};
-use crate::task::{Block, ChunkSink, ChunkSource, Intake, Pieces, scan_by_pieces};
+use crate::task::{Block, ChunkSink, ChunkSource, Intake, PieceSource, scan_by_pieces};
 
 /// Reads by position.
 pub(crate) struct RawSource {
@@ -21,7 +21,7 @@ pub(crate) struct RawSource {
 impl RawSource {
     fn table_chunk(&self) -> Option<&[usize]> {
         match &self.array.place {
-            Place::Chunked(table) => Some(table.chunk()),
+            StoredAt::Chunked(table) => Some(table.chunk()),
             _ => None,
         }
     }
@@ -76,9 +76,9 @@ impl ChunkSource for RawSource {
 
     fn access(&self) -> String {
         let chunks = match &self.array.place {
-            Place::Chunked(table) => format!(" ({} chunks written)", table.len()),
-            Place::Contiguous(_) => String::new(),
-            Place::Absent => " (nothing written)".into(),
+            StoredAt::Chunked(table) => format!(" ({} chunks written)", table.len()),
+            StoredAt::Contiguous(_) => String::new(),
+            StoredAt::Absent => " (nothing written)".into(),
         };
         let order = if self.array.stored.is_swapped() { ", bytes swapped" } else { "" };
         format!("positioned reads{order}{chunks}")
@@ -114,7 +114,7 @@ impl ChunkSource for RawSource {
     }
 }
 
-impl Pieces for RawSource {
+impl PieceSource for RawSource {
     fn constant(&self, region: &Region) -> Option<Scalar> {
         self.array.constant(region)
     }
@@ -127,7 +127,7 @@ impl Pieces for RawSource {
 pub(crate) struct RawSink {
     pub(crate) intake: Intake,
     pub(crate) file: WholeFile,
-    pub(crate) place: Place,
+    pub(crate) place: StoredAt,
 }
 
 impl ChunkSink for RawSink {

@@ -9,7 +9,7 @@ use crate::shape::AxisRange;
 /// Consecutive elements: `len` of them, `step` apart in storage from element `from` on, next to each other in the target
 /// from element `to` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct ElementRun {
     pub(crate) from: usize,
     pub(crate) to: usize,
     pub(crate) len: usize,
@@ -22,7 +22,7 @@ pub(crate) fn runs(
     block: &[usize],
     inner: &[AxisRange],
     (full, at, merge): (&[usize], &[usize], bool),
-    each: &mut dyn FnMut(Run) -> Result<()>,
+    each: &mut dyn FnMut(ElementRun) -> Result<()>,
 ) -> Result<()> {
     let rank = block.len();
     if inner.iter().any(|a| a.len == 0) {
@@ -47,7 +47,7 @@ pub(crate) fn runs(
         let position = |axis: usize| if axis < first { index[axis] } else { 0 };
         let from = (0..rank).map(|axis| (inner[axis].start + position(axis) * inner[axis].step) * from_strides[axis]).sum();
         let to = (0..rank).map(|axis| (at[axis] + position(axis)) * to_strides[axis]).sum();
-        each(Run { from, to, len, step })?;
+        each(ElementRun { from, to, len, step })?;
         let mut axis = first;
         loop {
             let Some(next) = axis.checked_sub(1) else { return Ok(()) };
@@ -77,7 +77,7 @@ mod tests {
         AxisRange { start, len, step }
     }
 
-    fn all(block: &[usize], inner: &[AxisRange], full: &[usize], at: &[usize], merge: bool) -> Vec<Run> {
+    fn all(block: &[usize], inner: &[AxisRange], full: &[usize], at: &[usize], merge: bool) -> Vec<ElementRun> {
         let mut found = Vec::new();
         runs(block, inner, (full, at, merge), &mut |run| {
             found.push(run);
@@ -90,16 +90,16 @@ mod tests {
     #[test]
     fn whole_rows_merge_only_where_both_sides_allow() {
         let slab = [range(1, 2, 1), range(0, 5, 1)];
-        assert_eq!(all(&[4, 5], &slab, &[2, 5], &[0, 0], true), [Run { from: 5, to: 0, len: 10, step: 1 }]);
+        assert_eq!(all(&[4, 5], &slab, &[2, 5], &[0, 0], true), [ElementRun { from: 5, to: 0, len: 10, step: 1 }]);
         assert_eq!(all(&[4, 5], &slab, &[2, 5], &[0, 0], false).len(), 2);
-        assert_eq!(all(&[4, 5], &slab, &[2, 9], &[0, 4], true)[1], Run { from: 10, to: 13, len: 5, step: 1 });
-        assert_eq!(all(&[], &[], &[], &[], true), [Run { from: 0, to: 0, len: 1, step: 1 }]);
+        assert_eq!(all(&[4, 5], &slab, &[2, 9], &[0, 4], true)[1], ElementRun { from: 10, to: 13, len: 5, step: 1 });
+        assert_eq!(all(&[], &[], &[], &[], true), [ElementRun { from: 0, to: 0, len: 1, step: 1 }]);
         assert!(all(&[0, 5], &[range(0, 0, 1), range(0, 5, 1)], &[0, 5], &[0, 0], true).is_empty());
     }
 
     #[test]
     fn steps_on_both_axes() {
         let found = all(&[6, 8], &[range(1, 2, 3), range(0, 3, 2)], &[2, 3], &[0, 0], true);
-        assert_eq!(found, [Run { from: 8, to: 0, len: 3, step: 2 }, Run { from: 32, to: 3, len: 3, step: 2 }]);
+        assert_eq!(found, [ElementRun { from: 8, to: 0, len: 3, step: 2 }, ElementRun { from: 32, to: 3, len: 3, step: 2 }]);
     }
 }

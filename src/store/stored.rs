@@ -88,7 +88,7 @@ impl Stored {
 }
 
 /// Element types into which stored numbers are decoded.
-pub(crate) trait Target: Element {
+pub(crate) trait Decoded: Element {
     /// The memory of `slice`, if any bytes are valid there.
     fn bytes_mut(slice: &mut [Self]) -> Option<&mut [u8]>;
     /// The memory of `slice`.
@@ -160,7 +160,7 @@ macro_rules! pod_memory {
 }
 macro_rules! integers {
     ($($t:ty: $($number:ident => $v:ty),*;)*) => {$(
-        impl Target for $t {
+        impl Decoded for $t {
             pod_memory!();
             fn decode(stored: Stored, from: &[u8], to: &mut [Self]) {
                 decode_body!($t, stored, from, to, $($number => $v),*)
@@ -177,7 +177,7 @@ integers! {
 }
 macro_rules! floats {
     ($($t:ty),*) => {$(
-        impl Target for $t {
+        impl Decoded for $t {
             pod_memory!();
             fn decode(stored: Stored, from: &[u8], to: &mut [Self]) {
                 if stored.number == Number::Bool {
@@ -205,7 +205,7 @@ fn half(bits: u16) -> f32 {
     f32::from_bits(sign << 31 | magnitude)
 }
 
-impl Target for bool {
+impl Decoded for bool {
     fn bytes_mut(_: &mut [Self]) -> Option<&mut [u8]> {
         None
     }

@@ -1,7 +1,7 @@
 //! The kernels that read, write and sum chunks of files.
 //!
 //! Owns: [`ReadChunk`], [`WriteChunk`], [`ScanSum`], [`ScanWeightedSum`]. Must not know: formats. Invariant: a task's only
-//! parameters are numbers of chunks (`u32`), so that a graph of a million chunks holds one grid and no regions.
+//! parameters are numbers of chunks (`u64`), so that a graph of a million chunks holds one grid and no regions.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -14,7 +14,7 @@ use crate::shape::{AxisRange, ChunkGrid, ChunkMeta, ChunkView, ChunkViewMut, DTy
 use crate::task::{Block, ChunkSink, ChunkSource, SCAN_BLOCK_BYTES, pieces, storage_parts};
 
 /// Scratch for one scanned block, with what aligning it may cost.
-const BLOCK_SCRATCH: usize = SCAN_BLOCK_BYTES + 64;
+pub(super) const BLOCK_SCRATCH: usize = SCAN_BLOCK_BYTES + 64;
 
 /// What is read of a source, and how that is cut.
 #[derive(Clone)]
@@ -29,13 +29,13 @@ pub struct Cut {
 
 impl Cut {
     /// The part of the source that is chunk number `number`.
-    fn chunk(&self, number: u32) -> Region {
+    pub(super) fn chunk(&self, number: u64) -> Region {
         self.region.part(&self.grid.region(number as usize))
     }
 
     /// From the first index of chunk `i` to the last of chunk `j`, where the parameters are `[i, j]`.
     fn chunks(&self, bytes: &[u8]) -> Region {
-        let [first, last] = params::<[u32; 2]>(bytes).map(|number| self.grid.region(number as usize));
+        let [first, last] = params::<[u64; 2]>(bytes).map(|number| self.grid.region(number as usize));
         let axes = first.axes().iter().zip(last.axes());
         let axes = axes.map(|(a, b)| AxisRange { start: a.start, len: b.start + b.len - a.start, step: 1 });
         self.region.part(&Region::from_axes(axes.collect()))
@@ -49,7 +49,7 @@ fn moved(operands: &[ChunkMeta<'_>]) -> f64 {
 
 /// Reads chunk `i` of a source into its output, in the output's dtype (the source's, or `f32`, `f64`).
 ///
-/// Parameters: `i` as `u32`. Inputs: none. Output: the chunk's shape. Work: the output's bytes.
+/// Parameters: `i` as `u64`. Inputs: none. Output: the chunk's shape. Work: the output's bytes.
 pub struct ReadChunk(pub Cut);
 
 impl Kernel for ReadChunk {
@@ -85,13 +85,13 @@ impl Kernel for ReadChunk {
         outputs: &mut [ChunkViewMut<'_>],
         _scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault> {
-        Ok(self.0.source.read(&self.0.chunk(params::<u32>(bytes)), &mut outputs[0])?)
+        Ok(self.0.source.read(&self.0.chunk(params::<u64>(bytes)), &mut outputs[0])?)
     }
 }
 
 /// Writes its input to chunk `i` of a sink, whose dtype it has.
 ///
-/// Parameters: `i` as `u32`. Inputs: the chunk. Outputs: none. Work: the input's bytes.
+/// Parameters: `i` as `u64`. Inputs: the chunk. Outputs: none. Work: the input's bytes.
 pub struct WriteChunk {
     /// What is written.
     pub sink: Arc<dyn ChunkSink>,
@@ -124,13 +124,13 @@ impl Kernel for WriteChunk {
         _outputs: &mut [ChunkViewMut<'_>],
         _scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault> {
-        Ok(self.sink.write(&self.grid.region(params::<u32>(bytes) as usize), inputs[0])?)
+        Ok(self.sink.write(&self.grid.region(params::<u64>(bytes) as usize), inputs[0])?)
     }
 }
 
 /// Sum and count of the region of chunks `i` to `j` of a source, without its elements ever being in memory at once: `out = [sum a, n]`.
 ///
-/// Parameters: `[i, j]` as `u32`. Inputs: none. Output: `(2,)` of `f64`. The sum is that of the elements in scan order by
+/// Parameters: `[i, j]` as `u64`. Inputs: none. Output: `(2,)` of `f64`. The sum is that of the elements in scan order by
 /// [`crate::kernel`]'s block sum, plus value x count for runs that were never written; all in `f64`, to which 64-bit integers are rounded
 /// first; booleans count as 0 and 1.
 /// Work: one addition per element, the region's bytes.
@@ -179,15 +179,24 @@ impl Kernel for ScanSum {
         scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault> {
         let region = &self.0.chunks(params);
-        let mut sum = BlockSum::new();
-        let mut constant = 0.0;
-        self.0.source.scan(region, scratch.take::<u8>(BLOCK_SCRATCH), &mut |block| match block {
-            Block::Values(values) => push(&mut sum, values),
-            Block::Constant { value, count } => constant += value.to_f64() * count as f64,
-        })?;
-        outputs[0].slice_mut::<f64>().copy_from_slice(&[sum.finish() + constant, region.len() as f64]);
+        let pair = scan_pair(region, |each| self.0.source.scan(region, scratch.take::<u8>(BLOCK_SCRATCH), each))?;
+        outputs[0].slice_mut::<f64>().copy_from_slice(&pair);
         Ok(())
     }
+}
+
+/// Sum and count of a region that `scan` goes through.
+pub(super) fn scan_pair(
+    region: &Region,
+    scan: impl FnOnce(&mut dyn FnMut(Block<'_>)) -> Result<(), Error>,
+) -> Result<[f64; 2], Error> {
+    let mut sum = BlockSum::new();
+    let mut constant = 0.0;
+    scan(&mut |block| match block {
+        Block::Values(values) => push(&mut sum, values),
+        Block::Constant { value, count } => constant += value.to_f64() * count as f64,
+    })?;
+    Ok([sum.finish() + constant, region.len() as f64])
 }
 
 fn push(sum: &mut BlockSum, values: ChunkView<'_>) {
@@ -205,7 +214,7 @@ fn push(sum: &mut BlockSum, values: ChunkView<'_>) {
 
 /// Weighted sum and sum of weights of the region of chunks `i` to `j` of two sources of one shape: `out = [sum w x, sum w]`, in `f64`.
 ///
-/// Parameters: `[i, j]` as `u32`. Inputs: none. Output: `(2,)` of `f64`. Elements are taken in the scan order of `x`; the product
+/// Parameters: `[i, j]` as `u64`. Inputs: none. Output: `(2,)` of `f64`. Elements are taken in the scan order of `x`; the product
 /// of two `f32` is exact. Work: three operations per element, the bytes of both regions.
 pub struct ScanWeightedSum {
     x: Cut,
@@ -225,10 +234,23 @@ impl ScanWeightedSum {
         Err(Error::Shape { op: "weighted sum", found: w.region.shape(), wanted })
     }
 
-    /// Value and weight of regions of which neither was ever written, in `f64` as they would be read.
-    fn constants(&self, [x, w]: [&Region; 2]) -> Option<(f64, f64)> {
-        let constant = |cut: &Cut, region: &Region| cut.source.constant(region).map(Scalar::to_f64);
-        constant(&self.x, x).zip(constant(&self.w, w))
+    /// What is weighed by a task of these parameters.
+    fn sides(&self, params: &[u8]) -> Sides<'_> {
+        Sides { cuts: [&self.x, &self.w], regions: [self.x.chunks(params), self.w.chunks(params)] }
+    }
+}
+
+/// Regions of two sources, values and weights.
+pub(super) struct Sides<'a> {
+    pub(super) cuts: [&'a Cut; 2],
+    pub(super) regions: [Region; 2],
+}
+
+impl Sides<'_> {
+    /// Value and weight, if neither region was ever written, in `f64` as they would be read.
+    fn constants(&self) -> Option<(f64, f64)> {
+        let constant = |side: usize| self.cuts[side].source.constant(&self.regions[side]).map(Scalar::to_f64);
+        constant(0).zip(constant(1))
     }
 }
 
@@ -255,17 +277,17 @@ impl Kernel for ScanWeightedSum {
     }
 
     fn work(&self, params: &[u8], _operands: &[ChunkMeta<'_>]) -> Work {
-        let region = &self.x.chunks(params);
-        if self.constants([region, &self.w.chunks(params)]).is_some() {
+        let sides = self.sides(params);
+        if sides.constants().is_some() {
             return Work::default(); // never written: nothing is read
         }
-        let elements = region.len() as f64;
+        let elements = sides.regions[0].len() as f64;
         let bytes = self.x.source.dtype().bytes() + self.w.source.dtype().bytes();
         Work { flops: 3.0 * elements, bytes: elements * bytes as f64 }
     }
 
     fn scratch_bytes(&self, _params: &[u8], _operands: &[ChunkMeta<'_>]) -> u64 {
-        2 * (SCAN_BLOCK_BYTES / 2 + 64) as u64
+        WEIGH_SCRATCH
     }
 
     fn run_cpu(
@@ -275,37 +297,48 @@ impl Kernel for ScanWeightedSum {
         outputs: &mut [ChunkViewMut<'_>],
         scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault> {
-        let [region, weights_region] = &[self.x.chunks(params), self.w.chunks(params)];
-        if let Some((x, w)) = self.constants([region, weights_region]) {
-            let n = region.len() as f64;
-            outputs[0].slice_mut::<f64>().copy_from_slice(&[x * w * n, w * n]);
-            return Ok(());
-        }
-        // Both blocks together are as large as one scanned block, to stay in the core's cache.
-        let max = SCAN_BLOCK_BYTES / 2 / size_of::<f64>();
-        let (x, w) = (scratch.take::<f64>(max), scratch.take::<f64>(max));
-        let (mut products, mut weights) = (BlockSum::new(), BlockSum::new());
-        // The piece of the values that begins at index `at` + `further` of their region, and that of the weights there.
-        let mut add = |at: &[usize], further: &[usize], piece: &Region| {
-            let (x, w) = (&mut x[..piece.len()], &mut w[..piece.len()]);
+        let sides = self.sides(params);
+        let pair = weigh(&sides, scratch, &mut |side, piece, to| {
             let layout = Layout::contiguous(DType::F64, &piece.shape());
-            let start = at.iter().zip(further).map(|(at, further)| at + further);
-            let inner = start.zip(&layout.shape).map(|(start, &len)| AxisRange { start, len, step: 1 });
-            let there = weights_region.part(&Region::from_axes(inner.collect()));
-            self.x.source.read(piece, &mut ChunkViewMut::from_slice(x, &layout))?;
-            self.w.source.read(&there, &mut ChunkViewMut::from_slice(w, &layout))?;
-            x.iter_mut().zip(&*w).for_each(|(x, w)| *x *= w);
-            products.push(x);
-            weights.push(w);
-            Ok(())
-        };
-        match self.x.source.storage_chunks() {
-            Some(stored) => {
-                storage_parts(region, stored, &mut |at, part| pieces(part, max, &mut |further, p| add(at, further, p)))
-            }
-            None => pieces(region, max, &mut |at, p| add(&vec![0; at.len()], at, p)),
-        }?;
-        outputs[0].slice_mut::<f64>().copy_from_slice(&[products.finish(), weights.finish()]);
+            sides.cuts[side].source.read(piece, &mut ChunkViewMut::from_slice(to, &layout))
+        })?;
+        outputs[0].slice_mut::<f64>().copy_from_slice(&pair);
         Ok(())
     }
+}
+
+/// Reads a piece of the values (0) or of the weights (1), a part of their source, as `f64`.
+type ReadPiece<'a> = dyn FnMut(usize, &Region, &mut [f64]) -> Result<(), Error> + 'a;
+
+/// What [`weigh`] takes: both blocks together are as large as one scanned block, to stay in the core's cache.
+pub(super) const WEIGH_SCRATCH: u64 = 2 * (SCAN_BLOCK_BYTES / 2 + 64) as u64;
+
+/// Weighted sum and sum of weights, of pieces that `read` gives as `f64`: of the values (0) or the weights (1), a piece of their source.
+pub(super) fn weigh(sides: &Sides<'_>, scratch: &mut Scratch<'_>, read: &mut ReadPiece<'_>) -> Result<[f64; 2], Error> {
+    let [region, weights_region] = &sides.regions;
+    if let Some((x, w)) = sides.constants() {
+        let n = region.len() as f64;
+        return Ok([x * w * n, w * n]);
+    }
+    let max = SCAN_BLOCK_BYTES / 2 / size_of::<f64>();
+    let (x, w) = (scratch.take::<f64>(max), scratch.take::<f64>(max));
+    let (mut products, mut weights) = (BlockSum::new(), BlockSum::new());
+    // The piece of the values that begins at index `at` + `further` of their region, and that of the weights there.
+    let mut add = |at: &[usize], further: &[usize], piece: &Region| {
+        let (x, w) = (&mut x[..piece.len()], &mut w[..piece.len()]);
+        let start = at.iter().zip(further).map(|(at, further)| at + further);
+        let inner = start.zip(piece.shape()).map(|(start, len)| AxisRange { start, len, step: 1 });
+        let there = weights_region.part(&Region::from_axes(inner.collect()));
+        read(0, piece, x)?;
+        read(1, &there, w)?;
+        x.iter_mut().zip(&*w).for_each(|(x, w)| *x *= w);
+        products.push(x);
+        weights.push(w);
+        Ok(())
+    };
+    match sides.cuts[0].source.storage_chunks() {
+        Some(stored) => storage_parts(region, stored, &mut |at, part| pieces(part, max, &mut |further, p| add(at, further, p))),
+        None => pieces(region, max, &mut |at, p| add(&vec![0; at.len()], at, p)),
+    }?;
+    Ok([products.finish(), weights.finish()])
 }

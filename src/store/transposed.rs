@@ -3,9 +3,9 @@
 //! Owns: [`TransposedSource`]. Must not know: formats. Invariant: what it reads at a time is bounded, whatever is asked for, and
 //! the file is read in runs as long as the bound allows.
 
-use super::direct::{DataFile, Place, RawArray};
+use super::direct::{DataFile, RawArray, StoredAt};
 use super::raw_source::{check_output, check_region};
-use super::stored::Target;
+use super::stored::Decoded;
 use crate::error::Result;
 use crate::kernel::Lane;
 use crate::shape::{AxisRange, ChunkViewMut, DType, Layout, Region, with_dtype};
@@ -33,11 +33,11 @@ impl TransposedSource {
     pub(crate) fn new(name: String, file: DataFile, at: u64, shape: Vec<usize>, stored: super::stored::Stored) -> Self {
         let reversed = shape.iter().rev().copied().collect();
         let chunk = leading(&shape, CHUNK_BYTES / stored.bytes());
-        let array = RawArray { shape: reversed, stored, place: Place::Contiguous(at), fill: stored.zero() };
+        let array = RawArray { shape: reversed, stored, place: StoredAt::Contiguous(at), fill: stored.zero() };
         Self { name, file, array, shape, chunk }
     }
 
-    fn read_as<T: Target>(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()> {
+    fn read_as<T: Decoded>(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()> {
         let shape = region.shape();
         let tile = tile(&shape, TILE_BYTES / size_of::<T>());
         let mut buffer = vec![T::default(); tile.iter().product()];
@@ -59,7 +59,7 @@ impl TransposedSource {
 }
 
 /// Copies a box of extent `len`, in Fortran order, to index `from` of `out`.
-fn put<T: Target>(values: &[T], (from, len): (&[usize], &[usize]), out: &mut ChunkViewMut<'_>) {
+fn put<T: Decoded>(values: &[T], (from, len): (&[usize], &[usize]), out: &mut ChunkViewMut<'_>) {
     let last = len.len() - 1;
     let outer = Layout::contiguous(T::DTYPE, &out.shape()[..last]).strides;
     let (row, rows) = (len[last], len[..last].iter().product::<usize>());

@@ -20,8 +20,8 @@ use crate::kernel::{Held, KernelKey, Lane, Work};
 use crate::shape::{ChunkMeta, DType, Form, Layout, View};
 
 pub use builder::GraphBuilder;
-pub use seal::Sealed;
-use tables::{Edges, Groups, Operands, Params, TaskRow, Values};
+pub use seal::SealedGraph;
+use tables::{Edges, Groups, ParamBytes, TaskRow, Uses, Values};
 
 const NONE: u32 = u32::MAX;
 
@@ -166,9 +166,9 @@ pub struct TaskGraph {
     arrays: Vec<HostArray>,
     /// One more than there are tasks: what a task has ends where that of the next begins.
     tasks: Vec<TaskRow>,
-    operands: Operands,
+    operands: Uses,
     values: Values,
-    params: Params,
+    params: ParamBytes,
     profiles: Vec<Profile>,
     edges: Edges,
     facts: Facts,
@@ -279,7 +279,7 @@ impl TaskGraph {
     pub fn outputs(&self, task: TaskId) -> impl ExactSizeIterator<Item = Operand> + Clone + '_ {
         self.writes_of(task).iter().map(|write| Operand { updates: write.updates(), ..Operand::of(write.value) })
     }
-    fn reads_of(&self, task: TaskId) -> &[tables::Read] {
+    fn reads_of(&self, task: TaskId) -> &[tables::Use] {
         let rows = &self.tasks[task.index()..task.index() + 2];
         &self.operands.reads[rows[0].reads as usize..rows[1].reads as usize]
     }
@@ -296,7 +296,7 @@ impl TaskGraph {
     /// takes contiguous chunks only. The old values of updates come last.
     pub fn residents(&self, task: TaskId, contiguous: bool) -> impl Iterator<Item = (ValueId, FormId)> + Clone + '_ {
         let old = self.writes_of(task).iter().filter_map(tables::Write::updates);
-        let form = move |read: &tables::Read| (read.value, self.operands.form(read.access, contiguous));
+        let form = move |read: &tables::Use| (read.value, self.operands.form(read.access, contiguous));
         self.reads_of(task).iter().map(form).chain(old.map(|old| (old, PLAIN)))
     }
     /// How a form that is not [`PLAIN`] is made.

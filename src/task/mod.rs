@@ -13,16 +13,18 @@
 //! share.
 //!
 //! [`GraphBuilder::seal`] asks kernels all there is to know before a run. A [`TaskGraph`] names them by key and holds none, so it can be written
-//! down and replayed where they do not exist; beside it, [`Sealed`] has the kernels themselves.
+//! down and replayed where they do not exist; beside it, [`SealedGraph`] has the kernels themselves.
 
 mod cover;
 mod graph;
 mod scan;
 mod sink;
 mod source;
+mod stepped;
 
-pub use graph::{GraphBuilder, Group, Home, HostArray, KernelFacts, Operand, PLAIN, Profile, Sealed, TaskGraph};
+pub use graph::{GraphBuilder, Group, Home, HostArray, KernelFacts, Operand, PLAIN, Profile, SealedGraph, TaskGraph};
 pub use scan::SCAN_BLOCK_BYTES;
-pub(crate) use scan::{Pending, Pieces, pieces, scan_by_pieces, storage_parts};
+pub(crate) use scan::{PendingConstant, PieceSource, pieces, scan_by_pieces, storage_parts};
 pub use sink::{ChunkSink, Intake};
 pub use source::{Block, ChunkSource};
+pub use stepped::read_stepped;

@@ -13,7 +13,7 @@ use crate::shape::{AxisRange, ChunkView, ChunkViewMut, DType, Element, Layout, R
 pub const SCAN_BLOCK_BYTES: usize = 512 * 1024;
 
 /// What [`scan_by_pieces`] asks of a source.
-pub(crate) trait Pieces {
+pub(crate) trait PieceSource {
     /// As `ChunkSource::constant`.
     fn constant(&self, region: &Region) -> Option<Scalar>;
     /// As `ChunkSource::read`.
@@ -87,12 +87,12 @@ pub(crate) fn pieces(region: &Region, max: usize, each: &mut dyn FnMut(&[usize],
 
 /// Equal values seen so far, not yet handed on.
 #[derive(Default)]
-pub(crate) struct Pending {
+pub(crate) struct PendingConstant {
     value: Option<Scalar>,
     count: u64,
 }
 
-impl Pending {
+impl PendingConstant {
     /// Notes `count` more elements of `value`; hands earlier ones on if they differ.
     pub(crate) fn add(&mut self, value: Scalar, count: usize, each: &mut dyn FnMut(Block<'_>)) {
         if self.value != Some(value) {
@@ -118,7 +118,7 @@ impl Pending {
 /// # Panics
 /// If `scratch` cannot hold one aligned element.
 pub(crate) fn scan_by_pieces(
-    source: &dyn Pieces,
+    source: &dyn PieceSource,
     (dtype, storage): (DType, Option<&[usize]>),
     region: &Region,
     scratch: &mut [u8],
@@ -128,7 +128,7 @@ pub(crate) fn scan_by_pieces(
     let block = &mut scratch[skip..];
     let max = block.len() / dtype.bytes();
     assert!(max > 0, "scan needs scratch: SCAN_BLOCK_BYTES + 64 is a good size");
-    let mut pending = Pending::default();
+    let mut pending = PendingConstant::default();
     if let Some(value) = source.constant(region) {
         pending.add(value, region.len(), each);
         pending.flush(each);
@@ -151,7 +151,7 @@ pub(crate) fn scan_by_pieces(
 }
 
 fn read_piece(
-    source: &dyn Pieces,
+    source: &dyn PieceSource,
     dtype: DType,
     piece: &Region,
     block: &mut [u8],
@@ -178,7 +178,12 @@ fn read_piece(
     }
 }
 
-fn read_typed<T: Element>(source: &dyn Pieces, piece: &Region, block: &mut [T], each: &mut dyn FnMut(Block<'_>)) -> Result<()> {
+fn read_typed<T: Element>(
+    source: &dyn PieceSource,
+    piece: &Region,
+    block: &mut [T],
+    each: &mut dyn FnMut(Block<'_>),
+) -> Result<()> {
     let layout = Layout::contiguous(T::DTYPE, &piece.shape());
     source.read(piece, &mut ChunkViewMut::from_slice(block, &layout))?;
     let flat = Layout::contiguous(T::DTYPE, &[block.len()]);

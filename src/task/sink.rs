@@ -23,9 +23,9 @@ const GATHERED_BYTES: usize = 1 << 19;
 /// which refuse what does not fit and what is not there in full, for every sink alike.
 ///
 /// ```
-/// use chunkwise::prelude::*;
-/// use chunkwise::shape::{ChunkView, DType, Region};
-/// use chunkwise::task::{ChunkSink, Intake};
+/// use chunkwise::{Array, prelude::*};
+/// use chunkwise::ext::{ChunkSink, ChunkView, Intake, Region};
+/// use chunkwise::DType;
 /// use std::sync::{Arc, Mutex};
 ///
 /// /// Keeps the largest element.

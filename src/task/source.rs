@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use super::scan::{Pieces, scan_by_pieces};
+use super::scan::{PieceSource, scan_by_pieces};
 use crate::error::Result;
 use crate::kernel::{Held, Lane};
 use crate::shape::{ChunkView, ChunkViewMut, DType, Region, Scalar};
@@ -24,7 +24,7 @@ pub enum Block<'a> {
     },
 }
 
-/// An array that is read piece by piece: a dataset in a file, a generator, a remote store.
+/// An array that is read piece by piece: a dataset in a file, a generator, a remote store. What is asked for are boxes, perhaps with steps along axes.
 pub trait ChunkSource: Send + Sync + 'static {
     /// Shape of the array.
     fn shape(&self) -> &[usize];
@@ -69,6 +69,9 @@ pub trait ChunkSource: Send + Sync + 'static {
     /// Reads `region` into `out`, whose shape is the region's and whose dtype is the stored one, or `f64`/`f32` into which
     /// stored numbers are converted.
     ///
+    /// A region may have steps: of `x.slice(s![..;3])` every third index is asked for ([`AxisRange::step`](crate::shape::AxisRange)), and
+    /// only those elements belong in `out`. A source that can read neighbours only leaves that to [`super::read_stepped`].
+    ///
     /// # Errors
     /// [`crate::Error::Io`] when the system refuses, [`crate::Error::File`] when the file is not what it was.
     fn read(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()>;
@@ -87,7 +90,7 @@ pub trait ChunkSource: Send + Sync + 'static {
     /// If `scratch` cannot hold one aligned element.
     fn scan(&self, region: &Region, scratch: &mut [u8], each: &mut dyn FnMut(Block<'_>)) -> Result<()> {
         struct Whole<'a, S: ?Sized>(&'a S);
-        impl<S: ChunkSource + ?Sized> Pieces for Whole<'_, S> {
+        impl<S: ChunkSource + ?Sized> PieceSource for Whole<'_, S> {
             fn constant(&self, region: &Region) -> Option<Scalar> {
                 self.0.constant(region)
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use chunkwise::device::{DeviceKind, HOST, LinkSpec};
 use chunkwise::id::{DeviceId, GraphId, SpaceId, TaskId};
 use chunkwise::schedule::simulate::{Outcome, Simulation, simulate, simulate_repeats};
-use chunkwise::schedule::{Action, Auto, Estimates, Event, Only, Policy, Scheduler};
+use chunkwise::schedule::{Action, EarliestFinish, Estimates, Event, Only, Policy, Scheduler};
 use chunkwise::shape::View;
 use chunkwise::task::{Operand, TaskGraph};
 use proptest::prelude::*;
@@ -169,7 +169,7 @@ fn repeated(times: u32, source: u64, policy: Box<dyn Policy>) -> Vec<Outcome> {
 #[test]
 fn repeated_work_moves_to_the_gpu_and_stays() {
     let total = |outs: &[Outcome]| outs.iter().map(|o| o.makespan_ns).sum::<u64>();
-    let auto = repeated(50, 3, Box::new(Auto));
+    let auto = repeated(50, 3, Box::new(EarliestFinish));
     let (on_cpu, on_gpu) = (repeated(50, 3, Box::new(Only(DeviceKind::Cpu))), repeated(50, 3, only_gpu()));
     println!("auto {} us, cpu {} us, gpu {} us", total(&auto) / 1000, total(&on_cpu) / 1000, total(&on_gpu) / 1000);
     assert_eq!(auto[0], on_cpu[0], "one pass stays where the data are");
@@ -177,7 +177,7 @@ fn repeated_work_moves_to_the_gpu_and_stays() {
     assert!(total(&auto) * 10 < total(&on_cpu) * 8, "it is worth it");
     assert!(total(&on_gpu) * 2 > total(&auto), "not far from the GPU alone");
     // Without a number for the array nothing can be kept.
-    assert_eq!(total(&repeated(5, 0, Box::new(Auto))), total(&on_cpu[..5]));
+    assert_eq!(total(&repeated(5, 0, Box::new(EarliestFinish))), total(&on_cpu[..5]));
 }
 
 /// 200 tasks that read one chunk and write small results, all on the GPU, whose upload has arrived: the actions since.
@@ -258,12 +258,12 @@ fn a_copy_that_never_arrived_is_not_kept() {
 #[test]
 fn a_device_that_joins_late_takes_its_share_of_what_is_queued() {
     let graph = graphs::map(40, 4096);
-    let mut world = World::new(Box::new(Auto), vec![cpu(1)], u64::MAX, Faults::default(), 7);
+    let mut world = World::new(Box::new(EarliestFinish), vec![cpu(1)], u64::MAX, Faults::default(), 7);
     world.also(1000, Event::DeviceJoined { device: DeviceId(1), spec: gpu(1, link(10.0)) });
     world.also(2000, Event::Priced { graph: GraphId(0), estimates: uniform(&graph, 1, 1000) });
     world.run(vec![Submission { graph: graph.clone(), estimates: vec![uniform(&graph, 0, 1_000_000)], scratch: 0, at: 0 }]);
     assert!(world.ran.get(&DeviceId(1)).is_some_and(|&tasks| tasks > 10), "{:?}", world.ran);
-    replays(&world, Box::new(Auto));
+    replays(&world, Box::new(EarliestFinish));
 }
 
 #[test]
@@ -278,12 +278,12 @@ fn tiny_launches_queue_up_and_long_ones_wait() {
 fn a_measured_link_decides() {
     let graph = graphs::map(40, 4096);
     let on_gpu = |measured: Option<[LinkSpec; 2]>| {
-        let mut world = world(Box::new(Auto), u64::MAX);
+        let mut world = world(Box::new(EarliestFinish), u64::MAX);
         if let Some(link) = measured {
             world.also(0, Event::Link { device: DeviceId(1), link });
         }
         world.run(vec![Submission { at: 1, ..submission(&graph, 100_000, 1000) }]);
-        replays(&world, Box::new(Auto));
+        replays(&world, Box::new(EarliestFinish));
         world.ran.get(&DeviceId(1)).copied().unwrap_or(0)
     };
     assert!(on_gpu(None) > 20);

@@ -5,7 +5,7 @@
 use chunkwise::device::{DeviceKind, DeviceSpec, HOST, LinkSpec};
 use chunkwise::id::{DeviceId, GraphId, SpaceId};
 use chunkwise::kernel::GpuFacts;
-use chunkwise::schedule::{Auto, CANNOT, Each, Estimates, Event, Only, Policy, Scheduler};
+use chunkwise::schedule::{CANNOT, Each, EarliestFinish, Estimates, Event, Only, Policy, Scheduler};
 use chunkwise::task::TaskGraph;
 use proptest::prelude::*;
 
@@ -48,7 +48,7 @@ fn platform(which: usize, dice: &mut Dice) -> Vec<DeviceSpec> {
 
 fn policy(which: usize) -> Box<dyn Policy> {
     match which {
-        0 => Box::new(Auto),
+        0 => Box::new(EarliestFinish),
         1 => Box::new(Only(DeviceKind::Cpu)),
         _ => Box::new(Only(DeviceKind::Gpu)),
     }

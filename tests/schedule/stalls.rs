@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use chunkwise::device::{DeviceSpec, HOST};
 use chunkwise::id::{CopyId, DeviceId, GraphId, LaunchId};
-use chunkwise::schedule::{Action, Auto, Estimates, Event, Only, Policy, Scheduler};
+use chunkwise::schedule::{Action, EarliestFinish, Estimates, Event, Only, Policy, Scheduler};
 use chunkwise::task::TaskGraph;
 
 use super::random::{cpu, gpu, link};
@@ -119,7 +119,7 @@ fn a_device_that_runs_in_order_is_given_nothing_behind_a_stuck_launch() {
 /// A launch on one of two workers: after how many ticks its task runs again, and again, and the graph ends.
 fn tries(measure: bool, workers: u32) -> (Vec<u32>, bool) {
     let graph = graphs::map(1, 16);
-    let mut lab = Lab::new(Box::new(Auto), vec![cpu(workers)]);
+    let mut lab = Lab::new(Box::new(EarliestFinish), vec![cpu(workers)]);
     let estimates = if measure { measured(&graph, 0, 1000) } else { graphs::uniform(&graph, 0, 1000) };
     assert_eq!(runs(&lab.submit(&graph, vec![estimates])).len(), 1);
     let mut after = Vec::new();
@@ -143,7 +143,7 @@ fn each_try_has_twice_the_time_and_only_a_measured_one_ends_in_an_error() {
 #[test]
 fn time_that_nobody_saw_pass_does_not_count() {
     let graph = graphs::map(1, 16);
-    let mut lab = Lab::new(Box::new(Auto), vec![cpu(2)]);
+    let mut lab = Lab::new(Box::new(EarliestFinish), vec![cpu(2)]);
     let estimates = vec![measured(&graph, 0, 1000)];
     let launch = runs(&lab.submit(&graph, estimates))[0].0;
     // The process is stopped for an hour, and goes on.
@@ -161,7 +161,7 @@ fn time_that_nobody_saw_pass_does_not_count() {
 #[test]
 fn a_guest_whose_place_is_taken_back_is_not_late() {
     let (outer, inner) = (graphs::map(1, 16), graphs::map(1, 16));
-    let mut lab = Lab::new(Box::new(Auto), vec![cpu(1)]);
+    let mut lab = Lab::new(Box::new(EarliestFinish), vec![cpu(1)]);
     let first = runs(&lab.submit(&outer, vec![graphs::uniform(&outer, 0, 1000)]));
     let (launch, within) = (first[0].0, Some(GraphId(0)));
     assert_eq!(runs(&lab.submit_within(within, GraphId(1), &inner, vec![measured(&inner, 0, 1000)])), []);
@@ -184,7 +184,7 @@ fn a_guest_whose_place_is_taken_back_is_not_late() {
 #[test]
 fn a_slow_task_without_memory_for_a_second_try_is_waited_for() {
     let graph = graphs::map(1, 16);
-    let mut lab = Lab::new(Box::new(Auto), vec![cpu(2)]);
+    let mut lab = Lab::new(Box::new(EarliestFinish), vec![cpu(2)]);
     lab.step(Event::MemoryLimit { space: HOST, bytes: Scheduler::peak_bytes(&graph, 0, 2) });
     let launch = runs(&lab.submit(&graph, vec![graphs::uniform(&graph, 0, 1000)]))[0].0;
     let (_, actions) = lab.until_something(1000);
@@ -196,7 +196,7 @@ fn a_slow_task_without_memory_for_a_second_try_is_waited_for() {
 #[test]
 fn a_second_try_that_finds_no_memory_is_no_error() {
     let graph = graphs::map(2, 16);
-    let mut lab = Lab::new(Box::new(Auto), vec![cpu(4)]);
+    let mut lab = Lab::new(Box::new(EarliestFinish), vec![cpu(4)]);
     lab.step(Event::MemoryLimit { space: HOST, bytes: Scheduler::peak_bytes(&graph, 0, 4) + 500 });
     let first = runs(&lab.submit(&graph, vec![graphs::uniform(&graph, 0, 1000)]));
     // Both are late at once, and there is memory for one more try.
@@ -214,7 +214,7 @@ fn a_second_try_that_finds_no_memory_is_no_error() {
 #[test]
 fn a_cancelled_slow_task_does_not_fail_other_runs() {
     let (slow, other) = (graphs::map(1, 16), graphs::map(1, 16));
-    let mut lab = Lab::new(Box::new(Auto), vec![cpu(1)]);
+    let mut lab = Lab::new(Box::new(EarliestFinish), vec![cpu(1)]);
     let launch = runs(&lab.submit(&slow, vec![graphs::uniform(&slow, 0, 1000)]))[0].0;
     lab.step(Event::Retire { graph: GraphId(0) });
     lab.until_something(100);
@@ -230,7 +230,7 @@ fn what_a_late_launch_writes_counts_as_long_as_it_may_write() {
     let graph = graphs::chain(2, 16);
     let peak = Scheduler::peak_bytes(&graph, 0, 2);
     for (more, tries) in [(0, 0), (64, 0), (1000, 1)] {
-        let mut lab = Lab::new(Box::new(Auto), vec![cpu(2)]);
+        let mut lab = Lab::new(Box::new(EarliestFinish), vec![cpu(2)]);
         lab.step(Event::MemoryLimit { space: HOST, bytes: peak + more });
         let launch = runs(&lab.submit(&graph, vec![graphs::uniform(&graph, 0, 1000)]))[0].0;
         let again = runs(&lab.until_something(60).1);

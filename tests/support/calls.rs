@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use chunkwise::device::HostBuffer;
+use chunkwise::device::take_result;
 use chunkwise::kernel::{Fault, Kernel, Lane, Scratch, Work};
 use chunkwise::prelude::*;
-use chunkwise::runtime::{Handle, Plan};
+use chunkwise::runtime::{Handle, Inside, Plan};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
 use chunkwise::task::GraphBuilder;
 
@@ -96,6 +96,6 @@ pub fn start(session: &Session, plan: Plan) -> Handle {
 pub fn values(handle: Handle) -> Result<Vec<f64>> {
     let (results, report) = handle.wait()?;
     let len = report.graph.arrays()[0].len;
-    let taken = results.into_iter().flatten().next().and_then(HostBuffer::take_result::<f64>).expect("one result");
+    let taken = results.into_iter().flatten().next().and_then(take_result::<f64>).expect("one result");
     Ok(taken.vec[taken.start..][..len].to_vec())
 }

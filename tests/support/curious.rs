@@ -14,9 +14,10 @@ use chunkwise::device::{Counters, Cpu, Device, DeviceSpec, Launch, Memory, Move,
 use chunkwise::id::DeviceId;
 use chunkwise::kernel::{Content, Fault, GpuFacts, Held, Kernel, Lane, Pass, Program, Scratch, Shader, Work};
 use chunkwise::ndarray::Array1;
-use chunkwise::prelude::*;
+use chunkwise::runtime::Inside;
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form, Opaque, Region, Scalar};
 use chunkwise::task::{ChunkSink, ChunkSource, Intake};
+use chunkwise::{Array, prelude::*};
 
 /// So often it computes at each place; more often it only looks.
 const COMPUTES: usize = 3;

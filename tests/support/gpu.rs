@@ -7,12 +7,13 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::picture::picture;
 use chunkwise::cost::Rates;
 use chunkwise::device::{Cpu, Device, IoLane};
 use chunkwise::id::DeviceId;
-use chunkwise::prelude::*;
-use chunkwise::runtime::RunReport;
+use chunkwise::runtime::{Inside, RunReport};
 use chunkwise::shape::Float;
+use chunkwise::{Array, prelude::*};
 use ndarray::{Array1, Array2, ArrayD};
 
 /// Gives a test two functions: `adapter`, the adapter to test on, and `gpu`, that adapter opened.
@@ -68,7 +69,7 @@ pub fn compute<T: Float + ndarray::LinalgScalar>(name: &str, session: &Session) 
     let wide = |a: ArrayD<T>| a.mapv(|v| v.to_f64());
     match name {
         "mandelbrot" => {
-            let counts = Mandelbrot::new(61, 97).iterations(50).counts::<T>()?.in_session(session).try_chunks((20, 33))?;
+            let counts = picture::<T>(61, 97, 50).in_session(session).try_chunks((20, 33))?;
             counts.run().map(|(a, run)| (a.mapv(f64::from), run))
         }
         "matvec" => matvec::<T>(session)?.run().map(|(a, run)| (wide(a), run)),

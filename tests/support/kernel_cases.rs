@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use chunkwise::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
 use chunkwise::kernel::gemv::Gemv;
-use chunkwise::kernel::mandelbrot::{Mandelbrot, MandelbrotParams, axis};
-use chunkwise::kernel::peak::{Peak, PeakParams, Read};
+use chunkwise::kernel::mandelbrot::{Mandelbrot, MandelbrotParams};
+use chunkwise::kernel::ogrid::ogrid;
+use chunkwise::kernel::peak::{Peak, PeakParams, ReadAll};
 use chunkwise::kernel::sums::SumChunk;
 use chunkwise::shape::DType;
 
@@ -107,7 +108,7 @@ pub fn peak(dtype: DType, n: usize, steps: u32) -> Case {
 
 /// A picture of the default window.
 pub fn picture(dtype: DType, rows: usize, columns: usize, iterations: u32) -> Case {
-    mandelbrot(dtype, &axis(-1.5, 0.0, columns), &axis(-1.0, 0.0, rows), iterations)
+    mandelbrot(dtype, &ogrid(-1.5, 0.0, columns), &ogrid(-1.0, 0.0, rows), iterations)
 }
 
 /// Points that need more than one dispatch: inside the set, outside, and just outside the cusp at 1/4, where `pi / sqrt(distance)` steps
@@ -156,7 +157,7 @@ pub fn all(dtype: DType) -> Vec<Case> {
         all.push(peak(dtype, n, steps));
     }
     for (len, n) in [(4, 1), (4, 3), (8, 257), (4096, 256), (10_000, 300), (100_004, 7)] {
-        all.push(Case::new(Read, &[0u8; 0], vec![r.spread(dtype, &[len])], garbage(dtype, &[n])));
+        all.push(Case::new(ReadAll, &[0u8; 0], vec![r.spread(dtype, &[len])], garbage(dtype, &[n])));
     }
     all.push(resumed(dtype, 5000));
     all.push(resumed(dtype, 70_000));

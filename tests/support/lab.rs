@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use chunkwise::device::{Body, Cpu, Data, Device, Failure, HostBuffer, Launch, Memory, Move, Output, Remote, Report, Window};
+use chunkwise::device::{
+    Body, Cpu, Data, Device, Failure, HostBuffer, Launch, Memory, Move, Output, Remote, Report, Window, take_result,
+};
 use chunkwise::kernel::{GpuFacts, Kernel, Program};
 use chunkwise::shape::Form;
 use chunkwise::shape::{ChunkMeta, DType, Element, Layout};
@@ -146,7 +148,7 @@ impl Landing {
     /// If something was written beside the chunk.
     pub fn values(self) -> Vec<f64> {
         fn all<T: Element + Into<f64>>(buffer: Arc<HostBuffer>, len: usize) -> Vec<f64> {
-            let taken = buffer.take_result::<T>().expect("a result of this dtype");
+            let taken = take_result::<T>(buffer).expect("a result of this dtype");
             taken.vec[taken.start..][..len].iter().map(|&v| v.into()).collect()
         }
         let mut found = match self.around.layout.dtype {

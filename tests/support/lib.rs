@@ -5,13 +5,16 @@
 
 pub mod built;
 pub mod calls;
+pub mod code;
 pub mod curious;
+pub mod dag;
 pub mod folder;
 pub mod gpu;
 pub mod graphs;
 pub mod kernel_cases;
 pub mod lab;
 pub mod oracles;
+pub mod picture;
 pub mod programs;
 pub mod read;
 pub mod twice;

@@ -20,7 +20,9 @@ pub(super) struct Budget {
     /// Tasks that were made.
     made: usize,
     array_bytes: u64,
-    /// Of tables for what is no task with an output: chunks of callers' arrays, writes.
+    /// Tasks that only write a file, made or not.
+    writes: usize,
+    /// Of tables for chunks of callers' arrays.
     small_bytes: u64,
 }
 
@@ -31,7 +33,7 @@ impl Budget {
 
     /// One for fewer tasks.
     pub(super) fn of_tasks(limit: u64, most_tasks: usize) -> Self {
-        Self { limit, most_tasks, expected: 0, made: 0, array_bytes: 0, small_bytes: 0 }
+        Self { limit, most_tasks, expected: 0, made: 0, array_bytes: 0, writes: 0, small_bytes: 0 }
     }
 
     /// The memory limit.
@@ -61,14 +63,20 @@ impl Budget {
         if self.made > self.expected { self.check() } else { Ok(()) }
     }
 
-    /// Counts a chunk of a caller's array, or a task that only writes a file.
+    /// Counts tasks that only write a file and are sure to be made.
+    pub(super) fn expect_writes(&mut self, count: usize) -> Result<()> {
+        self.writes = self.writes.saturating_add(count);
+        self.check()
+    }
+
+    /// Counts a chunk of a caller's array.
     pub(super) fn count_small(&mut self) -> Result<()> {
         self.small_bytes += LEAST_CHUNK_BYTES;
         if self.small_bytes > self.limit { self.check() } else { Ok(()) }
     }
 
     fn check(&self) -> Result<()> {
-        let tasks = self.expected.max(self.made);
+        let tasks = self.expected.max(self.made).saturating_add(self.writes);
         if tasks > self.most_tasks {
             let wanted = format!("choose larger chunks; at most {} tasks in one graph can be planned", self.most_tasks);
             return Err(Error::argument("number of tasks", tasks, wanted));
@@ -84,7 +92,8 @@ impl Budget {
 
     fn requested(&self) -> u64 {
         let tasks = (self.expected.max(self.made) as u64).saturating_mul(LEAST_TASK_BYTES);
-        self.array_bytes.saturating_add(tasks).saturating_add(self.small_bytes)
+        let writes = (self.writes as u64).saturating_mul(LEAST_CHUNK_BYTES);
+        [tasks, writes, self.small_bytes].into_iter().fold(self.array_bytes, u64::saturating_add)
     }
 
     /// What is known so far of a plan that does not fit; without a name for what needs it, it is the arrays alone.

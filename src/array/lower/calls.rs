@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::super::expr::Call;
 use super::fuse::Routine;
 use super::stage::{Around, Make, Need, Recipe, StageId};
-use super::{Lowering, Piece, Place, TaskKind, extents};
+use super::{Destination, Lowering, Piece, TaskKind, extents};
 use crate::error::Result;
 use crate::shape::{ChunkGrid, DType};
 
@@ -54,7 +54,7 @@ impl Make for Calls {
         }));
     }
 
-    fn make(&self, number: usize, given: &[Piece], place: &Place, lw: &mut Lowering) -> Result<Piece> {
+    fn make(&self, number: usize, given: &[Piece], place: &Destination, lw: &mut Lowering) -> Result<Piece> {
         let out = lw.out(place, self.dtype, &self.grid.region(number).shape());
         lw.task(&self.task, &self.params, given, out)
     }

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::super::grids::bytes_of;
 use super::stage::{Around, Make, Need, Recipe, StageId};
-use super::{Lowering, Piece, Place, TaskKind, extents};
+use super::{Destination, Lowering, Piece, TaskKind, extents};
 use crate::error::Result;
 use crate::id::KernelId;
 use crate::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
@@ -78,7 +78,7 @@ impl Make for Matvec {
         }
     }
 
-    fn make(&self, question: usize, given: &[Piece], place: &Place, lw: &mut Lowering) -> Result<Piece> {
+    fn make(&self, question: usize, given: &[Piece], place: &Destination, lw: &mut Lowering) -> Result<Piece> {
         let product = self.product(question);
         let (row, kind) = product.map_or((question, &self.add), |(row, _)| (row, &self.gemv));
         let out = lw.out(place, self.dtype, &[self.rows.axis_range(0, row).1]);
@@ -173,13 +173,13 @@ impl Make for Cholesky {
         }
     }
 
-    fn make(&self, question: usize, given: &[Piece], place: &Place, lw: &mut Lowering) -> Result<Piece> {
+    fn make(&self, question: usize, given: &[Piece], place: &Destination, lw: &mut Lowering) -> Result<Piece> {
         let (i, j, column) = self.place(question);
         let shape = self.grid.region_at(&[i, j]).shape();
         let Some((&before, others)) = given.split_first() else { return lw.zeros(self.dtype, &shape) };
         let before = match before.view() {
             None => before.value,
-            Some(_) => lw.copied(before, &Place::Pool, (self.dtype, &shape), &extents(&self.grid))?,
+            Some(_) => lw.copied(before, &Destination::Pool, (self.dtype, &shape), &extents(&self.grid))?,
         };
         let (potrf, product);
         let (kernel, params, inputs): (_, &[u8], SmallVec<[Piece; 2]>) = match (column, others) {

@@ -12,22 +12,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::stage::{Make, Need, StageId, Stages};
-use super::{Lowering, Piece, Place, TaskKind};
+use super::{Destination, Lowering, Piece, TaskKind};
 use crate::error::Result;
 use crate::kernel::batch::Batch;
-use crate::kernel::chain::{Chain, From, Link};
+use crate::kernel::chain::{Chain, ChainStep, Feed};
 use crate::kernel::{GpuFacts, Kernel, Lane, calm};
 use crate::shape::{ChunkGrid, ChunkMeta, DType, Form};
 
 /// The parameters of a routine for a chunk.
-pub(super) type Params = Rc<dyn Fn(usize) -> Result<Vec<u8>>>;
+pub(super) type ChunkParams = Rc<dyn Fn(usize) -> Result<Vec<u8>>>;
 
 /// How a stage makes chunk `n` from chunks `n` of its inputs, by one task.
 #[derive(Clone)]
 pub(super) struct Routine {
     pub(super) kernel: Arc<dyn Kernel>,
     pub(super) inputs: Vec<StageId>,
-    pub(super) params: Params,
+    pub(super) params: ChunkParams,
     /// The grid of its inputs, and of the output if that is no smaller.
     pub(super) grid: ChunkGrid,
     /// Dtype and shape of the output; no shape if it is the chunk's.
@@ -110,7 +110,7 @@ fn is_small(routine: &Routine, stages: &Stages) -> bool {
 /// The kernels of a chain, each with where its parameters come from.
 #[derive(Clone)]
 pub(super) struct Steps {
-    steps: Vec<(Link, Params)>,
+    steps: Vec<(ChainStep, ChunkParams)>,
     /// The stages whose chunks are the chain's inputs.
     inputs: Vec<StageId>,
 }
@@ -122,23 +122,23 @@ impl Steps {
         let mut own = Vec::new();
         for &input in &routine.inputs {
             if !inlined.contains(&input) {
-                own.push(From::Input(place(&mut chain.inputs, input)));
+                own.push(Feed::Input(place(&mut chain.inputs, input)));
                 continue;
             }
             let theirs = Self::of(stages, input);
             let before = chain.steps.len();
-            let places: Vec<From> = theirs.inputs.iter().map(|&of| From::Input(place(&mut chain.inputs, of))).collect();
+            let places: Vec<Feed> = theirs.inputs.iter().map(|&of| Feed::Input(place(&mut chain.inputs, of))).collect();
             for (link, params) in theirs.steps {
-                let moved = |from: &From| match *from {
-                    From::Input(input) => places[input],
-                    From::Step(step) => From::Step(before + step),
+                let moved = |from: &Feed| match *from {
+                    Feed::Input(input) => places[input],
+                    Feed::Step(step) => Feed::Step(before + step),
                 };
                 let inputs = link.inputs.iter().map(moved).collect();
-                chain.steps.push((Link { inputs, ..link }, params));
+                chain.steps.push((ChainStep { inputs, ..link }, params));
             }
-            own.push(From::Step(chain.steps.len() - 1));
+            own.push(Feed::Step(chain.steps.len() - 1));
         }
-        let last = Link { kernel: routine.kernel.clone(), inputs: own, dtype: routine.dtype };
+        let last = ChainStep { kernel: routine.kernel.clone(), inputs: own, dtype: routine.dtype };
         chain.steps.push((last, routine.params.clone()));
         chain
     }
@@ -154,8 +154,8 @@ impl Steps {
     }
 
     fn alone(routine: &Routine) -> Self {
-        let inputs = (0..routine.inputs.len()).map(From::Input).collect();
-        let link = Link { kernel: routine.kernel.clone(), inputs, dtype: routine.dtype };
+        let inputs = (0..routine.inputs.len()).map(Feed::Input).collect();
+        let link = ChainStep { kernel: routine.kernel.clone(), inputs, dtype: routine.dtype };
         Self { steps: vec![(link, routine.params.clone())], inputs: routine.inputs.clone() }
     }
 }
@@ -232,7 +232,7 @@ impl Make for Fused {
         }
     }
 
-    fn make(&self, question: usize, given: &[Piece], place: &Place, lw: &mut Lowering) -> Result<Piece> {
+    fn make(&self, question: usize, given: &[Piece], place: &Destination, lw: &mut Lowering) -> Result<Piece> {
         let (chunk, chunks) = (self.chunk(question), self.chunks(question));
         let (params, task) = match (chunk, &chunks, &self.merged) {
             (Some(chunk), ..) => (self.params(chunk)?, &self.task),

@@ -6,32 +6,32 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::super::expr::{Data, Generator, Op, Primitive};
-use super::fuse::{Params, Routine};
+use super::super::expr::{Existing, Generator, Op, Primitive};
+use super::fuse::{ChunkParams, Routine};
 use super::stage::{Make, Need, Recipe};
-use super::{Lowering, Named, Piece, Place, TaskKind, extents, window_of};
+use super::{Destination, Lowering, Named, Piece, TaskKind, extents, window_of};
 use crate::device::HostBuffer;
 use crate::error::Result;
 use crate::id::ArrayId;
 use crate::kernel::Kernel;
-use crate::kernel::mandelbrot::axis;
+use crate::kernel::ogrid::{Ogrid, OgridParams};
 use crate::kernel::random::{Spd, SpdParams, Uniform, UniformParams};
-use crate::shape::{ChunkGrid, DType, Layout, Real};
+use crate::shape::{ChunkGrid, DType, Layout, Real, Region};
 use crate::store::{Cut, ReadChunk};
 
 /// How the chunks of a source or of a generator are made.
 pub(super) fn make(op: &Op, recipe: &Recipe, lw: &mut Lowering) -> Result<Rc<dyn Make>> {
     let grid = recipe.grid.clone();
     Ok(match &op.primitive {
-        Primitive::Source(Data::Memory { bytes, offset, layout }, region) => {
+        Primitive::Source(Existing::Memory { bytes, offset, layout }, region) => {
             let name = Named::Memory(Arc::as_ptr(&bytes.0) as usize);
             let array = lw.array(name, (op.dtype, bytes.0.bytes() / op.dtype.bytes()), || bytes.0.clone())?;
             let (inner, layout) = window_of(layout, region);
             Rc::new(Windows { array, offset: offset + inner, layout, grid })
         }
-        Primitive::Source(Data::Stored(source), region) => {
+        Primitive::Source(Existing::Stored(source), region) => {
             let cut = Cut { source: source.0.clone(), region: region.clone(), grid: grid.clone() };
-            let params = |number: usize| Ok((number as u32).to_ne_bytes().to_vec());
+            let params = |number: usize| Ok((number as u64).to_ne_bytes().to_vec());
             made(("read", Arc::new(ReadChunk(cut))), op.dtype, grid, Rc::new(params))
         }
         Primitive::Generate(Generator::Uniform { seed, stream, shape }, region) => {
@@ -56,28 +56,42 @@ pub(super) fn make(op: &Op, recipe: &Recipe, lw: &mut Lowering) -> Result<Rc<dyn
             made(("spd", Arc::new(Spd)), op.dtype, grid, Rc::new(params))
         }
         Primitive::Generate(Generator::Points { ends, count }, region) => {
-            let make = || points(*ends, *count, op.dtype);
-            let array = lw.array(Named::Points(*ends, *count, op.dtype), (op.dtype, *count), make)?;
-            let (offset, layout) = window_of(&Layout::contiguous(op.dtype, &[*count]), region);
-            Rc::new(Windows { array, offset, layout, grid })
+            let [start, stop] = ends.map(f64::from_bits);
+            let (count, region) = (*count as u64, region.clone());
+            let of = move |region: &Region| {
+                let axis = region.axes()[0];
+                OgridParams { start, stop, count, first: axis.start as u64, step: axis.step as u64 }
+            };
+            let len = region.axes()[0].len;
+            if len <= FEW_POINTS {
+                let params = of(&region);
+                let name = Named::Points(*ends, [params.count, params.first, params.step, len as u64], op.dtype);
+                let array = lw.array(name, (op.dtype, len), || points(&params, len, op.dtype))?;
+                return Ok(Rc::new(Windows { array, offset: 0, layout: Layout::contiguous(op.dtype, &[len]), grid }));
+            }
+            let cut = grid.clone();
+            let params = move |number: usize| Ok(bytemuck::bytes_of(&of(&region.part(&cut.region(number)))).to_vec());
+            made(("ogrid", Arc::new(Ogrid)), op.dtype, grid, Rc::new(params))
         }
         other => unreachable!("{other:?} is no leaf"),
     })
 }
 
-fn made((name, kernel): (&str, Arc<dyn Kernel>), dtype: DType, grid: ChunkGrid, params: Params) -> Rc<dyn Make> {
+fn made((name, kernel): (&str, Arc<dyn Kernel>), dtype: DType, grid: ChunkGrid, params: ChunkParams) -> Rc<dyn Make> {
     let task = TaskKind::new(kernel.clone(), format!("{name} {}", extents(&grid)));
     let routine = Routine { kernel, inputs: Vec::new(), params, grid, dtype, shape: None, first: 0, is_light: false };
     Rc::new(Made { task, routine })
 }
 
-/// The points between two numbers, made in `f64` and rounded once. They are made when a run is planned, so that what the work on them is can be told; a refused
-/// picture of 10^11 rows costs nothing.
-fn points(ends: [u64; 2], count: usize, dtype: DType) -> Arc<HostBuffer> {
-    let points = axis(f64::from_bits(ends[0]), f64::from_bits(ends[1]), count);
+/// So few points are made when a run is planned, so that what the work on them is can be told.
+const FEW_POINTS: usize = 1 << 18;
+
+/// Points of an axis, made in `f64` and rounded once.
+fn points(params: &OgridParams, len: usize, dtype: DType) -> Arc<HostBuffer> {
+    let points = (0..len).map(|at| params.point(at));
     match dtype {
-        DType::F32 => HostBuffer::caller(&Arc::new(points.into_iter().map(f32::from_f64).collect::<Vec<f32>>())),
-        _ => HostBuffer::caller(&Arc::new(points)),
+        DType::F32 => HostBuffer::caller(&Arc::new(points.map(f32::from_f64).collect::<Vec<f32>>())),
+        _ => HostBuffer::caller(&Arc::new(points.collect::<Vec<f64>>())),
     }
 }
 
@@ -92,7 +106,7 @@ struct Windows {
 impl Make for Windows {
     fn needs(&self, _: usize, _: &mut Vec<Need>) {}
 
-    fn make(&self, number: usize, _: &[Piece], _: &Place, lw: &mut Lowering) -> Result<Piece> {
+    fn make(&self, number: usize, _: &[Piece], _: &Destination, lw: &mut Lowering) -> Result<Piece> {
         let (offset, layout) = window_of(&self.layout, &self.grid.region(number));
         lw.budget.count_small()?;
         Ok(Piece::of(lw.graph.window(self.array, self.offset + offset, &layout)))
@@ -112,7 +126,7 @@ struct Made {
 impl Make for Made {
     fn needs(&self, _: usize, _: &mut Vec<Need>) {}
 
-    fn make(&self, number: usize, _: &[Piece], place: &Place, lw: &mut Lowering) -> Result<Piece> {
+    fn make(&self, number: usize, _: &[Piece], place: &Destination, lw: &mut Lowering) -> Result<Piece> {
         let params = (self.routine.params)(number)?;
         let out = lw.out(place, self.routine.dtype, &self.routine.grid.region(number).shape());
         lw.task(&self.task, &params, &[], out)

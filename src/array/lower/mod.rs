@@ -31,7 +31,7 @@ use std::sync::Arc;
 use super::expr::Expr;
 use super::optimize::{Exprs, optimized};
 use crate::device::HostBuffer;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{ArrayId, KernelId, ValueId, ViewId};
 use crate::kernel::Kernel;
 use crate::kernel::assemble::Copy;
@@ -106,7 +106,7 @@ impl TaskKind {
 
 /// Where a chunk is to be made, if that can be chosen.
 #[derive(Clone, Debug)]
-pub(super) enum Place {
+pub(super) enum Destination {
     /// In a pooled buffer.
     Pool,
     /// In an array, from this element on, by these strides.
@@ -123,6 +123,8 @@ pub(super) struct Lowering {
     /// Extent of chunks to use instead of automatic or chosen ones: to find one that fits memory.
     side: Option<usize>,
     trial: bool,
+    /// Leaves of at most so many bytes are kept: larger ones are made again after a while.
+    keep: u64,
     /// The arrays that chunks of stages are to be in, where they are results.
     homes: HashMap<StageId, ArrayId>,
     /// A zero of each dtype that was asked for.
@@ -135,7 +137,7 @@ enum Named {
     /// The memory at this address.
     Memory(usize),
     /// So many points between two numbers, in this dtype.
-    Points([u64; 2], usize, DType),
+    Points([u64; 2], [u64; 4], DType),
     /// One zero.
     Zero(DType),
 }
@@ -150,9 +152,15 @@ impl Lowering {
             budget: Budget::new(limit),
             side: None,
             trial: false,
+            keep: limit / KEPT_PART,
             homes: HashMap::new(),
             zeros: Vec::new(),
         }
+    }
+
+    /// The same, but leaves of up to half of the limit are kept: that costs no more reads than need be, where it fits.
+    pub(super) fn keeping(self) -> Self {
+        Self { keep: self.budget.limit() / 2, ..self }
     }
 
     /// A lowering of at most so many tasks, to find out what a plan needs: its graph is never run, and no arrays are made for it.
@@ -198,6 +206,7 @@ impl Lowering {
             let writer = match root.to {
                 To::Result => None,
                 To::Sink(sink) => {
+                    self.budget.expect_writes(grid.len())?;
                     let writer = self.graph.kernel(Arc::new(WriteChunk { sink: sink.clone(), grid: grid.clone() }));
                     Some((writer, format!("write {}", sink.name())))
                 }
@@ -252,19 +261,18 @@ impl Lowering {
     fn ask_root(&mut self, stages: &mut Stages, root: &Asked, number: usize) -> Result<()> {
         let region = root.grid.region(number);
         if let Some((writer, label)) = &root.writer {
-            let piece = self.ask(stages, (root.stage, number), Place::Pool)?;
+            let piece = self.ask(stages, (root.stage, number), Destination::Pool)?;
             self.graph.group(label);
-            self.budget.count_small()?;
-            self.graph.task(*writer, &(number as u32).to_ne_bytes(), &[piece.operand()], &[])?;
+            self.graph.task(*writer, &(number as u64).to_ne_bytes(), &[piece.operand()], &[])?;
             return Ok(());
         }
-        let Some(result) = root.result else { return self.ask(stages, (root.stage, number), Place::Pool).map(drop) };
+        let Some(result) = root.result else { return self.ask(stages, (root.stage, number), Destination::Pool).map(drop) };
         let dtype = stages.at(root.stage).dtype;
         let place = place_in(result, &root.grid, number, dtype);
         let piece = self.ask(stages, (root.stage, number), place.clone())?;
         // What begins where the chunk does was made there for it. A result is zero where nobody writes.
         let is_there = match (self.graph.home(piece.value), &place) {
-            (Home::Window { array, offset }, Place::Window(result, start, _)) => array == *result && offset == *start,
+            (Home::Window { array, offset }, Destination::Window(result, start, _)) => array == *result && offset == *start,
             _ => false,
         };
         if !is_there && !self.zeros.iter().any(|zero| zero.1 == piece.value) {
@@ -274,10 +282,10 @@ impl Lowering {
     }
 
     /// The answer to a question, made if it is not there; where `place` says, if it can be.
-    fn ask(&mut self, stages: &mut Stages, question: (StageId, usize), place: Place) -> Result<Piece> {
+    fn ask(&mut self, stages: &mut Stages, question: (StageId, usize), place: Destination) -> Result<Piece> {
         struct Frame {
             question: (StageId, usize),
-            place: Place,
+            place: Destination,
             is_open: bool,
         }
         let mut stack = vec![Frame { question, place, is_open: false }];
@@ -317,19 +325,19 @@ impl Lowering {
     }
 
     /// Where the answer to a question is to be, if it is part of a result.
-    fn home(&self, stages: &Stages, (stage, question): Need) -> Place {
-        let Some(&array) = self.homes.get(&stage) else { return Place::Pool };
+    fn home(&self, stages: &Stages, (stage, question): Need) -> Destination {
+        let Some(&array) = self.homes.get(&stage) else { return Destination::Pool };
         let of = stages.at(stage);
         // What is made twice cannot be in one place twice.
         let own = (question < of.grid.len() && !stages.is_made_again(stage)).then_some(question);
-        of.make.belongs(question).or(own).map_or(Place::Pool, |chunk| place_in(array, &of.grid, chunk, of.dtype))
+        of.make.belongs(question).or(own).map_or(Destination::Pool, |chunk| place_in(array, &of.grid, chunk, of.dtype))
     }
 
     /// The value for a chunk that is made here.
-    fn out(&mut self, place: &Place, dtype: DType, shape: &[usize]) -> ValueId {
+    fn out(&mut self, place: &Destination, dtype: DType, shape: &[usize]) -> ValueId {
         match place {
-            Place::Pool => self.graph.value(dtype, shape),
-            Place::Window(array, offset, layout) => self.graph.window(*array, *offset, layout),
+            Destination::Pool => self.graph.value(dtype, shape),
+            Destination::Window(array, offset, layout) => self.graph.window(*array, *offset, layout),
         }
     }
 
@@ -352,7 +360,13 @@ impl Lowering {
     }
 
     /// A copy of a piece; `extents` is for its label.
-    fn copied(&mut self, piece: Piece, place: &Place, (dtype, shape): (DType, &[usize]), extents: &str) -> Result<ValueId> {
+    fn copied(
+        &mut self,
+        piece: Piece,
+        place: &Destination,
+        (dtype, shape): (DType, &[usize]),
+        extents: &str,
+    ) -> Result<ValueId> {
         let out = self.out(place, dtype, shape);
         self.task(&TaskKind::new(Arc::new(Copy), format!("copy {extents}")), &[], &[piece], out)?;
         Ok(out)
@@ -367,6 +381,10 @@ impl Lowering {
                 self.graph.view(&both)
             }
         };
+        if self.graph.view_count() > MOST_VIEWS {
+            let wanted = "choose chunks that are cut where those of its inputs are, or rechunk what a view is of";
+            return Err(Error::argument("number of different views of chunks", format!("more than {MOST_VIEWS}"), wanted));
+        }
         Ok(Piece::viewed(piece.value, view))
     }
 
@@ -404,6 +422,12 @@ impl Lowering {
     }
 }
 
+/// Leaves of at most this part of the memory limit are kept in any case.
+pub(super) const KEPT_PART: u64 = 8;
+
+/// Different views of chunks that a graph has at most.
+const MOST_VIEWS: usize = u16::MAX as usize;
+
 /// A root with where its chunks go: nowhere, if they are only counted.
 struct Asked {
     stage: StageId,
@@ -413,9 +437,9 @@ struct Asked {
 }
 
 /// The place of a chunk in an array that is cut so, in C order.
-fn place_in(array: ArrayId, grid: &ChunkGrid, chunk: usize, dtype: DType) -> Place {
+fn place_in(array: ArrayId, grid: &ChunkGrid, chunk: usize, dtype: DType) -> Destination {
     let (offset, layout) = window_of(&Layout::contiguous(dtype, grid.shape()), &grid.region(chunk));
-    Place::Window(array, offset, layout)
+    Destination::Window(array, offset, layout)
 }
 
 /// Offset (elements) and layout of a region of an array with this layout.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::super::grids::{bytes_of, slabs};
 use super::stage::{Around, Make, Need, Recipe, StageId};
-use super::{Lowering, Piece, Place, TaskKind, extents};
+use super::{Destination, Lowering, Piece, TaskKind, extents};
 use crate::error::Result;
 use crate::kernel::assemble::{Assemble, Pieces, Reflow};
 use crate::shape::{ChunkGrid, DType, Layout, View, ViewAxis};
@@ -16,7 +16,7 @@ use crate::shape::{ChunkGrid, DType, Layout, View, ViewAxis};
 /// How the chunks of a view are had: each shows one of the value's.
 pub(super) fn view(view: &View, recipe: &Recipe, around: &Around<'_>) -> Rc<dyn Make> {
     let value = around.stage(recipe.inputs[0]).1.grid.clone();
-    let shown = value.len() <= 1 || {
+    let shown = !recipe.grid.is_empty() && {
         // All are shown if along each axis all are: a chunk of the view shows one, and neighbours show others.
         let along = |a: usize| view.axes().iter().position(|axis| axis.along == Some(a as u32));
         (0..value.shape().len()).all(|a| along(a).map_or(1, |k| recipe.grid.count(k)) == value.count(a))
@@ -60,7 +60,7 @@ impl Make for Viewed {
         needs.push((self.input, self.value.number(&self.chunk(number).0)));
     }
 
-    fn make(&self, number: usize, given: &[Piece], _: &Place, lw: &mut Lowering) -> Result<Piece> {
+    fn make(&self, number: usize, given: &[Piece], _: &Destination, lw: &mut Lowering) -> Result<Piece> {
         let (index, view) = self.chunk(number);
         if view.is_whole(&self.value.region_at(&index).shape()) {
             return Ok(given[0]);
@@ -70,8 +70,8 @@ impl Make for Viewed {
 
     /// A chunk that is seen in full, each element once and no axis backwards, is made so that it lies as it is seen, if its rows are slices there: kernels
     /// may count on that for what they write.
-    fn through(&self, number: usize, place: &Place) -> Option<Place> {
-        let Place::Window(array, offset, layout) = place else { return None };
+    fn through(&self, number: usize, place: &Destination) -> Option<Destination> {
+        let Destination::Window(array, offset, layout) = place else { return None };
         let (index, view) = self.chunk(number);
         let shape = self.value.region_at(&index).shape();
         let mut strides = Vec::with_capacity(shape.len());
@@ -87,7 +87,7 @@ impl Make for Viewed {
         let repeated = view.axes().iter().any(|axis| axis.along.is_none() && axis.extent > 1);
         let rows = strides.last().zip(shape.last()).is_none_or(|(&stride, &n)| stride == 1 || n <= 1);
         let layout = Layout { dtype: layout.dtype, shape, strides };
-        (rows && !repeated).then_some(Place::Window(*array, *offset, layout))
+        (rows && !repeated).then_some(Destination::Window(*array, *offset, layout))
     }
 
     fn tasks(&self, _: &ChunkGrid) -> usize {
@@ -125,11 +125,11 @@ impl Make for Joined {
         needs.push((self.inputs[at].0, self.inputs[at].1.number(&index)));
     }
 
-    fn make(&self, _: usize, given: &[Piece], _: &Place, _: &mut Lowering) -> Result<Piece> {
+    fn make(&self, _: usize, given: &[Piece], _: &Destination, _: &mut Lowering) -> Result<Piece> {
         Ok(given[0])
     }
 
-    fn through(&self, _: usize, place: &Place) -> Option<Place> {
+    fn through(&self, _: usize, place: &Destination) -> Option<Destination> {
         Some(place.clone())
     }
 
@@ -167,8 +167,8 @@ pub(super) fn rechunk(recipe: &Recipe, around: &Around<'_>) -> Rc<dyn Make> {
 /// If more chunks than so many are part of one, they are copied out of it: it goes when the last of them is made, not when the last of them is used.
 const MOST_PARTS: usize = 64;
 
-/// Beyond so many views of chunks, of which a graph has 65 535 at most, parts are copied too.
-const MOST_VIEWS: usize = 30_000;
+/// Beyond so many views of chunks, of which a graph has a limited number, parts are copied too.
+const MANY_VIEWS: usize = 30_000;
 
 struct Rechunked {
     input: StageId,
@@ -215,7 +215,7 @@ impl Make for Rechunked {
         }));
     }
 
-    fn make(&self, number: usize, given: &[Piece], place: &Place, lw: &mut Lowering) -> Result<Piece> {
+    fn make(&self, number: usize, given: &[Piece], place: &Destination, lw: &mut Lowering) -> Result<Piece> {
         let (first, pieces) = self.around(number);
         let shape = self.to.region(number).shape();
         if let &[piece] = given {
@@ -223,7 +223,7 @@ impl Make for Rechunked {
             if value == shape {
                 return Ok(piece);
             }
-            if !self.copies && lw.graph.view_count() < MOST_VIEWS {
+            if !self.copies && lw.graph.view_count() < MANY_VIEWS {
                 let start = pieces.axes.iter().map(|axis| axis.0 as usize).collect();
                 let axis =
                     |(a, &extent): (usize, &usize)| ViewAxis { extent, along: Some(a as u32), step: isize::from(extent > 1) };
@@ -234,7 +234,7 @@ impl Make for Rechunked {
         lw.task(&self.task, &pieces.to_bytes(), given, out)
     }
 
-    fn through(&self, number: usize, place: &Place) -> Option<Place> {
+    fn through(&self, number: usize, place: &Destination) -> Option<Destination> {
         let (first, _) = self.around(number);
         let same = self.from.region_at(&first).shape() == self.to.region(number).shape();
         same.then(|| place.clone())
@@ -296,7 +296,7 @@ impl Make for Reshaped {
         }
     }
 
-    fn make(&self, number: usize, given: &[Piece], place: &Place, lw: &mut Lowering) -> Result<Piece> {
+    fn make(&self, number: usize, given: &[Piece], place: &Destination, lw: &mut Lowering) -> Result<Piece> {
         let (first, _) = stretch(&self.to, number);
         let skip = first - stretch(&self.from, chunk_with(&self.from, first)).0;
         let out = lw.out(place, self.dtype, &self.to.region(number).shape());

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::stage::{Make, Need, Recipe, StageId};
-use super::{Lowering, Piece, Place, TaskKind, extents, place_in};
+use super::{Destination, Lowering, Piece, TaskKind, extents, place_in};
 use crate::error::Result;
 use crate::id::ValueId;
 use crate::kernel::assemble::{Paste, Pasted};
@@ -22,19 +22,7 @@ use crate::task::Operand;
 
 /// How the chunks of `recipe`'s grid are made of those of `from`, so many of them in a round.
 pub(super) fn rounds(this: StageId, recipe: &Recipe, from: ChunkGrid, at_once: usize) -> Rc<dyn Make> {
-    let task = TaskKind::new(Arc::new(Paste), format!("rechunk {}", extents(&recipe.grid)));
-    let to = recipe.grid.clone();
-    Rc::new(Rounds {
-        this,
-        input: recipe.inputs[0],
-        from,
-        to,
-        dtype: recipe.dtype,
-        task,
-        at_once,
-        now: RefCell::default(),
-        made: RefCell::default(),
-    })
+    Rc::new(Rounds::new(this, recipe, from, at_once))
 }
 
 /// Question `j` is chunk `j`; `len + r * inputs + i` is the chunks of round `r`, with what chunks up to `i` of the input have of them.
@@ -56,8 +44,15 @@ struct Rounds {
 struct Round {
     /// Its number, one more.
     next: usize,
-    /// The chunks of the input that it needs, in order.
-    inputs: Vec<usize>,
+    /// The chunks of the input that it needs, each with a chunk of the round that has something of it, in order.
+    pairs: Vec<(usize, usize)>,
+}
+
+impl Round {
+    /// The place of the first pair of this chunk of the input, or a later one.
+    fn place(&self, input: usize) -> usize {
+        self.pairs.partition_point(|pair| pair.0 < input)
+    }
 }
 
 /// Where two ranges of an axis meet: start in each, and length.
@@ -67,6 +62,21 @@ fn meet(a: &AxisRange, b: &AxisRange) -> Option<[usize; 3]> {
 }
 
 impl Rounds {
+    fn new(this: StageId, recipe: &Recipe, from: ChunkGrid, at_once: usize) -> Self {
+        let task = TaskKind::new(Arc::new(Paste), format!("rechunk {}", extents(&recipe.grid)));
+        Self {
+            this,
+            input: recipe.inputs[0],
+            from,
+            to: recipe.grid.clone(),
+            dtype: recipe.dtype,
+            task,
+            at_once,
+            now: RefCell::default(),
+            made: RefCell::default(),
+        }
+    }
+
     fn chunks(&self, round: usize) -> std::ops::Range<usize> {
         round * self.at_once..((round + 1) * self.at_once).min(self.to.len())
     }
@@ -87,13 +97,25 @@ impl Rounds {
         from.axes().iter().zip(to.axes()).map(|(a, b)| meet(a, b)).collect::<Option<Vec<_>>>().map(|axes| Pasted { axes })
     }
 
+    /// The chunks of the input of which one of the output has something: no others are looked at.
+    fn inputs_of(&self, output: usize) -> Vec<usize> {
+        let mut numbers = vec![0];
+        for (a, range) in self.to.region(output).axes().iter().enumerate() {
+            let chunks = self.from.chunk_of(a, range.start)..=self.from.chunk_of(a, range.start + range.len - 1);
+            let count = self.from.count(a);
+            numbers = numbers.iter().flat_map(|number| chunks.clone().map(move |chunk| number * count + chunk)).collect();
+        }
+        numbers
+    }
+
     /// Begins a round, if it is not the one under way.
     fn begin(&self, round: usize) {
         let mut now = self.now.borrow_mut();
         if now.next != round + 1 {
-            let needed = |&input: &usize| self.chunks(round).any(|output| self.common(input, output).is_some());
-            let inputs = (0..self.from.len()).filter(needed).collect();
-            *now = Round { next: round + 1, inputs };
+            let of = |output| self.inputs_of(output).into_iter().map(move |input| (input, output));
+            let mut pairs: Vec<(usize, usize)> = self.chunks(round).flat_map(of).collect();
+            pairs.sort_unstable();
+            *now = Round { next: round + 1, pairs };
         }
     }
 }
@@ -103,25 +125,27 @@ impl Make for Rounds {
         let Some((round, input)) = self.step_of(question) else {
             let round = question / self.at_once;
             self.begin(round);
-            let last = self.now.borrow().inputs.last().copied();
-            return needs.extend(last.map(|last| self.question(round, last)));
+            let last = self.now.borrow().pairs.last().copied();
+            return needs.extend(last.map(|(last, _)| self.question(round, last)));
         };
         self.begin(round);
         let now = self.now.borrow();
-        let at = now.inputs.partition_point(|&other| other < input);
-        needs.extend(at.checked_sub(1).map(|before| self.question(round, now.inputs[before])));
+        let before = now.place(input).checked_sub(1);
+        needs.extend(before.map(|before| self.question(round, now.pairs[before].0)));
         needs.push((self.input, input));
     }
 
-    fn make(&self, question: usize, given: &[Piece], _: &Place, lw: &mut Lowering) -> Result<Piece> {
+    fn make(&self, question: usize, given: &[Piece], _: &Destination, lw: &mut Lowering) -> Result<Piece> {
         let Some((round, input)) = self.step_of(question) else {
             return Ok(Piece::of(*self.made.borrow().get(&question).expect("made in its round")));
         };
         let piece = given[given.len() - 1];
-        for output in self.chunks(round) {
+        self.begin(round);
+        let now = self.now.borrow();
+        for &(_, output) in now.pairs[now.place(input)..].iter().take_while(|pair| pair.0 == input) {
             let Some(common) = self.common(input, output) else { continue };
             let place = lw.homes.get(&self.this).map(|&array| place_in(array, &self.to, output, self.dtype));
-            let new = lw.out(&place.unwrap_or(Place::Pool), self.dtype, &self.to.region(output).shape());
+            let new = lw.out(&place.unwrap_or(Destination::Pool), self.dtype, &self.to.region(output).shape());
             let old = self.made.borrow_mut().insert(output, new);
             let out = old.map_or(Operand::of(new), |old| Operand::update(old, new));
             lw.task_to(&self.task, &common.to_bytes(), &[piece], out)?;
@@ -129,11 +153,42 @@ impl Make for Rounds {
         Ok(piece)
     }
 
-    fn tasks(&self, _: &ChunkGrid) -> usize {
-        self.to.len()
+    /// Each chunk of the one grid has something of one of the other along each axis, at least.
+    fn tasks(&self, to: &ChunkGrid) -> usize {
+        (0..to.shape().len()).map(|a| to.count(a).max(self.from.count(a))).fold(1, usize::saturating_mul)
     }
 
     fn rounds(&self) -> usize {
         self.to.len().div_ceil(self.at_once)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_chunk_is_paired_with_those_that_it_meets() {
+        for (from, to) in [([7, 30], [30, 4]), ([5, 6], [6, 5]), ([1, 1], [9, 9]), ([40, 40], [3, 3])] {
+            let grid = |chunk: &[usize; 2]| ChunkGrid::regular(&[31, 37], chunk).unwrap();
+            let recipe = Recipe { grid: grid(&to), dtype: DType::F64, inputs: vec![0] };
+            let rounds = Rounds::new(1, &recipe, grid(&from), 7);
+            for round in 0..recipe.grid.len().div_ceil(7) {
+                rounds.begin(round);
+                let pairs = |input| rounds.chunks(round).map(move |output| (input, output));
+                let all = (0..rounds.from.len()).flat_map(pairs).filter(|&(i, o)| rounds.common(i, o).is_some());
+                assert_eq!(rounds.now.borrow().pairs, all.collect::<Vec<_>>(), "{from:?} to {to:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_round_looks_at_what_it_needs() {
+        // 2^30 chunks into 2^30 others: each has something of two.
+        let grid = |chunk| ChunkGrid::regular(&[3 << 30], &[chunk]).unwrap();
+        let recipe = Recipe { grid: grid(3), dtype: DType::F64, inputs: vec![0] };
+        let rounds = Rounds::new(1, &recipe, grid(2), 4);
+        rounds.begin(1 << 20);
+        assert_eq!(rounds.now.borrow().pairs.len(), 8);
     }
 }

@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::super::expr::{Data, Generator, Primitive};
+use super::super::expr::{Existing, Generator, Primitive};
 use super::super::grids::{self, bytes_of};
 use super::super::optimize::{ExprId, Exprs};
 use super::answers::Answers;
 use super::fuse::{Merging, Routine, Steps, fuse};
-use super::{Lowering, Piece, Place, calls, dense, leaves, moves, reduce, rounds};
+use super::{Destination, Lowering, Piece, calls, dense, leaves, moves, reduce, rounds};
 use crate::error::Result;
 use crate::shape::{ChunkGrid, DType, Region};
 use crate::task::ChunkSource;
@@ -29,10 +29,10 @@ pub(super) trait Make {
     fn needs(&self, question: usize, needs: &mut Vec<Need>);
 
     /// The answer, from those to its needs, in their order.
-    fn make(&self, question: usize, given: &[Piece], place: &Place, lw: &mut Lowering) -> Result<Piece>;
+    fn make(&self, question: usize, given: &[Piece], place: &Destination, lw: &mut Lowering) -> Result<Piece>;
 
     /// Where its only need is to be made, so that its own answer is in `place`; `None` if it cannot be so.
-    fn through(&self, _question: usize, _place: &Place) -> Option<Place> {
+    fn through(&self, _question: usize, _place: &Destination) -> Option<Destination> {
         None
     }
 
@@ -96,7 +96,7 @@ pub(super) struct Stage {
 }
 
 /// What is still to be done about a stage.
-struct Open {
+struct OpenStage {
     expr: ExprId,
     grid: ChunkGrid,
 }
@@ -118,9 +118,6 @@ pub(super) struct Stages {
     keep: u64,
 }
 
-/// Leaves of at most this part of the memory limit are kept.
-const KEPT_PART: u64 = 8;
-
 impl Stages {
     /// The stages of these expressions, each with whether it is returned.
     ///
@@ -138,7 +135,7 @@ impl Stages {
         let mut uses = vec![0u32; drafts.len()];
         drafts.iter().flat_map(|draft| &draft.recipe.inputs).for_each(|&input| uses[input as usize] += 1);
         roots.iter().for_each(|&root| uses[root as usize] += 1);
-        let keep = lw.budget.limit() / KEPT_PART;
+        let keep = lw.keep;
         let recipes: Vec<(Kind, &Recipe)> = drafts.iter().map(|draft| (draft.kind(exprs), &draft.recipe)).collect();
         let mut all = Vec::with_capacity(drafts.len());
         for (number, draft) in drafts.iter().enumerate() {
@@ -314,7 +311,7 @@ impl Draft {
     fn kind(&self, exprs: &Exprs) -> Kind {
         match &exprs.op(self.expr).primitive {
             _ if self.is_rechunk => Kind::Other,
-            Primitive::Source(Data::Stored(source), region) => Kind::Read(source.0.clone(), region.clone()),
+            Primitive::Source(Existing::Stored(source), region) => Kind::Read(source.0.clone(), region.clone()),
             Primitive::Generate(Generator::Uniform { .. } | Generator::Spd { .. }, _) => Kind::Made,
             Primitive::Concat(axis) => Kind::Concat(*axis),
             _ => Kind::Other,
@@ -362,7 +359,8 @@ fn is_remade(exprs: &Exprs, expr: ExprId) -> bool {
             exprs.op(expr).primitive,
             Primitive::Source(..) | Primitive::Generate(..) | Primitive::View(_) | Primitive::Concat(_) | Primitive::Call(_)
         );
-        if !cheap || at > REMADE {
+        // Looked at before the inputs are: they may be very many.
+        if !cheap || all.len() + exprs.inputs(expr).len() > REMADE {
             return false;
         }
         all.extend(exprs.inputs(expr).iter().filter(|input| !all.contains(input)).copied().collect::<Vec<_>>());
@@ -375,7 +373,7 @@ fn is_remade(exprs: &Exprs, expr: ExprId) -> bool {
 struct Planner<'a> {
     exprs: &'a Exprs,
     known: HashMap<(ExprId, ChunkGrid), StageId>,
-    open: Vec<Open>,
+    open: Vec<OpenStage>,
 }
 
 impl Planner<'_> {
@@ -386,7 +384,7 @@ impl Planner<'_> {
         }
         let next = self.open.len() as StageId;
         *self.known.entry((expr, grid)).or_insert_with_key(|(_, grid)| {
-            self.open.push(Open { expr, grid: grid.clone() });
+            self.open.push(OpenStage { expr, grid: grid.clone() });
             next
         })
     }
@@ -398,7 +396,7 @@ impl Planner<'_> {
 
     /// What a stage is made of: how it can be cut so, and what it needs for that.
     fn resolve(&mut self, number: usize) -> Result<Draft> {
-        let Open { expr, grid } = &self.open[number];
+        let OpenStage { expr, grid } = &self.open[number];
         let (expr, grid, exprs) = (*expr, grid.clone(), self.exprs);
         let (op, ids) = (exprs.op(expr).clone(), exprs.inputs(expr));
         let inputs: Vec<StageId> = match &op.primitive {
@@ -422,7 +420,7 @@ impl Planner<'_> {
                 let mut end = 0;
                 let of = |&id: &ExprId| {
                     let extent = exprs.op(id).shape[*axis];
-                    let cuts = grids::within(&grid.along(*axis), end, extent);
+                    let cuts = grids::within(&grid.along(*axis), end, extent)?;
                     end += extent;
                     let all = (0..grid.shape().len()).map(|a| if a == *axis { cuts.clone() } else { grid.along(a) });
                     Ok(self.wanted(id, ChunkGrid::of_axes(all)?))
@@ -465,15 +463,16 @@ impl Planner<'_> {
     fn concatenated(&self, axis: usize, wanted: &ChunkGrid, ids: &[ExprId]) -> Result<ChunkGrid> {
         let rigid = ids.iter().find(|&&id| !self.exprs.op(id).is_flexible).map(|&id| &self.exprs.op(id).grid);
         let mut end = 0;
-        let along = grids::chain(ids.iter().map(|&id| {
+        let along = ids.iter().map(|&id| {
             let op = self.exprs.op(id);
             let start = end;
             end += op.shape[axis];
             match op.is_flexible {
                 true => grids::within(&wanted.along(axis), start, op.shape[axis]),
-                false => op.grid.along(axis),
+                false => Ok(op.grid.along(axis)),
             }
-        }));
+        });
+        let along = grids::chain(along.collect::<Result<Vec<_>>>()?.into_iter())?;
         let across = |a: usize| rigid.map_or_else(|| wanted.along(a), |grid| grid.along(a));
         ChunkGrid::of_axes((0..wanted.shape().len()).map(|a| if a == axis { along.clone() } else { across(a) }))
     }

@@ -21,10 +21,10 @@ pub trait AnyArray: sealed::Sealed {
     fn dtype(&self) -> DType;
 }
 
-pub(in super::super) use sealed::Parts;
+pub(in super::super) use sealed::ArrayParts;
 
 /// What an array is made of.
-pub(in super::super) fn parts(array: &dyn AnyArray) -> Parts<'_> {
+pub(in super::super) fn parts(array: &dyn AnyArray) -> ArrayParts<'_> {
     sealed::Sealed::parts(array)
 }
 
@@ -32,43 +32,45 @@ mod sealed {
     use super::{Expr, Session};
 
     /// What an array is made of.
-    pub struct Parts<'a> {
+    #[allow(unnameable_types)] // nobody outside has a use for it
+    pub struct ArrayParts<'a> {
         pub(in crate::array) node: &'a Expr,
         pub(in crate::array) session: Option<&'a Session>,
     }
 
+    #[allow(unnameable_types)] // the set is closed
     pub trait Sealed {
-        fn parts(&self) -> Parts<'_>;
+        fn parts(&self) -> ArrayParts<'_>;
     }
 }
 
-impl<T: Element> sealed::Sealed for Array<T> {
-    fn parts(&self) -> sealed::Parts<'_> {
-        sealed::Parts { node: &self.node, session: self.session.as_ref() }
+impl<T> sealed::Sealed for Array<T> {
+    fn parts(&self) -> sealed::ArrayParts<'_> {
+        sealed::ArrayParts { node: &self.node, session: self.session.as_ref() }
     }
 }
 
-impl<T: Element> AnyArray for Array<T> {
+impl<T> AnyArray for Array<T> {
     fn shape(&self) -> &[usize] {
         self.shape()
     }
     fn dtype(&self) -> DType {
-        T::DTYPE
+        self.dtype()
     }
 }
 
-impl<T: Element> Array<T> {
+impl<T> Array<T> {
     /// The array whose chunks `kernel` computes from the chunks of this array and of the `others` at the same place: one task for each
     /// chunk of this array's grid, with this array's chunk and then the others' as inputs, and one output of the same shape and of
     /// dtype `U`. The others may be of any dtypes. All tasks have the parameters `params`: any plain data, `&()` if there are none. Where an element is
-    /// worth much work, [`Array::chunks`] smaller than the automatic ones keep all cores busy. [`crate::kernel::guide`] says how to write a kernel,
+    /// worth much work, [`Array::chunks`] smaller than the automatic ones keep all cores busy. [`crate::ext`] says how to write a kernel,
     /// for the CPU and for GPUs.
     ///
     /// ```
     /// use std::sync::Arc;
-    /// use chunkwise::kernel::{Fault, Kernel, Scratch, Work, for_each_piece, params};
-    /// use chunkwise::prelude::*;
-    /// use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut};
+    /// use chunkwise::ext::{Fault, Kernel, Scratch, Work, for_each_piece, params};
+    /// use chunkwise::{Array, prelude::*};
+    /// use chunkwise::ext::{ChunkMeta, ChunkView, ChunkViewMut};
     ///
     /// /// How many times a is more than b.
     /// struct Above;
@@ -125,7 +127,7 @@ impl<T: Element> Array<T> {
             let wanted = format!("shape {:?}, as the first input has", self.shape());
             return Err(Error::Shape { op: "with_kernel", found: other.shape().to_vec(), wanted });
         }
-        let all: Vec<Parts<'_>> = once(parts(self)).chain(others.iter().map(|other| parts(*other))).collect();
+        let all: Vec<ArrayParts<'_>> = once(parts(self)).chain(others.iter().map(|other| parts(*other))).collect();
         let session = common_session("with_kernel", all.iter().map(|parts| parts.session))?;
         let inputs: Vec<Expr> = all.iter().map(|parts| parts.node.clone()).collect();
         let along = vec![(0..self.ndim()).collect(); inputs.len()];

@@ -12,7 +12,7 @@ use crate::shape::{Element, checked_len};
 /// The arrays one after the other along an axis. All have the same extents along the other axes.
 ///
 /// ```
-/// use chunkwise::prelude::*;
+/// use chunkwise::{Array, prelude::*};
 /// use chunkwise::{concatenate, ndarray::Axis};
 /// let (a, b) = (Array::from(ndarray::arr2(&[[1, 2]])), Array::from(ndarray::arr2(&[[3, 4], [5, 6]])));
 /// assert_eq!(concatenate(Axis(0), &[&a, &b]).compute()?, ndarray::arr2(&[[1, 2], [3, 4], [5, 6]]).into_dyn());
@@ -29,7 +29,7 @@ pub fn concatenate<T: Element>(axis: Axis, arrays: &[&Array<T>]) -> Array<T> {
 /// The arrays, which have one shape, side by side along a new axis.
 ///
 /// ```
-/// use chunkwise::prelude::*;
+/// use chunkwise::{Array, prelude::*};
 /// use chunkwise::{ndarray::Axis, stack};
 /// let (a, b) = (Array::from(ndarray::arr1(&[1, 2])), Array::from(ndarray::arr1(&[3, 4])));
 /// assert_eq!(stack(Axis(1), &[&a, &b]).compute()?, ndarray::arr2(&[[1, 3], [2, 4]]).into_dyn());

@@ -1,82 +1,59 @@
 //! Escape counts of the Mandelbrot iteration.
 //!
-//! Owns: [`Mandelbrot`]. Must not know: colours, files. Invariant: the points are made once, in `f64`, and rounded once; every
-//! device sees the same ones.
+//! Owns: [`mandelbrot`]. Must not know: colours, files. Invariant: the points are the inputs', so that every device sees the same ones.
 
 use std::sync::Arc;
 
-use super::super::expr::{Call, Generator, Node, Primitive, Same};
+use super::super::expr::{Call, Primitive, Same};
 use super::super::{Array, checked_shape};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, or_panic};
 use crate::kernel::mandelbrot::{Mandelbrot as Kernel, MandelbrotParams};
-use crate::shape::{Float, Region};
+use crate::shape::Float;
 
-/// A picture of the Mandelbrot iteration `z <- z^2 + c`, to be made into an array of counts.
+/// Counts `(rows, columns)` of the iteration `z <- z^2 + c` over the points `c = x + i y` of columns `x` and rows `y`.
 ///
-/// The count of a point is the number of the first step (from 0) after which `|z| > 4`, or `iterations` if there is none: the
-/// test and the start (`z = c`) of the notebook that the defaults come from.
+/// The count of a point is the number of the first step (from 0) after which `|z| > 4`, or `iterations` if there is none; it begins with `z = c`. Iterated in
+/// `T`: in `f64` the counts are NumPy's, bit for bit. Work: 8 flops per step and point. Chunks are about 1 MiB, because a point is worth much work.
 ///
 /// ```
-/// use chunkwise::prelude::*;
-/// let counts = Mandelbrot::new(37, 53).counts::<f64>()?.compute()?;   // rows, columns
+/// use chunkwise::{Array, mandelbrot};
+/// let x = Array::<f64>::ogrid(-1.5, 0.0, 53);
+/// let y = Array::<f64>::ogrid(-1.0, 0.0, 37);
+/// let counts = mandelbrot(&x, &y, 20).compute()?;             // 37 rows, 53 columns
 /// assert_eq!(counts.iter().filter(|&&c| c == 20).count(), 831);
 /// # Ok::<(), chunkwise::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Mandelbrot {
-    rows: usize,
-    columns: usize,
-    window: [f64; 4],
-    iterations: u32,
+///
+/// # Panics
+/// If `x` or `y` is not a vector, there are more than 2^31 - 1 iterations, the picture is too large, or the arrays belong to two sessions.
+/// [`Array::try_mandelbrot`] returns that as an error.
+#[track_caller]
+pub fn mandelbrot<T: Float>(x: &Array<T>, y: &Array<T>, iterations: u32) -> Array<i32> {
+    or_panic(Array::try_mandelbrot(x, y, iterations))
 }
 
-impl Mandelbrot {
-    /// `rows` x `columns` points of x in [-1.5, 0], y in [-1, 0], 20 iterations.
-    #[must_use]
-    pub fn new(rows: usize, columns: usize) -> Self {
-        Self { rows, columns, window: [-1.5, 0.0, -1.0, 0.0], iterations: 20 }
-    }
-
-    /// Columns run from `x0` to `x1`, rows from `y0` to `y1`, ends included.
-    #[must_use]
-    pub fn window(self, x0: f64, x1: f64, y0: f64, y1: f64) -> Self {
-        Self { window: [x0, x1, y0, y1], ..self }
-    }
-
-    /// Steps at most.
-    #[must_use]
-    pub fn iterations(self, iterations: u32) -> Self {
-        Self { iterations, ..self }
-    }
-
-    /// The counts `(rows, columns)`, iterated in `T`.
-    ///
-    /// Work: 8 flops per step and point. In `f64` the counts are NumPy's, bit for bit.
+impl<T: Float> Array<T> {
+    /// [`mandelbrot`], with errors instead of panics.
     ///
     /// # Errors
-    /// [`Error::Argument`] if a bound of the window is not finite or there are more than 2^31 - 1 iterations,
-    /// [`Error::Shape`] if the picture is too large.
-    pub fn counts<T: Float>(&self) -> Result<Array<i32>> {
-        if let Some(bad) = self.window.iter().find(|b| !b.is_finite()) {
-            return Err(Error::argument("window", bad, "choose four finite numbers X0, X1, Y0, Y1"));
+    /// [`Error::Shape`] if `x` or `y` is not a vector or the picture is too large, [`Error::Argument`] if there are more than 2^31 - 1 iterations,
+    /// [`Error::SessionMismatch`].
+    pub fn try_mandelbrot(x: &Self, y: &Self, iterations: u32) -> Result<Array<i32>> {
+        if let Some(bad) = [x, y].into_iter().find(|axis| axis.ndim() != 1) {
+            let wanted = "a vector: x has the real part of each column, y the imaginary part of each row".into();
+            return Err(Error::Shape { op: "mandelbrot", found: bad.shape().to_vec(), wanted });
         }
-        if i32::try_from(self.iterations).is_err() {
-            return Err(Error::argument("iterations", self.iterations, "choose at most 2147483647, because counts are 32-bit"));
+        if i32::try_from(iterations).is_err() {
+            return Err(Error::argument("iterations", iterations, "choose at most 2147483647, because counts are 32-bit"));
         }
-        let shape = checked_shape("mandelbrot", &[self.rows, self.columns])?;
-        let [x0, x1, y0, y1] = self.window;
-        let points = |from: f64, to: f64, count: usize| {
-            let points = Generator::Points { ends: [from.to_bits(), to.to_bits()], count };
-            Node::new(Primitive::Generate(points, Region::all(&[count])), Vec::new(), vec![count], T::DTYPE)
-        };
-        let params = MandelbrotParams { iterations: self.iterations };
+        let session = x.common_session(y, "mandelbrot")?;
+        let shape = checked_shape("mandelbrot", vec![y.len(), x.len()])?;
         let call = Call {
             kernel: Same(Arc::new(Kernel)),
-            params: bytemuck::bytes_of(&params).into(),
+            params: bytemuck::bytes_of(&MandelbrotParams { iterations }).into(),
             along: vec![vec![1], vec![0]],
             pointwise: true,
         };
-        let axes = vec![points(x0, x1, self.columns)?, points(y0, y1, self.rows)?];
-        Array::new(Primitive::Call(call), axes, shape, None)
+        Array::new(Primitive::Call(call), vec![x.node.clone(), y.node.clone()], shape, session)
     }
 }

@@ -15,7 +15,7 @@ impl<T: Float> Array<T> {
     /// `2 m k` flops, `m k` elements read once. Sums are accumulated in blocks, in `f64`.
     ///
     /// ```
-    /// use chunkwise::prelude::*;
+    /// use chunkwise::{Array, prelude::*};
     /// let a = Array::from(ndarray::arr2(&[[1.0, 2.0], [3.0, 4.0]]));
     /// let x = Array::from(ndarray::arr1(&[1.0, 10.0]));
     /// assert_eq!(a.matvec(&x).compute()?, ndarray::arr1(&[21.0, 43.0]).into_dyn());

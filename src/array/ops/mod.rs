@@ -4,10 +4,12 @@
 //! where it is called.
 
 mod call;
+mod cast;
 mod cholesky;
 mod join;
 mod mandelbrot;
 mod matvec;
+mod ogrid;
 mod random;
 mod reduce;
 mod reshape;
@@ -15,7 +17,8 @@ mod sources;
 mod view;
 
 pub use call::AnyArray;
-pub(super) use call::{Parts, check as check_call, parts};
+pub(super) use call::{ArrayParts, check as check_call, parts};
 pub use join::{concatenate, stack};
-pub use mandelbrot::Mandelbrot;
+pub use mandelbrot::mandelbrot;
+pub use random::Rng;
 pub use reduce::Summed;

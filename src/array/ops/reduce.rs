@@ -14,7 +14,7 @@ impl<T: Real> Array<T> {
     /// file is summed as it is read, in blocks that stay in cache; parts that were never written are not read.
     ///
     /// ```
-    /// use chunkwise::prelude::*;
+    /// use chunkwise::{Array, prelude::*};
     /// let a = Array::from(ndarray::arr1(&[1.0f32, 2.0, 6.0]));
     /// assert_eq!(a.mean().compute_scalar()?, 3.0);
     /// # Ok::<(), chunkwise::Error>(())
@@ -26,7 +26,7 @@ impl<T: Real> Array<T> {
     /// `sum(w x) / sum(w)`, in `f64`: the mean with weights `w`, which has this array's shape and dtype.
     ///
     /// ```
-    /// use chunkwise::prelude::*;
+    /// use chunkwise::{Array, prelude::*};
     /// let v = Array::from(ndarray::arr1(&[0i64, 1, 2, 3]));
     /// let w = Array::from(ndarray::arr1(&[5i64, 10, 33, 16]));
     /// assert_eq!(v.weighted_mean(&w).compute_scalar()?, 1.9375);
@@ -60,7 +60,7 @@ impl<T: Summed> Array<T> {
     /// the dtype. Integers and booleans are summed in 64 bits, modulo 2^64, so to the same bits however the array is cut.
     ///
     /// ```
-    /// use chunkwise::prelude::*;
+    /// use chunkwise::{Array, prelude::*};
     /// assert_eq!(Array::from(ndarray::arr1(&[1.5f32, 2.0])).sum().compute_scalar()?, 3.5f32);
     /// assert_eq!(Array::from(ndarray::arr1(&[200u8, 100])).sum().compute_scalar()?, 300u64);
     /// assert_eq!(Array::from(ndarray::arr1(&[true, false, true])).sum().compute_scalar()?, 2i64);

@@ -3,25 +3,25 @@
 //! Owns: `reshape`, `ravel`, `rechunk`. Must not know: how they are made. Invariant: elements stay in C order.
 
 use super::super::expr::Primitive;
-use super::super::{Array, IntoChunks};
+use super::super::{Array, IntoChunks, IntoShape};
 use crate::error::{Error, Result, or_panic};
-use crate::shape::{Element, View, checked_len};
+use crate::shape::{View, checked_len};
 
-impl<T: Element> Array<T> {
+impl<T> Array<T> {
     /// The elements, in C order, in another shape of as many. What exists in C order and random numbers are not copied, nor where only axes of extent 1 come or
     /// go; of all else each element is copied once, chunk by chunk.
     ///
     /// ```
-    /// use chunkwise::prelude::*;
+    /// use chunkwise::{Array, prelude::*};
     /// let a = Array::from(ndarray::arr1(&[1, 2, 3, 4, 5, 6]));
-    /// assert_eq!(a.reshape([2, 3]).compute()?, ndarray::arr2(&[[1, 2, 3], [4, 5, 6]]).into_dyn());
+    /// assert_eq!(a.reshape((2, 3)).compute()?, ndarray::arr2(&[[1, 2, 3], [4, 5, 6]]).into_dyn());
     /// # Ok::<(), chunkwise::Error>(())
     /// ```
     ///
     /// # Panics
     /// If that shape has another number of elements. [`Array::try_reshape`] returns that as an error.
     #[track_caller]
-    pub fn reshape(&self, shape: impl AsRef<[usize]>) -> Self {
+    pub fn reshape(&self, shape: impl IntoShape) -> Self {
         or_panic(self.try_reshape(shape))
     }
 
@@ -29,20 +29,20 @@ impl<T: Element> Array<T> {
     ///
     /// # Errors
     /// [`Error::Shape`] if that shape has another number of elements.
-    pub fn try_reshape(&self, shape: impl AsRef<[usize]>) -> Result<Self> {
-        let shape = shape.as_ref();
-        if checked_len("reshape", shape)? != self.len() {
+    pub fn try_reshape(&self, shape: impl IntoShape) -> Result<Self> {
+        let shape = shape.into_shape();
+        if checked_len("reshape", &shape)? != self.len() {
             let wanted = format!("a shape of {} elements, as {:?} has", self.len(), self.shape());
-            return Err(Error::Shape { op: "reshape", found: shape.to_vec(), wanted });
+            return Err(Error::Shape { op: "reshape", found: shape, wanted });
         }
         if shape == self.shape() {
             return Ok(self.clone());
         }
         let longer = |shape: &[usize]| shape.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
-        if longer(shape) == longer(self.shape()) {
-            return self.viewed(self.with_units(shape)?);
+        if longer(&shape) == longer(self.shape()) {
+            return self.viewed(self.with_units(&shape)?);
         }
-        Self::new(Primitive::Reshape, vec![self.node.clone()], shape.to_vec(), self.session.clone())
+        self.derived(Primitive::Reshape, shape)
     }
 
     /// The view of this array in a shape that differs by axes of extent 1.
@@ -77,7 +77,7 @@ impl<T: Element> Array<T> {
     /// # Errors
     /// [`Error::Shape`] if an extent is 0 or there is not one for each axis.
     pub fn try_rechunk(&self, chunks: impl IntoChunks) -> Result<Self> {
-        let node = self.node.rechunked(chunks.into_grid(self.shape())?)?;
+        let node = self.node.rechunked(chunks.into_grid(self.shape(), self.dtype())?)?;
         Ok(Self { node, ..self.clone() })
     }
 }

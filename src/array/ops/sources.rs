@@ -2,10 +2,11 @@
 //!
 //! Owns: their constructors. Must not know: what is done with them. Invariant: making one reads no element and copies none.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::super::expr::{Data, Primitive, Same};
-use super::super::{Array, checked_shape};
+use super::super::expr::{Existing, Expr, Node, Primitive, Same};
+use super::super::{Array, DynArray, checked_shape};
 use crate::device::HostBuffer;
 use crate::error::{Error, Result};
 use crate::shape::{DType, Element, Layout, Region, View};
@@ -25,7 +26,7 @@ impl<T: Element, D: ndarray::Dimension> From<ndarray::Array<T, D>> for Array<T> 
         let forwards = strides.iter().map(|stride| stride.abs()).collect();
         let layout = Layout { dtype: T::DTYPE, shape: shape.clone(), strides: forwards };
         let bytes = Same(HostBuffer::caller(&Arc::new(vec)));
-        let memory = Data::Memory { bytes, offset: offset.unwrap_or(0) - before, layout };
+        let memory = Existing::Memory { bytes, offset: offset.unwrap_or(0) - before, layout };
         let made = Self::new(Primitive::Source(memory, Region::all(&shape)), Vec::new(), shape.clone(), None);
         let backwards = (0..shape.len()).filter(|&axis| strides[axis] < 0);
         let view = backwards.fold(View::whole(&shape), |view, axis| {
@@ -36,12 +37,61 @@ impl<T: Element, D: ndarray::Dimension> From<ndarray::Array<T, D>> for Array<T> 
     }
 }
 
-impl<T: Element> Array<T> {
-    /// A copy of a view.
-    pub fn from_view<D: ndarray::Dimension>(view: ndarray::ArrayView<'_, T, D>) -> Self {
+/// What is borrowed is copied.
+impl<T: Element, S: ndarray::Data<Elem = T>, D: ndarray::Dimension> From<&ndarray::ArrayBase<S, D>> for Array<T> {
+    fn from(array: &ndarray::ArrayBase<S, D>) -> Self {
+        array.to_owned().into()
+    }
+}
+
+/// A copy of what the view shows.
+impl<T: Element, D: ndarray::Dimension> From<ndarray::ArrayView<'_, T, D>> for Array<T> {
+    fn from(view: ndarray::ArrayView<'_, T, D>) -> Self {
         view.to_owned().into()
     }
+}
 
+/// A copy of what the view shows.
+impl<T: Element, D: ndarray::Dimension> From<ndarray::ArrayViewMut<'_, T, D>> for Array<T> {
+    fn from(view: ndarray::ArrayViewMut<'_, T, D>) -> Self {
+        view.to_owned().into()
+    }
+}
+
+/// Copied if somebody else has it too.
+impl<T: Element, D: ndarray::Dimension> From<ndarray::ArcArray<T, D>> for Array<T> {
+    fn from(array: ndarray::ArcArray<T, D>) -> Self {
+        array.into_owned().into()
+    }
+}
+
+/// Copied if it is borrowed.
+impl<T: Element, D: ndarray::Dimension> From<ndarray::CowArray<'_, T, D>> for Array<T> {
+    fn from(array: ndarray::CowArray<'_, T, D>) -> Self {
+        array.into_owned().into()
+    }
+}
+
+/// A vector; its memory is used where it lies.
+impl<T: Element> From<Vec<T>> for Array<T> {
+    fn from(elements: Vec<T>) -> Self {
+        ndarray::Array1::from_vec(elements).into()
+    }
+}
+
+macro_rules! copied {
+    ($({$($generics:tt)*} $t:ty),*) => {$(
+        /// A vector, of a copy.
+        impl<T: Element, $($generics)*> From<$t> for Array<T> {
+            fn from(elements: $t) -> Self {
+                elements.to_vec().into()
+            }
+        }
+    )*};
+}
+copied!({} &[T], {} &Vec<T>, {const N: usize} [T; N], {const N: usize} &[T; N]);
+
+impl<T: Element> Array<T> {
     /// The array that a source gives, as stored; integers can be read as `f64` or `f32`.
     ///
     /// # Errors
@@ -54,18 +104,43 @@ impl<T: Element> Array<T> {
             let wanted = format!("read it as Array<{stored}>, or as Array<{other}>");
             return Err(Error::DType { what: source.name(), found: source.dtype().to_string(), wanted });
         }
-        let shape = checked_shape("from_source", source.shape())?;
-        let region = Region::all(&shape);
-        Self::new(Primitive::Source(Data::Stored(Same(source)), region), Vec::new(), shape, None)
+        Ok(Self { node: stored(source, T::DTYPE)?, session: None, element: PhantomData })
     }
 
-    /// The array in a file: `data.h5:/path/in/file`, `data.npy`. Reads metadata only.
+    /// The array in a file, by the short form for programs: `data.h5:/path/in/file`, `data.npy`. Reads metadata only. [`DynArray::open_dyn`] takes it whatever its dtype;
+    /// `store::Hdf5` and `store::Npy` take paths.
     ///
     /// # Errors
     /// As [`crate::store::open`] and [`Array::from_source`].
     pub fn open(spec: &str) -> Result<Self> {
         Self::from_source(store::open(spec)?)
     }
+}
+
+impl DynArray {
+    /// The array that a source gives, in the source's dtype.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the source's shape overflows memory addresses.
+    pub fn from_dyn_source(source: Arc<dyn ChunkSource>) -> Result<Self> {
+        let dtype = source.dtype();
+        Ok(Self { node: stored(source, dtype)?, session: None, element: PhantomData })
+    }
+
+    /// The array in a file, whatever its dtype, by the short form for programs: `data.h5:/path/in/file`, `data.npy`. Reads metadata only.
+    ///
+    /// # Errors
+    /// As [`crate::store::open`].
+    pub fn open_dyn(spec: &str) -> Result<Self> {
+        Self::from_dyn_source(store::open(spec)?)
+    }
+}
+
+/// What a source gives, as numbers of a dtype.
+fn stored(source: Arc<dyn ChunkSource>, dtype: DType) -> Result<Expr> {
+    let shape = checked_shape("from_source", source.shape().to_vec())?;
+    let region = Region::all(&shape);
+    Node::new(Primitive::Source(Existing::Stored(Same(source)), region), Vec::new(), shape, dtype)
 }
 
 #[cfg(test)]

@@ -4,18 +4,18 @@
 
 use ndarray::SliceInfoElem;
 
-use super::super::Array;
 use super::super::expr::Primitive;
+use super::super::{Array, IntoShape};
 use crate::error::{Error, Result, or_panic};
-use crate::shape::{Element, View};
+use crate::shape::View;
 
-impl<T: Element> Array<T> {
+impl<T> Array<T> {
     /// The part that `s![..]` says, as in ndarray: ranges with steps, negative ends that count from the end, negative steps that go backwards through the range,
     /// single indices (the axis goes away), `NewAxis`. Nothing is copied: of files only what is touched is read, of random numbers only what is touched is
     /// made, of what is computed only the chunks that are touched.
     ///
     /// ```
-    /// use chunkwise::prelude::*;
+    /// use chunkwise::{Array, prelude::*};
     /// use ndarray::s;
     /// let a = Array::from(ndarray::arr2(&[[1, 2, 3, 4], [5, 6, 7, 8]]));
     /// assert_eq!(a.slice(s![.., 1..;2]).compute()?, ndarray::arr2(&[[2, 4], [6, 8]]).into_dyn());
@@ -93,7 +93,7 @@ impl<T: Element> Array<T> {
     /// The array with its axes in reverse order: of a matrix, the transpose.
     ///
     /// ```
-    /// use chunkwise::prelude::*;
+    /// use chunkwise::{Array, prelude::*};
     /// let a = Array::from(ndarray::arr2(&[[1, 2, 3], [4, 5, 6]]));
     /// assert_eq!(a.t().compute()?, ndarray::arr2(&[[1, 4], [2, 5], [3, 6]]).into_dyn());
     /// # Ok::<(), chunkwise::Error>(())
@@ -108,7 +108,7 @@ impl<T: Element> Array<T> {
     /// # Panics
     /// If `order` does not name each axis once. [`Array::try_permute`] returns that as an error.
     #[track_caller]
-    pub fn permute(&self, order: impl AsRef<[usize]>) -> Self {
+    pub fn permute(&self, order: impl IntoShape) -> Self {
         or_panic(self.try_permute(order))
     }
 
@@ -116,11 +116,11 @@ impl<T: Element> Array<T> {
     ///
     /// # Errors
     /// [`Error::Argument`] if `order` does not name each axis once.
-    pub fn try_permute(&self, order: impl AsRef<[usize]>) -> Result<Self> {
-        let whole = View::whole(self.shape());
+    pub fn try_permute(&self, order: impl IntoShape) -> Result<Self> {
+        let (whole, order) = (View::whole(self.shape()), order.into_shape());
         let wanted = || format!("each axis of shape {:?} once: an order of 0..{}", self.shape(), self.ndim());
-        let view = whole.permute(order.as_ref());
-        self.viewed(view.map_err(|_| Error::argument("order of axes", format!("{:?}", order.as_ref()), wanted()))?)
+        let view = whole.permute(&order);
+        self.viewed(view.map_err(|_| Error::argument("order of axes", format!("{order:?}"), wanted()))?)
     }
 
     /// The array without an axis, at one of its indices.
@@ -168,16 +168,16 @@ impl<T: Element> Array<T> {
     /// The array in a larger shape, by NumPy's rules: axes of extent 1 are repeated, new ones come first. No element is copied.
     ///
     /// ```
-    /// use chunkwise::prelude::*;
+    /// use chunkwise::{Array, prelude::*};
     /// let row = Array::from(ndarray::arr1(&[1, 2, 3]));
-    /// assert_eq!(row.broadcast_to([2, 3]).compute()?, ndarray::arr2(&[[1, 2, 3], [1, 2, 3]]).into_dyn());
+    /// assert_eq!(row.broadcast_to((2, 3)).compute()?, ndarray::arr2(&[[1, 2, 3], [1, 2, 3]]).into_dyn());
     /// # Ok::<(), chunkwise::Error>(())
     /// ```
     ///
     /// # Panics
     /// If it does not fit. [`Array::try_broadcast_to`] returns that as an error.
     #[track_caller]
-    pub fn broadcast_to(&self, shape: impl AsRef<[usize]>) -> Self {
+    pub fn broadcast_to(&self, shape: impl IntoShape) -> Self {
         or_panic(self.try_broadcast_to(shape))
     }
 
@@ -185,8 +185,8 @@ impl<T: Element> Array<T> {
     ///
     /// # Errors
     /// [`Error::Shape`] if an axis is neither of that extent nor of 1, or there are too few axes or too many elements.
-    pub fn try_broadcast_to(&self, shape: impl AsRef<[usize]>) -> Result<Self> {
-        self.viewed(View::whole(self.shape()).broadcast(shape.as_ref())?)
+    pub fn try_broadcast_to(&self, shape: impl IntoShape) -> Result<Self> {
+        self.viewed(View::whole(self.shape()).broadcast(&shape.into_shape())?)
     }
 
     /// The array with an axis from its last index to its first.
@@ -214,7 +214,7 @@ impl<T: Element> Array<T> {
             return Ok(self.clone());
         }
         let shape = view.shape();
-        Self::new(Primitive::View(view), vec![self.node.clone()], shape, self.session.clone())
+        self.derived(Primitive::View(view), shape)
     }
 
     /// The number of an axis that there is.

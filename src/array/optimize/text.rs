@@ -2,7 +2,7 @@
 //!
 //! Owns: how an expression is written. Must not know: passes. Invariant: what a pass may change is seen: the parts of leaves, views, the order of ops.
 
-use super::super::expr::{Data, Generator, Primitive};
+use super::super::expr::{Existing, Generator, Primitive};
 use super::{ExprId, Exprs};
 use crate::shape::{Region, View};
 
@@ -15,8 +15,8 @@ pub(super) fn text(exprs: &Exprs, expr: ExprId) -> String {
         false => ranges(region.axes().iter().map(|a| (a.start, a.len, a.step as isize))),
     };
     match &op.primitive {
-        Primitive::Source(Data::Memory { layout, .. }, region) => format!("memory{}", part(region, &layout.shape)),
-        Primitive::Source(Data::Stored(source), region) => format!("stored{}", part(region, source.0.shape())),
+        Primitive::Source(Existing::Memory { layout, .. }, region) => format!("memory{}", part(region, &layout.shape)),
+        Primitive::Source(Existing::Stored(source), region) => format!("stored{}", part(region, source.0.shape())),
         Primitive::Generate(Generator::Uniform { shape, .. }, region) => {
             let extents: Vec<String> = shape.iter().map(ToString::to_string).collect();
             format!("uniform({}){}", extents.join(", "), part(region, shape))

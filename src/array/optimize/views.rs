@@ -18,10 +18,10 @@ use std::collections::HashMap;
 
 use smallvec::smallvec;
 
-use super::super::expr::{Call, Data, Generator, Op, Primitive};
+use super::super::expr::{Call, Existing, Generator, Op, Primitive};
 use super::super::grids;
 use super::{ExprId, Exprs, Inputs};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::shape::{AxisRange, ChunkGrid, Layout, Region, View, ViewAxis};
 
 /// A question: what a view (`None`: all) shows of an expression, cut so.
@@ -30,9 +30,9 @@ type Question = (ExprId, Option<View>, ChunkGrid);
 /// The expressions after the pass, and which the roots are.
 ///
 /// # Errors
-/// As [`Op::new`].
+/// As [`Op::new`]; [`Error::Argument`] if views fall into too many parts.
 pub(super) fn pass(old: &Exprs, roots: &[ExprId]) -> Result<(Exprs, Vec<ExprId>)> {
-    let mut pass = Pass { old, new: Exprs::default(), known: HashMap::new() };
+    let mut pass = ViewPass { old, new: Exprs::default(), known: HashMap::new() };
     let mut made = Vec::with_capacity(roots.len());
     for &root in roots {
         let question = pass.all_of(root);
@@ -41,7 +41,10 @@ pub(super) fn pass(old: &Exprs, roots: &[ExprId]) -> Result<(Exprs, Vec<ExprId>)
     Ok((pass.new, made))
 }
 
-struct Pass<'a> {
+/// So many questions, beside some for each expression, are no plan that anybody waits for.
+const MOST_QUESTIONS: usize = 1 << 18;
+
+struct ViewPass<'a> {
     old: &'a Exprs,
     new: Exprs,
     known: HashMap<Question, ExprId>,
@@ -55,7 +58,7 @@ enum Step {
     After(Vec<Question>),
 }
 
-impl Pass<'_> {
+impl ViewPass<'_> {
     fn all_of(&self, expr: ExprId) -> Question {
         (expr, None, self.old.op(expr).grid.clone())
     }
@@ -66,6 +69,10 @@ impl Pass<'_> {
             if self.known.contains_key(&top) {
                 stack.pop();
                 continue;
+            }
+            if self.known.len() > MOST_QUESTIONS + 8 * self.old.all.len() {
+                let wanted = "a view of concatenations of concatenations would fall into more parts; compute or store what they are made of first";
+                return Err(Error::argument("number of parts", format!("more than {}", self.known.len() - 1), wanted));
             }
             match self.step(&top)? {
                 Step::Done(made) => _ = self.known.insert(top, made),
@@ -98,7 +105,7 @@ impl Pass<'_> {
                 return Ok(self.same_as((inputs[0], view.cloned(), grid.clone())));
             }
             (Primitive::Source(..) | Primitive::Generate(..), _) => return Ok(Step::Done(self.leaf(op, view, grid)?)),
-            (Primitive::Concat(axis), Some(view)) => match parts(self.old, inputs, *axis, view, grid) {
+            (Primitive::Concat(axis), Some(view)) => match parts(self.old, inputs, *axis, view, grid)? {
                 (questions, None) => return Ok(self.same_as(questions.into_iter().next().expect("one part"))),
                 (questions, Some(axis)) => match self.known(questions) {
                     Err(after) => return Ok(after),
@@ -224,11 +231,11 @@ fn split(view: &View, shape: &[usize]) -> (Region, Option<View>) {
 /// A leaf in another shape, if its elements are those of one: their order does not depend on the shape.
 fn reshaped(leaf: &Op, to: &Op) -> Option<Primitive> {
     match &leaf.primitive {
-        Primitive::Source(Data::Memory { bytes, offset, layout }, region)
+        Primitive::Source(Existing::Memory { bytes, offset, layout }, region)
             if layout.is_contiguous() && *region == Region::all(&layout.shape) =>
         {
             let layout = Layout::contiguous(layout.dtype, &to.shape);
-            let data = Data::Memory { bytes: bytes.clone(), offset: *offset, layout };
+            let data = Existing::Memory { bytes: bytes.clone(), offset: *offset, layout };
             Some(Primitive::Source(data, Region::all(&to.shape)))
         }
         Primitive::Generate(Generator::Uniform { seed, stream, shape }, region) if *region == Region::all(shape) => {
@@ -241,7 +248,13 @@ fn reshaped(leaf: &Op, to: &Op) -> Option<Primitive> {
 
 /// What a view shows of each input of a concatenation that it touches, in the view's order, and the view's axis along which these follow each other; no axis if
 /// there is one only.
-fn parts(exprs: &Exprs, inputs: &[ExprId], axis: usize, view: &View, grid: &ChunkGrid) -> (Vec<Question>, Option<usize>) {
+fn parts(
+    exprs: &Exprs,
+    inputs: &[ExprId],
+    axis: usize,
+    view: &View,
+    grid: &ChunkGrid,
+) -> Result<(Vec<Question>, Option<usize>)> {
     let offset_by = |view: &View, by: usize| {
         let mut start = view.start().to_vec();
         start[axis] -= by;
@@ -257,14 +270,14 @@ fn parts(exprs: &Exprs, inputs: &[ExprId], axis: usize, view: &View, grid: &Chun
         })
         .collect();
     if view.is_empty() {
-        return (vec![(inputs[0], Some(view.clone()), grid.clone())], None);
+        return Ok((vec![(inputs[0], Some(view.clone()), grid.clone())], None));
     }
     let along = view.axes().iter().position(|a| a.along == Some(axis as u32));
     let (first, step) = (view.start()[axis], along.map_or(0, |k| view.axes()[k].step));
     let holder = |at: usize| ranges[ranges.partition_point(|&(_, _, end)| end <= at)];
     let Some(k) = along.filter(|&k| view.axes()[k].extent > 1) else {
         let (input, begin, _) = holder(first);
-        return (vec![(input, Some(offset_by(view, begin)), grid.clone())], None);
+        return Ok((vec![(input, Some(offset_by(view, begin)), grid.clone())], None));
     };
     let mut touched = Vec::new();
     let (mut at, count) = (0, view.axes()[k].extent);
@@ -282,11 +295,12 @@ fn parts(exprs: &Exprs, inputs: &[ExprId], axis: usize, view: &View, grid: &Chun
     }
     let several = (touched.len() > 1).then_some(k);
     let question = |(input, view, at, more): (ExprId, View, usize, usize)| {
-        let cuts = |a: usize| if a == k && several.is_some() { grids::within(&grid.along(a), at, more) } else { grid.along(a) };
-        let grid = ChunkGrid::of_axes((0..grid.shape().len()).map(cuts)).expect("part of a grid");
-        (input, Some(view), grid)
+        let is_part = |a: usize| a == k && several.is_some();
+        let cuts = |a: usize| if is_part(a) { grids::within(&grid.along(a), at, more) } else { Ok(grid.along(a)) };
+        let axes: Vec<ChunkGrid> = (0..grid.shape().len()).map(cuts).collect::<Result<_>>()?;
+        Ok((input, Some(view), ChunkGrid::of_axes(axes)?))
     };
-    (touched.into_iter().map(question).collect(), several)
+    Ok((touched.into_iter().map(question).collect::<Result<_>>()?, several))
 }
 
 #[cfg(test)]
@@ -309,7 +323,7 @@ mod tests {
     }
 
     fn uniform(shape: &[usize]) -> Array<f64> {
-        super::super::super::laws::session().random_uniform(shape).unwrap()
+        super::super::super::laws::session().default_rng().uniform(shape)
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One submission: recording launches and copies, and what is needed to report them afterwards.
 //!
-//! Owns: [`Recorder`], [`Batch`], [`Kit`]. Must not know: what is recorded when. Invariant: whatever was recorded is in the batch that is
+//! Owns: [`BatchRecorder`], [`Submission`], [`Kit`]. Must not know: what is recorded when. Invariant: whatever was recorded is in the batch that is
 //! submitted, with everything that its report needs, or in none.
 
 use std::collections::VecDeque;
@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use wgpu::{BufferBinding, BufferUsages, MapMode};
 
-use super::copies::{Piece, Up};
-use super::launch::{End, Operand, Running, Stage, Tally};
-use super::open::{Opened, Refusal};
+use super::copies::{DownloadPiece, Up};
+use super::launch::{GpuStage, LaunchEnd, Running, StageOperand, Tally};
+use super::open::{GpuRefusal, Opened};
 use super::pipelines::Pipelines;
 use super::slice::Slice;
 use crate::shape::DType;
@@ -37,7 +37,7 @@ pub(super) struct Kit {
 }
 
 impl Kit {
-    pub(super) fn new(opened: &Opened) -> Result<Self, Refusal> {
+    pub(super) fn new(opened: &Opened) -> Result<Self, GpuRefusal> {
         let params = opened.buffer(DISPATCHES as u64 * STRIDE, BufferUsages::UNIFORM | BufferUsages::COPY_DST, false)?;
         let faults = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let faults = opened.buffer(TIMES, faults, false)?;
@@ -63,25 +63,25 @@ impl Kit {
 }
 
 /// A launch, or part of one, in a batch.
-pub(super) struct Part {
+pub(super) struct LaunchPart {
     pub(super) tally: Arc<Mutex<Tally>>,
     /// Its share of the launch's estimate.
     pub(super) predicted_ns: f64,
     /// Whether it may have written fault words.
     pub(super) faults: bool,
     /// If this is the launch's last part.
-    pub(super) end: Option<End>,
+    pub(super) end: Option<LaunchEnd>,
 }
 
 /// A submission under way.
-pub(super) struct Batch {
+pub(super) struct Submission {
     pub(super) index: wgpu::SubmissionIndex,
     pub(super) submitted: Instant,
     pub(super) kit: Kit,
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<LaunchPart>,
     /// Staging buffers that will be mapped again.
     pub(super) ups: Vec<wgpu::Buffer>,
-    pub(super) downs: Vec<(wgpu::Buffer, Piece)>,
+    pub(super) downs: Vec<(wgpu::Buffer, DownloadPiece)>,
     /// Uploads whose last piece is here.
     pub(super) uploads: u64,
     /// Bytes of all copies.
@@ -94,7 +94,7 @@ pub(super) struct Batch {
     pub(super) unmapped: Arc<AtomicBool>,
 }
 
-impl Batch {
+impl Submission {
     /// The fault words and times (begin, end, in ticks) of each part, if they were asked for.
     pub(super) fn read_report(&self) -> Option<Vec<([u32; 4], [u64; 2])>> {
         let bytes = self.kit.report.get_mapped_range(..).ok()?;
@@ -108,7 +108,7 @@ impl Batch {
 }
 
 /// A submission that is being recorded.
-pub(super) struct Recorder<'a> {
+pub(super) struct BatchRecorder<'a> {
     opened: &'a Opened,
     pipelines: &'a Pipelines,
     kit: Kit,
@@ -116,16 +116,16 @@ pub(super) struct Recorder<'a> {
     pass: Option<wgpu::ComputePass<'static>>,
     params: Vec<u8>,
     unmapped: Arc<AtomicBool>,
-    parts: Vec<Part>,
+    parts: Vec<LaunchPart>,
     ups: Vec<wgpu::Buffer>,
-    downs: Vec<(wgpu::Buffer, Piece)>,
+    downs: Vec<(wgpu::Buffer, DownloadPiece)>,
     uploads: u64,
     copied: u64,
     units: f64,
     real: DType,
 }
 
-impl<'a> Recorder<'a> {
+impl<'a> BatchRecorder<'a> {
     pub(super) fn new(opened: &'a Opened, pipelines: &'a Pipelines, kit: Kit) -> Self {
         let mut encoder = opened.device.create_command_encoder(&Default::default());
         encoder.clear_buffer(&kit.faults, 0, None);
@@ -189,7 +189,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// Copies a piece of a chunk to a staging buffer.
-    pub(super) fn down(&mut self, from: &wgpu::Buffer, staging: wgpu::Buffer, piece: Piece) {
+    pub(super) fn down(&mut self, from: &wgpu::Buffer, staging: wgpu::Buffer, piece: DownloadPiece) {
         self.pass = None;
         self.encoder.copy_buffer_to_buffer(from, piece.at, &staging, 0, piece.bytes.next_multiple_of(4));
         self.map_later(&staging, MapMode::Read);
@@ -203,7 +203,7 @@ impl<'a> Recorder<'a> {
         mut run: Box<Running>,
         scratch: Option<&wgpu::Buffer>,
         most: f64,
-    ) -> Result<Option<Box<Running>>, (Refusal, Box<Running>)> {
+    ) -> Result<Option<Box<Running>>, (GpuRefusal, Box<Running>)> {
         let groups = match self.bind_all(&mut run, scratch) {
             Ok(groups) => groups,
             Err(refusal) => return Err((refusal, run)),
@@ -230,12 +230,12 @@ impl<'a> Recorder<'a> {
         let share = ((self.units - before) / run.units.max(1.0)).min(1.0);
         let (tally, predicted_ns) = (run.tally.clone(), share * run.estimate_ns as f64);
         let (end, rest) = if run.stages.is_empty() { (Some(run.end), None) } else { (None, Some(run)) };
-        self.parts.push(Part { tally, predicted_ns, faults, end });
+        self.parts.push(LaunchPart { tally, predicted_ns, faults, end });
         Ok(rest)
     }
 
     /// The bind groups of a launch's stages, and the old values in its outputs.
-    fn bind_all(&mut self, run: &mut Running, scratch: Option<&wgpu::Buffer>) -> Result<Vec<wgpu::BindGroup>, Refusal> {
+    fn bind_all(&mut self, run: &mut Running, scratch: Option<&wgpu::Buffer>) -> Result<Vec<wgpu::BindGroup>, GpuRefusal> {
         let groups = run.stages.iter().map(|stage| self.bind(stage, scratch)).collect::<Result<_, _>>()?;
         // Once: a launch that goes on in another submission must find what it wrote.
         for (from, to, bytes) in std::mem::take(&mut run.copy_in) {
@@ -247,9 +247,9 @@ impl<'a> Recorder<'a> {
 
     fn bind(
         &self,
-        Stage { program, operands, .. }: &Stage,
+        GpuStage { program, operands, .. }: &GpuStage,
         scratch: Option<&wgpu::Buffer>,
-    ) -> Result<wgpu::BindGroup, Refusal> {
+    ) -> Result<wgpu::BindGroup, GpuRefusal> {
         let (shader, own) = (&program.shader, program.scratch_bytes);
         let more = [own > 0, program.faults].map(u32::from);
         let layout = self.pipelines.layout([shader.inputs(), shader.outputs(), more[0], more[1]])?;
@@ -259,8 +259,8 @@ impl<'a> Recorder<'a> {
         let mut bindings = vec![range(&self.kit.params, 0, STRIDE)];
         for operand in operands {
             bindings.push(match operand {
-                Operand::Chunk(slot, bytes) => range(slot.buffer()?, 0, *bytes),
-                Operand::Scratch { at, bytes } => range(scratch.ok_or_else(no_scratch)?, *at, *bytes),
+                StageOperand::Chunk(slot, bytes) => range(slot.buffer()?, 0, *bytes),
+                StageOperand::Scratch { at, bytes } => range(scratch.ok_or_else(no_scratch)?, *at, *bytes),
             });
         }
         if own > 0 {
@@ -287,7 +287,7 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    fn dispatch(&mut self, stage: &Stage, slice: &Slice, group: &wgpu::BindGroup) {
+    fn dispatch(&mut self, stage: &GpuStage, slice: &Slice, group: &wgpu::BindGroup) {
         let offset = self.params.len() as u32;
         // Operands above 2^32 workgroups have no program (program.rs).
         let launch = [slice.first as u32, slice.groups as u32, slice.begin, slice.end];
@@ -303,7 +303,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// Ends recording, and submits. After a refusal everything in the batch is to be failed.
-    pub(super) fn submit(mut self) -> (Batch, Result<(), Refusal>) {
+    pub(super) fn submit(mut self) -> (Submission, Result<(), GpuRefusal>) {
         self.pass = None;
         let parts = self.parts.len() as u64;
         let timed = parts > 0 && self.kit.times.is_some();
@@ -328,7 +328,7 @@ impl<'a> Recorder<'a> {
             Ok(())
         });
         let index = index.unwrap_or_else(|| opened.queue.submit([]));
-        let batch = Batch {
+        let batch = Submission {
             index,
             submitted,
             kit: self.kit,
@@ -351,6 +351,6 @@ pub(super) fn waiting_ns(launches: &VecDeque<Box<Running>>) -> u64 {
     launches.iter().fold(0, |sum, run| sum.saturating_add(run.estimate_ns))
 }
 
-fn no_scratch() -> Refusal {
-    Refusal::Invalid("there is no scratch".into()) // it was made before the launch is recorded
+fn no_scratch() -> GpuRefusal {
+    GpuRefusal::Invalid("there is no scratch".into()) // it was made before the launch is recorded
 }

@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use rayon::ThreadPool;
 
-use super::launch::Promise;
-use super::memory::{Slot, Staging};
-use super::open::Refusal;
+use super::launch::DonePromise;
+use super::memory::{ChunkSlot, Staging};
+use super::open::GpuRefusal;
 use super::service::Message;
 use crate::device::{Data, Failure, HostBuffer, Report, Window, copy, host_view_mut, input_view, panic_message};
 use crate::error::Error;
@@ -24,16 +24,16 @@ const LARGE: usize = 4 << 20;
 const BLOCK: usize = 64 << 10;
 
 /// A chunk to be brought to the GPU.
-pub(super) struct Wanted {
+pub(super) struct Upload {
     pub(super) from: Window,
-    pub(super) to: Arc<Slot>,
-    pub(super) done: Promise,
+    pub(super) to: Arc<ChunkSlot>,
+    pub(super) done: DonePromise,
 }
 
 /// A piece of a chunk on its way to the GPU: its bytes are in the staging buffer.
 pub(super) struct Up {
     pub(super) staging: wgpu::Buffer,
-    pub(super) to: Arc<Slot>,
+    pub(super) to: Arc<ChunkSlot>,
     pub(super) at: u64,
     pub(super) bytes: u64,
     /// Whether nothing more of the chunk will come.
@@ -42,13 +42,13 @@ pub(super) struct Up {
 
 /// A chunk to be brought to the host, and up to where its pieces are on their way.
 pub(super) struct Down {
-    pub(super) from: Arc<Slot>,
+    pub(super) from: Arc<ChunkSlot>,
     pub(super) landing: Arc<Landing>,
     pub(super) at: u64,
 }
 
 impl Down {
-    pub(super) fn new(from: Arc<Slot>, to: Window, done: Promise) -> Self {
+    pub(super) fn new(from: Arc<ChunkSlot>, to: Window, done: DonePromise) -> Self {
         let bytes = to.layout().bytes();
         let so_far = Mutex::new(Landed { done: Some(done), ..Landed::default() });
         let landing = Landing { bytes, to: Some(to), asked: Instant::now(), so_far };
@@ -56,21 +56,21 @@ impl Down {
     }
 
     /// The next piece.
-    pub(super) fn piece(&mut self, bytes: u64) -> Piece {
+    pub(super) fn piece(&mut self, bytes: u64) -> DownloadPiece {
         let at = self.at;
         self.at += bytes;
-        Piece { landing: self.landing.clone(), at, bytes }
+        DownloadPiece { landing: self.landing.clone(), at, bytes }
     }
 }
 
 /// A piece of a chunk on its way to the host.
-pub(super) struct Piece {
+pub(super) struct DownloadPiece {
     pub(super) landing: Arc<Landing>,
     pub(super) at: u64,
     pub(super) bytes: u64,
 }
 
-impl Piece {
+impl DownloadPiece {
     pub(super) fn is_last(&self) -> bool {
         self.at + self.bytes == self.landing.bytes
     }
@@ -87,7 +87,7 @@ pub(super) struct Landing {
 
 #[derive(Default)]
 struct Landed {
-    done: Option<Promise>,
+    done: Option<DonePromise>,
     bytes: u64,
     ns: u64,
     failed: Option<Failure>,
@@ -121,14 +121,14 @@ impl Drop for Landing {
 /// Fills staging buffers and hands them to the service thread, until nobody asks any more.
 pub(super) fn serve_uploads(
     name: &str,
-    wanted: Receiver<Wanted>,
+    wanted: Receiver<Upload>,
     staging: &Staging,
     pool: Option<&ThreadPool>,
     service: &Sender<Message>,
 ) {
-    for Wanted { from, to, done } in wanted {
+    for Upload { from, to, done } in wanted {
         let started = Instant::now();
-        let send = |up| service.send(Message::Up(up)).map_err(|_| Refusal::Lost("its service thread has ended".into()));
+        let send = |up| service.send(Message::Up(up)).map_err(|_| GpuRefusal::Lost("its service thread has ended".into()));
         let outcome = upload(&from, &to, staging, pool, send);
         drop(from);
         let outcome = outcome.map_err(|stop| stop.into_failure(name));
@@ -139,7 +139,7 @@ pub(super) fn serve_uploads(
 
 /// Why an upload went no further.
 enum Stop {
-    Refused(Refusal),
+    Refused(GpuRefusal),
     Failed(Failure),
 }
 
@@ -154,10 +154,10 @@ impl Stop {
 
 fn upload(
     from: &Window,
-    to: &Arc<Slot>,
+    to: &Arc<ChunkSlot>,
     staging: &Staging,
     pool: Option<&ThreadPool>,
-    send: impl Fn(Up) -> Result<(), Refusal>,
+    send: impl Fn(Up) -> Result<(), GpuRefusal>,
 ) -> Result<(), Stop> {
     // The chunk's buffer is made here, so that nothing but the loss of the device can go wrong after the report.
     to.buffer().map_err(Stop::Refused)?;
@@ -182,8 +182,12 @@ fn stretch(window: &Window, at: u64, bytes: u64) -> Vec<Window> {
 }
 
 /// Copies arrived pieces of downloads to their places.
-pub(super) fn serve_downloads(arrivals: Receiver<(wgpu::Buffer, Piece, u64)>, staging: &Staging, pool: Option<&ThreadPool>) {
-    for (buffer, Piece { landing, at, bytes }, link_ns) in arrivals {
+pub(super) fn serve_downloads(
+    arrivals: Receiver<(wgpu::Buffer, DownloadPiece, u64)>,
+    staging: &Staging,
+    pool: Option<&ThreadPool>,
+) {
+    for (buffer, DownloadPiece { landing, at, bytes }, link_ns) in arrivals {
         let started = Instant::now();
         let outcome = match &landing.to {
             Some(to) => caught(|| empty(&buffer, to, (at, bytes), pool)),
@@ -198,7 +202,7 @@ pub(super) fn serve_downloads(arrivals: Receiver<(wgpu::Buffer, Piece, u64)>, st
     }
 }
 
-fn finish(done: Promise, elapsed_ns: u64, outcome: Result<(), Failure>) {
+fn finish(done: DonePromise, elapsed_ns: u64, outcome: Result<(), Failure>) {
     let report = Report { elapsed_ns: elapsed_ns.max(1), since_ns: 0, worker: 0, opaque: Vec::new(), outcome };
     // What listens may panic; this thread has others to serve.
     let _ = catch_unwind(AssertUnwindSafe(|| done.keep(report)));

@@ -12,10 +12,10 @@ use std::time::Duration;
 use rayon::ThreadPool;
 
 use super::adapters::{AdapterInfo, AdapterKind};
-use super::copies::{Down, Wanted, serve_downloads, serve_uploads};
-use super::launch::{Promise, Running};
-use super::memory::{Slot, Staging};
-use super::open::{Opened, Refusal};
+use super::copies::{Down, Upload, serve_downloads, serve_uploads};
+use super::launch::{DonePromise, Running};
+use super::memory::{ChunkSlot, Staging};
+use super::open::{GpuRefusal, Opened};
 use super::pipelines::Pipelines;
 use super::probe::within;
 use super::service::{Counts, Message, Sabotage, Service};
@@ -43,7 +43,7 @@ pub struct Gpu {
     opened: Arc<Opened>,
     counts: Arc<Counts>,
     service: Sender<Message>,
-    uploads: Option<Sender<Wanted>>,
+    uploads: Option<Sender<Upload>>,
     /// Fires when the waiting thread, the last one, has ended.
     ended: Mutex<Receiver<()>>,
 }
@@ -59,7 +59,8 @@ impl Gpu {
         }
         let opening = adapter.clone();
         let opened = within(OPENING, &adapter.to_string(), move || {
-            let failed = |refusal: Refusal| Error::Failed { what: format!("opening {opening}"), message: refusal.to_string() };
+            let failed =
+                |refusal: GpuRefusal| Error::Failed { what: format!("opening {opening}"), message: refusal.to_string() };
             Opened::new(&opening).map_err(failed)
         })?;
         let facts = adapter.facts();
@@ -91,7 +92,7 @@ impl Gpu {
         let (service, messages) = channel();
         let (batches_in, batches) = channel();
         let (arrivals_in, arrivals) = channel();
-        let (uploads, wanted) = channel::<Wanted>();
+        let (uploads, wanted) = channel::<Upload>();
         let (ending, ended) = channel();
         let staging = |upload| Arc::new(Staging::new(opened.clone(), upload, staging_bytes / 2));
         let (ups, downs) = (staging(true), staging(false));
@@ -147,7 +148,7 @@ impl Gpu {
 
     fn gone(&self, task: &str) -> Failure {
         let why = self.opened.lost().unwrap_or_else(|| "its service thread has ended".into());
-        Refusal::Lost(why).into_failure(task, &self.spec.name)
+        GpuRefusal::Lost(why).into_failure(task, &self.spec.name)
     }
 }
 
@@ -188,23 +189,23 @@ unsafe impl Device for Gpu {
                     run.end.done.fail(self.gone("a task"));
                 }
             }
-            Err((done, failure)) => Promise::new(done).fail(failure),
+            Err((done, failure)) => DonePromise::new(done).fail(failure),
         }
     }
 
     fn transfer(&self, mv: Move) {
         let Move { from, to, done, .. } = mv;
-        let done = Promise::new(done);
+        let done = DonePromise::new(done);
         match (from, to) {
-            (Data::Host(from), Data::Remote(to)) => match (to.memory.downcast::<Slot>(), &self.uploads) {
+            (Data::Host(from), Data::Remote(to)) => match (to.memory.downcast::<ChunkSlot>(), &self.uploads) {
                 (Ok(to), Some(uploads)) => {
-                    if let Err(lost) = uploads.send(Wanted { from, to, done }) {
+                    if let Err(lost) = uploads.send(Upload { from, to, done }) {
                         lost.0.done.fail(self.gone("a chunk's upload"));
                     }
                 }
                 _ => done.fail(self.gone("a chunk's upload")),
             },
-            (Data::Remote(from), Data::Host(to)) => match from.memory.downcast::<Slot>() {
+            (Data::Remote(from), Data::Host(to)) => match from.memory.downcast::<ChunkSlot>() {
                 Ok(slot) => {
                     let down = Down::new(slot, to, done);
                     if let Err(lost) = self.service.send(Message::Down(down))
@@ -220,7 +221,7 @@ unsafe impl Device for Gpu {
     }
 
     fn allocate(&self, bytes: u64) -> Result<Memory> {
-        let slot: Arc<dyn Any + Send + Sync> = Arc::new(Slot::new(self.opened.clone(), bytes));
+        let slot: Arc<dyn Any + Send + Sync> = Arc::new(ChunkSlot::new(self.opened.clone(), bytes));
         Ok(Memory::Remote(slot))
     }
 

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::memory::Slot;
-use super::open::Refusal;
+use super::memory::ChunkSlot;
+use super::open::GpuRefusal;
 use super::slice::{Cursor, units};
 use crate::device::{Body, Data, Done, Failure, Launch, Output, Report};
 use crate::error::Error;
@@ -18,54 +18,54 @@ use crate::shape::{ChunkMeta, DType, Form, Layout, View};
 /// A launch on its way.
 pub(super) struct Running {
     /// What is left of it. Each stage sees all that the ones before it wrote.
-    pub(super) stages: VecDeque<Stage>,
+    pub(super) stages: VecDeque<GpuStage>,
     /// Scratch that the stages share.
     pub(super) scratch_bytes: u64,
     /// Work of all stages.
     pub(super) units: f64,
     /// Old values to be copied into outputs first: from, to, bytes.
-    pub(super) copy_in: Vec<(Arc<Slot>, Arc<Slot>, u64)>,
+    pub(super) copy_in: Vec<(Arc<ChunkSlot>, Arc<ChunkSlot>, u64)>,
     pub(super) estimate_ns: u64,
     pub(super) tally: Arc<Mutex<Tally>>,
-    pub(super) end: End,
+    pub(super) end: LaunchEnd,
 }
 
 /// A program on its operands.
-pub(super) struct Stage {
+pub(super) struct GpuStage {
     pub(super) program: Program,
     /// Its inputs, then its outputs.
-    pub(super) operands: Vec<Operand>,
+    pub(super) operands: Vec<StageOperand>,
     pub(super) cursor: Cursor,
     /// Once they are compiled.
     pub(super) pipelines: Vec<wgpu::ComputePipeline>,
 }
 
-impl Stage {
-    fn new(program: Program, operands: Vec<Operand>) -> Self {
+impl GpuStage {
+    fn new(program: Program, operands: Vec<StageOperand>) -> Self {
         Self { program, operands, cursor: Cursor::default(), pipelines: Vec::new() }
     }
 }
 
 /// What a stage reads or writes, and its bytes.
 #[derive(Clone)]
-pub(super) enum Operand {
+pub(super) enum StageOperand {
     /// A chunk.
-    Chunk(Arc<Slot>, u64),
+    Chunk(Arc<ChunkSlot>, u64),
     /// A part of the scratch, from byte `at` on.
     Scratch { at: u64, bytes: u64 },
 }
 
 /// Who is told of a launch's end.
-pub(super) struct End {
+pub(super) struct LaunchEnd {
     pub(super) kernel: Arc<dyn Kernel>,
     pub(super) params: Vec<u8>,
-    pub(super) done: Promise,
+    pub(super) done: DonePromise,
 }
 
 /// A report that is made for certain: if it is dropped, in a panic, it says that the device is lost.
-pub(super) struct Promise(Option<Done>);
+pub(super) struct DonePromise(Option<Done>);
 
-impl Promise {
+impl DonePromise {
     pub(super) fn new(done: Done) -> Self {
         Self(Some(done))
     }
@@ -83,10 +83,10 @@ impl Promise {
     }
 }
 
-impl Drop for Promise {
+impl Drop for DonePromise {
     fn drop(&mut self) {
         let Some(done) = self.0.take() else { return };
-        let failure = Refusal::Lost("one of its threads panicked".into()).into_failure("a task", "the GPU");
+        let failure = GpuRefusal::Lost("one of its threads panicked".into()).into_failure("a task", "the GPU");
         // A second panic while one unwinds would end the process.
         let _ = catch_unwind(AssertUnwindSafe(|| Self::new(done).fail(failure)));
     }
@@ -101,7 +101,7 @@ pub(super) struct Tally {
 }
 
 /// What is to be done for a body, and why the GPU cannot.
-type Made = Result<(Vec<Stage>, u64), String>;
+type Staged = Result<(Vec<GpuStage>, u64), String>;
 
 impl Running {
     /// What is to be done for a launch on the device of this name; an error if it cannot run it, which pricing has excluded.
@@ -126,7 +126,7 @@ impl Running {
                 copy_in,
                 estimate_ns,
                 tally: Arc::default(),
-                end: End { kernel, params: kernel_params, done: Promise::new(done) },
+                end: LaunchEnd { kernel, params: kernel_params, done: DonePromise::new(done) },
             })),
             Err(message) => {
                 let task = format!("{} on {device}", label(&*kernel));
@@ -153,7 +153,7 @@ pub(super) fn label(kernel: &dyn Kernel) -> String {
 }
 
 /// A chunk in this GPU's memory.
-fn chunk(data: &Data) -> Option<(Arc<Slot>, &Layout)> {
+fn chunk(data: &Data) -> Option<(Arc<ChunkSlot>, &Layout)> {
     match data {
         Data::Remote(remote) => Some((remote.memory.clone().downcast().ok()?, &remote.layout)),
         _ => None,
@@ -164,13 +164,13 @@ fn meta(layout: &Layout) -> ChunkMeta<'_> {
     ChunkMeta { dtype: layout.dtype, shape: &layout.shape, data: None }
 }
 
-fn old_value(output: &Output) -> Option<(Arc<Slot>, Arc<Slot>, u64)> {
+fn old_value(output: &Output) -> Option<(Arc<ChunkSlot>, Arc<ChunkSlot>, u64)> {
     let ((from, layout), (to, _)) = (chunk(output.copy_in.as_ref()?)?, chunk(&output.to)?);
     Some((from, to, layout.bytes()))
 }
 
 /// A kernel's program; then, for each output of `bool`, one that makes bytes of its words.
-fn run(kernel: &dyn Kernel, params: &[u8], (inputs, outputs): (&[Data], &[Output]), facts: &GpuFacts) -> Made {
+fn run(kernel: &dyn Kernel, params: &[u8], (inputs, outputs): (&[Data], &[Output]), facts: &GpuFacts) -> Staged {
     let all: Option<Vec<_>> = inputs.iter().chain(outputs.iter().map(|o| &o.to)).map(chunk).collect();
     let all = all.ok_or("an operand is not in its memory")?;
     let metas: Vec<ChunkMeta<'_>> = all.iter().map(|(_, layout)| meta(layout)).collect();
@@ -185,23 +185,24 @@ fn run(kernel: &dyn Kernel, params: &[u8], (inputs, outputs): (&[Data], &[Output
         program.shader = Arc::new(program.shader.distrusted());
     }
     let (words, scratch_bytes) = program.words(&metas);
-    let mut operands: Vec<Operand> = all.iter().map(|(slot, layout)| Operand::Chunk(slot.clone(), layout.bytes())).collect();
+    let mut operands: Vec<StageOperand> =
+        all.iter().map(|(slot, layout)| StageOperand::Chunk(slot.clone(), layout.bytes())).collect();
     let mut packs = Vec::new();
     for (operand, range) in words {
         if outputs.get(operand - inputs.len()).is_some_and(|output| output.copy_in.is_some()) {
             return Err("a GPU writes all of an output of bool, and this one is to be updated".into());
         }
-        let words = Operand::Scratch { at: range.start, bytes: range.end - range.start };
+        let words = StageOperand::Scratch { at: range.start, bytes: range.end - range.start };
         let bytes = std::mem::replace(&mut operands[operand], words.clone());
-        packs.push(Stage::new(copy::bools(all[operand].1.len() as u64, program.real), vec![words, bytes]));
+        packs.push(GpuStage::new(copy::bools(all[operand].1.len() as u64, program.real), vec![words, bytes]));
     }
-    let mut stages = vec![Stage::new(program, operands)];
+    let mut stages = vec![GpuStage::new(program, operands)];
     stages.append(&mut packs);
     Ok((stages, scratch_bytes))
 }
 
 /// The copy of what a view shows.
-fn show(view: Option<&View>, from: &Data, to: &Data, facts: &GpuFacts) -> Made {
+fn show(view: Option<&View>, from: &Data, to: &Data, facts: &GpuFacts) -> Staged {
     let ((from, value), (to, copied)) = chunk(from).zip(chunk(to)).ok_or("a chunk is not in its memory")?;
     let whole;
     let view = match view {
@@ -221,8 +222,8 @@ fn show(view: Option<&View>, from: &Data, to: &Data, facts: &GpuFacts) -> Made {
     let program = copy::gather(view, meta(value)).map_err(|e| e.to_string())?;
     let program =
         program.fitting(facts, &[meta(value), meta(copied)]).ok_or("a copy of a view is larger than it can be there")?;
-    let operands = vec![Operand::Chunk(from, value.bytes()), Operand::Chunk(to, copied.bytes())];
-    Ok((vec![Stage::new(program, operands)], 0))
+    let operands = vec![StageOperand::Chunk(from, value.bytes()), StageOperand::Chunk(to, copied.bytes())];
+    Ok((vec![GpuStage::new(program, operands)], 0))
 }
 
 #[cfg(test)]
@@ -260,7 +261,7 @@ mod tests {
         let opened = Arc::new(Opened::new(&adapter).unwrap());
         let chunk = |shape: &[usize]| {
             let layout = Layout::contiguous(DType::F32, shape);
-            Data::Remote(Remote { memory: Arc::new(Slot::new(opened.clone(), layout.bytes())), layout: layout.into() })
+            Data::Remote(Remote { memory: Arc::new(ChunkSlot::new(opened.clone(), layout.bytes())), layout: layout.into() })
         };
         let trusted = |kernel: Arc<dyn Kernel>| {
             let (inputs, outputs) = (vec![chunk(&[9, 7]), chunk(&[7])], vec![Output { to: chunk(&[9]), copy_in: None }]);

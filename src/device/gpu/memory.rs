@@ -1,6 +1,6 @@
 //! Memory of the GPU, and memory that both sides can reach.
 //!
-//! Owns: [`Slot`] (a chunk's buffer), [`Staging`] (pools of buffers that uploads and downloads pass through). Must not know: which chunk is
+//! Owns: [`ChunkSlot`] (a chunk's buffer), [`Staging`] (pools of buffers that uploads and downloads pass through). Must not know: which chunk is
 //! in which buffer. Invariant: staging never exceeds its limit: what is larger than a piece of it crosses in pieces.
 
 use std::collections::BTreeMap;
@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use wgpu::BufferUsages;
 
-use super::open::{Opened, Refusal};
+use super::open::{GpuRefusal, Opened};
 
 /// A buffer for a chunk. It takes no memory of the GPU until it is used.
-pub(super) struct Slot {
+pub(super) struct ChunkSlot {
     opened: Arc<Opened>,
     bytes: u64,
     buffer: OnceLock<wgpu::Buffer>,
 }
 
-impl Slot {
+impl ChunkSlot {
     pub(super) fn new(opened: Arc<Opened>, bytes: u64) -> Self {
         // Size classes round up; what a chunk may have survives this (`AdapterInfo::facts`).
         let bytes = bytes.next_multiple_of(16).min(opened.largest);
@@ -26,7 +26,7 @@ impl Slot {
     }
 
     /// The buffer, made now if it does not exist yet.
-    pub(super) fn buffer(&self) -> Result<&wgpu::Buffer, Refusal> {
+    pub(super) fn buffer(&self) -> Result<&wgpu::Buffer, GpuRefusal> {
         if let Some(buffer) = self.buffer.get() {
             return Ok(buffer);
         }
@@ -36,7 +36,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ChunkSlot {
     fn drop(&mut self) {
         if self.buffer.get().is_some() {
             self.opened.forget(self.bytes);
@@ -56,12 +56,12 @@ pub(super) struct Staging {
     limit_bytes: u64,
     /// The most that crosses in one buffer, a power of two: one piece is copied while others are on the link.
     piece_bytes: u64,
-    pool: Mutex<Pool>,
+    pool: Mutex<BufferPool>,
     returned: Condvar,
 }
 
 #[derive(Default)]
-struct Pool {
+struct BufferPool {
     idle: BTreeMap<u64, Vec<wgpu::Buffer>>,
     lent: u64,
     bytes: u64,
@@ -90,12 +90,12 @@ impl Staging {
         while self.drop_one(&mut pool) {}
     }
 
-    fn pool(&self) -> MutexGuard<'_, Pool> {
+    fn pool(&self) -> MutexGuard<'_, BufferPool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A buffer for a piece of `bytes`; waits for one to be given back where there is no room.
-    pub(super) fn take(&self, bytes: u64) -> Result<wgpu::Buffer, Refusal> {
+    pub(super) fn take(&self, bytes: u64) -> Result<wgpu::Buffer, GpuRefusal> {
         let mut pool = self.pool();
         loop {
             if let Some(buffer) = self.lend(&mut pool, bytes)? {
@@ -106,14 +106,14 @@ impl Staging {
     }
 
     /// A buffer for a piece of `bytes`, or `None` if one must be given back first.
-    pub(super) fn try_take(&self, bytes: u64) -> Result<Option<wgpu::Buffer>, Refusal> {
+    pub(super) fn try_take(&self, bytes: u64) -> Result<Option<wgpu::Buffer>, GpuRefusal> {
         self.lend(&mut self.pool(), bytes)
     }
 
-    fn lend(&self, pool: &mut Pool, bytes: u64) -> Result<Option<wgpu::Buffer>, Refusal> {
+    fn lend(&self, pool: &mut BufferPool, bytes: u64) -> Result<Option<wgpu::Buffer>, GpuRefusal> {
         let class = bytes.next_power_of_two().max(SMALLEST.min(self.piece_bytes));
         if let Some(why) = self.opened.lost() {
-            return Err(Refusal::Lost(why));
+            return Err(GpuRefusal::Lost(why));
         }
         if let Some(buffer) = pool.idle.get_mut(&class).and_then(Vec::pop) {
             pool.lent += class;
@@ -133,11 +133,11 @@ impl Staging {
                     return Ok(Some(buffer));
                 }
                 // What both sides reach may be a small part of memory: first what lies idle goes, then what is lent must come back.
-                Err(Refusal::OutOfMemory { .. }) if self.drop_one(pool) => {}
-                Err(Refusal::OutOfMemory { .. }) if pool.lent > 0 => return Ok(None),
+                Err(GpuRefusal::OutOfMemory { .. }) if self.drop_one(pool) => {}
+                Err(GpuRefusal::OutOfMemory { .. }) if pool.lent > 0 => return Ok(None),
                 // It says nothing of the memory for chunks.
-                Err(Refusal::OutOfMemory { message, .. }) => {
-                    return Err(Refusal::Invalid(format!("no memory for a staging buffer of {class} B: {message}")));
+                Err(GpuRefusal::OutOfMemory { message, .. }) => {
+                    return Err(GpuRefusal::Invalid(format!("no memory for a staging buffer of {class} B: {message}")));
                 }
                 Err(other) => return Err(other),
             }
@@ -145,7 +145,7 @@ impl Staging {
     }
 
     /// Drops an idle buffer, the largest; false if there is none.
-    fn drop_one(&self, pool: &mut Pool) -> bool {
+    fn drop_one(&self, pool: &mut BufferPool) -> bool {
         let Some((&class, _)) = pool.idle.iter().rev().find(|(_, idle)| !idle.is_empty()) else { return false };
         drop(pool.idle.get_mut(&class).and_then(Vec::pop));
         pool.bytes -= class;

@@ -1,4 +1,4 @@
-//! An open adapter: wgpu's device and queue, with every error that wgpu reports turned into a [`Refusal`].
+//! An open adapter: wgpu's device and queue, with every error that wgpu reports turned into a [`GpuRefusal`].
 //!
 //! Owns: [`Opened`]. Must not know: chunks, launches. Invariant: no error of wgpu panics here or is lost: it is returned by the call
 //! that caused it, or by the next one.
@@ -14,7 +14,7 @@ use crate::error::{Error, Remedy};
 
 /// Why wgpu or the driver did not do what was asked.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Refusal {
+pub(super) enum GpuRefusal {
     /// No memory of the GPU is left; the device goes on working.
     OutOfMemory { requested_bytes: u64, message: String },
     /// A call that wgpu does not accept.
@@ -25,7 +25,7 @@ pub(super) enum Refusal {
     Lost(String),
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for GpuRefusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::OutOfMemory { message, .. } | Self::Invalid(message) | Self::Unfit(message) | Self::Lost(message) => {
@@ -35,7 +35,7 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-impl Refusal {
+impl GpuRefusal {
     pub(super) fn into_failure(self, what: &str, device: &str) -> Failure {
         let failed = |message| Error::Failed { what: format!("{what} on {device}"), message };
         match self {
@@ -76,7 +76,7 @@ pub(super) struct Opened {
 
 impl Opened {
     /// Opens an adapter with all its limits, `f64` and timestamps where it has them.
-    pub(super) fn new(adapter: &AdapterInfo) -> Result<Self, Refusal> {
+    pub(super) fn new(adapter: &AdapterInfo) -> Result<Self, GpuRefusal> {
         let timed = Features::TIMESTAMP_QUERY | Features::TIMESTAMP_QUERY_INSIDE_PASSES;
         let has = adapter.handle.features();
         let timestamps = has.contains(timed);
@@ -89,7 +89,7 @@ impl Opened {
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.handle.request_device(&descriptor))
-            .map_err(|e| Refusal::Invalid(format!("cannot open it: {e}")))?;
+            .map_err(|e| GpuRefusal::Invalid(format!("cannot open it: {e}")))?;
         let late = Arc::<Mutex<Late>>::default();
         let slot = Arc::clone(&late);
         device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
@@ -116,8 +116,8 @@ impl Opened {
         self.late.lock().unwrap_or_else(PoisonError::into_inner).lost.get_or_insert(why.to_owned());
     }
 
-    /// Runs `calls` with every error that wgpu reports about them, at once or later, turned into a [`Refusal`].
-    pub(super) fn caught<R>(&self, calls: impl FnOnce() -> Result<R, Refusal>) -> Result<R, Refusal> {
+    /// Runs `calls` with every error that wgpu reports about them, at once or later, turned into a [`GpuRefusal`].
+    pub(super) fn caught<R>(&self, calls: impl FnOnce() -> Result<R, GpuRefusal>) -> Result<R, GpuRefusal> {
         // Scopes belong to the thread that opens them.
         let memory = self.device.push_error_scope(ErrorFilter::OutOfMemory);
         let internal = self.device.push_error_scope(ErrorFilter::Internal);
@@ -128,20 +128,20 @@ impl Opened {
         let full = pollster::block_on(memory.pop());
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(text) = &late.lost {
-            return Err(Refusal::Lost(text.clone()));
+            return Err(GpuRefusal::Lost(text.clone()));
         }
         if let Some(error) = full {
-            return Err(Refusal::OutOfMemory { requested_bytes: 0, message: error.to_string() });
+            return Err(GpuRefusal::OutOfMemory { requested_bytes: 0, message: error.to_string() });
         }
         if let Some(text) = invalid.map(|e| e.to_string()).or_else(|| late.error.take()) {
-            return Err(Refusal::Invalid(text));
+            return Err(GpuRefusal::Invalid(text));
         }
         result
     }
 
     /// A new buffer.
-    pub(super) fn buffer(&self, size: u64, usage: BufferUsages, mapped: bool) -> Result<wgpu::Buffer, Refusal> {
-        let full = |message| Refusal::OutOfMemory { requested_bytes: size, message };
+    pub(super) fn buffer(&self, size: u64, usage: BufferUsages, mapped: bool) -> Result<wgpu::Buffer, GpuRefusal> {
+        let full = |message| GpuRefusal::OutOfMemory { requested_bytes: size, message };
         let used = self.used.fetch_add(size, Ordering::Relaxed);
         let made = if used.saturating_add(size) > self.ceiling.load(Ordering::Relaxed) {
             Err(full("the ceiling set for tests".into()))
@@ -152,7 +152,7 @@ impl Opened {
         made.map_err(|refusal| {
             self.used.fetch_sub(size, Ordering::Relaxed);
             match refusal {
-                Refusal::OutOfMemory { message, .. } => full(message),
+                GpuRefusal::OutOfMemory { message, .. } => full(message),
                 other => other,
             }
         })

@@ -12,14 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wgpu::{BindGroupLayoutEntry, BufferBindingType, ShaderStages};
 
-use super::open::{Opened, Refusal};
+use super::open::{GpuRefusal, Opened};
 use crate::device::panic_message;
 use crate::kernel::{Pass, Program, Shader};
 use crate::shape::DType;
 
 /// What tells pipelines apart.
 #[derive(Clone)]
-struct Recipe {
+struct PipelineKey {
     shader: Arc<Shader>,
     real: DType,
     entry: Cow<'static, str>,
@@ -27,7 +27,7 @@ struct Recipe {
     more: [bool; 2],
 }
 
-impl Recipe {
+impl PipelineKey {
     fn new(program: &Program, pass: &Pass) -> Self {
         Self { shader: program.shader.clone(), real: program.real, entry: pass.entry.clone(), more: more(program) }
     }
@@ -43,20 +43,20 @@ fn more(program: &Program) -> [bool; 2] {
     [program.scratch_bytes > 0, program.faults]
 }
 
-enum State {
+enum PipelineState {
     Compiling,
     Ready(wgpu::ComputePipeline),
-    Failed(Refusal),
+    Failed(GpuRefusal),
 }
 
 /// All pipelines of one device.
 pub(super) struct Pipelines {
     opened: Arc<Opened>,
     /// By the hash of the shader's content.
-    states: Mutex<BTreeMap<u64, Vec<(Recipe, State)>>>,
+    states: Mutex<BTreeMap<u64, Vec<(PipelineKey, PipelineState)>>>,
     layouts: Mutex<BTreeMap<[u32; 4], wgpu::BindGroupLayout>>,
     /// What is to be compiled, and its place in `states`.
-    requests: Sender<(Recipe, (u64, usize))>,
+    requests: Sender<(PipelineKey, (u64, usize))>,
 }
 
 impl Pipelines {
@@ -65,7 +65,7 @@ impl Pipelines {
         let (requests, wanted) = channel();
         let this = Arc::new(Self { opened, states: Mutex::default(), layouts: Mutex::default(), requests });
         let weak = Arc::downgrade(&this);
-        let serve = move |requests: Receiver<(Recipe, (u64, usize))>| {
+        let serve = move |requests: Receiver<(PipelineKey, (u64, usize))>| {
             for (recipe, place) in requests {
                 let Some(this) = weak.upgrade() else { return };
                 this.serve(&recipe, place);
@@ -77,26 +77,28 @@ impl Pipelines {
         Ok(this)
     }
 
-    fn serve(&self, recipe: &Recipe, (content, index): (u64, usize)) {
+    fn serve(&self, recipe: &PipelineKey, (content, index): (u64, usize)) {
         // A compiler is a large program that may have bugs: its panic is the shader's failure.
         let made = catch_unwind(AssertUnwindSafe(|| self.compile(recipe)));
         let state = match made {
-            Ok(Ok(pipeline)) => State::Ready(pipeline),
-            Ok(Err(Refusal::Invalid(message))) => State::Failed(Refusal::Unfit(message)),
-            Ok(Err(refusal)) => State::Failed(refusal),
-            Err(payload) => State::Failed(Refusal::Unfit(format!("the compiler panicked: {}", panic_message(&*payload)))),
+            Ok(Ok(pipeline)) => PipelineState::Ready(pipeline),
+            Ok(Err(GpuRefusal::Invalid(message))) => PipelineState::Failed(GpuRefusal::Unfit(message)),
+            Ok(Err(refusal)) => PipelineState::Failed(refusal),
+            Err(payload) => {
+                PipelineState::Failed(GpuRefusal::Unfit(format!("the compiler panicked: {}", panic_message(&*payload))))
+            }
         };
         if let Some(slot) = self.states().get_mut(&content).and_then(|alike| alike.get_mut(index)) {
             slot.1 = state; // nothing is ever taken out
         }
     }
 
-    fn states(&self) -> MutexGuard<'_, BTreeMap<u64, Vec<(Recipe, State)>>> {
+    fn states(&self) -> MutexGuard<'_, BTreeMap<u64, Vec<(PipelineKey, PipelineState)>>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The pipelines of a program's passes; `None` while they are being compiled.
-    pub(super) fn of(&self, program: &Program) -> Result<Option<Vec<wgpu::ComputePipeline>>, Refusal> {
+    pub(super) fn of(&self, program: &Program) -> Result<Option<Vec<wgpu::ComputePipeline>>, GpuRefusal> {
         let mut ready = Vec::with_capacity(program.passes.len());
         let mut complete = true;
         let content = program.shader.content();
@@ -104,15 +106,15 @@ impl Pipelines {
         let alike = states.entry(content).or_default();
         for pass in &program.passes {
             match alike.iter().find(|(recipe, _)| recipe.is(program, pass)).map(|(_, state)| state) {
-                Some(State::Ready(pipeline)) => ready.push(pipeline.clone()),
-                Some(State::Failed(refusal)) => return Err(refusal.clone()),
-                Some(State::Compiling) => complete = false,
+                Some(PipelineState::Ready(pipeline)) => ready.push(pipeline.clone()),
+                Some(PipelineState::Failed(refusal)) => return Err(refusal.clone()),
+                Some(PipelineState::Compiling) => complete = false,
                 None => {
                     complete = false;
-                    let (recipe, place) = (Recipe::new(program, pass), (content, alike.len()));
-                    alike.push((recipe.clone(), State::Compiling));
+                    let (recipe, place) = (PipelineKey::new(program, pass), (content, alike.len()));
+                    alike.push((recipe.clone(), PipelineState::Compiling));
                     if self.requests.send((recipe, place)).is_err() {
-                        return Err(Refusal::Lost("its compiling thread has ended".into()));
+                        return Err(GpuRefusal::Lost("its compiling thread has ended".into()));
                     }
                 }
             }
@@ -121,7 +123,7 @@ impl Pipelines {
     }
 
     /// The layout of the bindings of a program with these numbers of inputs and outputs, with scratch and fault words (0 or 1).
-    pub(super) fn layout(&self, [inputs, outputs, scratch, faults]: [u32; 4]) -> Result<wgpu::BindGroupLayout, Refusal> {
+    pub(super) fn layout(&self, [inputs, outputs, scratch, faults]: [u32; 4]) -> Result<wgpu::BindGroupLayout, GpuRefusal> {
         let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
         let key = [inputs, outputs, scratch, faults];
         if let Some(layout) = layouts.get(&key) {
@@ -144,8 +146,8 @@ impl Pipelines {
         Ok(layout)
     }
 
-    fn compile(&self, recipe: &Recipe) -> Result<wgpu::ComputePipeline, Refusal> {
-        let Recipe { shader, real, entry, more } = recipe;
+    fn compile(&self, recipe: &PipelineKey) -> Result<wgpu::ComputePipeline, GpuRefusal> {
+        let PipelineKey { shader, real, entry, more } = recipe;
         let [scratch, faults] = more.map(u32::from);
         let group = self.layout([shader.inputs(), shader.outputs(), scratch, faults])?;
         let (device, name, source) = (&self.opened.device, shader.name(), shader.wgsl(*real));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use wgpu::{BufferDescriptor, BufferUsages, PollType};
 
 use super::AdapterInfo;
-use super::open::{Opened, Refusal};
+use super::open::{GpuRefusal, Opened};
 use crate::device::caught;
 use crate::error::{Error, Result};
 use crate::shape::{DType, Real};
@@ -75,14 +75,14 @@ pub(super) fn within<T: Send + 'static>(
 }
 
 /// An open adapter, and its name for messages.
-struct Open {
+struct ProbeAdapter {
     opened: Opened,
     on: String,
 }
 
 fn run(adapter: &AdapterInfo) -> Result<ProbeReport> {
     let started = Instant::now();
-    let open = Open::new(adapter)?;
+    let open = ProbeAdapter::new(adapter)?;
     let open_s = started.elapsed().as_secs_f64();
     let mut report =
         ProbeReport { dtypes: Vec::new(), elements: ELEMENTS, open_s, first_run_s: 0.0, next_run_s: f64::INFINITY };
@@ -94,10 +94,11 @@ fn run(adapter: &AdapterInfo) -> Result<ProbeReport> {
     Ok(report)
 }
 
-impl Open {
+impl ProbeAdapter {
     fn new(adapter: &AdapterInfo) -> Result<Self> {
         let on = adapter.to_string();
-        let failed = |refusal: Refusal| Error::Failed { what: format!("the GPU probe on {on}"), message: refusal.to_string() };
+        let failed =
+            |refusal: GpuRefusal| Error::Failed { what: format!("the GPU probe on {on}"), message: refusal.to_string() };
         Ok(Self { opened: Opened::new(adapter).map_err(failed)?, on })
     }
 
@@ -227,7 +228,7 @@ mod tests {
     #[test]
     fn what_wgpu_refuses_becomes_an_error_and_the_adapter_stays_usable() {
         let Some(adapter) = crate::device::gpu::adapters::any() else { return };
-        let open = Open::new(&adapter).unwrap();
+        let open = ProbeAdapter::new(&adapter).unwrap();
         let text = |source: &str| open.caught(DType::F32, || Ok(open.compile(source.into()))).unwrap_err().to_string();
         assert!(text("fn main() { nonsense }").contains("nonsense"));
         let refused = text("@compute @workgroup_size(65536) fn main() {}");

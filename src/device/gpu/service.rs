@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use wgpu::BufferUsages;
 
-use super::batch::{Batch, Kit, Recorder, waiting_ns};
+use super::batch::{BatchRecorder, Kit, Submission, waiting_ns};
 use super::copies::{Down, Landing, Up};
-use super::launch::{End, Running, label};
+use super::launch::{LaunchEnd, Running, label};
 use super::memory::Staging;
-use super::open::{Opened, Refusal};
+use super::open::{GpuRefusal, Opened};
 use super::pipelines::Pipelines;
 use super::slice::Pace;
 use crate::device::{Failure, panic_message};
@@ -80,7 +80,7 @@ pub(super) struct Service {
     pub(super) ups: Arc<Staging>,
     pub(super) downs: Arc<Staging>,
     pub(super) counts: Arc<Counts>,
-    pub(super) waiter: Sender<Batch>,
+    pub(super) waiter: Sender<Submission>,
     uploads: Vec<Up>,
     downloads: Vec<Down>,
     launches: VecDeque<Box<Running>>,
@@ -103,7 +103,7 @@ impl Service {
         opened: Arc<Opened>,
         pipelines: Arc<Pipelines>,
         [ups, downs]: [Arc<Staging>; 2],
-        waiter: Sender<Batch>,
+        waiter: Sender<Submission>,
     ) -> Self {
         Self {
             name: name.to_owned(),
@@ -136,7 +136,7 @@ impl Service {
             let stop = matches!(next, Some(Message::Stop)) || (next.is_none() && !self.may_submit());
             if stop {
                 self.opened.lose("its session has ended");
-                return self.fail_all(&Refusal::Lost("its session has ended".into()));
+                return self.fail_all(&GpuRefusal::Lost("its session has ended".into()));
             }
             let step = catch_unwind(AssertUnwindSafe(|| match next {
                 Some(message) => self.take(message),
@@ -146,7 +146,7 @@ impl Service {
                 self.opened.lose(&format!("its service thread panicked: {}", panic_message(&*payload)));
             }
             if let Some(why) = self.opened.lost() {
-                self.fail_all(&Refusal::Lost(why));
+                self.fail_all(&GpuRefusal::Lost(why));
             }
         }
     }
@@ -242,7 +242,7 @@ impl Service {
         }
     }
 
-    fn refuse(&self, end: End, refusal: Refusal) {
+    fn refuse(&self, end: LaunchEnd, refusal: GpuRefusal) {
         let failure = refusal.into_failure(&format!("task {}", label(&*end.kernel)), &self.name);
         end.done.fail(failure);
     }
@@ -261,7 +261,7 @@ impl Service {
         };
         // The pipelines and the device are shared, so that the recorder leaves the rest of `self` alone.
         let (opened, pipelines) = (self.opened.clone(), self.pipelines.clone());
-        let mut recorder = Recorder::new(&opened, &pipelines, kit);
+        let mut recorder = BatchRecorder::new(&opened, &pipelines, kit);
         for up in std::mem::take(&mut self.uploads) {
             let to = up.to.clone();
             match to.buffer() {
@@ -288,7 +288,7 @@ impl Service {
         self.counts.submissions.fetch_add(1, Ordering::Relaxed);
         if self.sabotage == Some(Sabotage::FullAtSubmit) {
             self.sabotage = None;
-            outcome = outcome.and(Err(Refusal::OutOfMemory { requested_bytes: 0, message: "injected".into() }));
+            outcome = outcome.and(Err(GpuRefusal::OutOfMemory { requested_bytes: 0, message: "injected".into() }));
         }
         match outcome {
             Ok(()) => self.submitted(batch),
@@ -296,19 +296,19 @@ impl Service {
         }
     }
 
-    fn submitted(&mut self, batch: Batch) {
+    fn submitted(&mut self, batch: Submission) {
         self.in_flight += 1;
         self.counts.uploads.fetch_add(batch.uploads, Ordering::Relaxed);
         self.counts.downloads.fetch_add(batch.downs.iter().filter(|down| down.1.is_last()).count() as u64, Ordering::Relaxed);
         if let Err(lost) = self.waiter.send(batch) {
             self.in_flight -= 1;
-            self.fail_batch(lost.0, &Refusal::Lost("its waiting thread has ended".into()));
+            self.fail_batch(lost.0, &GpuRefusal::Lost("its waiting thread has ended".into()));
         }
     }
 
-    fn not_submitted(&mut self, batch: Batch, refusal: &Refusal) {
+    fn not_submitted(&mut self, batch: Submission, refusal: &GpuRefusal) {
         // Uploads in it have been reported: without them, what is in the GPU's memory is not what others think.
-        let gone = !batch.ups.is_empty() || matches!(refusal, Refusal::OutOfMemory { .. });
+        let gone = !batch.ups.is_empty() || matches!(refusal, GpuRefusal::OutOfMemory { .. });
         self.fail_batch(batch, refusal);
         if gone {
             self.opened.lose(&format!("a submission failed: {refusal:?}"));
@@ -317,7 +317,7 @@ impl Service {
 
     /// Records a download, or as much of it as there is room for, and leaves the rest for the next submission: a staging buffer of this one
     /// comes back only after it.
-    fn record_down(&mut self, recorder: &mut Recorder<'_>, mut down: Down) {
+    fn record_down(&mut self, recorder: &mut BatchRecorder<'_>, mut down: Down) {
         let from = down.from.clone();
         let buffer = match from.buffer() {
             Ok(buffer) => buffer,
@@ -337,7 +337,7 @@ impl Service {
         }
     }
 
-    fn record_launches(&mut self, recorder: &mut Recorder<'_>) {
+    fn record_launches(&mut self, recorder: &mut BatchRecorder<'_>) {
         while let Some(run) = self.launches.front() {
             let (real, most) = (run.real(), self.pace.most(run.real()));
             if !recorder.has_room(real, most) {
@@ -361,7 +361,7 @@ impl Service {
     }
 
     /// One buffer serves all launches, one after the other.
-    fn grow_scratch(&mut self, bytes: u64) -> Result<(), Refusal> {
+    fn grow_scratch(&mut self, bytes: u64) -> Result<(), GpuRefusal> {
         let has = self.scratch.as_ref().map_or(0, wgpu::Buffer::size);
         if bytes <= has {
             return Ok(());
@@ -376,18 +376,18 @@ impl Service {
         Ok(())
     }
 
-    fn fail_move(&self, landing: &Landing, refusal: Refusal) {
+    fn fail_move(&self, landing: &Landing, refusal: GpuRefusal) {
         landing.fail(refusal.into_failure("a chunk's move", &self.name));
     }
 
     /// Reports everything in a batch as failed.
-    fn fail_batch(&mut self, batch: Batch, refusal: &Refusal) {
+    fn fail_batch(&mut self, batch: Submission, refusal: &GpuRefusal) {
         self.opened.forget(batch.kit.bytes());
         batch.fail(&self.name, refusal, [&self.ups, &self.downs]);
     }
 
     /// Reports everything that waits as failed.
-    fn fail_all(&mut self, refusal: &Refusal) {
+    fn fail_all(&mut self, refusal: &GpuRefusal) {
         let launches = self.launches.drain(..).chain(self.parked.drain(..).map(Box::new));
         for run in launches.collect::<Vec<_>>() {
             self.refuse(run.end, refusal.clone());
@@ -408,9 +408,9 @@ impl Drop for Service {
     }
 }
 
-impl Batch {
+impl Submission {
     /// Reports everything in it as failed.
-    pub(super) fn fail(self, device: &str, refusal: &Refusal, [ups, downs]: [&Staging; 2]) {
+    pub(super) fn fail(self, device: &str, refusal: &GpuRefusal, [ups, downs]: [&Staging; 2]) {
         for part in self.parts {
             let task = part.end.as_ref().map_or("task".into(), |end| label(&*end.kernel));
             let failure: Failure = refusal.clone().into_failure(&format!("task {task}"), device);

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use wgpu::{PollError, PollType};
 
-use super::batch::{Batch, Part};
-use super::copies::Piece;
+use super::batch::{LaunchPart, Submission};
+use super::copies::DownloadPiece;
 use super::memory::Staging;
-use super::open::{Opened, Refusal};
+use super::open::{GpuRefusal, Opened};
 use super::service::{Counts, Message};
 use crate::device::{Failure, Report, panic_message};
 
@@ -30,12 +30,12 @@ pub(super) struct Waiter {
     pub(super) counts: Arc<Counts>,
     pub(super) service: Sender<Message>,
     /// To the thread that copies downloads to their places: staging buffer, download, ns on the link.
-    pub(super) arrivals: Sender<(wgpu::Buffer, Piece, u64)>,
+    pub(super) arrivals: Sender<(wgpu::Buffer, DownloadPiece, u64)>,
 }
 
 impl Waiter {
     /// Serves until the service thread has ended and all its submissions are over.
-    pub(super) fn run(self, batches: &Receiver<Batch>) {
+    pub(super) fn run(self, batches: &Receiver<Submission>) {
         let mut last = Instant::now();
         for batch in batches {
             let outcome = self.wait(&batch);
@@ -54,7 +54,7 @@ impl Waiter {
                 Err(refusal) => {
                     self.opened.forget(batch.kit.bytes());
                     batch.fail(&self.name, &refusal, [&self.ups, &self.downs]);
-                    if let Refusal::Lost(why) = &refusal {
+                    if let GpuRefusal::Lost(why) = &refusal {
                         self.lose(why);
                     }
                 }
@@ -68,33 +68,33 @@ impl Waiter {
         let _ = self.service.send(Message::Compiled);
     }
 
-    fn wait(&self, batch: &Batch) -> Result<(), Refusal> {
+    fn wait(&self, batch: &Submission) -> Result<(), GpuRefusal> {
         let device = &self.opened.device;
         let wanted = || PollType::Wait { submission_index: Some(batch.index.clone()), timeout: Some(LOOK) };
         loop {
             let polled = catch_unwind(AssertUnwindSafe(|| device.poll(wanted())));
             if let Some(why) = self.opened.lost() {
-                return Err(Refusal::Lost(why));
+                return Err(GpuRefusal::Lost(why));
             }
             match polled {
                 Ok(Ok(_)) if batch.unmapped.load(Ordering::Relaxed) => {
-                    return Err(Refusal::Lost("a staging buffer could not be mapped".into()));
+                    return Err(GpuRefusal::Lost("a staging buffer could not be mapped".into()));
                 }
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(PollError::Timeout)) => {}
-                Ok(Err(error)) => return Err(Refusal::Lost(error.to_string())),
-                Err(payload) => return Err(Refusal::Lost(format!("the driver panicked: {}", panic_message(&*payload)))),
+                Ok(Err(error)) => return Err(GpuRefusal::Lost(error.to_string())),
+                Err(payload) => return Err(GpuRefusal::Lost(format!("the driver panicked: {}", panic_message(&*payload)))),
             }
         }
     }
 
-    fn report(&self, batch: Batch, busy: Busy) {
+    fn report(&self, batch: Submission, busy: Busy) {
         let report = if batch.reports { batch.read_report() } else { None };
         if batch.reports {
             batch.kit.report.unmap();
         }
         let Times { parts: times, link_ns, pace_ns } = self.times(&batch, report.as_deref(), busy);
-        let Batch { kit, parts, ups, downs, copied, units, real, .. } = batch;
+        let Submission { kit, parts, ups, downs, copied, units, real, .. } = batch;
         // First, so that the next submission need not wait for the reports.
         let _ = self.service.send(Message::Completed(kit, real, if pace_ns > 0 { units } else { 0.0 }, pace_ns));
         ups.into_iter().for_each(|staging| self.ups.give(staging, true));
@@ -109,7 +109,7 @@ impl Waiter {
         }
     }
 
-    fn report_part(&self, part: Part, words: Option<[u32; 4]>, elapsed_ns: u64, since_ns: u64) {
+    fn report_part(&self, part: LaunchPart, words: Option<[u32; 4]>, elapsed_ns: u64, since_ns: u64) {
         let mut tally = part.tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.elapsed_ns += elapsed_ns;
         if let Some(words) = words.filter(|w| *w != [0; 4]) {
@@ -131,7 +131,7 @@ impl Waiter {
     }
 
     /// How long each part took, from the GPU's clock, or by shares of the submission's time.
-    fn times(&self, batch: &Batch, report: Option<&[([u32; 4], [u64; 2])]>, busy: Busy) -> Times {
+    fn times(&self, batch: &Submission, report: Option<&[([u32; 4], [u64; 2])]>, busy: Busy) -> Times {
         let ticks = report.map(|all| all.iter().map(|r| r.1).collect::<Vec<_>>()).unwrap_or_default();
         let (first, last) = (ticks.iter().map(|t| t[0]).min().unwrap_or(0), ticks.iter().map(|t| t[1]).max().unwrap_or(0));
         let sound = first > 0 && ticks.iter().all(|t| t[1] >= t[0]);
@@ -151,7 +151,7 @@ impl Waiter {
         let total = copies + batch.parts.iter().map(|p| p.predicted_ns.max(1.0)).sum::<f64>();
         let scale = busy_ns / total.max(1.0);
         let mut left = busy_ns - copies * scale;
-        let share = |part: &Part| {
+        let share = |part: &LaunchPart| {
             let ns = part.predicted_ns.max(1.0) * scale;
             left = (left - ns).max(0.0);
             ((ns as u64).max(1), left as u64)

@@ -5,8 +5,8 @@
 
 use fearless_simd::{Simd, prelude::*};
 
-use super::micro::{self, Num, Target};
-use super::pack::{Panels, Place, pack};
+use super::micro::{self, Num, TileTarget};
+use super::pack::{PackPlace, Panels, pack};
 
 /// Depth of one pass: a right panel of 12 f64 by 256 is 24 KiB, most of a small L1.
 const DEPTH: usize = 256;
@@ -16,7 +16,7 @@ const ROWS: usize = 192;
 pub(super) const DIAGONAL: usize = 48;
 
 /// Columns `column .. column + columns` of some rows.
-pub(super) struct Block<'a, 'b, T> {
+pub(super) struct ColumnBlock<'a, 'b, T> {
     /// The rows.
     pub rows: &'a mut [&'b mut [T]],
     /// First column.
@@ -32,7 +32,7 @@ pub(super) fn subtract_product<S: Simd, T: Num, const MR: usize, const NV: usize
     simd: S,
     a: &Panels<'_, T>,
     b: &Panels<'_, T>,
-    c: &mut Block<'_, '_, T>,
+    c: &mut ColumnBlock<'_, '_, T>,
 ) {
     let nr = micro::nr::<S, T, NV>();
     let rows = c.rows.len();
@@ -46,7 +46,7 @@ pub(super) fn subtract_product<S: Simd, T: Num, const MR: usize, const NV: usize
                 let top = if LOWER { top.max(left / MR * MR) } else { top };
                 for i in (top..bottom).step_by(MR) {
                     let sums = micro::multiply::<S, T, MR, NV>(simd, a.panel(i / MR, MR, of(a)), right_panel);
-                    let target = Target {
+                    let target = TileTarget {
                         rows: &mut c.rows[i..rows.min(i + MR)],
                         column: c.column + left,
                         columns: nr.min(c.columns - left),
@@ -64,7 +64,7 @@ pub(super) fn assign_product<S: Simd, T: Num, const MR: usize, const NV: usize>(
     simd: S,
     a: &Panels<'_, T>,
     inverse: &[T],
-    c: &mut Block<'_, '_, T>,
+    c: &mut ColumnBlock<'_, '_, T>,
 ) {
     let nr = micro::nr::<S, T, NV>();
     let rows = c.rows.len();
@@ -76,8 +76,11 @@ pub(super) fn assign_product<S: Simd, T: Num, const MR: usize, const NV: usize>(
         for i in (0..rows).step_by(MR) {
             let left_panel = a.panel(i / MR, MR, a.range.start..a.range.start + depth);
             let sums = micro::multiply::<S, T, MR, NV>(simd, left_panel, right_panel);
-            let target =
-                Target { rows: &mut c.rows[i..rows.min(i + MR)], column: c.column + left, columns: nr.min(c.columns - left) };
+            let target = TileTarget {
+                rows: &mut c.rows[i..rows.min(i + MR)],
+                column: c.column + left,
+                columns: nr.min(c.columns - left),
+            };
             micro::write::<S, T, MR, NV, true>(simd, &sums, target);
         }
     }
@@ -88,9 +91,9 @@ pub(super) fn assign_product<S: Simd, T: Num, const MR: usize, const NV: usize>(
 pub(super) fn solve<S: Simd, T: Num, const MR: usize, const NV: usize>(
     simd: S,
     inverse: &[T],
-    c: &mut Block<'_, '_, T>,
+    c: &mut ColumnBlock<'_, '_, T>,
     left: &mut [T],
-    place: &Place,
+    place: &PackPlace,
 ) {
     let (from, to) = (c.column, c.column + c.columns);
     pack(left, place, c.rows.len(), |i| &c.rows[i][from..to]);

@@ -6,7 +6,7 @@
 use fearless_simd::{Level, Simd, dispatch};
 use std::borrow::Cow;
 
-use super::block::{Block, subtract_product};
+use super::block::{ColumnBlock, subtract_product};
 use super::micro::Num;
 use super::pack::Panels;
 use super::{LEFT, RIGHT, level, packing, product, rows_of, with_tile, with_type};
@@ -101,12 +101,12 @@ pub(super) fn update<const LOWER: bool>(level: Level, k: usize, inputs: &[ChunkV
         let (a, b) = (Panels::whole(inputs[0].slice::<T>(), k), Panels::whole(inputs[1].slice::<T>(), k));
         let columns = c.layout().shape[1];
         let mut rows = rows_of::<T>(c);
-        let mut c = Block { rows: &mut rows, column: 0, columns };
+        let mut c = ColumnBlock { rows: &mut rows, column: 0, columns };
         dispatch!(level, simd => run::<_, T, LOWER>(simd, &a, &b, &mut c));
     });
 }
 
 #[inline(always)]
-fn run<S: Simd, T: Num, const LOWER: bool>(simd: S, a: &Panels<'_, T>, b: &Panels<'_, T>, c: &mut Block<'_, '_, T>) {
+fn run<S: Simd, T: Num, const LOWER: bool>(simd: S, a: &Panels<'_, T>, b: &Panels<'_, T>, c: &mut ColumnBlock<'_, '_, T>) {
     with_tile!(S, T, MR, NV => subtract_product::<S, T, MR, NV, LOWER>(simd, a, b, c));
 }

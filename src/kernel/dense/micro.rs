@@ -89,7 +89,7 @@ pub(super) fn multiply<S: Simd, T: Num, const MR: usize, const NV: usize>(
 }
 
 /// Where a register tile goes.
-pub(super) struct Target<'a, 'b, T> {
+pub(super) struct TileTarget<'a, 'b, T> {
     /// The rows, at most `MR`.
     pub rows: &'a mut [&'b mut [T]],
     /// First column.
@@ -103,7 +103,7 @@ pub(super) struct Target<'a, 'b, T> {
 pub(super) fn write<S: Simd, T: Num, const MR: usize, const NV: usize, const ASSIGN: bool>(
     simd: S,
     sums: &Sums<S, T, MR, NV>,
-    to: Target<'_, '_, T>,
+    to: TileTarget<'_, '_, T>,
 ) {
     let end = to.column + to.columns;
     if to.columns == nr::<S, T, NV>() {

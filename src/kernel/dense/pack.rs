@@ -39,7 +39,7 @@ impl<'a, T> Panels<'a, T> {
 
 /// Where to pack: panels of `width` rows and `depth` columns, of which `range` is filled, from panel `first` on.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct PackPlace {
     /// Rows per panel.
     pub width: usize,
     /// Columns of the whole packed matrix.
@@ -52,8 +52,8 @@ pub(super) struct Place {
 
 /// Packs `rows` rows, each as long as `place.range`; `row(i)` is row i.
 #[inline(always)]
-pub(super) fn pack<'r, T: Num>(to: &mut [T], place: &Place, rows: usize, row: impl Fn(usize) -> &'r [T]) {
-    let Place { width, depth, first, ref range } = *place;
+pub(super) fn pack<'r, T: Num>(to: &mut [T], place: &PackPlace, rows: usize, row: impl Fn(usize) -> &'r [T]) {
+    let PackPlace { width, depth, first, ref range } = *place;
     let len = range.len();
     if len == 0 {
         return;
@@ -87,8 +87,8 @@ pub(super) fn pack<'r, T: Num>(to: &mut [T], place: &Place, rows: usize, row: im
 
 /// Packs columns `place.range` of `rows` of a chunk, in whatever order that lies.
 #[inline(always)]
-pub(super) fn pack_chunk<T: Num>(to: &mut [T], place: &Place, from: ChunkView<'_>, rows: Range<usize>) {
-    let Place { width, depth, first, ref range } = *place;
+pub(super) fn pack_chunk<T: Num>(to: &mut [T], place: &PackPlace, from: ChunkView<'_>, rows: Range<usize>) {
+    let PackPlace { width, depth, first, ref range } = *place;
     if from.has_row_slices() {
         return pack(to, place, rows.len(), |i| &from.row::<T>(rows.start + i)[range.clone()]);
     }

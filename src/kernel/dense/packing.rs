@@ -6,7 +6,7 @@
 use fearless_simd::{Level, Simd, dispatch};
 
 use super::micro::{self, Num};
-use super::pack::{Place, pack_chunk};
+use super::pack::{PackPlace, pack_chunk};
 use super::{LEFT, with_tile, with_type};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
@@ -28,7 +28,7 @@ pub(super) fn packed_len(level: Level, form: u8, operand: ChunkMeta<'_>) -> (DTy
 /// Packs a plain operand `(m, k)`, in whatever order it lies.
 pub(super) fn pack(level: Level, form: u8, from: ChunkView<'_>, to: &mut ChunkViewMut<'_>) {
     let (m, depth) = (from.shape()[0], from.shape()[1]);
-    let place = Place { width: width(level, form, from.layout().dtype), depth, first: 0, range: 0..depth };
+    let place = PackPlace { width: width(level, form, from.layout().dtype), depth, first: 0, range: 0..depth };
     with_type!(from.layout().dtype, T => {
         let to = to.slice_mut::<T>();
         dispatch!(level, _ => pack_chunk(to, &place, from, 0..m));

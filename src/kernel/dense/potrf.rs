@@ -7,9 +7,9 @@ use fearless_simd::{Level, Simd, dispatch};
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
-use super::block::{Block, DIAGONAL, factor, invert, solve, subtract_product};
+use super::block::{ColumnBlock, DIAGONAL, factor, invert, solve, subtract_product};
 use super::micro::{self, Num};
-use super::pack::{Panels, Place, pack};
+use super::pack::{PackPlace, Panels, pack};
 use super::{BLOCK, SOLVED, Space, level, rows_of, with_tile, with_type};
 use crate::kernel::program::shader_params;
 use crate::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, params};
@@ -163,16 +163,16 @@ fn columns<S: Simd, T: Num, const MR: usize, const NV: usize>(
     let n = a.len();
     for j in (0..n).step_by(DIAGONAL) {
         let width = DIAGONAL.min(n - j);
-        let place = Place { width: micro::nr::<S, T, NV>(), depth: j, first: 0, range: 0..j };
+        let place = PackPlace { width: micro::nr::<S, T, NV>(), depth: j, first: 0, range: 0..j };
         pack(space.right, &place, width, |i| &a[j + i][..j]);
         let left = Panels { data: space.left, depth: n, first: j / MR, range: 0..j };
-        let mut c = Block { rows: &mut a[j..], column: j, columns: width };
+        let mut c = ColumnBlock { rows: &mut a[j..], column: j, columns: width };
         subtract_product::<S, T, MR, NV, true>(simd, &left, &Panels::whole(space.right, j), &mut c);
         diagonal::<S, T, NV>(simd, &mut a[j..j + width], j, space).map_err(|(row, pivot)| (j + row, pivot))?;
         if j + width < n {
             invert::<S, T, NV>(simd, space.diagonal, width, space.inverse);
-            let mut c = Block { rows: &mut a[j + width..], column: j, columns: width };
-            let place = Place { width: MR, depth: n, first: (j + width) / MR, range: j..j + width };
+            let mut c = ColumnBlock { rows: &mut a[j + width..], column: j, columns: width };
+            let place = PackPlace { width: MR, depth: n, first: (j + width) / MR, range: j..j + width };
             // The rows of this block itself are needed no more as a left operand.
             solve::<S, T, MR, NV>(simd, space.inverse, &mut c, space.left, &place);
         }

@@ -7,9 +7,9 @@ use fearless_simd::{Level, Simd, dispatch};
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
-use super::block::{Block, DIAGONAL, invert, solve, subtract_product};
+use super::block::{ColumnBlock, DIAGONAL, invert, solve, subtract_product};
 use super::micro::{self, Num};
-use super::pack::{Panels, Place, pack_chunk};
+use super::pack::{PackPlace, Panels, pack_chunk};
 use super::{BLOCK, SOLVED, Space, level, rows_of, with_tile, with_type};
 use crate::kernel::program::shader_params;
 use crate::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
@@ -30,7 +30,7 @@ pub struct Trsm {
 
 shader_params!(
     /// Parameters of the shader: shape of B.
-    pub(crate) struct Shape { m, n }
+    pub(crate) struct TrsmShape { m, n }
 );
 
 pub(super) static SHADER: LazyLock<Arc<Shader>> = LazyLock::new(|| {
@@ -42,7 +42,7 @@ pub(super) static SHADER: LazyLock<Arc<Shader>> = LazyLock::new(|| {
             include_str!("../../../shaders/tile.wgsl"),
         ),
     );
-    shader.with_params(Shape::FIELDS).with_operands(1, 1).with_workgroup(64, [4608, 9216]).into()
+    shader.with_params(TrsmShape::FIELDS).with_operands(1, 1).with_workgroup(64, [4608, 9216]).into()
 });
 
 impl Trsm {
@@ -95,7 +95,7 @@ impl Kernel for Trsm {
                 passes.push(Pass::new("update", (m.div_ceil(BLOCK) * right) as u64, block as u32));
             }
         }
-        let shape = Shape { m: m as u32, n: n as u32 };
+        let shape = TrsmShape { m: m as u32, n: n as u32 };
         let program = Program::new(&SHADER, b.dtype, &shape.words(), passes, self.work(bytes, operands));
         program.fitting(gpu, operands)
     }
@@ -134,8 +134,8 @@ fn columns<S: Simd, T: Num, const MR: usize, const NV: usize>(
     let n = l.shape()[1];
     for j in (0..n).step_by(DIAGONAL) {
         let width = DIAGONAL.min(n - j);
-        let mut c = Block { rows: b, column: j, columns: width };
-        let place = Place { width: micro::nr::<S, T, NV>(), depth: j, first: 0, range: 0..j };
+        let mut c = ColumnBlock { rows: b, column: j, columns: width };
+        let place = PackPlace { width: micro::nr::<S, T, NV>(), depth: j, first: 0, range: 0..j };
         pack_chunk(space.right, &place, l, j..j + width);
         let left = Panels { data: space.left, depth: n, first: 0, range: 0..j };
         subtract_product::<S, T, MR, NV, false>(simd, &left, &Panels::whole(space.right, j), &mut c);
@@ -145,7 +145,7 @@ fn columns<S: Simd, T: Num, const MR: usize, const NV: usize>(
             column[..p].fill(T::default());
         }
         invert::<S, T, NV>(simd, space.diagonal, width, space.inverse);
-        let place = Place { width: MR, depth: n, first: 0, range: j..j + width };
+        let place = PackPlace { width: MR, depth: n, first: 0, range: j..j + width };
         solve::<S, T, MR, NV>(simd, space.inverse, &mut c, space.left, &place);
     }
 }

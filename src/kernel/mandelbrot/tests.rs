@@ -1,6 +1,7 @@
 //! Tests of `mandelbrot`: NumPy's golden counts, equality of SIMD levels, odd input, the work estimate.
 
 use super::*;
+use crate::kernel::ogrid::ogrid;
 use crate::kernel::testing::Chunk;
 use crate::shape::Layout;
 use sha2::{Digest, Sha256};
@@ -9,7 +10,7 @@ fn bytes(iterations: u32) -> Vec<u8> {
     bytemuck::bytes_of(&MandelbrotParams { iterations }).to_vec()
 }
 
-fn counts<T: Point>(level: Level, x: &[T], y: &[T], iterations: u32) -> Vec<i32> {
+fn counts<T: OrbitElement>(level: Level, x: &[T], y: &[T], iterations: u32) -> Vec<i32> {
     let (x, y) = (Chunk::new(&[x.len()], x.to_vec()), Chunk::new(&[y.len()], y.to_vec()));
     let mut out = Chunk::filled(&[y.data.len(), x.data.len()], -1);
     let mut view = ChunkViewMut::from_slice(&mut out.data, &out.layout);
@@ -40,7 +41,7 @@ fn numpys_golden_counts_on_every_level() {
         let ends = |key: &str| (golden[key][0].as_f64().unwrap(), golden[key][1].as_f64().unwrap());
         let (y0, y1) = ends("y");
         let (x0, x1) = ends("x");
-        let (x, y) = (axis(x0, x1, number("width") as usize), axis(y0, y1, number("height") as usize));
+        let (x, y) = (ogrid(x0, x1, number("width") as usize), ogrid(y0, y1, number("height") as usize));
         let iterations = number("maxiterations") as u32;
         for level in simd::levels() {
             if simd::name(level) == "portable" && x.len() * y.len() > 200_000 {
@@ -63,7 +64,7 @@ fn numpys_golden_counts_on_every_level() {
 #[test]
 fn every_width_and_iteration_count_equals_the_definition() {
     for (m, n) in [(1, 1), (3, 1), (2, 7), (5, 16), (3, 33), (70, 2), (2, 100)] {
-        let (x, y) = (axis(-2.0, 0.6, n), axis(-1.2, 0.1, m));
+        let (x, y) = (ogrid(-2.0, 0.6, n), ogrid(-1.2, 0.1, m));
         for iterations in [0, 1, 3, 4, 5, 8, 21, 100] {
             let wanted: Vec<i32> = y.iter().flat_map(|&ci| x.iter().map(move |&cr| naive(cr, ci, iterations))).collect();
             for level in simd::levels() {
@@ -75,7 +76,7 @@ fn every_width_and_iteration_count_equals_the_definition() {
 
 #[test]
 fn f32_levels_agree_and_are_near_f64() {
-    let (x, y) = (axis(-1.5, 0.0, 301), axis(-1.0, 0.0, 41));
+    let (x, y) = (ogrid(-1.5, 0.0, 301), ogrid(-1.0, 0.0, 41));
     let narrow = |v: &[f64]| v.iter().map(|&v| v as f32).collect::<Vec<_>>();
     let all: Vec<_> = simd::levels().into_iter().map(|l| counts(l, &narrow(&x), &narrow(&y), 50)).collect();
     assert!(all.windows(2).all(|w| w[0] == w[1]));
@@ -102,7 +103,7 @@ fn what_is_not_finite_or_huge_ends_at_once() {
 
 #[test]
 fn windows_and_strided_axes() {
-    let (x, y) = (axis(-1.5, 0.0, 37), axis(-1.0, 0.0, 11));
+    let (x, y) = (ogrid(-1.5, 0.0, 37), ogrid(-1.0, 0.0, 11));
     let wanted = counts(simd::level(), &x, &y, 30);
     let spaced: Vec<f64> = x.iter().flat_map(|&v| [v, f64::NAN]).collect();
     let layout = Layout { dtype: DType::F64, shape: vec![37], strides: vec![2] };
@@ -117,15 +118,15 @@ fn windows_and_strided_axes() {
 
 #[test]
 fn axis_is_ogrids() {
-    assert_eq!(axis(0.25, 9.0, 1), [0.25]);
-    assert!(axis(0.0, 1.0, 0).is_empty());
-    assert_eq!(axis(-1.5, 0.0, 4), [-1.5, -1.0, -0.5, 0.0]);
-    assert_eq!(axis(-1.0, 0.0, 8000)[4321], 4321.0 * (1.0 / 7999.0) - 1.0);
+    assert_eq!(ogrid(0.25, 9.0, 1), [0.25]);
+    assert!(ogrid(0.0, 1.0, 0).is_empty());
+    assert_eq!(ogrid(-1.5, 0.0, 4), [-1.5, -1.0, -0.5, 0.0]);
+    assert_eq!(ogrid(-1.0, 0.0, 8000)[4321], 4321.0 * (1.0 / 7999.0) - 1.0);
 }
 
 #[test]
 fn work_is_near_the_truth_for_chunks_of_the_default_picture() {
-    let (x, y) = (axis(-1.5, 0.0, 12000), axis(-1.0, 0.0, 8000));
+    let (x, y) = (ogrid(-1.5, 0.0, 12000), ogrid(-1.0, 0.0, 8000));
     for (rows, columns) in [(0..333, 0..1200), (4000..4100, 0..12000), (7800..8000, 3000..4000), (2000..2400, 9000..10000)] {
         let (x, y) = (Chunk::new(&[columns.len()], x[columns].to_vec()), Chunk::new(&[rows.len()], y[rows].to_vec()));
         for iterations in [20, 200] {

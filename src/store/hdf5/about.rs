@@ -9,7 +9,7 @@ use super::failed;
 use super::links::check_raw_file;
 use super::raw::{ElementType, StoredFilter, filters};
 use crate::error::{Error, Result};
-use crate::store::direct::{DataFile, Place};
+use crate::store::direct::{DataFile, StoredAt};
 use crate::store::table::ChunkTable;
 
 /// A dataset, and the file that holds it.
@@ -20,7 +20,7 @@ pub(super) struct About<'a> {
 }
 
 /// The allocated chunks of a dataset.
-struct Chunks {
+struct Allocated {
     table: ChunkTable,
     /// Whether each is exactly as long as its elements.
     plain: bool,
@@ -30,7 +30,7 @@ struct Chunks {
 
 impl About<'_> {
     /// Storage chunks, place, and why the place cannot be read by position (if so).
-    pub(super) fn place(&self, stored: ElementType) -> Result<(Option<Vec<usize>>, Place, Option<String>)> {
+    pub(super) fn place(&self, stored: ElementType) -> Result<(Option<Vec<usize>>, StoredAt, Option<String>)> {
         let path = self.file.path();
         let problem = |e: hdf5::Error| failed(path, "cannot read the dataset's layout", &e);
         let list = self.dataset.dcpl().map_err(problem)?;
@@ -38,7 +38,7 @@ impl About<'_> {
             ElementType::Standard(stored) => stored.bytes() as u64,
             _ => self.dataset.dtype().map_err(problem)?.size() as u64,
         };
-        let opaque = |why: &str| Ok((None, Place::Absent, Some(why.to_owned())));
+        let opaque = |why: &str| Ok((None, StoredAt::Absent, Some(why.to_owned())));
         match list.get_layout().map_err(problem)? {
             Layout::Compact => opaque("compact storage"),
             Layout::Virtual => opaque("virtual dataset"),
@@ -49,7 +49,7 @@ impl About<'_> {
                     return opaque("external storage");
                 }
                 let place = contiguous(self.dataset);
-                if let Place::Contiguous(at) = place {
+                if let StoredAt::Contiguous(at) = place {
                     let elements: usize = self.shape.iter().product();
                     self.inside(at, elements as u64 * bytes)?;
                 }
@@ -59,7 +59,7 @@ impl About<'_> {
                 let Some(chunk) = list.chunk().filter(|c| c.len() == self.shape.len() && !c.contains(&0)) else {
                     return opaque("chunks of an unknown shape");
                 };
-                let Chunks { table, plain, skipped } = self.chunks(&chunk, bytes)?;
+                let Allocated { table, plain, skipped } = self.chunks(&chunk, bytes)?;
                 let mut used = filters(self.dataset).map_err(problem)?;
                 if table.len() > 0 {
                     // An optional filter that could not make a chunk smaller, or was not there, was skipped.
@@ -72,13 +72,13 @@ impl About<'_> {
                     none if none.is_empty() => Some("chunks of unequal sizes".to_owned()),
                     some => Some(some.iter().map(filter_name).collect::<Vec<_>>().join(", ")),
                 };
-                Ok((Some(chunk), Place::Chunked(table), why))
+                Ok((Some(chunk), StoredAt::Chunked(table), why))
             }
         }
     }
 
     /// The allocated chunks.
-    fn chunks(&self, chunk: &[usize], bytes: u64) -> Result<Chunks> {
+    fn chunks(&self, chunk: &[usize], bytes: u64) -> Result<Allocated> {
         let wanted = chunk.iter().fold(bytes, |b, &n| b.saturating_mul(n as u64));
         let (mut plain, mut skipped) = (true, u32::MAX);
         let mut furthest = (0, 0);
@@ -95,7 +95,7 @@ impl About<'_> {
         });
         visited.map_err(|e| failed(self.file.path(), "cannot read the chunk table", &e))?;
         self.inside(furthest.0, furthest.1)?;
-        Ok(Chunks { table, plain, skipped })
+        Ok(Allocated { table, plain, skipped })
     }
 
     /// Errs if the file ends before `bytes` at `at` do.
@@ -136,11 +136,11 @@ impl About<'_> {
 
 /// Where a contiguous dataset lies. libhdf5 gives an address for what it never allocated too: "none" and the user block's
 /// length, added up. Only the storage's size tells.
-pub(super) fn contiguous(dataset: &hdf5::Dataset) -> Place {
+pub(super) fn contiguous(dataset: &hdf5::Dataset) -> StoredAt {
     if dataset.storage_size() == 0 {
-        return Place::Absent;
+        return StoredAt::Absent;
     }
-    dataset.offset().map_or(Place::Absent, Place::Contiguous)
+    dataset.offset().map_or(StoredAt::Absent, StoredAt::Contiguous)
 }
 
 /// Filters that users meet, by their registered numbers.

@@ -16,7 +16,7 @@ use super::existing::Wanted;
 use super::raw::{SavedAttribute, write_zero};
 use crate::error::{Error, Result};
 use crate::shape::{ChunkGrid, DType};
-use crate::store::direct::Place;
+use crate::store::direct::StoredAt;
 use crate::store::table::ChunkTable;
 use crate::store::whole::WholeFile;
 
@@ -33,7 +33,7 @@ impl Wanted<'_> {
             let wanted = format!("at most {RANK_LIMIT} axes in HDF5, not {}; reshape it, or write .npy", shape.len());
             return Err(Error::Shape { op: "create", found: shape.to_vec(), wanted });
         }
-        let Some(chunk) = self.chunks else { return Ok(()) };
+        let Some(chunk) = self.chunks.as_deref() else { return Ok(()) };
         let bytes = chunk.iter().fold(self.dtype.bytes(), |b, &n| b.saturating_mul(n));
         let fits = chunk.len() == shape.len() && !chunk.contains(&0) && bytes <= CHUNK_LIMIT_BYTES;
         // libhdf5 refuses chunks larger than an axis that cannot grow.
@@ -46,7 +46,10 @@ impl Wanted<'_> {
 
     /// Bytes that it takes in a file, with what fills the chunks at its edges up.
     pub(super) fn bytes(&self) -> u64 {
-        let along = |(axis, &n): (usize, &usize)| match self.chunks {
+        if self.deflate.is_some() {
+            return 0; // nobody knows
+        }
+        let along = |(axis, &n): (usize, &usize)| match &self.chunks {
             Some(chunks) => n.div_ceil(chunks[axis]).saturating_mul(chunks[axis]),
             None => n,
         };
@@ -56,7 +59,7 @@ impl Wanted<'_> {
 }
 
 /// How the temporary file is opened.
-pub(super) enum Opened {
+pub(super) enum Temporary {
     /// It is empty: the first dataset makes it an HDF5 file.
     New,
     /// A copy, or one that has other new datasets.
@@ -65,13 +68,13 @@ pub(super) enum Opened {
 
 /// Makes a dataset, which may replace what is there, and says where it lies and which object it is.
 pub(super) fn lay_out(
-    (file, opened): (&WholeFile, Opened),
+    (file, opened): (&WholeFile, Temporary),
     (at, replaces): (&str, bool),
     wanted: &Wanted<'_>,
-) -> hdf5::Result<(Place, LocationToken)> {
+) -> hdf5::Result<(StoredAt, LocationToken)> {
     let file = open_temporary(file, opened)?;
     let (attributes, order) = if replaces { take_out(&file, at)? } else { Default::default() };
-    let Wanted { shape, dtype, chunks } = *wanted;
+    let (shape, dtype, chunks) = (wanted.shape, wanted.dtype, wanted.chunks.as_deref());
     let mut builder = file.new_dataset_builder().with_lcpl(|list| list.create_intermediate_group(true));
     builder = builder.with_dcpl(|list| list.attr_creation_order(order));
     builder = builder.alloc_time(Some(AllocTime::Early)).fill_time(FillTime::Never);
@@ -79,27 +82,32 @@ pub(super) fn lay_out(
         Some(chunk) => builder.chunk(chunk.to_vec()),
         None => builder.no_chunk(),
     };
+    if let Some((level, shuffles)) = wanted.deflate {
+        builder = builder.alloc_time(Some(AllocTime::Incr)).fill_time(FillTime::IfSet);
+        builder = if shuffles { builder.shuffle().deflate(level) } else { builder.deflate(level) };
+    }
     let made = builder.empty_as(descriptor(dtype)).shape(shape.to_vec()).create(at)?;
     attributes.iter().try_for_each(|attribute| attribute.write(&made))?;
     file.flush()?;
-    let (place, token) = (place_of(&made, shape, chunks)?, made.loc_info()?.token);
+    let place = if wanted.deflate.is_some() { StoredAt::Absent } else { place_of(&made, shape, chunks)? };
+    let token = made.loc_info()?.token;
     drop((made, attributes));
     file.close()?;
     Ok((place, token))
 }
 
-fn open_temporary(file: &WholeFile, opened: Opened) -> hdf5::Result<hdf5::File> {
+pub(super) fn open_temporary(file: &WholeFile, opened: Temporary) -> hdf5::Result<hdf5::File> {
     hdf5::silence_errors(true);
     let mut options = hdf5::File::with_options();
     options.with_fapl(|list| list.file_locking(false));
     match opened {
-        Opened::New => options.create(file.temporary()),
-        Opened::Begun => options.open_rw(file.temporary()),
+        Temporary::New => options.create(file.temporary()),
+        Temporary::Begun => options.open_rw(file.temporary()),
     }
 }
 
 /// Where a dataset lies; absent unless all of it has a place.
-fn place_of(made: &hdf5::Dataset, shape: &[usize], chunks: Option<&[usize]>) -> hdf5::Result<Place> {
+fn place_of(made: &hdf5::Dataset, shape: &[usize], chunks: Option<&[usize]>) -> hdf5::Result<StoredAt> {
     let Some(chunk) = chunks else { return Ok(contiguous(made)) };
     let (table, visited) = ChunkTable::new(shape, chunk, |add| {
         made.chunks_visit(|info| {
@@ -108,12 +116,12 @@ fn place_of(made: &hdf5::Dataset, shape: &[usize], chunks: Option<&[usize]>) -> 
         })
     });
     visited?;
-    Ok(if table.is_complete() { Place::Chunked(table) } else { Place::Absent })
+    Ok(if table.is_complete() { StoredAt::Chunked(table) } else { StoredAt::Absent })
 }
 
 /// Gives every element of a dataset that is there a place.
-pub(super) fn allocate(file: &WholeFile, at: &str, wanted: &Wanted<'_>, chunks: Option<&[usize]>) -> hdf5::Result<Place> {
-    let file = open_temporary(file, Opened::Begun)?;
+pub(super) fn allocate(file: &WholeFile, at: &str, wanted: &Wanted<'_>, chunks: Option<&[usize]>) -> hdf5::Result<StoredAt> {
+    let file = open_temporary(file, Temporary::Begun)?;
     let found = file.dataset(at)?;
     let grid = ChunkGrid::regular(wanted.shape, chunks.unwrap_or(wanted.shape)).map_err(|e| e.to_string())?;
     (0..grid.len()).try_for_each(|chunk| write_zero(&found, &grid.region(chunk).start(), wanted.dtype))?;

@@ -3,6 +3,7 @@
 //! Owns: [`base`], [`copy`], [`Change`]. Must not know: how a dataset is laid out. Invariant: the file itself is only read; what is
 //! not the dataset that is written is the same in its copy, bit by bit or through libhdf5's own changes.
 
+use std::borrow::Cow;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -15,17 +16,17 @@ use super::raw::ElementType;
 use super::{failed, is_written_elsewhere, open_file, written_elsewhere};
 use crate::error::{Error, Result};
 use crate::shape::DType;
-use crate::store::direct::{DataFile, Place};
+use crate::store::direct::{DataFile, StoredAt};
 use crate::store::stored::Stored;
 use crate::store::whole::WholeFile;
 
 /// Bytes of a file: the first one, and how many.
-pub(super) type Extent = (u64, u64);
+pub(super) type FileExtent = (u64, u64);
 
 /// What becomes of a file.
 pub(super) enum Change {
     /// The dataset there has the extent, element type and storage that are wanted: its bytes are replaced where they lie.
-    Bytes { token: LocationToken, place: Place, extents: Vec<Extent> },
+    Bytes { token: LocationToken, place: StoredAt, extents: Vec<FileExtent> },
     /// The same, but not all of it has a place yet: that is allocated in the copy. Its chunks, if it has any.
     Allocate { token: LocationToken, at: String, chunk: Option<Vec<usize>> },
     /// A dataset is made under this path; what is there, if anything, leaves it its attributes.
@@ -33,10 +34,13 @@ pub(super) enum Change {
 }
 
 /// The dataset that is wanted.
+#[derive(Clone)]
 pub(super) struct Wanted<'a> {
     pub(super) shape: &'a [usize],
     pub(super) dtype: DType,
-    pub(super) chunks: Option<&'a [usize]>,
+    pub(super) chunks: Option<Cow<'a, [usize]>>,
+    /// How hard it is compressed, 0 to 9, if it is; and whether bytes are put in another order before, which makes numbers smaller.
+    pub(super) deflate: Option<(u8, bool)>,
 }
 
 /// The file under `path`, held against writers that use HDF5's own locks for as long as this lives; `None` if there is none.
@@ -70,7 +74,7 @@ pub(super) fn open_base(path: &Path) -> Result<hdf5::File> {
 }
 
 /// Copies a file, without the bytes that are going to be replaced (in order): they read as zero.
-pub(super) fn copy(file: &DataFile, whole: &WholeFile, skipped: &[Extent]) -> Result<()> {
+pub(super) fn copy(file: &DataFile, whole: &WholeFile, skipped: &[FileExtent]) -> Result<()> {
     let mut at = 0;
     for &(from, len) in skipped.iter().chain(&[(file.bytes(), 0)]) {
         if from > at {
@@ -129,6 +133,9 @@ impl Within<'_> {
         (found, token): (&hdf5::Dataset, LocationToken),
         wanted: &Wanted<'_>,
     ) -> Result<Option<Change>> {
+        if wanted.deflate.is_some() {
+            return Ok(None); // how it was compressed is not looked at
+        }
         // Whatever cannot be read (strings, an unknown filter) can be replaced.
         let Ok(ElementType::Standard(stored)) = stored_type(at, found) else { return Ok(None) };
         if stored != Stored::of(wanted.dtype) || found.shape() != wanted.shape || found.space().is_ok_and(|s| s.is_null()) {
@@ -136,16 +143,16 @@ impl Within<'_> {
         }
         let about = About { dataset: found, shape: wanted.shape, file: self.data };
         let Ok((chunk, place, None)) = about.place(ElementType::Standard(stored)) else { return Ok(None) };
-        if wanted.chunks.is_some_and(|chunks| chunk.as_deref() != Some(chunks)) {
+        if wanted.chunks.as_deref().is_some_and(|chunks| chunk.as_deref() != Some(chunks)) {
             return Ok(None);
         }
         let elements: usize = wanted.shape.iter().product();
         let bytes = |elements: usize| elements as u64 * wanted.dtype.bytes() as u64;
         let mut extents = match &place {
-            Place::Absent if elements > 0 => return Ok(Some(Change::Allocate { token, at: at.to_owned(), chunk })),
-            Place::Absent => Vec::new(),
-            Place::Contiguous(from) => vec![(*from, bytes(elements))],
-            Place::Chunked(table) => {
+            StoredAt::Absent if elements > 0 => return Ok(Some(Change::Allocate { token, at: at.to_owned(), chunk })),
+            StoredAt::Absent => Vec::new(),
+            StoredAt::Contiguous(from) => vec![(*from, bytes(elements))],
+            StoredAt::Chunked(table) => {
                 if !table.is_complete() {
                     // In a damaged file a chunk may be there twice.
                     return Ok(table.is_distinct().then(|| Change::Allocate { token, at: at.to_owned(), chunk }));

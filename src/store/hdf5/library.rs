@@ -11,13 +11,13 @@ use hdf5::Dataset;
 
 use super::about::LibraryMemory;
 use super::raw::{open_with_cache, read_box};
-use super::sources::{Parts, Touched};
+use super::sources::{PartIndex, Touched};
 use crate::error::{Bytes, Error, Result};
 use crate::kernel::{Held, Lane};
 use crate::shape::{AxisRange, ChunkViewMut, DType, Layout, Region, Scalar, with_dtype};
 use crate::store::direct::DataFile;
 use crate::store::raw_source::{check_output, check_region};
-use crate::store::stored::{Stored, Target};
+use crate::store::stored::{Decoded, Stored};
 use crate::store::table::ChunkTable;
 use crate::task::{ChunkSource, pieces, storage_parts};
 
@@ -33,7 +33,7 @@ pub(super) struct LibrarySource {
     pub(super) dtype: DType,
     pub(super) chunk: Option<Vec<usize>>,
     /// Of a virtual dataset.
-    pub(super) parts: Option<Parts>,
+    pub(super) parts: Option<PartIndex>,
     /// Which chunks were ever written, if that is known.
     pub(super) table: Option<ChunkTable>,
     pub(super) fill: Scalar,
@@ -51,15 +51,15 @@ pub(super) struct Closed {
     _within: hdf5::File,
     about: hdf5::LocationInfo,
     /// The open one, as long as somebody has it.
-    open: Mutex<Weak<Open>>,
+    open: Mutex<Weak<OpenDataset>>,
 }
 
 /// An open dataset, which all who have it share.
 #[derive(Default)]
-pub(super) struct Open(Mutex<Now>);
+pub(super) struct OpenDataset(Mutex<OpenNow>);
 
 #[derive(Default)]
-struct Now {
+struct OpenNow {
     /// `None` while it is closed to forget what was unpacked.
     dataset: Option<Dataset>,
     /// What reading a virtual one has opened and unpacked.
@@ -80,13 +80,13 @@ impl LibrarySource {
     }
 
     /// The dataset, opened if nobody has it open.
-    pub(super) fn dataset(&self) -> Result<Arc<Open>> {
+    pub(super) fn dataset(&self) -> Result<Arc<OpenDataset>> {
         let mut open = self.dataset.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dataset) = open.upgrade() {
             return Ok(dataset);
         }
-        let now = Now { dataset: Some(self.open()?), touched: Touched::default() };
-        let dataset = Arc::new(Open(Mutex::new(now)));
+        let now = OpenNow { dataset: Some(self.open()?), touched: Touched::default() };
+        let dataset = Arc::new(OpenDataset(Mutex::new(now)));
         *open = Arc::downgrade(&dataset);
         Ok(dataset)
     }
@@ -109,22 +109,22 @@ impl LibrarySource {
         axes.iter().zip(unit).all(|(a, unit)| a.start / unit == last(a) / unit)
     }
 
-    fn read_box(&self, open: &Open, axes: &[AxisRange], to: &mut [u8]) -> Result<()> {
+    fn read_box(&self, open: &OpenDataset, axes: &[AxisRange], to: &mut [u8]) -> Result<()> {
         self.read_some(&mut open.0.lock().unwrap_or_else(PoisonError::into_inner), axes, to)
     }
 
-    fn read_some(&self, now: &mut Now, axes: &[AxisRange], to: &mut [u8]) -> Result<()> {
+    fn read_some(&self, now: &mut OpenNow, axes: &[AxisRange], to: &mut [u8]) -> Result<()> {
         if let Some(parts) = &self.parts
             && !parts.touch(axes, &mut now.touched)
         {
             if !now.touched.is_empty() {
-                *now = Now::default();
+                *now = OpenNow::default();
             }
             if !parts.touch(axes, &mut now.touched) {
                 let Some(axis) = parts.halves(axes) else {
                     // More than is to be open: it is closed at once.
                     let done = self.read_now(now, axes, to);
-                    *now = Now::default();
+                    *now = OpenNow::default();
                     return done;
                 };
                 return self.read_halves(now, axes, axis, to);
@@ -134,7 +134,7 @@ impl LibrarySource {
     }
 
     /// As two regions: the bytes of a half lie together only along the first axis that has any extent, else they go through a buffer.
-    fn read_halves(&self, now: &mut Now, axes: &[AxisRange], axis: usize, to: &mut [u8]) -> Result<()> {
+    fn read_halves(&self, now: &mut OpenNow, axes: &[AxisRange], axis: usize, to: &mut [u8]) -> Result<()> {
         let AxisRange { start, len, step } = axes[axis];
         let before: usize = axes[..axis].iter().map(|axis| axis.len).product();
         let row = to.len() / before.max(1);
@@ -156,7 +156,7 @@ impl LibrarySource {
         Ok(())
     }
 
-    fn read_now(&self, now: &mut Now, axes: &[AxisRange], to: &mut [u8]) -> Result<()> {
+    fn read_now(&self, now: &mut OpenNow, axes: &[AxisRange], to: &mut [u8]) -> Result<()> {
         let dataset = match now.dataset.take() {
             Some(dataset) => dataset,
             None => self.open()?,
@@ -164,7 +164,7 @@ impl LibrarySource {
         read_box(now.dataset.insert(dataset), axes, self.dtype, to).map_err(|e| self.failed(&e))
     }
 
-    fn read_as<T: Target>(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()> {
+    fn read_as<T: Decoded>(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()> {
         let dataset = self.dataset()?;
         let memory = Stored::of(self.dtype);
         if memory.is_native(T::DTYPE)
@@ -196,7 +196,7 @@ impl LibrarySource {
 }
 
 /// Copies a C-order box of extent `len` to index `from` of `out`.
-fn scatter<T: Target>(values: &[T], (from, len): (&[usize], &[usize]), out: &mut ChunkViewMut<'_>) {
+fn scatter<T: Decoded>(values: &[T], (from, len): (&[usize], &[usize]), out: &mut ChunkViewMut<'_>) {
     let full = out.shape().to_vec();
     let row = len.last().copied().unwrap_or(1);
     let last = full.len().saturating_sub(1);

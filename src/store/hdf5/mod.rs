@@ -9,6 +9,7 @@
 //! and `mappings.rs` hold the calls that the safe wrapper lacks.
 
 mod about;
+mod attrs;
 mod create;
 mod existing;
 mod library;
@@ -19,6 +20,7 @@ mod raw;
 mod sources;
 mod writer;
 
+pub use attrs::Attr;
 pub(super) use open::open;
 pub(super) use writer::create;
 pub use writer::{Hdf5, Hdf5Writer, NewDataset};

@@ -13,11 +13,11 @@ use super::about::{About, library_memory};
 use super::library::{Closed, LibrarySource};
 use super::links::trace;
 use super::raw::{ElementType, element_type, fill};
-use super::sources::{self, Sources};
+use super::sources::{self, VirtualParts};
 use super::{failed, listing, open_file};
 use crate::error::{Error, Result};
 use crate::shape::checked_len;
-use crate::store::direct::{DataFile, Place, RawArray};
+use crate::store::direct::{DataFile, RawArray, StoredAt};
 use crate::store::raw_source::RawSource;
 use crate::store::stored::{Number, Stored};
 use crate::task::ChunkSource;
@@ -52,9 +52,9 @@ pub(in crate::store) fn open(path: &Path, dataset: &str) -> Result<Arc<dyn Chunk
         (_, Some(why)) => why,
         (_, None) => "an unusual number format".into(),
     };
-    let table = if let Place::Chunked(table) = place { Some(table) } else { None };
+    let table = if let StoredAt::Chunked(table) = place { Some(table) } else { None };
     let (chunk, parts, memory) = match sources::look(&found, found.filename().as_ref())? {
-        Some(Sources { unit, parts, memory }) => (unit, Some(parts), memory),
+        Some(VirtualParts { unit, parts, memory }) => (unit, Some(parts), memory),
         None => (chunk, None, library_memory(&found, table.as_ref())?),
     };
     let table = table.filter(|_| !written_here); // a writer may add chunks

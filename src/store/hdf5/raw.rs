@@ -360,6 +360,18 @@ pub(super) fn read_box(dataset: &hdf5::Dataset, axes: &[AxisRange], dtype: DType
     transfer(dataset, axes, dtype, |id, memory, space| unsafe { H5Dread(dataset.id(), id, memory, space, H5P_DEFAULT, to) })
 }
 
+/// Writes the box `axes` of a dataset from `from`, in C order, as `dtype` (booleans: as bytes).
+///
+/// # Panics
+/// If `from` is not as long as the box.
+pub(super) fn write_box(dataset: &hdf5::Dataset, axes: &[AxisRange], dtype: DType, from: &[u8]) -> hdf5::Result<()> {
+    let points: usize = axes.iter().map(|a| a.len).product();
+    assert_eq!(from.len(), points * dtype.bytes(), "buffer for {axes:?} of {dtype}");
+    let from = from.as_ptr().cast();
+    // SAFETY: `from` has as many elements as the box, of the memory type's length.
+    transfer(dataset, axes, dtype, |id, memory, space| unsafe { H5Dwrite(dataset.id(), id, memory, space, H5P_DEFAULT, from) })
+}
+
 /// Writes a zero of the dataset's own type to one element: whatever libhdf5 has not allocated of its chunk (or of all, without chunks), it
 /// allocates then.
 pub(super) fn write_zero(dataset: &hdf5::Dataset, at: &[usize], dtype: DType) -> hdf5::Result<()> {

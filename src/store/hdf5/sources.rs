@@ -1,6 +1,6 @@
 //! What a virtual dataset is read from.
 //!
-//! Owns: [`look`], [`Parts`]. Must not know: reading. Invariant: each source was looked at before libhdf5 opens it; one that is there and
+//! Owns: [`look`], [`PartIndex`]. Must not know: reading. Invariant: each source was looked at before libhdf5 opens it; one that is there and
 //! cannot be opened is an error, where libhdf5 would give the fill value.
 //!
 //! libhdf5 opens each source when it is first read, with a chunk cache of its own, and keeps it until the virtual dataset is closed. So the
@@ -45,17 +45,17 @@ const LOOKED: usize = 1 << 17;
 
 /// A source that is there.
 #[derive(Clone, Default)]
-struct Source {
+struct VirtualSource {
     /// Which of all.
     number: usize,
     /// Datasets that are open when it is: more than one if it is virtual itself.
     opens: usize,
-    chunks: Option<Chunks>,
+    chunks: Option<SourceChunks>,
 }
 
 /// How a source is chunked.
 #[derive(Clone)]
-struct Chunks {
+struct SourceChunks {
     extents: Vec<usize>,
     chunk_bytes: u64,
     /// Of all its chunks.
@@ -64,10 +64,10 @@ struct Chunks {
 }
 
 /// A virtual dataset's parts, and what reading them takes.
-pub(super) struct Sources {
+pub(super) struct VirtualParts {
     /// Extent of the boxes in which it is read; `None` if no source is packed.
     pub(super) unit: Option<Vec<usize>>,
-    pub(super) parts: Parts,
+    pub(super) parts: PartIndex,
     pub(super) memory: LibraryMemory,
 }
 
@@ -75,24 +75,24 @@ pub(super) struct Sources {
 ///
 /// # Errors
 /// [`crate::Error::File`] and [`crate::Error::Io`] for sources that are there and cannot be read.
-pub(super) fn look(dataset: &hdf5::Dataset, path: &Path) -> Result<Option<Sources>> {
+pub(super) fn look(dataset: &hdf5::Dataset, path: &Path) -> Result<Option<VirtualParts>> {
     let found = Look::default().parts(dataset, path, DEPTH)?;
-    Ok(found.map(|parts| Sources::of(&dataset.shape(), parts)))
+    Ok(found.map(|parts| VirtualParts::of(&dataset.shape(), parts)))
 }
 
 /// What has been looked at.
 #[derive(Default)]
 struct Look {
     /// By file and path, as they are written in mappings of one file.
-    named: HashMap<(PathBuf, String, String), Option<Source>>,
+    named: HashMap<(PathBuf, String, String), Option<VirtualSource>>,
     /// By file and place: one dataset has many names, and one that is virtual may be among its own sources.
-    known: HashMap<PathBuf, Vec<(LocationToken, Option<Source>)>>,
+    known: HashMap<PathBuf, Vec<(LocationToken, Option<VirtualSource>)>>,
     count: usize,
 }
 
 impl Look {
     /// The parts of a virtual dataset whose sources are there.
-    fn parts(&mut self, dataset: &hdf5::Dataset, path: &Path, depth: usize) -> Result<Option<Vec<(Mapping, Source)>>> {
+    fn parts(&mut self, dataset: &hdf5::Dataset, path: &Path, depth: usize) -> Result<Option<Vec<(Mapping, VirtualSource)>>> {
         let problem = |e: hdf5::Error| failed(path, "cannot read the dataset's layout", &e);
         if depth == 0 || dataset.dcpl().and_then(|list| list.get_layout()).map_err(problem)? != Layout::Virtual {
             return Ok(None);
@@ -112,7 +112,7 @@ impl Look {
     }
 
     /// The source of a part, if it is there.
-    fn source(&mut self, mapping: &Mapping, (own, path): (&hdf5::File, &Path), depth: usize) -> Result<Option<Source>> {
+    fn source(&mut self, mapping: &Mapping, (own, path): (&hdf5::File, &Path), depth: usize) -> Result<Option<VirtualSource>> {
         let (file, path): (hdf5::File, PathBuf) = if mapping.file == "." {
             (own.clone(), path.to_owned())
         } else {
@@ -138,7 +138,7 @@ impl Look {
         }
     }
 
-    fn dataset(&mut self, dataset: &hdf5::Dataset, depth: usize) -> Result<Option<Source>> {
+    fn dataset(&mut self, dataset: &hdf5::Dataset, depth: usize) -> Result<Option<VirtualSource>> {
         let path = PathBuf::from(dataset.filename()); // a link may have led to another file
         let problem = |e: hdf5::Error| failed(&path, "cannot read the dataset's layout", &e);
         let token = dataset.loc_info().map_err(problem)?.token;
@@ -158,7 +158,7 @@ impl Look {
         };
         let inner = nested.iter().flatten().map(|(_, source)| (source.number, source.opens)).collect::<HashMap<_, _>>();
         let opens = inner.into_values().fold(1, usize::saturating_add);
-        let source = Some(Source { number, opens, chunks });
+        let source = Some(VirtualSource { number, opens, chunks });
         if let Some(known) = self.known.get_mut(&file).and_then(|known| known.get_mut(at)) {
             known.1 = source.clone();
         }
@@ -175,33 +175,33 @@ fn is_series(name: &str) -> bool {
     name.replace("%%", "").contains("%b")
 }
 
-fn chunks(dataset: &hdf5::Dataset) -> hdf5::Result<Option<Chunks>> {
+fn chunks(dataset: &hdf5::Dataset) -> hdf5::Result<Option<SourceChunks>> {
     let Some(extents) = dataset.dcpl()?.chunk().filter(|chunk| !chunk.contains(&0)) else { return Ok(None) };
     let element = dataset.dtype()?.size() as u64;
     let bytes = |extents: &[usize]| extents.iter().fold(element, |b, &n| b.saturating_mul(n as u64));
     let all: Vec<usize> = dataset.shape().iter().zip(&extents).map(|(n, c)| n.div_ceil(*c).saturating_mul(*c)).collect();
     let packed = !filters(dataset)?.is_empty();
-    Ok(Some(Chunks { chunk_bytes: bytes(&extents), bytes: bytes(&all), packed, extents }))
+    Ok(Some(SourceChunks { chunk_bytes: bytes(&extents), bytes: bytes(&all), packed, extents }))
 }
 
 /// Those of a virtual source: the largest chunks stand for all.
-fn together(parts: &[(Mapping, Source)]) -> Option<Chunks> {
+fn together(parts: &[(Mapping, VirtualSource)]) -> Option<SourceChunks> {
     let all = || parts.iter().filter_map(|(_, source)| source.chunks.as_ref());
     let largest = all().max_by_key(|chunks| (chunks.packed, chunks.chunk_bytes))?;
     let bytes = all().map(|chunks| chunks.bytes).fold(0, u64::saturating_add);
-    Some(Chunks { bytes, ..largest.clone() })
+    Some(SourceChunks { bytes, ..largest.clone() })
 }
 
-impl Sources {
-    fn of(shape: &[usize], parts: Vec<(Mapping, Source)>) -> Self {
+impl VirtualParts {
+    fn of(shape: &[usize], parts: Vec<(Mapping, VirtualSource)>) -> Self {
         let chunks = || parts.iter().filter_map(|(mapping, source)| Some((mapping, source.chunks.as_ref()?)));
         // Boxes for the chunks that take longest to unpack.
         let Some(largest) = chunks().filter(|(_, chunks)| chunks.packed).max_by_key(|(_, chunks)| chunks.chunk_bytes) else {
             // Chunks that are not packed are read in place; kept, they would add up with the sources.
-            let parts: Vec<Part> = parts.iter().map(|part| Part::of(part, &[], 0)).collect();
+            let parts: Vec<VirtualPart> = parts.iter().map(|part| VirtualPart::of(part, &[], 0)).collect();
             let most_open = most_open(crowd(&parts, &piece(shape), shape).0);
             let memory = LibraryMemory { cache_bytes: 0, chunk_bytes: 0, most_bytes: open_bytes(&parts, most_open) };
-            return Self { unit: None, parts: Parts { unit: Vec::new(), parts, kept_bytes: 0, most_open }, memory };
+            return Self { unit: None, parts: PartIndex { unit: Vec::new(), parts, kept_bytes: 0, most_open }, memory };
         };
         let extent = |(axis, &n): (usize, &usize)| Axis::of(largest, axis, shape.len()).unit().min(n).max(1);
         let unit: Vec<usize> = shape.iter().enumerate().map(extent).collect();
@@ -211,7 +211,7 @@ impl Sources {
         let box_bytes = box_bytes.min(KEPT_BYTES.max(self::box_bytes(largest, &unit)));
         // Two boxes: there may be two threads.
         let cache_bytes = CACHE_BYTES.max(box_bytes.saturating_mul(2));
-        let parts: Vec<Part> = parts.iter().map(|part| Part::of(part, &unit, cache_bytes)).collect();
+        let parts: Vec<VirtualPart> = parts.iter().map(|part| VirtualPart::of(part, &unit, cache_bytes)).collect();
         let (most, bytes) = crowd(&parts, &unit, shape);
         let (most_open, kept_bytes) = (most_open(most), KEPT_BYTES.max(bytes.saturating_mul(2)));
         let mut all: HashMap<usize, u64> = HashMap::new();
@@ -222,7 +222,7 @@ impl Sources {
         let most_bytes = most_bytes.saturating_add(open_bytes(&parts, most_open));
         let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
         let memory = LibraryMemory { cache_bytes, chunk_bytes, most_bytes };
-        Self { unit: Some(unit.clone()), parts: Parts { unit, parts, kept_bytes, most_open }, memory }
+        Self { unit: Some(unit.clone()), parts: PartIndex { unit, parts, kept_bytes, most_open }, memory }
     }
 }
 
@@ -236,7 +236,7 @@ struct Axis {
 }
 
 impl Axis {
-    fn of((mapping, chunks): (&Mapping, &Chunks), axis: usize, rank: usize) -> Self {
+    fn of((mapping, chunks): (&Mapping, &SourceChunks), axis: usize, rank: usize) -> Self {
         let there = (axis + chunks.extents.len()).checked_sub(rank);
         let chunk = there.and_then(|axis| chunks.extents.get(axis)).map_or(1, |&c| c);
         let from = there.and_then(|axis| mapping.from.bounds.get(axis)).map_or(0, |b| b.0);
@@ -265,7 +265,7 @@ impl Axis {
 }
 
 /// Bytes of a source's chunks that a box touches, unpacked.
-fn box_bytes((mapping, chunks): (&Mapping, &Chunks), unit: &[usize]) -> u64 {
+fn box_bytes((mapping, chunks): (&Mapping, &SourceChunks), unit: &[usize]) -> u64 {
     let along = unit.iter().enumerate().map(|(axis, &n)| Axis::of((mapping, chunks), axis, unit.len()).touched(n));
     // A part whose elements are apart has fewer in a box, if that is known.
     let apart = if mapping.to.steps.is_some() { 1 } else { mapping.to.spread };
@@ -280,8 +280,8 @@ fn may_open() -> usize {
 }
 
 /// The most sources that a box is read from, and what they unpack for it, as far as a sample of the parts shows.
-fn crowd(parts: &[Part], unit: &[usize], shape: &[usize]) -> (usize, u64) {
-    let first_box = |part: &Part| {
+fn crowd(parts: &[VirtualPart], unit: &[usize], shape: &[usize]) -> (usize, u64) {
+    let first_box = |part: &VirtualPart| {
         let axis = |(axis, &unit): (usize, &usize)| {
             let start = part.to.get(axis).map_or(0, |to| usize::try_from(to.0).unwrap_or(0)) / unit * unit;
             AxisRange { start, len: unit.min(shape[axis].saturating_sub(start)).max(1), step: 1 }
@@ -293,7 +293,7 @@ fn crowd(parts: &[Part], unit: &[usize], shape: &[usize]) -> (usize, u64) {
 }
 
 /// The sources that a region is read from, and what they unpack for it.
-fn together_of(parts: &[Part], axes: &[AxisRange]) -> (usize, u64) {
+fn together_of(parts: &[VirtualPart], axes: &[AxisRange]) -> (usize, u64) {
     let mut sources: HashMap<usize, (usize, u64)> = HashMap::new();
     for part in parts {
         let numbers = part.sources(axes);
@@ -314,8 +314,8 @@ fn most_open(crowd: usize) -> usize {
 }
 
 /// What libhdf5 takes for the files that are open.
-fn open_bytes(parts: &[Part], most_open: usize) -> u64 {
-    let opens = |part: &Part| (part.source, if part.series.is_some() { most_open } else { part.opens });
+fn open_bytes(parts: &[VirtualPart], most_open: usize) -> u64 {
+    let opens = |part: &VirtualPart| (part.source, if part.series.is_some() { most_open } else { part.opens });
     let all = parts.iter().map(opens).collect::<HashMap<_, _>>();
     all.into_values().fold(0, usize::saturating_add).min(most_open) as u64 * FILE_BYTES
 }
@@ -334,16 +334,16 @@ fn piece(shape: &[usize]) -> Vec<usize> {
 }
 
 /// The parts of a virtual dataset whose sources are there.
-pub(super) struct Parts {
+pub(super) struct PartIndex {
     /// Extent of a box; empty if there are none.
     unit: Vec<usize>,
-    parts: Vec<Part>,
+    parts: Vec<VirtualPart>,
     /// What may be kept unpacked, and how many sources may be open.
     kept_bytes: u64,
     most_open: usize,
 }
 
-struct Part {
+struct VirtualPart {
     /// First and last index in the virtual dataset, for each axis; the last one may be without end.
     to: Vec<(u64, u64)>,
     /// From where to where it repeats itself along each axis, and how many there are in a row.
@@ -357,8 +357,8 @@ struct Part {
     most_bytes: u64,
 }
 
-impl Part {
-    fn of((mapping, source): &(Mapping, Source), unit: &[usize], cache_bytes: u64) -> Self {
+impl VirtualPart {
+    fn of((mapping, source): &(Mapping, VirtualSource), unit: &[usize], cache_bytes: u64) -> Self {
         let series = is_series(&mapping.file) || is_series(&mapping.dataset);
         let to = mapping.to.bounds.clone();
         let endless = to.iter().position(|&(_, last)| last == u64::MAX).filter(|_| series);
@@ -416,7 +416,7 @@ impl Touched {
     }
 }
 
-impl Parts {
+impl PartIndex {
     /// The axis along which a region is best halved: where a half is read from fewest sources; `None` if that is no fewer than of the whole.
     pub(super) fn halves(&self, axes: &[AxisRange]) -> Option<usize> {
         let of = |axes: &[AxisRange]| together_of(&self.parts, axes);

@@ -6,21 +6,28 @@
 //! A file that is there is copied beside itself, and the copy takes its name in the end. It is copied with the first dataset: if that is there
 //! with the same extent, element type and storage, its bytes are not copied, because they are replaced.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hdf5::LocationToken;
 
-use super::create::{Opened, allocate, lay_out};
+use super::attrs::{self, Attr};
+use super::create::{Temporary, allocate, lay_out, open_temporary};
 use super::existing::{Change, Wanted, Within, base, copy, open_base};
+use super::raw::write_box;
 use super::{failed, open, open_file};
 use crate::error::{Error, Result};
-use crate::shape::{ChunkView, DType, Region};
-use crate::store::direct::{DataFile, Place, write_region};
+use crate::shape::{ChunkView, ChunkViewMut, DType, Layout, Region, with_dtype};
+use crate::store::direct::{DataFile, StoredAt, write_region};
+use crate::store::preferred::preferred_chunks;
 use crate::store::spec::steps;
+use crate::store::stored::Decoded;
 use crate::store::whole::WholeFile;
 use crate::task::{ChunkSink, ChunkSource, Intake};
 
+/// Bytes of an automatic chunk of what is compressed.
+const COMPRESSED_BYTES: usize = 1 << 20;
 /// What libhdf5 needs beside the elements, about.
 const HEADER_BYTES: u64 = 4096;
 
@@ -41,20 +48,63 @@ impl Hdf5 {
         Ok(Self { path })
     }
 
-    /// One of its datasets: `/group/x`.
+    /// One of its datasets, `/group/x`, as a source: for [`crate::Array::from_source`]. `Hdf5::dataset` gives it as an array.
     ///
     /// # Errors
     /// As [`crate::store::open`].
-    pub fn dataset(&self, name: &str) -> Result<Arc<dyn ChunkSource>> {
+    pub fn source(&self, name: &str) -> Result<Arc<dyn ChunkSource>> {
         open(&self.path, &dataset_path(&self.path, name)?)
+    }
+
+    /// The names of its datasets, sorted, from the root: `/group/x`. At most ten thousand things are looked at.
+    ///
+    /// # Errors
+    /// As [`Hdf5::open`].
+    pub fn datasets(&self) -> Result<Vec<String>> {
+        let mut names = super::datasets(&*super::open::open_checked(&self.path)?, usize::MAX);
+        names.sort();
+        Ok(names)
+    }
+
+    /// The attributes of a dataset or a group (`/` is the file's own), by name.
+    ///
+    /// # Errors
+    /// [`Error::File`] if there is no such object, or an attribute cannot be read.
+    pub fn attrs(&self, object: &str) -> Result<Vec<(String, Attr)>> {
+        self.with_object(object, attrs::read_all)
+    }
+
+    /// An attribute of a dataset or a group.
+    ///
+    /// # Errors
+    /// [`Error::File`] if there is no such object or attribute; then it says which there are.
+    pub fn attr(&self, object: &str, name: &str) -> Result<Attr> {
+        let all = self.attrs(object)?;
+        let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+        let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        let missing = || Error::file(&self.path, format!("{object} has no attribute {name}; it has {there}"));
+        all.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone()).ok_or_else(missing)
+    }
+
+    fn with_object<R>(&self, object: &str, read: impl FnOnce(&hdf5::Location) -> hdf5::Result<R>) -> Result<R> {
+        let file = super::open::open_checked(&self.path)?;
+        let at = steps(object);
+        let done = match at.is_empty() {
+            true => read(&file),
+            false => match file.loc_type_by_name(&at) {
+                Ok(hdf5::LocationType::Dataset) => file.dataset(&at).and_then(|dataset| read(&dataset)),
+                Ok(hdf5::LocationType::Group) => file.group(&at).and_then(|group| read(&group)),
+                _ => return Err(Error::file(&self.path, format!("has no dataset or group {at}; {}", super::listing(&file)))),
+            },
+        };
+        done.map_err(|e| failed(&self.path, &format!("cannot read the attributes of {object}"), &e))
     }
 
     /// Begins to write datasets into a file, which has them all at once, when they are complete and [`Hdf5Writer::commit`] is called. A file
     /// that is there keeps all else that it holds, and is as it was until then. Dropped without it, nothing is left behind.
     ///
     /// ```
-    /// use chunkwise::prelude::*;
-    /// use chunkwise::shape::DType;
+    /// use chunkwise::{Array, prelude::*};
     /// use chunkwise::store::Hdf5;
     /// # let folder = tempfile::tempdir().unwrap();
     /// # let path = folder.path().join("a.h5");
@@ -63,14 +113,14 @@ impl Hdf5 {
     ///
     /// let file = Hdf5::create(&path)?;
     /// let to_x = file.dataset("/x", &[3], DType::F64).create()?;
-    /// let to_n = file.dataset("/counts/n", &[2, 2], DType::I32).chunks(&[1, 2]).create()?;
+    /// let to_n = file.dataset("/counts/n", &[2, 2], DType::I32).chunks(&[1, 2][..]).create()?;
     /// x.store_into(&to_x)?;
     /// n.store_into(&to_n)?;
     /// assert!(!path.exists());
     /// file.commit()?;
     ///
     /// let file = Hdf5::open(&path)?;
-    /// assert_eq!(Array::<i32>::from_source(file.dataset("/counts/n")?)?.compute()?.sum(), 22);
+    /// assert_eq!(Array::<i32>::from_source(file.source("/counts/n")?)?.compute()?.sum(), 22);
     /// # Ok::<(), chunkwise::Error>(())
     /// ```
     ///
@@ -81,7 +131,8 @@ impl Hdf5 {
         let base = base(&path)?;
         let bytes = base.as_ref().map_or(0, DataFile::bytes);
         let file = Arc::new(WholeFile::create(&path, bytes)?.changes(base));
-        let now = Now { state: State::Empty, bytes: bytes.saturating_add(HEADER_BYTES), datasets: Vec::new() };
+        let now =
+            FileNow { state: State::Empty, bytes: bytes.saturating_add(HEADER_BYTES), datasets: Vec::new(), attrs: Vec::new() };
         Ok(Hdf5Writer { path, file, now: Mutex::new(now) })
     }
 }
@@ -90,15 +141,17 @@ impl Hdf5 {
 pub struct Hdf5Writer {
     path: PathBuf,
     file: Arc<WholeFile>,
-    now: Mutex<Now>,
+    now: Mutex<FileNow>,
 }
 
-struct Now {
+struct FileNow {
     state: State,
     /// About how long the file will be.
     bytes: u64,
     /// Which objects of the file they are.
     datasets: Vec<(LocationToken, Arc<Intake>)>,
+    /// Of the file itself.
+    attrs: Vec<(String, Attr)>,
 }
 
 enum State {
@@ -117,13 +170,55 @@ pub struct NewDataset<'a> {
     file: &'a Hdf5Writer,
     name: &'a str,
     wanted: Wanted<'a>,
+    attrs: Vec<(String, Attr)>,
+}
+
+/// Errs if it cannot be compressed so; chunks for what is compressed.
+fn compressible(wanted: &mut Wanted<'_>) -> Result<()> {
+    let Some((level, _)) = wanted.deflate else { return Ok(()) };
+    if level > 9 {
+        return Err(Error::argument("level of compression", level, "choose 0 (none) to 9 (most)"));
+    }
+    if wanted.shape.is_empty() || wanted.shape.contains(&0) {
+        (wanted.deflate, wanted.chunks) = (None, None);
+    } else if wanted.chunks.is_none() {
+        wanted.chunks = Some(preferred_chunks(wanted.shape, wanted.dtype, None, COMPRESSED_BYTES).into());
+    }
+    Ok(())
 }
 
 impl<'a> NewDataset<'a> {
     /// Stores it in chunks of this extent; without, it is contiguous. A scalar has none.
-    pub fn chunks(mut self, chunks: &'a [usize]) -> Self {
-        self.wanted.chunks = Some(chunks).filter(|_| !self.wanted.shape.is_empty());
+    pub fn chunks(mut self, chunks: impl Into<Cow<'a, [usize]>>) -> Self {
+        self.wanted.chunks = Some(chunks.into()).filter(|_| !self.wanted.shape.is_empty());
         self
+    }
+
+    /// Compresses its chunks, from 0 (not at all) to 9 (as much as it takes); without [`NewDataset::chunks`], in chunks of about 1 MiB. It is written through libhdf5, which
+    /// compresses one chunk at a time: a sink that is given whole chunks writes each once. A scalar, and what has no element, is stored as it is.
+    pub fn deflate(mut self, level: u8) -> Self {
+        self.wanted.deflate = Some((level, self.wanted.deflate.is_none_or(|(_, shuffles)| shuffles)));
+        self
+    }
+
+    /// Whether bytes of numbers are put in another order before they are compressed, all first ones before all second ones (default: yes): then most numbers take less.
+    pub fn shuffle(mut self, shuffles: bool) -> Self {
+        self.wanted.deflate = self.wanted.deflate.map(|(level, _)| (level, shuffles));
+        self
+    }
+
+    /// An attribute that goes with it, in place of one of this name.
+    pub fn attr(mut self, name: impl Into<String>, value: impl Into<Attr>) -> Self {
+        self.attrs.push((name.into(), value.into()));
+        self
+    }
+
+    /// The extent of the chunks in which it is stored, if it is.
+    #[must_use]
+    pub fn stored_chunks(&self) -> Option<Vec<usize>> {
+        let mut wanted = self.wanted.clone();
+        compressible(&mut wanted).ok()?;
+        wanted.chunks.map(Cow::into_owned)
     }
 
     /// Makes it, and gives the sink that fills it, from any thread. The sink's `finish` says whether it is complete; it is in the file
@@ -134,17 +229,19 @@ impl<'a> NewDataset<'a> {
     /// further hard links to the old one do not follow. Groups that are not there are made.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a name that cannot be one; [`Error::File`] when the name is that of a group or of a dataset that is
+    /// [`Error::Argument`] for a name that cannot be one, or a level of compression beyond 9; [`Error::File`] when the name is that of a group or of a dataset that is
     /// being written into the file already, or leads through a dataset or into another file, and when the disk has no room;
     /// [`Error::Shape`] when the shape or the chunks cannot be stored.
     pub fn create(self) -> Result<Arc<dyn ChunkSink>> {
-        let Self { file, name, wanted } = self;
+        let Self { file, name, mut wanted, attrs } = self;
         let name = dataset_path(&file.path, name)?;
+        compressible(&mut wanted)?;
         let intake = Arc::new(Intake::new(format!("{}:{name}", file.path.display()), wanted.shape, wanted.dtype)?);
         wanted.check()?;
         let mut now = lock(&file.now);
-        let (place, token) = file.make(&mut now, &name, &wanted)?;
+        let (place, token) = file.make(&mut now, &name, (&wanted, &attrs))?;
         now.datasets.push((token, Arc::clone(&intake)));
+        let place = if wanted.deflate.is_some() { Put::Through(name) } else { Put::At(place) };
         Ok(Arc::new(Dataset { intake, place, file: Arc::downgrade(&file.file) }))
     }
 }
@@ -152,7 +249,13 @@ impl<'a> NewDataset<'a> {
 impl Hdf5Writer {
     /// A dataset to be made in the file: under `name` (`/group/x`), of this shape and dtype.
     pub fn dataset<'a>(&'a self, name: &'a str, shape: &'a [usize], dtype: DType) -> NewDataset<'a> {
-        NewDataset { file: self, name, wanted: Wanted { shape, dtype, chunks: None } }
+        NewDataset { file: self, name, wanted: Wanted { shape, dtype, chunks: None, deflate: None }, attrs: Vec::new() }
+    }
+
+    /// An attribute of the file (of its root group), in place of one of this name. It is written with [`Hdf5Writer::commit`].
+    pub fn attr(self, name: impl Into<String>, value: impl Into<Attr>) -> Self {
+        lock(&self.now).attrs.push((name.into(), value.into()));
+        self
     }
 
     /// Makes the file durable and gives it its name, with all its datasets. A second call does nothing.
@@ -170,13 +273,19 @@ impl Hdf5Writer {
             State::Begun => {}
         }
         now.datasets.iter().try_for_each(|(_, intake)| intake.check_complete())?;
+        self.write_attrs("/", &std::mem::take(&mut now.attrs))?;
         self.file.finish()?;
         now.state = State::Committed;
         Ok(())
     }
 
     /// Makes a dataset, or finds its place: where its elements lie, and which object it is.
-    fn make(&self, now: &mut Now, name: &str, wanted: &Wanted<'_>) -> Result<(Place, LocationToken)> {
+    fn make(
+        &self,
+        now: &mut FileNow,
+        name: &str,
+        (wanted, attrs): (&Wanted<'_>, &[(String, Attr)]),
+    ) -> Result<(StoredAt, LocationToken)> {
         match now.state {
             State::Committed => {
                 return Err(Error::file(&self.path, "is committed; to add to it, begin again with Hdf5::create"));
@@ -194,26 +303,43 @@ impl Hdf5Writer {
             Change::Dataset { at, replaces } => lay_out((&*self.file, opened), (&at, replaces), wanted),
         };
         let made = made.map_err(|e| failed(&self.path, &format!("cannot create {name}"), &e))?;
-        if matches!(made.0, Place::Absent) && !wanted.shape.contains(&0) {
+        if matches!(made.0, StoredAt::Absent) && !wanted.shape.contains(&0) && wanted.deflate.is_none() {
             return Err(Error::file(&self.path, format!("cannot create {name}: libhdf5 gave its elements no address")));
         }
+        self.write_attrs(name, attrs)?;
         now.state = State::Begun;
         Ok(made)
     }
 
+    /// Gives a dataset, or a group, attributes.
+    fn write_attrs(&self, at: &str, attrs: &[(String, Attr)]) -> Result<()> {
+        if attrs.is_empty() {
+            return Ok(());
+        }
+        let write = || {
+            let file = open_temporary(&self.file, Temporary::Begun)?;
+            let written = match at {
+                "/" => attrs::write(&file, attrs),
+                _ => file.dataset(at).and_then(|dataset| attrs::write(&dataset, attrs)),
+            };
+            written.and_then(|()| file.close())
+        };
+        write().map_err(|e: hdf5::Error| failed(&self.path, &format!("cannot write the attributes of {at}"), &e))
+    }
+
     /// Says what making it changes, and makes the temporary file a copy of what is there, if it is to be one.
-    fn prepare(&self, now: &mut Now, name: &str, wanted: &Wanted<'_>) -> Result<(Change, Opened)> {
+    fn prepare(&self, now: &mut FileNow, name: &str, wanted: &Wanted<'_>) -> Result<(Change, Temporary)> {
         let tokens: Vec<LocationToken> = now.datasets.iter().map(|(token, _)| *token).collect();
         let change =
             |file: &hdf5::File, data: &DataFile| Within { path: &self.path, file, data, written: &tokens }.change(name, wanted);
         let is_empty = matches!(now.state, State::Empty);
         let (change, opened) = match self.file.base() {
-            Some(base) if is_empty => (change(&open_base(&self.path)?, base)?, Opened::Begun),
-            None if is_empty => (Change::Dataset { at: name.to_owned(), replaces: false }, Opened::New),
+            Some(base) if is_empty => (change(&open_base(&self.path)?, base)?, Temporary::Begun),
+            None if is_empty => (Change::Dataset { at: name.to_owned(), replaces: false }, Temporary::New),
             _ => {
                 let file = self.file.file().try_clone().map_err(|e| Error::io("open", &self.path, e))?;
                 let data = DataFile::of(&self.path, file)?;
-                (change(&open_file(self.file.temporary())?, &data)?, Opened::Begun)
+                (change(&open_file(self.file.temporary())?, &data)?, Temporary::Begun)
             }
         };
         let new_bytes = if matches!(change, Change::Bytes { .. }) { 0 } else { wanted.bytes() };
@@ -231,7 +357,7 @@ impl Hdf5Writer {
     }
 }
 
-fn lock(now: &Mutex<Now>) -> MutexGuard<'_, Now> {
+fn lock(now: &Mutex<FileNow>) -> MutexGuard<'_, FileNow> {
     now.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -245,10 +371,18 @@ fn dataset_path(path: &Path, name: &str) -> Result<String> {
     Ok(at)
 }
 
+/// How the elements of a dataset get into the file.
+enum Put {
+    /// By position.
+    At(StoredAt),
+    /// Through libhdf5, which compresses them: the dataset's name.
+    Through(String),
+}
+
 /// The sink of one dataset.
 struct Dataset {
     intake: Arc<Intake>,
-    place: Place,
+    place: Put,
     /// Goes with the writer: then nothing is left to write to.
     file: Weak<WholeFile>,
 }
@@ -269,7 +403,11 @@ impl ChunkSink for Dataset {
 
     fn put(&self, region: &Region, chunk: ChunkView<'_>) -> Result<()> {
         let file = self.file()?;
-        write_region((self.intake.shape(), &self.place), region, chunk, &mut |bytes, at| file.write(bytes, at))
+        match &self.place {
+            Put::At(place) => write_region((self.intake.shape(), place), region, chunk, &mut |bytes, at| file.write(bytes, at)),
+            Put::Through(name) => compress((&file, name), region, chunk)
+                .map_err(|e| failed(Path::new(self.intake.name()), "a chunk cannot be written", &e)),
+        }
     }
 
     /// The file is committed by its writer.
@@ -278,13 +416,36 @@ impl ChunkSink for Dataset {
     }
 }
 
+/// Writes a region through libhdf5. The file is open for this alone: what it holds of chunks in memory is written when it is closed.
+fn compress((file, name): (&WholeFile, &str), region: &Region, chunk: ChunkView<'_>) -> hdf5::Result<()> {
+    let dtype = chunk.layout().dtype;
+    let mut copy = Vec::new();
+    let bytes = match chunk.try_bytes() {
+        Some(bytes) => bytes,
+        None => {
+            let layout = Layout::contiguous(dtype, chunk.shape());
+            with_dtype!(dtype, T => {
+                let mut all = vec![T::default(); layout.len()];
+                ChunkViewMut::from_slice(&mut all, &layout).copy_from(chunk);
+                copy.extend_from_slice(T::bytes(&all));
+            });
+            &copy[..]
+        }
+    };
+    let file = open_temporary(file, Temporary::Begun)?;
+    let dataset = file.dataset(name)?;
+    write_box(&dataset, region.axes(), dtype, bytes)?;
+    drop(dataset);
+    file.close()
+}
+
 /// A dataset with a file of its own to commit.
-struct Only {
+struct OnlyDataset {
     file: Hdf5Writer,
     dataset: Arc<dyn ChunkSink>,
 }
 
-impl ChunkSink for Only {
+impl ChunkSink for OnlyDataset {
     fn intake(&self) -> &Intake {
         self.dataset.intake()
     }
@@ -308,5 +469,5 @@ pub(in crate::store) fn create(
     let file = Hdf5::create(path)?;
     let new = file.dataset(dataset, shape, dtype);
     let dataset = if let Some(chunks) = chunks { new.chunks(chunks) } else { new }.create()?;
-    Ok(Arc::new(Only { file, dataset }))
+    Ok(Arc::new(OnlyDataset { file, dataset }))
 }

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use super::intern::{Kernels, Known};
-use super::tables::{GroupRow, Groups, Operands, Params, Read, TaskRow, ValueRow, Values, Write, room};
+use super::intern::{Interned, KernelTable};
+use super::tables::{GroupStart, Groups, ParamBytes, TaskRow, Use, Uses, ValueRow, Values, Write, room};
 use super::{Home, HostArray, NONE, Operand};
 use crate::error::{Error, Result};
 use crate::id::{ArrayId, GroupId, KernelId, TaskId, ValueId, ViewId};
@@ -21,14 +21,14 @@ pub(super) const TOO_LARGE: &str = "less: all arrays and values of a graph toget
 /// Builds a [`TaskGraph`](super::TaskGraph) in sequential order.
 #[derive(Default)]
 pub struct GraphBuilder {
-    pub(super) kernels: Kernels,
+    pub(super) kernels: KernelTable,
     pub(super) groups: Groups,
     pub(super) arrays: Vec<HostArray>,
     pub(super) tasks: Vec<TaskRow>,
-    pub(super) operands: Operands,
+    pub(super) operands: Uses,
     pub(super) values: Values,
-    pub(super) params: Params,
-    known: Known,
+    pub(super) params: ParamBytes,
+    known: Interned,
     /// Values whose window a later version has taken: nobody may read them any more. Only as long as the last of them.
     overwritten: Vec<bool>,
     /// Of all arrays and values.
@@ -79,7 +79,7 @@ impl GraphBuilder {
             self.groups.labels.len() as u32 - 1
         });
         room(&mut self.groups.rows, 1);
-        self.groups.rows.push(GroupRow { label, start, first: self.known.counts[label as usize] });
+        self.groups.rows.push(GroupStart { label, start, first: self.known.counts[label as usize] });
         GroupId::at(self.groups.len() - 1)
     }
 
@@ -187,7 +187,7 @@ impl GraphBuilder {
         };
         let id = TaskId::at(self.tasks.len());
         let (reads, writes) = (self.operands.reads.len() as u32, self.operands.writes.len() as u32);
-        let read = |operand: &Operand| Read { value: operand.value, access: operand.view.map_or(0, |view| view.0 + 1) };
+        let read = |operand: &Operand| Use { value: operand.value, access: operand.view.map_or(0, |view| view.0 + 1) };
         room(&mut self.operands.reads, inputs.len());
         self.operands.reads.extend(inputs.iter().map(read));
         let write = |operand: &Operand| Write { value: operand.value, old: operand.updates.map_or(NONE, |old| old.0) };

@@ -6,14 +6,14 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::tables::{LayoutRow, Layouts, Operands};
+use super::tables::{LayoutRow, Layouts, Uses};
 use crate::id::{KernelId, ViewId};
 use crate::kernel::{Kernel, KernelKey};
 use crate::shape::{DType, Layout, View, same};
 
 /// The kernels of a graph, each once.
 #[derive(Default)]
-pub(super) struct Kernels {
+pub(super) struct KernelTable {
     pub(super) all: Vec<Arc<dyn Kernel>>,
     pub(super) keys: Vec<KernelKey>,
     by_address: HashMap<usize, KernelId>,
@@ -22,7 +22,7 @@ pub(super) struct Kernels {
 
 /// The numbers of what is there once.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct Interned {
     /// By what [`hash`] says.
     layouts: HashMap<u64, u32>,
     /// The layout that was asked for last.
@@ -33,7 +33,7 @@ pub(super) struct Known {
     pub(super) counts: Vec<u32>,
 }
 
-impl Kernels {
+impl KernelTable {
     /// The number of a kernel; else the key that it shares with another.
     pub(super) fn intern(&mut self, kernel: Arc<dyn Kernel>) -> (KernelId, Option<KernelKey>) {
         let address = Arc::as_ptr(&kernel).cast::<()>().addr();
@@ -64,7 +64,7 @@ fn hash(dtype: DType, shape: &[usize], strides: Option<&[isize]>) -> u64 {
     strides.map_or(all, |strides| strides.iter().fold(mix(all, 1), |hash, &s| mix(hash, s as u64)))
 }
 
-impl Known {
+impl Interned {
     pub(super) fn layout(&mut self, layouts: &mut Layouts, dtype: DType, shape: &[usize], strides: Option<&[isize]>) -> u32 {
         let is_it = |row: &LayoutRow| {
             row.home.dtype == dtype
@@ -92,7 +92,7 @@ impl Known {
         };
         self.layout
     }
-    pub(super) fn view(&mut self, operands: &mut Operands, view: &View) -> ViewId {
+    pub(super) fn view(&mut self, operands: &mut Uses, view: &View) -> ViewId {
         if let Some(&id) = self.views.get(view) {
             return id;
         }

@@ -1,6 +1,6 @@
 //! From what was built to a graph that is data.
 //!
-//! Owns: [`Sealed`], all that kernels are asked before a run. Must not know: devices, prices. Invariant: each kernel is asked once for each task, while
+//! Owns: [`SealedGraph`], all that kernels are asked before a run. Must not know: devices, prices. Invariant: each kernel is asked once for each task, while
 //! nothing is locked; after that a graph is numbers, and needs no kernel to be scheduled, written down or replayed.
 
 use std::collections::{HashMap, HashSet};
@@ -19,7 +19,7 @@ use crate::shape::{ChunkMeta, DType, Form, Layout};
 use crate::task::Home;
 
 /// A graph, and beside it the kernels that it names.
-pub struct Sealed {
+pub struct SealedGraph {
     /// The graph.
     pub graph: TaskGraph,
     /// Its kernels, by id.
@@ -27,7 +27,7 @@ pub struct Sealed {
 }
 
 /// The caller's bytes of an array, where they are known beforehand.
-type Bytes<'a> = &'a dyn Fn(ArrayId) -> Option<Arc<HostBuffer>>;
+type CallerBytes<'a> = &'a dyn Fn(ArrayId) -> Option<Arc<HostBuffer>>;
 
 impl GraphBuilder {
     /// The finished graph, without the tasks whose outputs nobody needs, and without its kernels: for whoever schedules it only.
@@ -46,7 +46,7 @@ impl GraphBuilder {
     /// [`Error::Argument`] if arrays, values and packed forms are too large to be added up, a window leaves its array or is of another dtype, two
     /// windows of a result share an element (but for versions of one chunk, each an update of the one before), or two kernels that are not the same
     /// share a key; why a kernel does not take a task ([`Kernel::check`]).
-    pub fn seal(mut self, bytes: Bytes<'_>) -> Result<Sealed> {
+    pub fn seal(mut self, bytes: CallerBytes<'_>) -> Result<SealedGraph> {
         if let Some(error) = self.wrong.take() {
             return Err(error);
         }
@@ -73,10 +73,10 @@ impl GraphBuilder {
             edges: super::tables::Edges::default(),
             facts: Facts { held: held(&kernels.all), ..Facts::default() },
         };
-        Asked::new(self.bytes, bytes).ask(&mut graph, &kernels.all)?;
+        Inquiry::new(self.bytes, bytes).ask(&mut graph, &kernels.all)?;
         graph.connect();
         graph.check_windows()?;
-        Ok(Sealed { graph, kernels: kernels.all })
+        Ok(SealedGraph { graph, kernels: kernels.all })
     }
 }
 
@@ -105,10 +105,10 @@ type ProfileKey = (KernelId, DType, [u64; 2]);
 type AccessKey = (Option<ViewId>, Form, DType, u32, usize, u32);
 
 /// What is found out while kernels are asked.
-struct Asked<'a> {
+struct Inquiry<'a> {
     /// Of all arrays, values and forms.
     bytes: u64,
-    callers: Bytes<'a>,
+    callers: CallerBytes<'a>,
     profiles: HashMap<ProfileKey, u32>,
     /// Those of the task before: mostly the next has the same.
     last: Option<(ProfileKey, u32)>,
@@ -128,8 +128,8 @@ struct Answer {
     scratch_bytes: u64,
 }
 
-impl<'a> Asked<'a> {
-    fn new(bytes: u64, callers: Bytes<'a>) -> Self {
+impl<'a> Inquiry<'a> {
+    fn new(bytes: u64, callers: CallerBytes<'a>) -> Self {
         Self {
             bytes,
             callers,
@@ -220,7 +220,7 @@ impl<'a> Asked<'a> {
         if !reads.iter().any(|read| callers(read.value)) {
             return Vec::new();
         }
-        let one = |read: &super::tables::Read| {
+        let one = |read: &super::tables::Use| {
             let whole = of(read.value).filter(|_| callers(read.value))?;
             let view = read.access.checked_sub(1).map(|view| &graph.operands.views[view as usize]);
             Some(Data::Host(view.map_or(whole.clone(), |view| whole.viewed(view))))

@@ -32,7 +32,7 @@ pub(super) struct TaskRow {
 
 /// One use of a value.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Read {
+pub(super) struct Use {
     pub(super) value: ValueId,
     /// Until the graph is sealed, the view + 1, or 0.
     pub(super) access: u32,
@@ -64,8 +64,8 @@ pub(super) struct Access {
 
 /// What tasks read and write.
 #[derive(Debug, Default)]
-pub(super) struct Operands {
-    pub(super) reads: Vec<Read>,
+pub(super) struct Uses {
+    pub(super) reads: Vec<Use>,
     pub(super) writes: Vec<Write>,
     /// The first is plain and whole.
     pub(super) accesses: Vec<Access>,
@@ -73,7 +73,7 @@ pub(super) struct Operands {
     pub(super) view_shapes: Vec<Box<[usize]>>,
 }
 
-impl Operands {
+impl Uses {
     /// The form in which an operand of this access is there.
     pub(super) fn form(&self, access: u32, contiguous: bool) -> FormId {
         if access == 0 {
@@ -88,7 +88,7 @@ impl Operands {
     }
 
     pub(super) fn table_bytes(&self) -> usize {
-        self.reads.capacity() * size_of::<Read>()
+        self.reads.capacity() * size_of::<Use>()
             + self.writes.capacity() * size_of::<Write>()
             + self.accesses.len() * (size_of::<Access>() + 96)
             + self.views.len() * 256
@@ -205,13 +205,13 @@ fn place(start: usize, bytes: usize) -> Option<(u32, u32)> {
 
 /// The bytes of all parameters.
 #[derive(Debug, Default)]
-pub(super) struct Params {
+pub(super) struct ParamBytes {
     bytes: Vec<u8>,
     /// Where those of the last task are.
     last: (u32, u32),
 }
 
-impl Params {
+impl ParamBytes {
     /// Adds those of a task, unless they are those of the task before; says where they are. `None` if there is no room for more.
     pub(super) fn add(&mut self, params: &[u8]) -> Option<(u32, u32)> {
         if same(self.get(self.last.0, self.last.1), params) {
@@ -273,7 +273,7 @@ impl Edges {
 
 /// A group's label, its first task, and how many tasks of that label came before.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct GroupRow {
+pub(super) struct GroupStart {
     pub(super) label: u32,
     pub(super) start: u32,
     pub(super) first: u32,
@@ -283,7 +283,7 @@ pub(super) struct GroupRow {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Groups {
     pub(super) labels: Vec<String>,
-    pub(super) rows: Vec<GroupRow>,
+    pub(super) rows: Vec<GroupStart>,
 }
 
 impl Groups {
@@ -304,7 +304,8 @@ impl Groups {
     }
 
     pub(super) fn table_bytes(&self) -> usize {
-        self.rows.capacity() * size_of::<GroupRow>() + self.labels.iter().map(|l| size_of::<String>() + l.len()).sum::<usize>()
+        self.rows.capacity() * size_of::<GroupStart>()
+            + self.labels.iter().map(|l| size_of::<String>() + l.len()).sum::<usize>()
     }
 }
 
@@ -325,7 +326,7 @@ mod tests {
 
     #[test]
     fn parameters_are_found_where_they_were_put() {
-        let mut params = Params::default();
+        let mut params = ParamBytes::default();
         let at: Vec<(u32, u32)> =
             [&[1, 2, 3][..], &[1, 2, 3], &[], &[4; 9], &[5]].iter().map(|p| params.add(p).unwrap()).collect();
         assert_eq!(at[0], at[1], "the same again");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::tables::{Access, Groups, LayoutRow, Layouts, Operands, Params, Read, TaskRow, ValueRow, Values, Write};
+use super::tables::{Access, Groups, LayoutRow, Layouts, ParamBytes, TaskRow, Use, Uses, ValueRow, Values, Write};
 use super::{Facts, HostArray, KernelFacts, NONE, Profile, TaskGraph};
 use crate::id::ViewId;
 use crate::kernel::Held;
@@ -20,7 +20,7 @@ struct Text {
     groups: Groups,
     arrays: Vec<HostArray>,
     tasks: Vec<TaskRow>,
-    reads: Vec<Read>,
+    reads: Vec<Use>,
     writes: Vec<Write>,
     accesses: Vec<(Option<ViewId>, Form, u16, Layout)>,
     views: Vec<View>,
@@ -80,7 +80,7 @@ impl Text {
             groups: self.groups,
             arrays: self.arrays,
             tasks: self.tasks,
-            operands: Operands {
+            operands: Uses {
                 reads: self.reads,
                 writes: self.writes,
                 accesses: accesses.collect(),
@@ -92,7 +92,7 @@ impl Text {
                 layouts: Layouts { rows: self.layouts.into_iter().map(LayoutRow::new).collect() },
                 windows: 0,
             },
-            params: Params::of(bytes),
+            params: ParamBytes::of(bytes),
             profiles: self.profiles,
             edges: super::tables::Edges::default(),
             facts: Facts { scratch_bytes: self.scratch_bytes, held: self.held, ..Facts::default() },

@@ -216,10 +216,10 @@ mod tests {
     use crate::task::GraphBuilder;
 
     /// Offset, and (extent, stride) of each axis.
-    type Made = (usize, Vec<(usize, usize)>);
+    type Strided = (usize, Vec<(usize, usize)>);
 
     /// A graph whose tasks write these windows of one result.
-    fn check(len: usize, windows: &[Made]) -> Result<TaskGraph> {
+    fn check(len: usize, windows: &[Strided]) -> Result<TaskGraph> {
         let mut graph = GraphBuilder::new();
         let (kernel, array) = (graph.kernel(Arc::new(Add)), graph.array(DType::I32, len, true));
         graph.group("windows");
@@ -231,20 +231,20 @@ mod tests {
         graph.build()
     }
 
-    fn elements((offset, axes): &Made) -> Vec<usize> {
+    fn elements((offset, axes): &Strided) -> Vec<usize> {
         let step = |all: Vec<usize>, &(n, stride): &(usize, usize)| {
             all.iter().flat_map(|at| (0..n).map(move |i| at + i * stride)).collect::<Vec<_>>()
         };
         axes.iter().fold(vec![*offset], step)
     }
 
-    fn disjoint(windows: &[Made]) -> bool {
+    fn disjoint(windows: &[Strided]) -> bool {
         let mut seen = BTreeSet::new();
         windows.iter().flat_map(elements).all(|e| seen.insert(e))
     }
 
     /// The chunks of a C-ordered matrix (m, n).
-    fn grid((m, n): (usize, usize), (rows, columns): (usize, usize)) -> Vec<Made> {
+    fn grid((m, n): (usize, usize), (rows, columns): (usize, usize)) -> Vec<Strided> {
         let starts = (0..m).step_by(rows).flat_map(|r| (0..n).step_by(columns).map(move |c| (r, c)));
         starts.map(|(r, c)| (r * n + c, vec![(rows.min(m - r), n), (columns.min(n - c), 1)])).collect()
     }
@@ -280,7 +280,7 @@ mod tests {
                     region.axes().iter().zip(&whole.strides).map(|(a, &s)| (a.len, s as usize)).collect();
                 (region.axes().iter().zip(&axes).map(|(a, step)| a.start * step.1).sum(), axes)
             };
-            let mut windows: Vec<Made> = (0..cut.len()).map(|number| window(cut.region(number))).collect();
+            let mut windows: Vec<Strided> = (0..cut.len()).map(|number| window(cut.region(number))).collect();
             let len = side.pow(rank as u32);
             check(len, &windows).unwrap_or_else(|e| panic!("{side} / {chunk}, {rank} axes: {e}"));
             windows.push(windows[1].clone());
@@ -311,7 +311,7 @@ mod tests {
         let same = vec![windows[7].clone(); 100_000];
         assert!(check(490_000, &same).is_err());
         // Windows that nothing parts: each crosses the next, as the sails of a mill.
-        let mill: Vec<Made> = (0..20_000).map(|i| (i * 301, vec![(2, 600), (300, 1)])).collect();
+        let mill: Vec<Strided> = (0..20_000).map(|i| (i * 301, vec![(2, 600), (300, 1)])).collect();
         assert!(check(20_000_000, &mill).is_err());
         assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
     }
@@ -322,7 +322,7 @@ mod tests {
             n in 2usize..12,
             made in proptest::collection::vec((0usize..60, 1usize..4, 1usize..5, 0usize..2, 1usize..3), 1..6),
         ) {
-            let windows: Vec<Made> =
+            let windows: Vec<Strided> =
                 made.iter().map(|&(at, rows, columns, more, step)| (at, vec![(rows, n + more), (columns, step)])).collect();
             if check(200, &windows).is_ok() {
                 prop_assert!(disjoint(&windows), "{windows:?}");
@@ -331,7 +331,7 @@ mod tests {
 
         #[test]
         fn boxes_of_a_matrix_are_told_apart_exactly(boxes in proptest::collection::vec((0usize..6, 0usize..6, 1usize..4, 1usize..4), 1..5)) {
-            let windows: Vec<Made> = boxes.iter().map(|&(r, c, m, n)| (r * 9 + c, vec![(m, 9), (n, 1)])).collect();
+            let windows: Vec<Strided> = boxes.iter().map(|&(r, c, m, n)| (r * 9 + c, vec![(m, 9), (n, 1)])).collect();
             prop_assert_eq!(check(100, &windows).is_ok(), disjoint(&windows), "{:?}", windows);
         }
     }

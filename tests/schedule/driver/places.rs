@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chunkwise::device::HOST;
 use chunkwise::id::{CopyId, GraphId, SpaceId, ValueId};
-use chunkwise::schedule::{Event, Place};
+use chunkwise::schedule::{Event, Location};
 use chunkwise::task::{Home, TaskGraph};
 
 use super::{Content, Flying, Job, Key, World};
@@ -82,22 +82,22 @@ impl World {
         assert!(all <= self.high, "{all} B of buffers (cached ones too) and arrays, limit {}", self.high);
     }
 
-    pub(super) fn key(&self, graph: GraphId, value: ValueId, place: Place, space: SpaceId, bytes: u64) -> Key {
+    pub(super) fn key(&self, graph: GraphId, value: ValueId, place: Location, space: SpaceId, bytes: u64) -> Key {
         match place {
-            Place::Buffer(buffer) => {
+            Location::Buffer(buffer) => {
                 let buffer = self.buffers.get(&buffer).unwrap_or_else(|| panic!("{buffer} does not exist"));
                 assert_eq!(buffer.space, space, "{value} is in another space");
                 assert!(buffer.bytes >= bytes, "{value} does not fit its buffer");
                 Key::Buffer(buffer.serial)
             }
-            Place::Home => {
+            Location::Home => {
                 assert_eq!(space, HOST, "a window is host memory");
                 match self.graphs[&graph].window_id(value) {
                     Some(window) => Key::Window(graph, window),
                     None => Key::Caller(graph, value),
                 }
             }
-            Place::Opaque => {
+            Location::Opaque => {
                 assert!(self.graphs[&graph].is_opaque(value) && space == HOST);
                 Key::Opaque(graph, value)
             }
@@ -105,7 +105,7 @@ impl World {
     }
 
     /// The place holds exactly this.
-    pub(super) fn expect(&self, graph: GraphId, value: ValueId, place: Place, space: SpaceId, content: Content) -> Key {
+    pub(super) fn expect(&self, graph: GraphId, value: ValueId, place: Location, space: SpaceId, content: Content) -> Key {
         let bytes =
             if matches!(content, Content::Plain(..) | Content::Source(..)) { self.graphs[&graph].bytes(value) } else { 0 };
         let key = self.key(graph, value, place, space, bytes);

@@ -5,15 +5,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::fit::bookkeeping;
-use crate::device::HostBuffer;
-use crate::error::{Error, Remedy, Result};
-use crate::id::ValueId;
-use crate::kernel::sums::Add;
-use crate::runtime::{Plan, RunReport, Session};
-use crate::schedule::{Explanation, Scheduler};
-use crate::shape::{DType, Layout};
-use crate::task::GraphBuilder;
+use chunkwise::device::{HostBuffer, take_result};
+use chunkwise::id::ValueId;
+use chunkwise::kernel::sums::Add;
+use chunkwise::runtime::{Inside, Plan, RunReport};
+use chunkwise::schedule::Scheduler;
+use chunkwise::shape::Layout;
+use chunkwise::task::GraphBuilder;
+use chunkwise::{DType, Error, Explanation, Remedy, Result, Session};
 
 /// Values that tasks may read at the start.
 const ROOTS: usize = 16;
@@ -43,7 +42,7 @@ pub fn random_dag(session: &Session, tasks: usize) -> Result<(u64, RunReport)> {
     let asked = Instant::now();
     let Dag { plan, expected } = dag(session, tasks)?;
     let (results, report) = session.submit(plan, asked)?.wait()?;
-    let taken = results.into_iter().flatten().next().and_then(HostBuffer::take_result::<u64>);
+    let taken = results.into_iter().flatten().next().and_then(take_result::<u64>);
     let got = taken.map(|t| t.vec[t.start]);
     if got != Some(expected) {
         let message = format!("checksum {got:?}, a sequential loop gives {expected}");
@@ -60,9 +59,9 @@ const AMPLE: u64 = 4096;
 /// The graph, if it fits memory.
 fn dag(session: &Session, tasks: usize) -> Result<Dag> {
     let limit = session.usable_bytes();
-    let needs = |dag: &Dag| session.needs_bytes(&dag.plan.graph);
+    let needs = |dag: &Dag| session.needs_bytes(&dag.plan.graph());
     let refused = |needs: u64| Error::OutOfMemory {
-        what: bookkeeping(tasks),
+        what: format!("the bookkeeping of {tasks} task{}", if tasks == 1 { "" } else { "s" }),
         requested_bytes: needs,
         available_bytes: limit,
         space: "host".into(),
@@ -72,7 +71,7 @@ fn dag(session: &Session, tasks: usize) -> Result<Dag> {
         // Tables grow with the tasks; what is live at a time does not, so that the guess is high rather than low.
         let sample = made(session.seed(), SAMPLE)?;
         let of_all = |bytes: u64| (bytes as f64 / SAMPLE as f64 * tasks as f64) as u64;
-        if of_all(Scheduler::table_bytes(&sample.plan.graph)) > limit {
+        if of_all(Scheduler::table_bytes(&sample.plan.graph())) > limit {
             return Err(refused(of_all(needs(&sample))));
         }
     }

@@ -1,0 +1,111 @@
+//! Arrays of one dtype as arrays of another.
+//!
+//! Owns: `cast`, `as_`, `into_dyn`. Must not know: how numbers are converted. Invariant: what has the dtype already is not copied.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::super::expr::{Call, Existing, Node, Primitive, Same};
+use super::super::{Array, Dyn, DynArray};
+use crate::error::{Error, Result, or_panic};
+use crate::kernel::cast::Cast;
+use crate::shape::Element;
+
+impl<T> Array<T> {
+    /// Each element as a `U`, by the rules of Rust's `as`: floats become integers by cutting off what is behind the point, as the nearest there is where they
+    /// are too large, and NaN as 0; integers that do not fit an integer wrap around; whatever becomes a float is rounded to the nearest. To `bool`, all but 0 is
+    /// true (NaN too); `bool` becomes 0 or 1. What has the dtype already is as it is; a file's numbers become floats as they are read.
+    ///
+    /// ```
+    /// use chunkwise::Array;
+    /// let a = Array::from(vec![-1.5, 2.9, 300.0, f64::NAN]);
+    /// assert_eq!(a.cast::<u8>().compute()?.as_slice(), Some(&[0u8, 2, 255, 0][..]));
+    /// assert_eq!(Array::from(vec![-1i32, 300]).cast::<u8>().compute()?.as_slice(), Some(&[255u8, 44][..]));
+    /// # Ok::<(), chunkwise::Error>(())
+    /// ```
+    pub fn cast<U: Element>(&self) -> Array<U> {
+        or_panic(self.converted()) // no shape or dtype is refused
+    }
+
+    fn converted<U: Element>(&self) -> Result<Array<U>> {
+        let op = &self.node.op;
+        let of = |node| Array { node, session: self.session.clone(), element: PhantomData };
+        if op.dtype == U::DTYPE {
+            return Ok(of(self.node.clone()));
+        }
+        let as_stored = |source: &Same<dyn crate::task::ChunkSource>| source.0.dtype() == op.dtype;
+        if let Primitive::Source(Existing::Stored(source), _) = &op.primitive
+            && U::DTYPE.is_float()
+            && as_stored(source)
+        {
+            let node = Node::new(op.primitive.clone(), Vec::new(), op.shape.clone(), U::DTYPE)?;
+            return Ok(of(if op.is_chosen { node.cut(op.grid.clone())? } else { node }));
+        }
+        let along = vec![(0..self.ndim()).collect()];
+        let call = Call { kernel: Same(Arc::new(Cast)), params: Arc::new([]), along, pointwise: false };
+        Array::new(Primitive::Call(call), vec![self.node.clone()], op.shape.clone(), self.session.clone())
+    }
+}
+
+impl DynArray {
+    /// The array, if its elements are `T`s.
+    ///
+    /// # Errors
+    /// [`Error::DType`] if they are others: [`Array::cast`] converts them.
+    pub fn as_<T: Element>(&self) -> Result<Array<T>> {
+        if self.dtype() == T::DTYPE {
+            return Ok(Array { node: self.node.clone(), session: self.session.clone(), element: PhantomData });
+        }
+        let what = self.node.op.stored().map_or_else(|| self.node.op.name().into_owned(), |source| source.name());
+        let wanted = format!("take it as an array of {}, or cast it to {}", self.dtype(), T::DTYPE);
+        Err(Error::DType { what, found: self.dtype().to_string(), wanted })
+    }
+}
+
+impl<T: Element> Array<T> {
+    /// The array without its dtype in its type.
+    pub fn into_dyn(self) -> DynArray {
+        Array::<Dyn> { node: self.node, session: self.session, element: PhantomData }
+    }
+}
+
+impl<T: Element> From<Array<T>> for DynArray {
+    fn from(array: Array<T>) -> Self {
+        array.into_dyn()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Session;
+
+    #[test]
+    fn a_cast_that_changes_nothing_is_the_array_itself() {
+        let a = Array::from(vec![1.0, 2.0]);
+        assert!(Arc::ptr_eq(&a.cast::<f64>().node, &a.node));
+        assert!(Arc::ptr_eq(&a.clone().into_dyn().as_::<f64>().unwrap().node, &a.node));
+    }
+
+    #[test]
+    fn every_pair_of_dtypes_is_converted_as_rust_does() {
+        let session = Session::builder().threads(1).cache_dir("").build().unwrap();
+        let numbers = [0.0, 1.0, -1.0, 0.5, 255.4, 256.0, -3e9, 3e9, 2e19, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+        let floats = Array::from(numbers.to_vec()).in_session(&session).chunks(5);
+        macro_rules! check {
+            ($($a:ty),*) => {$( check!(@ $a => u8, i32, u32, i64, u64, f32, f64); )*};
+            (@ $a:ty => $($b:ty),*) => {$(
+                let of: Vec<$a> = numbers.iter().map(|&x| x as $a).collect();
+                let found = floats.cast::<$a>().cast::<$b>().compute().unwrap();
+                let wanted: Vec<$b> = of.iter().map(|&x| x as $b).collect();
+                // By their text: NaN is not equal to itself.
+                assert_eq!(format!("{:?}", found.as_slice().unwrap()), format!("{wanted:?}"), "{} to {}", stringify!($a), stringify!($b));
+                let bools: Vec<bool> = of.iter().map(|&x| x != 0 as $a).collect();
+                assert_eq!(floats.cast::<$a>().cast::<bool>().compute().unwrap().as_slice().unwrap(), bools);
+                let again: Vec<$b> = bools.iter().map(|&x| u8::from(x) as $b).collect();
+                assert_eq!(floats.cast::<$a>().cast::<bool>().cast::<$b>().compute().unwrap().as_slice().unwrap(), again);
+            )*};
+        }
+        check!(u8, i32, u32, i64, u64, f32, f64);
+    }
+}
