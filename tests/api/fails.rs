@@ -47,6 +47,7 @@ fn every_kind_of_change_is_seen() {
             "+ chunkwise::A | impl<U> From<Vec<U>> for A",
         ),
         ("impl A", "impl T for [u8; 3] { fn f(&self) {} } impl A", "+ chunkwise::T | impl T for [u8; 3]"),
+        ("impl A", "impl dyn T { pub fn h(&self) {} } impl A", "+ chunkwise::T | impl dyn T | fn h(&self)"),
         (
             "impl A",
             "mod c { impl super::A { pub const N: usize = 1; } } impl A",

@@ -4,7 +4,7 @@
 //! that the trait is about; what users cannot name is not told.
 
 use syn::visit::Visit;
-use syn::{ImplItem, Item, ItemImpl, ItemMacro, Path, Type};
+use syn::{ImplItem, Item, ItemImpl, ItemMacro, Path, Type, TypeParamBound};
 
 use crate::listing::{Listing, Part, joined, shown, signature};
 use crate::made::{Outline, outlines};
@@ -85,6 +85,12 @@ impl Here<'_> {
     fn of_type(&self, ty: &Type) -> Seen<'_> {
         match peeled(ty) {
             Type::Path(path) => self.see_path(&path.path),
+            Type::TraitObject(object) => {
+                let of = |bound: &TypeParamBound| {
+                    if let TypeParamBound::Trait(of) = bound { Some(self.see_path(&of.path)) } else { None }
+                };
+                object.bounds.iter().find_map(of).unwrap_or(Seen::Foreign)
+            }
             _ => Seen::Foreign,
         }
     }
