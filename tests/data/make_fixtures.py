@@ -188,6 +188,43 @@ with h5py.File(path("keep.h5"), "w", userblock_size=512, track_order=True) as f:
     f["reference"] = np.array([f["group/plain"].ref, f["empty"].ref], dtype=h5py.ref_dtype)
     f["text"] = np.array(["some", "words of variable length"], dtype=h5py.string_dtype())
 
+with h5py.File(path("attrs.h5"), "w") as f:
+    of = f.create_dataset("x", data=np.arange(5)).attrs
+    of["text"] = "m/s²"
+    of["fixed"] = np.bytes_("metre")
+    of.create("fixed_utf8", "m²".encode(), dtype=h5py.string_dtype("utf-8", 8))
+    of.create("ascii", "abc", dtype=h5py.string_dtype("ascii"))
+    of["no_number"] = h5py.Empty("f4")
+    of["no_text"] = h5py.Empty(h5py.string_dtype())
+    of["texts"] = ["a", "b"]
+    of["bool"] = np.bool_(True)
+    of["bools"] = np.array([True, False])
+    of["i8"] = np.int8(-3)
+    of["u16s"] = np.arange(3, dtype="u2")
+    of["big_floats"] = np.array([1.5, 2], dtype=">f8")
+    of["big_integer"] = np.array(7, dtype=">i4")
+    of["u64"] = np.uint64(2**64 - 1)
+    of["one"] = np.array([3.5])
+    of["none"] = np.zeros(0, "i4")
+    of["table"] = np.ones((2, 2))
+    of["record"] = np.zeros(1, dtype=[("a", "i4"), ("b", "f8")])
+    of["reference"] = f.ref
+    of["opaque"] = np.void(b"abc")
+    # Text whose bytes are not UTF-8, of any length and of a fixed one; and text that was never written.
+    words = h5py.h5t.C_S1.copy()
+    words.set_size(h5py.h5t.VARIABLE)
+    utf8, word = words.copy(), h5py.h5t.C_S1.copy()
+    utf8.set_cset(h5py.h5t.CSET_UTF8)
+    word.set_size(8)
+    one, d = h5py.h5s.create(h5py.h5s.SCALAR), f["x"].id
+    h5py.h5a.create(d, b"bad", utf8, one).write(np.array(b"caf\xe9", dtype=h5py.string_dtype()))
+    h5py.h5a.create(d, b"latin1", words, one).write(np.array(b"caf\xe9", dtype=h5py.string_dtype("ascii")))
+    h5py.h5a.create(d, b"fixed_bad", word, one).write(np.array(b"caf\xe9", dtype="S8"), mtype=word)
+    h5py.h5a.create(d, b"unwritten", utf8, one)
+    fortran = word.copy()
+    fortran.set_strpad(h5py.h5t.STR_SPACEPAD)
+    h5py.h5a.create(d, b"spaces", fortran, one).write(np.array(b"metre   ", dtype="S8"), mtype=fortran)
+
 np.save(path("c.npy"), floats((6, 7)))
 np.save(path("one.npy"), ints((50,), "<i2"))
 np.save(path("big.npy"), floats((6, 7), ">f4"))

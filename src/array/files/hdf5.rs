@@ -102,10 +102,19 @@ impl<'a> HdfEntry<'a> {
     }
 }
 
-/// The grid whose chunks are whole ones of the file, about as large as those of `grid`.
+/// The grid whose chunks are whole ones of the file, and no larger than those of `grid`, or than one of the file: rows that are stored in columns would
+/// be whole ones only in chunks that are as long as both.
 fn whole_chunks(grid: &ChunkGrid, stored: &[usize]) -> Result<ChunkGrid> {
-    let sides = grid.largest().into_iter().zip(stored);
-    ChunkGrid::regular(grid.shape(), &sides.map(|(side, &stored)| (side / stored).max(1) * stored).collect::<Vec<_>>())
+    let sides = grid.largest();
+    let len = |sides: &[usize]| sides.iter().fold(1usize, |len, &n| len.saturating_mul(n));
+    let mut left = (len(&sides) / len(stored).max(1)).max(1);
+    let mut chunk = stored.to_vec();
+    for axis in (0..stored.len()).rev() {
+        let times = (sides[axis] / stored[axis]).clamp(1, left);
+        chunk[axis] *= times;
+        left /= times;
+    }
+    ChunkGrid::regular(grid.shape(), &chunk)
 }
 
 impl<'a> HdfPut<'a> {

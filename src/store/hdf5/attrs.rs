@@ -5,8 +5,14 @@
 
 use std::str::FromStr;
 
-use hdf5::types::{FloatSize, IntSize, TypeDescriptor, VarLenUnicode};
+use hdf5::types::{FloatSize, IntSize, TypeDescriptor, VarLenAscii, VarLenUnicode};
 use hdf5::{Attribute, Location};
+
+use super::raw::fixed_text;
+use crate::error::{Error, Result};
+
+/// What an attribute may take, with its name: it stands in its object's header, of which HDF5 limits a part to 64 KiB. Text lies elsewhere.
+const LIMIT_BYTES: usize = 64_000;
 
 /// The value of an attribute: text, a number, or a few numbers.
 ///
@@ -90,6 +96,32 @@ impl From<String> for Attr {
     }
 }
 
+/// Errs if one of the attributes of `object` cannot be written.
+pub(super) fn check(attrs: &[(String, Attr)], object: &str) -> Result<()> {
+    let zero = "write it without the character 0, where text ends in HDF5";
+    attrs.iter().try_for_each(|(name, value)| {
+        let problem = |wanted: &str| Err(Error::argument(format!("attribute of {object}"), format!("{name:?}"), wanted));
+        let len = match value {
+            Attr::Text(text) if text.contains('\0') => return problem(zero),
+            Attr::Other(what) => return problem(&format!("{what} cannot be written; give text, numbers or a truth value")),
+            Attr::Text(_) | Attr::Bool(_) => 0,
+            Attr::Integers(values, _) => values.len(),
+            Attr::Unsigned(values, _) => values.len(),
+            Attr::Floats(values, _) => values.len(),
+        };
+        if name.is_empty() {
+            return problem("give it a name");
+        }
+        if name.contains('\0') {
+            return problem(zero);
+        }
+        if len.saturating_mul(8).saturating_add(name.len()) > LIMIT_BYTES {
+            return problem(&format!("at most {} numbers fit into an attribute, not {len}; write a dataset", LIMIT_BYTES / 8));
+        }
+        Ok(())
+    })
+}
+
 /// Writes attributes to an object, in place of those that it has by these names.
 pub(super) fn write(to: &Location, attrs: &[(String, Attr)]) -> hdf5::Result<()> {
     attrs.iter().try_for_each(|(name, value)| {
@@ -132,15 +164,18 @@ pub(super) fn read(attribute: &Attribute) -> hdf5::Result<Attr> {
     let descriptor = attribute.dtype().and_then(|dtype| dtype.to_descriptor());
     let (Ok(of), Ok(space)) = (descriptor, attribute.space()) else { return Ok(Attr::Other("a type of its own".to_owned())) };
     let is_one = space.ndim() == 0 && space.size() == 1;
+    if space.is_null() {
+        return Ok(Attr::Other(format!("{of} without a value")));
+    }
     if space.ndim() > 1 {
         return Ok(Attr::Other(format!("{of} in {} axes", space.ndim())));
     }
     Ok(match (&of, is_one) {
         (TypeDescriptor::Boolean, true) => Attr::Bool(attribute.read_scalar()?),
-        (TypeDescriptor::VarLenUnicode, true) => Attr::Text(attribute.read_scalar::<VarLenUnicode>()?.as_str().to_owned()),
-        (TypeDescriptor::VarLenAscii, true) => {
-            Attr::Text(attribute.read_scalar::<hdf5::types::VarLenAscii>()?.as_str().to_owned())
-        }
+        // `as_str` of these takes any bytes for UTF-8.
+        (TypeDescriptor::VarLenUnicode, true) => text(&of, attribute.read_scalar::<VarLenUnicode>()?.as_bytes()),
+        (TypeDescriptor::VarLenAscii, true) => text(&of, attribute.read_scalar::<VarLenAscii>()?.as_bytes()),
+        (TypeDescriptor::FixedUnicode(_) | TypeDescriptor::FixedAscii(_), true) => text(&of, &fixed_text(attribute)?),
         (TypeDescriptor::Integer(IntSize::U1 | IntSize::U2 | IntSize::U4 | IntSize::U8), _) => {
             Attr::Integers(attribute.read_raw::<i64>()?, is_one)
         }
@@ -150,4 +185,12 @@ pub(super) fn read(attribute: &Attribute) -> hdf5::Result<Attr> {
         (TypeDescriptor::Float(FloatSize::U4 | FloatSize::U8), _) => Attr::Floats(attribute.read_raw::<f64>()?, is_one),
         (other, _) => Attr::Other(other.to_string()),
     })
+}
+
+/// What is marked as ASCII may be UTF-8, or Latin-1.
+fn text(of: &TypeDescriptor, bytes: &[u8]) -> Attr {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Attr::Text(text.to_owned()),
+        Err(_) => Attr::Other(format!("{of} that is not UTF-8")),
+    }
 }

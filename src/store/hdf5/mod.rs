@@ -3,7 +3,7 @@
 //! Owns: everything that calls libhdf5. Must not know: npy, lazy arrays. Invariant: libhdf5 is called under its own lock
 //! only, with its error printing off, and rayon is never entered while the lock is held.
 //!
-//! `links.rs` follows paths, `open.rs` finds a dataset and chooses how it is read, `about.rs` says how it is stored and
+//! `links.rs` follows paths, `names.rs` lists datasets, `attrs.rs` reads and writes attributes, `open.rs` finds a dataset and chooses how it is read, `about.rs` says how it is stored and
 //! `sources.rs` what a virtual one is read from, `library.rs` reads through libhdf5 what cannot be read by position; `writer.rs`
 //! is a file that is written, with several datasets: `existing.rs` decides what each does to what is there, `create.rs` lays it out; `raw.rs`
 //! and `mappings.rs` hold the calls that the safe wrapper lacks.
@@ -15,6 +15,7 @@ mod existing;
 mod library;
 mod links;
 mod mappings;
+mod names;
 mod open;
 mod raw;
 mod sources;

@@ -17,8 +17,8 @@ use hdf5_sys::h5t::{
     H5T_IEEE_F32BE, H5T_IEEE_F32LE, H5T_IEEE_F64BE, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, H5T_NATIVE_FLOAT, H5T_NATIVE_INT32,
     H5T_NATIVE_INT64, H5T_NATIVE_UINT8, H5T_NATIVE_UINT32, H5T_NATIVE_UINT64, H5T_STD_I8BE, H5T_STD_I8LE, H5T_STD_I16BE,
     H5T_STD_I16LE, H5T_STD_I32BE, H5T_STD_I32LE, H5T_STD_I64BE, H5T_STD_I64LE, H5T_STD_U8BE, H5T_STD_U8LE, H5T_STD_U16BE,
-    H5T_STD_U16LE, H5T_STD_U32BE, H5T_STD_U32LE, H5T_STD_U64BE, H5T_STD_U64LE, H5T_class_t, H5T_sign_t, H5Tclose, H5Tequal,
-    H5Tget_class, H5Tget_sign, H5Tget_size, H5Treclaim,
+    H5T_STD_U16LE, H5T_STD_U32BE, H5T_STD_U32LE, H5T_STD_U64BE, H5T_STD_U64LE, H5T_class_t, H5T_sign_t, H5T_str_t, H5Tclose,
+    H5Tequal, H5Tget_class, H5Tget_sign, H5Tget_size, H5Tget_strpad, H5Treclaim,
 };
 use hdf5_sys::h5z::H5Zfilter_avail;
 
@@ -346,6 +346,20 @@ impl Drop for SavedAttribute {
         // SAFETY: as for `read`; what it allocated for variable-length values is freed here, once.
         unsafe { H5Treclaim(self.dtype.id(), self.space.id(), H5P_DEFAULT, self.value.as_mut_ptr().cast()) };
     }
+}
+
+/// The text of an attribute that is one text of fixed length, without what fills it up.
+pub(super) fn fixed_text(attribute: &hdf5::Attribute) -> hdf5::Result<Vec<u8>> {
+    let saved = SavedAttribute::read(attribute, String::new())?;
+    let mut text: Vec<u8> = bytemuck::cast_slice(&saved.value)[..saved.dtype.size()].to_vec();
+    let _lock = hdf5_sys::LOCK.lock();
+    // SAFETY: the lock is held, and `saved` keeps the id alive.
+    if unsafe { H5Tget_strpad(saved.dtype.id()) } == H5T_str_t::H5T_STR_SPACEPAD {
+        text.truncate(text.trim_ascii_end().len());
+    } else if let Some(end) = text.iter().position(|&byte| byte == 0) {
+        text.truncate(end);
+    }
+    Ok(text)
 }
 
 /// Reads the box `axes` of a dataset into `to`, in C order, as `dtype` (booleans: as the bytes in the file).

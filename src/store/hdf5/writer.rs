@@ -16,7 +16,7 @@ use super::attrs::{self, Attr};
 use super::create::{Temporary, allocate, lay_out, open_temporary};
 use super::existing::{Change, Wanted, Within, base, copy, open_base};
 use super::raw::write_box;
-use super::{failed, open, open_file};
+use super::{failed, names, open, open_file};
 use crate::error::{Error, Result};
 use crate::shape::{ChunkView, ChunkViewMut, DType, Layout, Region, with_dtype};
 use crate::store::direct::{DataFile, StoredAt, write_region};
@@ -56,14 +56,14 @@ impl Hdf5 {
         open(&self.path, &dataset_path(&self.path, name)?)
     }
 
-    /// The names of its datasets, sorted, from the root: `/group/x`. At most ten thousand things are looked at.
+    /// The names of all its datasets, sorted, from the root: `/group/x`. A group that has several names is there under one of them. Links into other files are followed
+    /// where those are there.
     ///
     /// # Errors
-    /// As [`Hdf5::open`].
+    /// As [`Hdf5::open`]; [`Error::File`] for what is damaged.
     pub fn datasets(&self) -> Result<Vec<String>> {
-        let mut names = super::datasets(&*super::open::open_checked(&self.path)?, usize::MAX);
-        names.sort();
-        Ok(names)
+        let root = super::open::open_checked(&self.path)?.group("/");
+        root.and_then(names::all).map_err(|e| failed(&self.path, "its datasets cannot be listed", &e))
     }
 
     /// The attributes of a dataset or a group (`/` is the file's own), by name.
@@ -133,7 +133,7 @@ impl Hdf5 {
         let file = Arc::new(WholeFile::create(&path, bytes)?.changes(base));
         let now =
             FileNow { state: State::Empty, bytes: bytes.saturating_add(HEADER_BYTES), datasets: Vec::new(), attrs: Vec::new() };
-        Ok(Hdf5Writer { path, file, now: Mutex::new(now) })
+        Ok(Hdf5Writer { path, file, now: Mutex::new(now), library: Arc::default() })
     }
 }
 
@@ -142,6 +142,8 @@ pub struct Hdf5Writer {
     path: PathBuf,
     file: Arc<WholeFile>,
     now: Mutex<FileNow>,
+    /// Held while libhdf5 has the temporary file open: it is opened to be read and to be written, and libhdf5 allows one of these at a time.
+    library: Arc<Mutex<()>>,
 }
 
 struct FileNow {
@@ -170,6 +172,7 @@ pub struct NewDataset<'a> {
     file: &'a Hdf5Writer,
     name: &'a str,
     wanted: Wanted<'a>,
+    shuffles: bool,
     attrs: Vec<(String, Attr)>,
 }
 
@@ -197,12 +200,13 @@ impl<'a> NewDataset<'a> {
     /// Compresses its chunks, from 0 (not at all) to 9 (as much as it takes); without [`NewDataset::chunks`], in chunks of about 1 MiB. It is written through libhdf5, which
     /// compresses one chunk at a time: a sink that is given whole chunks writes each once. A scalar, and what has no element, is stored as it is.
     pub fn deflate(mut self, level: u8) -> Self {
-        self.wanted.deflate = Some((level, self.wanted.deflate.is_none_or(|(_, shuffles)| shuffles)));
+        self.wanted.deflate = Some((level, self.shuffles));
         self
     }
 
     /// Whether bytes of numbers are put in another order before they are compressed, all first ones before all second ones (default: yes): then most numbers take less.
     pub fn shuffle(mut self, shuffles: bool) -> Self {
+        self.shuffles = shuffles;
         self.wanted.deflate = self.wanted.deflate.map(|(level, _)| (level, shuffles));
         self
     }
@@ -229,19 +233,20 @@ impl<'a> NewDataset<'a> {
     /// further hard links to the old one do not follow. Groups that are not there are made.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a name that cannot be one, or a level of compression beyond 9; [`Error::File`] when the name is that of a group or of a dataset that is
+    /// [`Error::Argument`] for a name that cannot be one, a level of compression beyond 9, or an attribute (the file's too) that cannot be written; [`Error::File`] when the name is that of a group or of a dataset that is
     /// being written into the file already, or leads through a dataset or into another file, and when the disk has no room;
     /// [`Error::Shape`] when the shape or the chunks cannot be stored.
     pub fn create(self) -> Result<Arc<dyn ChunkSink>> {
-        let Self { file, name, mut wanted, attrs } = self;
+        let Self { file, name, mut wanted, attrs, .. } = self;
         let name = dataset_path(&file.path, name)?;
         compressible(&mut wanted)?;
+        attrs::check(&attrs, &name)?;
         let intake = Arc::new(Intake::new(format!("{}:{name}", file.path.display()), wanted.shape, wanted.dtype)?);
         wanted.check()?;
         let mut now = lock(&file.now);
         let (place, token) = file.make(&mut now, &name, (&wanted, &attrs))?;
         now.datasets.push((token, Arc::clone(&intake)));
-        let place = if wanted.deflate.is_some() { Put::Through(name) } else { Put::At(place) };
+        let place = if wanted.deflate.is_some() { Put::Through(name, Arc::clone(&file.library)) } else { Put::At(place) };
         Ok(Arc::new(Dataset { intake, place, file: Arc::downgrade(&file.file) }))
     }
 }
@@ -249,7 +254,8 @@ impl<'a> NewDataset<'a> {
 impl Hdf5Writer {
     /// A dataset to be made in the file: under `name` (`/group/x`), of this shape and dtype.
     pub fn dataset<'a>(&'a self, name: &'a str, shape: &'a [usize], dtype: DType) -> NewDataset<'a> {
-        NewDataset { file: self, name, wanted: Wanted { shape, dtype, chunks: None, deflate: None }, attrs: Vec::new() }
+        let wanted = Wanted { shape, dtype, chunks: None, deflate: None };
+        NewDataset { file: self, name, wanted, shuffles: true, attrs: Vec::new() }
     }
 
     /// An attribute of the file (of its root group), in place of one of this name. It is written with [`Hdf5Writer::commit`].
@@ -263,7 +269,7 @@ impl Hdf5Writer {
     /// # Errors
     /// [`Error::Unwritten`] if a dataset is not complete: what is missing may still be written. [`Error::File`] if there is no
     /// dataset, or one could not be made, or if the file that was there has been changed by another program; [`Error::Io`] when the
-    /// system refuses. Nothing is under the final name then but what was there.
+    /// system refuses; [`Error::Argument`] for an attribute of the file that cannot be written. Nothing is under the final name then but what was there.
     pub fn commit(&self) -> Result<()> {
         let mut now = lock(&self.now);
         match now.state {
@@ -272,8 +278,10 @@ impl Hdf5Writer {
             State::Empty => return Err(Error::file(&self.path, "has no dataset to commit; make one first")),
             State::Begun => {}
         }
+        attrs::check(&now.attrs, "/")?;
         now.datasets.iter().try_for_each(|(_, intake)| intake.check_complete())?;
-        self.write_attrs("/", &std::mem::take(&mut now.attrs))?;
+        let _library = lock(&self.library);
+        self.write_attrs("/", &now.attrs)?;
         self.file.finish()?;
         now.state = State::Committed;
         Ok(())
@@ -293,6 +301,8 @@ impl Hdf5Writer {
             State::Broken => return Err(self.broken()),
             State::Empty | State::Begun => {}
         }
+        attrs::check(&now.attrs, "/")?; // before anything is computed for the file
+        let _library = lock(&self.library);
         let (change, opened) = self.prepare(now, name, wanted)?;
         now.state = State::Broken; // until it is done
         let made = match change {
@@ -357,7 +367,7 @@ impl Hdf5Writer {
     }
 }
 
-fn lock(now: &Mutex<FileNow>) -> MutexGuard<'_, FileNow> {
+fn lock<T>(now: &Mutex<T>) -> MutexGuard<'_, T> {
     now.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -375,8 +385,8 @@ fn dataset_path(path: &Path, name: &str) -> Result<String> {
 enum Put {
     /// By position.
     At(StoredAt),
-    /// Through libhdf5, which compresses them: the dataset's name.
-    Through(String),
+    /// Through libhdf5, which compresses them: the dataset's name, and what is held while it has the file open.
+    Through(String, Arc<Mutex<()>>),
 }
 
 /// The sink of one dataset.
@@ -405,7 +415,7 @@ impl ChunkSink for Dataset {
         let file = self.file()?;
         match &self.place {
             Put::At(place) => write_region((self.intake.shape(), place), region, chunk, &mut |bytes, at| file.write(bytes, at)),
-            Put::Through(name) => compress((&file, name), region, chunk)
+            Put::Through(name, library) => compress((&file, name, library), region, chunk)
                 .map_err(|e| failed(Path::new(self.intake.name()), "a chunk cannot be written", &e)),
         }
     }
@@ -417,7 +427,7 @@ impl ChunkSink for Dataset {
 }
 
 /// Writes a region through libhdf5. The file is open for this alone: what it holds of chunks in memory is written when it is closed.
-fn compress((file, name): (&WholeFile, &str), region: &Region, chunk: ChunkView<'_>) -> hdf5::Result<()> {
+fn compress((file, name, library): (&WholeFile, &str, &Mutex<()>), region: &Region, chunk: ChunkView<'_>) -> hdf5::Result<()> {
     let dtype = chunk.layout().dtype;
     let mut copy = Vec::new();
     let bytes = match chunk.try_bytes() {
@@ -432,6 +442,7 @@ fn compress((file, name): (&WholeFile, &str), region: &Region, chunk: ChunkView<
             &copy[..]
         }
     };
+    let _library = lock(library);
     let file = open_temporary(file, Temporary::Begun)?;
     let dataset = file.dataset(name)?;
     write_box(&dataset, region.axes(), dtype, bytes)?;
