@@ -146,6 +146,16 @@ impl<'a> HdfPut<'a> {
 
     /// Compresses its chunks, from 0 (not at all) to 9 (as much as it takes); without [`HdfPut::chunks`], in chunks of about 1 MiB. The array is cut so that each chunk is
     /// written once; libhdf5 compresses one at a time.
+    ///
+    /// ```
+    /// use chunkwise::{Array, store::Hdf5};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("a.h5");
+    /// let x = Array::from(vec![7i64; 100_000]);
+    /// Hdf5::create(&path)?.put("/x", &x).chunks(10_000).deflate(1).shuffle(false).run()?;
+    /// assert!(std::fs::metadata(&path).unwrap().len() < 100_000); // of 800 000 bytes
+    /// # Ok::<(), chunkwise::Error>(())
+    /// ```
     pub fn deflate(self, level: u8) -> Self {
         self.with(|last| last.deflate = Some(level))
     }

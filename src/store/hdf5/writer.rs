@@ -68,6 +68,16 @@ impl Hdf5 {
 
     /// The attributes of a dataset or a group (`/` is the file's own), by name.
     ///
+    /// ```
+    /// # use chunkwise::{Array, store::{Attr, Hdf5}};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("a.h5");
+    /// Hdf5::create(&path)?.put("/x", &Array::from(vec![1, 2])).attr("offset", 0.5).attr("units", "m").run()?;
+    /// let attrs = Hdf5::open(&path)?.attrs("/x")?;
+    /// assert_eq!(attrs, [("offset".to_owned(), Attr::from(0.5)), ("units".to_owned(), Attr::from("m"))]);
+    /// # Ok::<(), chunkwise::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::File`] if there is no such object, or an attribute cannot be read.
     pub fn attrs(&self, object: &str) -> Result<Vec<(String, Attr)>> {
