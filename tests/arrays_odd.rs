@@ -219,6 +219,28 @@ fn what_nobody_sees_is_not_planned() {
 }
 
 #[test]
+fn a_row_of_very_many_chunks_is_counted_before_it_is_listed() {
+    let session = limited("200MB");
+    let rng = session.default_rng();
+    let product = rng.uniform::<f64>([4, 1 << 40]).chunks((1, 1)).matvec(&rng.uniform::<f64>([1 << 40]).chunks(1));
+    let text = product.slice(s![1..2]).compute().expect_err("2^40 tasks").to_string();
+    assert!(text.contains("tasks"), "{text}");
+}
+
+#[test]
+fn a_concatenation_in_a_loop_is_one_of_all() {
+    let session = session();
+    let begun = Instant::now();
+    let mut all = Array::from(vec![0i64]).in_session(session);
+    for n in 1..3000 {
+        all = concatenate(Axis(0), &[&all, &Array::from(vec![n]).in_session(session)]);
+    }
+    assert_eq!(all.sum().compute_scalar().expect("sums"), 2999 * 3000 / 2);
+    assert_eq!(all.slice(s![2990..]).compute().expect("computes").sum(), (2990..3000).sum::<i64>());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn very_many_different_views_are_refused() {
     let doubled = Arc::new(support::twice::Twice::default());
     let x = Array::from(vec![1.0; 70_000]).in_session(session()).with_kernel::<f64>(&[], doubled, &());

@@ -78,6 +78,10 @@ impl Make for Matvec {
         }
     }
 
+    fn width(&self, question: usize) -> usize {
+        if self.product(question).is_some() { 0 } else { self.across }
+    }
+
     fn make(&self, question: usize, given: &[Piece], place: &Destination, lw: &mut Lowering) -> Result<Piece> {
         let product = self.product(question);
         let (row, kind) = product.map_or((question, &self.add), |(row, _)| (row, &self.gemv));

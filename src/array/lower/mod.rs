@@ -298,6 +298,7 @@ impl Lowering {
                 continue;
             }
             needs.clear();
+            self.budget.has_room(stages.at(stage).make.width(number))?;
             stages.at(stage).make.needs(number, &mut needs);
             if !frame.is_open {
                 frame.is_open = true;

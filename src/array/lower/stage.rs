@@ -28,6 +28,11 @@ pub(super) trait Make {
     /// What must be answered first. The first questions are for the chunks, by their number; there may be others, which only the stage itself asks.
     fn needs(&self, question: usize, needs: &mut Vec<Need>);
 
+    /// How many tasks there are behind its needs at least, where these are very many: counted before they are listed.
+    fn width(&self, _question: usize) -> usize {
+        0
+    }
+
     /// The answer, from those to its needs, in their order.
     fn make(&self, question: usize, given: &[Piece], place: &Destination, lw: &mut Lowering) -> Result<Piece>;
 

@@ -4,7 +4,7 @@
 
 use ndarray::Axis;
 
-use super::super::expr::Primitive;
+use super::super::expr::{Expr, Primitive};
 use super::super::{Array, common_session};
 use crate::error::{Error, Result, or_panic};
 use crate::shape::{Element, checked_len};
@@ -44,6 +44,15 @@ pub fn stack<T: Element>(axis: Axis, arrays: &[&Array<T>]) -> Array<T> {
     or_panic(Array::try_stack(axis, arrays))
 }
 
+/// What an expression is made of one after the other along an axis: itself, or the inputs of a concatenation that nobody cut otherwise. So a concatenation in a loop
+/// is one of all, and not one of one of one.
+fn parts_along(node: &Expr, axis: usize) -> Vec<Expr> {
+    match node.op.primitive {
+        Primitive::Concat(along) if along == axis && !node.op.is_chosen => node.inputs.clone(),
+        _ => vec![node.clone()],
+    }
+}
+
 impl<T: Element> Array<T> {
     /// [`concatenate`], with errors instead of panics.
     ///
@@ -70,7 +79,8 @@ impl<T: Element> Array<T> {
         let mut shape = first.shape().to_vec();
         shape[axis] = arrays.iter().fold(0usize, |sum, array| sum.saturating_add(array.shape()[axis]));
         checked_len("concatenate", &shape)?;
-        Self::new(Primitive::Concat(axis), arrays.iter().map(|array| array.node.clone()).collect(), shape, session)
+        let inputs = arrays.iter().flat_map(|array| parts_along(&array.node, axis)).collect();
+        Self::new(Primitive::Concat(axis), inputs, shape, session)
     }
 
     /// [`stack`], with errors instead of panics.
