@@ -58,7 +58,8 @@ fn flags_out_of_range_are_usage_errors() {
 
 #[test]
 fn chunks_that_are_too_many_or_too_large_are_said_so() {
-    let few = fails("overhead", "--chunks 200000 --memory-limit 5MB", &["the bookkeeping of ", "fewer chunks: --chunks"]).stderr;
+    let few =
+        fails("overhead", "--chunks 200000 --memory-limit 5MB", &["the bookkeeping of ", "fewer chunks: --chunks"]).stderr;
     assert!(!few.contains("--chunk "), "larger chunks are as many: {few}");
     fails("overhead", "--chunks 5 --chunk 4000000000000", &["does not fit", "2^59 elements"]);
     fails("overhead", "--chunks 5 --chunk 18446744073709551615", &["does not fit", "2^59 elements"]);
