@@ -160,3 +160,46 @@ fn datasets_far_down_are_listed() {
         assert_eq!(Hdf5::open(&path).expect("opens").datasets().expect("listed"), ["/z"]);
     }
 }
+
+/// What a child process does with little room: stores compressed arrays, and says how that ended.
+#[cfg(unix)]
+#[test]
+fn stores_where_there_is_little_room() {
+    let Some(folder) = std::env::var_os("CHUNKWISE_LITTLE_ROOM") else { return };
+    let path = std::path::Path::new(&folder).join("x.h5");
+    let session = Session::builder().threads(2).placement(Placement::Cpu).cache_dir("").build().expect("a session");
+    let x = session.rng(1).uniform::<f64>((300, 300)).chunks((50, 300));
+    let put = || -> Result<()> {
+        let file = Hdf5::create(&path)?;
+        file.put("/x", &x).chunks((50, 50)).deflate(1).put("/t", &x.t()).chunks((64, 64)).deflate(6).run().map(drop)
+    };
+    match put() {
+        Ok(()) => assert_eq!(
+            Hdf5::open(&path).and_then(|f| f.dataset("/t")?.as_::<f64>()?.compute()).expect("whole"),
+            x.t().compute().expect("made")
+        ),
+        Err(error) => assert!(!path.exists(), "{error}"),
+    }
+    assert!(std::fs::read_dir(&folder).expect("a folder").count() <= 1, "nothing else is left");
+}
+
+/// libhdf5 does not survive a write that fails while it closes a dataset: it must never come to that.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_an_error_wherever_it_comes() {
+    let mut ended = [0, 0];
+    for blocks in [1, 4, 9, 20, 40, 100, 400, 1000, 2000, 3000, 8000] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = std::env::current_exe().expect("this program");
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" stores_where_there_is_little_room --exact");
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .arg(program)
+            .env("CHUNKWISE_LITTLE_ROOM", folder.path())
+            .output()
+            .expect("a child");
+        assert!(output.status.success(), "{blocks} blocks: {output:?}");
+        ended[usize::from(folder.path().join("x.h5").exists())] += 1;
+    }
+    assert!(ended[0] > 2 && ended[1] > 0, "some fit, some do not: {ended:?}");
+}

@@ -54,7 +54,19 @@ pub fn check_params<P: bytemuck::AnyBitPattern>(kernel: &dyn Kernel, bytes: &[u8
 /// ```
 /// use chunkwise::DType::{Bool, F32, F64, I32};
 /// use chunkwise::ext::{ChunkMeta, check_dtypes};
-/// use chunkwise::kernel::sums::Add;
+/// # use chunkwise::ext::{ChunkView, ChunkViewMut, Fault, Kernel, Scratch, Work};
+/// # struct Add;
+/// # impl Kernel for Add {
+/// #     fn name(&self) -> std::borrow::Cow<'static, str> {
+/// #         "add".into()
+/// #     }
+/// #     fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
+/// #         Work::default()
+/// #     }
+/// #     fn run_cpu(&self, _: &[u8], _: &[ChunkView<'_>], _: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Result<(), Fault> {
+/// #         Ok(())
+/// #     }
+/// # }
 /// let operands = [F64, I32, F64].map(|dtype| ChunkMeta { dtype, shape: &[2], data: None });
 /// assert!(check_dtypes(&Add, &operands, &[&[F32, F64], &[I32], &[F64]], 1).is_ok());
 /// let error = check_dtypes(&Add, &operands, &[&[F64], &[Bool], &[F64]], 1).unwrap_err();

@@ -237,7 +237,7 @@ macro_rules! shader_params {
             /// # Panics
             /// If the bytes are not as many as those of the struct.
             $vis fn from_bytes(bytes: &[u8]) -> Self {
-                let [$($field),+]: [u32; Self::FIELDS.len()] = $crate::kernel::params(bytes);
+                let [$($field),+]: [u32; Self::FIELDS.len()] = $crate::ext::params(bytes);
                 Self { $($field),+ }
             }
         }

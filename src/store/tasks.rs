@@ -113,6 +113,15 @@ impl Kernel for WriteChunk {
         false
     }
 
+    /// What the sink says, and what its copies of chunks take, one on each thread of the I/O lane.
+    fn held(&self) -> Vec<Held> {
+        let dtype = self.sink.dtype();
+        let chunk = self.grid.largest().into_iter().fold(dtype.bytes() as u64, |bytes, n| bytes.saturating_mul(n as u64));
+        let copies = if self.sink.gathers() { 2 * chunk } else { 0 };
+        let more = |held: Held| Held { bytes: held.bytes.saturating_add(copies), ..held };
+        self.sink.held().into_iter().map(more).collect()
+    }
+
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
         Work { flops: 0.0, bytes: moved(operands) }
     }

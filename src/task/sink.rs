@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::cover::Cover;
 use super::scan::pieces;
 use crate::error::{Error, Result};
+use crate::kernel::Held;
 use crate::shape::{ChunkView, ChunkViewMut, DType, Element, Layout, Region, checked_len, with_dtype};
 
 /// Bytes copied at once of a chunk whose rows are no slices.
@@ -37,7 +38,7 @@ const GATHERED_BYTES: usize = 1 << 19;
 ///     }
 ///     fn put(&self, _: &Region, chunk: ChunkView<'_>) -> chunkwise::Result<()> {
 ///         let mut largest = self.1.lock().unwrap();
-///         *largest = chunk.slice::<f64>().iter().copied().fold(*largest, f64::max);
+///         *largest = chunk.rows::<f64>().flatten().copied().fold(*largest, f64::max); // rows are slices, whole chunks need not be
 ///         Ok(())
 ///     }
 ///     fn commit(&self) -> chunkwise::Result<()> {
@@ -54,6 +55,17 @@ const GATHERED_BYTES: usize = 1 << 19;
 pub trait ChunkSink: Send + Sync + 'static {
     /// What it takes, and how much of it it has. Of a sink that hands on to another one, this is the other's.
     fn intake(&self) -> &Intake;
+
+    /// Memory that keeping takes beside the chunks, whatever regions come and from how many threads of the I/O lane: chunks that are packed. Counted once in each run that
+    /// writes to the sink.
+    fn held(&self) -> Option<Held> {
+        None
+    }
+
+    /// Whether it wants each region in one piece, however its elements lie: it copies them itself. Else a chunk whose rows are no slices comes in pieces.
+    fn gathers(&self) -> bool {
+        false
+    }
 
     /// Keeps one region. Regions come in any order, from any thread, each once; after a fault one may come again, with the same elements.
     ///
@@ -101,7 +113,7 @@ impl dyn ChunkSink {
     /// complete, which [`finish`](trait.ChunkSink.html#method.finish) makes it; what the sink itself reports. Nothing is written then.
     pub fn write(&self, region: &Region, chunk: ChunkView<'_>) -> Result<()> {
         self.intake().check(region, &chunk)?;
-        if chunk.has_row_slices() {
+        if chunk.has_row_slices() || self.gathers() {
             self.put(region, chunk)?;
         } else {
             self.put_gathered(region, chunk)?;

@@ -124,20 +124,22 @@ impl<'a> HdfPut<'a> {
         self
     }
 
-    /// Stores it in chunks, all of one extent but the last: [`Auto`](crate::Auto) for those that the array has. Without, it is contiguous.
+    /// Stores it in chunks, all of one extent but the last: [`Auto`](crate::Auto) for those that the array has, or the largest of these. Without, it is contiguous.
     pub fn chunks(self, chunks: impl IntoChunks) -> Self {
         let (shape, dtype) = (self.last().array.shape(), self.last().array.dtype());
-        let grid = match chunks.is_automatic() {
-            true => Ok(parts(self.last().array).node.op.grid.clone()),
-            false => chunks.into_grid(shape, dtype),
-        };
+        if chunks.is_automatic() {
+            // Of chunks that differ, the largest: those of a slice, for example.
+            let side = parts(self.last().array).node.op.grid.largest().iter().map(|&n| n.max(1)).collect();
+            return self.with(|last| last.chunks = Some(Ok(side)));
+        }
+        let grid = chunks.into_grid(shape, dtype);
         let even = |grid: ChunkGrid| {
             let side: Vec<usize> = grid.largest().iter().map(|&n| n.max(1)).collect();
             let wanted =
                 "storage chunks of one extent along each axis, but for the last; rechunk the array, or say which".to_owned();
             match ChunkGrid::regular(shape, &side)? == grid {
                 true => Ok(side),
-                false => Err(Error::Shape { op: "put", found: grid.counts(), wanted }),
+                false => Err(Error::Shape { op: "put", found: grid.largest(), wanted }),
             }
         };
         let chunks = grid.and_then(even);

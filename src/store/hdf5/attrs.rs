@@ -109,6 +109,11 @@ pub(super) fn check(attrs: &[(String, Attr)], object: &str) -> Result<()> {
             Attr::Unsigned(values, _) => values.len(),
             Attr::Floats(values, _) => values.len(),
         };
+        if let Attr::Integers(_, true) | Attr::Unsigned(_, true) | Attr::Floats(_, true) = value
+            && len != 1
+        {
+            return problem("one number is one number; say that it is a list");
+        }
         if name.is_empty() {
             return problem("give it a name");
         }

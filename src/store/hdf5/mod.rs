@@ -17,6 +17,7 @@ mod links;
 mod mappings;
 mod names;
 mod open;
+mod packed;
 mod raw;
 mod sources;
 mod writer;

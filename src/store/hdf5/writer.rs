@@ -15,14 +15,14 @@ use hdf5::LocationToken;
 use super::attrs::{self, Attr};
 use super::create::{Temporary, allocate, lay_out, open_temporary};
 use super::existing::{Change, Wanted, Within, base, copy, open_base};
-use super::raw::write_box;
+use super::packed::{Library, Packed};
 use super::{failed, names, open, open_file};
 use crate::error::{Error, Result};
-use crate::shape::{ChunkView, ChunkViewMut, DType, Layout, Region, with_dtype};
+use crate::kernel::Held;
+use crate::shape::{ChunkView, DType, Region};
 use crate::store::direct::{DataFile, StoredAt, write_region};
 use crate::store::preferred::preferred_chunks;
 use crate::store::spec::steps;
-use crate::store::stored::Decoded;
 use crate::store::whole::WholeFile;
 use crate::task::{ChunkSink, ChunkSource, Intake};
 
@@ -141,8 +141,13 @@ impl Hdf5 {
         let base = base(&path)?;
         let bytes = base.as_ref().map_or(0, DataFile::bytes);
         let file = Arc::new(WholeFile::create(&path, bytes)?.changes(base));
-        let now =
-            FileNow { state: State::Empty, bytes: bytes.saturating_add(HEADER_BYTES), datasets: Vec::new(), attrs: Vec::new() };
+        let now = FileNow {
+            state: State::Empty,
+            bytes: bytes.saturating_add(HEADER_BYTES),
+            datasets: Vec::new(),
+            attrs: Vec::new(),
+            written: 0,
+        };
         Ok(Hdf5Writer { path, file, now: Mutex::new(now), library: Arc::default() })
     }
 }
@@ -152,8 +157,7 @@ pub struct Hdf5Writer {
     path: PathBuf,
     file: Arc<WholeFile>,
     now: Mutex<FileNow>,
-    /// Held while libhdf5 has the temporary file open: it is opened to be read and to be written, and libhdf5 allows one of these at a time.
-    library: Arc<Mutex<()>>,
+    library: Arc<Library>,
 }
 
 struct FileNow {
@@ -164,6 +168,8 @@ struct FileNow {
     datasets: Vec<(LocationToken, Arc<Intake>)>,
     /// Of the file itself.
     attrs: Vec<(String, Attr)>,
+    /// How many of these are in the file that was committed.
+    written: usize,
 }
 
 enum State {
@@ -209,6 +215,7 @@ impl<'a> NewDataset<'a> {
 
     /// Compresses its chunks, from 0 (not at all) to 9 (as much as it takes); without [`NewDataset::chunks`], in chunks of about 1 MiB. It is written through libhdf5, which
     /// compresses one chunk at a time: a sink that is given whole chunks writes each once. A scalar, and what has no element, is stored as it is.
+    /// What replaces a compressed dataset in a file that has others may not find all of its place free again: written often, the file grows (`h5repack` makes it small).
     pub fn deflate(mut self, level: u8) -> Self {
         self.wanted.deflate = Some((level, self.shuffles));
         self
@@ -256,7 +263,13 @@ impl<'a> NewDataset<'a> {
         let mut now = lock(&file.now);
         let (place, token) = file.make(&mut now, &name, (&wanted, &attrs))?;
         now.datasets.push((token, Arc::clone(&intake)));
-        let place = if wanted.deflate.is_some() { Put::Through(name, Arc::clone(&file.library)) } else { Put::At(place) };
+        let place = match (wanted.deflate, wanted.chunks) {
+            (Some(_), Some(chunk)) => {
+                let (dtype, library) = (wanted.dtype, Arc::clone(&file.library));
+                Put::Through(Packed { name, dtype, chunk: chunk.into_owned(), library })
+            }
+            _ => Put::At(place),
+        };
         Ok(Arc::new(Dataset { intake, place, file: Arc::downgrade(&file.file) }))
     }
 }
@@ -283,6 +296,9 @@ impl Hdf5Writer {
     pub fn commit(&self) -> Result<()> {
         let mut now = lock(&self.now);
         match now.state {
+            State::Committed if now.attrs.len() > now.written => {
+                return Err(Error::file(&self.path, "is committed; to add attributes, begin again with Hdf5::create"));
+            }
             State::Committed => return Ok(()),
             State::Broken => return Err(self.broken()),
             State::Empty => return Err(Error::file(&self.path, "has no dataset to commit; make one first")),
@@ -290,10 +306,15 @@ impl Hdf5Writer {
         }
         attrs::check(&now.attrs, "/")?;
         now.datasets.iter().try_for_each(|(_, intake)| intake.check_complete())?;
-        let _library = lock(&self.library);
+        let broken = self.library.take();
+        if *broken {
+            return Err(self.broken());
+        }
+        now.state = State::Broken; // until it is done
         self.write_attrs("/", &now.attrs)?;
+        now.state = State::Begun;
         self.file.finish()?;
-        now.state = State::Committed;
+        (now.state, now.written) = (State::Committed, now.attrs.len());
         Ok(())
     }
 
@@ -312,7 +333,7 @@ impl Hdf5Writer {
             State::Empty | State::Begun => {}
         }
         attrs::check(&now.attrs, "/")?; // before anything is computed for the file
-        let _library = lock(&self.library);
+        let _library = self.library.take();
         let (change, opened) = self.prepare(now, name, wanted)?;
         now.state = State::Broken; // until it is done
         let made = match change {
@@ -395,8 +416,8 @@ fn dataset_path(path: &Path, name: &str) -> Result<String> {
 enum Put {
     /// By position.
     At(StoredAt),
-    /// Through libhdf5, which compresses them: the dataset's name, and what is held while it has the file open.
-    Through(String, Arc<Mutex<()>>),
+    /// Through libhdf5, which compresses them.
+    Through(Packed),
 }
 
 /// The sink of one dataset.
@@ -421,12 +442,19 @@ impl ChunkSink for Dataset {
         &self.intake
     }
 
+    fn held(&self) -> Option<Held> {
+        if let Put::Through(packed) = &self.place { Some(packed.held()) } else { None }
+    }
+
+    fn gathers(&self) -> bool {
+        matches!(self.place, Put::Through(_))
+    }
+
     fn put(&self, region: &Region, chunk: ChunkView<'_>) -> Result<()> {
         let file = self.file()?;
         match &self.place {
             Put::At(place) => write_region((self.intake.shape(), place), region, chunk, &mut |bytes, at| file.write(bytes, at)),
-            Put::Through(name, library) => compress((&file, name, library), region, chunk)
-                .map_err(|e| failed(Path::new(self.intake.name()), "a chunk cannot be written", &e)),
+            Put::Through(packed) => packed.put((&file, self.intake.name()), region, chunk),
         }
     }
 
@@ -434,30 +462,6 @@ impl ChunkSink for Dataset {
     fn commit(&self) -> Result<()> {
         self.file().map(drop)
     }
-}
-
-/// Writes a region through libhdf5. The file is open for this alone: what it holds of chunks in memory is written when it is closed.
-fn compress((file, name, library): (&WholeFile, &str, &Mutex<()>), region: &Region, chunk: ChunkView<'_>) -> hdf5::Result<()> {
-    let dtype = chunk.layout().dtype;
-    let mut copy = Vec::new();
-    let bytes = match chunk.try_bytes() {
-        Some(bytes) => bytes,
-        None => {
-            let layout = Layout::contiguous(dtype, chunk.shape());
-            with_dtype!(dtype, T => {
-                let mut all = vec![T::default(); layout.len()];
-                ChunkViewMut::from_slice(&mut all, &layout).copy_from(chunk);
-                copy.extend_from_slice(T::bytes(&all));
-            });
-            &copy[..]
-        }
-    };
-    let _library = lock(library);
-    let file = open_temporary(file, Temporary::Begun)?;
-    let dataset = file.dataset(name)?;
-    write_box(&dataset, region.axes(), dtype, bytes)?;
-    drop(dataset);
-    file.close()
 }
 
 /// A dataset with a file of its own to commit.
@@ -469,6 +473,14 @@ struct OnlyDataset {
 impl ChunkSink for OnlyDataset {
     fn intake(&self) -> &Intake {
         self.dataset.intake()
+    }
+
+    fn held(&self) -> Option<Held> {
+        self.dataset.held()
+    }
+
+    fn gathers(&self) -> bool {
+        self.dataset.gathers()
     }
 
     fn put(&self, region: &Region, chunk: ChunkView<'_>) -> Result<()> {
