@@ -25,8 +25,8 @@ const ROOMS: &[&[&str]] = &[
     &["delayed", "report"],
 ];
 
-/// What lib.rs re-exports that every room may use by its short name, and the room it belongs to.
-const SHORT_NAMES: &[(&str, &str)] = &[("Error", "error"), ("Result", "error"), ("Bytes", "error")];
+/// What lib.rs re-exports that every room may use by its short name, and the room it belongs to. `ext` is what macros of the room `kernel` name where users call them.
+const SHORT_NAMES: &[(&str, &str)] = &[("Error", "error"), ("Result", "error"), ("Bytes", "error"), ("ext", "kernel")];
 
 /// The only files that may contain `unsafe`, and what for.
 const UNSAFE: &[(&str, &str)] = &[

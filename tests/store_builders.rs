@@ -23,7 +23,15 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 fn read<T: Element>(path: &Path, name: &str) -> ArrayD<T> {
-    Hdf5::open(path).expect("opens").dataset(name).expect("there").as_::<T>().expect("its dtype").compute().expect("reads")
+    Hdf5::open(path)
+        .expect("opens")
+        .dataset(name)
+        .expect("there")
+        .as_::<T>()
+        .expect("its dtype")
+        .in_session(&session())
+        .compute()
+        .expect("reads")
 }
 
 #[test]
@@ -221,7 +229,10 @@ fn npy_files_have_a_builder_too() {
     Npy::create(&path).put(&x.t()).run().expect("written");
     let back = Npy::open(&path).expect("opens").array().expect("there");
     assert_eq!((back.dtype(), back.shape()), (DType::F32, &[20, 30][..]));
-    assert_eq!(back.as_::<f32>().expect("floats").compute().expect("reads"), x.t().compute().expect("computes"));
+    assert_eq!(
+        back.as_::<f32>().expect("floats").in_session(&session()).compute().expect("reads"),
+        x.t().compute().expect("computes")
+    );
     assert!(Npy::open(folder.path().join("none.npy")).is_err());
     std::fs::write(folder.path().join("bad.npy"), "no").expect("written");
     assert!(Npy::open(folder.path().join("bad.npy")).expect_err("bad").to_string().contains("not a .npy file"));

@@ -7,11 +7,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::create::{Temporary, open_temporary};
+use super::existing::Wanted;
 use super::failed;
 use super::raw::write_box;
 use crate::error::{Error, Result};
 use crate::kernel::Held;
 use crate::shape::{ChunkView, ChunkViewMut, DType, Layout, Region, with_dtype};
+use crate::store::preferred::preferred_chunks;
 use crate::store::stored::Decoded;
 use crate::store::whole::WholeFile;
 
@@ -34,6 +36,22 @@ pub(super) struct Packed {
     /// The extent of its chunks.
     pub(super) chunk: Vec<usize>,
     pub(super) library: Arc<Library>,
+}
+
+/// Bytes of an automatic chunk.
+const COMPRESSED_BYTES: usize = 1 << 20;
+/// Errs if it cannot be compressed so; chunks for what is compressed.
+pub(super) fn compressible(wanted: &mut Wanted<'_>) -> Result<()> {
+    let Some((level, _)) = wanted.deflate else { return Ok(()) };
+    if level > 9 {
+        return Err(Error::argument("level of compression", level, "choose 0 (none) to 9 (most)"));
+    }
+    if wanted.shape.is_empty() || wanted.shape.contains(&0) {
+        (wanted.deflate, wanted.chunks) = (None, None);
+    } else if wanted.chunks.is_none() {
+        wanted.chunks = Some(preferred_chunks(wanted.shape, wanted.dtype, None, COMPRESSED_BYTES).into());
+    }
+    Ok(())
 }
 
 /// What libhdf5 may need for a chunk beside its bytes.

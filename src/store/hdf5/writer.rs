@@ -15,19 +15,16 @@ use hdf5::LocationToken;
 use super::attrs::{self, Attr};
 use super::create::{Temporary, allocate, lay_out, open_temporary};
 use super::existing::{Change, Wanted, Within, base, copy, open_base};
-use super::packed::{Library, Packed};
+use super::packed::{Library, Packed, compressible};
 use super::{failed, names, open, open_file};
 use crate::error::{Error, Result};
 use crate::kernel::Held;
 use crate::shape::{ChunkView, DType, Region};
 use crate::store::direct::{DataFile, StoredAt, write_region};
-use crate::store::preferred::preferred_chunks;
 use crate::store::spec::steps;
 use crate::store::whole::WholeFile;
 use crate::task::{ChunkSink, ChunkSource, Intake};
 
-/// Bytes of an automatic chunk of what is compressed.
-const COMPRESSED_BYTES: usize = 1 << 20;
 /// What libhdf5 needs beside the elements, about.
 const HEADER_BYTES: u64 = 4096;
 
@@ -190,20 +187,6 @@ pub struct NewDataset<'a> {
     wanted: Wanted<'a>,
     shuffles: bool,
     attrs: Vec<(String, Attr)>,
-}
-
-/// Errs if it cannot be compressed so; chunks for what is compressed.
-fn compressible(wanted: &mut Wanted<'_>) -> Result<()> {
-    let Some((level, _)) = wanted.deflate else { return Ok(()) };
-    if level > 9 {
-        return Err(Error::argument("level of compression", level, "choose 0 (none) to 9 (most)"));
-    }
-    if wanted.shape.is_empty() || wanted.shape.contains(&0) {
-        (wanted.deflate, wanted.chunks) = (None, None);
-    } else if wanted.chunks.is_none() {
-        wanted.chunks = Some(preferred_chunks(wanted.shape, wanted.dtype, None, COMPRESSED_BYTES).into());
-    }
-    Ok(())
 }
 
 impl<'a> NewDataset<'a> {
