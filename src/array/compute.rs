@@ -112,10 +112,7 @@ impl<T> Array<T> {
     /// # Errors
     /// As [`Array::compute`]; [`Error::Shape`] or [`Error::DType`] if the sink was made for another array; what the sink reports.
     pub fn store_into(&self, sink: &Arc<dyn ChunkSink>) -> Result<RunReport> {
-        let asked = Instant::now();
-        let session = self.session();
-        let handle = session.submit(self.store_plan(&session, sink)?, asked)?;
-        finish_store(handle, [sink].into_iter(), asked)
+        store_parts(&[self.to_store(sink)])
     }
 
     /// [`Array::store_into`], which calls `watch` with the tasks done and the tasks in all about ten times a second. Not for use
@@ -126,7 +123,7 @@ impl<T> Array<T> {
     pub fn store_watched(&self, sink: &Arc<dyn ChunkSink>, mut watch: impl FnMut(usize, usize)) -> Result<RunReport> {
         let asked = Instant::now();
         let session = self.session();
-        let handle = session.submit(self.store_plan(&session, sink)?, asked)?;
+        let handle = session.submit(plan(&session, &sinks(&[self.to_store(sink)])?)?, asked)?;
         while !handle.wait_timeout(Duration::from_millis(100)) {
             let (done, total) = handle.progress();
             watch(done, total);
@@ -139,21 +136,16 @@ impl<T> Array<T> {
     /// # Errors
     /// As [`Array::store_into`].
     pub fn explain_store(&self, sink: &Arc<dyn ChunkSink>) -> Result<Explanation> {
-        let session = self.session();
-        let mut explanation = Inside::explain(&session, &mut self.store_plan(&session, sink)?)?;
-        explanation.notes.extend(sources(&self.node));
-        Ok(explanation)
+        explain_stored(&[self.to_store(sink)])
+    }
+
+    fn to_store(&self, sink: &Arc<dyn ChunkSink>) -> ToStore<'_> {
+        ToStore { node: self.node.clone(), session: self.session.as_ref(), sink: sink.clone() }
     }
 
     /// The plan for [`Array::start`], if it fits memory.
     fn plan(&self, session: &Session) -> Result<Plan> {
         plan(session, &[Root { expr: &self.node, to: To::Result }])
-    }
-
-    /// The plan for [`Array::store_into`], if it fits memory.
-    fn store_plan(&self, session: &Session, sink: &Arc<dyn ChunkSink>) -> Result<Plan> {
-        check_sink(&self.node.op, &**sink)?;
-        plan(session, &[Root { expr: &self.node, to: To::Sink(sink) }])
     }
 }
 
@@ -215,7 +207,6 @@ pub(super) fn store_parts(all: &[ToStore<'_>]) -> Result<RunReport> {
 }
 
 /// What [`store_parts`] would do, and why.
-#[cfg_attr(not(feature = "hdf5"), allow(dead_code))]
 pub(super) fn explain_stored(all: &[ToStore<'_>]) -> Result<Explanation> {
     let session = common_session("store_all", all.iter().map(|stored| stored.session))?.unwrap_or_else(Session::global);
     let mut explanation = Inside::explain(&session, &mut plan(&session, &sinks(all)?)?)?;
