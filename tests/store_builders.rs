@@ -112,6 +112,34 @@ fn parts_of_compressed_chunks_may_come_one_by_one() {
     assert_eq!(read::<f32>(&path, "/x"), x.compute().expect("computes"));
 }
 
+/// Whole chunks are packed here, parts of chunks by libhdf5; libhdf5 reads both.
+#[test]
+fn every_dtype_is_packed_alike_whole_and_in_parts() {
+    fn check<T: Element + PartialEq>(numbers: Array2<T>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let session = session();
+        let x = Array::from(numbers.clone()).in_session(&session).t(); // its rows are no slices
+        let file = Hdf5::create(folder.path().join("x.h5")).expect("begins");
+        // Regions of several chunks each, of one, and of parts.
+        for (name, mine) in [("/several", (32, 64)), ("/one", (16, 8)), ("/parts", (10, 11))] {
+            let sink = file.dataset(name, x.shape(), T::DTYPE).chunks(&[16, 8][..]).deflate(5).create().expect("made");
+            x.rechunk(mine).store_into(&sink).expect("stored");
+        }
+        file.commit().expect("committed");
+        for name in ["/several", "/one", "/parts"] {
+            let back = read::<T>(&folder.path().join("x.h5"), name);
+            assert!(back == numbers.t().to_owned().into_dyn(), "{name} of {}", T::DTYPE);
+        }
+    }
+    let at = |(i, j): (usize, usize)| i * 41 + j;
+    check(Array2::from_shape_fn((41, 70), |ij| at(ij) % 3 == 0));
+    check(Array2::from_shape_fn((41, 70), |ij| at(ij) as u8));
+    check(Array2::from_shape_fn((41, 70), |ij| at(ij) as i32 - 1000));
+    check(Array2::from_shape_fn((41, 70), |ij| at(ij) as u64 * 0x0123_4567_89AB));
+    check(Array2::from_shape_fn((41, 70), |ij| (at(ij) as f32).sin()));
+    check(Array2::from_shape_fn((41, 70), |ij| (at(ij) as f64).cos()));
+}
+
 #[test]
 fn what_is_all_alike_takes_little() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::driver::Inner;
 
+/// How long the end of a session, or of a thread that asked for GPUs, waits for a search.
+pub(super) const LEAVE: Duration = Duration::from_secs(1);
+
 /// A GPU that is not used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Absent {
@@ -78,19 +81,24 @@ impl Discovery {
     /// a thread that ends, may crash in the driver.
     pub(super) fn leave(&self, time: Duration) {
         let end = Instant::now() + time;
-        let thread = || self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if self.looks.get() == Some(&std::thread::current().id()) {
             return; // it held the session last
         }
         if !self.wait(time) {
             return;
         }
-        let Some(thread) = thread().take() else { return };
-        while !thread.is_finished() && Instant::now() < end {
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        if thread.is_finished() {
-            let _ = thread.join(); // it does not panic
+        loop {
+            let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+            match thread.take_if(|t| t.is_finished()) {
+                Some(ended) => drop(ended.join()), // it does not panic
+                None if thread.is_some() && Instant::now() < end => {
+                    drop(thread);
+                    std::thread::sleep(Duration::from_micros(200));
+                    continue;
+                }
+                None => {}
+            }
+            return;
         }
     }
 
@@ -124,6 +132,39 @@ impl Discovery {
     }
 }
 
+/// What a thread that asked for GPUs waits for as it ends. A session that nobody drops, such as the common one, cannot wait itself; and what the system calls
+/// at the end of a process (`atexit`) is called beside the driver's own, which take down what is being loaded. The ends of threads come before: the thread that ends a
+/// process has its own called first.
+#[cfg(feature = "gpu")]
+struct Leaving(std::cell::RefCell<Vec<Arc<Discovery>>>);
+
+#[cfg(feature = "gpu")]
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        for discovery in self.0.take() {
+            discovery.leave(LEAVE);
+        }
+    }
+}
+
+#[cfg(feature = "gpu")]
+thread_local! {
+    static LEAVING: Leaving = const { Leaving(std::cell::RefCell::new(Vec::new())) };
+}
+
+/// Has this thread wait for a search as it ends. Not on Windows, where other threads have been stopped by then.
+#[cfg(feature = "gpu")]
+fn leave_at_end(discovery: &Arc<Discovery>) {
+    if cfg!(unix) {
+        // A thread that has come that far in ending does not wait.
+        let _ = LEAVING.try_with(|leaving| {
+            let mut leaving = leaving.0.borrow_mut();
+            leaving.retain(|d| d.lock().0 == SearchStage::Running && !Arc::ptr_eq(d, discovery));
+            leaving.push(discovery.clone());
+        });
+    }
+}
+
 #[cfg(not(feature = "gpu"))]
 impl Inner {
     /// This build has no GPUs.
@@ -136,11 +177,16 @@ impl Inner {
     pub(super) fn begin_discovery(self: &Arc<Self>) {
         {
             let mut state = self.discovery.lock();
-            if state.0 != SearchStage::NotYet {
-                return;
+            match state.0 {
+                SearchStage::NotYet => state.0 = SearchStage::Running,
+                SearchStage::Running => {
+                    drop(state);
+                    return leave_at_end(&self.discovery);
+                }
+                SearchStage::Off | SearchStage::Done => return,
             }
-            state.0 = SearchStage::Running;
         }
+        leave_at_end(&self.discovery);
         let (session, discovery) = (Arc::downgrade(self), self.discovery.clone());
         let (staging, settings) = (staging_bytes(self.memory_limit), self.settings.clone());
         let body = move || {

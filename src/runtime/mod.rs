@@ -82,6 +82,9 @@ impl Session {
 
     /// The session that arrays use unless told otherwise, with every default; made at the first call.
     ///
+    /// It is never dropped. So that no program ends while a driver is being loaded, which some drivers do not survive, a thread whose runs made a session look for GPUs waits for
+    /// the search as it ends, at most a second.
+    ///
     /// # Panics
     /// If the system cannot start a thread.
     #[must_use]
@@ -227,7 +230,7 @@ impl Session {
 impl Drop for Inner {
     fn drop(&mut self) {
         // So that a program that ends does not end while a driver is being loaded.
-        self.discovery.leave(Duration::from_secs(1));
+        self.discovery.leave(discover::LEAVE);
         let _ = self.costs.get_mut().unwrap_or_else(PoisonError::into_inner).save();
     }
 }

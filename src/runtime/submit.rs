@@ -95,7 +95,7 @@ impl Session {
     /// Prices a plan, and predicts its time, after whatever must be known first: the GPUs, if they may matter, and rates.
     fn price_well(&self, plan: &mut Plan) -> Result<u64> {
         let rough_ns = self.rough_ns(plan);
-        if rough_ns > WORTH_LOOKING_NS && self.0.discovery.is_due() {
+        if rough_ns > WORTH_LOOKING_NS {
             self.0.begin_discovery();
         }
         let may_calibrate = || self.0.settings.calibrate && !self.calibrated() && self.may_calibrate();

@@ -1,18 +1,24 @@
 //! Chunks that are compressed as they are written.
 //!
-//! Owns: [`Packed`], [`Library`]. Must not know: who makes the dataset. Invariant: libhdf5 is not given more to write than the disk has room for: it does not survive a write that fails
+//! Owns: [`Packed`], [`Library`]. Must not know: who makes the dataset. Whole chunks are packed here, outside every lock, as libhdf5's filters `shuffle` and `deflate` would pack
+//! them; parts of chunks go through libhdf5. Invariant: libhdf5 is not given more to write than the disk has room for: it does not survive a write that fails
 //! while it closes a dataset. So room is made first, through the file's own descriptor; and after an error of libhdf5 nothing of the file is used any more.
 
+use std::borrow::Cow;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 
 use super::create::{Temporary, open_temporary};
 use super::existing::Wanted;
 use super::failed;
-use super::raw::write_box;
+use super::raw::{write_box, write_packed};
 use crate::error::{Error, Result};
 use crate::kernel::Held;
-use crate::shape::{ChunkView, ChunkViewMut, DType, Layout, Region, with_dtype};
+use crate::shape::{AxisRange, ChunkGrid, ChunkView, ChunkViewMut, DType, Layout, Region, with_dtype};
 use crate::store::preferred::preferred_chunks;
 use crate::store::stored::Decoded;
 use crate::store::whole::WholeFile;
@@ -33,9 +39,19 @@ impl Library {
 pub(super) struct Packed {
     pub(super) name: String,
     pub(super) dtype: DType,
-    /// The extent of its chunks.
-    pub(super) chunk: Vec<usize>,
+    /// Its chunks.
+    pub(super) grid: ChunkGrid,
+    /// How well they are packed, and whether they are shuffled before.
+    pub(super) deflate: (u8, bool),
     pub(super) library: Arc<Library>,
+}
+
+/// Chunks for libhdf5.
+enum Ready<'a> {
+    /// Whole ones, packed: where each begins in the dataset.
+    Packed(Vec<(Vec<usize>, Vec<u8>)>),
+    /// A region that it is to pack.
+    Plain(Cow<'a, [u8]>),
 }
 
 /// Bytes of an automatic chunk.
@@ -59,34 +75,116 @@ const BESIDE_BYTES: u64 = 4096;
 /// What it may need for a write.
 const SLACK_BYTES: u64 = 1 << 20;
 
+/// How many threads write to a sink: those of the I/O lane.
+const THREADS: u64 = 2;
+/// Bytes that are shuffled together, so that they stay in the cache.
+const SHUFFLED_BYTES: usize = 32 << 10;
+
 impl Packed {
     fn chunk_bytes(&self) -> u64 {
-        self.chunk.iter().fold(self.dtype.bytes() as u64, |bytes, &n| bytes.saturating_mul(n as u64))
+        self.grid.largest().iter().fold(self.dtype.bytes() as u64, |bytes, &n| bytes.saturating_mul(n as u64))
     }
 
-    /// What libhdf5 takes: a chunk, and what it is packed into.
+    /// What packing takes: a chunk, and what it is packed into, for each thread. libhdf5 takes no more for parts of chunks, which it packs one at a time.
     pub(super) fn held(&self) -> Held {
         let chunk_bytes = self.chunk_bytes();
-        let what = format!("packing {}, stored in chunks of {:?} ({chunk_bytes} bytes each)", self.name, self.chunk);
-        Held { what, bytes: chunk_bytes.saturating_mul(2).saturating_add(SLACK_BYTES) }
+        let what = format!("packing {}, stored in chunks of {:?} ({chunk_bytes} bytes each)", self.name, self.grid.largest());
+        let each = chunk_bytes.saturating_mul(2).saturating_add(SLACK_BYTES);
+        Held { what, bytes: each.saturating_mul(THREADS) }
     }
 
-    /// Most bytes that writing a region adds to the file.
-    fn most_bytes(&self, region: &Region) -> u64 {
-        let along = |(axis, &chunk): (&crate::shape::AxisRange, &usize)| {
-            let last = axis.start + axis.len.saturating_sub(1) * axis.step;
-            (last / chunk - axis.start / chunk + 1) as u64
+    /// The chunks that a region touches: the first on each axis, and how many.
+    fn touched(&self, region: &Region) -> (Vec<usize>, Vec<usize>) {
+        let along = |(axis, range): (usize, &AxisRange)| {
+            let last = range.start + range.len.saturating_sub(1) * range.step;
+            let first = self.grid.chunk_of(axis, range.start);
+            (first, self.grid.chunk_of(axis, last) + 1 - first)
         };
-        let chunks = region.axes().iter().zip(&self.chunk).map(along).fold(1, u64::saturating_mul);
-        let bytes = self.chunk_bytes();
-        chunks.saturating_mul(bytes.saturating_add(bytes / 64).saturating_add(BESIDE_BYTES)).saturating_add(SLACK_BYTES)
+        region.axes().iter().enumerate().map(along).unzip()
+    }
+
+    /// Packs a region, if it is of whole chunks.
+    fn ready<'a>(&self, region: &Region, chunk: ChunkView<'a>) -> Result<Ready<'a>> {
+        let (first, counts) = self.touched(region);
+        let last: Vec<usize> = first.iter().zip(&counts).map(|(&first, &n)| first + n - 1).collect();
+        let (begin, end) = (self.grid.region_at(&first), self.grid.region_at(&last));
+        let is_whole = region.axes().iter().zip(begin.axes().iter().zip(end.axes())).all(|(range, (begin, end))| {
+            (range.start, range.start + range.len) == (begin.start, end.start + end.len) && (range.step == 1 || range.len == 1)
+        });
+        with_dtype!(self.dtype, T => {
+            if !is_whole {
+                let Some(bytes) = chunk.try_bytes() else {
+                    let mut all = vec![T::default(); region.len()];
+                    ChunkViewMut::from_slice(&mut all, &Layout::contiguous(self.dtype, chunk.shape())).copy_from(chunk);
+                    return Ok(Ready::Plain(Cow::Owned(T::bytes(&all).to_vec())));
+                };
+                return Ok(Ready::Plain(Cow::Borrowed(bytes)));
+            }
+            let each = ChunkGrid::regular(&counts, &vec![1; counts.len()])?;
+            let parts = (0..each.len()).map(|number| {
+                let index: Vec<usize> = each.index(number).iter().zip(&first).map(|(i, first)| i + first).collect();
+                self.pack_part::<T>(region, &self.grid.region_at(&index), chunk)
+            });
+            Ok(Ready::Packed(parts.collect::<Result<_>>()?))
+        })
+    }
+
+    /// Packs the chunk at `at`, which is part of a region.
+    fn pack_part<T: Decoded>(&self, region: &Region, at: &Region, chunk: ChunkView<'_>) -> Result<(Vec<usize>, Vec<u8>)> {
+        let (whole, shape) = (Layout::contiguous(self.dtype, &self.grid.largest()), at.shape());
+        if chunk.shape() == whole.shape
+            && let Some(bytes) = chunk.try_bytes()
+        {
+            return Ok((at.start(), self.pack(bytes)?));
+        }
+        let start: Vec<usize> = at.axes().iter().zip(region.axes()).map(|(at, region)| at.start - region.start).collect();
+        let there = Layout { dtype: self.dtype, shape: shape.clone(), strides: chunk.layout().strides.clone() };
+        let here = Layout { dtype: self.dtype, shape, strides: whole.strides.clone() };
+        let mut full = vec![T::default(); whole.len()]; // beyond the array's edges: zeros
+        ChunkViewMut::from_slice(&mut full, &here).copy_from(chunk.part(&start, &there));
+        Ok((at.start(), self.pack(T::bytes(&full))?))
+    }
+
+    /// What libhdf5's filters make of the bytes of a chunk.
+    fn pack(&self, bytes: &[u8]) -> Result<Vec<u8>> {
+        let (level, shuffles) = self.deflate;
+        let failed = |e: std::io::Error| Error::Failed { what: format!("packing {}", self.name), message: e.to_string() };
+        let mut packed =
+            ZlibEncoder::new(Vec::with_capacity(bytes.len() + bytes.len() / 64 + 64), Compression::new(level.into()));
+        let size = self.dtype.bytes();
+        if shuffles && size > 1 {
+            let mut room = vec![0u8; SHUFFLED_BYTES];
+            for (byte, some) in (0..size).flat_map(|byte| bytes.chunks(SHUFFLED_BYTES * size).map(move |some| (byte, some))) {
+                let to = &mut room[..some.len() / size];
+                to.iter_mut().zip(some.chunks_exact(size)).for_each(|(to, element)| *to = element[byte]);
+                packed.write_all(to).map_err(failed)?;
+            }
+        } else {
+            packed.write_all(bytes).map_err(failed)?;
+        }
+        let mut packed = packed.finish().map_err(failed)?;
+        packed.shrink_to_fit();
+        Ok(packed)
+    }
+
+    /// Most bytes that a region adds to the file.
+    fn most_bytes(&self, region: &Region, ready: &Ready<'_>) -> u64 {
+        let all = match ready {
+            Ready::Packed(chunks) => chunks.iter().map(|(_, bytes)| bytes.len() as u64 + BESIDE_BYTES).sum(),
+            Ready::Plain(_) => {
+                let (bytes, chunks) = (self.chunk_bytes(), self.touched(region).1);
+                let each = bytes.saturating_add(bytes / 64).saturating_add(BESIDE_BYTES);
+                chunks.iter().fold(each, |bytes, &n| bytes.saturating_mul(n as u64))
+            }
+        };
+        all.saturating_add(SLACK_BYTES)
     }
 
     /// Makes room behind the end of the file, which libhdf5 gives back what it does not use of.
-    fn make_room(&self, file: &WholeFile, region: &Region) -> Result<()> {
+    fn make_room(&self, file: &WholeFile, bytes: u64) -> Result<()> {
         let end = file.file().metadata().map_err(|e| Error::io("read", file.temporary(), e))?.len();
         let zeros = vec![0u8; SLACK_BYTES as usize];
-        let (mut at, to) = (end, end.saturating_add(self.most_bytes(region)));
+        let (mut at, to) = (end, end.saturating_add(bytes));
         while at < to {
             let some = (to - at).min(SLACK_BYTES);
             if let Err(error) = file.write(&zeros[..some as usize], at) {
@@ -103,20 +201,7 @@ impl Packed {
     /// # Errors
     /// [`Error::Io`] if there is no room; what libhdf5 says, after which the file is of no use.
     pub(super) fn put(&self, (file, sink): (&WholeFile, &str), region: &Region, chunk: ChunkView<'_>) -> Result<()> {
-        let dtype = chunk.layout().dtype;
-        let mut copy = Vec::new();
-        let bytes = match chunk.try_bytes() {
-            Some(bytes) => bytes,
-            None => {
-                let layout = Layout::contiguous(dtype, chunk.shape());
-                with_dtype!(dtype, T => {
-                    let mut all = vec![T::default(); layout.len()];
-                    ChunkViewMut::from_slice(&mut all, &layout).copy_from(chunk);
-                    copy.extend_from_slice(T::bytes(&all));
-                });
-                &copy[..]
-            }
-        };
+        let ready = self.ready(region, chunk)?;
         let mut broken = self.library.take();
         if *broken {
             return Err(Error::file(
@@ -124,12 +209,15 @@ impl Packed {
                 "cannot be completed, because a chunk could not be written; drop it and begin again",
             ));
         }
-        self.make_room(file, region)?;
+        self.make_room(file, self.most_bytes(region, &ready))?;
         *broken = true; // until it is done
         let write = || {
             let opened = open_temporary(file, Temporary::Begun)?;
             let dataset = opened.dataset(&self.name)?;
-            write_box(&dataset, region.axes(), dtype, bytes)?;
+            match &ready {
+                Ready::Packed(chunks) => chunks.iter().try_for_each(|(at, bytes)| write_packed(&dataset, at, bytes))?,
+                Ready::Plain(bytes) => write_box(&dataset, region.axes(), self.dtype, bytes)?,
+            }
             drop(dataset);
             opened.close()
         };

@@ -8,7 +8,7 @@
 use std::ffi::{CStr, CString, c_char};
 
 use hdf5_sys::h5a::{H5Aclose, H5Acreate2, H5Aread, H5Awrite};
-use hdf5_sys::h5d::{H5D_fill_value_t, H5Dget_type, H5Dopen2, H5Dread, H5Dwrite};
+use hdf5_sys::h5d::{H5D_fill_value_t, H5Dget_type, H5Dopen2, H5Dread, H5Dwrite, H5Dwrite_chunk};
 use hdf5_sys::h5i::hid_t;
 use hdf5_sys::h5l::{H5L_info2_t, H5L_type_t, H5Lget_info2, H5Lget_val, H5Lunpack_elink_val};
 use hdf5_sys::h5p::{H5P_DEFAULT, H5Pfill_value_defined, H5Pget_fill_value, H5Pget_filter2, H5Pget_nfilters};
@@ -384,6 +384,20 @@ pub(super) fn write_box(dataset: &hdf5::Dataset, axes: &[AxisRange], dtype: DTyp
     let from = from.as_ptr().cast();
     // SAFETY: `from` has as many elements as the box, of the memory type's length.
     transfer(dataset, axes, dtype, |id, memory, space| unsafe { H5Dwrite(dataset.id(), id, memory, space, H5P_DEFAULT, from) })
+}
+
+/// Writes a chunk that has gone through the dataset's filters: the one that begins at `at`.
+///
+/// # Panics
+/// If `at` is not of the dataset's rank.
+pub(super) fn write_packed(dataset: &hdf5::Dataset, at: &[usize], bytes: &[u8]) -> hdf5::Result<()> {
+    hdf5::silence_errors(true);
+    assert_eq!(at.len(), dataset.ndim(), "a chunk of a dataset of {:?}", dataset.shape());
+    let at: Vec<u64> = at.iter().map(|&i| i as u64).collect();
+    let _lock = hdf5_sys::LOCK.lock();
+    // SAFETY: the lock is held; `dataset` keeps its id alive; `at` has its rank, and libhdf5 refuses what is no chunk's beginning; it reads the bytes only.
+    let done = unsafe { H5Dwrite_chunk(dataset.id(), H5P_DEFAULT, 0, at.as_ptr(), bytes.len(), bytes.as_ptr().cast()) };
+    if done < 0 { Err(library_error()) } else { Ok(()) }
 }
 
 /// Writes a zero of the dataset's own type to one element: whatever libhdf5 has not allocated of its chunk (or of all, without chunks), it

@@ -19,7 +19,7 @@ use super::packed::{Library, Packed, compressible};
 use super::{failed, names, open, open_file};
 use crate::error::{Error, Result};
 use crate::kernel::Held;
-use crate::shape::{ChunkView, DType, Region};
+use crate::shape::{ChunkGrid, ChunkView, DType, Region};
 use crate::store::direct::{DataFile, StoredAt, write_region};
 use crate::store::spec::steps;
 use crate::store::whole::WholeFile;
@@ -196,8 +196,8 @@ impl<'a> NewDataset<'a> {
         self
     }
 
-    /// Compresses its chunks, from 0 (not at all) to 9 (as much as it takes); without [`NewDataset::chunks`], in chunks of about 1 MiB. It is written through libhdf5, which
-    /// compresses one chunk at a time: a sink that is given whole chunks writes each once. A scalar, and what has no element, is stored as it is.
+    /// Compresses its chunks, from 0 (not at all) to 9 (as much as it takes); without [`NewDataset::chunks`], in chunks of about 1 MiB. Whole chunks, which is what
+    /// arrays are stored by, are compressed two at a time; parts of chunks one after the other, and again for each part. A scalar, and what has no element, is stored as it is.
     /// What replaces a compressed dataset in a file that has others may not find all of its place free again: written often, the file grows (`h5repack` makes it small).
     pub fn deflate(mut self, level: u8) -> Self {
         self.wanted.deflate = Some((level, self.shuffles));
@@ -247,9 +247,9 @@ impl<'a> NewDataset<'a> {
         let (place, token) = file.make(&mut now, &name, (&wanted, &attrs))?;
         now.datasets.push((token, Arc::clone(&intake)));
         let place = match (wanted.deflate, wanted.chunks) {
-            (Some(_), Some(chunk)) => {
-                let (dtype, library) = (wanted.dtype, Arc::clone(&file.library));
-                Put::Through(Packed { name, dtype, chunk: chunk.into_owned(), library })
+            (Some(deflate), Some(chunk)) => {
+                let grid = ChunkGrid::regular(wanted.shape, &chunk)?;
+                Put::Packed(Packed { name, dtype: wanted.dtype, grid, deflate, library: Arc::clone(&file.library) })
             }
             _ => Put::At(place),
         };
@@ -399,8 +399,8 @@ fn dataset_path(path: &Path, name: &str) -> Result<String> {
 enum Put {
     /// By position.
     At(StoredAt),
-    /// Through libhdf5, which compresses them.
-    Through(Packed),
+    /// Packed.
+    Packed(Packed),
 }
 
 /// The sink of one dataset.
@@ -426,18 +426,18 @@ impl ChunkSink for Dataset {
     }
 
     fn held(&self) -> Option<Held> {
-        if let Put::Through(packed) = &self.place { Some(packed.held()) } else { None }
+        if let Put::Packed(packed) = &self.place { Some(packed.held()) } else { None }
     }
 
     fn gathers(&self) -> bool {
-        matches!(self.place, Put::Through(_))
+        matches!(self.place, Put::Packed(_))
     }
 
     fn put(&self, region: &Region, chunk: ChunkView<'_>) -> Result<()> {
         let file = self.file()?;
         match &self.place {
             Put::At(place) => write_region((self.intake.shape(), place), region, chunk, &mut |bytes, at| file.write(bytes, at)),
-            Put::Through(packed) => packed.put((&file, self.intake.name()), region, chunk),
+            Put::Packed(packed) => packed.put((&file, self.intake.name()), region, chunk),
         }
     }
 

@@ -1,0 +1,58 @@
+//! Processes that end while GPUs are being looked for.
+//!
+//! Owns: what the end of a program, or of a thread, waits for. Must not know: drivers. Invariant: the programs here are this test again, in processes of their own: a crash of one
+//! is seen here as a signal.
+
+use std::process::{Child, Command};
+
+use chunkwise::{Array, prelude::*};
+
+/// Set in the processes that are to end.
+const WAY: &str = "CHUNKWISE_TEST_ENDS";
+
+/// Enough work that GPUs are looked for, and too little to wait for them.
+fn work() {
+    let mean = Array::<f64>::random_uniform((5000, 2000)).mean().compute().expect("computes").sum();
+    assert!((mean - 0.5).abs() < 0.01, "{mean}");
+}
+
+/// What the processes do; as a test of its own it does nothing.
+#[test]
+fn ends() {
+    match std::env::var(WAY).as_deref() {
+        Ok("thread") => work(), // a thread of the test harness, which joins it and goes on to end the process
+        Ok("exit") => {
+            work();
+            std::process::exit(0)
+        }
+        Ok("beside") => {
+            // The thread that ends the process came second, while the search went on.
+            std::thread::scope(|scope| scope.spawn(work).join()).expect("no panic");
+            work();
+            std::process::exit(0)
+        }
+        Ok(other) => panic!("no way {other}"),
+        Err(_) => {}
+    }
+}
+
+fn begin(way: &str, cache: &std::path::Path) -> Child {
+    let mut this = Command::new(std::env::current_exe().expect("this test"));
+    this.args(["--exact", "ends", "--test-threads=1"]).env(WAY, way).env("XDG_CACHE_HOME", cache);
+    this.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    this.spawn().expect("starts")
+}
+
+#[test]
+fn a_program_may_end_while_a_driver_is_loaded() {
+    let cache = tempfile::tempdir().expect("a folder");
+    for way in ["thread", "exit", "beside"] {
+        for _ in 0..3 {
+            let begun: Vec<Child> = (0..4).map(|_| begin(way, cache.path())).collect();
+            for mut child in begun {
+                let status = child.wait().expect("ends");
+                assert!(status.success(), "{way}: {status}");
+            }
+        }
+    }
+}
