@@ -125,7 +125,7 @@ pub enum Error {
         found: String,
     },
     /// The operating system refused.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}{}", path.display(), what_to_do(action, source.kind()))]
     Io {
         /// What was tried, as a verb: `read`, `write`, `create`.
         action: &'static str,
@@ -187,6 +187,19 @@ impl Error {
     }
 }
 
+/// What to do when the system refuses, where its reason does not say.
+fn what_to_do(action: &str, kind: std::io::ErrorKind) -> &'static str {
+    match (kind, action) {
+        (std::io::ErrorKind::NotFound, "create" | "write") => "; make its folder first, or give another path",
+        (std::io::ErrorKind::NotFound, _) => "; look at the path, which may be relative to another folder than this program's",
+        (std::io::ErrorKind::PermissionDenied, _) => "; this user may not: change the permissions, or give another path",
+        (std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded, _) => {
+            "; make room, or give a path on another disk"
+        }
+        _ => "",
+    }
+}
+
 /// The value; or, for what only the caller's own mistake can cause, a panic with the error's sentence at the caller's location. A closure
 /// (`unwrap_or_else(|e| panic!(..))`) would have a location of its own.
 #[track_caller]
@@ -236,10 +249,10 @@ impl fmt::Display for Remedy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Chunks { extent, needs_bytes, limit_bytes: None } => {
-                write!(f, ".chunks({extent}), which needs {}", Bytes(*needs_bytes))
+                write!(f, ".chunks({extent}) for the arrays that it begins with, which needs {}", Bytes(*needs_bytes))
             }
             Self::Chunks { extent, limit_bytes: Some(bytes), .. } => {
-                write!(f, ".chunks({extent}) with {}", Self::Limit(*bytes))
+                write!(f, ".chunks({extent}) for the arrays that it begins with, and {}", Self::Limit(*bytes))
             }
             Self::Limit(bytes) => write!(f, "Session::builder().memory_limit(\"{}\")", Bytes(*bytes).as_word()),
             Self::Store => f.write_str("Array::store, which writes the result to a file chunk by chunk"),
@@ -265,6 +278,30 @@ impl Bytes {
         self.to_string().replace(' ', "")
     }
 }
+
+mod sealed {
+    #[allow(unnameable_types)] // the set is closed
+    pub trait Sealed {}
+}
+
+/// A number of bytes, or text that says one (`"1GB"`): what [`SessionBuilder::memory_limit`](crate::SessionBuilder::memory_limit) takes.
+pub trait IntoBytes: sealed::Sealed {
+    #[doc(hidden)]
+    fn into_bytes(self) -> Result<Bytes>;
+}
+
+macro_rules! into_bytes {
+    ($($t:ty, $this:ident => $bytes:expr);*) => {$(
+        impl sealed::Sealed for $t {}
+        impl IntoBytes for $t {
+            fn into_bytes(self) -> Result<Bytes> {
+                let $this = self;
+                $bytes
+            }
+        }
+    )*};
+}
+into_bytes!(&str, text => text.parse(); &String, text => text.parse(); String, text => text.parse(); u64, n => Ok(Bytes(n)); Bytes, bytes => Ok(bytes));
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -363,12 +400,12 @@ mod tests {
             ),
             (
                 no_memory(2_000_000, "host", &[of(None), Remedy::Limit(3_100_000), Remedy::Store]),
-                "task gemv (1, 2) needs 3.00 MB at once, more than the 2.00 MB of host memory allowed; try .chunks(64), which needs \
+                "task gemv (1, 2) needs 3.00 MB at once, more than the 2.00 MB of host memory allowed; try .chunks(64) for the arrays that it begins with, which needs \
                  1.20 MB, or Session::builder().memory_limit(\"3.10MB\"), or Array::store, which writes the result to a file chunk by chunk",
             ),
             (
                 no_memory(1, "host", &[of(Some(2_000_000))]),
-                "task gemv (1, 2) needs 3.00 MB at once, more than the 1 B of host memory allowed; try .chunks(64) with \
+                "task gemv (1, 2) needs 3.00 MB at once, more than the 1 B of host memory allowed; try .chunks(64) for the arrays that it begins with, and \
                  Session::builder().memory_limit(\"2.00MB\")",
             ),
             (no_memory(0, "gpu0", &[]), "task gemv (1, 2) needs 3.00 MB at once, more than gpu0 has left"),
@@ -390,7 +427,10 @@ mod tests {
                 Error::NoDevice { wanted: text("such"), found: text("number 7, but this session has 0 = cpu, 1 = io") },
                 "no such device: number 7, but this session has 0 = cpu, 1 = io",
             ),
-            (Error::io("read", "a.npy", denied), "cannot read a.npy: permission denied"),
+            (
+                Error::io("read", "a.npy", denied),
+                "cannot read a.npy: permission denied; this user may not: change the permissions, or give another path",
+            ),
             (Error::file("a.npy", "is a directory; name a file inside it"), "a.npy: is a directory; name a file inside it"),
             (
                 Error::SessionMismatch { op: "matvec" },

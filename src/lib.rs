@@ -98,7 +98,7 @@ pub use array::{
     AnyArray, Array, Auto, Computable, Dyn, DynArray, IntoChunks, IntoExtent, IntoShape, NpyPut, Pending, Rng, Summed,
     compute_all, concatenate, mandelbrot, stack, store_all,
 };
-pub use error::{Bytes, Error, Remedy, Result};
+pub use error::{Bytes, Error, IntoBytes, Remedy, Result};
 pub use runtime::{RunReport, Session, SessionBuilder};
 pub use schedule::{Explanation, Placement};
 pub use shape::{ChunkGrid, DType, Element, Float, Real};
@@ -120,7 +120,7 @@ pub mod ext {
     //! | to have | write | and give it to |
     //! |---|---|---|
     //! | an operation of your own | a [`Kernel`](Kernel): below | [`Array::with_kernel`](crate::Array::with_kernel) |
-    //! | data from elsewhere | a [`ChunkSource`](ChunkSource) | [`Array::from_source`](crate::Array::from_source) |
+    //! | data from elsewhere | a [`ChunkSource`](ChunkSource), which is asked for regions, steps included ([`read_stepped`](read_stepped) helps) | [`Array::from_source`](crate::Array::from_source) |
     //! | results elsewhere | a [`ChunkSink`](ChunkSink) | [`Array::store_into`](crate::Array::store_into) |
     //! | another order or placement | a [`Policy`](Policy) | [`SessionBuilder::policy`](crate::SessionBuilder::policy) |
     //! | other hardware | a [`Device`](Device) | [`SessionBuilder::devices`](crate::SessionBuilder::devices) |

@@ -5,7 +5,7 @@
 
 use std::process::{Child, Command};
 
-use chunkwise::{Array, prelude::*};
+use chunkwise::Array;
 
 /// Set in the processes that are to end.
 const WAY: &str = "CHUNKWISE_TEST_ENDS";

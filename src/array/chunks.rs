@@ -48,6 +48,18 @@ pub trait IntoChunks {
     }
 }
 
+/// The grid that chunks are for an array of this shape and dtype. Whoever makes it, it must be one of that shape.
+///
+/// # Errors
+/// [`Error::Shape`], as [`IntoChunks::into_grid`].
+pub(super) fn checked_grid(chunks: impl IntoChunks, shape: &[usize], dtype: DType) -> Result<ChunkGrid> {
+    let grid = chunks.into_grid(shape, dtype)?;
+    if grid.shape() == shape {
+        return Ok(grid);
+    }
+    Err(Error::Shape { op: "chunks", found: grid.shape().to_vec(), wanted: format!("a grid of the array's shape, {shape:?}") })
+}
+
 /// Chunks that the operation, shape, dtype and storage decide; of one axis, those that make a chunk of about 16 MiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Auto;

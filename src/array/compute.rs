@@ -3,6 +3,7 @@
 //! Owns: `compute`, `run`, `start`, `store`, `explain`; [`Pending`]. Must not know: scheduling. Invariant: a result is handed over without a
 //! copy, or not at all.
 
+use std::borrow::Borrow;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -112,7 +113,7 @@ impl<T> Array<T> {
     /// # Errors
     /// As [`Array::compute`]; [`Error::Shape`] or [`Error::DType`] if the sink was made for another array; what the sink reports.
     pub fn store_into(&self, sink: &Arc<dyn ChunkSink>) -> Result<RunReport> {
-        store_parts(&[self.to_store(sink)])
+        store_parts("store_into", &[self.to_store(sink)])
     }
 
     /// [`Array::store_into`], which calls `watch` with the tasks done and the tasks in all about ten times a second. Not for use
@@ -123,7 +124,7 @@ impl<T> Array<T> {
     pub fn store_watched(&self, sink: &Arc<dyn ChunkSink>, mut watch: impl FnMut(usize, usize)) -> Result<RunReport> {
         let asked = Instant::now();
         let session = self.session();
-        let handle = session.submit(plan(&session, &sinks(&[self.to_store(sink)])?)?, asked)?;
+        let handle = session.submit(plan(&session, &sinks("store_into", &[self.to_store(sink)])?)?, asked)?;
         while !handle.wait_timeout(Duration::from_millis(100)) {
             let (done, total) = handle.progress();
             watch(done, total);
@@ -136,7 +137,7 @@ impl<T> Array<T> {
     /// # Errors
     /// As [`Array::store_into`].
     pub fn explain_store(&self, sink: &Arc<dyn ChunkSink>) -> Result<Explanation> {
-        explain_stored(&[self.to_store(sink)])
+        explain_stored("store_into", &[self.to_store(sink)])
     }
 
     fn to_store(&self, sink: &Arc<dyn ChunkSink>) -> ToStore<'_> {
@@ -154,14 +155,17 @@ fn plan(session: &Session, roots: &[Root<'_>]) -> Result<Plan> {
     Fit { session, roots }.plan()
 }
 
-/// Computes several arrays in one run: what they have in common is made once, and read once. A tuple of up to eight arrays of any dtypes, or a slice
-/// of arrays of one.
+/// Computes several arrays in one run: what they have in common is made once, and read once. A tuple of up to eight arrays of any dtypes, or a list
+/// of arrays of one: a slice, an array or a `Vec`, by reference.
 ///
 /// ```
 /// use chunkwise::{Array, compute_all, prelude::*};
 /// let x = Array::from(ndarray::arr1(&[1.0, 2.0, 6.0]));
 /// let (mean, sum, all) = compute_all((&x.mean(), &x.sum(), &x))?;
 /// assert_eq!((mean[[]], sum[[]], all.len()), (3.0, 9.0, 3));
+///
+/// let halves: Vec<Array<f64>> = (0..2).map(|i| x.slice(s![i..i + 2]).sum()).collect();
+/// assert_eq!(compute_all(&halves)?.iter().map(|sum| sum[[]]).collect::<Vec<_>>(), [3.0, 8.0]);
 /// # Ok::<(), chunkwise::Error>(())
 /// ```
 ///
@@ -188,7 +192,7 @@ pub fn store_all(arrays: &[(&dyn AnyArray, &Arc<dyn ChunkSink>)]) -> Result<RunR
         let ArrayParts { node, session } = parts(*array);
         ToStore { node: node.clone(), session, sink: Arc::clone(sink) }
     });
-    store_parts(&all.collect::<Vec<_>>())
+    store_parts("store_all", &all.collect::<Vec<_>>())
 }
 
 /// An array, and where it is to be stored.
@@ -198,29 +202,29 @@ pub(super) struct ToStore<'a> {
     pub(super) sink: Arc<dyn ChunkSink>,
 }
 
-/// See [`store_all`].
-pub(super) fn store_parts(all: &[ToStore<'_>]) -> Result<RunReport> {
+/// See [`store_all`]; `op` is what errors call it.
+pub(super) fn store_parts(op: &'static str, all: &[ToStore<'_>]) -> Result<RunReport> {
     let asked = Instant::now();
-    let session = common_session("store_all", all.iter().map(|stored| stored.session))?.unwrap_or_else(Session::global);
-    let handle = session.submit(plan(&session, &sinks(all)?)?, asked)?;
+    let session = common_session(op, all.iter().map(|stored| stored.session))?.unwrap_or_else(Session::global);
+    let handle = session.submit(plan(&session, &sinks(op, all)?)?, asked)?;
     finish_store(handle, all.iter().map(|stored| &stored.sink), asked)
 }
 
 /// What [`store_parts`] would do, and why.
-pub(super) fn explain_stored(all: &[ToStore<'_>]) -> Result<Explanation> {
-    let session = common_session("store_all", all.iter().map(|stored| stored.session))?.unwrap_or_else(Session::global);
-    let mut explanation = Inside::explain(&session, &mut plan(&session, &sinks(all)?)?)?;
+pub(super) fn explain_stored(op: &'static str, all: &[ToStore<'_>]) -> Result<Explanation> {
+    let session = common_session(op, all.iter().map(|stored| stored.session))?.unwrap_or_else(Session::global);
+    let mut explanation = Inside::explain(&session, &mut plan(&session, &sinks(op, all)?)?)?;
     explanation.notes.extend(all.iter().flat_map(|stored| sources(&stored.node)));
     Ok(explanation)
 }
 
 /// The roots of a run that stores these, each into a sink of its own.
-fn sinks<'a>(all: &'a [ToStore<'_>]) -> Result<Vec<Root<'a>>> {
+fn sinks<'a>(op: &'static str, all: &'a [ToStore<'_>]) -> Result<Vec<Root<'a>>> {
     let mut roots = Vec::with_capacity(all.len());
     for (at, ToStore { node, sink, .. }) in all.iter().enumerate() {
         if all[..at].iter().any(|other| std::ptr::eq(other.sink.intake(), sink.intake())) {
             let wanted = "a sink of its own for each array; this one is given twice";
-            return Err(Error::argument("sinks of store_all", sink.name(), wanted));
+            return Err(Error::argument(format!("sinks of {op}"), sink.name(), wanted));
         }
         check_sink(&node.op, &**sink)?;
         roots.push(Root { expr: node, to: To::Sink(sink) });
@@ -243,16 +247,21 @@ pub trait Computable: sealed::Sealed {
     fn take(self, results: &mut dyn Iterator<Item = Arc<HostBuffer>>) -> Result<Self::Elements>;
 }
 
-impl<T: Element> sealed::Sealed for &[&Array<T>] {}
-impl<T: Element> Computable for &[&Array<T>] {
-    type Elements = Vec<ArrayD<T>>;
-    fn parts(&self) -> Vec<ArrayParts<'_>> {
-        self.iter().map(|array| parts(*array)).collect()
-    }
-    fn take(self, results: &mut dyn Iterator<Item = Arc<HostBuffer>>) -> Result<Vec<ArrayD<T>>> {
-        self.iter().map(|array| elements(results.next(), array.shape())).collect()
-    }
+macro_rules! lists {
+    ($($list:ty $(, $n:ident)?);*) => {$(
+        impl<T: Element $(, const $n: usize)?> sealed::Sealed for $list {}
+        impl<T: Element $(, const $n: usize)?> Computable for $list {
+            type Elements = Vec<ArrayD<T>>;
+            fn parts(&self) -> Vec<ArrayParts<'_>> {
+                self.iter().map(|array| parts(Borrow::<Array<T>>::borrow(array))).collect()
+            }
+            fn take(self, results: &mut dyn Iterator<Item = Arc<HostBuffer>>) -> Result<Vec<ArrayD<T>>> {
+                self.iter().map(|array| elements(results.next(), Borrow::<Array<T>>::borrow(array).shape())).collect()
+            }
+        }
+    )*};
 }
+lists!(&[&Array<T>]; &[Array<T>]; &[&Array<T>; N], N; &[Array<T>; N], N; &Vec<&Array<T>>; &Vec<Array<T>>);
 
 macro_rules! tuples {
     ($(($($t:ident $i:tt),*)),*) => {$(

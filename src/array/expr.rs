@@ -80,9 +80,10 @@ pub(crate) struct Call {
     pub(crate) params: Arc<[u8]>,
     /// Of each input, along which axis of the result each of its axes goes.
     pub(crate) along: Vec<Vec<usize>>,
-    /// Whether each element follows from those of the inputs at its own index alone, and is worth much work: then any grid makes the same, and views go
-    /// through.
+    /// Whether each element follows from those of the inputs at its own index alone: then any grid makes the same, and views go through.
     pub(crate) pointwise: bool,
+    /// Whether an element is worth so much work that small chunks keep all cores busy.
+    pub(crate) busy: bool,
 }
 
 /// Something that is known by where it is: two are equal if they are one.
@@ -245,15 +246,16 @@ impl Node {
     /// # Errors
     /// As [`Op::new`].
     pub(crate) fn uncut(self: &Arc<Self>) -> Result<Expr> {
-        match self.op.primitive {
-            _ if !self.op.is_chosen => Ok(self.clone()),
-            Primitive::Rechunk => self.inputs[0].uncut(),
-            _ => {
-                let ops: Vec<&Op> = self.inputs.iter().map(|input| &*input.op).collect();
-                let op = Op::new(self.op.primitive.clone(), &ops, (self.op.shape.clone(), self.op.dtype), None)?;
-                Ok(Arc::new(Self { op: Arc::new(op), inputs: self.inputs.clone() }))
-            }
+        let mut node = self;
+        while node.op.is_chosen && matches!(node.op.primitive, Primitive::Rechunk) {
+            node = &node.inputs[0];
         }
+        if !node.op.is_chosen {
+            return Ok(node.clone());
+        }
+        let ops: Vec<&Op> = node.inputs.iter().map(|input| &*input.op).collect();
+        let op = Op::new(node.op.primitive.clone(), &ops, (node.op.shape.clone(), node.op.dtype), None)?;
+        Ok(Arc::new(Self { op: Arc::new(op), inputs: node.inputs.clone() }))
     }
 
     /// The same elements in chunks of this grid, whatever the chunks that they are made in.

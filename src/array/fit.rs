@@ -17,6 +17,9 @@ use crate::task::{ChunkSink, Intake, TaskGraph};
 /// Most tasks of a plan that is only made to see what it needs.
 const TRIAL_TASKS: usize = 300_000;
 
+/// So many limits are tried before the one that holds all.
+const MORE_TRIALS: usize = 6;
+
 /// Chunks that need so many times what is known to be needed anyway are no advice.
 const FAR: u64 = 16;
 
@@ -65,7 +68,7 @@ impl Fit<'_> {
                 }
                 let crowded = Scheduler::table_bytes(&plan.graph) > peak / 2;
                 let what = if crowded { bookkeeping(plan.graph.len()) } else { peak_task(&plan.graph) };
-                Refusal { what, requested_bytes: peak, enough: Some(peak), crowded }
+                Refusal { what, requested_bytes: peak, enough: self.enough(peak), crowded }
             }
             Err(Error::OutOfMemory { what, requested_bytes, .. }) => {
                 let crowded = !what.is_empty();
@@ -128,6 +131,18 @@ impl Fit<'_> {
     /// A limit that suffices.
     fn limit(&self, peak: u64) -> Remedy {
         Remedy::Limit(self.session.limit_for(peak))
+    }
+
+    /// What suffices, if these bytes do not: with more, more may be held at once, so what is needed then is looked at again.
+    fn enough(&self, mut bytes: u64) -> Option<u64> {
+        for _ in 0..MORE_TRIALS {
+            let needed = self.trial(bytes, None)?;
+            if needed <= bytes {
+                return Some(bytes);
+            }
+            bytes = needed;
+        }
+        self.trial(u64::MAX, None)
     }
 
     /// What a plan with chunks of this extent needs, if it is not obviously more than `limit`.

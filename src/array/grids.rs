@@ -34,7 +34,7 @@ pub(super) fn natural(op: &Op, inputs: &[&Op]) -> Result<ChunkGrid> {
             let tile = tile(shape[0]);
             ChunkGrid::regular(shape, &[tile, tile])
         }
-        Primitive::Call(call) if call.pointwise && !op.is_cut => squares(shape, dtype, BUSY_CHUNK_BYTES),
+        Primitive::Call(call) if call.busy && !op.is_cut => squares(shape, dtype, BUSY_CHUNK_BYTES),
         Primitive::Call(call) => ChunkGrid::of_axes((0..shape.len()).map(|axis| {
             let of = |(input, along): (usize, &Vec<usize>)| along.iter().position(|&a| a == axis).map(|k| (input, k));
             match call.along.iter().enumerate().find_map(of) {

@@ -152,7 +152,7 @@ impl<T> Array<T> {
         if chunks.is_automatic() {
             return Ok(Self { node: self.node.uncut()?, ..self });
         }
-        let grid = chunks.into_grid(self.shape(), self.dtype())?;
+        let grid = chunks::checked_grid(chunks, self.shape(), self.dtype())?;
         if let Primitive::Call(call) = &self.node.op.primitive {
             ops::check_call(call, &self.node.inputs, self.dtype(), &grid)?;
         }

@@ -19,7 +19,11 @@ impl<T> fmt::Debug for Array<T> {
         writeln!(f, "{:<8}{:>16} {:>15}", "bytes", Bytes(self.nbytes()).to_string(), Bytes(chunk_bytes).to_string())?;
         writeln!(f, "{:<8}{:>16} {:>15}", "shape", tuple(self.shape()), tuple(&chunk))?;
         writeln!(f, "{:<8}{:>16} {:>15}", "count", count(tasks, "task"), count(grid.len(), "chunk"))?;
-        write!(f, "{:<8}{:>16}", "dtype", self.dtype().to_string())
+        write!(f, "{:<8}{:>16}", "dtype", self.dtype().to_string())?;
+        match self.node.op.stored() {
+            Some(source) => write!(f, "\n{:<8}{}", "from", source.name()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -29,7 +33,13 @@ const COUNTED: usize = 100_000;
 impl<T> Array<T> {
     /// Number of chunk tasks; if there are very many, about that: as if each part were made in its own chunks and in full.
     fn task_count(&self) -> usize {
-        if let Some(counted) = Lowering::trial(u64::MAX, None, COUNTED).task_count(&self.node) {
+        // Chunks of the caller's memory are no tasks, so counting tasks would not stop at many of them.
+        let is_many = |node: &super::expr::Expr| {
+            matches!(node.op.primitive, Primitive::Source(Existing::Memory { .. }, _)) && node.op.grid.len() > COUNTED
+        };
+        if !self.node.all().into_iter().any(is_many)
+            && let Some(counted) = Lowering::trial(u64::MAX, None, COUNTED).task_count(&self.node)
+        {
             return counted;
         }
         let of = |node: &super::expr::Expr| match &node.op.primitive {

@@ -17,7 +17,7 @@ use super::record::RecordHead;
 use super::recorder::{Ending, Recorder};
 use crate::cost::CostModel;
 use crate::device::{Cpu, Device, DeviceKind, HOST, IoLane, caught, system};
-use crate::error::{Error, Result};
+use crate::error::{Error, IntoBytes, Result};
 use crate::schedule::{Event, Placement, Policy, Scheduler};
 
 /// When a task counts as stalled unless the user says otherwise: the scheduler's own default.
@@ -90,18 +90,18 @@ impl SessionBuilder {
         self
     }
 
-    /// Most host memory that chunks, scratch, caller's arrays and results may take together, as text (`"1GB"`); default: 70 %
+    /// Most host memory that chunks, scratch, caller's arrays and results may take together, as text (`"1GB"`) or a number; default: 70 %
     /// of what is available (cgroup limits counted).
     #[must_use]
-    pub fn memory_limit(mut self, limit: &str) -> Self {
-        self.memory_limit = Some(limit.parse::<crate::Bytes>().map(|b| b.0));
+    pub fn memory_limit(mut self, limit: impl IntoBytes) -> Self {
+        self.memory_limit = Some(some_bytes("memory limit", limit));
         self
     }
 
-    /// Most memory of each GPU that chunks may take, as text (`"4GB"`); default: most of what it has.
+    /// Most memory of each GPU that chunks may take, as text (`"4GB"`) or a number; default: most of what it has.
     #[must_use]
-    pub fn gpu_memory_limit(mut self, limit: &str) -> Self {
-        self.gpu_memory_limit = Some(limit.parse::<crate::Bytes>().map(|b| b.0));
+    pub fn gpu_memory_limit(mut self, limit: impl IntoBytes) -> Self {
+        self.gpu_memory_limit = Some(some_bytes("GPU memory limit", limit));
         self
     }
 
@@ -226,6 +226,14 @@ impl SessionBuilder {
         let session = Session(inner, ending);
         check_placement(&session)?;
         Ok(session)
+    }
+}
+
+/// Errs for a limit that leaves nothing.
+fn some_bytes(what: &str, limit: impl IntoBytes) -> Result<u64> {
+    match limit.into_bytes()?.0 {
+        0 => Err(Error::argument(what, 0, "give some, such as 200MB, or leave it to the session")),
+        bytes => Ok(bytes),
     }
 }
 

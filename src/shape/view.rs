@@ -132,7 +132,7 @@ impl<'a> ChunkView<'a> {
     /// If the chunk is strided or of another dtype.
     #[must_use]
     pub fn slice<T: Element>(&self) -> &'a [T] {
-        self.try_slice().expect("chunk is strided")
+        self.try_slice().expect("chunk is strided: it is no slice, but has rows(), row(r), at(r, i), read(..)")
     }
 
     /// All elements, if the chunk is contiguous.
@@ -351,7 +351,7 @@ impl<'a> ChunkViewMut<'a> {
     /// # Panics
     /// If the chunk is strided or of another dtype.
     pub fn slice_mut<T: Element>(&mut self) -> &mut [T] {
-        self.try_slice_mut().expect("chunk is strided")
+        self.try_slice_mut().expect("chunk is strided: it is no slice, but has rows_mut(), row_mut(r), set(..), write(..)")
     }
 
     /// All elements, if the chunk is contiguous.

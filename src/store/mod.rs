@@ -1,8 +1,7 @@
 //! Arrays in files: sources that are read chunk by chunk, sinks that are written so.
 //!
-//! Owns: the formats (HDF5, npy), how a user names an array in a file, and files that appear whole or not at all. Must not
-//! know: lazy arrays, schedules. Invariant: whatever a file holds, reading it gives the numbers that its own library gives,
-//! or an error; a file under its final name is complete.
+//! Whatever a file holds, reading it gives the numbers that its own library gives, or an error. A file under its final name is complete. The page
+//! [files](crate::book::files) has the usual ways; what is below them stands here.
 //!
 //! # How data are read
 //!
@@ -18,6 +17,8 @@
 //! file with one commit: `Hdf5::create`.
 //! Dropping an unfinished sink removes it; so does [`remove_temporaries`] for a program that was told to stop, and the next
 //! writer of that name after a program that was killed.
+
+// Owns: the formats (HDF5, npy), how a user names an array in a file, and files that appear whole or not at all. Must not know: lazy arrays, schedules.
 
 mod coalesce;
 #[cfg_attr(not(feature = "hdf5"), allow(dead_code))] // chunked and unwritten data: HDF5 only
@@ -44,7 +45,7 @@ mod hdf5;
 
 #[cfg(feature = "hdf5")]
 pub use hdf5::{Attr, Hdf5, Hdf5Writer, NewDataset};
-pub use npy::Npy;
+pub use npy::{Npy, NpyWriter};
 #[cfg(not(feature = "internals"))]
 pub(crate) use preferred::preferred_chunks;
 pub use whole::{WholeFile, remove_temporaries};

@@ -89,7 +89,7 @@ pub(crate) fn create(path: &Path, shape: &[usize], dtype: DType) -> Result<Arc<d
     Ok(Arc::new(RawSink { intake: Intake::new(path.display().to_string(), shape, dtype)?, file, place }))
 }
 
-/// A `.npy` file, which holds one array. [`Npy::open`] reads one, [`Npy::create`] writes one.
+/// A `.npy` file, which holds one array, to be read: [`Npy::open`]. [`Npy::create`] writes one.
 #[derive(Clone, Debug)]
 pub struct Npy {
     path: PathBuf,
@@ -107,8 +107,8 @@ impl Npy {
 
     /// A file to be written; what is there is replaced when another is complete.
     #[must_use]
-    pub fn create(path: impl AsRef<Path>) -> Self {
-        Self { path: path.as_ref().to_owned() }
+    pub fn create(path: impl AsRef<Path>) -> NpyWriter {
+        NpyWriter { path: path.as_ref().to_owned() }
     }
 
     /// The array as a source.
@@ -118,7 +118,15 @@ impl Npy {
     pub fn source(&self) -> Result<Arc<dyn ChunkSource>> {
         open(&self.path)
     }
+}
 
+/// A `.npy` file to be written: see [`Npy::create`].
+#[derive(Clone, Debug)]
+pub struct NpyWriter {
+    path: PathBuf,
+}
+
+impl NpyWriter {
     /// A sink for an array of this shape and dtype; the file appears when it is finished.
     ///
     /// # Errors

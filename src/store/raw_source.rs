@@ -54,6 +54,10 @@ pub(crate) fn check_region(shape: &[usize], region: &Region) -> Result<()> {
 }
 
 impl ChunkSource for RawSource {
+    fn converts(&self) -> bool {
+        true
+    }
+
     fn shape(&self) -> &[usize] {
         &self.array.shape
     }

@@ -102,7 +102,7 @@ pub(crate) trait Decoded: Element {
     /// The element that `scalar` is, or for `f32` and `f64` the one that it is read as.
     ///
     /// # Panics
-    /// As [`Target::decode`].
+    /// As [`Decoded::decode`].
     fn of(scalar: Scalar) -> Self {
         let mut one = [Self::default()];
         with_dtype!(scalar.dtype(), T => {

@@ -94,6 +94,10 @@ fn tile(shape: &[usize], budget: usize) -> Vec<usize> {
 }
 
 impl ChunkSource for TransposedSource {
+    fn converts(&self) -> bool {
+        true
+    }
+
     fn shape(&self) -> &[usize] {
         &self.shape
     }

@@ -66,8 +66,13 @@ pub trait ChunkSource: Send + Sync + 'static {
         None
     }
 
-    /// Reads `region` into `out`, whose shape is the region's and whose dtype is the stored one, or `f64`/`f32` into which
-    /// stored numbers are converted.
+    /// Whether [`ChunkSource::read`] also gives the numbers as `f32` and as `f64`. If not, they are converted when they were read.
+    fn converts(&self) -> bool {
+        false
+    }
+
+    /// Reads `region` into `out`, whose shape is the region's and whose dtype is the source's; or `f32` or `f64`, if the source
+    /// [converts](ChunkSource::converts).
     ///
     /// A region may have steps: of `x.slice(s![..;3])` every third index is asked for ([`AxisRange::step`](crate::shape::AxisRange)), and
     /// only those elements belong in `out`. A source that can read neighbours only leaves that to [`super::read_stepped`].

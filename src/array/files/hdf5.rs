@@ -3,15 +3,17 @@
 //! Owns: [`HdfPut`], `Hdf5::dataset`. Must not know: how a dataset is laid out. Invariant: what is compressed is cut so that each chunk of the file is written once.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::super::IntoChunks;
+use super::super::chunks::checked_grid;
 use super::super::compute::explain_stored;
 use super::super::expr::Expr;
 use super::{AnyArray, DynArray, Result, RunReport, ToStore, parts, store_parts};
 use crate::error::Error;
 use crate::schedule::Explanation;
 use crate::shape::ChunkGrid;
-use crate::store::{Attr, Hdf5, Hdf5Writer};
+use crate::store::{Attr, Hdf5, Hdf5Writer, NewDataset};
 use crate::task::ChunkSink;
 
 impl Hdf5 {
@@ -55,15 +57,37 @@ impl Hdf5Writer {
     /// # Ok::<(), chunkwise::Error>(())
     /// ```
     pub fn put<'a>(self, name: impl Into<String>, array: &'a dyn AnyArray) -> HdfPut<'a> {
-        HdfPut { file: self, entries: vec![HdfEntry::new(name.into(), array)] }
+        HdfPut { file: self, entries: Vec::new(), since: 0 }.put(name, array)
+    }
+
+    /// Puts several arrays into the file, each under its name. What is set after it holds for all of them.
+    ///
+    /// ```
+    /// use chunkwise::{Array, prelude::*, store::Hdf5};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("out.h5");
+    /// let x = Array::<f64>::random_uniform((300, 200));
+    /// let rows: Vec<Array<f64>> = (0..3).map(|i| x.index_axis(Axis(0), i)).collect();
+    /// let names = ["/row/0", "/row/1", "/row/2"];
+    /// Hdf5::create(&path)?.put_all(names.into_iter().zip(&rows)).deflate(1).run()?;
+    /// assert_eq!(Hdf5::open(&path)?.datasets()?, names);
+    /// # Ok::<(), chunkwise::Error>(())
+    /// ```
+    pub fn put_all<'a, N: Into<String>, A: Into<&'a dyn AnyArray>>(
+        self,
+        arrays: impl IntoIterator<Item = (N, A)>,
+    ) -> HdfPut<'a> {
+        HdfPut { file: self, entries: Vec::new(), since: 0 }.put_all(arrays)
     }
 }
 
-/// Arrays that are to be put into an HDF5 file: see [`Hdf5Writer::put`]. What is set holds for the array that was put last.
+/// Arrays that are to be put into an HDF5 file: see [`Hdf5Writer::put`]. What is set holds for the array that was put last, or for all those of the last `put_all`.
 #[must_use = "nothing is written before `run`"]
 pub struct HdfPut<'a> {
     file: Hdf5Writer,
     entries: Vec<HdfEntry<'a>>,
+    /// The first of those that were put last.
+    since: usize,
 }
 
 /// One array, and how it is stored.
@@ -81,8 +105,8 @@ impl<'a> HdfEntry<'a> {
         Self { name, array, chunks: None, deflate: None, shuffle: true, attrs: Vec::new() }
     }
 
-    /// Makes the dataset, and says what is stored into it: in chunks of which each covers whole ones of the file, if these are compressed.
-    fn create(&self, file: &Hdf5Writer) -> Result<(Expr, std::sync::Arc<dyn ChunkSink>)> {
+    /// What is stored, and the dataset for it: in chunks of which each covers whole ones of the file, if these are compressed.
+    fn new_dataset<'f>(&'f self, file: &'f Hdf5Writer) -> Result<(Expr, NewDataset<'f>)> {
         let mut new = file.dataset(&self.name, self.array.shape(), self.array.dtype());
         let chunks = self.chunks.clone().transpose()?;
         if let Some(chunks) = &chunks {
@@ -98,8 +122,13 @@ impl<'a> HdfEntry<'a> {
             Some(stored) => whole_chunks(&node.op.grid, &stored)?,
             None => node.op.grid.clone(),
         };
-        Ok((node.rechunked(grid)?, new.create()?))
+        Ok((node.rechunked(grid)?, new))
     }
+}
+
+/// The largest extent of a grid's chunks along each axis.
+fn sides(grid: &ChunkGrid) -> Vec<usize> {
+    grid.largest().iter().map(|&n| n.max(1)).collect()
 }
 
 /// The grid whose chunks are whole ones of the file, and no larger than those of `grid`, or than one of the file: rows that are stored in columns would
@@ -119,35 +148,38 @@ fn whole_chunks(grid: &ChunkGrid, stored: &[usize]) -> Result<ChunkGrid> {
 
 impl<'a> HdfPut<'a> {
     /// One more array, as another dataset.
-    pub fn put(mut self, name: impl Into<String>, array: &'a dyn AnyArray) -> Self {
-        self.entries.push(HdfEntry::new(name.into(), array));
+    pub fn put(self, name: impl Into<String>, array: &'a dyn AnyArray) -> Self {
+        self.put_all([(name, array)])
+    }
+
+    /// More arrays, as with [`Hdf5Writer::put_all`].
+    pub fn put_all<N: Into<String>, A: Into<&'a dyn AnyArray>>(mut self, arrays: impl IntoIterator<Item = (N, A)>) -> Self {
+        self.since = self.entries.len();
+        self.entries.extend(arrays.into_iter().map(|(name, array)| HdfEntry::new(name.into(), array.into())));
         self
     }
 
     /// Stores it in chunks, all of one extent but the last: [`Auto`](crate::Auto) for those that the array has, or the largest of these. Without, it is contiguous.
-    pub fn chunks(self, chunks: impl IntoChunks) -> Self {
-        let (shape, dtype) = (self.last().array.shape(), self.last().array.dtype());
-        if chunks.is_automatic() {
-            // Of chunks that differ, the largest: those of a slice, for example.
-            let side = parts(self.last().array).node.op.grid.largest().iter().map(|&n| n.max(1)).collect();
-            return self.with(|last| last.chunks = Some(Ok(side)));
-        }
-        let grid = chunks.into_grid(shape, dtype);
-        let even = |grid: ChunkGrid| {
-            let side: Vec<usize> = grid.largest().iter().map(|&n| n.max(1)).collect();
-            let wanted =
-                "storage chunks of one extent along each axis, but for the last; rechunk the array, or say which".to_owned();
-            match ChunkGrid::regular(shape, &side)? == grid {
-                true => Ok(side),
-                false => Err(Error::Shape { op: "put", found: grid.largest(), wanted }),
-            }
-        };
-        let chunks = grid.and_then(even);
-        self.with(|last| last.chunks = Some(chunks))
+    pub fn chunks(self, chunks: impl IntoChunks + Clone) -> Self {
+        self.with(|entry| {
+            let grid = match chunks.is_automatic() {
+                // Of chunks that differ, the largest: those of a slice, for example.
+                true => return entry.chunks = Some(Ok(sides(&parts(entry.array).node.op.grid))),
+                false => checked_grid(chunks.clone(), entry.array.shape(), entry.array.dtype()),
+            };
+            entry.chunks = Some(grid.and_then(|grid| {
+                let wanted = "storage chunks of one extent along each axis, but for the last; rechunk the array, or say which"
+                    .to_owned();
+                match ChunkGrid::regular(grid.shape(), &sides(&grid))? == grid {
+                    true => Ok(sides(&grid)),
+                    false => Err(Error::Shape { op: "put", found: grid.largest(), wanted }),
+                }
+            }));
+        })
     }
 
     /// Compresses its chunks, from 0 (not at all) to 9 (as much as it takes); without [`HdfPut::chunks`], in chunks of about 1 MiB. The array is cut so that each chunk is
-    /// written once; libhdf5 compresses one at a time.
+    /// written once.
     ///
     /// ```
     /// use chunkwise::{Array, store::Hdf5};
@@ -159,18 +191,18 @@ impl<'a> HdfPut<'a> {
     /// # Ok::<(), chunkwise::Error>(())
     /// ```
     pub fn deflate(self, level: u8) -> Self {
-        self.with(|last| last.deflate = Some(level))
+        self.with(|entry| entry.deflate = Some(level))
     }
 
     /// Whether bytes of numbers are put in another order before they are compressed (default: yes), which makes most of them smaller.
     pub fn shuffle(self, shuffles: bool) -> Self {
-        self.with(|last| last.shuffle = shuffles)
+        self.with(|entry| entry.shuffle = shuffles)
     }
 
     /// An attribute of its dataset, in place of one of this name.
     pub fn attr(self, name: impl Into<String>, value: impl Into<Attr>) -> Self {
         let (name, value) = (name.into(), value.into());
-        self.with(|last| last.attrs.push((name, value)))
+        self.with(|entry| entry.attrs.push((name.clone(), value.clone())))
     }
 
     /// Computes all arrays in one run, writes each chunk by chunk, and gives the file its name: with all of them, or not at all. What the arrays have in common is
@@ -179,35 +211,29 @@ impl<'a> HdfPut<'a> {
     /// # Errors
     /// As [`crate::store_all`] and `NewDataset::create`; [`Error::Shape`] for storage chunks that are not all of one extent.
     pub fn run(self) -> Result<RunReport> {
-        let report = store_parts(&self.created()?)?;
+        let report = store_parts("put", &self.sinks(|new| new.create())?)?;
         self.file.commit()?;
         Ok(report)
     }
 
-    /// What [`HdfPut::run`] would do, and why. No file is left.
+    /// What [`HdfPut::run`] would do, and why. Nothing is written, and a file that is there is not copied.
     ///
     /// # Errors
     /// As [`HdfPut::run`].
     pub fn explain(self) -> Result<Explanation> {
-        explain_stored(&self.created()?)
+        explain_stored("put", &self.sinks(|new| new.planned())?)
     }
 
-    fn created(&self) -> Result<Vec<ToStore<'a>>> {
+    fn sinks(&self, sink: impl Fn(NewDataset<'_>) -> Result<Arc<dyn ChunkSink>>) -> Result<Vec<ToStore<'a>>> {
         let of = |entry: &HdfEntry<'a>| {
-            let (node, sink) = entry.create(&self.file)?;
-            Ok(ToStore { node, session: parts(entry.array).session, sink })
+            let (node, new) = entry.new_dataset(&self.file)?;
+            Ok(ToStore { node, session: parts(entry.array).session, sink: sink(new)? })
         };
         self.entries.iter().map(of).collect()
     }
 
-    fn last(&self) -> &HdfEntry<'a> {
-        &self.entries[self.entries.len() - 1]
-    }
-
-    fn with(mut self, set: impl FnOnce(&mut HdfEntry<'a>)) -> Self {
-        if let Some(last) = self.entries.last_mut() {
-            set(last);
-        }
+    fn with(mut self, set: impl Fn(&mut HdfEntry<'a>)) -> Self {
+        self.entries[self.since..].iter_mut().for_each(set);
         self
     }
 }

@@ -10,11 +10,12 @@ mod hdf5;
 pub use hdf5::HdfPut;
 
 use super::DynArray;
-use super::compute::{ToStore, store_parts};
+use super::compute::{ToStore, explain_stored, store_parts};
 use super::ops::{AnyArray, parts};
 use crate::error::Result;
 use crate::runtime::RunReport;
-use crate::store::Npy;
+use crate::schedule::Explanation;
+use crate::store::{Npy, NpyWriter};
 
 impl Npy {
     /// The array that the file holds, of the dtype that it has there.
@@ -33,17 +34,19 @@ impl Npy {
     pub fn array(&self) -> Result<DynArray> {
         DynArray::from_dyn_source(self.source()?)
     }
+}
 
+impl NpyWriter {
     /// Puts an array into the file: [`NpyPut::run`] computes and writes it.
     pub fn put(self, array: &dyn AnyArray) -> NpyPut<'_> {
         NpyPut { file: self, array }
     }
 }
 
-/// An array that is to be put into a `.npy` file: see [`Npy::put`].
+/// An array that is to be put into a `.npy` file: see [`NpyWriter::put`].
 #[must_use = "nothing is written before `run`"]
 pub struct NpyPut<'a> {
-    file: Npy,
+    file: NpyWriter,
     array: &'a dyn AnyArray,
 }
 
@@ -53,8 +56,20 @@ impl NpyPut<'_> {
     /// # Errors
     /// As [`crate::Array::store`].
     pub fn run(self) -> Result<RunReport> {
+        store_parts("put", &[self.to_store()?])
+    }
+
+    /// What [`NpyPut::run`] would do, and why. No file is left.
+    ///
+    /// # Errors
+    /// As [`NpyPut::run`].
+    pub fn explain(self) -> Result<Explanation> {
+        explain_stored("put", &[self.to_store()?])
+    }
+
+    fn to_store(&self) -> Result<ToStore<'_>> {
         let sink = self.file.sink(self.array.shape(), self.array.dtype())?;
         let parts = parts(self.array);
-        store_parts(&[ToStore { node: parts.node.clone(), session: parts.session, sink }])
+        Ok(ToStore { node: parts.node.clone(), session: parts.session, sink })
     }
 }

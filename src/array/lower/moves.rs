@@ -21,7 +21,9 @@ pub(super) fn view(view: &View, recipe: &Recipe, around: &Around<'_>) -> Rc<dyn 
         let along = |a: usize| view.axes().iter().position(|axis| axis.along == Some(a as u32));
         (0..value.shape().len()).all(|a| along(a).map_or(1, |k| recipe.grid.count(k)) == value.count(a))
     };
-    Rc::new(Viewed { view: view.clone(), grid: recipe.grid.clone(), input: recipe.inputs[0], value, shown })
+    let task = TaskKind::new(Arc::new(Assemble), format!("copy {}", extents(&recipe.grid)));
+    let (view, grid) = (view.clone(), recipe.grid.clone());
+    Rc::new(Viewed { view, grid, input: recipe.inputs[0], value, dtype: recipe.dtype, task, shown })
 }
 
 struct Viewed {
@@ -29,6 +31,8 @@ struct Viewed {
     grid: ChunkGrid,
     input: StageId,
     value: ChunkGrid,
+    dtype: DType,
+    task: TaskKind,
     /// Whether all chunks of the value are shown.
     shown: bool,
 }
@@ -60,12 +64,33 @@ impl Make for Viewed {
         needs.push((self.input, self.value.number(&self.chunk(number).0)));
     }
 
-    fn make(&self, number: usize, given: &[Piece], _: &Destination, lw: &mut Lowering) -> Result<Piece> {
+    fn make(&self, number: usize, given: &[Piece], place: &Destination, lw: &mut Lowering) -> Result<Piece> {
         let (index, view) = self.chunk(number);
         if view.is_whole(&self.value.region_at(&index).shape()) {
             return Ok(given[0]);
         }
-        lw.viewed(given[0], &view)
+        if lw.graph.view_count() < MANY_VIEWS {
+            return lw.viewed(given[0], &view);
+        }
+        if self.through(number, place).is_some() {
+            return lw.viewed(given[0], &view);
+        }
+        // Of the box that is shown there is a copy, and what is shown of that is the same for many chunks.
+        let (mut pieces, mut start) = (Pieces::default(), view.start().to_vec());
+        for (a, at) in start.iter_mut().enumerate() {
+            let (mut lowest, mut extent) = (*at, 1);
+            if let Some(axis) = view.axes().iter().find(|axis| axis.along == Some(a as u32)) {
+                let reach = axis.step.unsigned_abs() * (axis.extent - 1);
+                extent = reach + 1;
+                lowest -= if axis.step < 0 { reach } else { 0 };
+            }
+            *at -= lowest;
+            pieces.axes.push((lowest as u64, vec![extent as u64]));
+        }
+        let shape: Vec<usize> = pieces.axes.iter().map(|axis| axis.1[0] as usize).collect();
+        let out = lw.out(&Destination::Pool, self.dtype, &shape);
+        let copy = lw.task(&self.task, &pieces.to_bytes(), given, out)?;
+        lw.viewed(copy, &View::new(start, view.axes().to_vec()))
     }
 
     /// A chunk that is seen in full, each element once and no axis backwards, is made so that it lies as it is seen, if its rows are slices there: kernels

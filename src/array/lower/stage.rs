@@ -330,6 +330,11 @@ impl Draft {
             let room = lw.budget.limit() / ROUND_PART;
             if is_remade(exprs, self.expr) && moves::held_bytes(from, &recipe.grid, recipe.dtype) > room {
                 let chunk = bytes_of(recipe.grid.largest(), recipe.dtype);
+                // What makes a chunk that they are put together from is there beside them; and as much as one of these is put together at least, or there would be
+                // more rounds than chunks.
+                let given = bytes_of(from.largest(), recipe.dtype);
+                let beside = given.saturating_mul(BESIDE_EIGHTHS) / 8;
+                let room = room.min(lw.budget.limit().saturating_sub(beside)).max(given);
                 // A result is there anyway, in all its chunks.
                 let at_once =
                     if around.is_result(number as StageId) { usize::MAX } else { (room / chunk.max(1)).max(1) as usize };
@@ -353,6 +358,8 @@ impl Draft {
 
 /// Chunks that are put together at once take at most this part of the memory limit.
 const ROUND_PART: u64 = 2;
+/// So many eighths of a chunk that others are put together from are there beside these: it, what it is made of, what comes next, and a little more.
+const BESIDE_EIGHTHS: u64 = 26;
 /// What is made of more expressions than this is not made again.
 const REMADE: usize = 64;
 

@@ -59,6 +59,12 @@ impl<T> AnyArray for Array<T> {
     }
 }
 
+impl<'a, T> From<&'a Array<T>> for &'a (dyn AnyArray + 'a) {
+    fn from(array: &'a Array<T>) -> Self {
+        array
+    }
+}
+
 impl<T> Array<T> {
     /// The array whose chunks `kernel` computes from the chunks of this array and of the `others` at the same place: one task for each
     /// chunk of this array's grid, with this array's chunk and then the others' as inputs, and one output of the same shape and of
@@ -131,7 +137,7 @@ impl<T> Array<T> {
         let session = common_session("with_kernel", all.iter().map(|parts| parts.session))?;
         let inputs: Vec<Expr> = all.iter().map(|parts| parts.node.clone()).collect();
         let along = vec![(0..self.ndim()).collect(); inputs.len()];
-        let call = Call { kernel: Same(kernel), params: params.bytes().into(), along, pointwise: false };
+        let call = Call { kernel: Same(kernel), params: params.bytes().into(), along, pointwise: false, busy: false };
         check(&call, &inputs, U::DTYPE, &self.node.op.grid)?;
         Array::new(Primitive::Call(call), inputs, self.shape().to_vec(), session)
     }

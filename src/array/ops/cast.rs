@@ -3,18 +3,23 @@
 //! Owns: `cast`, `as_`, `into_dyn`. Must not know: how numbers are converted. Invariant: what has the dtype already is not copied.
 
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use super::super::expr::{Call, Existing, Node, Primitive, Same};
+use super::super::expr::{Call, Expr, Node, Primitive, Same};
 use super::super::{Array, Dyn, DynArray};
 use crate::error::{Error, Result, or_panic};
+use crate::kernel::Kernel;
 use crate::kernel::cast::Cast;
-use crate::shape::Element;
+use crate::shape::{DType, Element};
+use crate::task::ChunkSource;
+
+/// One, so that equal expressions are one.
+static KERNEL: LazyLock<Arc<dyn Kernel>> = LazyLock::new(|| Arc::new(Cast));
 
 impl<T> Array<T> {
     /// Each element as a `U`, by the rules of Rust's `as`: floats become integers by cutting off what is behind the point, as the nearest there is where they
     /// are too large, and NaN as 0; integers that do not fit an integer wrap around; whatever becomes a float is rounded to the nearest. To `bool`, all but 0 is
-    /// true (NaN too); `bool` becomes 0 or 1. What has the dtype already is as it is; a file's numbers become floats as they are read.
+    /// true (NaN too); `bool` becomes 0 or 1. What has the dtype already is as it is; numbers of a whole file become floats as they are read.
     ///
     /// ```
     /// use chunkwise::Array;
@@ -28,23 +33,27 @@ impl<T> Array<T> {
     }
 
     fn converted<U: Element>(&self) -> Result<Array<U>> {
-        let op = &self.node.op;
-        let of = |node| Array { node, session: self.session.clone(), element: PhantomData };
-        if op.dtype == U::DTYPE {
-            return Ok(of(self.node.clone()));
-        }
-        let as_stored = |source: &Same<dyn crate::task::ChunkSource>| source.0.dtype() == op.dtype;
-        if let Primitive::Source(Existing::Stored(source), _) = &op.primitive
-            && U::DTYPE.is_float()
-            && as_stored(source)
-        {
-            let node = Node::new(op.primitive.clone(), Vec::new(), op.shape.clone(), U::DTYPE)?;
-            return Ok(of(if op.is_chosen { node.cut(op.grid.clone())? } else { node }));
-        }
-        let along = vec![(0..self.ndim()).collect()];
-        let call = Call { kernel: Same(Arc::new(Cast)), params: Arc::new([]), along, pointwise: false };
-        Array::new(Primitive::Call(call), vec![self.node.clone()], op.shape.clone(), self.session.clone())
+        Ok(Array { node: converted(&self.node, U::DTYPE)?, session: self.session.clone(), element: PhantomData })
     }
+}
+
+/// An expression's elements as those of another dtype.
+///
+/// # Errors
+/// None for shapes that were checked.
+pub(super) fn converted(node: &Expr, dtype: DType) -> Result<Expr> {
+    let op = &node.op;
+    if op.dtype == dtype {
+        return Ok(node.clone());
+    }
+    let converts = |source: &dyn ChunkSource| dtype.is_float() && source.dtype() == op.dtype && source.converts();
+    if op.stored().is_some_and(|source| converts(&**source)) {
+        let node = Node::new(op.primitive.clone(), Vec::new(), op.shape.clone(), dtype)?;
+        return if op.is_chosen { node.cut(op.grid.clone()) } else { Ok(node) };
+    }
+    let along = vec![(0..op.shape.len()).collect()];
+    let call = Call { kernel: Same(KERNEL.clone()), params: Arc::new([]), along, pointwise: true, busy: false };
+    Node::new(Primitive::Call(call), vec![node.clone()], op.shape.clone(), dtype)
 }
 
 impl DynArray {

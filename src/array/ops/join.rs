@@ -2,9 +2,12 @@
 //!
 //! Owns: `concatenate`, `stack`. Must not know: how they are read. Invariant: no element is copied: each chunk is one of an input's.
 
+use std::marker::PhantomData;
+use std::sync::Arc;
+
 use ndarray::Axis;
 
-use super::super::expr::{Expr, Primitive};
+use super::super::expr::{Expr, Node, Op, Primitive};
 use super::super::{Array, common_session};
 use crate::error::{Error, Result, or_panic};
 use crate::shape::{Element, checked_len};
@@ -44,14 +47,25 @@ pub fn stack<T: Element>(axis: Axis, arrays: &[&Array<T>]) -> Array<T> {
     or_panic(Array::try_stack(axis, arrays))
 }
 
-/// What an expression is made of one after the other along an axis: itself, or the inputs of a concatenation that nobody cut otherwise. So a concatenation in a loop
-/// is one of all, and not one of one of one.
-fn parts_along(node: &Expr, axis: usize) -> Vec<Expr> {
-    match node.op.primitive {
-        Primitive::Concat(along) if along == axis && !node.op.is_chosen => node.inputs.clone(),
-        _ => vec![node.clone()],
+/// What arrays are made of one after the other along an axis: of concatenations that nobody cut otherwise, their inputs, as long as these are not too many together.
+/// So a concatenation in a loop is one of many, and not one of one of one.
+fn parts_along<T>(arrays: &[&Array<T>], axis: usize) -> Vec<Expr> {
+    let mut parts = Vec::with_capacity(arrays.len());
+    for array in arrays {
+        match array.node.op.primitive {
+            Primitive::Concat(along)
+                if along == axis && !array.node.op.is_chosen && parts.len() + array.node.inputs.len() <= MOST_PARTS =>
+            {
+                parts.extend_from_slice(&array.node.inputs);
+            }
+            _ => parts.push(array.node.clone()),
+        }
     }
+    parts
 }
+
+/// More parts stay a concatenation of their own: a list that is copied with each step of a loop must end, and one that doubles with each step even more so.
+const MOST_PARTS: usize = 1 << 10;
 
 impl<T: Element> Array<T> {
     /// [`concatenate`], with errors instead of panics.
@@ -79,8 +93,11 @@ impl<T: Element> Array<T> {
         let mut shape = first.shape().to_vec();
         shape[axis] = arrays.iter().fold(0usize, |sum, array| sum.saturating_add(array.shape()[axis]));
         checked_len("concatenate", &shape)?;
-        let inputs = arrays.iter().flat_map(|array| parts_along(&array.node, axis)).collect();
-        Self::new(Primitive::Concat(axis), inputs, shape, session)
+        // What is known of the whole follows from the arrays that are given, however these are made.
+        let given: Vec<&Op> = arrays.iter().map(|array| &*array.node.op).collect();
+        let op = Op::new(Primitive::Concat(axis), &given, (shape, T::DTYPE), None)?;
+        let node = Arc::new(Node { op: Arc::new(op), inputs: parts_along(arrays, axis) });
+        Ok(Self { node, session, element: PhantomData })
     }
 
     /// [`stack`], with errors instead of panics.

@@ -2,12 +2,13 @@
 //!
 //! Owns: [`mandelbrot`]. Must not know: colours, files. Invariant: the points are the inputs', so that every device sees the same ones.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::super::expr::{Call, Primitive, Same};
 use super::super::{Array, checked_shape};
 use crate::error::{Error, Result, or_panic};
-use crate::kernel::mandelbrot::{Mandelbrot as Kernel, MandelbrotParams};
+use crate::kernel::Kernel;
+use crate::kernel::mandelbrot::{Mandelbrot, MandelbrotParams};
 use crate::shape::Float;
 
 /// Counts `(rows, columns)` of the iteration `z <- z^2 + c` over the points `c = x + i y` of columns `x` and rows `y`.
@@ -32,6 +33,9 @@ pub fn mandelbrot<T: Float>(x: &Array<T>, y: &Array<T>, iterations: u32) -> Arra
     or_panic(Array::try_mandelbrot(x, y, iterations))
 }
 
+/// One, so that equal expressions are one.
+static KERNEL: LazyLock<Arc<dyn Kernel>> = LazyLock::new(|| Arc::new(Mandelbrot));
+
 impl<T: Float> Array<T> {
     /// [`mandelbrot`], with errors instead of panics.
     ///
@@ -49,10 +53,11 @@ impl<T: Float> Array<T> {
         let session = x.common_session(y, "mandelbrot")?;
         let shape = checked_shape("mandelbrot", vec![y.len(), x.len()])?;
         let call = Call {
-            kernel: Same(Arc::new(Kernel)),
+            kernel: Same(KERNEL.clone()),
             params: bytemuck::bytes_of(&MandelbrotParams { iterations }).into(),
             along: vec![vec![1], vec![0]],
             pointwise: true,
+            busy: true,
         };
         Array::new(Primitive::Call(call), vec![x.node.clone(), y.node.clone()], shape, session)
     }

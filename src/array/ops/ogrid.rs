@@ -5,7 +5,7 @@
 use super::super::Array;
 use super::super::expr::{Generator, Primitive};
 use crate::error::{Error, Result, or_panic};
-use crate::shape::{Float, Region, checked_len};
+use crate::shape::{DType, Float, Region, checked_len};
 
 impl<T: Float> Array<T> {
     /// `n` points from `a` to `b`, both included, as `numpy.ogrid[a:b:n*1j]` makes them: point `k` is `k * step + a` with `step = (b - a) / (n - 1)`, each
@@ -18,7 +18,7 @@ impl<T: Float> Array<T> {
     /// ```
     ///
     /// # Panics
-    /// If `a` or `b` is not finite, or `n` overflows memory addresses. [`Array::try_ogrid`] returns that as an error.
+    /// If `a` or `b` is not finite in `T`, or too far apart, or `n` overflows memory addresses. [`Array::try_ogrid`] returns that as an error.
     #[track_caller]
     pub fn ogrid(a: f64, b: f64, n: usize) -> Self {
         or_panic(Self::try_ogrid(a, b, n))
@@ -27,10 +27,18 @@ impl<T: Float> Array<T> {
     /// [`Array::ogrid`], with an error instead of a panic.
     ///
     /// # Errors
-    /// [`Error::Argument`] if `a` or `b` is not finite, [`Error::Shape`] if `n` overflows memory addresses.
+    /// [`Error::Argument`] if `a` or `b` is not finite in `T`, or their difference in `f64`, [`Error::Shape`] if `n` overflows memory addresses.
     pub fn try_ogrid(a: f64, b: f64, n: usize) -> Result<Self> {
-        if let Some(bad) = [a, b].into_iter().find(|end| !end.is_finite()) {
-            return Err(Error::argument("end of ogrid", bad, "choose finite numbers"));
+        let is_finite = |number: f64| number.is_finite() && (T::DTYPE == DType::F64 || (number as f32).is_finite());
+        if let Some(bad) = [a, b].into_iter().find(|&end| !is_finite(end)) {
+            return Err(Error::argument("end of ogrid", bad, format!("choose numbers that are finite in {}", T::DTYPE)));
+        }
+        if !(b - a).is_finite() {
+            return Err(Error::argument(
+                "distance of the ends of ogrid",
+                b - a,
+                "choose ends whose difference is finite in f64",
+            ));
         }
         checked_len("ogrid", &[n])?;
         let points = Generator::Points { ends: [a.to_bits(), b.to_bits()], count: n };

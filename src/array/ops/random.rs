@@ -30,19 +30,24 @@ pub struct Rng {
     session: Session,
     seed: u64,
     streams: Arc<AtomicU64>,
+    /// Its first stream.
+    first: u64,
 }
+
+/// The first stream of a session's own generator, so that it is another one than that of [`Session::rng`] of the same seed.
+const OWN_STREAMS: u64 = 1 << 63;
 
 impl Session {
     /// A generator of random arrays of this session: two with one seed make the same.
     #[must_use]
     pub fn rng(&self, seed: u64) -> Rng {
-        Rng { session: self.clone(), seed, streams: Arc::default() }
+        Rng { session: self.clone(), seed, streams: Arc::default(), first: 0 }
     }
 
-    /// The session's own generator, of the seed that it was built with. All handles on it are one: what it makes depends on how much was made before.
+    /// The session's own generator, of the seed that it was built with; what it makes has nothing to do with what [`Session::rng`] makes of that seed. All handles on it are one: what it makes depends on how much was made before.
     #[must_use]
     pub fn default_rng(&self) -> Rng {
-        Rng { session: self.clone(), seed: self.seed(), streams: self.streams().clone() }
+        Rng { session: self.clone(), seed: self.seed(), streams: self.streams().clone(), first: OWN_STREAMS }
     }
 }
 
@@ -86,7 +91,7 @@ impl Rng {
     }
 
     fn next(&self) -> u64 {
-        self.streams.fetch_add(1, Ordering::Relaxed)
+        self.first + self.streams.fetch_add(1, Ordering::Relaxed)
     }
 }
 

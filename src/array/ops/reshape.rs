@@ -2,6 +2,7 @@
 //!
 //! Owns: `reshape`, `ravel`, `rechunk`. Must not know: how they are made. Invariant: elements stay in C order.
 
+use super::super::chunks::checked_grid;
 use super::super::expr::Primitive;
 use super::super::{Array, IntoChunks, IntoShape};
 use crate::error::{Error, Result, or_panic};
@@ -77,7 +78,7 @@ impl<T> Array<T> {
     /// # Errors
     /// [`Error::Shape`] if an extent is 0 or there is not one for each axis.
     pub fn try_rechunk(&self, chunks: impl IntoChunks) -> Result<Self> {
-        let node = self.node.rechunked(chunks.into_grid(self.shape(), self.dtype())?)?;
+        let node = self.node.rechunked(checked_grid(chunks, self.shape(), self.dtype())?)?;
         Ok(Self { node, ..self.clone() })
     }
 }

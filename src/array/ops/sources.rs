@@ -7,14 +7,19 @@ use std::sync::Arc;
 
 use super::super::expr::{Existing, Expr, Node, Primitive, Same};
 use super::super::{Array, DynArray, checked_shape};
+use super::cast::converted;
 use crate::device::HostBuffer;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, or_panic};
 use crate::shape::{DType, Element, Layout, Region, View};
 use crate::store;
 use crate::task::ChunkSource;
 
 impl<T: Element, D: ndarray::Dimension> From<ndarray::Array<T, D>> for Array<T> {
     /// The array's memory is used where it lies, in whatever order: an axis with a negative stride is seen from its other end.
+    ///
+    /// # Panics
+    /// If it has no element, and its other axes would have 2^59 or more.
+    #[track_caller]
     fn from(array: ndarray::Array<T, D>) -> Self {
         let array = array.into_dyn();
         let shape = array.shape().to_vec();
@@ -33,7 +38,7 @@ impl<T: Element, D: ndarray::Dimension> From<ndarray::Array<T, D>> for Array<T> 
             view.slice(axis, shape[axis] - 1, shape[axis], -1).expect("every index, from the last on")
         });
         let seen = made.and_then(|array| array.viewed(view));
-        seen.expect("an array that is there can be had")
+        or_panic(seen)
     }
 }
 
@@ -104,7 +109,7 @@ impl<T: Element> Array<T> {
             let wanted = format!("read it as Array<{stored}>, or as Array<{other}>");
             return Err(Error::DType { what: source.name(), found: source.dtype().to_string(), wanted });
         }
-        Ok(Self { node: stored(source, T::DTYPE)?, session: None, element: PhantomData })
+        Ok(Self { node: converted(&stored(source)?, T::DTYPE)?, session: None, element: PhantomData })
     }
 
     /// The array in a file, by the short form for programs: `data.h5:/path/in/file`, `data.npy`. Reads metadata only. [`DynArray::open_dyn`] takes it whatever its dtype;
@@ -123,8 +128,7 @@ impl DynArray {
     /// # Errors
     /// [`Error::Shape`] if the source's shape overflows memory addresses.
     pub fn from_dyn_source(source: Arc<dyn ChunkSource>) -> Result<Self> {
-        let dtype = source.dtype();
-        Ok(Self { node: stored(source, dtype)?, session: None, element: PhantomData })
+        Ok(Self { node: stored(source)?, session: None, element: PhantomData })
     }
 
     /// The array in a file, whatever its dtype, by the short form for programs: `data.h5:/path/in/file`, `data.npy`. Reads metadata only.
@@ -136,8 +140,9 @@ impl DynArray {
     }
 }
 
-/// What a source gives, as numbers of a dtype.
-fn stored(source: Arc<dyn ChunkSource>, dtype: DType) -> Result<Expr> {
+/// What a source gives.
+fn stored(source: Arc<dyn ChunkSource>) -> Result<Expr> {
+    let dtype = source.dtype();
     let shape = checked_shape("from_source", source.shape().to_vec())?;
     let region = Region::all(&shape);
     Node::new(Primitive::Source(Existing::Stored(Same(source)), region), Vec::new(), shape, dtype)

@@ -76,7 +76,7 @@ impl Exprs {
     /// An op in chunks of this extent, where its grid does not follow from its inputs'.
     fn resided(&self, op: &Op, inputs: &Inputs, side: usize) -> Result<Op> {
         let free = op.is_chosen || inputs.is_empty() || matches!(op.primitive, Primitive::Factor | Primitive::Reshape);
-        let busy = matches!(&op.primitive, Primitive::Call(call) if call.pointwise);
+        let busy = matches!(&op.primitive, Primitive::Call(call) if call.busy);
         let grid = ChunkGrid::regular(&op.shape, &vec![side; op.shape.len()])?;
         let chosen = (!op.shape.is_empty() && (free || busy)).then_some(grid);
         Op::new(op.primitive.clone(), &self.ops(inputs), (op.shape.clone(), op.dtype), chosen)

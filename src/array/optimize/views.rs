@@ -15,6 +15,7 @@
 //! A source reads, and a generator makes, a box of its array, perhaps with steps ([`split`]): what else a view does is left for those who read the chunks.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use smallvec::smallvec;
 
@@ -32,7 +33,7 @@ type Question = (ExprId, Option<View>, ChunkGrid);
 /// # Errors
 /// As [`Op::new`]; [`Error::Argument`] if views fall into too many parts.
 pub(super) fn pass(old: &Exprs, roots: &[ExprId]) -> Result<(Exprs, Vec<ExprId>)> {
-    let mut pass = ViewPass { old, new: Exprs::default(), known: HashMap::new() };
+    let mut pass = ViewPass { old, new: Exprs::default(), known: HashMap::new(), ends: HashMap::new() };
     let mut made = Vec::with_capacity(roots.len());
     for &root in roots {
         let question = pass.all_of(root);
@@ -48,6 +49,8 @@ struct ViewPass<'a> {
     old: &'a Exprs,
     new: Exprs,
     known: HashMap<Question, ExprId>,
+    /// Of each concatenation that is seen in part, where each input ends.
+    ends: HashMap<ExprId, Rc<[usize]>>,
 }
 
 /// What a question leads to.
@@ -105,7 +108,7 @@ impl ViewPass<'_> {
                 return Ok(self.same_as((inputs[0], view.cloned(), grid.clone())));
             }
             (Primitive::Source(..) | Primitive::Generate(..), _) => return Ok(Step::Done(self.leaf(op, view, grid)?)),
-            (Primitive::Concat(axis), Some(view)) => match parts(self.old, inputs, *axis, view, grid)? {
+            (Primitive::Concat(axis), Some(view)) => match parts((inputs, &self.ends(*expr, *axis)), *axis, view, grid)? {
                 (questions, None) => return Ok(self.same_as(questions.into_iter().next().expect("one part"))),
                 (questions, Some(axis)) => match self.known(questions) {
                     Err(after) => return Ok(after),
@@ -121,7 +124,7 @@ impl ViewPass<'_> {
                     Some(outer) => grids::back(outer, grid, &region.shape())?,
                     None => grid.clone(),
                 };
-                let questions = self.operands(call, inputs, &region)?;
+                let questions = self.operands(call, inputs, &region, &inner)?;
                 return match self.known(questions) {
                     Err(after) => Ok(after),
                     Ok(made) => {
@@ -129,6 +132,9 @@ impl ViewPass<'_> {
                         Ok(Step::Done(self.seen(call, outer, grid)?))
                     }
                 };
+            }
+            (Primitive::Call(call), None) if call.pointwise && op.is_flexible => {
+                self.operands(call, inputs, &Region::all(&op.shape), grid)?
             }
             _ => inputs.iter().map(|&input| self.all_of(input)).collect(),
         };
@@ -150,6 +156,16 @@ impl ViewPass<'_> {
             (primitive, _) => self.new.place(primitive.clone(), made, (op.shape.clone(), op.dtype), op.grid.clone())?,
         };
         Ok(Step::Done(self.seen(whole, view.cloned(), grid)?))
+    }
+
+    /// Where each input of a concatenation along an axis ends.
+    fn ends(&mut self, concat: ExprId, axis: usize) -> Rc<[usize]> {
+        let old = self.old;
+        let of = |end: &mut usize, &input: &ExprId| {
+            *end += old.op(input).shape[axis];
+            Some(*end)
+        };
+        self.ends.entry(concat).or_insert_with(|| old.inputs(concat).iter().scan(0, of).collect()).clone()
     }
 
     /// The answer is that to another question.
@@ -189,14 +205,17 @@ impl ViewPass<'_> {
         if outer.is_some() { self.seen(leaf, outer, grid) } else { Ok(leaf) }
     }
 
-    /// The boxes of a kernel's inputs that make this box of its result.
-    fn operands(&self, call: &Call, inputs: &[ExprId], region: &Region) -> Result<Vec<Question>> {
+    /// The boxes of a kernel's inputs that make this box of its result, cut so: as it, where that costs nothing.
+    fn operands(&self, call: &Call, inputs: &[ExprId], region: &Region, grid: &ChunkGrid) -> Result<Vec<Question>> {
         let of = |(&input, along): (&ExprId, &Vec<usize>)| {
             let op = self.old.op(input);
             let region = Region::from_axes(along.iter().map(|&axis| region.axes()[axis]).collect());
             let view = View::region(&region);
-            let grid = grids::through(&view, &op.grid, op.dtype)?;
-            Ok((input, Some(view), grid))
+            let grid = match op.is_flexible {
+                true => ChunkGrid::of_axes(along.iter().map(|&axis| grid.along(axis)))?,
+                false => grids::through(&view, &op.grid, op.dtype)?,
+            };
+            Ok((input, Some(view).filter(|view| !view.is_whole(&op.shape)), grid))
         };
         inputs.iter().zip(&call.along).map(of).collect()
     }
@@ -249,8 +268,7 @@ fn reshaped(leaf: &Op, to: &Op) -> Option<Primitive> {
 /// What a view shows of each input of a concatenation that it touches, in the view's order, and the view's axis along which these follow each other; no axis if
 /// there is one only.
 fn parts(
-    exprs: &Exprs,
-    inputs: &[ExprId],
+    (inputs, ends): (&[ExprId], &[usize]),
     axis: usize,
     view: &View,
     grid: &ChunkGrid,
@@ -260,21 +278,15 @@ fn parts(
         start[axis] -= by;
         View::new(start, view.axes().to_vec())
     };
-    let extents = inputs.iter().map(|&input| exprs.op(input).shape[axis]);
-    let ranges: Vec<(ExprId, usize, usize)> = inputs
-        .iter()
-        .zip(extents)
-        .scan(0, |end, (&input, extent)| {
-            *end += extent;
-            Some((input, *end - extent, *end))
-        })
-        .collect();
     if view.is_empty() {
         return Ok((vec![(inputs[0], Some(view.clone()), grid.clone())], None));
     }
     let along = view.axes().iter().position(|a| a.along == Some(axis as u32));
     let (first, step) = (view.start()[axis], along.map_or(0, |k| view.axes()[k].step));
-    let holder = |at: usize| ranges[ranges.partition_point(|&(_, _, end)| end <= at)];
+    let holder = |at: usize| {
+        let number = ends.partition_point(|&end| end <= at);
+        (inputs[number], if number == 0 { 0 } else { ends[number - 1] }, ends[number])
+    };
     let Some(k) = along.filter(|&k| view.axes()[k].extent > 1) else {
         let (input, begin, _) = holder(first);
         return Ok((vec![(input, Some(offset_by(view, begin)), grid.clone())], None));

@@ -3,6 +3,7 @@
 //! Owns: [`Attr`], reading and writing it. Must not know: datasets' elements. Invariant: what is written is read back as it was; what is not one of these types is
 //! listed by the name of its type, and left as it is.
 
+use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
 
 use hdf5::types::{FloatSize, IntSize, TypeDescriptor, VarLenAscii, VarLenUnicode};
@@ -14,13 +15,14 @@ use crate::error::{Error, Result};
 /// What an attribute may take, with its name: it stands in its object's header, of which HDF5 limits a part to 64 KiB. Text lies elsewhere.
 const LIMIT_BYTES: usize = 64_000;
 
-/// The value of an attribute: text, a number, or a few numbers.
+/// The value of an attribute: text, a number, or a list of a few.
 ///
 /// ```
 /// use chunkwise::store::Attr;
 /// assert_eq!(Attr::from("m/s"), Attr::Text("m/s".to_owned()));
-/// assert_eq!(Attr::from(2.5), Attr::Floats(vec![2.5], true));
-/// assert_eq!(Attr::from(&[1i64, 2][..]), Attr::Integers(vec![1, 2], false));
+/// assert_eq!(Attr::from(2.5), Attr::Float(2.5));
+/// assert_eq!(Attr::from([1, 2]), Attr::Integers(vec![1, 2]));
+/// assert_eq!(Attr::from(["x", "y"]), Attr::Texts(vec!["x".to_owned(), "y".to_owned()]));
 /// assert_eq!((Attr::from(7i64).as_f64(), Attr::from("x").as_str()), (Some(7.0), Some("x")));
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -28,14 +30,22 @@ const LIMIT_BYTES: usize = 64_000;
 pub enum Attr {
     /// UTF-8 text.
     Text(String),
+    /// A list of texts: names of columns, for example.
+    Texts(Vec<String>),
     /// A truth value.
     Bool(bool),
-    /// Integers; whether it is one number and not a list.
-    Integers(Vec<i64>, bool),
-    /// Integers that have no sign; whether it is one number and not a list.
-    Unsigned(Vec<u64>, bool),
-    /// Floating-point numbers; whether it is one number and not a list.
-    Floats(Vec<f64>, bool),
+    /// An integer.
+    Integer(i64),
+    /// A list of integers.
+    Integers(Vec<i64>),
+    /// An integer that has no sign.
+    Unsigned(u64),
+    /// A list of integers that have no sign.
+    Unsigneds(Vec<u64>),
+    /// A floating-point number.
+    Float(f64),
+    /// A list of floating-point numbers.
+    Floats(Vec<f64>),
     /// Something else, by the name of its type. It cannot be written.
     Other(String),
 }
@@ -51,24 +61,30 @@ impl Attr {
     #[must_use]
     pub fn as_f64(&self) -> Option<f64> {
         match self {
-            Self::Integers(all, true) => all.first().map(|&n| n as f64),
-            Self::Unsigned(all, true) => all.first().map(|&n| n as f64),
-            Self::Floats(all, true) => all.first().copied(),
-            Self::Text(_) | Self::Bool(_) | Self::Other(_) | Self::Integers(..) | Self::Unsigned(..) | Self::Floats(..) => None,
+            Self::Integer(n) => Some(*n as f64),
+            Self::Unsigned(n) => Some(*n as f64),
+            Self::Float(x) => Some(*x),
+            Self::Text(_) | Self::Texts(_) | Self::Bool(_) | Self::Other(_) => None,
+            Self::Integers(_) | Self::Unsigneds(_) | Self::Floats(_) => None,
         }
     }
 }
 
 macro_rules! from {
-    ($($t:ty => $variant:ident as $as:ty),*) => {$(
+    ($($t:ty => $one:ident, $list:ident as $as:ty);*) => {$(
         impl From<$t> for Attr {
             fn from(value: $t) -> Self {
-                Self::$variant(vec![value.into()], true)
+                Self::$one(value.into())
             }
         }
         impl From<&[$t]> for Attr {
             fn from(values: &[$t]) -> Self {
-                Self::$variant(values.iter().map(|&value| <$as>::from(value)).collect(), false)
+                Self::$list(values.iter().map(|&value| <$as>::from(value)).collect())
+            }
+        }
+        impl<const N: usize> From<[$t; N]> for Attr {
+            fn from(values: [$t; N]) -> Self {
+                values[..].into()
             }
         }
         impl From<Vec<$t>> for Attr {
@@ -78,7 +94,20 @@ macro_rules! from {
         }
     )*};
 }
-from!(i32 => Integers as i64, i64 => Integers as i64, u32 => Unsigned as u64, u64 => Unsigned as u64, f32 => Floats as f64, f64 => Floats as f64);
+from!(i8 => Integer, Integers as i64; i16 => Integer, Integers as i64; i32 => Integer, Integers as i64; i64 => Integer, Integers as i64);
+from!(u8 => Unsigned, Unsigneds as u64; u16 => Unsigned, Unsigneds as u64; u32 => Unsigned, Unsigneds as u64; u64 => Unsigned, Unsigneds as u64);
+from!(f32 => Float, Floats as f64; f64 => Float, Floats as f64);
+
+impl From<usize> for Attr {
+    fn from(value: usize) -> Self {
+        (value as u64).into()
+    }
+}
+impl From<&[usize]> for Attr {
+    fn from(values: &[usize]) -> Self {
+        Self::Unsigneds(values.iter().map(|&value| value as u64).collect())
+    }
+}
 
 impl From<bool> for Attr {
     fn from(value: bool) -> Self {
@@ -95,6 +124,21 @@ impl From<String> for Attr {
         Self::Text(text)
     }
 }
+impl From<&[&str]> for Attr {
+    fn from(texts: &[&str]) -> Self {
+        Self::Texts(texts.iter().map(|&text| text.to_owned()).collect())
+    }
+}
+impl<const N: usize> From<[&str; N]> for Attr {
+    fn from(texts: [&str; N]) -> Self {
+        texts[..].into()
+    }
+}
+impl From<Vec<String>> for Attr {
+    fn from(texts: Vec<String>) -> Self {
+        Self::Texts(texts)
+    }
+}
 
 /// Errs if one of the attributes of `object` cannot be written.
 pub(super) fn check(attrs: &[(String, Attr)], object: &str) -> Result<()> {
@@ -103,17 +147,14 @@ pub(super) fn check(attrs: &[(String, Attr)], object: &str) -> Result<()> {
         let problem = |wanted: &str| Err(Error::argument(format!("attribute of {object}"), format!("{name:?}"), wanted));
         let len = match value {
             Attr::Text(text) if text.contains('\0') => return problem(zero),
+            Attr::Texts(all) if all.iter().any(|text| text.contains('\0')) => return problem(zero),
             Attr::Other(what) => return problem(&format!("{what} cannot be written; give text, numbers or a truth value")),
-            Attr::Text(_) | Attr::Bool(_) => 0,
-            Attr::Integers(values, _) => values.len(),
-            Attr::Unsigned(values, _) => values.len(),
-            Attr::Floats(values, _) => values.len(),
+            Attr::Text(_) | Attr::Bool(_) | Attr::Integer(_) | Attr::Unsigned(_) | Attr::Float(_) => 1,
+            Attr::Texts(texts) => texts.len().saturating_mul(2), // each has an address of 16 bytes
+            Attr::Integers(values) => values.len(),
+            Attr::Unsigneds(values) => values.len(),
+            Attr::Floats(values) => values.len(),
         };
-        if let Attr::Integers(_, true) | Attr::Unsigned(_, true) | Attr::Floats(_, true) = value
-            && len != 1
-        {
-            return problem("one number is one number; say that it is a list");
-        }
         if name.is_empty() {
             return problem("give it a name");
         }
@@ -121,38 +162,47 @@ pub(super) fn check(attrs: &[(String, Attr)], object: &str) -> Result<()> {
             return problem(zero);
         }
         if len.saturating_mul(8).saturating_add(name.len()) > LIMIT_BYTES {
-            return problem(&format!("at most {} numbers fit into an attribute, not {len}; write a dataset", LIMIT_BYTES / 8));
+            return problem(&format!(
+                "at most {} kB fit into an attribute; shorten the list, or write a dataset",
+                LIMIT_BYTES / 1000
+            ));
         }
         Ok(())
     })
 }
 
-/// Writes attributes to an object, in place of those that it has by these names.
+/// Writes attributes to an object, in place of those that it has by these names. Of two by one name, the later one.
 pub(super) fn write(to: &Location, attrs: &[(String, Attr)]) -> hdf5::Result<()> {
-    attrs.iter().try_for_each(|(name, value)| {
-        if to.attr_names()?.contains(name) {
+    let there: HashSet<String> = to.attr_names()?.into_iter().collect();
+    let last: HashMap<&str, &Attr> = attrs.iter().map(|(name, value)| (name.as_str(), value)).collect();
+    let mut written = HashSet::new();
+    for (name, _) in attrs.iter().filter(|(name, _)| written.insert(name.as_str())) {
+        if there.contains(name) {
             to.delete_attr(name)?;
         }
-        write_one(to, name, value)
-    })
+        write_one(to, name, last[name.as_str()])?;
+    }
+    Ok(())
 }
 
 fn write_one(to: &Location, name: &str, value: &Attr) -> hdf5::Result<()> {
-    fn all<T: hdf5::H5Type + Copy>(to: &Location, name: &str, values: &[T], is_one: bool) -> hdf5::Result<()> {
-        match (is_one, values.first()) {
-            (true, Some(one)) => to.new_attr::<T>().create(name)?.write_scalar(one),
-            _ => to.new_attr::<T>().shape([values.len()]).create(name)?.write_raw(values),
-        }
+    fn one<T: hdf5::H5Type>(to: &Location, name: &str, value: &T) -> hdf5::Result<()> {
+        to.new_attr::<T>().create(name)?.write_scalar(value)
     }
+    fn list<T: hdf5::H5Type>(to: &Location, name: &str, values: &[T]) -> hdf5::Result<()> {
+        to.new_attr::<T>().shape([values.len()]).create(name)?.write_raw(values)
+    }
+    let text = |value: &str| VarLenUnicode::from_str(value).map_err(|e| hdf5::Error::from(e.to_string()));
     match value {
-        Attr::Text(text) => {
-            let text = VarLenUnicode::from_str(text).map_err(|e| hdf5::Error::from(e.to_string()))?;
-            to.new_attr::<VarLenUnicode>().create(name)?.write_scalar(&text)
-        }
-        Attr::Bool(value) => to.new_attr::<bool>().create(name)?.write_scalar(value),
-        Attr::Integers(values, is_one) => all(to, name, values, *is_one),
-        Attr::Unsigned(values, is_one) => all(to, name, values, *is_one),
-        Attr::Floats(values, is_one) => all(to, name, values, *is_one),
+        Attr::Text(value) => one(to, name, &text(value)?),
+        Attr::Texts(values) => list(to, name, &values.iter().map(|value| text(value)).collect::<hdf5::Result<Vec<_>>>()?),
+        Attr::Bool(value) => one(to, name, value),
+        Attr::Integer(value) => one(to, name, value),
+        Attr::Unsigned(value) => one(to, name, value),
+        Attr::Float(value) => one(to, name, value),
+        Attr::Integers(values) => list(to, name, values),
+        Attr::Unsigneds(values) => list(to, name, values),
+        Attr::Floats(values) => list(to, name, values),
         Attr::Other(what) => Err(format!("{what} cannot be written").into()),
     }
 }
@@ -162,6 +212,16 @@ pub(super) fn read_all(of: &Location) -> hdf5::Result<Vec<(String, Attr)>> {
     let mut names = of.attr_names()?;
     names.sort();
     names.into_iter().map(|name| Ok((name.clone(), read(&of.attr(&name)?)?))).collect()
+}
+
+/// One attribute of an object, if it has that; if not, which it has.
+pub(super) fn read_one(of: &Location, name: &str) -> hdf5::Result<(Option<Attr>, Vec<String>)> {
+    let mut names = of.attr_names()?;
+    if names.iter().any(|other| other == name) {
+        return Ok((Some(read(&of.attr(name)?)?), Vec::new()));
+    }
+    names.sort();
+    Ok((None, names))
 }
 
 /// The value of an attribute.
@@ -180,16 +240,34 @@ pub(super) fn read(attribute: &Attribute) -> hdf5::Result<Attr> {
         // `as_str` of these takes any bytes for UTF-8.
         (TypeDescriptor::VarLenUnicode, true) => text(&of, attribute.read_scalar::<VarLenUnicode>()?.as_bytes()),
         (TypeDescriptor::VarLenAscii, true) => text(&of, attribute.read_scalar::<VarLenAscii>()?.as_bytes()),
+        (TypeDescriptor::VarLenUnicode, false) => {
+            texts(&of, attribute.read_raw::<VarLenUnicode>()?.iter().map(|text| text.as_bytes()))
+        }
+        (TypeDescriptor::VarLenAscii, false) => {
+            texts(&of, attribute.read_raw::<VarLenAscii>()?.iter().map(|text| text.as_bytes()))
+        }
         (TypeDescriptor::FixedUnicode(_) | TypeDescriptor::FixedAscii(_), true) => text(&of, &fixed_text(attribute)?),
-        (TypeDescriptor::Integer(IntSize::U1 | IntSize::U2 | IntSize::U4 | IntSize::U8), _) => {
-            Attr::Integers(attribute.read_raw::<i64>()?, is_one)
+        (TypeDescriptor::Integer(IntSize::U1 | IntSize::U2 | IntSize::U4 | IntSize::U8), true) => {
+            Attr::Integer(attribute.read_scalar()?)
         }
-        (TypeDescriptor::Unsigned(IntSize::U1 | IntSize::U2 | IntSize::U4 | IntSize::U8), _) => {
-            Attr::Unsigned(attribute.read_raw::<u64>()?, is_one)
+        (TypeDescriptor::Integer(IntSize::U1 | IntSize::U2 | IntSize::U4 | IntSize::U8), false) => {
+            Attr::Integers(attribute.read_raw()?)
         }
-        (TypeDescriptor::Float(FloatSize::U4 | FloatSize::U8), _) => Attr::Floats(attribute.read_raw::<f64>()?, is_one),
+        (TypeDescriptor::Unsigned(IntSize::U1 | IntSize::U2 | IntSize::U4 | IntSize::U8), true) => {
+            Attr::Unsigned(attribute.read_scalar()?)
+        }
+        (TypeDescriptor::Unsigned(IntSize::U1 | IntSize::U2 | IntSize::U4 | IntSize::U8), false) => {
+            Attr::Unsigneds(attribute.read_raw()?)
+        }
+        (TypeDescriptor::Float(FloatSize::U4 | FloatSize::U8), true) => Attr::Float(attribute.read_scalar()?),
+        (TypeDescriptor::Float(FloatSize::U4 | FloatSize::U8), false) => Attr::Floats(attribute.read_raw()?),
         (other, _) => Attr::Other(other.to_string()),
     })
+}
+
+fn texts<'a>(of: &TypeDescriptor, all: impl Iterator<Item = &'a [u8]>) -> Attr {
+    let all = all.map(|bytes| std::str::from_utf8(bytes).map(str::to_owned)).collect::<std::result::Result<_, _>>();
+    all.map_or_else(|_| Attr::Other(format!("{of} that are not UTF-8")), Attr::Texts)
 }
 
 /// What is marked as ASCII may be UTF-8, or Latin-1.

@@ -214,6 +214,10 @@ fn scatter<T: Decoded>(values: &[T], (from, len): (&[usize], &[usize]), out: &mu
 }
 
 impl ChunkSource for LibrarySource {
+    fn converts(&self) -> bool {
+        true
+    }
+
     fn shape(&self) -> &[usize] {
         &self.shape
     }

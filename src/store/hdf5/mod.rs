@@ -3,9 +3,9 @@
 //! Owns: everything that calls libhdf5. Must not know: npy, lazy arrays. Invariant: libhdf5 is called under its own lock
 //! only, with its error printing off, and rayon is never entered while the lock is held.
 //!
-//! `links.rs` follows paths, `names.rs` lists datasets, `attrs.rs` reads and writes attributes, `open.rs` finds a dataset and chooses how it is read, `about.rs` says how it is stored and
+//! `reader.rs` is a file that is read: `links.rs` follows paths, `names.rs` lists datasets, `attrs.rs` reads and writes attributes, `open.rs` finds a dataset and chooses how it is read, `about.rs` says how it is stored and
 //! `sources.rs` what a virtual one is read from, `library.rs` reads through libhdf5 what cannot be read by position; `writer.rs`
-//! is a file that is written, with several datasets: `existing.rs` decides what each does to what is there, `create.rs` lays it out; `raw.rs`
+//! is one that is written, with several datasets: `packed.rs` compresses chunks, `existing.rs` decides what each does to what is there, `create.rs` lays it out; `raw.rs`
 //! and `mappings.rs` hold the calls that the safe wrapper lacks.
 
 mod about;
@@ -19,13 +19,15 @@ mod names;
 mod open;
 mod packed;
 mod raw;
+mod reader;
 mod sources;
 mod writer;
 
 pub use attrs::Attr;
 pub(super) use open::open;
+pub use reader::Hdf5;
 pub(super) use writer::create;
-pub use writer::{Hdf5, Hdf5Writer, NewDataset};
+pub use writer::{Hdf5Writer, NewDataset};
 
 use std::path::Path;
 

@@ -47,7 +47,7 @@ pub(super) struct Packed {
 }
 
 /// Chunks for libhdf5.
-enum Ready<'a> {
+enum Prepared<'a> {
     /// Whole ones, packed: where each begins in the dataset.
     Packed(Vec<(Vec<usize>, Vec<u8>)>),
     /// A region that it is to pack.
@@ -104,7 +104,7 @@ impl Packed {
     }
 
     /// Packs a region, if it is of whole chunks.
-    fn ready<'a>(&self, region: &Region, chunk: ChunkView<'a>) -> Result<Ready<'a>> {
+    fn ready<'a>(&self, region: &Region, chunk: ChunkView<'a>) -> Result<Prepared<'a>> {
         let (first, counts) = self.touched(region);
         let last: Vec<usize> = first.iter().zip(&counts).map(|(&first, &n)| first + n - 1).collect();
         let (begin, end) = (self.grid.region_at(&first), self.grid.region_at(&last));
@@ -116,16 +116,16 @@ impl Packed {
                 let Some(bytes) = chunk.try_bytes() else {
                     let mut all = vec![T::default(); region.len()];
                     ChunkViewMut::from_slice(&mut all, &Layout::contiguous(self.dtype, chunk.shape())).copy_from(chunk);
-                    return Ok(Ready::Plain(Cow::Owned(T::bytes(&all).to_vec())));
+                    return Ok(Prepared::Plain(Cow::Owned(T::bytes(&all).to_vec())));
                 };
-                return Ok(Ready::Plain(Cow::Borrowed(bytes)));
+                return Ok(Prepared::Plain(Cow::Borrowed(bytes)));
             }
             let each = ChunkGrid::regular(&counts, &vec![1; counts.len()])?;
             let parts = (0..each.len()).map(|number| {
                 let index: Vec<usize> = each.index(number).iter().zip(&first).map(|(i, first)| i + first).collect();
                 self.pack_part::<T>(region, &self.grid.region_at(&index), chunk)
             });
-            Ok(Ready::Packed(parts.collect::<Result<_>>()?))
+            Ok(Prepared::Packed(parts.collect::<Result<_>>()?))
         })
     }
 
@@ -168,10 +168,10 @@ impl Packed {
     }
 
     /// Most bytes that a region adds to the file.
-    fn most_bytes(&self, region: &Region, ready: &Ready<'_>) -> u64 {
+    fn most_bytes(&self, region: &Region, ready: &Prepared<'_>) -> u64 {
         let all = match ready {
-            Ready::Packed(chunks) => chunks.iter().map(|(_, bytes)| bytes.len() as u64 + BESIDE_BYTES).sum(),
-            Ready::Plain(_) => {
+            Prepared::Packed(chunks) => chunks.iter().map(|(_, bytes)| bytes.len() as u64 + BESIDE_BYTES).sum(),
+            Prepared::Plain(_) => {
                 let (bytes, chunks) = (self.chunk_bytes(), self.touched(region).1);
                 let each = bytes.saturating_add(bytes / 64).saturating_add(BESIDE_BYTES);
                 chunks.iter().fold(each, |bytes, &n| bytes.saturating_mul(n as u64))
@@ -215,8 +215,8 @@ impl Packed {
             let opened = open_temporary(file, Temporary::Begun)?;
             let dataset = opened.dataset(&self.name)?;
             match &ready {
-                Ready::Packed(chunks) => chunks.iter().try_for_each(|(at, bytes)| write_packed(&dataset, at, bytes))?,
-                Ready::Plain(bytes) => write_box(&dataset, region.axes(), self.dtype, bytes)?,
+                Prepared::Packed(chunks) => chunks.iter().try_for_each(|(at, bytes)| write_packed(&dataset, at, bytes))?,
+                Prepared::Plain(bytes) => write_box(&dataset, region.axes(), self.dtype, bytes)?,
             }
             drop(dataset);
             opened.close()

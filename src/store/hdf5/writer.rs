@@ -1,6 +1,6 @@
-//! HDF5 files by name: one that is read, and one that is written, with several datasets and one commit.
+//! HDF5 files that are written, with several datasets and one commit.
 //!
-//! Owns: [`Hdf5`], [`Hdf5Writer`], [`NewDataset`]. Must not know: how a dataset is laid out. Invariant: nothing is under the final name but
+//! Owns: [`Hdf5Writer`], [`NewDataset`]. Must not know: how a dataset is laid out. Invariant: nothing is under the final name but
 //! what was there before, until every element of every dataset is on disk.
 //!
 //! A file that is there is copied beside itself, and the copy takes its name in the end. It is copied with the first dataset: if that is there
@@ -16,97 +16,19 @@ use super::attrs::{self, Attr};
 use super::create::{Temporary, allocate, lay_out, open_temporary};
 use super::existing::{Change, Wanted, Within, base, copy, open_base};
 use super::packed::{Library, Packed, compressible};
-use super::{failed, names, open, open_file};
+use super::{Hdf5, failed, open_file};
 use crate::error::{Error, Result};
 use crate::kernel::Held;
 use crate::shape::{ChunkGrid, ChunkView, DType, Region};
 use crate::store::direct::{DataFile, StoredAt, write_region};
 use crate::store::spec::steps;
 use crate::store::whole::WholeFile;
-use crate::task::{ChunkSink, ChunkSource, Intake};
+use crate::task::{ChunkSink, Intake};
 
 /// What libhdf5 needs beside the elements, about.
 const HEADER_BYTES: u64 = 4096;
 
-/// An HDF5 file. [`Hdf5::open`] reads one, [`Hdf5::create`] writes one.
-#[derive(Clone, Debug)]
-pub struct Hdf5 {
-    path: PathBuf,
-}
-
 impl Hdf5 {
-    /// Opens a file to be read.
-    ///
-    /// # Errors
-    /// [`Error::Io`] when the system refuses; [`Error::File`] for what is not HDF5, or is damaged.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref().to_owned();
-        super::open::open_checked(&path)?;
-        Ok(Self { path })
-    }
-
-    /// One of its datasets, `/group/x`, as a source: for [`crate::Array::from_source`]. `Hdf5::dataset` gives it as an array.
-    ///
-    /// # Errors
-    /// As [`crate::store::open`].
-    pub fn source(&self, name: &str) -> Result<Arc<dyn ChunkSource>> {
-        open(&self.path, &dataset_path(&self.path, name)?)
-    }
-
-    /// The names of all its datasets, sorted, from the root: `/group/x`. A group that has several names is there under one of them. Links into other files are followed
-    /// where those are there.
-    ///
-    /// # Errors
-    /// As [`Hdf5::open`]; [`Error::File`] for what is damaged.
-    pub fn datasets(&self) -> Result<Vec<String>> {
-        let root = super::open::open_checked(&self.path)?.group("/");
-        root.and_then(names::all).map_err(|e| failed(&self.path, "its datasets cannot be listed", &e))
-    }
-
-    /// The attributes of a dataset or a group (`/` is the file's own), by name.
-    ///
-    /// ```
-    /// # use chunkwise::{Array, store::{Attr, Hdf5}};
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let path = folder.path().join("a.h5");
-    /// Hdf5::create(&path)?.put("/x", &Array::from(vec![1, 2])).attr("offset", 0.5).attr("units", "m").run()?;
-    /// let attrs = Hdf5::open(&path)?.attrs("/x")?;
-    /// assert_eq!(attrs, [("offset".to_owned(), Attr::from(0.5)), ("units".to_owned(), Attr::from("m"))]);
-    /// # Ok::<(), chunkwise::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::File`] if there is no such object, or an attribute cannot be read.
-    pub fn attrs(&self, object: &str) -> Result<Vec<(String, Attr)>> {
-        self.with_object(object, attrs::read_all)
-    }
-
-    /// An attribute of a dataset or a group.
-    ///
-    /// # Errors
-    /// [`Error::File`] if there is no such object or attribute; then it says which there are.
-    pub fn attr(&self, object: &str, name: &str) -> Result<Attr> {
-        let all = self.attrs(object)?;
-        let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
-        let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        let missing = || Error::file(&self.path, format!("{object} has no attribute {name}; it has {there}"));
-        all.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone()).ok_or_else(missing)
-    }
-
-    fn with_object<R>(&self, object: &str, read: impl FnOnce(&hdf5::Location) -> hdf5::Result<R>) -> Result<R> {
-        let file = super::open::open_checked(&self.path)?;
-        let at = steps(object);
-        let done = match at.is_empty() {
-            true => read(&file),
-            false => match file.loc_type_by_name(&at) {
-                Ok(hdf5::LocationType::Dataset) => file.dataset(&at).and_then(|dataset| read(&dataset)),
-                Ok(hdf5::LocationType::Group) => file.group(&at).and_then(|group| read(&group)),
-                _ => return Err(Error::file(&self.path, format!("has no dataset or group {at}; {}", super::listing(&file)))),
-            },
-        };
-        done.map_err(|e| failed(&self.path, &format!("cannot read the attributes of {object}"), &e))
-    }
-
     /// Begins to write datasets into a file, which has them all at once, when they are complete and [`Hdf5Writer::commit`] is called. A file
     /// that is there keeps all else that it holds, and is as it was until then. Dropped without it, nothing is left behind.
     ///
@@ -236,24 +158,40 @@ impl<'a> NewDataset<'a> {
     /// [`Error::Argument`] for a name that cannot be one, a level of compression beyond 9, or an attribute (the file's too) that cannot be written; [`Error::File`] when the name is that of a group or of a dataset that is
     /// being written into the file already, or leads through a dataset or into another file, and when the disk has no room;
     /// [`Error::Shape`] when the shape or the chunks cannot be stored.
-    pub fn create(self) -> Result<Arc<dyn ChunkSink>> {
-        let Self { file, name, mut wanted, attrs, .. } = self;
-        let name = dataset_path(&file.path, name)?;
-        compressible(&mut wanted)?;
-        attrs::check(&attrs, &name)?;
+    pub fn create(mut self) -> Result<Arc<dyn ChunkSink>> {
+        let (name, mut dataset) = self.checked()?;
+        let mut now = lock(&self.file.now);
+        let (place, token) = self.file.make(&mut now, &name, (&self.wanted, &self.attrs))?;
+        now.datasets.push((token, Arc::clone(&dataset.intake)));
+        if let Put::At(at) = &mut dataset.place {
+            *at = place;
+        }
+        dataset.file = Arc::downgrade(&self.file.file);
+        Ok(Arc::new(dataset))
+    }
+
+    /// The sink, for plans that are not run: nothing is made.
+    pub(crate) fn planned(mut self) -> Result<Arc<dyn ChunkSink>> {
+        Ok(Arc::new(self.checked()?.1))
+    }
+
+    /// Its path, and its sink without a file.
+    fn checked(&mut self) -> Result<(String, Dataset)> {
+        let (file, wanted) = (self.file, &mut self.wanted);
+        let name = dataset_path(&file.path, self.name)?;
+        compressible(wanted)?;
+        attrs::check(&self.attrs, &name)?;
+        attrs::check(&lock(&file.now).attrs, "/")?; // before anything is computed for the file
         let intake = Arc::new(Intake::new(format!("{}:{name}", file.path.display()), wanted.shape, wanted.dtype)?);
         wanted.check()?;
-        let mut now = lock(&file.now);
-        let (place, token) = file.make(&mut now, &name, (&wanted, &attrs))?;
-        now.datasets.push((token, Arc::clone(&intake)));
-        let place = match (wanted.deflate, wanted.chunks) {
+        let place = match (wanted.deflate, &wanted.chunks) {
             (Some(deflate), Some(chunk)) => {
-                let grid = ChunkGrid::regular(wanted.shape, &chunk)?;
+                let (name, grid) = (name.clone(), ChunkGrid::regular(wanted.shape, chunk)?);
                 Put::Packed(Packed { name, dtype: wanted.dtype, grid, deflate, library: Arc::clone(&file.library) })
             }
-            _ => Put::At(place),
+            _ => Put::At(StoredAt::Absent),
         };
-        Ok(Arc::new(Dataset { intake, place, file: Arc::downgrade(&file.file) }))
+        Ok((name, Dataset { intake, place, file: Weak::new() }))
     }
 }
 
@@ -315,7 +253,6 @@ impl Hdf5Writer {
             State::Broken => return Err(self.broken()),
             State::Empty | State::Begun => {}
         }
-        attrs::check(&now.attrs, "/")?; // before anything is computed for the file
         let _library = self.library.take();
         let (change, opened) = self.prepare(now, name, wanted)?;
         now.state = State::Broken; // until it is done
@@ -386,7 +323,7 @@ fn lock<T>(now: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The path of a dataset, as libhdf5 reads it.
-fn dataset_path(path: &Path, name: &str) -> Result<String> {
+pub(super) fn dataset_path(path: &Path, name: &str) -> Result<String> {
     let at = steps(name);
     if at.is_empty() || at.contains('\0') {
         let what = format!("dataset of {}", path.display());

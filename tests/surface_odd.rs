@@ -1,0 +1,359 @@
+//! What is seldom asked of the surface, and must be as good: lists that double, chunks of the user's own making, conversions of sources that do not convert, limits, attributes.
+//!
+//! Owns: what a hostile reader of the surface tried. Must not know: how plans are made. Invariant: each test fails without what it is for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use chunkwise::ext::{ChunkSource, ChunkViewMut, Lane, Region};
+use chunkwise::ndarray::{ArrayD, arr1};
+use chunkwise::store::{Attr, Hdf5, Npy};
+use chunkwise::{Array, prelude::*};
+use support::twice::Twice;
+
+fn session() -> Session {
+    Session::builder().threads(2).placement(Placement::Cpu).cache_dir("").build().expect("a session")
+}
+
+#[test]
+fn concatenations_may_double_and_grow() {
+    let session = session();
+    let mut doubled = Array::from(vec![1.0, 2.0, 3.0]).in_session(&session).chunks(2);
+    for _ in 0..18 {
+        doubled = concatenate(Axis(0), &[&doubled, &doubled]);
+    }
+    assert_eq!(doubled.len(), 3 << 18);
+    assert_eq!(doubled.slice(s![-4..]).compute().expect("computes"), arr1(&[3.0, 1.0, 2.0, 3.0]).into_dyn());
+    let mut even = Array::from(vec![7i64]).in_session(&session);
+    for _ in 0..58 {
+        even = concatenate(Axis(0), &[&even, &even]);
+    }
+    assert_eq!(even.slice(s![(1isize << 57) - 1..(1isize << 57) + 2]).sum().compute_scalar().expect("computes"), 21);
+
+    // One by one, with more parts than one list has, at either end.
+    let (mut before, mut after) = (Array::from(vec![0i64]).in_session(&session), Array::from(vec![0i64]).in_session(&session));
+    for n in 1..5000 {
+        let one = Array::from(vec![n; 1 + n as usize % 2]).in_session(&session);
+        after = concatenate(Axis(0), &[&after, &one]);
+        before = concatenate(Axis(0), &[&one, &before]);
+    }
+    let wanted: i64 = (1..5000).map(|n| n * (1 + n % 2)).sum();
+    let (first, last) = compute_all((&before.sum(), &after.sum())).expect("computes");
+    assert_eq!((first[[]], last[[]]), (wanted, wanted));
+    assert_eq!(after.slice(s![-3..]).compute().expect("computes"), arr1(&[4998, 4999, 4999]).into_dyn());
+}
+
+/// Chunks that are for another array.
+#[derive(Clone)]
+struct Elsewhere(Vec<usize>);
+
+impl IntoChunks for Elsewhere {
+    fn into_grid(self, _: &[usize], _: DType) -> Result<chunkwise::ChunkGrid> {
+        chunkwise::ChunkGrid::regular(&self.0, &vec![2; self.0.len()])
+    }
+}
+
+#[test]
+fn chunks_of_another_shape_are_refused() {
+    let x = Array::from(vec![1.0; 5]).in_session(&session());
+    let folder = tempfile::tempdir().expect("a folder");
+    for shape in [vec![3], vec![7], vec![5, 5], vec![]] {
+        let stored =
+            Hdf5::create(folder.path().join("x.h5")).expect("begins").put("/x", &x).chunks(Elsewhere(shape.clone())).run();
+        for refused in
+            [x.clone().try_chunks(Elsewhere(shape.clone())).err(), x.try_rechunk(Elsewhere(shape.clone())).err(), stored.err()]
+        {
+            let text = refused.expect("refused").to_string();
+            assert!(text.contains(&format!("{shape:?}")) && text.contains("[5]"), "{text}");
+        }
+    }
+    assert_eq!(x.chunks(Elsewhere(vec![5])).grid().len(), 3);
+}
+
+#[test]
+fn a_limit_that_is_suggested_is_enough() {
+    let run = |limit: &str| {
+        let session = Session::builder().threads(1).placement(Placement::Cpu).cache_dir("").memory_limit(limit).build()?;
+        let x = session.rng(0).uniform::<f64>((2000, 2000)).with_kernel::<f64>(&[], Arc::new(Twice::default()), &());
+        x.chunks((500, 2000)).rechunk((2000, 8)).sum().compute_scalar()
+    };
+    let mut refused = 0;
+    for limit in ["9MB", "14MB", "20MB", "28MB", "40MB"] {
+        let t = std::time::Instant::now();
+        let Err(error) = run(limit) else { continue };
+        let text = error.to_string();
+        eprintln!("{limit} {:?} {text}", t.elapsed());
+        let after = text.split("memory_limit(\"").nth(1).unwrap_or_else(|| panic!("no limit in {text}"));
+        run(after.split('"').next().expect("a quote")).unwrap_or_else(|again| panic!("{limit}: {text}\nbut then: {again}"));
+        refused += 1;
+    }
+    assert!(refused > 0, "nothing was refused");
+}
+
+/// At 256 KiB of stack.
+#[test]
+fn chunks_may_be_chosen_again_and_again() {
+    let chain = || {
+        let mut x = Array::from(vec![1.0; 6]);
+        for n in 0..100_000 {
+            x = x.rechunk(2 + n % 2);
+        }
+        assert_eq!(x.chunks(Auto).grid().len(), 1);
+    };
+    std::thread::Builder::new().stack_size(256 << 10).spawn(chain).expect("a thread").join().expect("no overflow");
+}
+
+/// Integers `1000 i + j`, counted as they are read, and given as integers only.
+struct Integers(AtomicUsize);
+
+impl ChunkSource for Integers {
+    fn shape(&self) -> &[usize] {
+        &[300, 200]
+    }
+    fn dtype(&self) -> DType {
+        DType::I64
+    }
+    fn name(&self) -> String {
+        "integers".into()
+    }
+    fn version_token(&self) -> String {
+        String::new()
+    }
+    fn access(&self) -> String {
+        "by counting".into()
+    }
+    fn lane(&self) -> Lane {
+        Lane::Compute
+    }
+    fn read(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()> {
+        self.0.fetch_add(region.len(), Relaxed);
+        let [rows, columns] = [region.axes()[0], region.axes()[1]];
+        for (r, c) in (0..rows.len).flat_map(|r| (0..columns.len).map(move |c| (r, c))) {
+            out.set(r, c, (1000 * (rows.start + r * rows.step) + columns.start + c * columns.step) as i64);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_source_need_not_convert_and_a_slice_of_a_cast_reads_what_it_touches() {
+    let source = Arc::new(Integers(AtomicUsize::new(0)));
+    let session = session();
+    let x = Array::<i64>::from_source(source.clone()).expect("i64").in_session(&session);
+    let row = |i: usize| arr1(&(0..200).map(|j| (1000 * i + j) as f64).collect::<Vec<_>>()).into_dyn();
+    let floats = Array::<f64>::from_source(source.clone()).expect("converted").in_session(&session);
+    assert_eq!(floats.chunks(70).compute().expect("computes"), x.cast::<f64>().compute().expect("computes"));
+    let read = |what: &dyn Fn() -> ArrayD<f64>| {
+        let before = source.0.load(Relaxed);
+        (what(), source.0.load(Relaxed) - before)
+    };
+    let computed = |array: Array<f64>| array.compute().expect("computes");
+    assert_eq!(read(&|| computed(x.cast::<f64>().slice(s![3, ..]))), (row(3), 200));
+    assert_eq!(read(&|| computed(x.cast::<i32>().slice(s![3, ..]).cast())), (row(3), 200));
+    assert_eq!(read(&|| computed(x.t().cast::<f64>().slice(s![.., 3]))), (row(3), 200));
+    assert_eq!(read(&|| computed(x.cast::<f32>().chunks((50, 60)).slice(s![3, ..]).cast())), (row(3), 200));
+    // Where it is computed: the chunks of it that are touched.
+    let twice = x.cast::<f64>().chunks((10, 200)).with_kernel::<f64>(&[], Arc::new(Twice::default()), &());
+    assert_eq!(read(&|| computed(twice.cast::<f32>().slice(s![3, ..]).cast())), (row(3) * 2.0, 2000));
+}
+
+#[test]
+fn equal_expressions_are_one() {
+    let x = session().rng(1).uniform::<f64>(1000);
+    let tasks = |a: &Array<f32>, b: &Array<f32>| {
+        concatenate(Axis(0), &[a, b]).explain().expect("explains").groups.iter().map(|g| g.tasks).sum::<usize>()
+    };
+    let shared = x.cast::<f32>();
+    assert_eq!(tasks(&x.cast(), &x.cast()), tasks(&shared, &shared));
+    let p = Array::<f64>::ogrid(-1.0, 1.0, 30).in_session(&session());
+    let q = mandelbrot(&p, &p, 10);
+    let both = |a: &Array<i32>, b: &Array<i32>| {
+        stack(Axis(0), &[a, b]).explain().expect("explains").groups.iter().map(|g| g.tasks).sum::<usize>()
+    };
+    assert_eq!(both(&mandelbrot(&p, &p, 10), &mandelbrot(&p, &p, 10)), both(&q, &q));
+}
+
+#[test]
+fn a_sessions_own_generator_is_another_one() {
+    let session = Session::builder().threads(1).placement(Placement::Cpu).seed(5).cache_dir("").build().expect("a session");
+    let (own, same) = (session.default_rng().uniform::<f64>(9), session.rng(5).uniform::<f64>(9));
+    assert_ne!(own.compute().expect("computes"), same.compute().expect("computes"));
+}
+
+#[test]
+fn points_are_finite_or_refused() {
+    for (a, b) in [(-1.7e308, 1.7e308), (f64::NAN, 0.0), (0.0, f64::INFINITY)] {
+        assert!(Array::<f64>::try_ogrid(a, b, 3).expect_err("refused").to_string().contains("finite"));
+    }
+    assert!(Array::<f32>::try_ogrid(0.0, 1e300, 3).expect_err("refused").to_string().contains("finite in f32"));
+    assert!(
+        Array::<f64>::ogrid(0.0, 1e300, 3).in_session(&session()).compute().expect("computes").iter().all(|x| x.is_finite())
+    );
+}
+
+#[test]
+fn printing_does_not_list_chunks_of_memory() {
+    let text = format!("{:?}", Array::from(vec![0u8; 1 << 24]).chunks(1));
+    assert!(text.contains("0 tasks") && text.contains("16777216 chunks"), "{text}");
+}
+
+#[test]
+fn limits_are_texts_or_numbers_and_leave_something() {
+    let needs = |builder: chunkwise::SessionBuilder| {
+        let session = builder.threads(1).placement(Placement::Cpu).cache_dir("").build()?;
+        Array::from(vec![0.0; 1000]).in_session(&session).compute().map(|_| ())
+    };
+    for builder in [
+        Session::builder().memory_limit("1kB"),
+        Session::builder().memory_limit(1000),
+        Session::builder().memory_limit(Bytes(1000)),
+        Session::builder().memory_limit("1kB".to_owned()),
+    ] {
+        assert!(needs(builder).expect_err("too little").to_string().contains("1.00 kB"));
+    }
+    needs(Session::builder().memory_limit(1 << 30)).expect("enough");
+    for builder in [Session::builder().memory_limit("0"), Session::builder().gpu_memory_limit(0)] {
+        let text = needs(builder).expect_err("refused").to_string();
+        assert!(text.contains("limit = 0: give some"), "{text}");
+    }
+}
+
+#[test]
+fn lists_are_computed_at_once_however_they_are_held() {
+    let session = session();
+    let arrays: Vec<Array<i64>> = (0..3).map(|n| Array::from(vec![n, 10]).in_session(&session).sum()).collect();
+    let by_name: Vec<&Array<i64>> = arrays.iter().collect();
+    let sums = |all: Vec<ArrayD<i64>>| all.iter().map(|sum| sum[[]]).collect::<Vec<_>>();
+    let [a, b, c] = &arrays[..] else { unreachable!() };
+    let all = [
+        compute_all(&arrays),
+        compute_all(&arrays[..]),
+        compute_all(&by_name),
+        compute_all(&by_name[..]),
+        compute_all(&[a, b, c]),
+        compute_all(&[a.clone(), b.clone(), c.clone()]),
+    ];
+    for each in all {
+        assert_eq!(sums(each.expect("computes")), [10, 11, 12]);
+    }
+}
+
+#[test]
+fn many_attributes_of_every_kind_come_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.h5");
+    let x = Array::from(vec![1.0]).in_session(&session());
+    let kinds: [(&str, Attr); 8] = [
+        ("columns", ["time", "µ", ""].into()),
+        ("none", Vec::<String>::new().into()),
+        ("len", 7usize.into()),
+        ("shape", (&[3usize, 4][..]).into()),
+        ("byte", 200u8.into()),
+        ("small", [-1i8, 2].into()),
+        ("wave", [0.5f32, 2.0].into()),
+        ("twice", "second".into()),
+    ];
+    let mut put = Hdf5::create(&path).expect("begins").attr("of", "all").put("/x", &x).attr("twice", "first");
+    for (name, value) in &kinds {
+        put = put.attr(*name, value.clone());
+    }
+    for n in 0..2000 {
+        put = put.attr(format!("n{n}"), n);
+    }
+    put.run().expect("written");
+    let file = Hdf5::open(&path).expect("opens");
+    for (name, value) in &kinds {
+        assert_eq!(file.attr("/x", name).expect("there"), *value, "{name}");
+    }
+    assert_eq!(file.attrs("/x").expect("read").len(), 2008);
+    assert_eq!(file.attr("/x", "n1999").expect("there").as_f64(), Some(1999.0));
+    let text = file.attr("/", "missing").expect_err("missing").to_string();
+    assert!(text.contains("has no attribute missing; it has of"), "{text}");
+    let zero: Attr = ["a\0"].into();
+    assert!(
+        Hdf5::create(&path)
+            .expect("begins")
+            .put("/x", &x)
+            .attr("bad", zero)
+            .run()
+            .expect_err("refused")
+            .to_string()
+            .contains("character 0")
+    );
+    let long: Attr = vec!["text".to_owned(); 5000].into();
+    assert!(
+        Hdf5::create(&path)
+            .expect("begins")
+            .put("/x", &x)
+            .attr("bad", long)
+            .run()
+            .expect_err("refused")
+            .to_string()
+            .contains("64 kB")
+    );
+}
+
+#[test]
+fn files_are_explained_without_being_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, npy) = (folder.path().join("a.h5"), folder.path().join("a.npy"));
+    let session = session();
+    let x = session.rng(1).uniform::<f64>((400, 300));
+    Hdf5::create(&path).expect("begins").put("/big", &x).run().expect("written");
+    let before = std::fs::read(&path).expect("there");
+    let y = x.slice(s![.., ..20]);
+    let begin = || Hdf5::create(&path).expect("begins");
+    for put in
+        [&|| begin().put("/y", &y).deflate(1), &|| begin().put_all([("/y", &y), ("/z", &y)]).chunks(7)] as [&dyn Fn() -> _; 2]
+    {
+        let explained = put().explain().expect("explains");
+        assert!(!explained.groups.is_empty() && std::fs::read(&path).expect("there") == before, "{explained}");
+    }
+    assert!(Npy::create(&npy).put(&y).explain().expect("explains").groups.iter().map(|g| g.tasks).sum::<usize>() > 0);
+    assert!(Hdf5::create(&path).expect("begins").put("/y", &y).deflate(11).explain().is_err());
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing else is left");
+    let printed = format!("{:?}", Hdf5::open(&path).expect("opens").dataset("/big").expect("there"));
+    assert!(printed.contains("from    ") && printed.contains("a.h5:/big"), "{printed}");
+}
+
+#[test]
+fn several_arrays_are_put_in_a_loop() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.h5");
+    let session = session();
+    let rows: Vec<Array<i32>> = (0..4).map(|n| Array::from(vec![n; 6]).in_session(&session)).collect();
+    let other = Array::from(vec![true, false]).in_session(&session);
+    let names: Vec<String> = (0..4).map(|n| format!("/row/{n}")).collect();
+    let put = Hdf5::create(&path).expect("begins").put_all(names.iter().zip(&rows)).chunks(3).attr("kind", "row");
+    put.put("/other", &other).attr("kind", "other").run().expect("written");
+    let file = Hdf5::open(&path).expect("opens");
+    assert_eq!(file.datasets().expect("listed").len(), 5);
+    for (n, name) in names.iter().enumerate() {
+        let back = file.dataset(name).expect("there");
+        assert_eq!(file.source(name).expect("there").storage_chunks(), Some(&[3][..]));
+        assert_eq!(file.attr(name, "kind").expect("there").as_str(), Some("row"));
+        assert_eq!(
+            back.as_::<i32>().expect("i32").in_session(&session).compute().expect("reads"),
+            arr1(&[n as i32; 6]).into_dyn()
+        );
+    }
+    assert_eq!(file.attr("/other", "kind").expect("there").as_str(), Some("other"));
+    let one = Array::from(vec![1]).in_session(&session);
+    let two = Array::from(vec![1]).in_session(&self::session());
+    let text =
+        Hdf5::create(&path).expect("begins").put("/a", &one).put("/b", &two).run().expect_err("two sessions").to_string();
+    assert!(text.contains("in one call to put"), "{text}");
+}
+
+#[test]
+fn what_the_system_refuses_says_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let nowhere = folder.path().join("none");
+    let x = Array::from(vec![1.0]).in_session(&session());
+    let text = Npy::create(nowhere.join("a.npy")).put(&x).run().expect_err("no folder").to_string();
+    assert!(text.contains("make its folder first"), "{text}");
+    let text = Hdf5::create(nowhere.join("a.h5")).err().expect("no folder").to_string();
+    assert!(text.contains("make its folder first"), "{text}");
+    let text = Npy::open(nowhere.join("a.npy")).expect_err("no file").to_string();
+    assert!(text.contains("look at the path"), "{text}");
+}
