@@ -117,7 +117,7 @@ fn step(array: Array<i64>, elements: ArrayD<i64>, (kind, [a, b, c, d]): Step) ->
     let (rank, shape) = (elements.ndim(), elements.shape().to_vec());
     let axis = Axis(a % rank.max(1));
     let n = shape.get(axis.0).copied().unwrap_or(0);
-    match kind % 12 {
+    match kind % 13 {
         0 if rank > 0 => {
             let (from, to) = (b % (n + 1), c % (n + 1));
             let step = [1, 2, 3, -1, -2, -5][d % 6];
@@ -175,6 +175,11 @@ fn step(array: Array<i64>, elements: ArrayD<i64>, (kind, [a, b, c, d]): Step) ->
             (stack(at, &[&array, &thrice]), both)
         }
         10 => (array.rechunk(b % 6 + 1), elements),
+        11 => {
+            let bytes = array.cast::<u8>();
+            let bytes = if c % 3 == 0 { bytes.chunks(b % 5 + 1) } else { bytes };
+            (bytes.cast(), elements.mapv(|x| i64::from(x as u8)))
+        }
         _ => {
             let array = if c % 3 == 0 { array.chunks(b % 7 + 1) } else { array };
             (array.with_kernel(&[], Arc::new(Thrice), &()), elements.mapv(|x| x.wrapping_mul(3).wrapping_add(1)))
@@ -204,7 +209,7 @@ proptest! {
         kind in 0u8..4,
         shape in prop::collection::vec(prop_oneof![1 => Just(0usize), 9 => 1usize..8], 0..5),
         cut in 0usize..6,
-        steps in prop::collection::vec((0u8..12, [0usize..100, 0usize..100, 0usize..100, 0usize..100]), 0..7),
+        steps in prop::collection::vec((0u8..13, [0usize..100, 0usize..100, 0usize..100, 0usize..100]), 0..7),
     ) {
         let (mut array, mut elements) = leaf(kind, &shape, cut);
         for &one in &steps {
