@@ -357,3 +357,34 @@ fn what_the_system_refuses_says_what_to_do() {
     let text = Npy::open(nowhere.join("a.npy")).expect_err("no file").to_string();
     assert!(text.contains("look at the path"), "{text}");
 }
+
+#[test]
+fn a_file_may_be_begun_anew_or_get_attributes_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.h5");
+    let x = Array::from(vec![1, 2]).in_session(&session());
+    let text = Hdf5::create(&path).expect("begins").commit().expect_err("nothing").to_string();
+    assert!(text.contains("no dataset and no attribute"), "{text}");
+    Hdf5::create(&path).expect("begins").attr("title", "first").commit().expect("a file of attributes alone");
+    Hdf5::create(&path).expect("begins").put("/x", &x).run().expect("written");
+    Hdf5::create(&path).expect("begins").attr("title", "second").commit().expect("the attribute is replaced");
+    let file = Hdf5::open(&path).expect("opens");
+    assert_eq!(
+        (file.datasets().expect("listed"), file.attr("/", "title").expect("there").as_str()),
+        (vec!["/x".to_owned()], Some("second"))
+    );
+    assert_eq!(
+        file.dataset("/x").expect("there").as_::<i32>().expect("i32").in_session(&session()).compute().expect("reads").sum(),
+        3
+    );
+
+    let begun = Hdf5::replace(&path).expect("begins").put("/y", &x);
+    assert_eq!(Hdf5::open(&path).expect("opens").datasets().expect("listed"), ["/x"], "until it is committed");
+    begun.run().expect("written");
+    let file = Hdf5::open(&path).expect("opens");
+    assert_eq!((file.datasets().expect("listed"), file.attrs("/").expect("read").len()), (vec!["/y".to_owned()], 0));
+    std::fs::write(&path, "no HDF5").expect("written");
+    assert!(Hdf5::create(&path).is_err());
+    Hdf5::replace(&path).expect("begins").put("/z", &x).deflate(1).run().expect("written");
+    assert_eq!(Hdf5::open(&path).expect("opens").datasets().expect("listed"), ["/z"]);
+}

@@ -71,6 +71,7 @@ impl Cuts {
             Self::Regular { first, .. } if index == 0 => (0, (*first).min(extent)),
             Self::Regular { first, chunk } => {
                 let start = first + (index - 1) * chunk;
+                assert!(start < extent, "no chunk {index} along an axis of {extent} in chunks of {chunk}");
                 (start, (*chunk).min(extent - start))
             }
             Self::At(cuts) => (cuts[index], cuts[index + 1] - cuts[index]),
@@ -235,14 +236,21 @@ impl ChunkGrid {
     }
 
     /// Start and extent of chunk `index` along `axis`.
+    ///
+    /// # Panics
+    /// If there is no such axis or chunk.
     #[must_use]
     pub fn axis_range(&self, axis: usize, index: usize) -> (usize, usize) {
         self.cuts[axis].range(self.shape[axis], index)
     }
 
     /// Index per axis of the chunk with this C-order number.
+    ///
+    /// # Panics
+    /// If there is no such chunk.
     #[must_use]
     pub fn index(&self, number: usize) -> Vec<usize> {
+        assert!(number < self.len(), "no chunk {number}: there are {}", self.len());
         let mut rest = number;
         let mut index: Vec<usize> = self
             .axes()
@@ -259,12 +267,18 @@ impl ChunkGrid {
     }
 
     /// The region of the chunk with this C-order number.
+    ///
+    /// # Panics
+    /// If there is no such chunk.
     #[must_use]
     pub fn region(&self, number: usize) -> Region {
         self.region_at(&self.index(number))
     }
 
     /// The region of the chunk at this index per axis.
+    ///
+    /// # Panics
+    /// If there is no such chunk.
     #[must_use]
     pub fn region_at(&self, index: &[usize]) -> Region {
         let axes = index.iter().enumerate().map(|(axis, &i)| {

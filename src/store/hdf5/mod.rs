@@ -81,36 +81,6 @@ fn written_elsewhere(path: &Path) -> Error {
     Error::file(path, "is open for writing in another program; close it there first")
 }
 
-/// Names of datasets in `group` and below, at most `limit`, as absolute paths.
-fn datasets(group: &hdf5::Group, limit: usize) -> Vec<String> {
-    let mut names = Vec::new();
-    let mut visited = 0;
-    walk(group, group.name().trim_end_matches('/'), (0, limit), &mut visited, &mut names);
-    names
-}
-
-fn walk(group: &hdf5::Group, at: &str, (depth, limit): (usize, usize), visited: &mut usize, names: &mut Vec<String>) {
-    // Groups may contain themselves, and millions of things.
-    for name in group.member_names().unwrap_or_default() {
-        *visited += 1;
-        if names.len() >= limit || *visited > 10_000 || depth > 16 {
-            return;
-        }
-        if !can_follow(group, &name) {
-            continue;
-        }
-        match group.loc_type_by_name(&name) {
-            Ok(hdf5::LocationType::Dataset) => names.push(format!("{at}/{name}")),
-            Ok(hdf5::LocationType::Group) => {
-                if let Ok(inner) = group.group(&name) {
-                    walk(&inner, &format!("{at}/{name}"), (depth + 1, limit), visited, names);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
 /// Whether libhdf5 may look what `name` in `group` is: a link may lead to what is no file.
 fn can_follow(group: &hdf5::Group, name: &str) -> bool {
     if raw::link(group, name) == Some(raw::Link::Hard) {
@@ -123,7 +93,7 @@ fn can_follow(group: &hdf5::Group, name: &str) -> bool {
 /// `it holds /A, /B and more`.
 fn listing(group: &hdf5::Group) -> String {
     const SHOWN: usize = 8;
-    let names = datasets(group, SHOWN + 1);
+    let names = names::some(group, SHOWN + 1);
     match names.len() {
         0 => "it holds no dataset".into(),
         n if n > SHOWN => format!("it holds {} and more", names[..SHOWN].join(", ")),

@@ -44,7 +44,7 @@ impl Hdf5 {
     /// As [`Hdf5::open`]; [`Error::File`] for what is damaged.
     pub fn datasets(&self) -> Result<Vec<String>> {
         let root = super::open::open_checked(&self.path)?.group("/");
-        root.and_then(names::all).map_err(|e| failed(&self.path, "its datasets cannot be listed", &e))
+        root.and_then(|root| names::all(&root)).map_err(|e| failed(&self.path, "its datasets cannot be listed", &e))
     }
 
     /// The attributes of a dataset or a group (`/` is the file's own), by name.

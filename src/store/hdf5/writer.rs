@@ -14,7 +14,7 @@ use hdf5::LocationToken;
 
 use super::attrs::{self, Attr};
 use super::create::{Temporary, allocate, lay_out, open_temporary};
-use super::existing::{Change, Wanted, Within, base, copy, open_base};
+use super::existing::{Change, FileExtent, Wanted, Within, base, copy, open_base};
 use super::packed::{Library, Packed, compressible};
 use super::{Hdf5, failed, open_file};
 use crate::error::{Error, Result};
@@ -56,18 +56,19 @@ impl Hdf5 {
     /// # Errors
     /// [`Error::Io`] when the system refuses; [`Error::File`] when a file there is not HDF5, is open for writing, or may not be replaced.
     pub fn create(path: impl AsRef<Path>) -> Result<Hdf5Writer> {
-        let path = path.as_ref().to_owned();
-        let base = base(&path)?;
+        let path = path.as_ref();
+        let base = base(path)?;
         let bytes = base.as_ref().map_or(0, DataFile::bytes);
-        let file = Arc::new(WholeFile::create(&path, bytes)?.changes(base));
-        let now = FileNow {
-            state: State::Empty,
-            bytes: bytes.saturating_add(HEADER_BYTES),
-            datasets: Vec::new(),
-            attrs: Vec::new(),
-            written: 0,
-        };
-        Ok(Hdf5Writer { path, file, now: Mutex::new(now), library: Arc::default() })
+        Ok(Hdf5Writer::new(path, WholeFile::create(path, bytes)?.changes(base), bytes))
+    }
+
+    /// As [`Hdf5::create`], but the file has nothing of what a file that is there holds, whatever that is: it takes its place with the commit.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the system refuses; [`Error::File`] when what is there may not be replaced.
+    pub fn replace(path: impl AsRef<Path>) -> Result<Hdf5Writer> {
+        let path = path.as_ref();
+        Ok(Hdf5Writer::new(path, WholeFile::create(path, 0)?, 0))
     }
 }
 
@@ -196,13 +197,19 @@ impl<'a> NewDataset<'a> {
 }
 
 impl Hdf5Writer {
+    fn new(path: &Path, file: WholeFile, bytes: u64) -> Self {
+        let bytes = bytes.saturating_add(HEADER_BYTES);
+        let now = FileNow { state: State::Empty, bytes, datasets: Vec::new(), attrs: Vec::new(), written: 0 };
+        Self { path: path.to_owned(), file: Arc::new(file), now: Mutex::new(now), library: Arc::default() }
+    }
+
     /// A dataset to be made in the file: under `name` (`/group/x`), of this shape and dtype.
     pub fn dataset<'a>(&'a self, name: &'a str, shape: &'a [usize], dtype: DType) -> NewDataset<'a> {
         let wanted = Wanted { shape, dtype, chunks: None, deflate: None };
         NewDataset { file: self, name, wanted, shuffles: true, attrs: Vec::new() }
     }
 
-    /// An attribute of the file (of its root group), in place of one of this name. It is written with [`Hdf5Writer::commit`].
+    /// An attribute of the file (of its root group), in place of one of this name. It is written with [`Hdf5Writer::commit`], which needs no dataset then.
     pub fn attr(self, name: impl Into<String>, value: impl Into<Attr>) -> Self {
         lock(&self.now).attrs.push((name.into(), value.into()));
         self
@@ -211,8 +218,8 @@ impl Hdf5Writer {
     /// Makes the file durable and gives it its name, with all its datasets. A second call does nothing.
     ///
     /// # Errors
-    /// [`Error::Unwritten`] if a dataset is not complete: what is missing may still be written. [`Error::File`] if there is no
-    /// dataset, or one could not be made, or if the file that was there has been changed by another program; [`Error::Io`] when the
+    /// [`Error::Unwritten`] if a dataset is not complete: what is missing may still be written. [`Error::File`] if there is
+    /// neither a dataset nor an attribute, or one could not be made, or if the file that was there has been changed by another program; [`Error::Io`] when the
     /// system refuses; [`Error::Argument`] for an attribute of the file that cannot be written. Nothing is under the final name then but what was there.
     pub fn commit(&self) -> Result<()> {
         let mut now = lock(&self.now);
@@ -222,8 +229,10 @@ impl Hdf5Writer {
             }
             State::Committed => return Ok(()),
             State::Broken => return Err(self.broken()),
-            State::Empty => return Err(Error::file(&self.path, "has no dataset to commit; make one first")),
-            State::Begun => {}
+            State::Empty if now.attrs.is_empty() => {
+                return Err(Error::file(&self.path, "has no dataset and no attribute to commit; make one first"));
+            }
+            State::Empty | State::Begun => {}
         }
         attrs::check(&now.attrs, "/")?;
         now.datasets.iter().try_for_each(|(_, intake)| intake.check_complete())?;
@@ -231,8 +240,12 @@ impl Hdf5Writer {
         if *broken {
             return Err(self.broken());
         }
+        let opened = match now.state {
+            State::Empty => self.begin(&[])?,
+            _ => Temporary::Begun,
+        };
         now.state = State::Broken; // until it is done
-        self.write_attrs("/", &now.attrs)?;
+        self.write_attrs(opened, "/", &now.attrs)?;
         now.state = State::Begun;
         self.file.finish()?;
         (now.state, now.written) = (State::Committed, now.attrs.len());
@@ -267,18 +280,18 @@ impl Hdf5Writer {
         if matches!(made.0, StoredAt::Absent) && !wanted.shape.contains(&0) && wanted.deflate.is_none() {
             return Err(Error::file(&self.path, format!("cannot create {name}: libhdf5 gave its elements no address")));
         }
-        self.write_attrs(name, attrs)?;
+        self.write_attrs(Temporary::Begun, name, attrs)?;
         now.state = State::Begun;
         Ok(made)
     }
 
     /// Gives a dataset, or a group, attributes.
-    fn write_attrs(&self, at: &str, attrs: &[(String, Attr)]) -> Result<()> {
+    fn write_attrs(&self, opened: Temporary, at: &str, attrs: &[(String, Attr)]) -> Result<()> {
         if attrs.is_empty() {
             return Ok(());
         }
         let write = || {
-            let file = open_temporary(&self.file, Temporary::Begun)?;
+            let file = open_temporary(&self.file, opened)?;
             let written = match at {
                 "/" => attrs::write(&file, attrs),
                 _ => file.dataset(at).and_then(|dataset| attrs::write(&dataset, attrs)),
@@ -294,23 +307,32 @@ impl Hdf5Writer {
         let change =
             |file: &hdf5::File, data: &DataFile| Within { path: &self.path, file, data, written: &tokens }.change(name, wanted);
         let is_empty = matches!(now.state, State::Empty);
-        let (change, opened) = match self.file.base() {
-            Some(base) if is_empty => (change(&open_base(&self.path)?, base)?, Temporary::Begun),
-            None if is_empty => (Change::Dataset { at: name.to_owned(), replaces: false }, Temporary::New),
+        let change = match self.file.base() {
+            Some(base) if is_empty => change(&open_base(&self.path)?, base)?,
+            None if is_empty => Change::Dataset { at: name.to_owned(), replaces: false },
             _ => {
                 let file = self.file.file().try_clone().map_err(|e| Error::io("open", &self.path, e))?;
                 let data = DataFile::of(&self.path, file)?;
-                (change(&open_file(self.file.temporary())?, &data)?, Temporary::Begun)
+                change(&open_file(self.file.temporary())?, &data)?
             }
         };
         let new_bytes = if matches!(change, Change::Bytes { .. }) { 0 } else { wanted.bytes() };
         let bytes = now.bytes.saturating_add(new_bytes);
         self.file.expect(bytes)?;
-        if is_empty && let Some(base) = self.file.base() {
-            copy(base, &self.file, if let Change::Bytes { extents, .. } = &change { extents } else { &[] })?;
-        }
+        let opened = match &change {
+            _ if !is_empty => Temporary::Begun,
+            Change::Bytes { extents, .. } => self.begin(extents)?,
+            Change::Allocate { .. } | Change::Dataset { .. } => self.begin(&[])?,
+        };
         now.bytes = bytes;
         Ok((change, opened))
+    }
+
+    /// Makes the temporary file a copy of what is there, if it is to be one, without what is going to be replaced.
+    fn begin(&self, replaced: &[FileExtent]) -> Result<Temporary> {
+        let Some(base) = self.file.base() else { return Ok(Temporary::New) };
+        copy(base, &self.file, replaced)?;
+        Ok(Temporary::Begun)
     }
 
     fn broken(&self) -> Error {
