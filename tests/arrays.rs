@@ -1,13 +1,11 @@
 //! Arrays as users write them: what is read and made for a slice, chunks that do not agree, several results of one run, bad input. Needs no device.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use chunkwise::kernel::Lane;
+use chunkwise::DType;
 use chunkwise::ndarray::{self, Array1, Array2, ArrayD, Axis, IxDyn, s};
-use chunkwise::shape::{ChunkViewMut, DType, Region};
-use chunkwise::task::ChunkSource;
 use chunkwise::{Array, Error, Placement, Session, compute_all, concatenate, stack, store, store_all};
+use support::counted::Counted;
 use support::picture::picture;
 use support::twice::Twice;
 
@@ -16,51 +14,18 @@ fn session() -> Session {
 }
 
 /// A source that counts the elements that are read of it: element `(i, j)` is `1000 i + j`.
-struct Counting {
-    shape: [usize; 2],
-    read: AtomicUsize,
-}
-
-impl ChunkSource for Counting {
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-    fn dtype(&self) -> DType {
-        DType::F64
-    }
-    fn name(&self) -> String {
-        "counting".into()
-    }
-    fn version_token(&self) -> String {
-        String::new()
-    }
-    fn access(&self) -> String {
-        "by counting".into()
-    }
-    fn lane(&self) -> Lane {
-        Lane::Compute
-    }
-    fn read(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> chunkwise::Result<()> {
-        self.read.fetch_add(region.len(), Relaxed);
-        let [rows, columns] = [region.axes()[0], region.axes()[1]];
-        for r in 0..rows.len {
-            for c in 0..columns.len {
-                let (i, j) = (rows.start + r * rows.step, columns.start + c * columns.step);
-                out.set(r, c, (1000 * i + j) as f64);
-            }
-        }
-        Ok(())
-    }
+fn counting() -> Arc<Counted<f64>> {
+    Arc::new(Counted::new(&[500, 400], |at| (1000 * at[0] + at[1]) as f64))
 }
 
 #[test]
 fn a_slice_of_a_source_reads_what_it_touches() {
-    let source = Arc::new(Counting { shape: [500, 400], read: AtomicUsize::new(0) });
+    let source = counting();
     let x = Array::<f64>::from_source(source.clone()).expect("f64").in_session(&session());
     let plain = Array2::from_shape_fn((500, 400), |(i, j)| (1000 * i + j) as f64);
     let read = |array: &Array<f64>| {
-        source.read.store(0, Relaxed);
-        (array.compute().expect("computes"), source.read.load(Relaxed))
+        source.taken();
+        (array.compute().expect("computes"), source.taken())
     };
     for chunk in [7, 100, 1000] {
         let x = x.clone().chunks(chunk);
@@ -74,18 +39,18 @@ fn a_slice_of_a_source_reads_what_it_touches() {
         assert_eq!(read(&wide).0, ArrayD::from_shape_fn(IxDyn(&[50, 2]), |i| 3004.0 + i[1] as f64));
         assert_eq!(read(&x.slice(s![..0, ..])).1, 0);
         let mean = x.slice(s![100..200, ..10]).mean();
-        source.read.store(0, Relaxed);
+        source.taken();
         assert_eq!(mean.compute_scalar().expect("computes"), 149_504.5);
-        assert_eq!(source.read.load(Relaxed), 1000);
+        assert_eq!(source.taken(), 1000);
     }
     // Twice in one expression, and in two results: read once.
     let (product, sum) = compute_all((&x.weighted_mean(&x), &x.sum())).expect("computes");
     let total = plain.sum();
     assert_eq!(sum[[]], total);
     assert!((product[[]] - plain.mapv(|v| v * v).sum() / total).abs() < 1e-6 * product[[]]);
-    source.read.store(0, Relaxed);
+    source.taken();
     compute_all((&x.weighted_mean(&x), &x.sum())).expect("computes");
-    assert_eq!(source.read.load(Relaxed), 500 * 400);
+    assert_eq!(source.taken(), 500 * 400);
 }
 
 fn tasks(array: &Array<f64>) -> usize {

@@ -12,6 +12,7 @@ use chunkwise::shape::{ChunkView, ChunkViewMut, DType, Region, Scalar};
 use chunkwise::task::{ChunkSink, ChunkSource, Intake};
 use chunkwise::{Array, Error, Placement, Session, compute_all, concatenate, stack, store};
 use proptest::prelude::*;
+use support::counted::Counted;
 
 fn session() -> &'static Session {
     static SESSION: OnceLock<Session> = OnceLock::new();
@@ -66,6 +67,9 @@ impl ChunkSource for Uneven {
     }
     fn lane(&self) -> Lane {
         Lane::Compute
+    }
+    fn converts(&self) -> bool {
+        true
     }
     fn constant(&self, region: &Region) -> Option<Scalar> {
         let all = |a: usize| {
@@ -291,45 +295,15 @@ fn views_that_fall_into_too_many_parts_are_refused() {
     assert!(text.contains("number of parts"), "{text}");
 }
 
-/// A vector that counts what is read of it: element `i` is `i % 97`.
-struct Line(usize, AtomicUsize);
-
-impl ChunkSource for Line {
-    fn shape(&self) -> &[usize] {
-        std::slice::from_ref(&self.0)
-    }
-    fn dtype(&self) -> DType {
-        DType::F64
-    }
-    fn name(&self) -> String {
-        "line".into()
-    }
-    fn version_token(&self) -> String {
-        String::new()
-    }
-    fn access(&self) -> String {
-        String::new()
-    }
-    fn lane(&self) -> Lane {
-        Lane::Compute
-    }
-    fn read(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> chunkwise::Result<()> {
-        self.1.fetch_add(region.len(), Relaxed);
-        let axis = region.axes()[0];
-        (0..axis.len).for_each(|at| out.set(0, at, ((axis.start + at * axis.step) % 97) as f64));
-        Ok(())
-    }
-}
-
 #[test]
 fn what_fits_is_read_once_for_all_rows_of_a_product() {
     let n = 1_000_000;
     let read = |limit: &str| {
-        let (session, source) = (limited(limit), Arc::new(Line(n, AtomicUsize::new(0))));
+        let (session, source) = (limited(limit), Arc::new(Counted::new(&[n], |at| (at[0] % 97) as f64)));
         let vector = Array::<f64>::from_source(source.clone()).expect("f64").in_session(&session).chunks(n / 10);
         let matrix = session.default_rng().uniform::<f64>([20, n]).chunks((1, n / 10));
         let product = matrix.matvec(&vector).compute().expect("computes");
-        (product, source.1.load(Relaxed))
+        (product, source.taken())
     };
     let (kept, once) = read("60MB");
     assert_eq!(once, n, "8 MB are more than an eighth of 60 MB, but fit");

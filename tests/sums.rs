@@ -70,6 +70,9 @@ impl ChunkSource for Stored {
     fn lane(&self) -> Lane {
         Lane::Compute
     }
+    fn converts(&self) -> bool {
+        true
+    }
     fn constant(&self, region: &Region) -> Option<Scalar> {
         let part = self.part(region);
         (part.len() == region.len() && part.iter().all(|&x| x == 0.25)).then(|| 0.25.into())

@@ -3,12 +3,11 @@
 //! Owns: what a hostile reader of the surface tried. Must not know: how plans are made. Invariant: each test fails without what it is for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use chunkwise::ext::{ChunkSource, ChunkViewMut, Lane, Region};
 use chunkwise::ndarray::{ArrayD, arr1};
 use chunkwise::store::{Attr, Hdf5, Npy};
 use chunkwise::{Array, prelude::*};
+use support::counted::Counted;
 use support::twice::Twice;
 
 fn session() -> Session {
@@ -103,49 +102,17 @@ fn chunks_may_be_chosen_again_and_again() {
     std::thread::Builder::new().stack_size(256 << 10).spawn(chain).expect("a thread").join().expect("no overflow");
 }
 
-/// Integers `1000 i + j`, counted as they are read, and given as integers only.
-struct Integers(AtomicUsize);
-
-impl ChunkSource for Integers {
-    fn shape(&self) -> &[usize] {
-        &[300, 200]
-    }
-    fn dtype(&self) -> DType {
-        DType::I64
-    }
-    fn name(&self) -> String {
-        "integers".into()
-    }
-    fn version_token(&self) -> String {
-        String::new()
-    }
-    fn access(&self) -> String {
-        "by counting".into()
-    }
-    fn lane(&self) -> Lane {
-        Lane::Compute
-    }
-    fn read(&self, region: &Region, out: &mut ChunkViewMut<'_>) -> Result<()> {
-        self.0.fetch_add(region.len(), Relaxed);
-        let [rows, columns] = [region.axes()[0], region.axes()[1]];
-        for (r, c) in (0..rows.len).flat_map(|r| (0..columns.len).map(move |c| (r, c))) {
-            out.set(r, c, (1000 * (rows.start + r * rows.step) + columns.start + c * columns.step) as i64);
-        }
-        Ok(())
-    }
-}
-
 #[test]
 fn a_source_need_not_convert_and_a_slice_of_a_cast_reads_what_it_touches() {
-    let source = Arc::new(Integers(AtomicUsize::new(0)));
+    let source = Arc::new(Counted::new(&[300, 200], |at| (1000 * at[0] + at[1]) as i64)); // gives integers only
     let session = session();
     let x = Array::<i64>::from_source(source.clone()).expect("i64").in_session(&session);
     let row = |i: usize| arr1(&(0..200).map(|j| (1000 * i + j) as f64).collect::<Vec<_>>()).into_dyn();
     let floats = Array::<f64>::from_source(source.clone()).expect("converted").in_session(&session);
     assert_eq!(floats.chunks(70).compute().expect("computes"), x.cast::<f64>().compute().expect("computes"));
     let read = |what: &dyn Fn() -> ArrayD<f64>| {
-        let before = source.0.load(Relaxed);
-        (what(), source.0.load(Relaxed) - before)
+        source.taken();
+        (what(), source.taken())
     };
     let computed = |array: Array<f64>| array.compute().expect("computes");
     assert_eq!(read(&|| computed(x.cast::<f64>().slice(s![3, ..]))), (row(3), 200));
@@ -387,4 +354,17 @@ fn a_file_may_be_begun_anew_or_get_attributes_alone() {
     assert!(Hdf5::create(&path).is_err());
     Hdf5::replace(&path).expect("begins").put("/z", &x).deflate(1).run().expect("written");
     assert_eq!(Hdf5::open(&path).expect("opens").datasets().expect("listed"), ["/z"]);
+}
+
+#[test]
+fn arrays_of_unlike_dtypes_are_not_joined() {
+    let session = session();
+    let (a, b) = (Array::from(vec![1i32, 2]).in_session(&session), Array::from(vec![1.5f64, 2.5]).in_session(&session));
+    let (x, y, z) = (a.clone().into_dyn(), a.clone().into_dyn(), b.into_dyn());
+    for error in [DynArray::try_concatenate(Axis(0), &[&x, &y, &z]).err(), DynArray::try_stack(Axis(0), &[&x, &y, &z]).err()] {
+        let text = error.expect("refused").to_string();
+        assert!(text.contains("array 2 to concatenate") && text.contains("f64") && text.contains("cast it to i32"), "{text}");
+    }
+    let both = stack(Axis(1), &[&x, &y]).as_::<i32>().expect("i32").compute().expect("computes");
+    assert_eq!(both, ndarray::arr2(&[[1, 1], [2, 2]]).into_dyn());
 }

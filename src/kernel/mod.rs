@@ -63,6 +63,25 @@ pub struct Work {
     pub bytes: f64,
 }
 
+impl Work {
+    /// The work of a pass that goes through all operands once: so many operations for each element of the first one, and all operands' bytes.
+    ///
+    /// ```
+    /// use chunkwise::ext::{ChunkMeta, Work};
+    /// use chunkwise::DType;
+    /// let operands = [DType::F32, DType::F64].map(|dtype| ChunkMeta { dtype, shape: &[10, 10], data: None });
+    /// assert_eq!(Work::streaming(&operands, 2.0), Work { flops: 200.0, bytes: 1200.0 });
+    /// ```
+    #[must_use]
+    pub fn streaming(operands: &[ChunkMeta<'_>], flops_per_element: f64) -> Self {
+        let len = |operand: &ChunkMeta<'_>| operand.shape.iter().product::<usize>() as f64;
+        Self {
+            flops: operands.first().map_or(0.0, len) * flops_per_element,
+            bytes: operands.iter().map(|operand| len(operand) * operand.dtype.bytes() as f64).sum(),
+        }
+    }
+}
+
 /// Which kind of device executes a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Lane {

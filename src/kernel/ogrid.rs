@@ -59,8 +59,7 @@ impl Kernel for Ogrid {
 
     /// Two operations a point.
     fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
-        let elements = operands[0].shape.iter().product::<usize>() as f64;
-        Work { flops: 2.0 * elements, bytes: elements * operands[0].dtype.bytes() as f64 }
+        Work::streaming(operands, 2.0)
     }
 
     fn run_cpu(

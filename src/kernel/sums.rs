@@ -92,22 +92,13 @@ macro_rules! with_number {
     };
 }
 
-/// One flop per element and input; all operands pass memory once.
-fn streaming(operands: &[ChunkMeta<'_>], flops_per_element: f64) -> Work {
-    let len = |m: &ChunkMeta<'_>| m.shape.iter().product::<usize>() as f64;
-    Work {
-        flops: operands.first().map_or(0.0, len) * flops_per_element,
-        bytes: operands.iter().map(|m| len(m) * m.dtype.bytes() as f64).sum(),
-    }
-}
-
 impl Kernel for SumChunk {
     fn name(&self) -> Cow<'static, str> {
         "block_sum".into()
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
-        streaming(operands, 1.0)
+        Work::streaming(operands, 1.0)
     }
 
     fn program(&self, _params: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
@@ -151,7 +142,7 @@ impl Kernel for WeightedSumChunk {
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
-        streaming(operands, 3.0)
+        Work::streaming(operands, 3.0)
     }
 
     fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
@@ -168,7 +159,7 @@ impl Kernel for MergeSums {
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
-        streaming(operands, operands.len() as f64)
+        Work::streaming(operands, operands.len() as f64)
     }
 
     fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
@@ -189,7 +180,7 @@ impl Kernel for DivideSums {
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
-        streaming(operands, 0.5)
+        Work::streaming(operands, 0.5)
     }
 
     fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
@@ -209,7 +200,7 @@ impl Kernel for TakeSum {
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
-        streaming(operands, 0.5)
+        Work::streaming(operands, 0.5)
     }
 
     fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
@@ -229,7 +220,7 @@ impl Kernel for SumIntegers {
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
-        streaming(operands, 1.0)
+        Work::streaming(operands, 1.0)
     }
 
     fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
@@ -274,7 +265,7 @@ impl Kernel for Add {
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
-        streaming(operands, operands.len().saturating_sub(2) as f64)
+        Work::streaming(operands, operands.len().saturating_sub(2) as f64)
     }
 
     fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {

@@ -56,7 +56,7 @@ impl Kernel for SumRead {
     }
 
     fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
-        work(&operands[..1], 1.0)
+        Work::streaming(&operands[..1], 1.0)
     }
 
     fn scratch_bytes(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> u64 {
@@ -95,7 +95,7 @@ impl Kernel for WeighRead {
     }
 
     fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
-        work(&operands[..2], 3.0)
+        Work::streaming(&operands[..2], 3.0)
     }
 
     fn scratch_bytes(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> u64 {
@@ -119,13 +119,6 @@ impl Kernel for WeighRead {
         outputs[0].slice_mut::<f64>().copy_from_slice(&pair);
         Ok(())
     }
-}
-
-/// So many operations an element.
-fn work(inputs: &[ChunkMeta<'_>], flops: f64) -> Work {
-    let elements = inputs[0].shape.iter().product::<usize>() as f64;
-    let bytes: usize = inputs.iter().map(|input| input.dtype.bytes()).sum();
-    Work { flops: flops * elements, bytes: elements * bytes as f64 }
 }
 
 /// The elements as `f64`, in C order.

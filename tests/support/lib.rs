@@ -6,6 +6,7 @@
 pub mod built;
 pub mod calls;
 pub mod code;
+pub mod counted;
 pub mod curious;
 pub mod dag;
 pub mod folder;

@@ -10,7 +10,7 @@ use ndarray::Axis;
 use super::super::expr::{Expr, Node, Op, Primitive};
 use super::super::{Array, common_session};
 use crate::error::{Error, Result, or_panic};
-use crate::shape::{Element, checked_len};
+use crate::shape::checked_len;
 
 /// The arrays one after the other along an axis. All have the same extents along the other axes.
 ///
@@ -19,13 +19,18 @@ use crate::shape::{Element, checked_len};
 /// use chunkwise::{concatenate, ndarray::Axis};
 /// let (a, b) = (Array::from(ndarray::arr2(&[[1, 2]])), Array::from(ndarray::arr2(&[[3, 4], [5, 6]])));
 /// assert_eq!(concatenate(Axis(0), &[&a, &b]).compute()?, ndarray::arr2(&[[1, 2], [3, 4], [5, 6]]).into_dyn());
+/// // Arrays of dtypes that are known at run time, too, if these are one.
+/// let (a, b) = (a.into_dyn(), b.cast::<f64>().into_dyn());
+/// assert!(Array::try_concatenate(Axis(0), &[&a, &b]).is_err());
+/// assert_eq!(concatenate(Axis(0), &[&a.cast::<f64>(), &b.as_()?]).shape(), [3, 2]);
 /// # Ok::<(), chunkwise::Error>(())
 /// ```
 ///
 /// # Panics
-/// If there is no array, or no such axis, another extent differs, or two belong to two sessions. [`Array::try_concatenate`] returns that as an error.
+/// If there is no array, or no such axis, another extent or (of [`DynArray`](crate::DynArray)s) a dtype differs, or two belong to two sessions.
+/// [`Array::try_concatenate`] returns that as an error.
 #[track_caller]
-pub fn concatenate<T: Element>(axis: Axis, arrays: &[&Array<T>]) -> Array<T> {
+pub fn concatenate<T>(axis: Axis, arrays: &[&Array<T>]) -> Array<T> {
     or_panic(Array::try_concatenate(axis, arrays))
 }
 
@@ -40,10 +45,10 @@ pub fn concatenate<T: Element>(axis: Axis, arrays: &[&Array<T>]) -> Array<T> {
 /// ```
 ///
 /// # Panics
-/// If there is no array, the axis would not be the next after all others at most, shapes differ, or two belong to two sessions. [`Array::try_stack`] returns
-/// that as an error.
+/// If there is no array, the axis would not be the next after all others at most, shapes or (of [`DynArray`](crate::DynArray)s) dtypes differ, or two belong to
+/// two sessions. [`Array::try_stack`] returns that as an error.
 #[track_caller]
-pub fn stack<T: Element>(axis: Axis, arrays: &[&Array<T>]) -> Array<T> {
+pub fn stack<T>(axis: Axis, arrays: &[&Array<T>]) -> Array<T> {
     or_panic(Array::try_stack(axis, arrays))
 }
 
@@ -67,18 +72,24 @@ fn parts_along<T>(arrays: &[&Array<T>], axis: usize) -> Vec<Expr> {
 /// More parts stay a concatenation of their own: a list that is copied with each step of a loop must end, and one that doubles with each step even more so.
 const MOST_PARTS: usize = 1 << 10;
 
-impl<T: Element> Array<T> {
+impl<T> Array<T> {
     /// [`concatenate`], with errors instead of panics.
     ///
     /// # Errors
     /// [`Error::Argument`] if there is no array, or no such axis; [`Error::Shape`] if another extent differs, or all are too long;
-    /// [`Error::SessionMismatch`].
+    /// [`Error::DType`] if dtypes differ; [`Error::SessionMismatch`].
     pub fn try_concatenate(axis: Axis, arrays: &[&Self]) -> Result<Self> {
         let Some((&first, others)) = arrays.split_first() else {
             return Err(Error::argument("arrays to concatenate", "none", "at least one"));
         };
         let axis = first.checked_axis(axis)?;
-        for other in others {
+        let dtype = first.dtype();
+        for (at, other) in others.iter().enumerate() {
+            if other.dtype() != dtype {
+                let what = format!("array {} to concatenate", at + 1);
+                let wanted = format!("cast it to {dtype}, which the first has, or all to one dtype");
+                return Err(Error::DType { what, found: other.dtype().to_string(), wanted });
+            }
             let fits =
                 other.ndim() == first.ndim() && (0..first.ndim()).all(|a| a == axis || other.shape()[a] == first.shape()[a]);
             if !fits {
@@ -95,7 +106,7 @@ impl<T: Element> Array<T> {
         checked_len("concatenate", &shape)?;
         // What is known of the whole follows from the arrays that are given, however these are made.
         let given: Vec<&Op> = arrays.iter().map(|array| &*array.node.op).collect();
-        let op = Op::new(Primitive::Concat(axis), &given, (shape, T::DTYPE), None)?;
+        let op = Op::new(Primitive::Concat(axis), &given, (shape, dtype), None)?;
         let node = Arc::new(Node { op: Arc::new(op), inputs: parts_along(arrays, axis) });
         Ok(Self { node, session, element: PhantomData })
     }
