@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::chain::in_scratch;
-use super::{Content, Fault, Kernel, KernelKey, Scratch, Work};
+use super::{Content, Fault, Kernel, KernelKey, Scratch, Work, calm};
 use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
 
@@ -98,7 +98,7 @@ impl Kernel for Batch {
     fn scratch_bytes(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> u64 {
         let (mut count, mut most) = (0, 0);
         self.for_each(params, operands, |params, operands| {
-            (count, most) = (count + 1, most.max(self.part.scratch_bytes(params, operands)));
+            (count, most) = (count + 1, most.max(calm(|| self.part.scratch_bytes(params, operands)).unwrap_or(0)));
         });
         let merge = self.merge.scratch_bytes(&[], &self.merged(count, operands));
         count as u64 * (self.layout().bytes() + 64) + most.max(merge) + 64

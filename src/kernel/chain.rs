@@ -7,7 +7,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Content, Fault, Held, Kernel, KernelKey, Scratch, Work};
+use super::{Content, Fault, Held, Kernel, KernelKey, Scratch, Work, calm};
 use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
 
@@ -133,7 +133,10 @@ impl Kernel for Chain {
         let (shape, _) = self.parts(params);
         let between: u64 = self.steps.iter().rev().skip(1).map(|step| room(&shape, step.dtype)).sum();
         let mut most = 0;
-        self.for_each(params, operands, |kernel, params, operands| most = most.max(kernel.scratch_bytes(params, operands)));
+        // A step that panics here still has what the chain itself needs for it: its body has the last word.
+        self.for_each(params, operands, |kernel, params, operands| {
+            most = most.max(calm(|| kernel.scratch_bytes(params, operands)).unwrap_or(0));
+        });
         between + most + 64
     }
 
@@ -194,6 +197,33 @@ mod tests {
     use crate::kernel::sums::{Add, SumChunk};
     use crate::kernel::testing::{Chunk, numbers};
     use crate::shape::Region;
+
+    /// Does nothing, and panics when it is asked for scratch.
+    struct Bad;
+
+    impl Kernel for Bad {
+        fn name(&self) -> Cow<'static, str> {
+            "bad".into()
+        }
+        fn work(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Work {
+            Work::default()
+        }
+        fn scratch_bytes(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> u64 {
+            panic!("a user's bug")
+        }
+        fn run_cpu(&self, _: &[u8], _: &[ChunkView<'_>], _: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Result<(), Fault> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_step_that_panics_leaves_room_for_the_chain() {
+        let link = |inputs: &[Feed]| ChainStep { kernel: Arc::new(Bad), inputs: inputs.into(), dtype: DType::F64 };
+        let chain = Chain::new(vec![link(&[]), link(&[Feed::Step(0)])]);
+        let params = Chain::params(&[30], [&[][..], &[]].into_iter());
+        let metas = [ChunkMeta { dtype: DType::F64, shape: &[30], data: None }];
+        assert!(chain.scratch_bytes(&params, &metas) >= 240);
+    }
 
     #[test]
     fn a_chain_gives_what_its_steps_give() {

@@ -69,10 +69,7 @@ impl Make for Viewed {
         if view.is_whole(&self.value.region_at(&index).shape()) {
             return Ok(given[0]);
         }
-        if lw.graph.view_count() < MANY_VIEWS {
-            return lw.viewed(given[0], &view);
-        }
-        if self.through(number, place).is_some() {
+        if lw.graph.view_count() < MANY_VIEWS || self.through(number, place).is_some() {
             return lw.viewed(given[0], &view);
         }
         // Of the box that is shown there is a copy, and what is shown of that is the same for many chunks.
