@@ -136,7 +136,7 @@ where
     // The factor is held meanwhile, which the session of its run does not know.
     let rest = session.memory_limit().saturating_sub(held).max(1);
     let threads = args.common.threads.unwrap_or_else(common::threads);
-    let beside = Session::builder().placement(Placement::Cpu).threads(threads).memory_limit(&rest.to_string()).cache_dir("");
+    let beside = Session::builder().placement(Placement::Cpu).threads(threads).memory_limit(rest).cache_dir("");
     let a = a.clone().in_session(&beside.build()?);
     let a = args.common.cut(a)?;
     let products = Arc::new(Products::<T>::new(n, probes, weights)?);

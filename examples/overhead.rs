@@ -170,9 +170,8 @@ fn checked<T: Float>(args: &CommonArgs, chunks: u32, of: (&Session, &Array<T>), 
     }
     let threads = args.threads.unwrap_or_else(common::threads);
     let other = if threads == 1 { 2 } else { 1 };
-    let limit = session.memory_limit().to_string();
-    let builder =
-        Session::builder().placement(Placement::Cpu).threads(other).seed(args.seed).memory_limit(&limit).cache_dir("");
+    let limit = session.memory_limit();
+    let builder = Session::builder().placement(Placement::Cpu).threads(other).seed(args.seed).memory_limit(limit).cache_dir("");
     let again = self::mean(&numbers::<T>(&builder.build()?, args, chunks)?)?.compute_scalar()?;
     if again.to_bits() != mean.to_bits() {
         return Err(format!("the mean is {mean} with {threads} threads, and {again} with {other}").into());

@@ -257,10 +257,10 @@ fn the_same_bits_for_any_threads_pools_and_memory() {
             }
         }
         let least = least_memory(work);
-        let tight = Session::builder().threads(2).cache_dir("").memory_limit(&least.to_string()).build().expect("session");
+        let tight = Session::builder().threads(2).cache_dir("").memory_limit(least).build().expect("session");
         assert_eq!(bits(&work(&tight).expect("fits").0), bits(&expected), "{name} in {least} B");
         assert_eq!(tight.used_bytes(), 0, "{name}");
-        let less = Session::builder().threads(2).cache_dir("").memory_limit(&(least - 1).to_string()).build().expect("session");
+        let less = Session::builder().threads(2).cache_dir("").memory_limit(least - 1).build().expect("session");
         assert!(matches!(work(&less), Err(Error::OutOfMemory { .. })), "{name} in {least} - 1 B");
     }
 }
@@ -274,7 +274,7 @@ fn least_memory(work: Work) -> u64 {
     };
     // The arrays alone are refused first, then the peak.
     for _ in 0..3 {
-        let session = Session::builder().threads(2).cache_dir("").memory_limit(&least.to_string()).build().expect("session");
+        let session = Session::builder().threads(2).cache_dir("").memory_limit(least).build().expect("session");
         match work(&session) {
             Err(Error::OutOfMemory { requested_bytes, .. }) => least = requested_bytes,
             _ => return least,

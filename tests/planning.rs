@@ -283,8 +283,8 @@ fn more_chunks_than_memory_could_list_are_refused() {
 /// Bytes beyond what lives before that computing takes at most where no more is allowed than is proved to do; and that bound, without what is there before.
 fn measured(array: &Array<f64>, cuts: &dyn Fn(&Session) -> Array<f64>) -> (f64, f64) {
     let explained = array.explain().expect("explains");
-    let limit = format!("{}", explained.bound_bytes);
-    let session = Session::builder().threads(1).placement(Placement::Cpu).memory_limit(&limit).cache_dir("");
+    let limit = explained.bound_bytes;
+    let session = Session::builder().threads(1).placement(Placement::Cpu).memory_limit(limit).cache_dir("");
     let session = session.build().expect("a session");
     session.default_rng().uniform::<f64>([1]).compute().expect("warm"); // threads, scratch
     let array = cuts(&session);
@@ -319,7 +319,7 @@ fn the_tables_of_a_graph_are_counted() {
 /// Bytes that planning and running takes at most beside the result, for each task, where no more chunks may be pooled than one after the other needs.
 fn bytes_a_task(make: &dyn Fn(&Session) -> Array<f64>, far: bool) -> (f64, usize) {
     let bound = make(&session(1)).explain().expect("explains").bound_bytes;
-    let mut session = Session::builder().threads(1).placement(Placement::Cpu).memory_limit(&bound.to_string()).cache_dir("");
+    let mut session = Session::builder().threads(1).placement(Placement::Cpu).memory_limit(bound).cache_dir("");
     if far {
         let link = LinkSpec { latency_ns: 1000, bytes_per_s: 1e10 };
         let far = Cpu::behind_link("far", 1, SpaceId(1), [link; 2]).expect("a pool");

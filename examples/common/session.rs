@@ -39,10 +39,10 @@ pub fn session_of(args: &CommonArgs) -> Result<Session> {
         builder = builder.threads(threads);
     }
     if let Some(limit) = args.memory_limit {
-        builder = builder.memory_limit(&format!("{}", limit.0));
+        builder = builder.memory_limit(limit);
     }
     if let Some(limit) = args.gpu_memory {
-        builder = builder.gpu_memory_limit(&format!("{}", limit.0));
+        builder = builder.gpu_memory_limit(limit);
     }
     if let Some(path) = &args.record {
         builder = builder.record(path);

@@ -51,23 +51,20 @@ fn walk(root: &Group, goes_on: &mut dyn FnMut(Option<String>) -> bool) -> hdf5::
             if !goes_on((kind == Some(LocationType::Dataset)).then(|| here.clone())) {
                 return Ok(());
             }
-            match kind {
-                Some(LocationType::Group) => {
-                    let is_hard = raw::link(&group, &name) == Some(raw::Link::Hard);
-                    let inner = group.group(&name)?;
-                    let about = inner.loc_info()?;
-                    if !is_hard && about.fileno == start.fileno {
+            if kind == Some(LocationType::Group) {
+                let is_hard = raw::link(&group, &name) == Some(raw::Link::Hard);
+                let inner = group.group(&name)?;
+                let about = inner.loc_info()?;
+                if !is_hard && about.fileno == start.fileno {
+                    continue;
+                }
+                if !is_hard || about.num_links > 1 {
+                    if seen.contains(&id(&about)) {
                         continue;
                     }
-                    if !is_hard || about.num_links > 1 {
-                        if seen.contains(&id(&about)) {
-                            continue;
-                        }
-                        seen.push(id(&about));
-                    }
-                    left.push((inner, here));
+                    seen.push(id(&about));
                 }
-                _ => {}
+                left.push((inner, here));
             }
         }
     }
