@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use chunkwise::ext::{ChunkView, Layout, Region};
 use chunkwise::ndarray::{ArrayD, arr1};
 use chunkwise::store::{Attr, Hdf5, Npy};
 use chunkwise::{Array, prelude::*};
@@ -367,4 +368,21 @@ fn arrays_of_unlike_dtypes_are_not_joined() {
     }
     let both = stack(Axis(1), &[&x, &y]).as_::<i32>().expect("i32").compute().expect("computes");
     assert_eq!(both, ndarray::arr2(&[[1, 1], [2, 2]]).into_dyn());
+}
+
+#[test]
+fn an_empty_region_may_be_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for n in [32, 33] {
+        let path = folder.path().join(format!("{n}.h5"));
+        let file = Hdf5::create(&path).expect("begins");
+        let sink = file.dataset("/x", &[n], DType::F64).chunks(&[16][..]).deflate(1).create().expect("made");
+        let none = Region::new(&[n], &[(n, n)]).expect("at the end");
+        sink.write(&none, ChunkView::from_slice::<f64>(&[], &Layout::contiguous(DType::F64, &[0]))).expect("nothing to write");
+        let ones = vec![1.0; n];
+        sink.write(&Region::all(&[n]), ChunkView::from_slice(&ones, &Layout::contiguous(DType::F64, &[n]))).expect("written");
+        file.commit().expect("committed");
+        let back = Hdf5::open(&path).expect("opens").dataset("/x").expect("there").as_::<f64>().expect("f64");
+        assert_eq!(back.in_session(&session()).compute().expect("reads").sum(), n as f64);
+    }
 }

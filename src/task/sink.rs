@@ -113,7 +113,9 @@ impl dyn ChunkSink {
     /// complete, which [`finish`](trait.ChunkSink.html#method.finish) makes it; what the sink itself reports. Nothing is written then.
     pub fn write(&self, region: &Region, chunk: ChunkView<'_>) -> Result<()> {
         self.intake().check(region, &chunk)?;
-        if chunk.has_row_slices() || self.gathers() {
+        if region.is_empty() {
+            // There is nothing to keep.
+        } else if chunk.has_row_slices() || self.gathers() {
             self.put(region, chunk)?;
         } else {
             self.put_gathered(region, chunk)?;
