@@ -386,3 +386,19 @@ fn an_empty_region_may_be_written() {
         assert_eq!(back.in_session(&session()).compute().expect("reads").sum(), n as f64);
     }
 }
+
+#[test]
+fn a_weighted_mean_of_what_does_not_convert_is_right() {
+    let session = session();
+    let of = |weights: bool| {
+        let at: fn(&[usize]) -> i64 = if weights { |at| 1 + at[1] as i64 } else { |at| (at[0] * 10 + at[1]) as i64 };
+        Array::<i64>::from_source(Arc::new(Counted::new(&[30, 20], at))).expect("i64").in_session(&session)
+    };
+    let (x, w) = (of(false), of(true));
+    let wanted = x.weighted_mean(&x).compute_scalar().expect("computes");
+    assert!(wanted > 0.0);
+    let (values, weights) = (x.compute().expect("reads"), w.compute().expect("reads"));
+    let sum: i64 = values.iter().zip(&weights).map(|(x, w)| x * w).sum();
+    let found = x.weighted_mean(&w).compute_scalar().expect("computes");
+    assert!((found - sum as f64 / weights.sum() as f64).abs() < 1e-9, "{found}");
+}

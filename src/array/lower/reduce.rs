@@ -307,6 +307,8 @@ fn scans(recipe: &Recipe, around: &Around<'_>) -> Option<Vec<Scan>> {
         [values, weights] => {
             let are_sole = around.is_sole(values) && around.is_sole(weights);
             let stages = (!are_sole).then(|| vec![values, weights]);
+            // Both are read as `f64`, which a source need not give.
+            let cut = |stage| cut(stage).filter(|cut| cut.source.dtype() == DType::F64 || cut.source.converts());
             Some(vec![Scan { values: cut(values)?, weights: Some(cut(weights)?), stages }])
         }
         _ => None,
