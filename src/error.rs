@@ -285,6 +285,10 @@ mod sealed {
 }
 
 /// A number of bytes, or text that says one (`"1GB"`): what [`SessionBuilder::memory_limit`](crate::SessionBuilder::memory_limit) takes.
+#[diagnostic::on_unimplemented(
+    message = "a `{Self}` is no number of bytes",
+    note = "give a `u64` (of a `usize`, `n as u64`), or text such as \"1GB\""
+)]
 pub trait IntoBytes: sealed::Sealed {
     #[doc(hidden)]
     fn into_bytes(self) -> Result<Bytes>;

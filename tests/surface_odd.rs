@@ -402,3 +402,20 @@ fn a_weighted_mean_of_what_does_not_convert_is_right() {
     let found = x.weighted_mean(&w).compute_scalar().expect("computes");
     assert!((found - sum as f64 / weights.sum() as f64).abs() < 1e-9, "{found}");
 }
+
+#[test]
+fn a_view_of_a_narrow_cast_takes_no_more_than_a_cast_of_a_view() {
+    let x = session().default_rng().uniform::<f64>([20_000, 20_000]);
+    let bound = |array: &Array<u8>| array.sum().explain().expect("explains").bound_bytes;
+    let views: [(&str, &dyn Fn(DynArray) -> DynArray); 4] = [
+        ("rows", &|a| a.slice(s![1.., ..])),
+        ("columns", &|a| a.slice(s![.., 7..])),
+        ("turned", &|a| a.t()),
+        ("flipped", &|a| a.flip(Axis(0))),
+    ];
+    for (name, view) in views {
+        let before = bound(&view(x.clone().into_dyn()).cast::<u8>());
+        let after = bound(&view(x.cast::<u8>().into_dyn()).as_::<u8>().expect("u8"));
+        assert!(after <= before + before / 8, "{name}: {after} bytes for a view of the cast, {before} for a cast of the view");
+    }
+}

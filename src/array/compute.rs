@@ -152,7 +152,7 @@ impl<T> Array<T> {
 
 /// A plan for several roots at once, if it fits memory.
 fn plan(session: &Session, roots: &[Root<'_>]) -> Result<Plan> {
-    Fit { session, roots }.plan()
+    Fit::new(session, roots).plan()
 }
 
 /// Computes several arrays in one run: what they have in common is made once, and read once. A tuple of up to eight arrays of any dtypes, or a list

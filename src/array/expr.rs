@@ -127,6 +127,8 @@ pub(crate) struct Op {
     pub(crate) is_flexible: bool,
     /// Whether the grid follows from the chunks of a file.
     pub(crate) is_stored: bool,
+    /// The widest dtype among it and what has to be made in chunks as large as its own.
+    pub(crate) widest: DType,
 }
 
 impl Op {
@@ -154,7 +156,10 @@ impl Op {
         };
         let is_cut = chosen.is_some() || follows && inputs.iter().any(|input| input.is_cut);
         let is_chosen = chosen.is_some();
-        let mut op = Self { primitive, shape, dtype, grid: ChunkGrid::single(&[])?, is_chosen, is_cut, is_flexible, is_stored };
+        let below = inputs.iter().filter(|_| is_flexible).map(|input| input.widest);
+        let widest = below.chain([dtype]).max_by_key(|dtype| dtype.bytes()).unwrap_or(dtype);
+        let grid = ChunkGrid::single(&[])?;
+        let mut op = Self { primitive, shape, dtype, grid, is_chosen, is_cut, is_flexible, is_stored, widest };
         op.grid = match chosen {
             Some(grid) => grid,
             None => grids::natural(&op, inputs)?,

@@ -1,8 +1,9 @@
 //! Whether a plan fits memory, and what would.
 //!
 //! Owns: [`Fit`]: the refusal of plans, with what to do about it. Must not know: any operation, what the scheduler counts. Invariant: what is suggested was
-//! planned, and fits; a refusal costs about as much as planning a few hundred thousand tasks, however many there would be.
+//! planned, and fits; a refusal costs no more than planning [`ALL_TRIAL_TASKS`] tasks beside the plan that is refused.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::expr::{Existing, Op, Primitive};
@@ -17,6 +18,12 @@ use crate::task::{ChunkSink, Intake, TaskGraph};
 /// Most tasks of a plan that is only made to see what it needs.
 const TRIAL_TASKS: usize = 300_000;
 
+/// Most tasks of all such plans for one refusal.
+const ALL_TRIAL_TASKS: usize = 4 * TRIAL_TASKS;
+
+/// What such a plan costs that is given up, in tasks: mostly before it has any.
+const GIVEN_UP_TASKS: usize = TRIAL_TASKS / 16;
+
 /// So many limits are tried before the one that holds all.
 const MORE_TRIALS: usize = 6;
 
@@ -25,8 +32,10 @@ const FAR: u64 = 16;
 
 /// What is to be planned, in which session.
 pub(super) struct Fit<'a> {
-    pub(super) session: &'a Session,
-    pub(super) roots: &'a [Root<'a>],
+    session: &'a Session,
+    roots: &'a [Root<'a>],
+    /// Tasks of plans that may still be made only to see what they need.
+    left: Cell<usize>,
 }
 
 /// Why a plan does not fit.
@@ -39,7 +48,11 @@ struct Refusal {
     crowded: bool,
 }
 
-impl Fit<'_> {
+impl<'a> Fit<'a> {
+    pub(super) fn new(session: &'a Session, roots: &'a [Root<'a>]) -> Self {
+        Self { session, roots, left: Cell::new(ALL_TRIAL_TASKS) }
+    }
+
     /// The plan.
     ///
     /// # Errors
@@ -147,8 +160,11 @@ impl Fit<'_> {
 
     /// What a plan with chunks of this extent needs, if it is not obviously more than `limit`.
     fn trial(&self, limit: u64, side: Option<usize>) -> Option<u64> {
-        let plan = Lowering::trial(limit, side, TRIAL_TASKS).plan(self.roots).ok()?;
-        Some(self.session.needs_bytes(&plan.graph))
+        let left = self.left.get();
+        let plan = Lowering::trial(limit, side, TRIAL_TASKS.min(left)).plan(self.roots);
+        let cost = plan.as_ref().map_or(GIVEN_UP_TASKS, |plan| plan.graph.len());
+        self.left.set(left.saturating_sub(cost));
+        Some(self.session.needs_bytes(&plan.ok()?.graph))
     }
 
     /// Whether the results could be stored chunk by chunk within the limit.
@@ -159,7 +175,7 @@ impl Fit<'_> {
         let roots: Vec<Root<'_>> =
             self.roots.iter().zip(&sinks).map(|(root, sink)| Root { expr: root.expr, to: To::Sink(sink) }).collect();
         let (limit, results) = (self.session.usable_bytes(), self.roots.iter().any(|root| matches!(root.to, To::Result)));
-        results && Fit { session: self.session, roots: &roots }.trial(limit, None).is_some_and(|peak| peak <= limit)
+        results && Fit::new(self.session, &roots).trial(limit, None).is_some_and(|peak| peak <= limit)
     }
 
     /// Extents of chunks to try, the nearest first: larger ones first if there are too many chunks, else smaller ones.

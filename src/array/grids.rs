@@ -19,9 +19,9 @@ pub(super) fn natural(op: &Op, inputs: &[&Op]) -> Result<ChunkGrid> {
     match &op.primitive {
         Primitive::Source(..) | Primitive::Generate(..) => slabs(shape, dtype, op.stored().and_then(|s| s.storage_chunks())),
         Primitive::View(view) if op.is_flexible && !op.is_cut => match (op.is_stored, in_order(view)) {
-            (true, _) => Ok(coalesced(&through(view, &inputs[0].grid, dtype)?, dtype)?),
-            (false, true) => slabs(shape, dtype, None),
-            (false, false) => squares(shape, dtype, CHUNK_BYTES),
+            (true, _) => coalesced(&through(view, &inputs[0].grid, op.widest)?, op.widest),
+            (false, true) => slabs(shape, op.widest, None),
+            (false, false) => squares(shape, op.widest, CHUNK_BYTES),
         },
         Primitive::View(view) => through(view, &inputs[0].grid, dtype),
         Primitive::Reshape => slabs(shape, dtype, None),

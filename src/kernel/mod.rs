@@ -157,6 +157,14 @@ impl<'a> Scratch<'a> {
 }
 
 /// Host memory that a kernel takes beside operands and scratch, however many of its tasks run: counted once in each run.
+///
+/// ```
+/// use chunkwise::ext::Held;
+/// // Of all files that are unpacked so, one at a time holds a buffer.
+/// let a = Held::new("unpacking a.bin in blocks of 8 MB", 8 << 20).taking_turns("unpacking blocks");
+/// let b = Held::new("unpacking b.bin in blocks of 2 MB", 2 << 20).taking_turns("unpacking blocks");
+/// assert_eq!(a.turns, b.turns); // 8 MB in all
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Held {
     /// What for, as an error may say it: `unpacking data.h5:/x, stored in chunks of [6000, 6000] (288 MB each)`. Equal texts are
@@ -164,6 +172,22 @@ pub struct Held {
     pub what: String,
     /// At most.
     pub bytes: u64,
+    /// Things of one group are not held at the same time: the largest is counted, and no other.
+    pub turns: Option<Cow<'static, str>>,
+}
+
+impl Held {
+    /// So many bytes for this, beside all else.
+    pub fn new(what: impl Into<String>, bytes: u64) -> Self {
+        Self { what: what.into(), bytes, turns: None }
+    }
+
+    /// The same, never at the same time as others of this group.
+    #[must_use]
+    pub fn taking_turns(mut self, group: impl Into<Cow<'static, str>>) -> Self {
+        self.turns = Some(group.into());
+        self
+    }
 }
 
 /// One routine.

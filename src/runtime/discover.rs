@@ -4,12 +4,12 @@
 //! to; work that ends sooner never starts it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{JoinHandle, ThreadId};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use super::driver::Inner;
 
-/// How long the end of a session, or of a thread that asked for GPUs, waits for a search.
+/// How long the end of a session, or of a thread that asked for GPUs, waits for searches: in all.
 pub(super) const LEAVE: Duration = Duration::from_secs(1);
 
 /// A GPU that is not used, and why.
@@ -27,8 +27,12 @@ enum SearchStage {
     Off,
     NotYet,
     Running,
+    /// What was found is known. Its thread has yet to end: drivers leave things on it that are taken down as it does.
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
     Done,
+    /// And the thread has gone.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
+    Gone,
 }
 
 /// The search for GPUs.
@@ -38,16 +42,13 @@ pub(super) struct Discovery {
     /// The thread that looks, from its first moment on.
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
     looks: OnceLock<ThreadId>,
-    /// Who looks. Drivers leave things on this thread that are taken down as it ends.
-    #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
-    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Discovery {
     pub(super) fn new(wanted: bool) -> Arc<Self> {
         let stage = if wanted && cfg!(feature = "gpu") { SearchStage::NotYet } else { SearchStage::Off };
         let state = Mutex::new((stage, Vec::new()));
-        Arc::new(Self { state, changed: Condvar::new(), looks: OnceLock::new(), thread: Mutex::default() })
+        Arc::new(Self { state, changed: Condvar::new(), looks: OnceLock::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, (SearchStage, Vec<Absent>)> {
@@ -62,12 +63,21 @@ impl Discovery {
     /// Waits until it is over, at most this long; true if it is (or never was wanted). The thread that looks does not wait for itself: on it runs
     /// user's code, because graphs that are under way are priced there.
     pub(super) fn wait(&self, time: Duration) -> bool {
-        if self.looks.get() == Some(&std::thread::current().id()) {
+        self.wait_while(Instant::now() + time, |stage| stage == SearchStage::Running)
+    }
+
+    /// Waits until it is over and its thread has gone, at most until then: a program that ends while a driver is being loaded, or taken down on
+    /// a thread that ends, may crash in the driver.
+    pub(super) fn leave(&self, end: Instant) {
+        self.wait_while(end, |stage| matches!(stage, SearchStage::Running | SearchStage::Done));
+    }
+
+    fn wait_while(&self, end: Instant, goes_on: impl Fn(SearchStage) -> bool) -> bool {
+        if self.is_here() {
             return true;
         }
-        let end = Instant::now() + time;
         let mut state = self.lock();
-        while state.0 == SearchStage::Running {
+        while goes_on(state.0) {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
@@ -77,29 +87,9 @@ impl Discovery {
         true
     }
 
-    /// Waits until it is over and its thread has gone, at most this long: a program that ends while a driver is being loaded, or taken down on
-    /// a thread that ends, may crash in the driver.
-    pub(super) fn leave(&self, time: Duration) {
-        let end = Instant::now() + time;
-        if self.looks.get() == Some(&std::thread::current().id()) {
-            return; // it held the session last
-        }
-        if !self.wait(time) {
-            return;
-        }
-        loop {
-            let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-            match thread.take_if(|t| t.is_finished()) {
-                Some(ended) => drop(ended.join()), // it does not panic
-                None if thread.is_some() && Instant::now() < end => {
-                    drop(thread);
-                    std::thread::sleep(Duration::from_micros(200));
-                    continue;
-                }
-                None => {}
-            }
-            return;
-        }
+    /// Whether this is the thread that looks.
+    fn is_here(&self) -> bool {
+        self.looks.get() == Some(&std::thread::current().id())
     }
 
     /// In one line, why a session has no GPU.
@@ -110,8 +100,10 @@ impl Discovery {
             SearchStage::Off => "none: the session was made without".into(),
             SearchStage::NotYet => "not looked for: the work was too small to gain from one".into(),
             SearchStage::Running => "not ready yet: it is still being opened".into(),
-            SearchStage::Done if state.1.is_empty() => "none: no Vulkan, Metal or DX12 adapter found".into(),
-            SearchStage::Done => {
+            SearchStage::Done | SearchStage::Gone if state.1.is_empty() => {
+                "none: no Vulkan, Metal or DX12 adapter found".into()
+            }
+            SearchStage::Done | SearchStage::Gone => {
                 let each: Vec<String> = state.1.iter().map(|a| format!("{}: {}", a.name, a.why)).collect();
                 format!("none: {}", each.join("; "))
             }
@@ -124,9 +116,9 @@ impl Discovery {
     }
 
     #[cfg(feature = "gpu")]
-    fn end(&self, mut absent: Vec<Absent>) {
+    fn come_to(&self, stage: SearchStage, mut absent: Vec<Absent>) {
         let mut state = self.lock();
-        state.0 = SearchStage::Done;
+        state.0 = stage;
         state.1.append(&mut absent);
         self.changed.notify_all();
     }
@@ -141,8 +133,9 @@ struct Leaving(std::cell::RefCell<Vec<Arc<Discovery>>>);
 #[cfg(feature = "gpu")]
 impl Drop for Leaving {
     fn drop(&mut self) {
+        let end = Instant::now() + LEAVE;
         for discovery in self.0.take() {
-            discovery.leave(LEAVE);
+            discovery.leave(end);
         }
     }
 }
@@ -155,11 +148,11 @@ thread_local! {
 /// Has this thread wait for a search as it ends. Not on Windows, where other threads have been stopped by then.
 #[cfg(feature = "gpu")]
 fn leave_at_end(discovery: &Arc<Discovery>) {
-    if cfg!(unix) {
+    if cfg!(unix) && !discovery.is_here() {
         // A thread that has come that far in ending does not wait.
         let _ = LEAVING.try_with(|leaving| {
             let mut leaving = leaving.0.borrow_mut();
-            leaving.retain(|d| d.lock().0 == SearchStage::Running && !Arc::ptr_eq(d, discovery));
+            leaving.retain(|d| d.lock().0 != SearchStage::Gone && !Arc::ptr_eq(d, discovery));
             leaving.push(discovery.clone());
         });
     }
@@ -179,31 +172,44 @@ impl Inner {
             let mut state = self.discovery.lock();
             match state.0 {
                 SearchStage::NotYet => state.0 = SearchStage::Running,
-                SearchStage::Running => {
+                SearchStage::Running | SearchStage::Done => {
                     drop(state);
                     return leave_at_end(&self.discovery);
                 }
-                SearchStage::Off | SearchStage::Done => return,
+                SearchStage::Off | SearchStage::Gone => return,
             }
         }
         leave_at_end(&self.discovery);
         let (session, discovery) = (Arc::downgrade(self), self.discovery.clone());
         let (staging, settings) = (staging_bytes(self.memory_limit), self.settings.clone());
-        let body = move || {
+        let looks = move || {
             let _ = discovery.looks.set(std::thread::current().id()); // it is started once
             // Whatever a driver does here, whoever waits for the end of the search must hear of it.
             let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| search(&session, &settings, staging)));
             let panicked = |_| vec![Absent { name: "GPUs".into(), why: "a driver panicked while they were looked for".into() }];
-            discovery.end(found.unwrap_or_else(panicked));
+            discovery.come_to(SearchStage::Done, found.unwrap_or_else(panicked));
         };
-        match std::thread::Builder::new().name("chunkwise-gpus".into()).spawn(body) {
-            Ok(thread) => *self.discovery.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread),
-            Err(error) => {
-                let why = format!("no thread to look for them: {error}");
-                self.discovery.end(vec![Absent { name: "GPUs".into(), why }]);
-            }
+        // A thread cannot say that it has gone. One that has nothing of a driver says it for that which looks.
+        let discovery = self.discovery.clone();
+        let keeps = move || {
+            let looking = std::thread::Builder::new().name("chunkwise-gpus".into()).spawn(looks);
+            discovery.come_to(
+                SearchStage::Gone,
+                looking.map_or_else(no_thread, |looking| {
+                    let _ = looking.join(); // it does not panic
+                    Vec::new()
+                }),
+            );
+        };
+        if let Err(error) = std::thread::Builder::new().name("chunkwise-find".into()).spawn(keeps) {
+            self.discovery.come_to(SearchStage::Gone, no_thread(error));
         }
     }
+}
+
+#[cfg(feature = "gpu")]
+fn no_thread(error: std::io::Error) -> Vec<Absent> {
+    vec![Absent { name: "GPUs".into(), why: format!("no thread to look for them: {error}") }]
 }
 
 /// Host memory for chunks on their way: a small part of what the session may use, which chunks on the host may not.

@@ -82,8 +82,10 @@ impl Session {
 
     /// The session that arrays use unless told otherwise, with every default; made at the first call.
     ///
-    /// It is never dropped. So that no program ends while a driver is being loaded, which some drivers do not survive, a thread whose runs made a session look for GPUs waits for
-    /// the search as it ends, at most a second.
+    /// It is never dropped. A program that ends while a driver is being loaded may crash in the driver; so a thread whose runs made a session look for GPUs waits for
+    /// the search as it ends, at most a second. That does not help where another thread ends the process meanwhile (`std::process::exit`), where the system does not tell threads
+    /// of their end (the main thread, with some C libraries), or where a driver takes longer: a program that does one of these calls [`Session::discover`] first, which waits until the search
+    /// is over, or makes a session without GPUs.
     ///
     /// # Panics
     /// If the system cannot start a thread.
@@ -230,7 +232,7 @@ impl Session {
 impl Drop for Inner {
     fn drop(&mut self) {
         // So that a program that ends does not end while a driver is being loaded.
-        self.discovery.leave(discover::LEAVE);
+        self.discovery.leave(std::time::Instant::now() + discover::LEAVE);
         let _ = self.costs.get_mut().unwrap_or_else(PoisonError::into_inner).save();
     }
 }

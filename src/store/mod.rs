@@ -44,6 +44,8 @@ mod whole;
 mod hdf5;
 
 #[cfg(feature = "hdf5")]
+pub(crate) use hdf5::Places;
+#[cfg(feature = "hdf5")]
 pub use hdf5::{Attr, Hdf5, Hdf5Writer, NewDataset};
 pub use npy::{Npy, NpyWriter};
 #[cfg(not(feature = "internals"))]

@@ -13,7 +13,7 @@ use super::{AnyArray, DynArray, Result, RunReport, ToStore, parts, store_parts};
 use crate::error::Error;
 use crate::schedule::Explanation;
 use crate::shape::ChunkGrid;
-use crate::store::{Attr, Hdf5, Hdf5Writer, NewDataset};
+use crate::store::{Attr, Hdf5, Hdf5Writer, NewDataset, Places};
 use crate::task::ChunkSink;
 
 impl Hdf5 {
@@ -60,7 +60,7 @@ impl Hdf5Writer {
         HdfPut { file: self, entries: Vec::new(), since: 0 }.put(name, array)
     }
 
-    /// Puts several arrays into the file, each under its name. What is set after it holds for all of them.
+    /// Puts several arrays into the file, each under its name. What is set after it holds for all of them (for none, if there is none).
     ///
     /// ```
     /// use chunkwise::{Array, prelude::*, store::Hdf5};
@@ -69,14 +69,11 @@ impl Hdf5Writer {
     /// let x = Array::<f64>::random_uniform((300, 200));
     /// let rows: Vec<Array<f64>> = (0..3).map(|i| x.index_axis(Axis(0), i)).collect();
     /// let names = ["/row/0", "/row/1", "/row/2"];
-    /// Hdf5::create(&path)?.put_all(names.into_iter().zip(&rows)).deflate(1).run()?;
+    /// Hdf5::create(&path)?.put_all(names.iter().zip(&rows)).deflate(1).run()?;
     /// assert_eq!(Hdf5::open(&path)?.datasets()?, names);
     /// # Ok::<(), chunkwise::Error>(())
     /// ```
-    pub fn put_all<'a, N: Into<String>, A: Into<&'a dyn AnyArray>>(
-        self,
-        arrays: impl IntoIterator<Item = (N, A)>,
-    ) -> HdfPut<'a> {
+    pub fn put_all<'a, N: AsRef<str>, A: Into<&'a dyn AnyArray>>(self, arrays: impl IntoIterator<Item = (N, A)>) -> HdfPut<'a> {
         HdfPut { file: self, entries: Vec::new(), since: 0 }.put_all(arrays)
     }
 }
@@ -149,13 +146,13 @@ fn whole_chunks(grid: &ChunkGrid, stored: &[usize]) -> Result<ChunkGrid> {
 impl<'a> HdfPut<'a> {
     /// One more array, as another dataset.
     pub fn put(self, name: impl Into<String>, array: &'a dyn AnyArray) -> Self {
-        self.put_all([(name, array)])
+        self.put_all([(name.into(), array)])
     }
 
     /// More arrays, as with [`Hdf5Writer::put_all`].
-    pub fn put_all<N: Into<String>, A: Into<&'a dyn AnyArray>>(mut self, arrays: impl IntoIterator<Item = (N, A)>) -> Self {
+    pub fn put_all<N: AsRef<str>, A: Into<&'a dyn AnyArray>>(mut self, arrays: impl IntoIterator<Item = (N, A)>) -> Self {
         self.since = self.entries.len();
-        self.entries.extend(arrays.into_iter().map(|(name, array)| HdfEntry::new(name.into(), array.into())));
+        self.entries.extend(arrays.into_iter().map(|(name, array)| HdfEntry::new(name.as_ref().to_owned(), array.into())));
         self
     }
 
@@ -219,12 +216,14 @@ impl<'a> HdfPut<'a> {
     /// What [`HdfPut::run`] would do, and why. Nothing is written, and a file that is there is not copied.
     ///
     /// # Errors
-    /// As [`HdfPut::run`].
+    /// As [`HdfPut::run`], but for what the disk has no room for.
     pub fn explain(self) -> Result<Explanation> {
-        explain_stored("put", &self.sinks(|new| new.planned())?)
+        self.file.check_some(self.entries.len())?;
+        let mut places = Places::default();
+        explain_stored("put", &self.sinks(|new| new.planned(&mut places))?)
     }
 
-    fn sinks(&self, sink: impl Fn(NewDataset<'_>) -> Result<Arc<dyn ChunkSink>>) -> Result<Vec<ToStore<'a>>> {
+    fn sinks(&self, mut sink: impl FnMut(NewDataset<'_>) -> Result<Arc<dyn ChunkSink>>) -> Result<Vec<ToStore<'a>>> {
         let of = |entry: &HdfEntry<'a>| {
             let (node, new) = entry.new_dataset(&self.file)?;
             Ok(ToStore { node, session: parts(entry.array).session, sink: sink(new)? })

@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 /// What an attribute may take, with its name: it stands in its object's header, of which HDF5 limits a part to 64 KiB. Text lies elsewhere.
 const LIMIT_BYTES: usize = 64_000;
 
+/// What HDF5 may put beside each attribute: its header, and a heap for text.
+const BESIDE_BYTES: usize = 4096;
+
 /// The value of an attribute: text, a number, or a list of a few.
 ///
 /// ```
@@ -108,6 +111,16 @@ impl From<&[usize]> for Attr {
         Self::Unsigneds(values.iter().map(|&value| value as u64).collect())
     }
 }
+impl<const N: usize> From<[usize; N]> for Attr {
+    fn from(values: [usize; N]) -> Self {
+        values[..].into()
+    }
+}
+impl From<Vec<usize>> for Attr {
+    fn from(values: Vec<usize>) -> Self {
+        values[..].into()
+    }
+}
 
 impl From<bool> for Attr {
     fn from(value: bool) -> Self {
@@ -119,9 +132,24 @@ impl From<&str> for Attr {
         Self::Text(text.to_owned())
     }
 }
+impl From<&String> for Attr {
+    fn from(text: &String) -> Self {
+        Self::Text(text.clone())
+    }
+}
 impl From<String> for Attr {
     fn from(text: String) -> Self {
         Self::Text(text)
+    }
+}
+impl From<&[String]> for Attr {
+    fn from(texts: &[String]) -> Self {
+        Self::Texts(texts.to_vec())
+    }
+}
+impl From<Vec<&str>> for Attr {
+    fn from(texts: Vec<&str>) -> Self {
+        texts[..].into()
     }
 }
 impl From<&[&str]> for Attr {
@@ -161,6 +189,9 @@ pub(super) fn check(attrs: &[(String, Attr)], object: &str) -> Result<()> {
         if name.contains('\0') {
             return problem(zero);
         }
+        if name.len() > LIMIT_BYTES / 2 {
+            return problem("give it a shorter name");
+        }
         if len.saturating_mul(8).saturating_add(name.len()) > LIMIT_BYTES {
             return problem(&format!(
                 "at most {} kB fit into an attribute; shorten the list, or write a dataset",
@@ -169,6 +200,23 @@ pub(super) fn check(attrs: &[(String, Attr)], object: &str) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Bytes of attributes in a file, at most: each value, its name, and what HDF5 puts beside them.
+pub(super) fn bytes(attrs: &[(String, Attr)]) -> u64 {
+    let of = |(name, value): &(String, Attr)| {
+        let text = |text: &String| text.len() + 32; // in a heap, with an address of it
+        let value = match value {
+            Attr::Text(value) | Attr::Other(value) => text(value),
+            Attr::Texts(values) => values.iter().map(text).sum(),
+            Attr::Bool(_) | Attr::Integer(_) | Attr::Unsigned(_) | Attr::Float(_) => 8,
+            Attr::Integers(values) => 8 * values.len(),
+            Attr::Unsigneds(values) => 8 * values.len(),
+            Attr::Floats(values) => 8 * values.len(),
+        };
+        (name.len() + value + BESIDE_BYTES) as u64
+    };
+    attrs.iter().map(of).sum()
 }
 
 /// Writes attributes to an object, in place of those that it has by these names. Of two by one name, the later one.

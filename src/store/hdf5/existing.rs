@@ -4,6 +4,7 @@
 //! not the dataset that is written is the same in its copy, bit by bit or through libhdf5's own changes.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -31,6 +32,52 @@ pub(super) enum Change {
     Allocate { token: LocationToken, at: String, chunk: Option<Vec<usize>> },
     /// A dataset is made under this path; what is there, if anything, leaves it its attributes.
     Dataset { at: String, replaces: bool },
+}
+
+/// Where datasets of a plan would be, so that two of them are not in each other's way.
+#[derive(Default)]
+pub(crate) struct Places {
+    /// Paths of new ones.
+    new: HashSet<String>,
+    /// Groups above these.
+    groups: HashSet<String>,
+    /// Those that are there.
+    there: Vec<LocationToken>,
+}
+
+impl Places {
+    /// One more.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it would be where one of the plan is, below one, or a group above one.
+    pub(super) fn add(&mut self, path: &Path, name: &str, change: &Change) -> Result<()> {
+        let at = match change {
+            Change::Bytes { token, .. } | Change::Allocate { token, .. } if self.there.contains(token) => {
+                return Err(Error::file(path, twice(name)));
+            }
+            Change::Bytes { token, .. } | Change::Allocate { token, .. } => {
+                self.there.push(*token);
+                return Ok(());
+            }
+            Change::Dataset { at, .. } => at,
+        };
+        let above: Vec<&str> = at.match_indices('/').map(|(end, _)| &at[..end]).filter(|above| !above.is_empty()).collect();
+        if let Some(above) = above.iter().find(|&&above| self.new.contains(above)) {
+            return Err(Error::file(path, format!("{above} is a dataset, so {name} cannot lie below it; choose another name")));
+        }
+        if self.groups.contains(at) {
+            return Err(Error::file(path, format!("{at} is a group; name a dataset inside it")));
+        }
+        self.groups.extend(above.into_iter().map(str::to_owned));
+        if !self.new.insert(at.clone()) {
+            return Err(Error::file(path, twice(name)));
+        }
+        Ok(())
+    }
+}
+
+fn twice(name: &str) -> String {
+    format!("{name} is a dataset that is being written into it already; give each one a name of its own")
 }
 
 /// The dataset that is wanted.
@@ -119,8 +166,7 @@ impl Within<'_> {
         let found = self.file.dataset(&at).map_err(failed)?;
         let token = found.loc_info().map_err(failed)?.token;
         if self.written.contains(&token) {
-            let problem = format!("{name} is a dataset that is being written into it already; give each one a name of its own");
-            return Err(Error::file(self.path, problem));
+            return Err(Error::file(self.path, twice(name)));
         }
         let same = self.in_place(&at, (&found, token), wanted)?;
         Ok(same.unwrap_or(Change::Dataset { at, replaces: true }))

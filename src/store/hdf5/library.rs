@@ -258,7 +258,7 @@ impl ChunkSource for LibrarySource {
             (None, Some(chunk)) => format!("unpacking {name}, stored in chunks of {chunk:?} ({each} each)"),
             (None, None) => return None,
         };
-        Some(Held { what, bytes: most_bytes })
+        Some(Held::new(what, most_bytes))
     }
 
     fn hold(&self) -> Option<Arc<dyn Any + Send + Sync>> {

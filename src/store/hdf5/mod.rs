@@ -24,6 +24,7 @@ mod sources;
 mod writer;
 
 pub use attrs::Attr;
+pub(crate) use existing::Places;
 pub(super) use open::open;
 pub use reader::Hdf5;
 pub(super) use writer::create;

@@ -4,7 +4,6 @@
 //! them; parts of chunks go through libhdf5. Invariant: libhdf5 is not given more to write than the disk has room for: it does not survive a write that fails
 //! while it closes a dataset. So room is made first, through the file's own descriptor; and after an error of libhdf5 nothing of the file is used any more.
 
-use std::borrow::Cow;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,8 +49,19 @@ pub(super) struct Packed {
 enum Prepared<'a> {
     /// Whole ones, packed: where each begins in the dataset.
     Packed(Vec<(Vec<usize>, Vec<u8>)>),
-    /// A region that it is to pack.
-    Plain(Cow<'a, [u8]>),
+    /// A region that it is to pack, as it lies.
+    Plain(&'a [u8]),
+    /// The same, copied together.
+    Gathered(Box<dyn AsRef<[u8]>>),
+}
+
+/// Elements, as bytes.
+struct Gathered<T>(Vec<T>);
+
+impl<T: Decoded> AsRef<[u8]> for Gathered<T> {
+    fn as_ref(&self) -> &[u8] {
+        T::bytes(&self.0)
+    }
 }
 
 /// Bytes of an automatic chunk.
@@ -85,12 +95,13 @@ impl Packed {
         self.grid.largest().iter().fold(self.dtype.bytes() as u64, |bytes, &n| bytes.saturating_mul(n as u64))
     }
 
-    /// What packing takes: a chunk, and what it is packed into, for each thread. libhdf5 takes no more for parts of chunks, which it packs one at a time.
+    /// What packing takes: a chunk, and what it is packed into, for each thread, whatever datasets these write to. libhdf5 takes no more for parts of chunks, which it
+    /// packs one at a time.
     pub(super) fn held(&self) -> Held {
         let chunk_bytes = self.chunk_bytes();
         let what = format!("packing {}, stored in chunks of {:?} ({chunk_bytes} bytes each)", self.name, self.grid.largest());
         let each = chunk_bytes.saturating_mul(2).saturating_add(SLACK_BYTES);
-        Held { what, bytes: each.saturating_mul(THREADS) }
+        Held::new(what, each.saturating_mul(THREADS)).taking_turns("packing")
     }
 
     /// The chunks that a region touches: the first on each axis, and how many.
@@ -113,12 +124,12 @@ impl Packed {
         });
         with_dtype!(self.dtype, T => {
             if !is_whole {
-                let Some(bytes) = chunk.try_bytes() else {
-                    let mut all = vec![T::default(); region.len()];
-                    ChunkViewMut::from_slice(&mut all, &Layout::contiguous(self.dtype, chunk.shape())).copy_from(chunk);
-                    return Ok(Prepared::Plain(Cow::Owned(T::bytes(&all).to_vec())));
-                };
-                return Ok(Prepared::Plain(Cow::Borrowed(bytes)));
+                if let Some(bytes) = chunk.try_bytes() {
+                    return Ok(Prepared::Plain(bytes));
+                }
+                let mut all = vec![T::default(); region.len()];
+                ChunkViewMut::from_slice(&mut all, &Layout::contiguous(self.dtype, chunk.shape())).copy_from(chunk);
+                return Ok(Prepared::Gathered(Box::new(Gathered(all))));
             }
             let each = ChunkGrid::regular(&counts, &vec![1; counts.len()])?;
             let parts = (0..each.len()).map(|number| {
@@ -171,7 +182,7 @@ impl Packed {
     fn most_bytes(&self, region: &Region, ready: &Prepared<'_>) -> u64 {
         let all = match ready {
             Prepared::Packed(chunks) => chunks.iter().map(|(_, bytes)| bytes.len() as u64 + BESIDE_BYTES).sum(),
-            Prepared::Plain(_) => {
+            Prepared::Plain(_) | Prepared::Gathered(_) => {
                 let (bytes, chunks) = (self.chunk_bytes(), self.touched(region).1);
                 let each = bytes.saturating_add(bytes / 64).saturating_add(BESIDE_BYTES);
                 chunks.iter().fold(each, |bytes, &n| bytes.saturating_mul(n as u64))
@@ -217,6 +228,7 @@ impl Packed {
             match &ready {
                 Prepared::Packed(chunks) => chunks.iter().try_for_each(|(at, bytes)| write_packed(&dataset, at, bytes))?,
                 Prepared::Plain(bytes) => write_box(&dataset, region.axes(), self.dtype, bytes)?,
+                Prepared::Gathered(all) => write_box(&dataset, region.axes(), self.dtype, (**all).as_ref())?,
             }
             drop(dataset);
             opened.close()

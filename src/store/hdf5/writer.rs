@@ -14,7 +14,7 @@ use hdf5::LocationToken;
 
 use super::attrs::{self, Attr};
 use super::create::{Temporary, allocate, lay_out, open_temporary};
-use super::existing::{Change, FileExtent, Wanted, Within, base, copy, open_base};
+use super::existing::{Change, FileExtent, Places, Wanted, Within, base, copy, open_base};
 use super::packed::{Library, Packed, compressible};
 use super::{Hdf5, failed, open_file};
 use crate::error::{Error, Result};
@@ -172,8 +172,16 @@ impl<'a> NewDataset<'a> {
     }
 
     /// The sink, for plans that are not run: nothing is made.
-    pub(crate) fn planned(mut self) -> Result<Arc<dyn ChunkSink>> {
-        Ok(Arc::new(self.checked()?.1))
+    ///
+    /// # Errors
+    /// As [`NewDataset::create`], but for the room on the disk.
+    pub(crate) fn planned(mut self, places: &mut Places) -> Result<Arc<dyn ChunkSink>> {
+        let (name, dataset) = self.checked()?;
+        let now = lock(&self.file.now);
+        self.file.check_open(&now)?;
+        let _library = self.file.library.take();
+        places.add(&self.file.path, &name, &self.file.change(&now, &name, &self.wanted)?)?;
+        Ok(Arc::new(dataset))
     }
 
     /// Its path, and its sink without a file.
@@ -229,10 +237,7 @@ impl Hdf5Writer {
             }
             State::Committed => return Ok(()),
             State::Broken => return Err(self.broken()),
-            State::Empty if now.attrs.is_empty() => {
-                return Err(Error::file(&self.path, "has no dataset and no attribute to commit; make one first"));
-            }
-            State::Empty | State::Begun => {}
+            State::Empty | State::Begun => check_some(&self.path, &now, 0)?,
         }
         attrs::check(&now.attrs, "/")?;
         now.datasets.iter().try_for_each(|(_, intake)| intake.check_complete())?;
@@ -240,6 +245,11 @@ impl Hdf5Writer {
         if *broken {
             return Err(self.broken());
         }
+        let long = match now.state {
+            State::Empty => now.bytes,
+            _ => self.file.file().metadata().map_err(|e| Error::io("read", self.file.temporary(), e))?.len(),
+        };
+        self.file.expect(long.saturating_add(attrs::bytes(&now.attrs)))?;
         let opened = match now.state {
             State::Empty => self.begin(&[])?,
             _ => Temporary::Begun,
@@ -259,15 +269,9 @@ impl Hdf5Writer {
         name: &str,
         (wanted, attrs): (&Wanted<'_>, &[(String, Attr)]),
     ) -> Result<(StoredAt, LocationToken)> {
-        match now.state {
-            State::Committed => {
-                return Err(Error::file(&self.path, "is committed; to add to it, begin again with Hdf5::create"));
-            }
-            State::Broken => return Err(self.broken()),
-            State::Empty | State::Begun => {}
-        }
+        self.check_open(now)?;
         let _library = self.library.take();
-        let (change, opened) = self.prepare(now, name, wanted)?;
+        let (change, opened) = self.prepare(now, name, (wanted, attrs))?;
         now.state = State::Broken; // until it is done
         let made = match change {
             Change::Bytes { token, place, .. } => Ok((place, token)),
@@ -301,23 +305,47 @@ impl Hdf5Writer {
         write().map_err(|e: hdf5::Error| failed(&self.path, &format!("cannot write the attributes of {at}"), &e))
     }
 
-    /// Says what making it changes, and makes the temporary file a copy of what is there, if it is to be one.
-    fn prepare(&self, now: &mut FileNow, name: &str, wanted: &Wanted<'_>) -> Result<(Change, Temporary)> {
+    /// Errs if it takes no more datasets.
+    fn check_open(&self, now: &FileNow) -> Result<()> {
+        match now.state {
+            State::Committed => Err(Error::file(&self.path, "is committed; to add to it, begin again with Hdf5::create")),
+            State::Broken => Err(self.broken()),
+            State::Empty | State::Begun => Ok(()),
+        }
+    }
+
+    /// Errs if a commit now would have nothing to write, `more` datasets aside.
+    pub(crate) fn check_some(&self, more: usize) -> Result<()> {
+        check_some(&self.path, &lock(&self.now), more)
+    }
+
+    /// What making it changes.
+    fn change(&self, now: &FileNow, name: &str, wanted: &Wanted<'_>) -> Result<Change> {
         let tokens: Vec<LocationToken> = now.datasets.iter().map(|(token, _)| *token).collect();
         let change =
             |file: &hdf5::File, data: &DataFile| Within { path: &self.path, file, data, written: &tokens }.change(name, wanted);
         let is_empty = matches!(now.state, State::Empty);
-        let change = match self.file.base() {
-            Some(base) if is_empty => change(&open_base(&self.path)?, base)?,
-            None if is_empty => Change::Dataset { at: name.to_owned(), replaces: false },
+        match self.file.base() {
+            Some(base) if is_empty => change(&open_base(&self.path)?, base),
+            None if is_empty => Ok(Change::Dataset { at: name.to_owned(), replaces: false }),
             _ => {
                 let file = self.file.file().try_clone().map_err(|e| Error::io("open", &self.path, e))?;
                 let data = DataFile::of(&self.path, file)?;
-                change(&open_file(self.file.temporary())?, &data)?
+                change(&open_file(self.file.temporary())?, &data)
             }
-        };
+        }
+    }
+
+    /// Says what making it changes, and makes the temporary file a copy of what is there, if it is to be one.
+    fn prepare(
+        &self,
+        now: &mut FileNow,
+        name: &str,
+        (wanted, attrs): (&Wanted<'_>, &[(String, Attr)]),
+    ) -> Result<(Change, Temporary)> {
+        let (change, is_empty) = (self.change(now, name, wanted)?, matches!(now.state, State::Empty));
         let new_bytes = if matches!(change, Change::Bytes { .. }) { 0 } else { wanted.bytes() };
-        let bytes = now.bytes.saturating_add(new_bytes);
+        let bytes = now.bytes.saturating_add(new_bytes).saturating_add(attrs::bytes(attrs));
         self.file.expect(bytes)?;
         let opened = match &change {
             _ if !is_empty => Temporary::Begun,
@@ -342,6 +370,15 @@ impl Hdf5Writer {
 
 fn lock<T>(now: &Mutex<T>) -> MutexGuard<'_, T> {
     now.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn check_some(path: &Path, now: &FileNow, more: usize) -> Result<()> {
+    match now.state {
+        State::Empty if now.attrs.is_empty() && more == 0 => {
+            Err(Error::file(path, "has no dataset and no attribute to commit; make one first"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The path of a dataset, as libhdf5 reads it.

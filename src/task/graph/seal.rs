@@ -3,7 +3,8 @@
 //! Owns: [`SealedGraph`], all that kernels are asked before a run. Must not know: devices, prices. Invariant: each kernel is asked once for each task, while
 //! nothing is locked; after that a graph is numbers, and needs no kernel to be scheduled, written down or replayed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -91,11 +92,21 @@ fn sane(work: Work) -> Work {
     Work { flops: number(work.flops), bytes: number(work.bytes) }
 }
 
-/// What these kernels hold, each thing once: two kernels may read one file.
+/// What these kernels hold, each thing once (two kernels may read one file), and of those that take turns the largest.
 fn held(kernels: &[Arc<dyn Kernel>]) -> Vec<Held> {
-    let mut known = HashSet::new();
-    let all = kernels.iter().flat_map(|kernel| calm(|| kernel.held()).unwrap_or_default());
-    all.filter(|held| known.insert(held.what.clone())).collect()
+    let (mut known, mut all) = (HashMap::new(), Vec::<Held>::new());
+    for held in kernels.iter().flat_map(|kernel| calm(|| kernel.held()).unwrap_or_default()) {
+        let key = held.turns.clone().map_or_else(|| (false, held.what.clone()), |turns| (true, turns.into_owned()));
+        match known.entry(key) {
+            Entry::Vacant(entry) => {
+                entry.insert(all.len());
+                all.push(held);
+            }
+            Entry::Occupied(entry) if all[*entry.get()].bytes < held.bytes => all[*entry.get()] = held,
+            Entry::Occupied(_) => {}
+        }
+    }
+    all
 }
 
 /// What tells profiles apart: kernel, dtype, and the bits of the work.
