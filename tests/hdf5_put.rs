@@ -34,7 +34,8 @@ fn explaining_a_put_refuses_what_running_it_refuses() {
     let x = Array::from(vec![1.0, 2.0]).in_session(&session);
     let y = Array::from(vec![3i32]).in_session(&session);
     Hdf5::create(&path).expect("begins").put("/a", &x).put("/g/b", &x).run().expect("runs");
-    let cases: [(&[(&str, &dyn AnyArray)], &str); 9] = [
+    type Puts<'a> = &'a [(&'a str, &'a dyn AnyArray)];
+    let cases: [(Puts<'_>, &str); 9] = [
         (&[("/new", &x), ("/new", &x)], "name of its own"),
         (&[("/a", &x), ("//a", &x)], "name of its own"),
         (&[("/a", &y), ("/a", &y)], "name of its own"),
@@ -51,8 +52,7 @@ fn explaining_a_put_refuses_what_running_it_refuses() {
         assert!(explained.contains(wanted), "{explained}");
         assert_eq!(explained, run);
     }
-    let fine: [&[(&str, &dyn AnyArray)]; 3] =
-        [&[("/a", &x), ("/b", &x)], &[("/n/c", &x), ("/n/d", &y), ("/g/e", &x)], &[("/a", &y)]];
+    let fine: [Puts<'_>; 3] = [&[("/a", &x), ("/b", &x)], &[("/n/c", &x), ("/n/d", &y), ("/g/e", &x)], &[("/a", &y)]];
     for puts in fine {
         let put = || Hdf5::create(&path).expect("begins").put_all(puts.iter().copied());
         put().explain().expect("explains");
