@@ -111,7 +111,7 @@ pub mod prelude {
         Auto, Bytes, DType, DynArray, Element, Error, Float, IntoChunks, IntoShape, Pending, Placement, Real, Result, Session,
         compute_all, concatenate, mandelbrot, stack, store_all,
     };
-    pub use ndarray::{self, Axis, s};
+    pub use ndarray::{self, Axis, NewAxis, s};
 }
 
 pub mod ext {

@@ -42,6 +42,11 @@ fn ends() {
             work();
             std::process::exit(0)
         }
+        Ok("discovered") => {
+            // Another thread ends the process, right after the search.
+            chunkwise::Session::global().discover();
+            std::thread::spawn(|| std::process::exit(0)).join().expect("does not come back");
+        }
         Ok(other) => panic!("no way {other}"),
         Err(_) => {}
     }
@@ -57,7 +62,7 @@ fn begin(way: &str, cache: &std::path::Path) -> Child {
 #[test]
 fn a_program_may_end_while_a_driver_is_loaded() {
     let cache = tempfile::tempdir().expect("a folder");
-    for way in ["thread", "exit", "beside"] {
+    for way in ["thread", "exit", "beside", "discovered"] {
         for _ in 0..3 {
             let begun: Vec<Child> = (0..4).map(|_| begin(way, cache.path())).collect();
             for mut child in begun {

@@ -2,9 +2,10 @@
 //!
 //! Owns: what a hostile reader of the surface tried. Must not know: how plans are made. Invariant: each test fails without what it is for.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use chunkwise::ext::{ChunkView, Layout, Region};
+use chunkwise::ext::{ChunkMeta, ChunkView, ChunkViewMut, Fault, Kernel, Layout, Region, Scratch, Work};
 use chunkwise::ndarray::{ArrayD, arr1};
 use chunkwise::store::{Attr, Hdf5, Npy};
 use chunkwise::{Array, prelude::*};
@@ -404,18 +405,87 @@ fn a_weighted_mean_of_what_does_not_convert_is_right() {
 }
 
 #[test]
+fn what_is_reduced_is_not_all_made_first() {
+    let session = Session::builder().threads(2).placement(Placement::Cpu).cache_dir("").memory_limit("4GB").build();
+    let session = session.expect("a session");
+    let x = session.default_rng().uniform::<f64>([10_000, 25_000]);
+    for array in [x.mean(), x.matvec(&session.default_rng().uniform([25_000])).mean(), x.t().slice(s![..;2, ..]).mean()] {
+        let expected = array.explain().expect("explains").expected_bytes;
+        assert!(expected < 450 << 20, "{expected} bytes expected, of 2 GB and more");
+    }
+}
+
+/// A kernel that gives up.
+struct Moody;
+
+impl Kernel for Moody {
+    fn name(&self) -> Cow<'static, str> {
+        "test::moody".into()
+    }
+    fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        Work { flops: operands[0].shape.iter().product::<usize>() as f64, bytes: 0.0 }
+    }
+    fn run_cpu(
+        &self,
+        _: &[u8],
+        inputs: &[ChunkView<'_>],
+        _: &mut [ChunkViewMut<'_>],
+        _: &mut Scratch<'_>,
+    ) -> std::result::Result<(), Fault> {
+        if inputs[0].shape()[0] == 1 { Err("a bad day")? } else { Err(format!("{:?} is too much", inputs[0].shape()))? }
+    }
+}
+
+#[test]
+fn what_a_kernel_says_comes_with_its_task() {
+    let x = Array::from(vec![1.0; 6]).in_session(&session());
+    let error = |x: &Array<f64>| x.with_kernel::<f64>(&[], Arc::new(Moody), &0u64).compute().expect_err("gives up").to_string();
+    let (one, more) = (error(&x.slice(s![..1])), error(&x.chunks(6)));
+    assert!(one.contains("test::moody #0") && one.ends_with("failed: a bad day"), "{one}");
+    assert!(more.ends_with("failed: [6] is too much"), "{more}");
+}
+
+#[test]
+fn a_limit_beyond_all_memory_is_warned_of() {
+    let told = Arc::new(std::sync::Mutex::new(String::new()));
+    let tell = told.clone();
+    let begin = || Session::builder().threads(1).placement(Placement::Cpu).cache_dir("");
+    let warn = move |text: &str| tell.lock().expect("no panic").push_str(text);
+    begin().warnings(warn).memory_limit("900TB").build().expect("a session");
+    assert!(told.lock().expect("no panic").starts_with("memory limit = 900 TB, but "), "{told:?}");
+    for wrong in ["-1GB", "lots"] {
+        let error = begin().memory_limit(wrong).build().expect_err(wrong).to_string();
+        assert!(error.starts_with(&format!("memory limit = {wrong}: write a number")), "{error}");
+    }
+}
+
+#[test]
 fn a_view_of_a_narrow_cast_takes_no_more_than_a_cast_of_a_view() {
-    let x = session().default_rng().uniform::<f64>([20_000, 20_000]);
-    let bound = |array: &Array<u8>| array.sum().explain().expect("explains").bound_bytes;
+    let session = session();
+    let made = session.default_rng().uniform::<f64>([20_000, 20_000]);
+    let row = session.default_rng().uniform::<f64>([20_000]).broadcast_to([20_000, 20_000]);
+    let there = Array::from(chunkwise::ndarray::Array2::<f64>::ones((3000, 2000))).in_session(&session);
+    let explained = |array: &Array<u8>| {
+        let explanation = array.sum().explain().expect("explains");
+        (explanation.bound_bytes, explanation.groups.iter().map(|group| group.tasks).sum::<usize>())
+    };
     let views: [(&str, &dyn Fn(DynArray) -> DynArray); 4] = [
         ("rows", &|a| a.slice(s![1.., ..])),
         ("columns", &|a| a.slice(s![.., 7..])),
         ("turned", &|a| a.t()),
         ("flipped", &|a| a.flip(Axis(0))),
     ];
-    for (name, view) in views {
-        let before = bound(&view(x.clone().into_dyn()).cast::<u8>());
-        let after = bound(&view(x.cast::<u8>().into_dyn()).as_::<u8>().expect("u8"));
-        assert!(after <= before + before / 8, "{name}: {after} bytes for a view of the cast, {before} for a cast of the view");
+    for (name, x) in [("made", &made), ("repeated", &row), ("in memory", &there)] {
+        for (view, of) in views {
+            let (bytes, _) = explained(&of(x.clone().into_dyn()).cast::<u8>());
+            let (found, tasks) = explained(&of(x.cast::<u8>().into_dyn()).as_::<u8>().expect("u8"));
+            assert!(
+                found <= bytes.max(16 << 20) + (8 << 20),
+                "{view} of {name}: {found} bytes, {bytes} for a cast of the view"
+            );
+            // Chunks are no smaller than they need be.
+            let fewest = x.len() * if name == "made" { 8 } else { 1 } / (16 << 20) + 1;
+            assert!(tasks <= 5 * fewest, "{view} of {name}: {tasks} tasks");
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::grids;
 use crate::device::HostBuffer;
 use crate::error::Result;
 use crate::kernel::Kernel;
-use crate::shape::{ChunkGrid, DType, Layout, Region, View};
+use crate::shape::{ChunkGrid, DType, Layout, Region, View, ViewAxis};
 use crate::task::ChunkSource;
 
 /// What an op does. All that is public is made of these.
@@ -127,7 +127,7 @@ pub(crate) struct Op {
     pub(crate) is_flexible: bool,
     /// Whether the grid follows from the chunks of a file.
     pub(crate) is_stored: bool,
-    /// The widest dtype among it and what has to be made in chunks as large as its own.
+    /// The widest dtype of what has to be made in chunks as large as its own, itself or for it.
     pub(crate) widest: DType,
 }
 
@@ -156,8 +156,16 @@ impl Op {
         };
         let is_cut = chosen.is_some() || follows && inputs.iter().any(|input| input.is_cut);
         let is_chosen = chosen.is_some();
-        let below = inputs.iter().filter(|_| is_flexible).map(|input| input.widest);
-        let widest = below.chain([dtype]).max_by_key(|dtype| dtype.bytes()).unwrap_or(dtype);
+        let wider = |a: DType, b: DType| if a.bytes() > b.bytes() { a } else { b };
+        let is_repeated = |axis: &ViewAxis| axis.extent > 1 && (axis.along.is_none() || axis.step == 0);
+        let widest = match &primitive {
+            // What lies in memory is read where it is, and of what is repeated there is less than is seen.
+            Primitive::Source(Existing::Memory { .. }, _) => DType::U8,
+            Primitive::View(view) if view.axes().iter().any(is_repeated) => DType::U8,
+            Primitive::View(_) => inputs[0].widest,
+            _ if is_flexible => inputs.iter().fold(dtype, |widest, input| wider(widest, input.widest)),
+            _ => dtype,
+        };
         let grid = ChunkGrid::single(&[])?;
         let mut op = Self { primitive, shape, dtype, grid, is_chosen, is_cut, is_flexible, is_stored, widest };
         op.grid = match chosen {

@@ -1,7 +1,7 @@
 //! Whether a plan fits memory, and what would.
 //!
 //! Owns: [`Fit`]: the refusal of plans, with what to do about it. Must not know: any operation, what the scheduler counts. Invariant: what is suggested was
-//! planned, and fits; a refusal costs no more than planning [`ALL_TRIAL_TASKS`] tasks beside the plan that is refused.
+//! planned, and fits; a refusal tries limits, and then chunks, as long as the plans for each have fewer than [`ALL_TRIAL_TASKS`] tasks together.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::task::{ChunkSink, Intake, TaskGraph};
 /// Most tasks of a plan that is only made to see what it needs.
 const TRIAL_TASKS: usize = 300_000;
 
-/// Most tasks of all such plans for one refusal.
+/// Most tasks of all such plans, for limits and again for chunks: the last one may go beyond.
 const ALL_TRIAL_TASKS: usize = 4 * TRIAL_TASKS;
 
 /// What such a plan costs that is given up, in tasks: mostly before it has any.
@@ -111,6 +111,7 @@ impl<'a> Fit<'a> {
     }
 
     fn refuse(&self, refusal: Refusal) -> Error {
+        self.left.set(ALL_TRIAL_TASKS);
         let limit = self.session.usable_bytes();
         let fits = |side: usize| self.trial(limit, Some(side)).filter(|&peak| peak <= limit).map(|peak| (side, peak));
         let mut remedies = Vec::new();

@@ -16,12 +16,13 @@ const BUSY_CHUNK_BYTES: usize = 1 << 20;
 /// The grid of an op for which the user chose none.
 pub(super) fn natural(op: &Op, inputs: &[&Op]) -> Result<ChunkGrid> {
     let (shape, dtype) = (&op.shape[..], op.dtype);
+    let wide = if op.widest.bytes() > dtype.bytes() { op.widest } else { dtype };
     match &op.primitive {
         Primitive::Source(..) | Primitive::Generate(..) => slabs(shape, dtype, op.stored().and_then(|s| s.storage_chunks())),
         Primitive::View(view) if op.is_flexible && !op.is_cut => match (op.is_stored, in_order(view)) {
-            (true, _) => coalesced(&through(view, &inputs[0].grid, op.widest)?, op.widest),
-            (false, true) => slabs(shape, op.widest, None),
-            (false, false) => squares(shape, op.widest, CHUNK_BYTES),
+            (true, _) => coalesced(&through(view, &inputs[0].grid, wide)?, wide),
+            (false, true) => slabs(shape, wide, None),
+            (false, false) => squares(shape, wide, CHUNK_BYTES),
         },
         Primitive::View(view) => through(view, &inputs[0].grid, dtype),
         Primitive::Reshape => slabs(shape, dtype, None),

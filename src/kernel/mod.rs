@@ -92,6 +92,15 @@ pub enum Lane {
 }
 
 /// Why a kernel gave up: something about the data, never about the device.
+///
+/// ```
+/// use chunkwise::ext::Fault;
+/// fn checked(x: f64) -> Result<f64, Fault> {
+///     // The error of the run: task my_kernel #3 of .. failed: a negative weight, -1
+///     if x < 0.0 { Err(format!("a negative weight, {x}"))? } else { Ok(x.sqrt()) }
+/// }
+/// assert!(matches!(checked(-1.0), Err(Fault::Because(why)) if why == "a negative weight, -1"));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Fault {
@@ -102,16 +111,32 @@ pub enum Fault {
         /// The pivot.
         pivot: f64,
     },
-    /// Reading or writing failed.
+    /// Whatever the kernel says. The run's error names the task beside it.
+    Because(String),
+    /// Reading or writing failed: this is the run's error.
     Failed(Error),
 }
 
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
-        match fault {
+impl Fault {
+    /// The error of a run in which a task gave up.
+    pub(crate) fn of_task(self, task: String) -> Error {
+        match self {
             Fault::NotPositive { row, pivot } => Error::NotPositiveDefinite { row, pivot },
+            Fault::Because(message) => Error::Task { task, message },
             Fault::Failed(error) => error,
         }
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(why: &str) -> Self {
+        Fault::Because(why.to_owned())
+    }
+}
+
+impl From<String> for Fault {
+    fn from(why: String) -> Self {
+        Fault::Because(why)
     }
 }
 
@@ -166,13 +191,14 @@ impl<'a> Scratch<'a> {
 /// assert_eq!(a.turns, b.turns); // 8 MB in all
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
 pub struct Held {
     /// What for, as an error may say it: `unpacking data.h5:/x, stored in chunks of [6000, 6000] (288 MB each)`. Equal texts are
     /// one thing.
     pub what: String,
     /// At most.
     pub bytes: u64,
-    /// Things of one group are not held at the same time: the largest is counted, and no other.
+    /// What is in one group takes turns: all of it together never holds more than the largest would alone. That is counted, and no other.
     pub turns: Option<Cow<'static, str>>,
 }
 
@@ -182,7 +208,7 @@ impl Held {
         Self { what: what.into(), bytes, turns: None }
     }
 
-    /// The same, never at the same time as others of this group.
+    /// The same, taking turns with others of this group. Choose a name of your own: it counts in the whole session.
     #[must_use]
     pub fn taking_turns(mut self, group: impl Into<Cow<'static, str>>) -> Self {
         self.turns = Some(group.into());

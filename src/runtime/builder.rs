@@ -17,7 +17,7 @@ use super::record::RecordHead;
 use super::recorder::{Ending, Recorder};
 use crate::cost::CostModel;
 use crate::device::{Cpu, Device, DeviceKind, HOST, IoLane, caught, system};
-use crate::error::{Error, IntoBytes, Result};
+use crate::error::{Bytes, Error, IntoBytes, Result};
 use crate::schedule::{Event, Placement, Policy, Scheduler};
 
 /// When a task counts as stalled unless the user says otherwise: the scheduler's own default.
@@ -91,7 +91,7 @@ impl SessionBuilder {
     }
 
     /// Most host memory that chunks, scratch, caller's arrays and results may take together, as text (`"1GB"`) or a number; default: 70 %
-    /// of what is available (cgroup limits counted).
+    /// of what is available (cgroup limits counted). Of more than twice of that a warning is given.
     #[must_use]
     pub fn memory_limit(mut self, limit: impl IntoBytes) -> Self {
         self.memory_limit = Some(some_bytes("memory limit", limit));
@@ -183,8 +183,13 @@ impl SessionBuilder {
     /// [`Error::NoDevice`] if the placement asks for a device that is not there, [`Error::Failed`] if a policy of the user's panics.
     pub fn build(self) -> Result<Session> {
         let threads = self.threads.unwrap_or_else(system::threads);
-        let memory_limit = self.memory_limit.transpose()?.unwrap_or_else(system::default_memory_limit);
-        let mut settings = self.settings;
+        let (asked, mut settings) = (self.memory_limit.transpose()?, self.settings);
+        let memory_limit = asked.unwrap_or_else(system::default_memory_limit);
+        let available = system::available_memory();
+        if asked.is_some_and(|bytes| bytes / 2 > available) {
+            let (limit, available) = (Bytes(memory_limit), Bytes(available));
+            (settings.warn)(&format!("memory limit = {limit}, but {available} are available here: it protects from nothing"));
+        }
         settings.gpu_memory_limit = self.gpu_memory_limit.transpose()?;
         let finds = self.devices.is_none() && settings.placement != Placement::Cpu;
         let devices = match self.devices {
@@ -231,7 +236,11 @@ impl SessionBuilder {
 
 /// Errs for a limit that leaves nothing.
 fn some_bytes(what: &str, limit: impl IntoBytes) -> Result<u64> {
-    match limit.into_bytes()?.0 {
+    let named = |error| match error {
+        Error::Argument { value, wanted, .. } => Error::argument(what, value, wanted),
+        other => other,
+    };
+    match limit.into_bytes().map_err(named)?.0 {
         0 => Err(Error::argument(what, 0, "give some, such as 200MB, or leave it to the session")),
         bytes => Ok(bytes),
     }

@@ -151,7 +151,7 @@ impl Inner {
         let task_name = run.graph().task_name(task);
         let name = if predicted_ns.is_some() { task_name } else { format!("pack of {task_name}") };
         match failure {
-            Failure::Fault(fault) => run.fail(fault.into()),
+            Failure::Fault(fault) => run.fail(fault.of_task(name)),
             Failure::Panic(message) => run.fail(Error::Panicked { task: name, message }),
             Failure::Unfit(error) => {
                 let kernel = predicted_ns.is_some();
@@ -305,7 +305,7 @@ impl<'a> WorkKind<'a> {
 fn as_error(failure: Failure) -> Error {
     match failure {
         Failure::Device(error) | Failure::Unfit(error) | Failure::OutOfMemory(error) | Failure::Lost(error) => error,
-        Failure::Fault(fault) => fault.into(),
+        Failure::Fault(fault) => fault.of_task("of a move".into()),
         Failure::Panic(message) => {
             Error::Failed { what: "the move of a chunk".into(), message: format!("it panicked: {message}") }
         }

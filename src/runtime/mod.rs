@@ -85,7 +85,7 @@ impl Session {
     /// It is never dropped. A program that ends while a driver is being loaded may crash in the driver; so a thread whose runs made a session look for GPUs waits for
     /// the search as it ends, at most a second. That does not help where another thread ends the process meanwhile (`std::process::exit`), where the system does not tell threads
     /// of their end (the main thread, with some C libraries), or where a driver takes longer: a program that does one of these calls [`Session::discover`] first, which waits until the search
-    /// is over, or makes a session without GPUs.
+    /// is over (at most 30 s), or makes a session without GPUs.
     ///
     /// # Panics
     /// If the system cannot start a thread.
@@ -114,6 +114,7 @@ impl Session {
         if !self.0.discovery.wait(Duration::from_secs(30)) {
             (self.0.settings.warn)("the GPUs of this machine have not answered within 30 s");
         }
+        self.0.discovery.leave(Instant::now() + discover::LEAVE); // then a program may end
         self.0.discovery.absent()
     }
 

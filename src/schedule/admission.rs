@@ -137,7 +137,7 @@ impl Scheduler {
         self.flying == 0 || self.nesting > 0 && self.flying <= self.launches.values().filter(waits).count()
     }
 
-    fn host_workers(&self) -> u32 {
+    pub(super) fn host_workers(&self) -> u32 {
         self.devices.iter().filter(|d| d.alive && d.spec.space == HOST).map(|d| d.spec.workers).sum()
     }
 

@@ -16,6 +16,10 @@ use crate::task::PLAIN;
 /// Queue entries looked at when the first does not fit memory, or when stealing.
 const LOOK: usize = 8;
 
+/// Host memory that a graph may have in what was made before its turn, if more of that can be made at any time: this, or so many tasks' for each worker.
+const AHEAD_BYTES: u64 = 128 << 20;
+const AHEAD_TASKS: u64 = 4;
+
 impl Scheduler {
     /// Chooses a device for a task whose predecessors are done.
     pub(super) fn on_ready(&mut self, id: GraphId, task: TaskId, actions: &mut Vec<Action>) {
@@ -382,7 +386,18 @@ impl Scheduler {
 
     fn admits_host(&self, id: GraphId, task: TaskId, bytes: u64) -> bool {
         // P is proved, so the next task fits; after a fault it may not: then what was made out of order goes, see `force_next`.
-        self.fits_host(bytes) && (self.jobs[&id].tasks.frontier == task.index() || self.shares(bytes))
+        let is_next = self.jobs[&id].tasks.frontier == task.index();
+        self.fits_host(bytes) && (is_next || self.shares(bytes) && !self.runs_ahead(id, task, bytes))
+    }
+
+    /// Whether a task reads nothing that other tasks make, while its graph has already much that was made before its turn. Such tasks are ready from the start, and urgent, because
+    /// all else comes after them: without a bound the whole of what a reduction reads would be made first, in memory that has to be had from the system, rather
+    /// than in that which the chunks before have left.
+    fn runs_ahead(&self, id: GraphId, task: TaskId, bytes: u64) -> bool {
+        let job = &self.jobs[&id];
+        let most = bytes.saturating_mul(AHEAD_TASKS * u64::from(self.host_workers())).max(AHEAD_BYTES);
+        job.tasks.charges.extra().saturating_add(bytes) > most
+            && job.graph.reads(task).all(|value| job.graph.producer(value).is_none())
     }
 
     /// Whether this much host memory is within the limit, or, if that was lowered, within what was promised and taken before.

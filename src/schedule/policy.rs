@@ -167,9 +167,9 @@ pub enum Placement {
     Auto,
     /// The CPU only.
     Cpu,
-    /// GPUs only.
+    /// GPUs, for all that they can run: a session without one is refused. What they cannot run (a kernel without a GPU half, a dtype that the adapter lacks) runs on the CPU; `explain` says so.
     Gpu,
-    /// One device, by its number in the session's list.
+    /// One device, by its number in the session's list, for all that it can run.
     Device(u16),
 }
 

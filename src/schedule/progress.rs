@@ -161,8 +161,7 @@ pub(super) struct Charges {
 }
 
 impl Charges {
-    #[cfg(test)]
-    fn extra(&self) -> u64 {
+    pub(super) fn extra(&self) -> u64 {
         self.extra
     }
 

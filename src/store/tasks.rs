@@ -118,8 +118,9 @@ impl Kernel for WriteChunk {
         let dtype = self.sink.dtype();
         let chunk = self.grid.largest().into_iter().fold(dtype.bytes() as u64, |bytes, n| bytes.saturating_mul(n as u64));
         let copies = if self.sink.gathers() { 2 * chunk } else { 0 };
-        let more = |held: Held| Held { bytes: held.bytes.saturating_add(copies), ..held };
-        self.sink.held().into_iter().map(more).collect()
+        let what = format!("copies of chunks for {}", self.sink.name());
+        let copies = (copies > 0).then(|| Held::new(what, copies).taking_turns("chunkwise: copies of chunks"));
+        self.sink.held().into_iter().chain(copies).collect()
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {

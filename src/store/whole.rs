@@ -100,8 +100,11 @@ impl WholeFile {
         if let Some(about) = &replaced {
             check_replaceable(&target, about)?;
         }
+        if target.as_os_str().is_empty() {
+            return Err(Error::argument("path of a file", "\"\"", "name the file, for example out.npy"));
+        }
         if target.file_name().is_none() || is_spelt_as_a_folder(&target) {
-            return Err(Error::file(target, "is not the name of a file"));
+            return Err(Error::file(target, "is the name of a folder; name a file in it"));
         }
         remove_leftovers(&target); // first: they may be what the disk is full of
         check_room(&target, bytes, 0)?;
@@ -119,6 +122,12 @@ impl WholeFile {
     /// Says that the file will be about this long. Errs if that is too long, as [`WholeFile::create`] does.
     pub(crate) fn expect(&self, bytes: u64) -> Result<()> {
         check_room(&self.target, bytes, on_disk(&self.file))
+    }
+
+    /// Says that the file will be so much longer. Errs if that is too long, as [`WholeFile::create`] does.
+    pub(crate) fn expect_more(&self, bytes: u64) -> Result<()> {
+        let there = self.file.metadata().map_err(|e| Error::io("read", &self.temporary, e))?.len();
+        check_room(&self.target, there.saturating_add(bytes), there)
     }
 
     /// The file of which this is a changed copy.

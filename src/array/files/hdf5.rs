@@ -216,7 +216,8 @@ impl<'a> HdfPut<'a> {
     /// What [`HdfPut::run`] would do, and why. Nothing is written, and a file that is there is not copied.
     ///
     /// # Errors
-    /// As [`HdfPut::run`], but for what the disk has no room for.
+    /// As [`HdfPut::run`], but for what shows only as it is written: a disk without room, datasets of the same file that are still incomplete, a file that another program
+    /// changes meanwhile. Names that lead through a link to what would only be made by this call are refused.
     pub fn explain(self) -> Result<Explanation> {
         self.file.check_some(self.entries.len())?;
         let mut places = Places::default();

@@ -78,7 +78,10 @@ impl Budget {
     fn check(&self) -> Result<()> {
         let tasks = self.expected.max(self.made).saturating_add(self.writes);
         if tasks > self.most_tasks {
-            let wanted = format!("choose larger chunks; at most {} tasks in one graph can be planned", self.most_tasks);
+            let most = self.most_tasks;
+            let wanted = format!(
+                "choose larger chunks, for example .chunks(..) where the array is made; at most {most} tasks in one graph can be planned"
+            );
             return Err(Error::argument("number of tasks", tasks, wanted));
         }
         if self.requested() > self.limit { Err(self.too_much(bookkeeping(tasks) + " or more")) } else { Ok(()) }

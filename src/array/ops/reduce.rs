@@ -23,7 +23,7 @@ impl<T: Real> Array<T> {
         or_panic(Array::new(Primitive::Reduce(Reduction::Mean), vec![self.node.clone()], vec![], self.session.clone()))
     }
 
-    /// `sum(w x) / sum(w)`, in `f64`: the mean with weights `w`, which has this array's shape and dtype.
+    /// `sum(w x) / sum(w)`, in `f64`: the mean with weights `w`, which has this array's shape and dtype. NaN if the weights add up to 0.
     ///
     /// ```
     /// use chunkwise::{Array, prelude::*};

@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 /// What an attribute may take, with its name: it stands in its object's header, of which HDF5 limits a part to 64 KiB. Text lies elsewhere.
 const LIMIT_BYTES: usize = 64_000;
 
+/// Of a longer name, an error shows the beginning.
+const SHOWN_CHARS: usize = 60;
 /// What HDF5 may put beside each attribute: its header, and a heap for text.
 const BESIDE_BYTES: usize = 4096;
 
@@ -172,7 +174,11 @@ impl From<Vec<String>> for Attr {
 pub(super) fn check(attrs: &[(String, Attr)], object: &str) -> Result<()> {
     let zero = "write it without the character 0, where text ends in HDF5";
     attrs.iter().try_for_each(|(name, value)| {
-        let problem = |wanted: &str| Err(Error::argument(format!("attribute of {object}"), format!("{name:?}"), wanted));
+        let shown = || match name.char_indices().nth(SHOWN_CHARS) {
+            Some((end, _)) => format!("{:?}... ({} bytes)", &name[..end], name.len()),
+            None => format!("{name:?}"),
+        };
+        let problem = |wanted: &str| Err(Error::argument(format!("attribute of {object}"), shown(), wanted));
         let len = match value {
             Attr::Text(text) if text.contains('\0') => return problem(zero),
             Attr::Texts(all) if all.iter().any(|text| text.contains('\0')) => return problem(zero),
@@ -189,14 +195,10 @@ pub(super) fn check(attrs: &[(String, Attr)], object: &str) -> Result<()> {
         if name.contains('\0') {
             return problem(zero);
         }
-        if name.len() > LIMIT_BYTES / 2 {
-            return problem("give it a shorter name");
-        }
         if len.saturating_mul(8).saturating_add(name.len()) > LIMIT_BYTES {
-            return problem(&format!(
-                "at most {} kB fit into an attribute; shorten the list, or write a dataset",
-                LIMIT_BYTES / 1000
-            ));
+            let instead =
+                if name.len() > LIMIT_BYTES / 2 { "choose a shorter name" } else { "shorten the list, or write a dataset" };
+            return problem(&format!("at most {} kB fit into an attribute, with its name; {instead}", LIMIT_BYTES / 1000));
         }
         Ok(())
     })

@@ -27,52 +27,74 @@ pub(super) type FileExtent = (u64, u64);
 /// What becomes of a file.
 pub(super) enum Change {
     /// The dataset there has the extent, element type and storage that are wanted: its bytes are replaced where they lie.
-    Bytes { token: LocationToken, place: StoredAt, extents: Vec<FileExtent> },
+    Bytes { token: LocationToken, at: String, place: StoredAt, extents: Vec<FileExtent> },
     /// The same, but not all of it has a place yet: that is allocated in the copy. Its chunks, if it has any.
     Allocate { token: LocationToken, at: String, chunk: Option<Vec<usize>> },
-    /// A dataset is made under this path; what is there, if anything, leaves it its attributes.
-    Dataset { at: String, replaces: bool },
+    /// A dataset is made under this path; the one there, if there is one, leaves it its attributes.
+    Dataset { at: String, old: Option<LocationToken> },
 }
 
 /// Where datasets of a plan would be, so that two of them are not in each other's way.
 #[derive(Default)]
 pub(crate) struct Places {
-    /// Paths of new ones.
-    new: HashSet<String>,
-    /// Groups above these.
-    groups: HashSet<String>,
-    /// Those that are there.
+    /// Groups that are there; below, each is known by its number.
+    known: Vec<LocationToken>,
+    /// New datasets.
+    new: HashSet<PlacePath>,
+    /// Groups above these that are new too.
+    groups: HashSet<PlacePath>,
+    /// Datasets that are there and keep their place.
     there: Vec<LocationToken>,
 }
 
+/// A path: the deepest group of it that is there (none in a new file), and the rest. So it is one, whatever links lead to that group.
+type PlacePath = (Option<usize>, String);
+
 impl Places {
-    /// One more.
+    /// One more; `group` is the deepest group that is there above a new one, and the rest of its path.
     ///
     /// # Errors
     /// [`Error::File`] if it would be where one of the plan is, below one, or a group above one.
-    pub(super) fn add(&mut self, path: &Path, name: &str, change: &Change) -> Result<()> {
-        let at = match change {
-            Change::Bytes { token, .. } | Change::Allocate { token, .. } if self.there.contains(token) => {
-                return Err(Error::file(path, twice(name)));
-            }
-            Change::Bytes { token, .. } | Change::Allocate { token, .. } => {
-                self.there.push(*token);
-                return Ok(());
-            }
-            Change::Dataset { at, .. } => at,
+    pub(super) fn add(&mut self, path: &Path, name: &str, change: &Change, group: Option<(LocationToken, &str)>) -> Result<()> {
+        let old = match change {
+            Change::Bytes { token, .. } | Change::Allocate { token, .. } => Some(token),
+            Change::Dataset { old, .. } => old.as_ref(),
         };
-        let above: Vec<&str> = at.match_indices('/').map(|(end, _)| &at[..end]).filter(|above| !above.is_empty()).collect();
-        if let Some(above) = above.iter().find(|&&above| self.new.contains(above)) {
-            return Err(Error::file(path, format!("{above} is a dataset, so {name} cannot lie below it; choose another name")));
-        }
-        if self.groups.contains(at) {
-            return Err(Error::file(path, format!("{at} is a group; name a dataset inside it")));
-        }
-        self.groups.extend(above.into_iter().map(str::to_owned));
-        if !self.new.insert(at.clone()) {
+        let at = match change {
+            Change::Allocate { at, .. } | Change::Bytes { at, .. } | Change::Dataset { at, .. } => at.as_str(),
+        };
+        let (group, rest) = match group {
+            Some((token, rest)) => (Some(self.number(token)), rest),
+            None => (None, at),
+        };
+        let link = |rest: &str| (group, rest.to_owned());
+        if old.is_some_and(|old| self.there.contains(old)) || self.new.contains(&link(rest)) {
             return Err(Error::file(path, twice(name)));
         }
+        let ends = rest.match_indices('/').map(|(end, _)| end).filter(|&end| end > 0);
+        let above: Vec<PlacePath> = ends.map(|end| link(&rest[..end])).collect();
+        if let Some(above) = above.iter().find(|&above| self.new.contains(above)) {
+            let above = &at[..at.len() - rest.len() + above.1.len()];
+            return Err(Error::file(path, format!("{above} is a dataset, so {name} cannot lie below it; choose another name")));
+        }
+        if self.groups.contains(&link(rest)) {
+            return Err(Error::file(path, format!("{at} is a group; name a dataset inside it")));
+        }
+        match change {
+            Change::Bytes { token, .. } | Change::Allocate { token, .. } => self.there.push(*token),
+            Change::Dataset { .. } => {
+                self.groups.extend(above);
+                self.new.insert(link(rest));
+            }
+        }
         Ok(())
+    }
+
+    fn number(&mut self, group: LocationToken) -> usize {
+        self.known.iter().position(|known| *known == group).unwrap_or_else(|| {
+            self.known.push(group);
+            self.known.len() - 1
+        })
     }
 }
 
@@ -160,7 +182,7 @@ impl Within<'_> {
     pub(super) fn change(&self, name: &str, wanted: &Wanted<'_>) -> Result<Change> {
         let (at, there) = resolve(self.path, self.file, name)?;
         if !there {
-            return Ok(Change::Dataset { at, replaces: false });
+            return Ok(Change::Dataset { at, old: None });
         }
         let failed = |e: hdf5::Error| failed(self.path, &format!("cannot open {at}"), &e);
         let found = self.file.dataset(&at).map_err(failed)?;
@@ -169,7 +191,27 @@ impl Within<'_> {
             return Err(Error::file(self.path, twice(name)));
         }
         let same = self.in_place(&at, (&found, token), wanted)?;
-        Ok(same.unwrap_or(Change::Dataset { at, replaces: true }))
+        Ok(same.unwrap_or(Change::Dataset { at, old: Some(token) }))
+    }
+
+    /// The same, for a plan that has datasets at `places` already.
+    ///
+    /// # Errors
+    /// As [`Within::change`], and if it is in the way of one of those.
+    pub(super) fn planned(&self, name: &str, wanted: &Wanted<'_>, places: &mut Places) -> Result<()> {
+        let change = self.change(name, wanted)?;
+        let (Change::Bytes { at, .. } | Change::Allocate { at, .. } | Change::Dataset { at, .. }) = &change;
+        let mut end = at.len();
+        let group = loop {
+            end = at[..end].rfind('/').unwrap_or(0);
+            let group = self.file.group(if end == 0 { "/" } else { &at[..end] }).and_then(|group| group.loc_info());
+            match group {
+                Ok(group) => break Some((group.token, &at[end..])),
+                Err(_) if end == 0 => break None,
+                Err(_) => {}
+            }
+        };
+        places.add(self.path, name, &change, group)
     }
 
     /// The change of the bytes of the dataset at `at`, in order, if the wanted one can have the same place.
@@ -211,7 +253,7 @@ impl Within<'_> {
         if extents.windows(2).any(|two| two[1].0 - two[0].0 < two[0].1) {
             return Ok(None);
         }
-        Ok(Some(Change::Bytes { token, place, extents }))
+        Ok(Some(Change::Bytes { token, at: at.to_owned(), place, extents }))
     }
 }
 

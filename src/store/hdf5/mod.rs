@@ -11,6 +11,7 @@
 mod about;
 mod attrs;
 mod create;
+mod dataset;
 mod existing;
 mod library;
 mod links;

@@ -101,7 +101,7 @@ impl Packed {
         let chunk_bytes = self.chunk_bytes();
         let what = format!("packing {}, stored in chunks of {:?} ({chunk_bytes} bytes each)", self.name, self.grid.largest());
         let each = chunk_bytes.saturating_mul(2).saturating_add(SLACK_BYTES);
-        Held::new(what, each.saturating_mul(THREADS)).taking_turns("packing")
+        Held::new(what, each.saturating_mul(THREADS)).taking_turns("chunkwise: packing")
     }
 
     /// The chunks that a region touches: the first on each axis, and how many.

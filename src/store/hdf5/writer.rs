@@ -14,13 +14,14 @@ use hdf5::LocationToken;
 
 use super::attrs::{self, Attr};
 use super::create::{Temporary, allocate, lay_out, open_temporary};
+use super::dataset::{Dataset, Put};
 use super::existing::{Change, FileExtent, Places, Wanted, Within, base, copy, open_base};
 use super::packed::{Library, Packed, compressible};
 use super::{Hdf5, failed, open_file};
 use crate::error::{Error, Result};
 use crate::kernel::Held;
 use crate::shape::{ChunkGrid, ChunkView, DType, Region};
-use crate::store::direct::{DataFile, StoredAt, write_region};
+use crate::store::direct::{DataFile, StoredAt};
 use crate::store::spec::steps;
 use crate::store::whole::WholeFile;
 use crate::task::{ChunkSink, Intake};
@@ -177,10 +178,7 @@ impl<'a> NewDataset<'a> {
     /// As [`NewDataset::create`], but for the room on the disk.
     pub(crate) fn planned(mut self, places: &mut Places) -> Result<Arc<dyn ChunkSink>> {
         let (name, dataset) = self.checked()?;
-        let now = lock(&self.file.now);
-        self.file.check_open(&now)?;
-        let _library = self.file.library.take();
-        places.add(&self.file.path, &name, &self.file.change(&now, &name, &self.wanted)?)?;
+        self.file.plan(&name, &self.wanted, places)?;
         Ok(Arc::new(dataset))
     }
 
@@ -245,11 +243,11 @@ impl Hdf5Writer {
         if *broken {
             return Err(self.broken());
         }
-        let long = match now.state {
-            State::Empty => now.bytes,
-            _ => self.file.file().metadata().map_err(|e| Error::io("read", self.file.temporary(), e))?.len(),
-        };
-        self.file.expect(long.saturating_add(attrs::bytes(&now.attrs)))?;
+        match now.state {
+            State::Empty => self.file.expect(now.bytes.saturating_add(attrs::bytes(&now.attrs)))?,
+            _ if now.attrs.is_empty() => {}
+            _ => self.file.expect_more(attrs::bytes(&now.attrs))?,
+        }
         let opened = match now.state {
             State::Empty => self.begin(&[])?,
             _ => Temporary::Begun,
@@ -269,8 +267,7 @@ impl Hdf5Writer {
         name: &str,
         (wanted, attrs): (&Wanted<'_>, &[(String, Attr)]),
     ) -> Result<(StoredAt, LocationToken)> {
-        self.check_open(now)?;
-        let _library = self.library.take();
+        let _library = self.open(now)?;
         let (change, opened) = self.prepare(now, name, (wanted, attrs))?;
         now.state = State::Broken; // until it is done
         let made = match change {
@@ -278,7 +275,7 @@ impl Hdf5Writer {
             Change::Allocate { token, at, chunk } => {
                 allocate(&self.file, &at, wanted, chunk.as_deref()).map(|place| (place, token))
             }
-            Change::Dataset { at, replaces } => lay_out((&*self.file, opened), (&at, replaces), wanted),
+            Change::Dataset { at, old } => lay_out((&*self.file, opened), (&at, old.is_some()), wanted),
         };
         let made = made.map_err(|e| failed(&self.path, &format!("cannot create {name}"), &e))?;
         if matches!(made.0, StoredAt::Absent) && !wanted.shape.contains(&0) && wanted.deflate.is_none() {
@@ -305,33 +302,54 @@ impl Hdf5Writer {
         write().map_err(|e: hdf5::Error| failed(&self.path, &format!("cannot write the attributes of {at}"), &e))
     }
 
-    /// Errs if it takes no more datasets.
-    fn check_open(&self, now: &FileNow) -> Result<()> {
+    /// libhdf5, for a dataset more.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it takes none any more.
+    fn open(&self, now: &FileNow) -> Result<MutexGuard<'_, bool>> {
+        let is_broken = self.library.take();
         match now.state {
             State::Committed => Err(Error::file(&self.path, "is committed; to add to it, begin again with Hdf5::create")),
             State::Broken => Err(self.broken()),
-            State::Empty | State::Begun => Ok(()),
+            State::Empty | State::Begun if *is_broken => Err(self.broken()),
+            State::Empty | State::Begun => Ok(is_broken),
         }
     }
 
-    /// Errs if a commit now would have nothing to write, `more` datasets aside.
+    /// Errs if a commit with `more` datasets would be refused for what is known now.
     pub(crate) fn check_some(&self, more: usize) -> Result<()> {
-        check_some(&self.path, &lock(&self.now), more)
+        let now = lock(&self.now);
+        check_some(&self.path, &now, more)?;
+        self.open(&now).map(drop)
     }
 
-    /// What making it changes.
-    fn change(&self, now: &FileNow, name: &str, wanted: &Wanted<'_>) -> Result<Change> {
+    /// Looks what making a dataset would change, after those of a plan at `places`.
+    fn plan(&self, name: &str, wanted: &Wanted<'_>, places: &mut Places) -> Result<()> {
+        let now = lock(&self.now);
+        let _library = self.open(&now)?;
+        if self.within(&now, |file| file.planned(name, wanted, places))?.is_none() {
+            places.add(&self.path, name, &Change::Dataset { at: name.to_owned(), old: None }, None)?;
+        }
+        Ok(())
+    }
+
+    /// What `ask` says of the file that datasets are put into; `None` if that is new.
+    fn within<T>(&self, now: &FileNow, ask: impl FnOnce(&Within<'_>) -> Result<T>) -> Result<Option<T>> {
         let tokens: Vec<LocationToken> = now.datasets.iter().map(|(token, _)| *token).collect();
-        let change =
-            |file: &hdf5::File, data: &DataFile| Within { path: &self.path, file, data, written: &tokens }.change(name, wanted);
+        let ask =
+            |file: &hdf5::File, data: &DataFile| ask(&Within { path: &self.path, file, data, written: &tokens }).map(Some);
         let is_empty = matches!(now.state, State::Empty);
         match self.file.base() {
-            Some(base) if is_empty => change(&open_base(&self.path)?, base),
-            None if is_empty => Ok(Change::Dataset { at: name.to_owned(), replaces: false }),
+            Some(base) if is_empty => {
+                let file = open_base(&self.path)?;
+                base.check_under(&self.path)?;
+                ask(&file, base)
+            }
+            None if is_empty => Ok(None),
             _ => {
                 let file = self.file.file().try_clone().map_err(|e| Error::io("open", &self.path, e))?;
                 let data = DataFile::of(&self.path, file)?;
-                change(&open_file(self.file.temporary())?, &data)
+                ask(&open_file(self.file.temporary())?, &data)
             }
         }
     }
@@ -343,7 +361,9 @@ impl Hdf5Writer {
         name: &str,
         (wanted, attrs): (&Wanted<'_>, &[(String, Attr)]),
     ) -> Result<(Change, Temporary)> {
-        let (change, is_empty) = (self.change(now, name, wanted)?, matches!(now.state, State::Empty));
+        let is_empty = matches!(now.state, State::Empty);
+        let change = self.within(now, |file| file.change(name, wanted))?;
+        let change = change.unwrap_or_else(|| Change::Dataset { at: name.to_owned(), old: None });
         let new_bytes = if matches!(change, Change::Bytes { .. }) { 0 } else { wanted.bytes() };
         let bytes = now.bytes.saturating_add(new_bytes).saturating_add(attrs::bytes(attrs));
         self.file.expect(bytes)?;
@@ -375,7 +395,7 @@ fn lock<T>(now: &Mutex<T>) -> MutexGuard<'_, T> {
 fn check_some(path: &Path, now: &FileNow, more: usize) -> Result<()> {
     match now.state {
         State::Empty if now.attrs.is_empty() && more == 0 => {
-            Err(Error::file(path, "has no dataset and no attribute to commit; make one first"))
+            Err(Error::file(path, "gets no dataset and no attribute, so there is nothing to write; put one first"))
         }
         _ => Ok(()),
     }
@@ -384,63 +404,15 @@ fn check_some(path: &Path, now: &FileNow, more: usize) -> Result<()> {
 /// The path of a dataset, as libhdf5 reads it.
 pub(super) fn dataset_path(path: &Path, name: &str) -> Result<String> {
     let at = steps(name);
-    if at.is_empty() || at.contains('\0') {
+    if at.is_empty() || at.contains('\0') || at.split('/').any(|step| step == "..") {
         let what = format!("dataset of {}", path.display());
-        return Err(Error::argument(what, format!("{name:?}"), "name it, for example /x or /group/x, without the character 0"));
+        return Err(Error::argument(
+            what,
+            format!("{name:?}"),
+            "name it, for example /x or /group/x, without .. and without the character 0",
+        ));
     }
     Ok(at)
-}
-
-/// How the elements of a dataset get into the file.
-enum Put {
-    /// By position.
-    At(StoredAt),
-    /// Packed.
-    Packed(Packed),
-}
-
-/// The sink of one dataset.
-struct Dataset {
-    intake: Arc<Intake>,
-    place: Put,
-    /// Goes with the writer: then nothing is left to write to.
-    file: Weak<WholeFile>,
-}
-
-impl Dataset {
-    fn file(&self) -> Result<Arc<WholeFile>> {
-        self.file.upgrade().ok_or_else(|| {
-            let message = "its file was dropped, or is committed; keep the Hdf5Writer until all is written, then commit it";
-            Error::Failed { what: format!("writing {}", self.intake.name()), message: message.into() }
-        })
-    }
-}
-
-impl ChunkSink for Dataset {
-    fn intake(&self) -> &Intake {
-        &self.intake
-    }
-
-    fn held(&self) -> Option<Held> {
-        if let Put::Packed(packed) = &self.place { Some(packed.held()) } else { None }
-    }
-
-    fn gathers(&self) -> bool {
-        matches!(self.place, Put::Packed(_))
-    }
-
-    fn put(&self, region: &Region, chunk: ChunkView<'_>) -> Result<()> {
-        let file = self.file()?;
-        match &self.place {
-            Put::At(place) => write_region((self.intake.shape(), place), region, chunk, &mut |bytes, at| file.write(bytes, at)),
-            Put::Packed(packed) => packed.put((&file, self.intake.name()), region, chunk),
-        }
-    }
-
-    /// The file is committed by its writer.
-    fn commit(&self) -> Result<()> {
-        self.file().map(drop)
-    }
 }
 
 /// A dataset with a file of its own to commit.
