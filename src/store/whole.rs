@@ -101,7 +101,7 @@ impl WholeFile {
             check_replaceable(&target, about)?;
         }
         if target.as_os_str().is_empty() {
-            return Err(Error::argument("path of a file", "\"\"", "name the file, for example out.npy"));
+            return Err(Error::argument("path of a file", "\"\"", "name the file"));
         }
         if target.file_name().is_none() || is_spelt_as_a_folder(&target) {
             return Err(Error::file(target, "is the name of a folder; name a file in it"));
