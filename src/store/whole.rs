@@ -130,6 +130,11 @@ impl WholeFile {
         check_room(&self.target, there.saturating_add(bytes), there)
     }
 
+    /// Errs if the file of which this is a changed copy has been changed or replaced meanwhile.
+    pub(crate) fn check_base(&self) -> Result<()> {
+        self.base().map_or(Ok(()), |base| base.check_under(&self.target))
+    }
+
     /// The file of which this is a changed copy.
     pub(crate) fn base(&self) -> Option<&DataFile> {
         if let Base::Copied(base) = &self.base { Some(base) } else { None }

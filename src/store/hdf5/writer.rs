@@ -342,7 +342,7 @@ impl Hdf5Writer {
         match self.file.base() {
             Some(base) if is_empty => {
                 let file = open_base(&self.path)?;
-                base.check_under(&self.path)?;
+                self.file.check_base()?;
                 ask(&file, base)
             }
             None if is_empty => Ok(None),
