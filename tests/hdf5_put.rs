@@ -57,7 +57,7 @@ fn explaining_a_put_refuses_what_running_it_refuses() {
         (&[("/a", &x), ("/same_a", &y)], "name of its own"),
         (&[("/g/n", &x), ("/h/n", &x)], "name of its own"),
         (&[("/g/n", &x), ("/h/n/c", &x)], "/h/n is a dataset, so /h/n/c cannot lie below it"),
-        (&[], "no dataset and no attribute"),
+        (&[], "gets no dataset and no attribute, so there is nothing to write"),
         (&[("/", &x)], "name it"),
     ];
     for (puts, wanted) in cases {

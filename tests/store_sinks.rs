@@ -316,7 +316,7 @@ fn without_commit_nothing_is_left() {
         assert_eq!(before.is_some(), there);
         let file = Hdf5::create(&path).unwrap();
         says(Hdf5::create(&path), &["x.h5", "already being written"]);
-        says(file.commit(), &["x.h5", "no dataset and no attribute"]);
+        says(file.commit(), &["x.h5", "gets no dataset and no attribute, so there is nothing to write"]);
         let [a, b, half] = ["/a", "/b", "/half"].map(|name| sink(&file, name).unwrap());
         [&a, &b].iter().for_each(|sink| put(sink, (0, 6), 1.0).unwrap());
         [&a, &b].iter().for_each(|sink| sink.finish().unwrap());

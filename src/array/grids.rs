@@ -16,7 +16,7 @@ const BUSY_CHUNK_BYTES: usize = 1 << 20;
 /// The grid of an op for which the user chose none.
 pub(super) fn natural(op: &Op, inputs: &[&Op]) -> Result<ChunkGrid> {
     let (shape, dtype) = (&op.shape[..], op.dtype);
-    let wide = if op.widest.bytes() > dtype.bytes() { op.widest } else { dtype };
+    let wide = wider(dtype, op.widest);
     match &op.primitive {
         Primitive::Source(..) | Primitive::Generate(..) => slabs(shape, dtype, op.stored().and_then(|s| s.storage_chunks())),
         Primitive::View(view) if op.is_flexible && !op.is_cut => match (op.is_stored, in_order(view)) {
@@ -49,6 +49,11 @@ pub(super) fn natural(op: &Op, inputs: &[&Op]) -> Result<ChunkGrid> {
 /// Bytes of so many elements along each axis; as many as there can be, if they are more.
 pub(super) fn bytes_of(extents: impl IntoIterator<Item = usize>, dtype: DType) -> u64 {
     extents.into_iter().fold(dtype.bytes() as u64, |bytes, n| bytes.saturating_mul(n as u64))
+}
+
+/// The dtype of more bytes; of equals the first.
+pub(super) fn wider(a: DType, b: DType) -> DType {
+    if b.bytes() > a.bytes() { b } else { a }
 }
 
 /// Whether rows and columns are cut alike.

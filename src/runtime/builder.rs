@@ -184,12 +184,10 @@ impl SessionBuilder {
     pub fn build(self) -> Result<Session> {
         let threads = self.threads.unwrap_or_else(system::threads);
         let (asked, mut settings) = (self.memory_limit.transpose()?, self.settings);
-        let memory_limit = asked.unwrap_or_else(system::default_memory_limit);
-        let available = system::available_memory();
-        if asked.is_some_and(|bytes| bytes / 2 > available) {
-            let (limit, available) = (Bytes(memory_limit), Bytes(available));
-            (settings.warn)(&format!("memory limit = {limit}, but {available} are available here: it protects from nothing"));
+        if let Some(limit) = asked {
+            warn_of(limit, &*settings.warn);
         }
+        let memory_limit = asked.unwrap_or_else(system::default_memory_limit);
         settings.gpu_memory_limit = self.gpu_memory_limit.transpose()?;
         let finds = self.devices.is_none() && settings.placement != Placement::Cpu;
         let devices = match self.devices {
@@ -231,6 +229,15 @@ impl SessionBuilder {
         let session = Session(inner, ending);
         check_placement(&session)?;
         Ok(session)
+    }
+}
+
+/// Warns of a limit that limits nothing.
+fn warn_of(limit: u64, warn: &dyn Fn(&str)) {
+    let available = system::available_memory();
+    if limit / 2 > available {
+        let (limit, available) = (Bytes(limit), Bytes(available));
+        warn(&format!("memory limit = {limit}, but {available} are available here: it protects from nothing"));
     }
 }
 

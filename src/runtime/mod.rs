@@ -233,7 +233,7 @@ impl Session {
 impl Drop for Inner {
     fn drop(&mut self) {
         // So that a program that ends does not end while a driver is being loaded.
-        self.discovery.leave(std::time::Instant::now() + discover::LEAVE);
+        self.discovery.leave(Instant::now() + discover::LEAVE);
         let _ = self.costs.get_mut().unwrap_or_else(PoisonError::into_inner).save();
     }
 }

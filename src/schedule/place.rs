@@ -395,8 +395,9 @@ impl Scheduler {
     /// than in that which the chunks before have left.
     fn runs_ahead(&self, id: GraphId, task: TaskId, bytes: u64) -> bool {
         let job = &self.jobs[&id];
-        let most = bytes.saturating_mul(AHEAD_TASKS * u64::from(self.host_workers())).max(AHEAD_BYTES);
-        job.tasks.charges.extra().saturating_add(bytes) > most
+        let ahead = job.tasks.charges.extra().saturating_add(bytes);
+        ahead > AHEAD_BYTES
+            && ahead > bytes.saturating_mul(AHEAD_TASKS * u64::from(self.host_workers()))
             && job.graph.reads(task).all(|value| job.graph.producer(value).is_none())
     }
 

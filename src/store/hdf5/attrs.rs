@@ -87,6 +87,10 @@ macro_rules! from {
                 Self::$list(values.iter().map(|&value| <$as>::from(value)).collect())
             }
         }
+    )*};
+}
+macro_rules! lists {
+    ($($t:ty),*) => {$(
         impl<const N: usize> From<[$t; N]> for Attr {
             fn from(values: [$t; N]) -> Self {
                 values[..].into()
@@ -102,6 +106,7 @@ macro_rules! from {
 from!(i8 => Integer, Integers as i64; i16 => Integer, Integers as i64; i32 => Integer, Integers as i64; i64 => Integer, Integers as i64);
 from!(u8 => Unsigned, Unsigneds as u64; u16 => Unsigned, Unsigneds as u64; u32 => Unsigned, Unsigneds as u64; u64 => Unsigned, Unsigneds as u64);
 from!(f32 => Float, Floats as f64; f64 => Float, Floats as f64);
+lists!(i8, i16, i32, i64, u8, u16, u32, u64, usize, f32, f64, &str);
 
 impl From<usize> for Attr {
     fn from(value: usize) -> Self {
@@ -111,16 +116,6 @@ impl From<usize> for Attr {
 impl From<&[usize]> for Attr {
     fn from(values: &[usize]) -> Self {
         Self::Unsigneds(values.iter().map(|&value| value as u64).collect())
-    }
-}
-impl<const N: usize> From<[usize; N]> for Attr {
-    fn from(values: [usize; N]) -> Self {
-        values[..].into()
-    }
-}
-impl From<Vec<usize>> for Attr {
-    fn from(values: Vec<usize>) -> Self {
-        values[..].into()
     }
 }
 
@@ -149,19 +144,9 @@ impl From<&[String]> for Attr {
         Self::Texts(texts.to_vec())
     }
 }
-impl From<Vec<&str>> for Attr {
-    fn from(texts: Vec<&str>) -> Self {
-        texts[..].into()
-    }
-}
 impl From<&[&str]> for Attr {
     fn from(texts: &[&str]) -> Self {
         Self::Texts(texts.iter().map(|&text| text.to_owned()).collect())
-    }
-}
-impl<const N: usize> From<[&str; N]> for Attr {
-    fn from(texts: [&str; N]) -> Self {
-        texts[..].into()
     }
 }
 impl From<Vec<String>> for Attr {

@@ -34,6 +34,22 @@ pub(super) enum Change {
     Dataset { at: String, old: Option<LocationToken> },
 }
 
+impl Change {
+    /// The path of the dataset.
+    fn at(&self) -> &str {
+        let (Self::Bytes { at, .. } | Self::Allocate { at, .. } | Self::Dataset { at, .. }) = self;
+        at
+    }
+
+    /// The dataset that is there.
+    fn old(&self) -> Option<LocationToken> {
+        match self {
+            Self::Bytes { token, .. } | Self::Allocate { token, .. } => Some(*token),
+            Self::Dataset { old, .. } => *old,
+        }
+    }
+}
+
 /// Where datasets of a plan would be, so that two of them are not in each other's way.
 #[derive(Default)]
 pub(crate) struct Places {
@@ -56,19 +72,13 @@ impl Places {
     /// # Errors
     /// [`Error::File`] if it would be where one of the plan is, below one, or a group above one.
     pub(super) fn add(&mut self, path: &Path, name: &str, change: &Change, group: Option<(LocationToken, &str)>) -> Result<()> {
-        let old = match change {
-            Change::Bytes { token, .. } | Change::Allocate { token, .. } => Some(token),
-            Change::Dataset { old, .. } => old.as_ref(),
-        };
-        let at = match change {
-            Change::Allocate { at, .. } | Change::Bytes { at, .. } | Change::Dataset { at, .. } => at.as_str(),
-        };
+        let (at, old) = (change.at(), change.old());
         let (group, rest) = match group {
             Some((token, rest)) => (Some(self.number(token)), rest),
             None => (None, at),
         };
         let link = |rest: &str| (group, rest.to_owned());
-        if old.is_some_and(|old| self.there.contains(old)) || self.new.contains(&link(rest)) {
+        if old.is_some_and(|old| self.there.contains(&old)) || self.new.contains(&link(rest)) {
             return Err(Error::file(path, twice(name)));
         }
         let ends = rest.match_indices('/').map(|(end, _)| end).filter(|&end| end > 0);
@@ -200,7 +210,7 @@ impl Within<'_> {
     /// As [`Within::change`], and if it is in the way of one of those.
     pub(super) fn planned(&self, name: &str, wanted: &Wanted<'_>, places: &mut Places) -> Result<()> {
         let change = self.change(name, wanted)?;
-        let (Change::Bytes { at, .. } | Change::Allocate { at, .. } | Change::Dataset { at, .. }) = &change;
+        let at = change.at();
         let mut end = at.len();
         let group = loop {
             end = at[..end].rfind('/').unwrap_or(0);

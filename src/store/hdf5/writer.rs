@@ -235,7 +235,7 @@ impl Hdf5Writer {
             }
             State::Committed => return Ok(()),
             State::Broken => return Err(self.broken()),
-            State::Empty | State::Begun => check_some(&self.path, &now, 0)?,
+            State::Empty | State::Begun => self.check_given(&now, 0)?,
         }
         attrs::check(&now.attrs, "/")?;
         now.datasets.iter().try_for_each(|(_, intake)| intake.check_complete())?;
@@ -319,8 +319,18 @@ impl Hdf5Writer {
     /// Errs if a commit with `more` datasets would be refused for what is known now.
     pub(crate) fn check_some(&self, more: usize) -> Result<()> {
         let now = lock(&self.now);
-        check_some(&self.path, &now, more)?;
+        self.check_given(&now, more)?;
         self.open(&now).map(drop)
+    }
+
+    /// Errs if there is nothing to commit, with `more` datasets.
+    fn check_given(&self, now: &FileNow, more: usize) -> Result<()> {
+        match now.state {
+            State::Empty if now.attrs.is_empty() && more == 0 => {
+                Err(Error::file(&self.path, "gets no dataset and no attribute, so there is nothing to write; put one first"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Looks what making a dataset would change, after those of a plan at `places`.
@@ -390,15 +400,6 @@ impl Hdf5Writer {
 
 fn lock<T>(now: &Mutex<T>) -> MutexGuard<'_, T> {
     now.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn check_some(path: &Path, now: &FileNow, more: usize) -> Result<()> {
-    match now.state {
-        State::Empty if now.attrs.is_empty() && more == 0 => {
-            Err(Error::file(path, "gets no dataset and no attribute, so there is nothing to write; put one first"))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The path of a dataset, as libhdf5 reads it.
