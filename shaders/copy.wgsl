@@ -1,10 +1,10 @@
 // Copies that a GPU makes for itself. The host adds `alias Real`, which nothing here needs.
 //
-// Input: x, a contiguous value. Output: y, what a view shows of it, contiguous; `n` elements of 1 byte (`bytes`), 4 (`words`) or 8
-// (`pairs`). Element i of y, whose indices along the view's axes are i0 (the innermost), i1, .., is element
+// Input: x, a contiguous value. Output: y, what a view shows of it, contiguous; `n` elements of 1 byte (`bytes`), 2 (`halves`), 4 (`words`)
+// or 8 (`pairs`). Element i of y, whose indices along the view's axes are i0 (the innermost), i1, .., is element
 // `offset + i0 s0 + i1 s1 + ..` of x. Steps s are of either sign: sums wrap around and end where they should.
 // `bools`: input, a word for each of `n` elements; output, their bytes: 1 for whatever is not 0. An invocation writes one element, or
-// the four bytes of one word.
+// all of one word.
 struct Params {
     first: u32,
     groups: u32,
@@ -125,6 +125,27 @@ fn bytes(
             }
         }
         y[word] = four;
+    }
+}
+
+@compute @workgroup_size(256)
+fn halves(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) count: vec3<u32>,
+    @builtin(local_invocation_index) t: u32,
+) {
+    let all = (p.n + 1u) / 2u;
+    let word = number(id, count, t, all);
+    if (word < all) {
+        var two = 0u;
+        for (var k = 0u; k < 2u; k++) {
+            let i = 2u * word + k;
+            if (i < p.n) {
+                let at = place(i);
+                two |= (x[at / 2u] >> (at % 2u * 16u) & 65535u) << (k * 16u);
+            }
+        }
+        y[word] = two;
     }
 }
 

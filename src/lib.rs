@@ -101,15 +101,17 @@ pub use array::{
 pub use error::{Bytes, Error, IntoBytes, Remedy, Result};
 pub use runtime::{RunReport, Session, SessionBuilder};
 pub use schedule::{Explanation, Placement};
-pub use shape::{ChunkGrid, DType, Element, Float, Real};
+pub use shape::{ChunkGrid, DType, Element, Float, Promote, Real};
 
+pub use half::{self, bf16, f16};
 pub use ndarray;
+pub use num_complex::{self, Complex};
 
 /// What most programs need: `use chunkwise::{Array, prelude::*};`. Nothing in it is called as something else is in `ndarray::prelude`, so that both may be had.
 pub mod prelude {
     pub use crate::{
-        Auto, Bytes, DType, DynArray, Element, Error, Float, IntoChunks, IntoShape, Pending, Placement, Real, Result, Session,
-        compute_all, concatenate, mandelbrot, stack, store_all,
+        Auto, Bytes, Complex, DType, DynArray, Element, Error, Float, IntoChunks, IntoShape, Pending, Placement, Real, Result,
+        Session, compute_all, concatenate, mandelbrot, stack, store_all,
     };
     pub use ndarray::{self, Axis, NewAxis, s};
 }

@@ -67,16 +67,14 @@ impl HostBuffer {
         let pad = ALIGN / size_of::<T>();
         // Sums that overflow are more than any vector can hold.
         let (bytes, padded) = (len.saturating_mul(size_of::<T>()), len.saturating_add(pad));
-        let mut vec: Vec<T> = Vec::new();
-        vec.try_reserve_exact(padded).map_err(|_| Error::OutOfMemory {
+        // Zero pages, untouched.
+        let mut vec: Vec<T> = bytemuck::allocation::try_zeroed_vec(padded).map_err(|()| Error::OutOfMemory {
             what: "the result".into(),
             requested_bytes: bytes as u64,
             available_bytes: 0,
             space: "system".into(),
             remedies: vec![Remedy::Store],
         })?;
-        drop(vec);
-        let mut vec: Vec<T> = vec![T::default(); padded]; // calloc: zero pages, untouched
         let start = vec.as_ptr().align_offset(ALIGN).min(pad);
         // SAFETY: start <= pad, so the pointer stays inside the vector's allocation.
         let data = unsafe { vec.as_mut_ptr().add(start) }.cast::<u8>();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{Content, Fault, Held, Kernel, KernelKey, Scratch, Work, calm};
 use crate::error::Error;
-use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout, with_dtype};
 
 /// Kernels that follow each other. What one makes for the next has the shape of the chunk, and is in scratch.
 pub(crate) struct Chain {
@@ -179,15 +179,12 @@ impl Kernel for Chain {
 
 /// A chunk in scratch.
 pub(super) fn in_scratch<'a>(layout: &'a Layout, scratch: &mut Scratch<'a>) -> ChunkViewMut<'a> {
-    macro_rules! of {
-        ($($d:ident => $t:ty),*) => {
-            match layout.dtype {
-                $(DType::$d => ChunkViewMut::from_slice(scratch.take::<$t>(layout.len()), layout),)*
-                DType::Bool => unreachable!("scratch holds no booleans"),
-            }
-        };
-    }
-    of!(U8 => u8, I32 => i32, U32 => u32, I64 => i64, U64 => u64, F32 => f32, F64 => f64)
+    let dtype = layout.dtype;
+    with_dtype!(
+        dtype in numbers,
+        T => ChunkViewMut::from_slice(scratch.take::<T>(layout.len()), layout),
+        _ => unreachable!("scratch holds no booleans")
+    )
 }
 
 #[cfg(test)]

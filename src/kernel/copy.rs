@@ -33,13 +33,21 @@ const AXES: usize = 8;
 /// [`Error::Argument`] if the view is none of such a value, or goes along more than 8 axes that are not one.
 pub fn gather(view: &View, value: ChunkMeta<'_>) -> Result<Program> {
     view.check(value.shape)?;
-    let (offset, layout) = view.of(&Layout::contiguous(value.dtype, value.shape));
+    let (mut offset, mut layout) = view.of(&Layout::contiguous(value.dtype, value.shape));
+    let mut size = value.dtype.bytes();
+    if size == 16 {
+        // Two elements of 8 bytes side by side.
+        layout.strides.iter_mut().for_each(|stride| *stride *= 2);
+        layout.shape.push(2);
+        layout.strides.push(1);
+        (offset, size) = (2 * offset, 8);
+    }
     let axes = merged(&layout);
     if axes.len() > AXES {
         let found = format!("{} axes", axes.len());
         return Err(Error::argument("a view that is copied on a GPU", found, format!("at most {AXES} that do not merge")));
     }
-    let (len, size) = (layout.len() as u64, value.dtype.bytes());
+    let len = layout.len() as u64;
     // Extents and distances fit, as values and copies are below 2^31 bytes; what is negative wraps around.
     let extent = |k: usize| axes.get(k).map_or(1, |axis| axis.0 as u32);
     let step = |k: usize| axes.get(k).map_or(0, |axis| axis.1 as u32);
@@ -65,6 +73,7 @@ pub fn gather(view: &View, value: ChunkMeta<'_>) -> Result<Program> {
     };
     let (entry, invocations) = match size {
         1 => ("bytes", len.div_ceil(4)),
+        2 => ("halves", len.div_ceil(2)),
         4 => ("words", len),
         _ => ("pairs", len),
     };

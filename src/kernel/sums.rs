@@ -9,7 +9,9 @@ use super::program::shader_params;
 use super::rows::{buffer, for_each_pair, for_each_part, for_each_slice, gather};
 use super::{GpuFacts, Kernel, Pass, Program, Ran, Scratch, Shader, Work, check_dtypes};
 use crate::error::Error;
-use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element, same};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element, same, with_dtype};
+use half::{bf16, f16};
+use num_complex::Complex;
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
@@ -56,42 +58,6 @@ pub(super) static SHADER: LazyLock<Arc<Shader>> = LazyLock::new(|| {
 /// Elements that one workgroup sums.
 const RUN: usize = 8192;
 
-/// Evaluates an expression with `T` being the type of a dtype.
-macro_rules! with_number {
-    ($dtype:expr, $t:ident => $body:expr) => {
-        match $dtype {
-            DType::U8 | DType::Bool => {
-                type $t = u8;
-                $body
-            }
-            DType::I32 => {
-                type $t = i32;
-                $body
-            }
-            DType::U32 => {
-                type $t = u32;
-                $body
-            }
-            DType::I64 => {
-                type $t = i64;
-                $body
-            }
-            DType::U64 => {
-                type $t = u64;
-                $body
-            }
-            DType::F32 => {
-                type $t = f32;
-                $body
-            }
-            DType::F64 => {
-                type $t = f64;
-                $body
-            }
-        }
-    };
-}
-
 impl Kernel for SumChunk {
     fn name(&self) -> Cow<'static, str> {
         "block_sum".into()
@@ -129,7 +95,8 @@ impl Kernel for SumChunk {
                 }
             });
         } else {
-            with_number!(layout.dtype, T => for_each_slice(inputs[0], |x: &[T]| sum.push(x)));
+            let dtype = layout.dtype;
+            with_dtype!(dtype in reals, T => for_each_slice(inputs[0], |x: &[T]| sum.push(x)), _ => unreachable!("{dtype} has no mean"));
         }
         set_pair(&mut outputs[0], (sum.finish(), layout.len() as f64));
         Ok(())
@@ -147,7 +114,12 @@ impl Kernel for WeightedSumChunk {
 
     fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
         let mut sum = WeightedSum::new();
-        with_number!(inputs[0].layout().dtype, T => for_each_pair(inputs[0], inputs[1], |x: &[T], w: &[T]| sum.push(x, w)));
+        let dtype = inputs[0].layout().dtype;
+        with_dtype!(
+            dtype in reals,
+            T => for_each_pair(inputs[0], inputs[1], |x: &[T], w: &[T]| sum.push(x, w)),
+            _ => unreachable!("{dtype} has no mean")
+        );
         set_pair(&mut outputs[0], sum.finish());
         Ok(())
     }
@@ -232,11 +204,11 @@ impl Kernel for SumIntegers {
                     $(DType::$d => for_each_slice(inputs[0], |x: &[$t]| {
                         sum = x.iter().fold(sum, |sum, &x| sum.wrapping_add(x as u64));
                     }),)*
-                    DType::F32 | DType::F64 => unreachable!("floats are summed as floats"),
+                    dtype => unreachable!("{dtype} is no integer"),
                 }
             };
         }
-        sum!(Bool => bool, U8 => u8, I32 => i32, U32 => u32, I64 => i64, U64 => u64);
+        sum!(Bool => bool, I8 => i8, U8 => u8, I16 => i16, U16 => u16, I32 => i32, U32 => u32, I64 => i64, U64 => u64);
         match outputs[0].layout().dtype {
             DType::U64 => outputs[0].set(0, 0, sum),
             _ => outputs[0].set(0, 0, sum.cast_signed()),
@@ -270,10 +242,7 @@ impl Kernel for Add {
 
     fn run_cpu(&self, _: &[u8], inputs: &[ChunkView<'_>], outputs: &mut [ChunkViewMut<'_>], _: &mut Scratch<'_>) -> Ran {
         let dtype = outputs[0].layout().dtype;
-        match dtype {
-            DType::Bool => add::<bool>(inputs, &mut outputs[0]),
-            _ => with_number!(dtype, T => add::<T>(inputs, &mut outputs[0])),
-        }
+        with_dtype!(dtype, T => add::<T>(inputs, &mut outputs[0]));
         Ok(())
     }
 }
@@ -292,13 +261,20 @@ macro_rules! plus {
 }
 plus!(
     (bool, std::ops::BitOr::bitor),
+    (i8, i8::wrapping_add),
     (u8, u8::wrapping_add),
+    (i16, i16::wrapping_add),
+    (u16, u16::wrapping_add),
     (i32, i32::wrapping_add),
     (u32, u32::wrapping_add),
     (i64, i64::wrapping_add),
     (u64, u64::wrapping_add),
     (f32, std::ops::Add::add),
-    (f64, std::ops::Add::add)
+    (f64, std::ops::Add::add),
+    (f16, std::ops::Add::add),
+    (bf16, std::ops::Add::add),
+    (Complex<f32>, std::ops::Add::add),
+    (Complex<f64>, std::ops::Add::add)
 );
 
 /// Elements added at once, so that partial sums stay in L1.

@@ -11,23 +11,14 @@ use super::run::{Fixed, Run};
 use crate::device::{Data, HostBuffer, Window};
 use crate::error::Result;
 use crate::id::{GraphId, ValueId};
-use crate::shape::DType;
+use crate::shape::{DType, with_dtype};
 use crate::task::{Home, HostArray};
 
 /// The result arrays of a run, by array id (`None` for the caller's).
 pub type Results = Vec<Option<Arc<HostBuffer>>>;
 
 pub(super) fn allocate_result(dtype: DType, len: usize) -> Result<Arc<HostBuffer>> {
-    match dtype {
-        DType::Bool => HostBuffer::result::<bool>(len),
-        DType::U8 => HostBuffer::result::<u8>(len),
-        DType::I32 => HostBuffer::result::<i32>(len),
-        DType::U32 => HostBuffer::result::<u32>(len),
-        DType::I64 => HostBuffer::result::<i64>(len),
-        DType::U64 => HostBuffer::result::<u64>(len),
-        DType::F32 => HostBuffer::result::<f32>(len),
-        DType::F64 => HostBuffer::result::<f64>(len),
-    }
+    with_dtype!(dtype, T => HostBuffer::result::<T>(len))
 }
 
 /// Final values that are not in their windows (after a stalled task, whose window may still be written), and where they are.

@@ -45,13 +45,19 @@ pub(super) unsafe fn copy(from: *const u8, from_layout: &Layout, to: *mut u8, to
         }
         one
     });
-    // SAFETY: `first_*` is the place of an element; the caller promises the rest. Elements of one size are copied alike.
-    unsafe {
-        match to_layout.dtype.bytes() {
-            1 => each(from.offset(first_from), to.offset(first_to), &mut axes),
-            4 => each(from.cast::<u32>().offset(first_from), to.cast::<u32>().offset(first_to), &mut axes),
-            _ => each(from.cast::<u64>().offset(first_from), to.cast::<u64>().offset(first_to), &mut axes),
-        }
+    macro_rules! words {
+        ($word:ty) => {
+            // SAFETY: `first_*` is the place of an element; the caller promises the rest. A word is of an element's size, and no more aligned.
+            unsafe { each(from.cast::<$word>().offset(first_from), to.cast::<$word>().offset(first_to), &mut axes) }
+        };
+    }
+    match (to_layout.dtype.bytes(), to_layout.dtype.is_complex()) {
+        (1, _) => words!(u8),
+        (2, _) => words!(u16),
+        (4, _) => words!(u32),
+        (8, true) => words!([u32; 2]),
+        (8, false) => words!(u64),
+        _ => words!([u64; 2]),
     }
 }
 

@@ -3,6 +3,9 @@
 //! Owns: [`Scalar`]. Must not know: arrays. Invariant: a scalar holds its element exactly, in the element's own type; what another type makes
 //! of it is said where it is converted.
 
+use half::{bf16, f16};
+use num_complex::Complex;
+
 use super::dtype::DType;
 use crate::error::Error;
 
@@ -26,8 +29,14 @@ use crate::error::Error;
 pub enum Scalar {
     /// `bool`.
     Bool(bool),
+    /// `i8`.
+    I8(i8),
     /// `u8`.
     U8(u8),
+    /// `i16`.
+    I16(i16),
+    /// `u16`.
+    U16(u16),
     /// `i32`.
     I32(i32),
     /// `u32`.
@@ -36,10 +45,18 @@ pub enum Scalar {
     I64(i64),
     /// `u64`.
     U64(u64),
+    /// `f16`.
+    F16(f16),
+    /// `bf16`.
+    BF16(bf16),
     /// `f32`.
     F32(f32),
     /// `f64`.
     F64(f64),
+    /// `Complex<f32>`.
+    C64(Complex<f32>),
+    /// `Complex<f64>`.
+    C128(Complex<f64>),
 }
 
 impl Scalar {
@@ -50,32 +67,25 @@ impl Scalar {
     }
 
     /// The number as `f64`, for sums in `f64`: exact but for 64-bit integers beyond 2^53, which are rounded to nearest, ties to even.
-    /// Booleans are 0 and 1.
+    /// Booleans are 0 and 1; of a complex number it is the real part.
     #[must_use]
     pub fn to_f64(self) -> f64 {
         match self {
             Self::Bool(v) => f64::from(u8::from(v)),
+            Self::I8(v) => f64::from(v),
             Self::U8(v) => f64::from(v),
+            Self::I16(v) => f64::from(v),
+            Self::U16(v) => f64::from(v),
             Self::I32(v) => f64::from(v),
             Self::U32(v) => f64::from(v),
             Self::I64(v) => v as f64,
             Self::U64(v) => v as f64,
+            Self::F16(v) => v.to_f64(),
+            Self::BF16(v) => v.to_f64(),
             Self::F32(v) => f64::from(v),
             Self::F64(v) => v,
-        }
-    }
-
-    /// The bits, in the lowest of these; dtypes are not told apart.
-    fn bits(self) -> u64 {
-        match self {
-            Self::Bool(v) => u64::from(v),
-            Self::U8(v) => u64::from(v),
-            Self::I32(v) => u64::from(v.cast_unsigned()),
-            Self::U32(v) => u64::from(v),
-            Self::I64(v) => v.cast_unsigned(),
-            Self::U64(v) => v,
-            Self::F32(v) => u64::from(v.to_bits()),
-            Self::F64(v) => v.to_bits(),
+            Self::C64(v) => f64::from(v.re),
+            Self::C128(v) => v.re,
         }
     }
 }
@@ -103,6 +113,16 @@ macro_rules! scalars {
                 match self {
                     $(Self::$d(_) => DType::$d,)*
                 }
+            }
+        }
+        impl Scalar {
+            /// The bytes in memory, then zeros; dtypes are not told apart.
+            fn bits(self) -> [u8; 16] {
+                let mut all = [0; 16];
+                match self {
+                    $(Self::$d(value) => all[..size_of::<$t>()].copy_from_slice(bytemuck::bytes_of(&value)),)*
+                }
+                all
             }
         }
         impl std::fmt::Display for Scalar {
@@ -135,7 +155,8 @@ macro_rules! scalars {
         })*
     };
 }
-scalars!(bool => Bool, u8 => U8, i32 => I32, u32 => U32, i64 => I64, u64 => U64, f32 => F32, f64 => F64);
+scalars!(bool => Bool, i8 => I8, u8 => U8, i16 => I16, u16 => U16, i32 => I32, u32 => U32, i64 => I64, u64 => U64, f16 => F16, bf16 => BF16,
+    f32 => F32, f64 => F64, Complex<f32> => C64, Complex<f64> => C128);
 
 #[cfg(test)]
 mod tests {
@@ -163,6 +184,13 @@ mod tests {
         there_and_back(&[(1u64 << 53) + 1, u64::MAX]);
         there_and_back(&[f32::MIN_POSITIVE, -1.5e-42]);
         there_and_back(&[0.1f64, -1e300]);
+        there_and_back(&[i8::MIN, 127]);
+        there_and_back(&[-7i16, i16::MIN]);
+        there_and_back(&[u16::MAX]);
+        there_and_back(&[f16::from_f32(1.5), f16::MIN_POSITIVE_SUBNORMAL]);
+        there_and_back(&[bf16::from_f32(-1e30)]);
+        there_and_back(&[Complex::new(1.5f32, -0.25)]);
+        there_and_back(&[Complex::new(-1e300, 0.1)]);
         assert_eq!(Scalar::from(true).get::<u8>(), None);
         let error = i64::try_from(Scalar::from(7u64)).unwrap_err().to_string();
         assert!(error.contains("the scalar 7") && error.contains("u64"), "{error}");

@@ -6,7 +6,7 @@
 use super::direct::{DataFile, RawArray, StoredAt};
 use super::raw_source::RawSource;
 use crate::error::Result;
-use crate::shape::{ChunkView, DType, Layout, Region};
+use crate::shape::{ChunkView, DType, Layout, Region, with_dtype};
 use crate::task::{Block, ChunkSource, PendingConstant, scan_by_pieces, storage_parts};
 
 /// Whole chunks that lie one after another: where the first begins, bytes so far.
@@ -20,7 +20,7 @@ struct Neighbours {
 pub(crate) fn worthwhile(array: &RawArray, block_bytes: usize) -> bool {
     let StoredAt::Chunked(table) = &array.place else { return false };
     let elements = table.chunk().iter().fold(1usize, |n, &c| n.saturating_mul(c));
-    array.stored.is_native(array.stored.dtype()) && elements.saturating_mul(array.stored.bytes()) <= block_bytes / 2
+    array.stored.is_native(array.stored.dtype) && elements.saturating_mul(array.stored.dtype.bytes()) <= block_bytes / 2
 }
 
 /// Scans `region` of a chunked source. `scratch` as for `ChunkSource::scan`.
@@ -71,20 +71,11 @@ fn flush(file: &DataFile, dtype: DType, run: Neighbours, block: &mut [u8], each:
     let bytes = &mut block[..run.bytes];
     file.read(bytes, run.from)?;
     let layout = Layout::contiguous(dtype, &[run.bytes / dtype.bytes()]);
-    macro_rules! values {
-        ($t:ty) => {
-            ChunkView::from_slice::<$t>(bytemuck::cast_slice(bytes), &layout)
-        };
-    }
-    each(Block::Values(match dtype {
-        DType::Bool => unreachable!("booleans are decoded, so never native"),
-        DType::U8 => values!(u8),
-        DType::I32 => values!(i32),
-        DType::U32 => values!(u32),
-        DType::I64 => values!(i64),
-        DType::U64 => values!(u64),
-        DType::F32 => values!(f32),
-        DType::F64 => values!(f64),
-    }));
+    let values = with_dtype!(
+        dtype in numbers,
+        T => ChunkView::from_slice::<T>(bytemuck::cast_slice(bytes), &layout),
+        _ => unreachable!("booleans are decoded, so never native")
+    );
+    each(Block::Values(values));
     Ok(())
 }

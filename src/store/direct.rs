@@ -217,7 +217,7 @@ impl RawArray {
     }
 
     fn read_run<T: Decoded>(&self, file: &DataFile, base: u64, run: ElementRun, to: &mut Rows<'_, '_, T>) -> Result<()> {
-        let size = self.stored.bytes();
+        let size = self.stored.dtype.bytes();
         let at =
             |element: usize| (element as u64).checked_mul(size as u64).and_then(|b| b.checked_add(base)).unwrap_or(u64::MAX);
         let out = to.run(run.to, run.len);
@@ -309,12 +309,12 @@ fn write_as<T: Decoded>(
         };
         let size = size_of::<T>();
         if run.step == 1 {
-            return put(T::bytes(elements), base + (run.from * size) as u64);
+            return put(bytemuck::cast_slice(elements), base + (run.from * size) as u64);
         }
         elements
             .chunks(1)
             .enumerate()
-            .try_for_each(|(i, one)| put(T::bytes(one), base + ((run.from + i * run.step) * size) as u64))
+            .try_for_each(|(i, one)| put(bytemuck::cast_slice(one), base + ((run.from + i * run.step) * size) as u64))
     };
     match place {
         StoredAt::Absent => Ok(()),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::direct::{DataFile, RawArray, StoredAt};
 use super::raw_source::{RawSink, RawSource};
-use super::stored::{Number, Stored};
+use super::stored::Stored;
 use super::transposed::TransposedSource;
 use super::whole::WholeFile;
 use crate::error::{Error, Result};
@@ -56,7 +56,7 @@ pub(crate) fn open(path: &Path) -> Result<Arc<dyn ChunkSource>> {
     let elements =
         checked_len("npy", &header.shape).map_err(|_| bad(format!("is damaged: its shape is {:?}", header.shape)))?;
     let data_at = text_at + length;
-    let end = data_at + elements as u64 * stored.bytes() as u64;
+    let end = data_at + elements as u64 * stored.dtype.bytes() as u64;
     if end > file.bytes() {
         let problem = format!(
             "is truncated: {:?} of {} end at byte {end}, the file at byte {}",
@@ -233,48 +233,47 @@ impl<'a> Rest<'a> {
 }
 
 fn stored_type(path: &Path, descr: &str) -> Result<Stored> {
-    let refuse = || Error::DType {
+    let refuse = || {
+        Error::DType {
         what: path.display().to_string(),
         found: descr.to_owned(),
-        wanted: "store booleans, integers of 8 to 64 bits, float16, float32 or float64 (a.astype(\"float64\"))".into(),
+        wanted: "store booleans, integers of 8 to 64 bits, float16, float32, float64, complex64 or complex128 (a.astype(\"float64\"))".into(),
+    }
     };
     let (order, kind) = descr.split_at_checked(1).ok_or_else(refuse)?;
-    let number = match kind {
-        "b1" => Number::Bool,
-        "i1" => Number::I8,
-        "u1" => Number::U8,
-        "i2" => Number::I16,
-        "u2" => Number::U16,
-        "i4" => Number::I32,
-        "u4" => Number::U32,
-        "i8" => Number::I64,
-        "u8" => Number::U64,
-        "f2" => Number::F16,
-        "f4" => Number::F32,
-        "f8" => Number::F64,
-        _ => return Err(refuse()),
-    };
+    let Some(&(dtype, _)) = KINDS.iter().find(|known| known.1 == kind) else { return Err(refuse()) };
     match order {
-        "<" | "|" | "=" => Ok(Stored { number, big_endian: false }),
-        ">" => Ok(Stored { number, big_endian: true }),
+        "<" | "|" | "=" => Ok(Stored { dtype, big_endian: false }),
+        ">" => Ok(Stored { dtype, big_endian: true }),
         _ => Err(refuse()),
     }
 }
 
+/// What NumPy calls each dtype, without its byte order. For bfloat16 it has no name: the Python package `ml_dtypes` writes two plain bytes.
+const KINDS: &[(DType, &str)] = &[
+    (DType::Bool, "b1"),
+    (DType::I8, "i1"),
+    (DType::U8, "u1"),
+    (DType::I16, "i2"),
+    (DType::U16, "u2"),
+    (DType::I32, "i4"),
+    (DType::U32, "u4"),
+    (DType::I64, "i8"),
+    (DType::U64, "u8"),
+    (DType::F16, "f2"),
+    (DType::BF16, "V2"),
+    (DType::F32, "f4"),
+    (DType::F64, "f8"),
+    (DType::C64, "c8"),
+    (DType::C128, "c16"),
+];
+
 fn header(shape: &[usize], dtype: DType) -> Vec<u8> {
-    let descr = match dtype {
-        DType::Bool => "|b1",
-        DType::U8 => "|u1",
-        DType::I32 => "<i4",
-        DType::U32 => "<u4",
-        DType::I64 => "<i8",
-        DType::U64 => "<u8",
-        DType::F32 => "<f4",
-        DType::F64 => "<f8",
-    };
+    let kind = KINDS.iter().find(|known| known.0 == dtype).map_or("", |known| known.1);
+    let order = if dtype.bytes() == 1 { "|" } else { "<" };
     let extents: Vec<String> = shape.iter().map(usize::to_string).collect();
     let comma = if shape.len() == 1 { "," } else { "" };
-    let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}{comma}), }}", extents.join(", "));
+    let text = format!("{{'descr': '{order}{kind}', 'fortran_order': False, 'shape': ({}{comma}), }}", extents.join(", "));
     let long = text.len() > 60_000;
     let before = if long { 12 } else { 10 };
     // Padded with spaces and ended by a newline, so that the elements begin at a multiple of 64 bytes.
@@ -295,6 +294,10 @@ mod tests {
 
     #[test]
     fn reads_its_own_headers_and_numpys_variants() {
+        for &dtype in DType::ALL {
+            let text = String::from_utf8(header(&[3], dtype)[10..].to_vec()).unwrap();
+            assert_eq!(stored_type(Path::new("x"), &parse(&text).unwrap().descr).unwrap(), Stored::of(dtype), "{text}");
+        }
         for shape in [vec![], vec![0], vec![5], vec![3, 4], vec![1, 2, 3, 4]] {
             let bytes = header(&shape, DType::F64);
             assert_eq!(bytes.len() % 64, 0);

@@ -37,11 +37,12 @@ pub(crate) fn check_output(name: &str, dtype: DType, region: &Region, out: &Chun
         });
     }
     let wanted = out.layout().dtype;
-    if wanted == dtype || wanted.is_float() {
+    if wanted == dtype || wanted.is_float() && !dtype.is_complex() {
         return Ok(());
     }
-    let others = [DType::F32, DType::F64].iter().filter(|&&other| other != dtype).map(DType::to_string).collect::<Vec<_>>();
-    let wanted = format!("read it as {dtype}, or as {}, and convert after", others.join(" or "));
+    let others = [DType::F32, DType::F64].iter().filter(|&&other| other != dtype && !dtype.is_complex());
+    let names: Vec<String> = std::iter::once(&dtype).chain(others).map(DType::to_string).collect();
+    let wanted = format!("read it as {}, and convert after", names.join(" or "));
     Err(Error::DType { what: name.to_owned(), found: out.layout().dtype.to_string(), wanted })
 }
 
@@ -55,7 +56,7 @@ pub(crate) fn check_region(shape: &[usize], region: &Region) -> Result<()> {
 
 impl ChunkSource for RawSource {
     fn converts(&self) -> bool {
-        true
+        !self.dtype().is_complex()
     }
 
     fn shape(&self) -> &[usize] {
@@ -63,7 +64,7 @@ impl ChunkSource for RawSource {
     }
 
     fn dtype(&self) -> DType {
-        self.array.stored.dtype()
+        self.array.stored.dtype
     }
 
     fn storage_chunks(&self) -> Option<&[usize]> {

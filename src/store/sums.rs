@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use super::tasks::{BLOCK_SCRATCH, Cut, Sides, WEIGH_SCRATCH, scan_pair, weigh};
 use crate::error::Result;
 use crate::kernel::{Fault, Kernel, Scratch, Work, params};
-use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout, Real, Region, Scalar};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, Layout, Real, Region, Scalar, with_dtype};
 use crate::task::{PieceSource, scan_by_pieces};
 
 /// A chunk of a file that is in memory.
@@ -131,17 +131,9 @@ fn numbers(from: ChunkView<'_>, to: &mut [f64]) {
             rest = later;
         });
     }
-    match from.layout().dtype {
-        DType::U8 => all::<u8>(from, to),
-        DType::I32 => all::<i32>(from, to),
-        DType::U32 => all::<u32>(from, to),
-        DType::I64 => all::<i64>(from, to),
-        DType::U64 => all::<u64>(from, to),
-        DType::F32 => all::<f32>(from, to),
-        DType::F64 => all::<f64>(from, to),
-        DType::Bool => {
-            let ones = from.rows::<bool>().flatten().map(|&one| f64::from(u8::from(one)));
-            to.iter_mut().zip(ones).for_each(|(to, one)| *to = one);
-        }
-    }
+    let dtype = from.layout().dtype;
+    with_dtype!(dtype in reals, T => all::<T>(from, to), _ => {
+        let ones = from.rows::<bool>().flatten().map(|&one| f64::from(u8::from(one)));
+        to.iter_mut().zip(ones).for_each(|(to, one)| *to = one);
+    });
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::kernel::block_sum::BlockSum;
 use crate::kernel::{Fault, Held, Kernel, Lane, Scratch, Work, params};
-use crate::shape::{AxisRange, ChunkGrid, ChunkMeta, ChunkView, ChunkViewMut, DType, Layout, Region, Scalar};
+use crate::shape::{AxisRange, ChunkGrid, ChunkMeta, ChunkView, ChunkViewMut, DType, Layout, Region, Scalar, with_dtype};
 use crate::task::{Block, ChunkSink, ChunkSource, SCAN_BLOCK_BYTES, pieces, storage_parts};
 
 /// Scratch for one scanned block, with what aligning it may cost.
@@ -210,16 +210,8 @@ pub(super) fn scan_pair(
 }
 
 fn push(sum: &mut BlockSum, values: ChunkView<'_>) {
-    match values.layout().dtype {
-        DType::Bool => sum.push(bytemuck::cast_slice::<bool, u8>(values.slice::<bool>())),
-        DType::U8 => sum.push(values.slice::<u8>()),
-        DType::I32 => sum.push(values.slice::<i32>()),
-        DType::U32 => sum.push(values.slice::<u32>()),
-        DType::I64 => sum.push(values.slice::<i64>()),
-        DType::U64 => sum.push(values.slice::<u64>()),
-        DType::F32 => sum.push(values.slice::<f32>()),
-        DType::F64 => sum.push(values.slice::<f64>()),
-    }
+    let dtype = values.layout().dtype;
+    with_dtype!(dtype in reals, T => sum.push(values.slice::<T>()), _ => sum.push(bytemuck::cast_slice::<bool, u8>(values.slice::<bool>())));
 }
 
 /// Weighted sum and sum of weights of the region of chunks `i` to `j` of two sources of one shape: `out = [sum w x, sum w]`, in `f64`.

@@ -32,7 +32,7 @@ impl TransposedSource {
     /// The array of `shape` that begins at byte `at`; `stored` says what its elements are.
     pub(crate) fn new(name: String, file: DataFile, at: u64, shape: Vec<usize>, stored: super::stored::Stored) -> Self {
         let reversed = shape.iter().rev().copied().collect();
-        let chunk = leading(&shape, CHUNK_BYTES / stored.bytes());
+        let chunk = leading(&shape, CHUNK_BYTES / stored.dtype.bytes());
         let array = RawArray { shape: reversed, stored, place: StoredAt::Contiguous(at), fill: stored.zero() };
         Self { name, file, array, shape, chunk }
     }
@@ -95,7 +95,7 @@ fn tile(shape: &[usize], budget: usize) -> Vec<usize> {
 
 impl ChunkSource for TransposedSource {
     fn converts(&self) -> bool {
-        true
+        !self.dtype().is_complex()
     }
 
     fn shape(&self) -> &[usize] {
@@ -103,7 +103,7 @@ impl ChunkSource for TransposedSource {
     }
 
     fn dtype(&self) -> DType {
-        self.array.stored.dtype()
+        self.array.stored.dtype
     }
 
     /// It has none, but runs along the first axes are what is read well.

@@ -6,7 +6,7 @@
 
 use super::source::Block;
 use crate::error::Result;
-use crate::shape::{AxisRange, ChunkView, ChunkViewMut, DType, Element, Layout, Region, Scalar};
+use crate::shape::{AxisRange, ChunkView, ChunkViewMut, DType, Element, Layout, Region, Scalar, with_dtype};
 
 /// Bytes of one scanned block: large enough that a positioned read costs nothing beside its copy, small enough that the
 /// block is still in the core's own cache when it is summed.
@@ -158,24 +158,10 @@ fn read_piece(
     each: &mut dyn FnMut(Block<'_>),
 ) -> Result<()> {
     let bytes = &mut block[..piece.len() * dtype.bytes()];
-    macro_rules! typed {
-        ($t:ty) => {
-            read_typed::<$t>(source, piece, bytemuck::cast_slice_mut(bytes), each)
-        };
-    }
-    match dtype {
-        DType::Bool => {
+    with_dtype!(dtype in numbers, T => read_typed::<T>(source, piece, bytemuck::cast_slice_mut(bytes), each), _ => {
             bytes.fill(0); // scratch holds anything; a `bool` must not
             read_typed::<bool>(source, piece, bytemuck::checked::cast_slice_mut(bytes), each)
-        }
-        DType::U8 => typed!(u8),
-        DType::I32 => typed!(i32),
-        DType::U32 => typed!(u32),
-        DType::I64 => typed!(i64),
-        DType::U64 => typed!(u64),
-        DType::F32 => typed!(f32),
-        DType::F64 => typed!(f64),
-    }
+    })
 }
 
 fn read_typed<T: Element>(

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes tests/data/*.h5 and *.npy. Run once by hand: the files are committed.
 
-Made with h5py 3.16.0 (HDF5 2.0.0), NumPy 2.5.5, Python 3.12. Usage: python make_fixtures.py FOLDER
+Made with h5py 3.16.0 (HDF5 2.0.0), NumPy 2.5.5, Python 3.12 (types.h5 and what is below it: NumPy 2.4.6, ml_dtypes 0.6.0). Usage: python make_fixtures.py FOLDER
 
 Golden values: element i (C order, counted from 0) of every dataset is a formula of i that tests/store.rs repeats:
   float64, float32   i / 4 - 3        (exact in both)
@@ -13,6 +13,7 @@ import sys
 import zlib
 
 import h5py
+import ml_dtypes
 import numpy as np
 
 folder = sys.argv[1]
@@ -238,3 +239,47 @@ np.save(path("half.npy"), floats((5, 8), "<f2"))
 np.save(path("fortran_half.npy"), np.asfortranarray(floats((5, 8), ">f2")))
 np.save(path("text.npy"), np.array(["ab", "cd"]))
 np.save(path("records.npy"), np.zeros(3, dtype=[("a", "f8"), ("b", "i4")]))
+
+
+# Types that HDF5 and NumPy have no plain name for. Complex numbers are pairs of the formula's elements: (0, 1), (2, 3), ..
+def pairs(shape, dtype):
+    return floats((*shape, 2), {"c8": "f4", "c16": "f8"}[dtype[1:]]).view(dtype[1:]).reshape(shape).astype(dtype)
+
+
+def own(f, name, kind, data, chunks=None):
+    """A dataset of a type that h5py does not make of itself: the bytes are written as they are."""
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    if chunks:
+        plist.set_chunk(chunks)
+        plist.set_deflate(1)
+    made = h5py.h5d.create(f.id, name.encode(), kind, h5py.h5s.create_simple(data.shape), dcpl=plist)
+    made.write(h5py.h5s.ALL, h5py.h5s.ALL, data.view("V%d" % data.itemsize), mtype=kind)
+
+
+with h5py.File(path("types.h5"), "w") as f:
+    f["c64"] = pairs((5, 4), "<c8")
+    f["c128"] = pairs((5, 4), "<c16")
+    f["big_c128"] = pairs((5, 4), ">c16")
+    f.create_dataset("chunked_c64", data=pairs((7, 9), "<c8"), chunks=(2, 4))
+    f.create_dataset("gzip_c64", data=pairs((7, 9), "<c8"), chunks=(2, 4), compression="gzip", shuffle=True)
+    f.create_dataset("gzip_big_c64", data=pairs((7, 9), ">c8"), chunks=(2, 4), compression="gzip")
+    f.create_dataset("unwritten_c128", shape=(3, 3), chunks=(2, 2), dtype="c16", fillvalue=1.5 - 2j)
+    f["names"] = pairs((5, 4), "<c16").view([("real", "f8"), ("imag", "f8")])
+    f.create_dataset("gzip_names", data=pairs((5, 4), "<c16").view([("real", "f8"), ("imag", "f8")]), chunks=(2, 3), compression="gzip")
+    f["other_names"] = pairs((5, 4), "<c16").view([("x", "f8"), ("y", "f8")])
+    f.create_dataset("gzip_f16", data=floats((5, 8), "<f2"), chunks=(2, 3), compression="gzip")
+    f["big_f16"] = floats((5, 8), ">f2")
+    brain = h5py.h5t.IEEE_F32LE.copy()
+    brain.set_fields(15, 7, 8, 0, 7)
+    brain.set_size(2)
+    brain.set_ebias(127)
+    own(f, "bf16", brain, floats((5, 8), ml_dtypes.bfloat16))
+    own(f, "gzip_bf16", brain, floats((5, 8), ml_dtypes.bfloat16), chunks=(2, 3))
+    own(f, "complex_class", h5py.h5t.COMPLEX_IEEE_F32LE, pairs((5, 4), "<c8"))
+    own(f, "gzip_big_complex_class", h5py.h5t.COMPLEX_IEEE_F64BE, pairs((5, 4), ">c16"), chunks=(2, 3))
+    f.create_dataset("gzip_i1", data=ints((5, 9), "i1"), chunks=(2, 4), compression="gzip")
+    f.create_dataset("gzip_u2", data=ints((5, 9), ">u2"), chunks=(2, 4), compression="gzip")
+
+np.save(path("complex.npy"), pairs((5, 4), "<c8"))
+np.save(path("fortran_complex.npy"), np.asfortranarray(pairs((5, 4), ">c16")))
+np.save(path("bf16.npy"), floats((5, 8), ml_dtypes.bfloat16))

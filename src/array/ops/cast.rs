@@ -18,8 +18,9 @@ static KERNEL: LazyLock<Arc<dyn Kernel>> = LazyLock::new(|| Arc::new(Cast));
 
 impl<T> Array<T> {
     /// Each element as a `U`, by the rules of Rust's `as`: floats become integers by cutting off what is behind the point, as the nearest there is where they
-    /// are too large, and NaN as 0; integers that do not fit an integer wrap around; whatever becomes a float is rounded to the nearest. To `bool`, all but 0 is
-    /// true (NaN too); `bool` becomes 0 or 1. What has the dtype already is as it is; numbers of a whole file become floats as they are read.
+    /// are too large, and NaN as 0; integers that do not fit an integer wrap around; whatever becomes a float is rounded to the nearest (64-bit integers to an
+    /// `f64` first where they become halves or complex). To `bool`, all but 0 is true (NaN too); `bool` becomes 0 or 1. A real number becomes a complex one
+    /// with imaginary part 0; a complex number becomes a real one by its real part alone. What has the dtype already is as it is; numbers of a whole file become floats as they are read.
     ///
     /// ```
     /// use chunkwise::Array;
@@ -86,6 +87,9 @@ impl<T: Element> From<Array<T>> for DynArray {
 
 #[cfg(test)]
 mod tests {
+    use half::{bf16, f16};
+    use num_complex::Complex;
+
     use super::*;
     use crate::runtime::Session;
 
@@ -102,7 +106,7 @@ mod tests {
         let numbers = [0.0, 1.0, -1.0, 0.5, 255.4, 256.0, -3e9, 3e9, 2e19, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
         let floats = Array::from(numbers.to_vec()).in_session(&session).chunks(5);
         macro_rules! check {
-            ($($a:ty),*) => {$( check!(@ $a => u8, i32, u32, i64, u64, f32, f64); )*};
+            ($($a:ty),*) => {$( check!(@ $a => i8, u8, i16, u16, i32, u32, i64, u64, f32, f64); )*};
             (@ $a:ty => $($b:ty),*) => {$(
                 let of: Vec<$a> = numbers.iter().map(|&x| x as $a).collect();
                 let found = floats.cast::<$a>().cast::<$b>().compute().unwrap();
@@ -115,6 +119,30 @@ mod tests {
                 assert_eq!(floats.cast::<$a>().cast::<bool>().cast::<$b>().compute().unwrap().as_slice().unwrap(), again);
             )*};
         }
-        check!(u8, i32, u32, i64, u64, f32, f64);
+        check!(i8, u8, i16, u16, i32, u32, i64, u64, f32, f64);
+    }
+
+    #[test]
+    fn halves_and_complex_numbers_are_converted() {
+        let session = Session::builder().threads(1).cache_dir("").build().unwrap();
+        let of = |x: Array<f64>| x.in_session(&session).chunks(3);
+        let numbers = of(Array::from(vec![0.0, -1.5, 1e6, 0.1, f64::NAN, 2f64.powi(-24)]));
+        let halves = numbers.cast::<f16>();
+        let found: Vec<f64> = halves.cast::<f64>().compute().unwrap().iter().copied().collect();
+        assert_eq!(found[..4], [0.0, -1.5, f64::INFINITY, f64::from(f16::from_f32(0.1))]);
+        assert!(found[4].is_nan() && found[5] == 2f64.powi(-24));
+        assert_eq!(halves.cast::<i32>().compute().unwrap().as_slice(), Some(&[0, -1, i32::MAX, 0, 0, 0][..]));
+        assert_eq!(halves.cast::<bool>().compute().unwrap().as_slice(), Some(&[false, true, true, true, true, true][..]));
+        let brains = numbers.cast::<bf16>().compute().unwrap();
+        assert_eq!(brains[[2]], bf16::from_f32(1e6));
+        let z = Array::from(vec![Complex::new(1.5f32, -2.0), Complex::new(0.0, 3.0), Complex::new(-300.7, 0.0)])
+            .in_session(&session);
+        assert_eq!(z.cast::<f64>().compute().unwrap().as_slice(), Some(&[1.5, 0.0, f64::from(-300.7f32)][..]));
+        assert_eq!(z.cast::<u8>().compute().unwrap().as_slice(), Some(&[1u8, 0, 0][..]));
+        assert_eq!(z.cast::<bool>().compute().unwrap().as_slice(), Some(&[true; 3][..]));
+        let wide = z.cast::<Complex<f64>>().compute().unwrap();
+        assert_eq!(wide[[2]], Complex::new(f64::from(-300.7f32), 0.0));
+        let ones = Array::from(vec![true, false]).in_session(&session).cast::<Complex<f32>>();
+        assert_eq!(ones.compute().unwrap().as_slice(), Some(&[Complex::new(1f32, 0.0), Complex::new(0.0, 0.0)][..]));
     }
 }

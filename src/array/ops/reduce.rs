@@ -84,4 +84,4 @@ macro_rules! summed {
         }
     )*};
 }
-summed!(bool => i64, u8 => u64, i32 => i64, u32 => u64, i64 => i64, u64 => u64, f32 => f32, f64 => f64);
+summed!(bool => i64, i8 => i64, u8 => u64, i16 => i64, u16 => u64, i32 => i64, u32 => u64, i64 => i64, u64 => u64, f32 => f32, f64 => f64);

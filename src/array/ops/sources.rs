@@ -97,19 +97,23 @@ macro_rules! copied {
 copied!({} &[T], {} &Vec<T>, {const N: usize} [T; N], {const N: usize} &[T; N]);
 
 impl<T: Element> Array<T> {
-    /// The array that a source gives, as stored; integers can be read as `f64` or `f32`.
+    /// The array that a source gives, as stored; real numbers can be read as `f64` or `f32`.
     ///
     /// # Errors
-    /// [`Error::DType`] if the stored elements are not `T`s and `T` is not a float.
+    /// [`Error::DType`] if the stored elements are not `T`s, and `T` is not a float or they are complex: [`DynArray::from_dyn_source`] takes any, and
+    /// [`Array::cast`] converts them.
     pub fn from_source(source: Arc<dyn ChunkSource>) -> Result<Self> {
-        let float = matches!(T::DTYPE, DType::F32 | DType::F64);
-        if source.dtype() != T::DTYPE && !float {
-            let stored = source.dtype();
-            let other = if stored == DType::F64 { DType::F32 } else { DType::F64 };
-            let wanted = format!("read it as Array<{stored}>, or as Array<{other}>");
-            return Err(Error::DType { what: source.name(), found: source.dtype().to_string(), wanted });
+        let stored = source.dtype();
+        if stored != T::DTYPE && (!T::DTYPE.is_float() || stored.is_complex()) {
+            let wanted = match stored {
+                DType::C64 => "read it as Array<Complex<f32>>".to_owned(),
+                DType::C128 => "read it as Array<Complex<f64>>".to_owned(),
+                DType::F64 => "read it as Array<f64>, or as Array<f32>".to_owned(),
+                _ => format!("read it as Array<{stored}>, or as Array<f64>"),
+            };
+            return Err(Error::DType { what: source.name(), found: stored.to_string(), wanted });
         }
-        Ok(Self { node: converted(&stored(source)?, T::DTYPE)?, session: None, element: PhantomData })
+        Ok(Self { node: converted(&existing(source)?, T::DTYPE)?, session: None, element: PhantomData })
     }
 
     /// The array in a file, by the short form for programs: `data.h5:/path/in/file`, `data.npy`. Reads metadata only. [`DynArray::open_dyn`] takes it whatever its dtype;
@@ -128,7 +132,7 @@ impl DynArray {
     /// # Errors
     /// [`Error::Shape`] if the source's shape overflows memory addresses.
     pub fn from_dyn_source(source: Arc<dyn ChunkSource>) -> Result<Self> {
-        Ok(Self { node: stored(source)?, session: None, element: PhantomData })
+        Ok(Self { node: existing(source)?, session: None, element: PhantomData })
     }
 
     /// The array in a file, whatever its dtype, by the short form for programs: `data.h5:/path/in/file`, `data.npy`. Reads metadata only.
@@ -141,7 +145,7 @@ impl DynArray {
 }
 
 /// What a source gives.
-fn stored(source: Arc<dyn ChunkSource>) -> Result<Expr> {
+fn existing(source: Arc<dyn ChunkSource>) -> Result<Expr> {
     let dtype = source.dtype();
     let shape = checked_shape("from_source", source.shape().to_vec())?;
     let region = Region::all(&shape);

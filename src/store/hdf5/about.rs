@@ -7,7 +7,8 @@ use hdf5::dataset::Layout;
 
 use super::failed;
 use super::links::check_raw_file;
-use super::raw::{ElementType, StoredFilter, filters};
+use super::raw::{StoredFilter, filters};
+use super::types::ElementType;
 use crate::error::{Error, Result};
 use crate::store::direct::{DataFile, StoredAt};
 use crate::store::table::ChunkTable;
@@ -35,7 +36,7 @@ impl About<'_> {
         let problem = |e: hdf5::Error| failed(path, "cannot read the dataset's layout", &e);
         let list = self.dataset.dcpl().map_err(problem)?;
         let bytes = match stored {
-            ElementType::Standard(stored) => stored.bytes() as u64,
+            ElementType::Standard(stored) => stored.dtype.bytes() as u64,
             _ => self.dataset.dtype().map_err(problem)?.size() as u64,
         };
         let opaque = |why: &str| Ok((None, StoredAt::Absent, Some(why.to_owned())));

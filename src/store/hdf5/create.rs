@@ -8,14 +8,14 @@
 
 use hdf5::plist::dataset_create::AttrCreationOrder;
 use hdf5::plist::dataset_create::{AllocTime, FillTime};
-use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
 use hdf5::{IndexType, IterationOrder, LocationToken};
 
 use super::about::contiguous;
 use super::existing::Wanted;
 use super::raw::{SavedAttribute, write_zero};
+use super::types::datatype;
 use crate::error::{Error, Result};
-use crate::shape::{ChunkGrid, DType};
+use crate::shape::ChunkGrid;
 use crate::store::direct::StoredAt;
 use crate::store::table::ChunkTable;
 use crate::store::whole::WholeFile;
@@ -86,7 +86,7 @@ pub(super) fn lay_out(
         builder = builder.alloc_time(Some(AllocTime::Incr)).fill_time(FillTime::IfSet);
         builder = if shuffles { builder.shuffle().deflate(level) } else { builder.deflate(level) };
     }
-    let made = builder.empty_as(descriptor(dtype)).shape(shape.to_vec()).create(at)?;
+    let made = builder.empty_as(datatype(dtype)?).shape(shape.to_vec()).create(at)?;
     attributes.iter().try_for_each(|attribute| attribute.write(&made))?;
     file.flush()?;
     let place = if wanted.deflate.is_some() { StoredAt::Absent } else { place_of(&made, shape, chunks)? };
@@ -143,17 +143,4 @@ fn take_out(file: &hdf5::File, at: &str) -> hdf5::Result<(Vec<SavedAttribute>, A
     drop(old);
     file.unlink(at)?;
     Ok((attributes, order))
-}
-
-fn descriptor(dtype: DType) -> TypeDescriptor {
-    match dtype {
-        DType::Bool => TypeDescriptor::Boolean,
-        DType::U8 => TypeDescriptor::Unsigned(IntSize::U1),
-        DType::I32 => TypeDescriptor::Integer(IntSize::U4),
-        DType::U32 => TypeDescriptor::Unsigned(IntSize::U4),
-        DType::I64 => TypeDescriptor::Integer(IntSize::U8),
-        DType::U64 => TypeDescriptor::Unsigned(IntSize::U8),
-        DType::F32 => TypeDescriptor::Float(FloatSize::U4),
-        DType::F64 => TypeDescriptor::Float(FloatSize::U8),
-    }
 }

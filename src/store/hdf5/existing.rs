@@ -13,7 +13,7 @@ use hdf5::{LocationToken, LocationType};
 use super::about::About;
 use super::links::{End, circle, follow, linked_file};
 use super::open::{check_signature, stored_type};
-use super::raw::ElementType;
+use super::types::ElementType;
 use super::{failed, is_written_elsewhere, open_file, written_elsewhere};
 use crate::error::{Error, Result};
 use crate::shape::DType;

@@ -215,7 +215,7 @@ fn scatter<T: Decoded>(values: &[T], (from, len): (&[usize], &[usize]), out: &mu
 
 impl ChunkSource for LibrarySource {
     fn converts(&self) -> bool {
-        true
+        !self.dtype().is_complex()
     }
 
     fn shape(&self) -> &[usize] {

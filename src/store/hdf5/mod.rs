@@ -22,6 +22,7 @@ mod packed;
 mod raw;
 mod reader;
 mod sources;
+mod types;
 mod writer;
 
 pub use attrs::Attr;

@@ -12,14 +12,15 @@ use hdf5::LocationType;
 use super::about::{About, library_memory};
 use super::library::{Closed, LibrarySource};
 use super::links::trace;
-use super::raw::{ElementType, element_type, fill};
+use super::raw::fill;
 use super::sources::{self, VirtualParts};
+use super::types::{ElementType, element_type};
 use super::{failed, listing, open_file};
 use crate::error::{Error, Result};
-use crate::shape::checked_len;
+use crate::shape::{DType, checked_len};
 use crate::store::direct::{DataFile, RawArray, StoredAt};
 use crate::store::raw_source::RawSource;
-use crate::store::stored::{Number, Stored};
+use crate::store::stored::Stored;
 use crate::task::ChunkSource;
 
 /// Opens `dataset` of the HDF5 file at `path`.
@@ -36,7 +37,7 @@ pub(in crate::store) fn open(path: &Path, dataset: &str) -> Result<Arc<dyn Chunk
     let shape = space.shape();
     checked_len("open", &shape)?;
     let dtype = match stored {
-        ElementType::Standard(stored) => stored.dtype(),
+        ElementType::Standard(stored) => stored.dtype,
         ElementType::Converted(dtype) => dtype,
         ElementType::Other(_) => unreachable!("refused by stored_type"),
     };
@@ -146,8 +147,9 @@ pub(super) fn stored_type(name: &str, dataset: &hdf5::Dataset) -> Result<Element
     };
     let descriptor = dataset.dtype().and_then(|t| t.to_descriptor());
     if descriptor.is_ok_and(|d| d == hdf5::types::TypeDescriptor::Boolean) {
-        return Ok(ElementType::Standard(Stored { number: Number::Bool, big_endian: false }));
+        return Ok(ElementType::Standard(Stored::of(DType::Bool)));
     }
-    let wanted = "store booleans, integers of up to 64 bits, float32 or float64".into();
+    let wanted =
+        "store booleans, integers of up to 64 bits, floats of 16, 32 or 64 bits, or complex numbers of these (r, i)".into();
     Err(Error::DType { what: name.to_owned(), found: found.to_owned(), wanted })
 }

@@ -60,7 +60,7 @@ struct Gathered<T>(Vec<T>);
 
 impl<T: Decoded> AsRef<[u8]> for Gathered<T> {
     fn as_ref(&self) -> &[u8] {
-        T::bytes(&self.0)
+        bytemuck::cast_slice(&self.0)
     }
 }
 
@@ -153,7 +153,7 @@ impl Packed {
         let here = Layout { dtype: self.dtype, shape, strides: whole.strides.clone() };
         let mut full = vec![T::default(); whole.len()]; // beyond the array's edges: zeros
         ChunkViewMut::from_slice(&mut full, &here).copy_from(chunk.part(&start, &there));
-        Ok((at.start(), self.pack(T::bytes(&full))?))
+        Ok((at.start(), self.pack(bytemuck::cast_slice(&full))?))
     }
 
     /// What libhdf5's filters make of the bytes of a chunk.

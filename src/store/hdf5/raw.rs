@@ -1,152 +1,32 @@
-//! Calls of libhdf5 that the safe wrapper lacks: reading a box into a buffer, comparing types, links' values, filters,
+//! Calls of libhdf5 that the safe wrapper lacks: reading a box into a buffer, links' values, filters,
 //! attributes of any type, the file behind a dataset.
 //!
-//! Owns: every `unsafe` call of libhdf5. Must not know: paths, sources. Invariant: each function holds the library's lock
+//! Owns: every `unsafe` call of libhdf5 but those about element types (`types`). Must not know: paths, sources. Invariant: each function holds the library's lock
 //! for all its calls, turns error printing off for its thread first, and closes what it opens.
 #![allow(unsafe_code)] // the safe wrapper reads into fresh arrays only: one more copy and allocation per read
 
 use std::ffi::{CStr, CString, c_char};
 
 use hdf5_sys::h5a::{H5Aclose, H5Acreate2, H5Aread, H5Awrite};
-use hdf5_sys::h5d::{H5D_fill_value_t, H5Dget_type, H5Dopen2, H5Dread, H5Dwrite, H5Dwrite_chunk};
+use hdf5_sys::h5d::{H5D_fill_value_t, H5Dopen2, H5Dread, H5Dwrite, H5Dwrite_chunk};
 use hdf5_sys::h5i::hid_t;
 use hdf5_sys::h5l::{H5L_info2_t, H5L_type_t, H5Lget_info2, H5Lget_val, H5Lunpack_elink_val};
 use hdf5_sys::h5p::{H5P_DEFAULT, H5Pfill_value_defined, H5Pget_fill_value, H5Pget_filter2, H5Pget_nfilters};
 use hdf5_sys::h5s::{H5S_seloper_t, H5Sclose, H5Screate_simple, H5Sget_select_npoints, H5Sselect_hyperslab};
-use hdf5_sys::h5t::{
-    H5T_IEEE_F32BE, H5T_IEEE_F32LE, H5T_IEEE_F64BE, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, H5T_NATIVE_FLOAT, H5T_NATIVE_INT32,
-    H5T_NATIVE_INT64, H5T_NATIVE_UINT8, H5T_NATIVE_UINT32, H5T_NATIVE_UINT64, H5T_STD_I8BE, H5T_STD_I8LE, H5T_STD_I16BE,
-    H5T_STD_I16LE, H5T_STD_I32BE, H5T_STD_I32LE, H5T_STD_I64BE, H5T_STD_I64LE, H5T_STD_U8BE, H5T_STD_U8LE, H5T_STD_U16BE,
-    H5T_STD_U16LE, H5T_STD_U32BE, H5T_STD_U32LE, H5T_STD_U64BE, H5T_STD_U64LE, H5T_class_t, H5T_sign_t, H5T_str_t, H5Tclose,
-    H5Tequal, H5Tget_class, H5Tget_sign, H5Tget_size, H5Tget_strpad, H5Treclaim,
-};
+use hdf5_sys::h5t::{H5T_str_t, H5Tget_strpad, H5Treclaim};
 use hdf5_sys::h5z::H5Zfilter_avail;
 
+use super::types::with_memory_type;
 use crate::shape::{AxisRange, DType, Scalar};
-use crate::store::stored::{Number, Stored, from_memory};
-
-/// What the elements of a dataset are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ElementType {
-    /// A standard number format, whose bytes we can read ourselves.
-    Standard(Stored),
-    /// Another number format, which libhdf5 converts exactly to this dtype.
-    Converted(DType),
-    /// Not a number, or none that a dtype can hold: what it is.
-    Other(&'static str),
-}
-
-/// Looks at the element type of a dataset (not at enums: booleans are found by their members, by the caller).
-pub(super) fn element_type(dataset: &hdf5::Dataset) -> ElementType {
-    hdf5::silence_errors(true);
-    let _lock = hdf5_sys::LOCK.lock();
-    // SAFETY: the lock is held; `dataset` keeps its id alive; the type id is closed below, once.
-    unsafe {
-        let id = H5Dget_type(dataset.id());
-        if id < 0 {
-            return ElementType::Other("a type that libhdf5 cannot read");
-        }
-        let found = standard(id).map_or_else(|| unusual(id), ElementType::Standard);
-        H5Tclose(id);
-        found
-    }
-}
-
-/// # Safety
-/// The library's lock is held and `id` is an open type.
-unsafe fn standard(id: hid_t) -> Option<Stored> {
-    let known = [
-        (*H5T_STD_I8LE, *H5T_STD_I8BE, Number::I8),
-        (*H5T_STD_U8LE, *H5T_STD_U8BE, Number::U8),
-        (*H5T_STD_I16LE, *H5T_STD_I16BE, Number::I16),
-        (*H5T_STD_U16LE, *H5T_STD_U16BE, Number::U16),
-        (*H5T_STD_I32LE, *H5T_STD_I32BE, Number::I32),
-        (*H5T_STD_U32LE, *H5T_STD_U32BE, Number::U32),
-        (*H5T_STD_I64LE, *H5T_STD_I64BE, Number::I64),
-        (*H5T_STD_U64LE, *H5T_STD_U64BE, Number::U64),
-        (*H5T_IEEE_F32LE, *H5T_IEEE_F32BE, Number::F32),
-        (*H5T_IEEE_F64LE, *H5T_IEEE_F64BE, Number::F64),
-    ];
-    // SAFETY: by the caller; the standard types live as long as the library.
-    let equal = |other: hid_t| unsafe { H5Tequal(id, other) > 0 };
-    known.into_iter().find_map(|(little, big, number)| {
-        if equal(little) {
-            return Some(Stored { number, big_endian: false });
-        }
-        equal(big).then_some(Stored { number, big_endian: true })
-    })
-}
-
-/// # Safety
-/// The library's lock is held and `id` is an open type.
-unsafe fn unusual(id: hid_t) -> ElementType {
-    // SAFETY: by the caller.
-    let (class, bytes) = unsafe { (H5Tget_class(id), H5Tget_size(id)) };
-    match class {
-        // SAFETY: by the caller.
-        H5T_class_t::H5T_INTEGER => match (unsafe { H5Tget_sign(id) } == H5T_sign_t::H5T_SGN_2, bytes) {
-            (true, 0..=4) | (false, 0..=2) => ElementType::Converted(DType::I32),
-            (false, 3..=4) => ElementType::Converted(DType::U32),
-            (true, 5..=8) => ElementType::Converted(DType::I64),
-            (false, 5..=8) => ElementType::Converted(DType::U64),
-            _ => ElementType::Other("an integer of more than 64 bits"),
-        },
-        H5T_class_t::H5T_FLOAT => match bytes {
-            0..=2 => ElementType::Converted(DType::F32),
-            3..=8 => ElementType::Converted(DType::F64),
-            _ => ElementType::Other("a float of more than 64 bits (long double)"),
-        },
-        H5T_class_t::H5T_STRING => ElementType::Other("a string"),
-        H5T_class_t::H5T_COMPOUND => ElementType::Other("a compound (records, or complex numbers)"),
-        H5T_class_t::H5T_REFERENCE => ElementType::Other("a reference"),
-        H5T_class_t::H5T_ENUM => ElementType::Other("an enumeration"),
-        H5T_class_t::H5T_VLEN => ElementType::Other("variable-length lists"),
-        H5T_class_t::H5T_ARRAY => ElementType::Other("an array in each element"),
-        H5T_class_t::H5T_TIME => ElementType::Other("a time"),
-        H5T_class_t::H5T_BITFIELD => ElementType::Other("a bit field"),
-        H5T_class_t::H5T_OPAQUE => ElementType::Other("opaque bytes"),
-        _ => ElementType::Other("of a class that is not known"),
-    }
-}
-
-/// The library's type for elements of `dtype` in memory; `None` for booleans, which are read in the file's own type.
-fn memory_type(dtype: DType) -> Option<hid_t> {
-    Some(match dtype {
-        DType::Bool => return None,
-        DType::U8 => *H5T_NATIVE_UINT8,
-        DType::I32 => *H5T_NATIVE_INT32,
-        DType::U32 => *H5T_NATIVE_UINT32,
-        DType::I64 => *H5T_NATIVE_INT64,
-        DType::U64 => *H5T_NATIVE_UINT64,
-        DType::F32 => *H5T_NATIVE_FLOAT,
-        DType::F64 => *H5T_NATIVE_DOUBLE,
-    })
-}
-
-/// Runs `with` with the memory type for `dtype`.
-///
-/// # Safety
-/// The library's lock is held, and `dataset` is one whose elements are numbers, or one-byte enums if `dtype` is `Bool`.
-unsafe fn with_memory_type<R>(dataset: &hdf5::Dataset, dtype: DType, with: impl FnOnce(hid_t) -> R) -> R {
-    if let Some(id) = memory_type(dtype) {
-        return with(id);
-    }
-    // SAFETY: the dataset is open; its type is closed below, once.
-    unsafe {
-        let id = H5Dget_type(dataset.id());
-        let result = with(id);
-        H5Tclose(id);
-        result
-    }
-}
+use crate::store::stored::from_memory;
 
 /// The fill value, as `dtype`; zero if there is none.
 pub(super) fn fill(dataset: &hdf5::Dataset, dtype: DType) -> hdf5::Result<Scalar> {
     hdf5::silence_errors(true);
-    let (mut native, mut defined) = ([0u8; 8], H5D_fill_value_t::default() as i32);
+    let (mut native, mut defined) = ([0u8; 16], H5D_fill_value_t::default() as i32);
     let list = dataset.dcpl()?;
     let _lock = hdf5_sys::LOCK.lock();
-    // SAFETY: the lock is held, `list` keeps its id alive, and no memory type is longer than 8 bytes. Of a damaged one libhdf5 must not be asked
+    // SAFETY: the lock is held, `list` keeps its id alive, and no memory type is longer than 16 bytes. Of a damaged one libhdf5 must not be asked
     // for the value: it looks at a type that is not there.
     unsafe {
         if H5Pfill_value_defined(list.id(), (&raw mut defined).cast()) < 0 {
@@ -404,9 +284,9 @@ pub(super) fn write_packed(dataset: &hdf5::Dataset, at: &[usize], bytes: &[u8]) 
 /// allocates then.
 pub(super) fn write_zero(dataset: &hdf5::Dataset, at: &[usize], dtype: DType) -> hdf5::Result<()> {
     let axes: Vec<AxisRange> = at.iter().map(|&start| AxisRange { start, len: 1, step: 1 }).collect();
-    let zero = [0u8; 8];
+    let zero = [0u8; 16];
     let from = zero.as_ptr().cast();
-    // SAFETY: no type has more than eight bytes.
+    // SAFETY: no type has more than 16 bytes.
     transfer(dataset, &axes, dtype, |id, memory, space| unsafe { H5Dwrite(dataset.id(), id, memory, space, H5P_DEFAULT, from) })
 }
 
