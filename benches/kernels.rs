@@ -8,7 +8,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use chunkwise::kernel::ogrid::ogrid;
+use chunkwise::kernel::points::ogrid;
 use chunkwise::kernel::random::{SpdParams, UniformParams};
 use chunkwise::kernel::{Kernel, Scratch, gemv, mandelbrot, random, simd, sums};
 use chunkwise::shape::{ChunkView, ChunkViewMut, DType, Element, Layout, Region};

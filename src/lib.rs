@@ -96,7 +96,7 @@ pub mod store;
 pub use array::HdfPut;
 pub use array::{
     AnyArray, Array, Auto, Computable, Dyn, DynArray, IntoChunks, IntoExtent, IntoShape, NpyPut, Pending, Rng, Summed,
-    compute_all, concatenate, mandelbrot, stack, store_all,
+    compute_all, concatenate, indices, mandelbrot, meshgrid, stack, store_all,
 };
 pub use error::{Bytes, Error, IntoBytes, Remedy, Result};
 pub use runtime::{RunReport, Session, SessionBuilder};
@@ -110,10 +110,11 @@ pub use num_complex::{self, Complex};
 /// What most programs need: `use chunkwise::{Array, prelude::*};`. Nothing in it is called as something else is in `ndarray::prelude`, so that both may be had.
 pub mod prelude {
     pub use crate::{
-        Auto, Bytes, Complex, DType, DynArray, Element, Error, Float, IntoChunks, IntoShape, Pending, Placement, Real, Result,
-        Session, compute_all, concatenate, mandelbrot, stack, store_all,
+        Auto, Bytes, DType, DynArray, Element, Error, Float, IntoChunks, IntoShape, Pending, Placement, Real, Result, Session,
+        compute_all, concatenate, indices, mandelbrot, meshgrid, stack, store_all,
     };
     pub use ndarray::{self, Axis, NewAxis, s};
+    pub use num_complex::Complex;
 }
 
 pub mod ext {

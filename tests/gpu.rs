@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use chunkwise::Complex;
 use chunkwise::device::gpu::{AdapterKind, Gpu, Sabotage, adapters, probe};
 use chunkwise::device::{Body, Data, Device, Failure, HostBuffer, Launch, Memory, Move, Output, Remote, Report, Window};
 use chunkwise::id::SpaceId;
@@ -291,6 +292,8 @@ fn what_a_view_shows_is_copied_on_the_gpu() {
     let Some(gpu) = gpu() else { return };
     views_are_copied::<bool>(&gpu, |i| (i * i) % 7 < 3);
     views_are_copied::<u8>(&gpu, |i| (i * 37) as u8);
+    views_are_copied::<i16>(&gpu, |i| (i as i16).wrapping_mul(-777));
+    views_are_copied::<u16>(&gpu, |i| (i as u16).wrapping_mul(0x0101));
     views_are_copied::<i32>(&gpu, |i| -(i as i32));
     views_are_copied::<u32>(&gpu, |i| (i as u32).wrapping_mul(0x0101_0101));
     views_are_copied::<i64>(&gpu, |i| -(i as i64) << 33);
@@ -298,6 +301,8 @@ fn what_a_view_shows_is_copied_on_the_gpu() {
     // Among them numbers that a GPU would round to 0.
     views_are_copied::<f32>(&gpu, |i| f32::from_bits(i as u32));
     views_are_copied::<f64>(&gpu, |i| f64::from_bits(i as u64));
+    views_are_copied::<Complex<f32>>(&gpu, |i| Complex::new(i as f32, -1.0 / (i as f32 + 1.0)));
+    views_are_copied::<Complex<f64>>(&gpu, |i| Complex::new(i as f64, f64::from_bits(i as u64)));
 }
 
 #[test]

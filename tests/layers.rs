@@ -45,6 +45,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/store/mark.rs", "locks of open files, which std does not have"),
     ("src/store/hdf5/mappings.rs", "calls of the HDF5 library that the safe binding lacks"),
     ("src/store/hdf5/raw.rs", "calls of the HDF5 library that the safe binding lacks"),
+    ("src/device/shared.rs", "the memory of a strided array that others have too"),
     ("src/store/hdf5/types.rs", "element types that the safe binding cannot compare or make"),
     ("examples/compare/tests/fake.rs", "the promise of a device"),
     ("examples/common/process.rs", "the environment, the allocator, the terminal: calls of the system"),

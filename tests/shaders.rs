@@ -263,7 +263,11 @@ fn cases() -> Vec<Case> {
 fn copies() -> Vec<Program> {
     let view = View::whole(&[4, 5]).permute(&[1, 0]).expect("two axes");
     let gather = |dtype| copy::gather(&view, ChunkMeta { dtype, shape: &[4, 5], data: None }).expect("a view");
-    [DType::Bool, DType::I32, DType::F64].map(gather).into_iter().chain([copy::bools(20, DType::F32)]).collect()
+    [DType::Bool, DType::U16, DType::I32, DType::F64, DType::C128]
+        .map(gather)
+        .into_iter()
+        .chain([copy::bools(20, DType::F32)])
+        .collect()
 }
 
 #[track_caller]

@@ -12,7 +12,8 @@ use super::grids;
 use crate::device::HostBuffer;
 use crate::error::Result;
 use crate::kernel::Kernel;
-use crate::shape::{ChunkGrid, DType, Layout, Region, View, ViewAxis};
+use crate::kernel::points::Spacing;
+use crate::shape::{ChunkGrid, DType, Layout, Region, Scalar, View, ViewAxis};
 use crate::task::ChunkSource;
 
 /// What an op does. All that is public is made of these.
@@ -56,8 +57,14 @@ pub(crate) enum Generator {
     Uniform { seed: u64, stream: u64, shape: Vec<usize> },
     /// A symmetric positive definite random matrix of this order.
     Spd { seed: u64, stream: u64, order: usize },
-    /// So many points from one number to another, both included; the numbers are the bits of `f64`s.
-    Points { ends: [u64; 2], count: usize },
+    /// So many numbers at equal distances.
+    Points { spacing: Spacing, count: usize },
+    /// One element, everywhere.
+    Constant(Scalar),
+    /// A matrix of ones where `low <= column - row <= high`, and zeros.
+    Band { low: i64, high: i64, shape: [usize; 2] },
+    /// What a function of the user's own makes of an index.
+    Indexed { kernel: Same<dyn Kernel>, shape: Vec<usize> },
 }
 
 /// What becomes of all elements.
@@ -158,8 +165,8 @@ impl Op {
         let is_chosen = chosen.is_some();
         let is_repeated = |axis: &ViewAxis| axis.extent > 1 && (axis.along.is_none() || axis.step == 0);
         let widest = match &primitive {
-            // What lies in memory is read where it is, and of what is repeated there is less than is seen.
-            Primitive::Source(Existing::Memory { .. }, _) => DType::U8,
+            // What lies in memory is read where it is (of a constant, one element), and of what is repeated there is less than is seen.
+            Primitive::Source(Existing::Memory { .. }, _) | Primitive::Generate(Generator::Constant(_), _) => DType::U8,
             Primitive::View(view) if view.axes().iter().any(is_repeated) => DType::U8,
             Primitive::View(_) => inputs[0].widest,
             _ if is_flexible => inputs.iter().fold(dtype, |widest, input| grids::wider(widest, input.widest)),
@@ -181,7 +188,10 @@ impl Op {
             Primitive::Source(Existing::Stored(_), _) => "from_source".into(),
             Primitive::Generate(Generator::Uniform { .. }, _) => "random_uniform".into(),
             Primitive::Generate(Generator::Spd { .. }, _) => "random_spd".into(),
-            Primitive::Generate(Generator::Points { .. }, _) => "ogrid".into(),
+            Primitive::Generate(Generator::Points { .. }, _) => "points".into(),
+            Primitive::Generate(Generator::Constant(_), _) => "full".into(),
+            Primitive::Generate(Generator::Band { .. }, _) => "band".into(),
+            Primitive::Generate(Generator::Indexed { .. }, _) => "from_shape_fn".into(),
             Primitive::View(_) => "view".into(),
             Primitive::Reshape => "reshape".into(),
             Primitive::Concat(_) => "concatenate".into(),

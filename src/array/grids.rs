@@ -3,9 +3,9 @@
 //! Owns: the automatic rules, [`through`] and [`back`]. Must not know: this machine. Invariant: an automatic grid depends on operation, shape, dtype and
 //! storage only, so that results do not change with the machine.
 
-use super::expr::{Op, Primitive};
+use super::expr::{Existing, Op, Primitive};
 use crate::error::{Error, Result};
-use crate::shape::{ChunkGrid, DType, View, ViewAxis};
+use crate::shape::{ChunkGrid, DType, Layout, View, ViewAxis};
 use crate::store::preferred_chunks;
 
 /// Bytes of an automatic chunk.
@@ -18,6 +18,7 @@ pub(super) fn natural(op: &Op, inputs: &[&Op]) -> Result<ChunkGrid> {
     let (shape, dtype) = (&op.shape[..], op.dtype);
     let wide = wider(dtype, op.widest);
     match &op.primitive {
+        Primitive::Source(Existing::Memory { layout, .. }, _) => slabs_of(shape, layout),
         Primitive::Source(..) | Primitive::Generate(..) => slabs(shape, dtype, op.stored().and_then(|s| s.storage_chunks())),
         Primitive::View(view) if op.is_flexible && !op.is_cut => match (op.is_stored, in_order(view)) {
             (true, _) => coalesced(&through(view, &inputs[0].grid, wide)?, wide),
@@ -69,6 +70,26 @@ fn in_order(view: &View) -> bool {
 /// Leading-axis slabs of about 16 MiB, whole storage chunks where there are any.
 pub(super) fn slabs(shape: &[usize], dtype: DType, storage: Option<&[usize]>) -> Result<ChunkGrid> {
     ChunkGrid::regular(shape, &preferred_chunks(shape, dtype, storage, CHUNK_BYTES))
+}
+
+/// Extent of slabs of memory in another order than C, at least.
+const THICK: usize = 16;
+
+/// Slabs of what lies in memory so: across the axis along which its elements lie furthest apart, the first in C order, the last in Fortran order.
+fn slabs_of(shape: &[usize], layout: &Layout) -> Result<ChunkGrid> {
+    let mut axes: Vec<usize> = (0..shape.len()).collect();
+    let apart = |axis: usize| if shape[axis] > 1 { layout.strides[axis].unsigned_abs() } else { 0 };
+    axes.sort_by_key(|&axis| std::cmp::Reverse(apart(axis)));
+    let sorted: Vec<usize> = axes.iter().map(|&axis| shape[axis]).collect();
+    let chunk = preferred_chunks(&sorted, layout.dtype, None, CHUNK_BYTES);
+    // Thin slabs of long runs would be worse than the runs of a few rows.
+    let far = axes.iter().zip(&chunk).find(|(axis, _)| shape[**axis] > 1);
+    if far.is_some_and(|(&axis, &extent)| axis != 0 && extent < THICK.min(shape[axis])) {
+        return slabs(shape, layout.dtype, None);
+    }
+    let mut placed = vec![1; shape.len()];
+    axes.iter().zip(chunk).for_each(|(&axis, extent)| placed[axis] = extent);
+    ChunkGrid::regular(shape, &placed)
 }
 
 /// Square-ish chunks of about so many bytes: whole rows are not favoured.

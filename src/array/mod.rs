@@ -26,7 +26,7 @@ pub use compute::{Computable, Pending, compute_all, store_all};
 #[cfg(feature = "hdf5")]
 pub use files::HdfPut;
 pub use files::NpyPut;
-pub use ops::{AnyArray, Rng, Summed, concatenate, mandelbrot, stack};
+pub use ops::{AnyArray, Rng, Summed, concatenate, indices, mandelbrot, meshgrid, stack};
 
 use crate::error::{Error, Result, or_panic};
 use crate::runtime::Session;

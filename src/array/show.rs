@@ -53,7 +53,7 @@ impl<T> Array<T> {
                 let tiles = node.op.grid.count(0);
                 tiles.saturating_mul(tiles + 1).saturating_mul(tiles + 2) / 6
             }
-            Primitive::Generate(Generator::Points { .. }, _) => 0,
+            Primitive::Generate(Generator::Points { .. } | Generator::Constant(_), _) => 0,
             _ => node.op.grid.len(),
         };
         self.node.all().into_iter().map(of).fold(0, usize::saturating_add)

@@ -35,7 +35,7 @@ impl Rates {
     /// Nanoseconds for `work` on elements of `dtype`, by the formula above; not below 1.
     #[must_use]
     pub fn prior_ns(&self, dtype: DType, work: Work) -> u64 {
-        let peak = if dtype.bytes() == 8 { self.f64_flops } else { self.f32_flops };
+        let peak = if dtype.align() == 8 { self.f64_flops } else { self.f32_flops };
         whole_ns(self.launch_ns + 1e9 * (work.flops.max(0.0) / peak).max(work.bytes.max(0.0) / self.bytes_per_s))
     }
 
@@ -79,7 +79,7 @@ impl Peaks {
     /// ```
     #[must_use]
     pub fn bound_s(&self, dtype: DType, flops: f64, bytes: f64) -> Option<f64> {
-        let peak = if dtype.bytes() == 8 { self.f64_flops } else { self.f32_flops };
+        let peak = if dtype.align() == 8 { self.f64_flops } else { self.f32_flops };
         (peak > 0.0).then(|| (flops / peak).max(bytes / self.bytes_per_s))
     }
 

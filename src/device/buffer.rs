@@ -243,7 +243,7 @@ impl Window {
             "chunk {layout:?} at {offset} leaves a buffer of {} B",
             buffer.bytes
         );
-        assert!(buffer.data.addr().is_multiple_of(size), "buffer is not aligned for {}", layout.dtype);
+        assert!(buffer.data.addr().is_multiple_of(layout.dtype.align()), "buffer is not aligned for {}", layout.dtype);
         assert!(
             buffer.dtype().is_none_or(|d| d == layout.dtype),
             "chunk of {} in an array of {:?}",

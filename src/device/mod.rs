@@ -18,6 +18,7 @@ mod faulty;
 pub mod gpu;
 mod io;
 mod scratch;
+mod shared;
 pub mod system;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub(crate) use calls::current;
 pub use cpu::Cpu;
 pub use faulty::{Faulty, Injection};
 pub use io::IoLane;
+pub(crate) use shared::SharedElements;
 
 use crate::error::{Error, Remedy, Result};
 use crate::id::SpaceId;

@@ -30,7 +30,7 @@ const AXES: usize = 8;
 /// The program that copies what a view shows of a contiguous value: input, the value; output, the view's elements, contiguous, in the value's dtype.
 ///
 /// # Errors
-/// [`Error::Argument`] if the view is none of such a value, or goes along more than 8 axes that are not one.
+/// [`Error::Argument`] if the view is none of such a value, or goes along more than 8 axes that are not one (7, of elements of 16 bytes).
 pub fn gather(view: &View, value: ChunkMeta<'_>) -> Result<Program> {
     view.check(value.shape)?;
     let (mut offset, mut layout) = view.of(&Layout::contiguous(value.dtype, value.shape));

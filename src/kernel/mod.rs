@@ -6,6 +6,7 @@
 //! also its shader, a line in [`SHADERS`], and a [`Program`]. In a crate of your own: guide.md.
 
 pub mod assemble;
+pub mod band;
 pub(crate) mod batch;
 pub mod block_sum;
 pub mod cast;
@@ -13,11 +14,12 @@ pub(crate) mod chain;
 pub mod copy;
 pub mod dense;
 pub mod gemv;
+pub(crate) mod indexed;
 mod key;
 pub mod mandelbrot;
-pub mod ogrid;
 mod operands;
 pub mod peak;
+pub mod points;
 pub mod program;
 pub mod random;
 mod rows;

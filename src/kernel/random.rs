@@ -29,12 +29,8 @@ pub struct Uniform;
 /// bit, and positive definite because the diagonal dominates.
 pub struct Spd;
 
-/// Axes of a chunk after merging, at most.
-pub const MAX_AXES: usize = 8;
-
 /// Parameters of [`Uniform`].
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UniformParams {
     /// Seed of the session.
     pub seed: u64,
@@ -42,57 +38,41 @@ pub struct UniformParams {
     pub stream: u64,
     /// C-order index, in the whole array, of the chunk's first element.
     pub start: u64,
-    /// Number of axes in use.
-    pub axes: u64,
-    /// Extent of the chunk along each axis, neighbouring axes merged where the chunk covers the inner one.
-    pub extents: [u64; MAX_AXES],
-    /// Distance, in C-order indices of the whole array, between neighbours along each axis.
-    pub strides: [u64; MAX_AXES],
+    /// Of each axis of the chunk, neighbouring ones merged where it covers the inner one: its extent, and the distance between neighbours along it, in C-order
+    /// indices of the whole array.
+    pub axes: Vec<[u64; 2]>,
 }
-
-/// Bytes of the parameters before those of the axes.
-const HEAD: usize = 32;
 
 impl UniformParams {
     /// Parameters of the chunk that is this part of an array of shape `array`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the region is none of the array, or has more than [`MAX_AXES`] axes even after axes of
-    /// extent 1 are dropped and others merged.
+    /// [`Error::Shape`] if the region is none of the array.
     pub fn new(seed: u64, stream: u64, array: &[usize], region: &Region) -> Result<Self> {
-        let refuse = |wanted: &str| Err(Error::Shape { op: "uniform", found: region.shape(), wanted: wanted.into() });
         if !region.is_within(array) {
-            return refuse("a chunk inside the array");
+            return Err(Error::Shape { op: "uniform", found: region.shape(), wanted: "a chunk inside the array".into() });
         }
-        let mut merged: Vec<(u64, u64)> = Vec::new(); // (extent, stride), innermost first
+        let mut axes: Vec<[u64; 2]> = Vec::new(); // innermost first
         let (mut first, mut step) = (0u64, 1u64);
         for (&n, axis) in array.iter().zip(region.axes()).rev() {
             first += axis.start as u64 * step;
             let stride = step * axis.step as u64;
-            match merged.last_mut() {
+            match axes.last_mut() {
                 _ if axis.len == 1 => {}
-                Some((inner, apart)) if *inner * *apart == stride => *inner *= axis.len as u64,
-                _ => merged.push((axis.len as u64, stride)),
+                Some([inner, apart]) if *inner * *apart == stride => *inner *= axis.len as u64,
+                _ => axes.push([axis.len as u64, stride]),
             }
             step *= (n as u64).max(1);
         }
-        if merged.len() > MAX_AXES {
-            return refuse("at most 8 axes along which the chunk is part of the array");
-        }
-        let mut new = Self { seed, stream, start: first, axes: merged.len() as u64, extents: [1; 8], strides: [0; 8] };
-        for (axis, &(extent, stride)) in merged.iter().rev().enumerate() {
-            (new.extents[axis], new.strides[axis]) = (extent, stride);
-        }
-        Ok(new)
+        axes.reverse();
+        Ok(Self { seed, stream, start: first, axes })
     }
 
-    /// As bytes, without the axes that are not in use.
+    /// As bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let axes = (self.axes as usize).min(MAX_AXES);
-        let mut bytes = bytemuck::bytes_of(self)[..HEAD].to_vec();
-        bytes.extend_from_slice(bytemuck::cast_slice(&self.extents[..axes]));
-        bytes.extend_from_slice(bytemuck::cast_slice(&self.strides[..axes]));
+        let mut bytes = bytemuck::bytes_of(&[self.seed, self.stream, self.start]).to_vec();
+        bytes.extend_from_slice(bytemuck::cast_slice(&self.axes));
         bytes
     }
 
@@ -102,24 +82,17 @@ impl UniformParams {
     /// If the bytes are no such parameters.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        let mut words = [0u64; size_of::<Self>() / 8];
-        bytemuck::cast_slice_mut(&mut words[..])[..bytes.len()].copy_from_slice(bytes);
-        let [seed, stream, start, axes, rest @ ..] = words;
-        let (mut extents, mut strides) = ([1; MAX_AXES], [0; MAX_AXES]);
-        // All of them may be there, too.
-        let n = if bytes.len() == size_of::<Self>() { MAX_AXES } else { (axes as usize).min(MAX_AXES) };
-        assert_eq!(bytes.len(), HEAD + 16 * n, "parameters of uniform random numbers");
-        extents[..n].copy_from_slice(&rest[..n]);
-        strides[..n].copy_from_slice(&rest[n..2 * n]);
-        Self { seed, stream, start, axes, extents, strides }
+        let (head, axes) = bytes.split_at(24);
+        let [seed, stream, start] = params(head);
+        Self { seed, stream, start, axes: axes.chunks(16).map(params).collect() }
     }
 
     /// C-order index in the whole array of the chunk's element with C-order number `position`.
     fn index(&self, mut position: u64) -> u64 {
         let mut index = self.start;
-        for axis in (0..(self.axes as usize).min(MAX_AXES)).rev() {
-            index += position % self.extents[axis].max(1) * self.strides[axis];
-            position /= self.extents[axis].max(1);
+        for [extent, stride] in self.axes.iter().rev() {
+            index += position % extent.max(&1) * stride;
+            position /= extent.max(&1);
         }
         index
     }
@@ -204,10 +177,7 @@ impl Kernel for Spd {
 
 fn uniform<T: Draw>(level: Level, p: &UniformParams, out: &mut ChunkViewMut<'_>) {
     let philox = Philox::new(p.seed, p.stream);
-    let (run, step) = match (p.axes as usize).min(MAX_AXES) {
-        0 => (1, 1),
-        n => (p.extents[n - 1] as usize, p.strides[n - 1]),
-    };
+    let (run, step) = p.axes.last().map_or((1, 1), |&[extent, stride]| (extent as usize, stride));
     let len = extent(out.shape()).1;
     if let Some(all) = out.try_slice_mut::<T>() {
         for (r, run_of_out) in all.chunks_mut(run.max(1)).enumerate() {

@@ -15,7 +15,7 @@ use num_complex::Complex;
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
-/// `block_sum`: a chunk of any shape and dtype; output `(2,)` of `f64`: sum and count. See [`BlockSum`].
+/// `block_sum`: a chunk of any shape, of any dtype but complex; output `(2,)` of `f64`: sum and count. See [`BlockSum`].
 ///
 /// A GPU adds in the chunk's dtype, `f32` or `f64` (so no `f64` is needed of it for `f32`): runs of 8192 elements pairwise, then
 /// the runs' sums in 256 chains, then these pairwise. Its error is below `(22 + len / 2^21) u sum |x|`, `u` = 2^-24 or 2^-53.
@@ -58,9 +58,19 @@ pub(super) static SHADER: LazyLock<Arc<Shader>> = LazyLock::new(|| {
 /// Elements that one workgroup sums.
 const RUN: usize = 8192;
 
+/// What has a mean: all but complex numbers.
+const REAL: &[DType] = {
+    use DType::*;
+    &[Bool, I8, U8, I16, U16, I32, U32, I64, U64, F16, BF16, F32, F64]
+};
+
 impl Kernel for SumChunk {
     fn name(&self) -> Cow<'static, str> {
         "block_sum".into()
+    }
+
+    fn check(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Result<(), Error> {
+        check_dtypes(self, operands, &[REAL, &[DType::F64]], 1)
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
@@ -106,6 +116,10 @@ impl Kernel for SumChunk {
 impl Kernel for WeightedSumChunk {
     fn name(&self) -> Cow<'static, str> {
         "weighted_sum".into()
+    }
+
+    fn check(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Result<(), Error> {
+        check_dtypes(self, operands, &[REAL, REAL, &[DType::F64]], 1)
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {

@@ -11,106 +11,6 @@ use num_complex::Complex;
 use super::promote::Promote;
 use super::scalar::Scalar;
 
-/// The one list: variant, Rust type, name, NumPy's name.
-macro_rules! dtypes {
-    ($($(#[$doc:meta])* $d:ident($t:ty, $name:literal, $numpy:literal);)*) => {
-        /// The type of an array's elements, as data.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-        #[non_exhaustive]
-        #[serde(rename_all = "lowercase")]
-        pub enum DType {
-            $($(#[$doc])* $d,)*
-        }
-
-        impl DType {
-            /// All there are.
-            pub const ALL: &'static [Self] = &[$(Self::$d),*];
-
-            /// Bytes per element.
-            #[must_use]
-            pub const fn bytes(self) -> usize {
-                match self {
-                    $(Self::$d => size_of::<$t>(),)*
-                }
-            }
-
-            /// The name that NumPy users know: `float64`, `int32`.
-            #[must_use]
-            pub const fn numpy_name(self) -> &'static str {
-                match self {
-                    $(Self::$d => $numpy,)*
-                }
-            }
-        }
-
-        impl fmt::Display for DType {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(match self {
-                    $(Self::$d => $name,)*
-                })
-            }
-        }
-
-        $(impl sealed::Sealed for $t {}
-        impl Element for $t {
-            const DTYPE: DType = DType::$d;
-        })*
-    };
-}
-dtypes! {
-    /// `bool`, one byte, 0 or 1.
-    Bool(bool, "bool", "bool");
-    /// `i8`.
-    I8(i8, "i8", "int8");
-    /// `u8`.
-    U8(u8, "u8", "uint8");
-    /// `i16`.
-    I16(i16, "i16", "int16");
-    /// `u16`.
-    U16(u16, "u16", "uint16");
-    /// `i32`.
-    I32(i32, "i32", "int32");
-    /// `u32`.
-    U32(u32, "u32", "uint32");
-    /// `i64`.
-    I64(i64, "i64", "int64");
-    /// `u64`.
-    U64(u64, "u64", "uint64");
-    /// [`f16`](half::f16), IEEE 754 binary16: stored and cast, not computed with.
-    F16(f16, "f16", "float16");
-    /// [`bf16`](half::bf16), the upper half of an `f32`: stored and cast, not computed with.
-    BF16(bf16, "bf16", "bfloat16");
-    /// `f32`.
-    F32(f32, "f32", "float32");
-    /// `f64`.
-    F64(f64, "f64", "float64");
-    /// [`Complex<f32>`](num_complex::Complex), NumPy's complex64: real part, then imaginary part.
-    C64(Complex<f32>, "c64", "complex64");
-    /// [`Complex<f64>`](num_complex::Complex), NumPy's complex128.
-    C128(Complex<f64>, "c128", "complex128");
-}
-
-impl DType {
-    /// Whether it is `f32` or `f64`: the floats that are computed with.
-    #[must_use]
-    pub const fn is_float(self) -> bool {
-        matches!(self, Self::F32 | Self::F64)
-    }
-
-    /// Whether it is one of the eight integer types.
-    #[must_use]
-    pub const fn is_integer(self) -> bool {
-        use DType::*;
-        matches!(self, I8 | U8 | I16 | U16 | I32 | U32 | I64 | U64)
-    }
-
-    /// Whether it is `Complex<f32>` or `Complex<f64>`.
-    #[must_use]
-    pub const fn is_complex(self) -> bool {
-        matches!(self, Self::C64 | Self::C128)
-    }
-}
-
 /// Evaluates an expression with `$t` being the element type of a dtype: `with_dtype!(dtype, T => body)`. Of some dtypes only, and otherwise for the rest:
 /// `with_dtype!(dtype in numbers, T => body, _ => rest)` for all but `bool`, `reals` for integers and floats (halves too).
 macro_rules! with_dtype {
@@ -142,6 +42,151 @@ macro_rules! with_dtype {
     };
 }
 pub(crate) use with_dtype;
+
+/// The type of an array's elements, as data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+#[serde(rename_all = "lowercase")]
+pub enum DType {
+    /// `bool`, one byte, 0 or 1.
+    Bool,
+    /// `i8`.
+    I8,
+    /// `u8`.
+    U8,
+    /// `i16`.
+    I16,
+    /// `u16`.
+    U16,
+    /// `i32`.
+    I32,
+    /// `u32`.
+    U32,
+    /// `i64`.
+    I64,
+    /// `u64`.
+    U64,
+    /// [`f16`](half::f16), IEEE 754 binary16: stored, cast, summed up in a mean; not otherwise computed with.
+    F16,
+    /// [`bf16`](half::bf16), the upper half of an `f32`: as `f16`.
+    BF16,
+    /// `f32`.
+    F32,
+    /// `f64`.
+    F64,
+    /// [`Complex<f32>`](num_complex::Complex), NumPy's complex64: real part, then imaginary part.
+    C64,
+    /// [`Complex<f64>`](num_complex::Complex), NumPy's complex128.
+    C128,
+}
+
+impl DType {
+    /// All there are.
+    pub const ALL: &'static [Self] = {
+        use DType::*;
+        &[Bool, I8, U8, I16, U16, I32, U32, I64, U64, F16, BF16, F32, F64, C64, C128]
+    };
+
+    /// Bytes per element.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        with_dtype!(self, T => size_of::<T>())
+    }
+
+    /// The name that NumPy users know: `float64`, `int32`.
+    #[must_use]
+    pub const fn numpy_name(self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::I8 => "int8",
+            Self::U8 => "uint8",
+            Self::I16 => "int16",
+            Self::U16 => "uint16",
+            Self::I32 => "int32",
+            Self::U32 => "uint32",
+            Self::I64 => "int64",
+            Self::U64 => "uint64",
+            Self::F16 => "float16",
+            Self::BF16 => "bfloat16",
+            Self::F32 => "float32",
+            Self::F64 => "float64",
+            Self::C64 => "complex64",
+            Self::C128 => "complex128",
+        }
+    }
+
+    /// Whether it is `f32` or `f64`: the floats that are computed with.
+    #[must_use]
+    pub const fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F64)
+    }
+
+    /// Whether it is one of the eight integer types.
+    #[must_use]
+    pub const fn is_integer(self) -> bool {
+        use DType::*;
+        matches!(self, I8 | U8 | I16 | U16 | I32 | U32 | I64 | U64)
+    }
+
+    /// Bytes at whose multiples its elements lie in memory: of complex numbers those of a part.
+    #[must_use]
+    pub const fn align(self) -> usize {
+        match self {
+            Self::C64 | Self::C128 => self.bytes() / 2,
+            _ => self.bytes(),
+        }
+    }
+
+    /// A 1 of it; of `bool`, true.
+    #[must_use]
+    pub fn one(self) -> Scalar {
+        match self {
+            Self::Bool => true.into(),
+            Self::I8 => 1i8.into(),
+            Self::U8 => 1u8.into(),
+            Self::I16 => 1i16.into(),
+            Self::U16 => 1u16.into(),
+            Self::I32 => 1i32.into(),
+            Self::U32 => 1u32.into(),
+            Self::I64 => 1i64.into(),
+            Self::U64 => 1u64.into(),
+            Self::F16 => f16::ONE.into(),
+            Self::BF16 => bf16::ONE.into(),
+            Self::F32 => 1f32.into(),
+            Self::F64 => 1f64.into(),
+            Self::C64 => Complex::new(1f32, 0.0).into(),
+            Self::C128 => Complex::new(1f64, 0.0).into(),
+        }
+    }
+
+    /// Whether it is `Complex<f32>` or `Complex<f64>`.
+    #[must_use]
+    pub const fn is_complex(self) -> bool {
+        matches!(self, Self::C64 | Self::C128)
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Bool => "bool",
+            Self::I8 => "i8",
+            Self::U8 => "u8",
+            Self::I16 => "i16",
+            Self::U16 => "u16",
+            Self::I32 => "i32",
+            Self::U32 => "u32",
+            Self::I64 => "i64",
+            Self::U64 => "u64",
+            Self::F16 => "f16",
+            Self::BF16 => "bf16",
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::C64 => "c64",
+            Self::C128 => "c128",
+        })
+    }
+}
 
 mod sealed {
     #[allow(unnameable_types)] // the set is closed
@@ -179,6 +224,16 @@ pub trait Real: Element + PartialOrd + bytemuck::Pod {
 /// `f32` or `f64`: what the numerical kernels are generic over.
 pub trait Float: Real {}
 
+macro_rules! elements {
+    ($($t:ty => $d:ident),*) => {$(
+        impl sealed::Sealed for $t {}
+        impl Element for $t {
+            const DTYPE: DType = DType::$d;
+        }
+    )*};
+}
+elements!(bool => Bool, i8 => I8, u8 => U8, i16 => I16, u16 => U16, i32 => I32, u32 => U32, i64 => I64, u64 => U64, f16 => F16, bf16 => BF16, f32 => F32, f64 => F64, Complex<f32> => C64, Complex<f64> => C128);
+
 macro_rules! reals {
     ($($t:ty: $round:ident),*) => {$(
         impl Real for $t {
@@ -210,7 +265,7 @@ fn to_odd(value: f64) -> f32 {
         return near;
     }
     let beyond = f64::from(near).abs() > value.abs();
-    f32::from_bits(near.to_bits() - u32::from(beyond) | 1)
+    f32::from_bits((near.to_bits() - u32::from(beyond)) | 1)
 }
 
 /// `as` cuts an integer's fraction off.
@@ -251,7 +306,7 @@ mod tests {
         for &dtype in DType::ALL {
             let name = with_dtype!(dtype, T => T::DTYPE);
             assert_eq!(name, dtype);
-            assert_eq!(with_dtype!(dtype, T => size_of::<T>()), dtype.bytes());
+            assert_eq!(with_dtype!(dtype, T => (size_of::<T>(), align_of::<T>())), (dtype.bytes(), dtype.align()));
             let number = with_dtype!(dtype in numbers, T => T::DTYPE == dtype, _ => false);
             assert_eq!(number, dtype != DType::Bool);
             let real = with_dtype!(dtype in reals, T => T::DTYPE == dtype, _ => false);

@@ -14,58 +14,77 @@ type c64 = Complex<f32>;
 #[allow(non_camel_case_types)]
 type c128 = Complex<f64>;
 
-/// Makes the trait, its implementations and its documentation of one table: a row for each dtype, of what it is with each dtype in their order.
+/// The one table: a row for each dtype, of what it is with each dtype in their order.
+macro_rules! with_table {
+    ($then:ident) => {
+        $then! {
+            bool: bool i8  u8  i16 u16 i32 u32 i64 u64 f32 f64 c64 c128;
+            i8:   i8   i8  i16 i16 i32 i32 i64 i64 f64 f32 f64 c64 c128;
+            u8:   u8   i16 u8  i16 u16 i32 u32 i64 u64 f32 f64 c64 c128;
+            i16:  i16  i16 i16 i16 i32 i32 i64 i64 f64 f32 f64 c64 c128;
+            u16:  u16  i32 u16 i32 u16 i32 u32 i64 u64 f32 f64 c64 c128;
+            i32:  i32  i32 i32 i32 i32 i32 i64 i64 f64 f64 f64 c128 c128;
+            u32:  u32  i64 u32 i64 u32 i64 u32 i64 u64 f64 f64 c128 c128;
+            i64:  i64  i64 i64 i64 i64 i64 i64 i64 f64 f64 f64 c128 c128;
+            u64:  u64  f64 u64 f64 u64 f64 u64 f64 u64 f64 f64 c128 c128;
+            f32:  f32  f32 f32 f32 f32 f64 f64 f64 f64 f32 f64 c64 c128;
+            f64:  f64  f64 f64 f64 f64 f64 f64 f64 f64 f64 f64 c128 c128;
+            c64:  c64  c64 c64 c64 c64 c128 c128 c128 c128 c64 c128 c64 c128;
+            c128: c128 c128 c128 c128 c128 c128 c128 c128 c128 c128 c128 c128 c128;
+        }
+    };
+}
+
+/// The table as text, for the documentation.
+macro_rules! as_text {
+    ($($a:ident: $($out:ident)*;)*) => {
+        concat!(
+            "| |", $(" ", stringify!($a), " |",)* "\n|---|", $(as_text!(@ $a),)* "\n",
+            $("| **", stringify!($a), "** |", $(" ", stringify!($out), " |",)* "\n",)*
+        )
+    };
+    (@ $a:ident) => { "---|" };
+}
+macro_rules! promotion_table {
+    () => {
+        with_table!(as_text)
+    };
+}
+
+/// What an operation on elements of two types is computed in: NumPy's rule. Sealed: elements with elements.
+///
+/// A scalar has no say: it is of the array's dtype. `f16` and `bf16` are with themselves only: cast them first.
+///
+#[doc = promotion_table!()]
+///
+/// ```
+/// use chunkwise::{Element, Promote};
+/// fn dtype<A: Promote<B>, B: Element>() -> chunkwise::DType {
+///     <A as Promote<B>>::Output::DTYPE
+/// }
+/// assert_eq!(dtype::<i32, f32>().numpy_name(), "float64");
+/// assert_eq!(dtype::<u8, i8>().numpy_name(), "int16");
+/// ```
+pub trait Promote<Other>: sealed::Sealed<Other> {
+    /// The common type.
+    type Output: Element;
+}
+
 macro_rules! promotions {
     ($($a:ident: $($out:ident)*;)*) => {
-        /// What an operation on elements of two types is computed in: NumPy's rule. Sealed: elements with elements.
-        ///
-        /// A scalar has no say: it is of the array's dtype. `f16` and `bf16` are with themselves only: cast them first.
-        ///
-        #[doc = concat!("| |", $(" ", stringify!($a), " |",)*)]
-        #[doc = concat!("|---|", $(promotions!(@ dashes $a),)*)]
-        $(#[doc = concat!("| **", stringify!($a), "** |", $(" ", stringify!($out), " |",)*)])*
-        ///
-        /// ```
-        /// use chunkwise::{Element, Promote};
-        /// fn dtype<A: Promote<B>, B: Element>() -> chunkwise::DType {
-        ///     <A as Promote<B>>::Output::DTYPE
-        /// }
-        /// assert_eq!(dtype::<i32, f32>().numpy_name(), "float64");
-        /// assert_eq!(dtype::<u8, i8>().numpy_name(), "int16");
-        /// ```
-        pub trait Promote<Other>: sealed::Sealed<Other> {
-            /// The common type.
-            type Output: Element;
-        }
-
-        $(promotions!(@ row $a; [bool i8 u8 i16 u16 i32 u32 i64 u64 f32 f64 c64 c128] [$($out)*]);)*
+        $(promotions!(@ $a; [bool i8 u8 i16 u16 i32 u32 i64 u64 f32 f64 c64 c128] [$($out)*]);)*
 
         /// The table, as data.
         const TABLE: &[(DType, &[DType])] = &[$((<$a>::DTYPE, &[$(<$out>::DTYPE),*])),*];
     };
-    (@ dashes $a:ident) => { "---|" };
-    (@ row $a:ident; [$($b:ident)*] [$($out:ident)*]) => {$(
+    (@ $a:ident; [$($b:ident)*] [$($out:ident)*]) => {$(
         impl sealed::Sealed<$b> for $a {}
         impl Promote<$b> for $a {
             type Output = $out;
         }
     )*};
 }
-promotions! {
-    bool: bool i8  u8  i16 u16 i32 u32 i64 u64 f32 f64 c64 c128;
-    i8:   i8   i8  i16 i16 i32 i32 i64 i64 f64 f32 f64 c64 c128;
-    u8:   u8   i16 u8  i16 u16 i32 u32 i64 u64 f32 f64 c64 c128;
-    i16:  i16  i16 i16 i16 i32 i32 i64 i64 f64 f32 f64 c64 c128;
-    u16:  u16  i32 u16 i32 u16 i32 u32 i64 u64 f32 f64 c64 c128;
-    i32:  i32  i32 i32 i32 i32 i32 i64 i64 f64 f64 f64 c128 c128;
-    u32:  u32  i64 u32 i64 u32 i64 u32 i64 u64 f64 f64 c128 c128;
-    i64:  i64  i64 i64 i64 i64 i64 i64 i64 f64 f64 f64 c128 c128;
-    u64:  u64  f64 u64 f64 u64 f64 u64 f64 u64 f64 f64 c128 c128;
-    f32:  f32  f32 f32 f32 f32 f64 f64 f64 f64 f32 f64 c64 c128;
-    f64:  f64  f64 f64 f64 f64 f64 f64 f64 f64 f64 f64 c128 c128;
-    c64:  c64  c64 c64 c64 c64 c128 c128 c128 c128 c64 c128 c64 c128;
-    c128: c128 c128 c128 c128 c128 c128 c128 c128 c128 c128 c128 c128 c128;
-}
+with_table!(promotions);
 
 macro_rules! alone {
     ($($t:ty),*) => {$(

@@ -116,6 +116,12 @@ macro_rules! scalars {
             }
         }
         impl Scalar {
+            /// The bytes in memory.
+            #[must_use]
+            pub fn bytes(self) -> Vec<u8> {
+                self.bits()[..self.dtype().bytes()].to_vec()
+            }
+
             /// The bytes in memory, then zeros; dtypes are not told apart.
             fn bits(self) -> [u8; 16] {
                 let mut all = [0; 16];

@@ -198,8 +198,7 @@ impl<'a> ChunkView<'a> {
     /// A view of numbers in C order that lie in `bytes`; `None` if they are too few or not aligned, or no numbers of the dtype.
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
     pub(crate) fn from_bytes(bytes: &'a [u8], layout: &'a Layout) -> Option<Self> {
-        let size = layout.dtype.bytes();
-        let fits = bytes.len() as u64 >= layout.bytes() && bytes.as_ptr().addr().is_multiple_of(size);
+        let fits = bytes.len() as u64 >= layout.bytes() && bytes.as_ptr().addr().is_multiple_of(layout.dtype.align());
         let valid = || layout.dtype != DType::Bool || bytes[..layout.len()].iter().all(|&byte| byte <= 1);
         // SAFETY: bounds and alignment were just checked; any bytes are valid numbers, and those of a bool were looked at.
         (fits && layout.is_contiguous() && valid()).then(|| unsafe { Self::new(bytes.as_ptr(), layout) })

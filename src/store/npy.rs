@@ -243,6 +243,8 @@ fn stored_type(path: &Path, descr: &str) -> Result<Stored> {
     let (order, kind) = descr.split_at_checked(1).ok_or_else(refuse)?;
     let Some(&(dtype, _)) = KINDS.iter().find(|known| known.1 == kind) else { return Err(refuse()) };
     match order {
+        // Two bytes of anything are `|V2`.
+        "|" | "=" | ">" if dtype == DType::BF16 => Err(refuse()),
         "<" | "|" | "=" => Ok(Stored { dtype, big_endian: false }),
         ">" => Ok(Stored { dtype, big_endian: true }),
         _ => Err(refuse()),
@@ -298,6 +300,7 @@ mod tests {
             let text = String::from_utf8(header(&[3], dtype)[10..].to_vec()).unwrap();
             assert_eq!(stored_type(Path::new("x"), &parse(&text).unwrap().descr).unwrap(), Stored::of(dtype), "{text}");
         }
+        assert!(stored_type(Path::new("x"), "|V2").is_err(), "two bytes of anything");
         for shape in [vec![], vec![0], vec![5], vec![3, 4], vec![1, 2, 3, 4]] {
             let bytes = header(&shape, DType::F64);
             assert_eq!(bytes.len() % 64, 0);

@@ -47,7 +47,7 @@ pub fn leaves(tree: &UseTree) -> Vec<Leaf> {
 }
 
 /// The other crates whose names users get from this one.
-const OTHERS: &[&str] = &["ndarray"];
+const OTHERS: &[&str] = &["half", "ndarray", "num_complex"];
 
 /// How many `use`s are followed, at most; what goes on longer goes round.
 const FARTHEST: usize = 16;

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use chunkwise::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
 use chunkwise::kernel::gemv::Gemv;
 use chunkwise::kernel::mandelbrot::{Mandelbrot, MandelbrotParams};
-use chunkwise::kernel::ogrid::ogrid;
 use chunkwise::kernel::peak::{Peak, PeakParams, ReadAll};
+use chunkwise::kernel::points::ogrid;
 use chunkwise::kernel::sums::SumChunk;
 use chunkwise::shape::DType;
 

@@ -14,9 +14,11 @@ use crate::device::HostBuffer;
 use crate::error::Result;
 use crate::id::ArrayId;
 use crate::kernel::Kernel;
-use crate::kernel::ogrid::{Ogrid, OgridParams};
+use crate::kernel::band::{Band, BandParams};
+use crate::kernel::indexed::region_params;
+use crate::kernel::points::{Points, PointsParams};
 use crate::kernel::random::{Spd, SpdParams, Uniform, UniformParams};
-use crate::shape::{ChunkGrid, DType, Layout, Real, Region};
+use crate::shape::{ChunkGrid, DType, Layout, Region, with_dtype};
 use crate::store::{Cut, ReadChunk};
 
 /// How the chunks of a source or of a generator are made.
@@ -55,23 +57,42 @@ pub(super) fn make(op: &Op, recipe: &Recipe, lw: &mut Lowering) -> Result<Rc<dyn
             };
             made(("spd", Arc::new(Spd)), op.dtype, grid, Rc::new(params))
         }
-        Primitive::Generate(Generator::Points { ends, count }, region) => {
-            let [start, stop] = ends.map(f64::from_bits);
-            let (count, region) = (*count as u64, region.clone());
+        Primitive::Generate(Generator::Points { spacing, count }, region) => {
+            let (spacing, count, region) = (*spacing, *count, region.clone());
             let of = move |region: &Region| {
                 let axis = region.axes()[0];
-                OgridParams { start, stop, count, first: axis.start as u64, step: axis.step as u64 }
+                PointsParams::new(spacing, count, axis.start, axis.step)
             };
             let len = region.axes()[0].len;
             if len <= FEW_POINTS {
-                let params = of(&region);
-                let name = Named::Points(*ends, [params.count, params.first, params.step, len as u64], op.dtype);
-                let array = lw.array(name, (op.dtype, len), || points(&params, len, op.dtype))?;
+                let name = Named::Points(spacing, count, region.clone(), op.dtype);
+                let array = lw.array(name, (op.dtype, len), || points(&of(&region), len, op.dtype))?;
                 return Ok(Rc::new(Windows { array, offset: 0, layout: Layout::contiguous(op.dtype, &[len]), grid }));
             }
             let cut = grid.clone();
             let params = move |number: usize| Ok(bytemuck::bytes_of(&of(&region.part(&cut.region(number)))).to_vec());
-            made(("ogrid", Arc::new(Ogrid)), op.dtype, grid, Rc::new(params))
+            made(("points", Arc::new(Points)), op.dtype, grid, Rc::new(params))
+        }
+        Primitive::Generate(Generator::Constant(value), _) => {
+            let array = lw.one_element(*value)?;
+            let (shape, strides) = (grid.shape().to_vec(), vec![0; grid.shape().len()]);
+            Rc::new(Windows { array, offset: 0, layout: Layout { dtype: op.dtype, shape, strides }, grid })
+        }
+        Primitive::Generate(Generator::Band { low, high, .. }, region) => {
+            let (low, high, region, cut) = (*low, *high, region.clone(), grid.clone());
+            let params = move |number: usize| {
+                let part = region.part(&cut.region(number));
+                let [rows, columns] = [part.axes()[0], part.axes()[1]];
+                let [row, row_step, column, column_step] =
+                    [rows.start, rows.step, columns.start, columns.step].map(|n| n as u64);
+                Ok(bytemuck::bytes_of(&BandParams { low, high, row, row_step, column, column_step }).to_vec())
+            };
+            made(("band", Arc::new(Band)), op.dtype, grid, Rc::new(params))
+        }
+        Primitive::Generate(Generator::Indexed { kernel, .. }, region) => {
+            let (region, cut) = (region.clone(), grid.clone());
+            let params = move |number: usize| Ok(region_params(&region.part(&cut.region(number))));
+            made(("from_shape_fn", kernel.0.clone()), op.dtype, grid, Rc::new(params))
         }
         other => unreachable!("{other:?} is no leaf"),
     })
@@ -86,13 +107,17 @@ fn made((name, kernel): (&str, Arc<dyn Kernel>), dtype: DType, grid: ChunkGrid, 
 /// So few points are made when a run is planned, so that what the work on them is can be told.
 const FEW_POINTS: usize = 1 << 18;
 
-/// Points of an axis, made in `f64` and rounded once.
-fn points(params: &OgridParams, len: usize, dtype: DType) -> Arc<HostBuffer> {
-    let points = (0..len).map(|at| params.point(at));
-    match dtype {
-        DType::F32 => HostBuffer::caller(&Arc::new(points.map(f32::from_f64).collect::<Vec<f32>>())),
-        _ => HostBuffer::caller(&Arc::new(points.collect::<Vec<f64>>())),
-    }
+/// The numbers of a short axis.
+fn points(params: &PointsParams, len: usize, dtype: DType) -> Arc<HostBuffer> {
+    with_dtype!(
+        dtype in reals,
+        T => {
+            let mut all = vec![T::default(); len];
+            params.fill(0, &mut all);
+            HostBuffer::caller(&Arc::new(all))
+        },
+        _ => unreachable!("{dtype} is no real number")
+    )
 }
 
 /// Windows of an array that is there.

@@ -35,8 +35,9 @@ use crate::error::{Error, Result};
 use crate::id::{ArrayId, KernelId, ValueId, ViewId};
 use crate::kernel::Kernel;
 use crate::kernel::assemble::Copy;
+use crate::kernel::points::Spacing;
 use crate::runtime::Plan;
-use crate::shape::{ChunkGrid, DType, Layout, Region, View};
+use crate::shape::{ChunkGrid, DType, Layout, Region, Scalar, View, with_dtype};
 use crate::store::WriteChunk;
 use crate::task::{ChunkSink, GraphBuilder, Home, Operand};
 use budget::Budget;
@@ -136,10 +137,10 @@ pub(super) struct Lowering {
 enum Named {
     /// The memory at this address.
     Memory(usize),
-    /// So many points between two numbers, in this dtype.
-    Points([u64; 2], [u64; 4], DType),
-    /// One zero.
-    Zero(DType),
+    /// Part of so many numbers, in this dtype.
+    Points(Spacing, usize, Region, DType),
+    /// One element.
+    Constant(Scalar),
 }
 
 impl Lowering {
@@ -394,11 +395,7 @@ impl Lowering {
         let zero = match self.zeros.iter().find(|zero| zero.0 == dtype) {
             Some(zero) => zero.1,
             None => {
-                let one = || match dtype {
-                    DType::F32 => HostBuffer::caller(&Arc::new(vec![0f32])),
-                    _ => HostBuffer::caller(&Arc::new(vec![0f64])),
-                };
-                let array = self.array(Named::Zero(dtype), (dtype, 1), one)?;
+                let array = self.one_element(with_dtype!(dtype, T => T::default().into()))?;
                 let zero = self.graph.window(array, 0, &Layout::contiguous(dtype, &[]));
                 self.zeros.push((dtype, zero));
                 zero
@@ -406,6 +403,13 @@ impl Lowering {
         };
         let view = self.graph.view(&View::whole(&[]).broadcast(shape)?);
         Ok(Piece::viewed(zero, view))
+    }
+
+    /// An array of one element.
+    fn one_element(&mut self, value: Scalar) -> Result<ArrayId> {
+        let of =
+            || with_dtype!(value.dtype(), T => HostBuffer::caller(&Arc::new(vec![T::try_from(value).unwrap_or_default()])));
+        self.array(Named::Constant(value), (value.dtype(), 1), of)
     }
 
     /// The array that is known by this name: made now, if it is not there.

@@ -317,7 +317,8 @@ impl Draft {
         match &exprs.op(self.expr).primitive {
             _ if self.is_rechunk => Kind::Other,
             Primitive::Source(Existing::Stored(source), region) => Kind::Read(source.0.clone(), region.clone()),
-            Primitive::Generate(Generator::Uniform { .. } | Generator::Spd { .. }, _) => Kind::Made,
+            Primitive::Generate(Generator::Points { .. } | Generator::Constant(_), _) => Kind::Other,
+            Primitive::Generate(..) => Kind::Made,
             Primitive::Concat(axis) => Kind::Concat(*axis),
             _ => Kind::Other,
         }

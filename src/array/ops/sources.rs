@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::super::expr::{Existing, Expr, Node, Primitive, Same};
 use super::super::{Array, DynArray, checked_shape};
 use super::cast::converted;
-use crate::device::HostBuffer;
+use crate::device::{HostBuffer, SharedElements};
 use crate::error::{Error, Result, or_panic};
 use crate::shape::{DType, Element, Layout, Region, View};
 use crate::store;
@@ -22,23 +22,26 @@ impl<T: Element, D: ndarray::Dimension> From<ndarray::Array<T, D>> for Array<T> 
     #[track_caller]
     fn from(array: ndarray::Array<T, D>) -> Self {
         let array = array.into_dyn();
-        let shape = array.shape().to_vec();
+        let (shape, strides) = (array.shape().to_vec(), array.strides().to_vec());
+        let (vec, first) = array.into_raw_vec_and_offset();
+        or_panic(Self::memory(HostBuffer::caller(&Arc::new(vec)), first.unwrap_or(0), shape, strides))
+    }
+}
+
+impl<T: Element> Array<T> {
+    /// Memory as it lies, from its element `first` on.
+    fn memory(bytes: Arc<HostBuffer>, first: usize, shape: Vec<usize>, mut strides: Vec<isize>) -> Result<Self> {
+        let is_empty = shape.contains(&0);
         // Nobody takes a step along an axis of at most one element, so what its stride says is of no use, and may be negative.
-        let step = |(&n, &stride): (&usize, &isize)| if n > 1 && !array.is_empty() { stride } else { 0 };
-        let strides: Vec<isize> = shape.iter().zip(array.strides()).map(step).collect();
-        let (vec, offset) = array.into_raw_vec_and_offset();
+        strides.iter_mut().zip(&shape).filter(|(_, n)| **n <= 1 || is_empty).for_each(|(stride, _)| *stride = 0);
         let before: usize = strides.iter().zip(&shape).filter(|(s, _)| **s < 0).map(|(s, n)| s.unsigned_abs() * (n - 1)).sum();
         let forwards = strides.iter().map(|stride| stride.abs()).collect();
         let layout = Layout { dtype: T::DTYPE, shape: shape.clone(), strides: forwards };
-        let bytes = Same(HostBuffer::caller(&Arc::new(vec)));
-        let memory = Existing::Memory { bytes, offset: offset.unwrap_or(0) - before, layout };
-        let made = Self::new(Primitive::Source(memory, Region::all(&shape)), Vec::new(), shape.clone(), None);
-        let backwards = (0..shape.len()).filter(|&axis| strides[axis] < 0);
-        let view = backwards.fold(View::whole(&shape), |view, axis| {
-            view.slice(axis, shape[axis] - 1, shape[axis], -1).expect("every index, from the last on")
-        });
-        let seen = made.and_then(|array| array.viewed(view));
-        or_panic(seen)
+        let memory = Existing::Memory { bytes: Same(bytes), offset: first - before, layout };
+        let made = Self::new(Primitive::Source(memory, Region::all(&shape)), Vec::new(), shape.clone(), None)?;
+        let mut backwards = (0..shape.len()).filter(|&axis| strides[axis] < 0);
+        let view = backwards.try_fold(View::whole(&shape), |view, axis| view.slice(axis, shape[axis] - 1, shape[axis], -1))?;
+        made.viewed(view)
     }
 }
 
@@ -63,10 +66,40 @@ impl<T: Element, D: ndarray::Dimension> From<ndarray::ArrayViewMut<'_, T, D>> fo
     }
 }
 
-/// Copied if somebody else has it too.
 impl<T: Element, D: ndarray::Dimension> From<ndarray::ArcArray<T, D>> for Array<T> {
+    /// The array's memory is used where it lies, in whatever order, whoever has it too: an `ArcArray` that is written while others have it is copied then.
+    ///
+    /// ```
+    /// use chunkwise::{Array, ndarray::ArcArray1};
+    /// let mut shared = ArcArray1::<f64>::from(vec![1.0, 2.0, 3.0]);
+    /// let lazy = Array::from(shared.clone());      // no copy
+    /// shared[0] = 100.0;                           // `shared` has one of its own from here on
+    /// assert_eq!(lazy.sum().compute_scalar()?, 6.0);
+    /// # Ok::<(), chunkwise::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// As for an owned one.
+    #[track_caller]
     fn from(array: ndarray::ArcArray<T, D>) -> Self {
-        array.into_owned().into()
+        let array = array.into_dyn();
+        let (shape, strides) = (array.shape().to_vec(), array.strides().to_vec());
+        let elements = Arc::new(SharedElements::new(array));
+        or_panic(Self::memory(HostBuffer::caller(&elements), elements.first(), shape, strides))
+    }
+}
+
+/// A vector; its memory is used where it lies, whoever has it too.
+impl<T: Element> From<Arc<Vec<T>>> for Array<T> {
+    fn from(elements: Arc<Vec<T>>) -> Self {
+        or_panic(Self::memory(HostBuffer::caller(&elements), 0, vec![elements.len()], vec![1]))
+    }
+}
+
+/// A vector; its memory is used where it lies, whoever has it too.
+impl<T: Element> From<Arc<[T]>> for Array<T> {
+    fn from(elements: Arc<[T]>) -> Self {
+        or_panic(Self::memory(HostBuffer::caller(&elements), 0, vec![elements.len()], vec![1]))
     }
 }
 
@@ -106,8 +139,8 @@ impl<T: Element> Array<T> {
         let stored = source.dtype();
         if stored != T::DTYPE && (!T::DTYPE.is_float() || stored.is_complex()) {
             let wanted = match stored {
-                DType::C64 => "read it as Array<Complex<f32>>".to_owned(),
-                DType::C128 => "read it as Array<Complex<f64>>".to_owned(),
+                DType::C64 => "read it as Array<Complex<f32>>, or store its parts as float32 or float64".to_owned(),
+                DType::C128 => "read it as Array<Complex<f64>>, or store its parts as float64".to_owned(),
                 DType::F64 => "read it as Array<f64>, or as Array<f32>".to_owned(),
                 _ => format!("read it as Array<{stored}>, or as Array<f64>"),
             };

@@ -23,6 +23,11 @@ pub(super) fn text(exprs: &Exprs, expr: ExprId) -> String {
         }
         Primitive::Generate(Generator::Spd { order, .. }, region) => format!("spd({order}){}", part(region, &[*order; 2])),
         Primitive::Generate(Generator::Points { count, .. }, region) => format!("points({count}){}", part(region, &[*count])),
+        Primitive::Generate(Generator::Constant(value), region) => format!("constant({value}){}", part(region, &op.shape)),
+        Primitive::Generate(Generator::Band { low, high, shape }, region) => {
+            format!("band({low}..={high}){}", part(region, shape))
+        }
+        Primitive::Generate(Generator::Indexed { shape, .. }, region) => format!("indexed{}", part(region, shape)),
         Primitive::View(view) => format!("view{}({})", seen(view), inputs[0]),
         Primitive::Concat(axis) => format!("concat {axis} ({})", inputs.join(", ")),
         _ => format!("{}({})", op.name(), inputs.join(", ")),

@@ -191,6 +191,10 @@ impl ViewPass<'_> {
         let Some(view) = view else {
             return self.new.place(op.primitive.clone(), Inputs::new(), (op.shape.clone(), op.dtype), grid.clone());
         };
+        if let Primitive::Generate(constant @ Generator::Constant(_), _) = &op.primitive {
+            let all = Primitive::Generate(constant.clone(), Region::all(&view.shape()));
+            return self.new.place(all, Inputs::new(), (view.shape(), op.dtype), grid.clone());
+        }
         let (part, outer) = split(view, &op.shape);
         let primitive = match &op.primitive {
             Primitive::Source(data, region) => Primitive::Source(data.clone(), region.part(&part)),
@@ -260,6 +264,9 @@ fn reshaped(leaf: &Op, to: &Op) -> Option<Primitive> {
         Primitive::Generate(Generator::Uniform { seed, stream, shape }, region) if *region == Region::all(shape) => {
             let uniform = Generator::Uniform { seed: *seed, stream: *stream, shape: to.shape.clone() };
             Some(Primitive::Generate(uniform, Region::all(&to.shape)))
+        }
+        Primitive::Generate(Generator::Constant(value), _) => {
+            Some(Primitive::Generate(Generator::Constant(*value), Region::all(&to.shape)))
         }
         _ => None,
     }
@@ -364,6 +371,12 @@ mod tests {
             "view[a0 0..4, a1 8..-1 by -1](uniform(20, 9)[2..9 by 2, 0..9])",
         );
         becomes(&x.t().t(), "view[a1 0..20, a0 0..9](view[a1 0..9, a0 0..20](uniform(20, 9)))", "uniform(20, 9)");
+        let ones = Array::<f64>::ones((20, 9));
+        becomes(
+            &ones.t().slice(s![..;-2, 3]).broadcast_to([7, 5]),
+            "view[new 7, a0 0..5](view[a0 8..-1 by -2](view[a1 0..9, a0 0..20](constant(1))))",
+            "constant(1)",
+        );
         becomes(&x.reshape([180]).slice(s![7..9]), "view[a0 7..9](reshape(uniform(20, 9)))", "uniform(180)[7..9]");
     }
 

@@ -1,7 +1,7 @@
 //! Tests of `mandelbrot`: NumPy's golden counts, equality of SIMD levels, odd input, the work estimate.
 
 use super::*;
-use crate::kernel::ogrid::ogrid;
+use crate::kernel::points::ogrid;
 use crate::kernel::testing::Chunk;
 use crate::shape::Layout;
 use sha2::{Digest, Sha256};

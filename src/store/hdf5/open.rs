@@ -150,6 +150,6 @@ pub(super) fn stored_type(name: &str, dataset: &hdf5::Dataset) -> Result<Element
         return Ok(ElementType::Standard(Stored::of(DType::Bool)));
     }
     let wanted =
-        "store booleans, integers of up to 64 bits, floats of 16, 32 or 64 bits, or complex numbers of these (r, i)".into();
+        "store booleans, integers of up to 64 bits, floats of 16, 32 or 64 bits, or complex numbers of float32 or float64 (r, i)".into();
     Err(Error::DType { what: name.to_owned(), found: found.to_owned(), wanted })
 }

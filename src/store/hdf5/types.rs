@@ -91,7 +91,8 @@ unsafe fn half(id: hid_t) -> Option<Stored> {
     let [sign, exponent, exponent_bits, fraction, fraction_bits] = &mut fields;
     // SAFETY: by the caller; the places are written only.
     let (order, bias) = unsafe {
-        if H5Tget_class(id) != H5T_class_t::H5T_FLOAT || H5Tget_size(id) != 2 {
+        let implied = H5Tget_norm(id) == H5T_norm_t::H5T_NORM_IMPLIED;
+        if H5Tget_class(id) != H5T_class_t::H5T_FLOAT || H5Tget_size(id) != 2 || !implied {
             return None;
         }
         if H5Tget_fields(id, sign, exponent, exponent_bits, fraction, fraction_bits) < 0 {
