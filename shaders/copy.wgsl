@@ -74,6 +74,21 @@ fn further(i: u32, start: u32) -> u32 {
     return at + rest / p.n6 * p.s7;
 }
 
+// The `count` elements that are word `word` of y.
+fn packed(word: u32, count: u32) -> u32 {
+    let bits = 32u / count;
+    var all = 0u;
+    for (var k = 0u; k < count; k++) {
+        let i = count * word + k;
+        if (i < p.n) {
+            let at = place(i);
+            let element = x[at / count] >> (at % count * bits) & ((1u << bits) - 1u);
+            all |= element << (k * bits);
+        }
+    }
+    return all;
+}
+
 // The invocation's number in its pass, or `limit` if it has nothing to do.
 fn number(id: vec3<u32>, count: vec3<u32>, t: u32, limit: u32) -> u32 {
     let folded = id.x + id.y * count.x;
@@ -116,15 +131,7 @@ fn bytes(
     let all = (p.n + 3u) / 4u;
     let word = number(id, count, t, all);
     if (word < all) {
-        var four = 0u;
-        for (var k = 0u; k < 4u; k++) {
-            let i = 4u * word + k;
-            if (i < p.n) {
-                let at = place(i);
-                four |= (x[at / 4u] >> (at % 4u * 8u) & 255u) << (k * 8u);
-            }
-        }
-        y[word] = four;
+        y[word] = packed(word, 4u);
     }
 }
 
@@ -137,15 +144,7 @@ fn halves(
     let all = (p.n + 1u) / 2u;
     let word = number(id, count, t, all);
     if (word < all) {
-        var two = 0u;
-        for (var k = 0u; k < 2u; k++) {
-            let i = 2u * word + k;
-            if (i < p.n) {
-                let at = place(i);
-                two |= (x[at / 2u] >> (at % 2u * 16u) & 65535u) << (k * 16u);
-            }
-        }
-        y[word] = two;
+        y[word] = packed(word, 2u);
     }
 }
 

@@ -6,6 +6,8 @@
 
 use ndarray::{ArcArray, IxDyn};
 
+use crate::shape::{Element, Layout};
+
 /// All elements from the lowest to the highest that the array reaches in memory.
 pub(crate) struct SharedElements<T> {
     array: ArcArray<T, IxDyn>,
@@ -14,16 +16,12 @@ pub(crate) struct SharedElements<T> {
     len: usize,
 }
 
-impl<T> SharedElements<T> {
+impl<T: Element> SharedElements<T> {
     /// Those of this array.
     pub(crate) fn new(array: ArcArray<T, IxDyn>) -> Self {
-        let (mut before, mut after) = (0usize, 0usize);
-        for (&n, &stride) in array.shape().iter().zip(array.strides()) {
-            let side = if stride < 0 { &mut before } else { &mut after };
-            *side += stride.unsigned_abs() * n.saturating_sub(1);
-        }
-        let (before, len) = if array.is_empty() { (0, 0) } else { (before, before + after + 1) };
-        Self { array, before, len }
+        let layout = Layout { dtype: T::DTYPE, shape: array.shape().to_vec(), strides: array.strides().to_vec() };
+        let (before, from) = layout.reach().expect("an array that is in memory");
+        Self { array, before, len: before + from }
     }
 
     /// The number, among the elements, of the array's first.
@@ -32,7 +30,7 @@ impl<T> SharedElements<T> {
     }
 }
 
-impl<T> AsRef<[T]> for SharedElements<T> {
+impl<T: Element> AsRef<[T]> for SharedElements<T> {
     fn as_ref(&self) -> &[T] {
         if self.len == 0 {
             return &[];
@@ -52,7 +50,7 @@ mod tests {
 
     #[test]
     fn elements_are_those_of_the_memory() {
-        let all = ArcArray2::from_shape_fn((4, 5), |(i, j)| 10 * i + j);
+        let all = ArcArray2::from_shape_fn((4, 5), |(i, j)| (10 * i + j) as i32);
         let part = all.clone().slice_move(s![1..;2, ..;-2]);
         let shared = SharedElements::new(part.into_dyn());
         assert_eq!((shared.as_ref().first(), shared.as_ref().last(), shared.as_ref().len()), (Some(&10), Some(&34), 15));

@@ -179,9 +179,8 @@ impl Kernel for Points {
     }
 
     fn check(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Result<()> {
-        use DType::*;
         check_params::<PointsParams>(self, params)?;
-        check_dtypes(self, operands, &[&[I8, U8, I16, U16, I32, U32, I64, U64, F16, BF16, F32, F64]], 1)
+        check_dtypes(self, operands, &[DType::REALS], 1)
     }
 
     /// Two operations a number.

@@ -58,19 +58,13 @@ pub(super) static SHADER: LazyLock<Arc<Shader>> = LazyLock::new(|| {
 /// Elements that one workgroup sums.
 const RUN: usize = 8192;
 
-/// What has a mean: all but complex numbers.
-const REAL: &[DType] = {
-    use DType::*;
-    &[Bool, I8, U8, I16, U16, I32, U32, I64, U64, F16, BF16, F32, F64]
-};
-
 impl Kernel for SumChunk {
     fn name(&self) -> Cow<'static, str> {
         "block_sum".into()
     }
 
     fn check(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Result<(), Error> {
-        check_dtypes(self, operands, &[REAL, &[DType::F64]], 1)
+        check_dtypes(self, operands, &[DType::ORDERED, &[DType::F64]], 1)
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
@@ -119,7 +113,7 @@ impl Kernel for WeightedSumChunk {
     }
 
     fn check(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Result<(), Error> {
-        check_dtypes(self, operands, &[REAL, REAL, &[DType::F64]], 1)
+        check_dtypes(self, operands, &[DType::ORDERED, DType::ORDERED, &[DType::F64]], 1)
     }
 
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {

@@ -137,6 +137,18 @@ impl DType {
         }
     }
 
+    /// Booleans, integers and floats: all but complex numbers.
+    pub(crate) const ORDERED: &'static [Self] = Self::ALL.split_at(Self::ALL.len() - 2).0;
+
+    /// Integers and floats.
+    pub(crate) const REALS: &'static [Self] = Self::ORDERED.split_at(1).1;
+
+    /// A 0 of it; of `bool`, false.
+    #[must_use]
+    pub fn zero(self) -> Scalar {
+        with_dtype!(self, T => T::default().into())
+    }
+
     /// A 1 of it; of `bool`, true.
     #[must_use]
     pub fn one(self) -> Scalar {
@@ -311,6 +323,7 @@ mod tests {
             assert_eq!(number, dtype != DType::Bool);
             let real = with_dtype!(dtype in reals, T => T::DTYPE == dtype, _ => false);
             assert_eq!(real, dtype != DType::Bool && !dtype.is_complex());
+            assert_eq!((DType::REALS.contains(&dtype), DType::ORDERED.contains(&dtype)), (real, !dtype.is_complex()));
         }
     }
 }

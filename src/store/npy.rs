@@ -70,7 +70,7 @@ pub(crate) fn open(path: &Path) -> Result<Arc<dyn ChunkSource>> {
     if header.fortran && header.shape.iter().filter(|&&n| n > 1).count() > 1 {
         return Ok(Arc::new(TransposedSource::new(name, file, data_at, header.shape, stored)));
     }
-    let array = RawArray { shape: header.shape, stored, place: StoredAt::Contiguous(data_at), fill: stored.zero() };
+    let array = RawArray { shape: header.shape, stored, place: StoredAt::Contiguous(data_at), fill: stored.dtype.zero() };
     Ok(Arc::new(RawSource { name, file, array }))
 }
 

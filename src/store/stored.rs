@@ -23,11 +23,6 @@ impl Stored {
         Self { dtype, big_endian: false }
     }
 
-    /// Zero, as it is delivered.
-    pub(crate) fn zero(self) -> Scalar {
-        with_dtype!(self.dtype, T => T::default().into())
-    }
-
     /// Whether its bytes are in the other order than memory's.
     pub(crate) fn is_swapped(self) -> bool {
         self.big_endian && self.dtype.bytes() > 1

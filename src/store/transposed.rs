@@ -33,7 +33,7 @@ impl TransposedSource {
     pub(crate) fn new(name: String, file: DataFile, at: u64, shape: Vec<usize>, stored: super::stored::Stored) -> Self {
         let reversed = shape.iter().rev().copied().collect();
         let chunk = leading(&shape, CHUNK_BYTES / stored.dtype.bytes());
-        let array = RawArray { shape: reversed, stored, place: StoredAt::Contiguous(at), fill: stored.zero() };
+        let array = RawArray { shape: reversed, stored, place: StoredAt::Contiguous(at), fill: stored.dtype.zero() };
         Self { name, file, array, shape, chunk }
     }
 

@@ -48,10 +48,7 @@ pub(super) fn make(op: &Op, recipe: &Recipe, lw: &mut Lowering) -> Result<Rc<dyn
             let (seed, stream, order, region) = (*seed, *stream, *order as u64, region.clone());
             let cut = grid.clone();
             let params = move |number: usize| {
-                let part = region.part(&cut.region(number));
-                let [rows, columns] = [part.axes()[0], part.axes()[1]];
-                let [row, row_step, column, column_step] =
-                    [rows.start, rows.step, columns.start, columns.step].map(|n| n as u64);
+                let [row, row_step, column, column_step] = rows_and_columns(&region.part(&cut.region(number)));
                 let params = SpdParams { seed, stream, row, row_step, column, column_step, order };
                 Ok(bytemuck::bytes_of(&params).to_vec())
             };
@@ -81,10 +78,7 @@ pub(super) fn make(op: &Op, recipe: &Recipe, lw: &mut Lowering) -> Result<Rc<dyn
         Primitive::Generate(Generator::Band { low, high, .. }, region) => {
             let (low, high, region, cut) = (*low, *high, region.clone(), grid.clone());
             let params = move |number: usize| {
-                let part = region.part(&cut.region(number));
-                let [rows, columns] = [part.axes()[0], part.axes()[1]];
-                let [row, row_step, column, column_step] =
-                    [rows.start, rows.step, columns.start, columns.step].map(|n| n as u64);
+                let [row, row_step, column, column_step] = rows_and_columns(&region.part(&cut.region(number)));
                 Ok(bytemuck::bytes_of(&BandParams { low, high, row, row_step, column, column_step }).to_vec())
             };
             made(("band", Arc::new(Band)), op.dtype, grid, Rc::new(params))
@@ -106,6 +100,12 @@ fn made((name, kernel): (&str, Arc<dyn Kernel>), dtype: DType, grid: ChunkGrid, 
 
 /// So few points are made when a run is planned, so that what the work on them is can be told.
 const FEW_POINTS: usize = 1 << 18;
+
+/// Of a part of a matrix its first row, rows from one to the next, and the same of columns.
+fn rows_and_columns(part: &Region) -> [u64; 4] {
+    let [rows, columns] = [part.axes()[0], part.axes()[1]];
+    [rows.start, rows.step, columns.start, columns.step].map(|n| n as u64)
+}
 
 /// The numbers of a short axis.
 fn points(params: &PointsParams, len: usize, dtype: DType) -> Arc<HostBuffer> {

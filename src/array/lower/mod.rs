@@ -395,7 +395,7 @@ impl Lowering {
         let zero = match self.zeros.iter().find(|zero| zero.0 == dtype) {
             Some(zero) => zero.1,
             None => {
-                let array = self.one_element(with_dtype!(dtype, T => T::default().into()))?;
+                let array = self.one_element(dtype.zero())?;
                 let zero = self.graph.window(array, 0, &Layout::contiguous(dtype, &[]));
                 self.zeros.push((dtype, zero));
                 zero

@@ -10,7 +10,7 @@ use super::super::expr::{Existing, Generator, Node, Primitive, Same};
 use super::super::{Array, IntoShape, checked_shape};
 use crate::error::{Error, Result, or_panic};
 use crate::kernel::indexed::Indexed;
-use crate::shape::{AxisRange, ChunkGrid, DType, Element, Layout, Region, Scalar, with_dtype};
+use crate::shape::{AxisRange, ChunkGrid, Element, Layout, Region, Scalar};
 
 impl<T: Element> Array<T> {
     /// An array of one element, everywhere. It takes no memory, however large it is.
@@ -227,34 +227,9 @@ impl<T> Array<T> {
         };
         let (row, column) = (k.min(0).unsigned_abs(), k.max(0) as usize);
         let len = m.saturating_sub(row).min(n.saturating_sub(column));
-        if let Primitive::Source(Existing::Memory { bytes, offset, layout }, region) = &self.node.op.primitive
-            && *region == Region::all(&layout.shape)
-            && len > 0
-        {
-            // Of memory it is what lies one row and one column further each time.
-            let [down, across] = [layout.strides[0], layout.strides[1]];
-            let first = row * down.unsigned_abs() + column * across.unsigned_abs(); // none is negative
-            let layout = Layout { dtype: layout.dtype, shape: vec![len], strides: vec![down + across] };
-            let memory = Existing::Memory { bytes: bytes.clone(), offset: offset + first, layout };
-            let node = Node::new(Primitive::Source(memory, Region::all(&[len])), Vec::new(), vec![len], self.dtype())?;
+        if let Some(primitive) = self.diag_of_leaf((row, column), len) {
+            let node = Node::new(primitive, Vec::new(), vec![len], self.dtype())?;
             return Ok(Self { node, ..self.clone() });
-        }
-        match &self.node.op.primitive {
-            Primitive::Generate(Generator::Band { low, high, shape }, region) if len > 0 && *region == Region::all(shape) => {
-                let ones = (*low..=*high).contains(&(k as i64));
-                let element = if ones { self.dtype().one() } else { zero_of(self.dtype()) };
-                return self.made(Generator::Constant(element), Region::all(&[len]));
-            }
-            Primitive::Generate(constant @ Generator::Constant(_), _) => {
-                return self.made(constant.clone(), Region::all(&[len]));
-            }
-            // Which shape it has does not matter for its elements: each is `n + 1` further than the one before.
-            Primitive::Generate(Generator::Uniform { seed, stream, shape }, region) if *region == Region::all(shape) => {
-                let flat = Generator::Uniform { seed: *seed, stream: *stream, shape: vec![m * n] };
-                let diagonal = AxisRange { start: if len > 0 { row * n + column } else { 0 }, len, step: n + 1 };
-                return self.made(flat, Region::from_axes(vec![diagonal]));
-            }
-            _ => {}
         }
         // A square for each part of it that is in one chunk, of which every element is one further than a row.
         let (rows, columns) = (self.grid().along(0), self.grid().along(1));
@@ -277,18 +252,34 @@ impl<T> Array<T> {
         }
     }
 
-    /// What a generator makes, of this array's dtype and session.
-    fn made(&self, generator: Generator, region: Region) -> Result<Self> {
-        let shape = region.shape();
-        let node = Node::new(Primitive::Generate(generator, region), Vec::new(), shape, self.dtype())?;
-        Ok(Self { node, ..self.clone() })
+    /// The `len` elements of a diagonal that begins at this row and column, where they are known without making more.
+    fn diag_of_leaf(&self, (row, column): (usize, usize), len: usize) -> Option<Primitive> {
+        let all = Region::all(&[len]);
+        match &self.node.op.primitive {
+            Primitive::Generate(constant @ Generator::Constant(_), _) => Some(Primitive::Generate(constant.clone(), all)),
+            _ if len == 0 => None,
+            // Of memory it is what lies one row and one column further each time; no stride is negative.
+            Primitive::Source(Existing::Memory { bytes, offset, layout }, region) if *region == Region::all(&layout.shape) => {
+                let [down, across] = [layout.strides[0], layout.strides[1]];
+                let offset = offset + row * down.unsigned_abs() + column * across.unsigned_abs();
+                let layout = Layout { dtype: layout.dtype, shape: vec![len], strides: vec![down + across] };
+                Some(Primitive::Source(Existing::Memory { bytes: bytes.clone(), offset, layout }, all))
+            }
+            Primitive::Generate(Generator::Band { low, high, shape }, region) if *region == Region::all(shape) => {
+                let is_one = (*low..=*high).contains(&(column as i64 - row as i64));
+                let element = if is_one { self.dtype().one() } else { self.dtype().zero() };
+                Some(Primitive::Generate(Generator::Constant(element), all))
+            }
+            // Which shape it has does not matter for its elements: each is a row and one further than the one before.
+            Primitive::Generate(Generator::Uniform { seed, stream, shape }, region) if *region == Region::all(shape) => {
+                let flat = Generator::Uniform { seed: *seed, stream: *stream, shape: vec![self.len()] };
+                let diagonal = AxisRange { start: row * shape[1] + column, len, step: shape[1] + 1 };
+                Some(Primitive::Generate(flat, Region::from_axes(vec![diagonal])))
+            }
+            _ => None,
+        }
     }
 }
 
 /// Extent of the squares along a diagonal that are made for it alone, at most.
 const MOST_SIDE: usize = 256;
-
-/// A 0 of a dtype.
-fn zero_of(dtype: DType) -> Scalar {
-    with_dtype!(dtype, T => T::default().into())
-}

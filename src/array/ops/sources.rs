@@ -34,9 +34,9 @@ impl<T: Element> Array<T> {
         let is_empty = shape.contains(&0);
         // Nobody takes a step along an axis of at most one element, so what its stride says is of no use, and may be negative.
         strides.iter_mut().zip(&shape).filter(|(_, n)| **n <= 1 || is_empty).for_each(|(stride, _)| *stride = 0);
-        let before: usize = strides.iter().zip(&shape).filter(|(s, _)| **s < 0).map(|(s, n)| s.unsigned_abs() * (n - 1)).sum();
-        let forwards = strides.iter().map(|stride| stride.abs()).collect();
-        let layout = Layout { dtype: T::DTYPE, shape: shape.clone(), strides: forwards };
+        let mut layout = Layout { dtype: T::DTYPE, shape: shape.clone(), strides: strides.clone() };
+        let before = layout.reach().map_or(0, |reach| reach.0);
+        layout.strides.iter_mut().for_each(|stride| *stride = stride.abs());
         let memory = Existing::Memory { bytes: Same(bytes), offset: first - before, layout };
         let made = Self::new(Primitive::Source(memory, Region::all(&shape)), Vec::new(), shape.clone(), None)?;
         let mut backwards = (0..shape.len()).filter(|&axis| strides[axis] < 0);
