@@ -95,13 +95,13 @@ pub mod store;
 #[cfg(feature = "hdf5")]
 pub use array::HdfPut;
 pub use array::{
-    AnyArray, Array, Auto, Computable, Dyn, DynArray, IntoChunks, IntoExtent, IntoShape, NpyPut, Pending, Rng, Summed,
-    compute_all, concatenate, indices, mandelbrot, meshgrid, stack, store_all,
+    AnyArray, Array, Auto, Computable, Dyn, DynArray, IntoChunks, IntoExtent, IntoShape, NpyPut, Operand, Pending, Rng, Summed,
+    compute_all, concatenate, indices, mandelbrot, meshgrid, stack, store_all, where_,
 };
 pub use error::{Bytes, Error, IntoBytes, Remedy, Result};
 pub use runtime::{RunReport, Session, SessionBuilder};
 pub use schedule::{Explanation, Placement};
-pub use shape::{ChunkGrid, DType, Element, Float, Promote, Real};
+pub use shape::{Bits, ChunkGrid, Comparable, DType, Element, Float, Integer, Number, Ordered, Promote, Real};
 
 pub use half::{self, bf16, f16};
 pub use ndarray;
@@ -111,7 +111,7 @@ pub use num_complex::{self, Complex};
 pub mod prelude {
     pub use crate::{
         Auto, Bytes, DType, DynArray, Element, Error, Float, IntoChunks, IntoShape, Pending, Placement, Real, Result, Session,
-        compute_all, concatenate, indices, mandelbrot, meshgrid, stack, store_all,
+        compute_all, concatenate, indices, mandelbrot, meshgrid, stack, store_all, where_,
     };
     pub use ndarray::{self, Axis, NewAxis, s};
     pub use num_complex::Complex;

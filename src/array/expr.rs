@@ -12,6 +12,7 @@ use super::grids;
 use crate::device::HostBuffer;
 use crate::error::Result;
 use crate::kernel::Kernel;
+use crate::kernel::map::ScalarProgram;
 use crate::kernel::points::Spacing;
 use crate::shape::{ChunkGrid, DType, Layout, Region, Scalar, View, ViewAxis};
 use crate::task::ChunkSource;
@@ -37,6 +38,8 @@ pub(crate) enum Primitive {
     Contract,
     /// The lower triangular `L` with `L Lᵀ` the input.
     Factor,
+    /// A program on each element of the inputs, which have the result's shape.
+    Map(Arc<ScalarProgram>),
     /// A kernel, chunk by chunk.
     Call(Call),
 }
@@ -87,7 +90,7 @@ pub(crate) struct Call {
     pub(crate) params: Arc<[u8]>,
     /// Of each input, along which axis of the result each of its axes goes.
     pub(crate) along: Vec<Vec<usize>>,
-    /// Whether each element follows from those of the inputs at its own index alone: then any grid makes the same, and views go through.
+    /// Whether each element follows from those of the inputs at its own index alone: then any grid makes the same, and boxes go through.
     pub(crate) pointwise: bool,
     /// Whether an element is worth so much work that small chunks keep all cores busy.
     pub(crate) busy: bool,
@@ -152,11 +155,14 @@ impl Op {
         let all_flexible = || inputs.iter().all(|input| input.is_flexible);
         let is_flexible = match &primitive {
             Primitive::Source(..) | Primitive::Generate(..) => true,
-            Primitive::View(_) | Primitive::Concat(_) => all_flexible(),
+            Primitive::View(_) | Primitive::Concat(_) | Primitive::Map(_) => all_flexible(),
             Primitive::Call(call) => call.pointwise && all_flexible(),
             _ => false,
         };
-        let follows = matches!(primitive, Primitive::View(_) | Primitive::Concat(_) | Primitive::Call(_) | Primitive::Rechunk);
+        let follows = matches!(
+            primitive,
+            Primitive::View(_) | Primitive::Concat(_) | Primitive::Map(_) | Primitive::Call(_) | Primitive::Rechunk
+        );
         let is_stored = match &primitive {
             Primitive::Source(Existing::Stored(source), _) => source.0.storage_chunks().is_some(),
             _ => follows && inputs.iter().any(|input| input.is_stored),
@@ -201,6 +207,7 @@ impl Op {
             Primitive::Reduce(Reduction::WeightedMean) => "weighted_mean".into(),
             Primitive::Contract => "matvec".into(),
             Primitive::Factor => "cholesky".into(),
+            Primitive::Map(program) => program.name().into(),
             Primitive::Call(call) => call.kernel.0.name(),
         }
     }
@@ -252,7 +259,7 @@ impl Node {
     /// As [`Op::new`].
     pub(crate) fn cut(self: &Arc<Self>, grid: ChunkGrid) -> Result<Expr> {
         let cuttable = self.op.is_flexible
-            || matches!(self.op.primitive, Primitive::Rechunk | Primitive::Call(_) | Primitive::Contract)
+            || matches!(self.op.primitive, Primitive::Rechunk | Primitive::Map(_) | Primitive::Call(_) | Primitive::Contract)
             || matches!(self.op.primitive, Primitive::Factor) && grids::is_square(&grid);
         if !cuttable {
             return self.rechunked(grid);

@@ -3,7 +3,7 @@
 //! Owns: the automatic rules, [`through`] and [`back`]. Must not know: this machine. Invariant: an automatic grid depends on operation, shape, dtype and
 //! storage only, so that results do not change with the machine.
 
-use super::expr::{Existing, Op, Primitive};
+use super::expr::{Existing, Generator, Op, Primitive};
 use crate::error::{Error, Result};
 use crate::shape::{ChunkGrid, DType, Layout, View, ViewAxis};
 use crate::store::preferred_chunks;
@@ -36,6 +36,7 @@ pub(super) fn natural(op: &Op, inputs: &[&Op]) -> Result<ChunkGrid> {
             let tile = tile(shape[0]);
             ChunkGrid::regular(shape, &[tile, tile])
         }
+        Primitive::Map(_) => mapped(op, inputs),
         Primitive::Call(call) if call.busy && !op.is_cut => squares(shape, dtype, BUSY_CHUNK_BYTES),
         Primitive::Call(call) => ChunkGrid::of_axes((0..shape.len()).map(|axis| {
             let of = |(input, along): (usize, &Vec<usize>)| along.iter().position(|&a| a == axis).map(|k| (input, k));
@@ -45,6 +46,42 @@ pub(super) fn natural(op: &Op, inputs: &[&Op]) -> Result<ChunkGrid> {
             }
         })),
     }
+}
+
+/// The grid of what is made element by element: along each axis the cuts of the input that has the most to say about them; where none has anything, slabs if all
+/// inputs are, else squares.
+fn mapped(op: &Op, inputs: &[&Op]) -> Result<ChunkGrid> {
+    let shape = &op.shape[..];
+    let has = |input: &Op, axis: usize| match &input.primitive {
+        Primitive::Generate(Generator::Constant(_), _) => false,
+        Primitive::View(view) => view.axes()[axis].along.is_some() && view.axes()[axis].step != 0,
+        _ => true,
+    };
+    let says = |input: &Op| match input {
+        Op { is_flexible: false, .. } => 3,
+        Op { is_cut: true, .. } => 2,
+        Op { is_stored: true, .. } => 1,
+        _ => 0,
+    };
+    let wide = wider(op.dtype, op.widest);
+    let whole: Vec<&Op> = inputs.iter().filter(|input| (0..shape.len()).all(|a| shape[a] <= 1 || has(input, a))).copied().collect();
+    if inputs.iter().all(|input| says(input) == 0) {
+        let are_slabs = whole.iter().all(|input| input.grid.counts().iter().skip(1).all(|&count| count == 1));
+        return match &whole[..] {
+            [first, others @ ..] if others.iter().all(|other| other.grid == first.grid) => Ok(first.grid.clone()),
+            _ if are_slabs => slabs(shape, wide, None),
+            _ => squares(shape, wide, CHUNK_BYTES),
+        };
+    }
+    // The first of those that say the most.
+    let best = |axis: usize| {
+        let that_have = inputs.iter().rev().filter(|input| has(input, axis));
+        that_have.max_by_key(|input| (says(input), whole.iter().any(|whole| std::ptr::eq(*whole, **input))))
+    };
+    ChunkGrid::of_axes((0..shape.len()).map(|axis| match best(axis) {
+        Some(input) => input.grid.along(axis),
+        None => ChunkGrid::single(&[shape[axis]]).expect("a checked extent"),
+    }))
 }
 
 /// Bytes of so many elements along each axis; as many as there can be, if they are more.

@@ -8,6 +8,7 @@ use std::fmt;
 use half::{bf16, f16};
 use num_complex::Complex;
 
+use super::class::{Number, Ordered};
 use super::promote::Promote;
 use super::scalar::Scalar;
 
@@ -234,7 +235,7 @@ pub trait Real: Element + PartialOrd + bytemuck::Pod {
 }
 
 /// `f32` or `f64`: what the numerical kernels are generic over.
-pub trait Float: Real {}
+pub trait Float: Real + Number + Ordered {}
 
 macro_rules! elements {
     ($($t:ty => $d:ident),*) => {$(

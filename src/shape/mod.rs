@@ -6,6 +6,7 @@
 //! made into a grid.
 
 mod affine;
+mod class;
 mod copy;
 mod dtype;
 mod form;
@@ -17,6 +18,7 @@ mod scalar;
 mod view;
 
 pub use affine::{View, ViewAxis};
+pub use class::{Bits, Comparable, Integer, Number, Ordered};
 pub(crate) use dtype::with_dtype;
 pub use dtype::{DType, Element, Float, Real};
 pub use form::Form;

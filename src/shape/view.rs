@@ -173,7 +173,6 @@ impl<'a> ChunkView<'a> {
     }
 
     /// The bytes of row `r`, whatever the dtype.
-    #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
     pub(crate) fn row_bytes(&self, r: usize) -> &'a [u8] {
         let (rows, len) = self.layout.rows();
         assert!(r < rows && self.opaque.is_none(), "row {r} of {rows}");
@@ -187,7 +186,6 @@ impl<'a> ChunkView<'a> {
     }
 
     /// All bytes of a contiguous chunk.
-    #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
     pub(crate) fn try_bytes(&self) -> Option<&'a [u8]> {
         assert!(self.opaque.is_none(), "an opaque value has no bytes");
         // SAFETY: contiguous, so these bytes are exactly those of the elements reachable through the layout.
@@ -223,6 +221,57 @@ impl<'a> ChunkView<'a> {
     /// If there are no such rows or columns, `to` is too short, or the dtype another.
     pub fn read<T: Element>(&self, rows: Range<usize>, columns: Range<usize>, to: &mut [T], steps: [usize; 2]) {
         let from = self.pointer::<T>();
+        // SAFETY: the dtype was just checked.
+        unsafe { self.read_from(from, rows, columns, (to, steps)) }
+    }
+
+    /// The bytes of these elements, row by row without gaps, whatever the dtype.
+    ///
+    /// # Panics
+    /// If there are no such rows or columns, or `to` is too short, or not aligned for the dtype.
+    pub(crate) fn read_bytes(&self, rows: Range<usize>, columns: Range<usize>, to: &mut [u8]) {
+        assert!(self.opaque.is_none(), "an opaque value has no bytes");
+        let steps = [columns.len(), 1];
+        macro_rules! words {
+            ($word:ty) => {
+                // SAFETY: a word is of an element's size, and no more aligned; any bytes are one.
+                unsafe { self.read_from(self.data.cast::<$word>(), rows, columns, (bytemuck::cast_slice_mut(to), steps)) }
+            };
+        }
+        match (self.layout.dtype.bytes(), self.layout.dtype.is_complex()) {
+            (1, _) => words!(u8),
+            (2, _) => words!(u16),
+            (4, _) => words!(u32),
+            (8, true) => words!([u32; 2]),
+            (8, false) => words!(u64),
+            _ => words!([u64; 2]),
+        }
+    }
+
+    /// Fills `to` with the bytes of the first element of row `r`.
+    ///
+    /// # Panics
+    /// If there is none, or `to` is not whole elements.
+    pub(crate) fn spread_bytes(&self, r: usize, to: &mut [u8]) {
+        let size = self.layout.dtype.bytes();
+        let mut one = [0u64; 2];
+        let one: &mut [u8] = bytemuck::cast_slice_mut(&mut one);
+        self.read_bytes(r..r + 1, 0..1, &mut one[..size]);
+        assert!(to.len().is_multiple_of(size), "whole elements");
+        to.chunks_exact_mut(size).for_each(|place| place.copy_from_slice(&one[..size]));
+    }
+
+    /// [`ChunkView::read`], where elements are seen as `E`s.
+    ///
+    /// # Safety
+    /// `from` is this chunk's first element, and an `E` can be read wherever an element lies.
+    unsafe fn read_from<E: Copy>(
+        &self,
+        from: *const E,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        (to, steps): (&mut [E], [usize; 2]),
+    ) {
         let (count, len) = self.layout.rows();
         assert!(rows.end <= count && columns.end <= len, "elements {columns:?} of rows {rows:?} of {count} rows of {len}");
         let (height, width) = (rows.len(), columns.len());
@@ -446,6 +495,12 @@ impl<'a> ChunkViewMut<'a> {
         let offset = self.layout.part(start, layout);
         // SAFETY: the layout proves that this is the place of an element of `self`, or that there is none.
         ChunkViewMut { layout, data: unsafe { self.data.byte_offset(offset) }, opaque: None, lifetime: PhantomData }
+    }
+
+    /// The same chunk, for a while.
+    pub(crate) fn again(&mut self) -> ChunkViewMut<'_> {
+        assert!(self.opaque.is_none(), "output is an opaque value");
+        ChunkViewMut { layout: self.layout, data: self.data, opaque: None, lifetime: PhantomData }
     }
 
     /// Copies `from` here, element by element in C order.

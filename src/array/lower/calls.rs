@@ -10,6 +10,7 @@ use super::fuse::Routine;
 use super::stage::{Around, Make, Need, Recipe, StageId};
 use super::{Destination, Lowering, Piece, TaskKind, extents};
 use crate::error::Result;
+use crate::kernel::map::{Map, ScalarProgram};
 use crate::shape::{ChunkGrid, DType};
 
 /// How the chunks of a kernel's result are made.
@@ -23,6 +24,18 @@ pub(super) fn make(call: &Call, recipe: &Recipe, around: &Around<'_>) -> Rc<dyn 
         task: TaskKind::new(call.kernel.0.clone(), format!("{} {}", call.kernel.0.name(), extents(&recipe.grid))),
         params: call.params.clone(),
         inputs: recipe.inputs.iter().zip(&call.along).map(operand).collect(),
+        grid: recipe.grid.clone(),
+        dtype: recipe.dtype,
+    })
+}
+
+/// How the chunks of what is made element by element are made.
+pub(super) fn map(program: &Arc<ScalarProgram>, recipe: &Recipe) -> Rc<dyn Make> {
+    let kernel = Arc::new(Map::new(program.clone()));
+    Rc::new(Calls {
+        task: TaskKind::new(kernel, format!("{} {}", program.name(), extents(&recipe.grid))),
+        params: Arc::new([]),
+        inputs: recipe.inputs.iter().map(|&stage| Input { stage, placed: None }).collect(),
         grid: recipe.grid.clone(),
         dtype: recipe.dtype,
     })

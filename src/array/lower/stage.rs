@@ -352,6 +352,7 @@ impl Draft {
             Primitive::Reduce(reduction) => reduce::make((*reduction, op.dtype), number as StageId, recipe, around, lw),
             Primitive::Contract => Ok(dense::matvec(number as StageId, recipe, around)),
             Primitive::Factor => dense::cholesky(number as StageId, recipe, lw),
+            Primitive::Map(program) => Ok(calls::map(program, recipe)),
             Primitive::Call(call) => Ok(calls::make(call, recipe, around)),
         }
     }
@@ -370,7 +371,12 @@ fn is_remade(exprs: &Exprs, expr: ExprId) -> bool {
     while let Some(&expr) = all.get(at) {
         let cheap = matches!(
             exprs.op(expr).primitive,
-            Primitive::Source(..) | Primitive::Generate(..) | Primitive::View(_) | Primitive::Concat(_) | Primitive::Call(_)
+            Primitive::Source(..)
+                | Primitive::Generate(..)
+                | Primitive::View(_)
+                | Primitive::Concat(_)
+                | Primitive::Map(_)
+                | Primitive::Call(_)
         );
         // Looked at before the inputs are: they may be very many.
         if !cheap || all.len() + exprs.inputs(expr).len() > REMADE {
@@ -459,9 +465,10 @@ impl Planner<'_> {
             }
             Primitive::Factor if op.grid != grid => return self.put_together(expr, op.grid.clone(), grid),
             Primitive::Factor => vec![self.wanted(ids[0], grid.clone())],
-            Primitive::Call(_) if !op.is_flexible && op.grid != grid => {
+            Primitive::Map(_) | Primitive::Call(_) if !op.is_flexible && op.grid != grid => {
                 return self.put_together(expr, op.grid.clone(), grid);
             }
+            Primitive::Map(_) => ids.iter().map(|&id| self.wanted(id, grid.clone())).collect(),
             Primitive::Call(call) => {
                 let of = |(&id, along): (&ExprId, &Vec<usize>)| {
                     Ok(self.wanted(id, ChunkGrid::of_axes(along.iter().map(|&axis| grid.along(axis)))?))

@@ -3,18 +3,14 @@
 //! Owns: `cast`, `as_`, `into_dyn`. Must not know: how numbers are converted. Invariant: what has the dtype already is not copied.
 
 use std::marker::PhantomData;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use super::super::expr::{Call, Expr, Node, Primitive, Same};
+use super::super::expr::{Expr, Node, Primitive};
 use super::super::{Array, Dyn, DynArray};
 use crate::error::{Error, Result, or_panic};
-use crate::kernel::Kernel;
-use crate::kernel::cast::Cast;
+use crate::kernel::map::Builder;
 use crate::shape::{DType, Element};
 use crate::task::ChunkSource;
-
-/// One, so that equal expressions are one.
-static KERNEL: LazyLock<Arc<dyn Kernel>> = LazyLock::new(|| Arc::new(Cast));
 
 impl<T> Array<T> {
     /// Each element as a `U`, by the rules of Rust's `as`: floats become integers by cutting off what is behind the point, as the nearest there is where they
@@ -52,9 +48,11 @@ pub(super) fn converted(node: &Expr, dtype: DType) -> Result<Expr> {
         let node = Node::new(op.primitive.clone(), Vec::new(), op.shape.clone(), dtype)?;
         return if op.is_chosen { node.cut(op.grid.clone()) } else { Ok(node) };
     }
-    let along = vec![(0..op.shape.len()).collect()];
-    let call = Call { kernel: Same(KERNEL.clone()), params: Arc::new([]), along, pointwise: true, busy: false };
-    Node::new(Primitive::Call(call), vec![node.clone()], op.shape.clone(), dtype)
+    let mut program = Builder::new();
+    let element = program.input(op.dtype);
+    let cast = program.cast(element, dtype);
+    let (program, _) = program.finish(cast);
+    Node::new(Primitive::Map(Arc::new(program)), vec![node.clone()], op.shape.clone(), dtype)
 }
 
 impl DynArray {

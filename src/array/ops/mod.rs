@@ -6,10 +6,15 @@
 mod call;
 mod cast;
 mod cholesky;
+mod compare;
+mod functions;
 mod join;
 mod making;
 mod mandelbrot;
+mod map;
+mod map_chunks;
 mod matvec;
+mod operators;
 mod points;
 mod random;
 mod reduce;
@@ -19,8 +24,10 @@ mod view;
 
 pub use call::AnyArray;
 pub(super) use call::{ArrayParts, check as check_call, parts};
+pub use compare::where_;
 pub use join::{concatenate, stack};
 pub use mandelbrot::mandelbrot;
+pub use map::Operand;
 pub use points::{indices, meshgrid};
 pub use random::Rng;
 pub use reduce::Summed;

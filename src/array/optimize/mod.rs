@@ -6,7 +6,9 @@
 //! | pass | what it does |
 //! |---|---|
 //! | [`views`] | views go toward the sources, views of views are one, reshapes of plain data and rechunks of what takes any grid vanish |
+//! | [`fuse`] | element-wise ops that follow each other are one program, what is constant in it is computed |
 
+mod fuse;
 #[cfg(test)]
 mod text;
 mod views;
@@ -120,5 +122,6 @@ impl Exprs {
 /// # Errors
 /// As [`Op::new`].
 pub(super) fn optimized(exprs: &Exprs, roots: &[ExprId]) -> Result<(Exprs, Vec<ExprId>)> {
-    views::pass(exprs, roots)
+    let (exprs, roots) = views::pass(exprs, roots)?;
+    fuse::pass(&exprs, &roots)
 }

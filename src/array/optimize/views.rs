@@ -118,13 +118,27 @@ impl ViewPass<'_> {
                     }
                 },
             },
-            (Primitive::Call(call), Some(view)) if call.pointwise => {
+            (Primitive::Map(_), Some(view)) if !view.axes().iter().any(is_repeated) => {
+                let of = |&input: &ExprId| {
+                    let op = old.op(input);
+                    let grid = if op.is_flexible { grid.clone() } else { grids::through(view, &op.grid, op.dtype)? };
+                    Ok((input, Some(view.clone()), grid))
+                };
+                match self.known(inputs.iter().map(of).collect::<Result<_>>()?) {
+                    Err(after) => return Ok(after),
+                    Ok(made) => {
+                        let like = (view.shape(), op.dtype);
+                        return Ok(Step::Done(self.new.place(op.primitive.clone(), made, like, grid.clone())?));
+                    }
+                }
+            }
+            (Primitive::Map(_) | Primitive::Call(Call { pointwise: true, .. }), Some(view)) => {
                 let (region, outer) = split(view, &op.shape);
                 let inner = match &outer {
                     Some(outer) => grids::back(outer, grid, &region.shape())?,
                     None => grid.clone(),
                 };
-                let questions = self.operands(call, inputs, &region, &inner)?;
+                let questions = self.operands(&op.primitive, inputs, &region, &inner)?;
                 return match self.known(questions) {
                     Err(after) => Ok(after),
                     Ok(made) => {
@@ -133,8 +147,8 @@ impl ViewPass<'_> {
                     }
                 };
             }
-            (Primitive::Call(call), None) if call.pointwise && op.is_flexible => {
-                self.operands(call, inputs, &Region::all(&op.shape), grid)?
+            (Primitive::Map(_) | Primitive::Call(Call { pointwise: true, .. }), None) if op.is_flexible => {
+                self.operands(&op.primitive, inputs, &Region::all(&op.shape), grid)?
             }
             _ => inputs.iter().map(|&input| self.all_of(input)).collect(),
         };
@@ -209,9 +223,11 @@ impl ViewPass<'_> {
         if outer.is_some() { self.seen(leaf, outer, grid) } else { Ok(leaf) }
     }
 
-    /// The boxes of a kernel's inputs that make this box of its result, cut so: as it, where that costs nothing.
-    fn operands(&self, call: &Call, inputs: &[ExprId], region: &Region, grid: &ChunkGrid) -> Result<Vec<Question>> {
-        let of = |(&input, along): (&ExprId, &Vec<usize>)| {
+    /// The boxes of the inputs that make this box of the result, cut so: as it, where that costs nothing.
+    fn operands(&self, of: &Primitive, inputs: &[ExprId], region: &Region, grid: &ChunkGrid) -> Result<Vec<Question>> {
+        let all: Vec<usize> = (0..region.axes().len()).collect();
+        let of = |(number, &input): (usize, &ExprId)| {
+            let along = if let Primitive::Call(call) = of { &call.along[number] } else { &all };
             let op = self.old.op(input);
             let region = Region::from_axes(along.iter().map(|&axis| region.axes()[axis]).collect());
             let view = View::region(&region);
@@ -221,8 +237,13 @@ impl ViewPass<'_> {
             };
             Ok((input, Some(view).filter(|view| !view.is_whole(&op.shape)), grid))
         };
-        inputs.iter().zip(&call.along).map(of).collect()
+        inputs.iter().enumerate().map(of).collect()
     }
+}
+
+/// Whether a view shows the same elements at each index of an axis.
+fn is_repeated(axis: &ViewAxis) -> bool {
+    axis.extent > 1 && (axis.along.is_none() || axis.step == 0)
 }
 
 /// A view as a box of the value, with steps, and what the view does beside: order of axes, direction, repeated and new axes; `None` if nothing.

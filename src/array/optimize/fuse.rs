@@ -1,0 +1,286 @@
+//! Element-wise ops into those that read them.
+//!
+//! Owns: which programs become one, constants inside of them. Must not know: what operations do. Invariant: no element changes by a bit, because each operation
+//! rounds; nothing that is worth much work is computed twice.
+//!
+//! ```text
+//! before   add(multiply(uniform(9), constant(2)), uniform(9))
+//! after    multiply + add(uniform(9))                             (the same numbers: read once)
+//! before   exp(constant(1))
+//! after    constant(2.718281828459045)
+//! ```
+//!
+//! An op goes into its reader if that is the only one, and element-wise too. Of several readers each takes it in if it is worth less than to write it and to read it
+//! again. A program is of bounded length, so that a chain of a million ops is thousands of programs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use smallvec::{SmallVec, smallvec};
+
+use super::super::expr::{Generator, Primitive};
+use super::{ExprId, Exprs, Inputs};
+use crate::error::Result;
+use crate::kernel::map::{Builder, ScalarProgram, Value};
+use crate::shape::{Region, Scalar};
+
+/// Instructions of a program, at most.
+const MOST_INSTRUCTIONS: usize = 128;
+/// Arrays that a program reads, at most: each is a stream of its own for the memory.
+const MOST_INPUTS: usize = 12;
+/// What is worth no more than this may be computed by each of its readers ..
+const CHEAP_WORK: f64 = 4.0;
+/// .. if it reads no more arrays, and these are no more.
+const CHEAP_INPUTS: usize = 2;
+const MOST_COPIES: usize = 4;
+
+/// The expressions after the pass, and which the roots are.
+///
+/// # Errors
+/// As [`super::Op::new`].
+pub(super) fn pass(old: &Exprs, roots: &[ExprId]) -> Result<(Exprs, Vec<ExprId>)> {
+    let clusters = Clusters::of(old, roots);
+    let mut new = Exprs::default();
+    let mut made: Vec<Option<ExprId>> = vec![None; old.all.len()];
+    for number in 0..old.all.len() {
+        let id = ExprId(number as u32);
+        let Some(members) = &clusters.members[number] else { continue };
+        let op = old.op(id);
+        let is_alone = members.len() == 1 && !has_constants_or_twins(old, id);
+        made[number] = Some(match &op.primitive {
+            Primitive::Map(_) if !is_alone => fused(old, &mut new, (id, members), &made)?,
+            _ => {
+                let inputs = old.inputs(id).iter().map(|input| made[input.index()].expect("made before")).collect();
+                new.intern(op.clone(), inputs)
+            }
+        });
+    }
+    Ok((new, roots.iter().map(|root| made[root.index()].expect("a root is made")).collect()))
+}
+
+fn program(exprs: &Exprs, id: ExprId) -> Option<&Arc<ScalarProgram>> {
+    match &exprs.op(id).primitive {
+        Primitive::Map(program) => Some(program),
+        _ => None,
+    }
+}
+
+fn constant(exprs: &Exprs, id: ExprId) -> Option<Scalar> {
+    match &exprs.op(id).primitive {
+        Primitive::Generate(Generator::Constant(scalar), _) => Some(*scalar),
+        _ => None,
+    }
+}
+
+/// Whether a program would be shorter for what is known of its inputs.
+fn has_constants_or_twins(exprs: &Exprs, id: ExprId) -> bool {
+    let inputs = exprs.inputs(id);
+    inputs.iter().enumerate().any(|(at, input)| constant(exprs, *input).is_some() || inputs[..at].contains(input))
+}
+
+/// What one program is made of.
+#[derive(Default)]
+struct Cluster {
+    instructions: usize,
+    /// Arrays that it reads.
+    inputs: SmallVec<[ExprId; 8]>,
+}
+
+/// Which ops become one.
+struct Clusters {
+    /// Of each expression that is made, those that are made with it, the last reader first; `None` for those that are not made by themselves.
+    members: Vec<Option<Vec<ExprId>>>,
+}
+
+impl Clusters {
+    fn of(exprs: &Exprs, roots: &[ExprId]) -> Self {
+        let count = exprs.all.len();
+        let mut members: Vec<Option<Vec<ExprId>>> = vec![None; count];
+        let mut readers: Vec<SmallVec<[ExprId; 2]>> = vec![SmallVec::new(); count];
+        let mut clusters: HashMap<ExprId, Cluster> = HashMap::new();
+        // The expressions whose programs an op is part of.
+        let mut homes: Vec<SmallVec<[ExprId; 1]>> = vec![SmallVec::new(); count];
+        let mut is_root = vec![false; count];
+        roots.iter().for_each(|root| is_root[root.index()] = true);
+        for number in (0..count).rev() {
+            let id = ExprId(number as u32);
+            if !is_root[number] && readers[number].is_empty() {
+                continue; // nobody wants it
+            }
+            for &input in exprs.inputs(id) {
+                if readers[input.index()].last() != Some(&id) {
+                    readers[input.index()].push(id);
+                }
+            }
+            let found = if is_root[number] { None } else { heads(exprs, id, &readers[number], &homes, &clusters) };
+            homes[number] = match found {
+                Some(heads) => {
+                    for head in &heads {
+                        members[head.index()].get_or_insert_default().push(id);
+                        clusters.entry(*head).or_default().join(exprs, id);
+                    }
+                    heads
+                }
+                None => {
+                    members[number] = Some(vec![id]);
+                    if program(exprs, id).is_some() {
+                        clusters.entry(id).or_default().join(exprs, id);
+                    }
+                    smallvec![id]
+                }
+            };
+        }
+        Self { members }
+    }
+}
+
+impl Cluster {
+    fn join(&mut self, exprs: &Exprs, id: ExprId) {
+        self.instructions += program(exprs, id).map_or(0, |program| program.code().len());
+        self.inputs.retain(|input| *input != id);
+        for &input in exprs.inputs(id) {
+            if constant(exprs, input).is_none() && !self.inputs.contains(&input) {
+                self.inputs.push(input);
+            }
+        }
+    }
+
+    fn has_room(&self, exprs: &Exprs, id: ExprId) -> bool {
+        let more = exprs.inputs(id).iter().filter(|input| !self.inputs.contains(input)).count();
+        let instructions = program(exprs, id).map_or(usize::MAX, |program| program.code().len());
+        self.instructions.saturating_add(instructions) <= MOST_INSTRUCTIONS && self.inputs.len() + more <= MOST_INPUTS + 1
+    }
+}
+
+/// The expressions in whose programs an op goes, if it is not made by itself.
+fn heads(
+    exprs: &Exprs,
+    id: ExprId,
+    readers: &[ExprId],
+    homes: &[SmallVec<[ExprId; 1]>],
+    clusters: &HashMap<ExprId, Cluster>,
+) -> Option<SmallVec<[ExprId; 1]>> {
+    let own = program(exprs, id)?;
+    let mut heads: SmallVec<[ExprId; 1]> = SmallVec::new();
+    for reader in readers {
+        program(exprs, *reader)?;
+        for &head in &homes[reader.index()] {
+            if exprs.op(head).grid != exprs.op(id).grid {
+                return None;
+            }
+            if !heads.contains(&head) {
+                heads.push(head);
+            }
+        }
+    }
+    let is_cheap = own.work() <= CHEAP_WORK && exprs.inputs(id).len() <= CHEAP_INPUTS && heads.len() <= MOST_COPIES;
+    let has_room = |head: &ExprId| clusters.get(head).is_none_or(|cluster| cluster.has_room(exprs, id));
+    ((heads.len() == 1 || is_cheap) && heads.iter().all(has_room)).then_some(heads)
+}
+
+/// The expression of a program that is made of several.
+fn fused(old: &Exprs, new: &mut Exprs, (head, members): (ExprId, &[ExprId]), made: &[Option<ExprId>]) -> Result<ExprId> {
+    let mut builder = Builder::new();
+    let mut values: HashMap<ExprId, Value> = HashMap::new();
+    let mut inputs = Inputs::new();
+    let mut last = None;
+    for &member in members.iter().rev() {
+        let args: SmallVec<[Value; 8]> = old
+            .inputs(member)
+            .iter()
+            .map(|&input| {
+                *values.entry(input).or_insert_with(|| match constant(old, input) {
+                    Some(scalar) => builder.constant(scalar),
+                    None => {
+                        inputs.push(made[input.index()].expect("made before"));
+                        builder.input(old.op(input).dtype)
+                    }
+                })
+            })
+            .collect();
+        let value = builder.inline(program(old, member).expect("only programs are members"), &args);
+        values.insert(member, value);
+        last = Some(value);
+    }
+    let (program, used) = builder.finish(last.expect("a cluster has its head"));
+    let (op, inputs) = (old.op(head), used.iter().map(|&input| inputs[input]).collect::<Inputs>());
+    let like = (op.shape.clone(), op.dtype);
+    if let Some(scalar) = program.constant() {
+        let all = Region::all(&op.shape);
+        return new.place(Primitive::Generate(Generator::Constant(scalar), all), Inputs::new(), like, op.grid.clone());
+    }
+    if program.passes().is_some() {
+        return match new.op(inputs[0]).grid == op.grid {
+            true => Ok(inputs[0]),
+            false => new.place(Primitive::Rechunk, inputs, like, op.grid.clone()),
+        };
+    }
+    new.place(Primitive::Map(Arc::new(program)), inputs, like, op.grid.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::Array;
+    use super::super::text::text;
+    use super::*;
+    use crate::shape::Element;
+
+    /// An array's expression, as it is written and after the passes.
+    #[track_caller]
+    fn becomes<T: Element>(array: &Array<T>, before: &str, after: &str) {
+        let (exprs, roots) = Exprs::of(&[&array.node], None).unwrap();
+        assert_eq!(text(&exprs, roots[0]), before);
+        let (new, made) = super::super::optimized(&exprs, &roots).unwrap();
+        assert_eq!(text(&new, made[0]), after);
+        assert_eq!(new.op(made[0]).grid, exprs.op(roots[0]).grid);
+    }
+
+    fn uniform(shape: &[usize]) -> Array<f64> {
+        super::super::super::laws::session().default_rng().uniform(shape)
+    }
+
+    #[test]
+    fn chains_are_one_program() {
+        let x = uniform(&[9]);
+        becomes(
+            &((&x * 2.0) + &x).sqrt(),
+            "sqrt(add(multiply(uniform(9)), uniform(9)))",
+            "multiply + add + sqrt(uniform(9))",
+        );
+        becomes(
+            &(&x * &Array::full(9, 2.0)).cast::<f32>(),
+            "cast(multiply(uniform(9), constant(2)))",
+            "multiply + cast(uniform(9))",
+        );
+    }
+
+    #[test]
+    fn constants_are_folded_and_slices_touch_what_they_need() {
+        let e = Array::<f64>::ones((10_000, 10_000)).exp();
+        becomes(&e.slice(ndarray::s![1..100, 1..100]), "view[a0 1..100, a1 1..100](exp(constant(1)))", "constant(2.718281828459045)");
+        let x = uniform(&[20, 9]);
+        becomes(
+            &(&x + &x.t().t()).t().slice(ndarray::s![3, ..;-2]),
+            "view[a0 19..-1 by -2](view[a1 0..9, a0 0..20](add(uniform(20, 9), view[a1 0..20, a0 0..9](view[a1 0..9, a0 0..20](uniform(20, 9))))))",
+            "add(view[a0 9..-1 by -1](uniform(20, 9)[1..20 by 2, 3]))",
+        );
+    }
+
+    #[test]
+    fn what_is_dear_is_made_once() {
+        let x = uniform(&[9]);
+        let (dear, cheap) = (x.exp(), &x + 1.0);
+        // Both readers are programs of their own, because a sum stands between.
+        let both = |y: &Array<f64>| (y * &y.sum()) - (y * 3.0);
+        becomes(
+            &both(&dear),
+            "subtract(multiply(exp(uniform(9)), view[new 9](sum(exp(uniform(9))))), multiply(exp(uniform(9))))",
+            "multiply + multiply + subtract(exp(uniform(9)), view[new 9](sum(exp(uniform(9)))))",
+        );
+        let (exprs, roots) = Exprs::of(&[&(&cheap * 2.0).node, &(&cheap * 3.0).node, &(&dear * 2.0).node, &(&dear * 3.0).node], None).unwrap();
+        let (new, made) = super::super::optimized(&exprs, &roots).unwrap();
+        let found: Vec<String> = made.iter().map(|&root| text(&new, root)).collect();
+        assert_eq!(found[0], "add + multiply(uniform(9))");
+        assert_eq!(found[2], "multiply(exp(uniform(9)))");
+    }
+}

@@ -1,0 +1,200 @@
+//! A program as steps on strips.
+//!
+//! Owns: [`Code`]: which loops run, in which registers. Must not know: chunks, instruction sets. Invariant: a step writes a register that it does not read; what one
+//! step makes of two operations has the bits of one after the other.
+
+use smallvec::SmallVec;
+
+use super::loops::{Does, Pair};
+use super::program::{Instr, ScalarProgram, Value};
+use super::table::ScalarOp;
+use crate::shape::{DType, Scalar};
+
+/// Where a step finds an operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Src {
+    Input(u16),
+    Constant(u16),
+    Register(u16),
+}
+
+/// An operand, with the bytes of an element.
+pub(super) type Arg = (Src, u8);
+
+/// One loop over a strip.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) does: Does,
+    /// The dtype of what it computes with.
+    pub(super) from: DType,
+    /// The dtype of what it makes.
+    pub(super) to: DType,
+    pub(super) args: SmallVec<[Arg; 4]>,
+    /// The register that it writes.
+    pub(super) out: u16,
+}
+
+/// A program as steps.
+#[derive(Debug)]
+pub(super) struct Code {
+    pub(super) steps: Vec<Step>,
+    pub(super) registers: usize,
+    pub(super) constants: Vec<Scalar>,
+    /// What the program makes: a register that the last step writes, or no step makes it.
+    pub(super) result: Arg,
+    /// Elements of a strip.
+    pub(super) strip: usize,
+    /// Bytes of an element of the widest value.
+    pub(super) width: usize,
+    /// Bytes of an element of each input.
+    pub(super) sizes: Vec<u8>,
+}
+
+/// Bytes of a strip of numbers of eight bytes: longer ones leave the cache, shorter ones are more steps.
+const STRIP_BYTES: usize = 2048;
+
+/// Where each value is made, and who needs it last.
+struct Places {
+    src: Vec<Option<Src>>,
+    last_use: Vec<usize>,
+}
+
+impl Code {
+    pub(super) fn of(program: &ScalarProgram) -> Self {
+        let code = program.code();
+        let drafts = drafts(program);
+        let result = Value(code.len() as u32 - 1);
+        let mut places = Places { src: vec![None; code.len()], last_use: vec![0; code.len()] };
+        let mut constants = Vec::new();
+        for (number, instr) in code.iter().enumerate() {
+            places.src[number] = match instr {
+                Instr::Input(input) => Some(Src::Input(*input as u16)),
+                Instr::Const(scalar) => {
+                    constants.push(*scalar);
+                    Some(Src::Constant(constants.len() as u16 - 1))
+                }
+                Instr::Op(..) => None,
+            };
+        }
+        for (number, draft) in drafts.iter().enumerate() {
+            draft.args.iter().for_each(|arg| places.last_use[arg.index()] = number);
+        }
+        places.last_use[result.index()] = usize::MAX;
+        let (mut free, mut registers, mut steps) = (Vec::new(), 0, Vec::with_capacity(drafts.len()));
+        let size = |value: Value| program.dtype_of(value).bytes() as u8;
+        for (number, draft) in drafts.iter().enumerate() {
+            let out = free.pop().unwrap_or_else(|| {
+                registers += 1;
+                registers - 1
+            });
+            let place = |&arg: &Value| (places.src[arg.index()].expect("made before"), size(arg));
+            let args: SmallVec<[Arg; 4]> = draft.args.iter().map(place).collect();
+            for (at, arg) in draft.args.iter().enumerate() {
+                if let (Some(Src::Register(register)), true) = (places.src[arg.index()], places.last_use[arg.index()] == number)
+                    && !draft.args[..at].contains(arg)
+                {
+                    free.push(register);
+                }
+            }
+            places.src[draft.makes.index()] = Some(Src::Register(out));
+            let from = program.dtype_of(draft.args[usize::from(draft.does == Does::One(ScalarOp::Where))]);
+            steps.push(Step { does: draft.does, from, to: program.dtype_of(draft.makes), args, out });
+        }
+        let width = (0..code.len()).map(|value| usize::from(size(Value(value as u32)))).max().unwrap_or(1);
+        let result = (places.src[result.index()].expect("made last"), size(result));
+        let strip = STRIP_BYTES / width.min(8);
+        let sizes = program.inputs().iter().map(|dtype| dtype.bytes() as u8).collect();
+        Self { steps, registers: registers.into(), constants, result, strip, width, sizes }
+    }
+}
+
+/// A step before it has a register.
+struct Draft {
+    does: Does,
+    args: SmallVec<[Value; 4]>,
+    makes: Value,
+}
+
+/// The steps of a program, two operations in one where there is a loop for both.
+fn drafts(program: &ScalarProgram) -> Vec<Draft> {
+    let code = program.code();
+    let mut uses = vec![0u32; code.len()];
+    code.iter().flat_map(Instr::args).for_each(|arg| uses[arg.index()] += 1);
+    // What became part of a later step, and what has become two operations already.
+    let (mut is_gone, mut is_pair) = (vec![false; code.len()], vec![false; code.len()]);
+    let mut steps: Vec<Option<Draft>> = Vec::with_capacity(code.len());
+    for (number, instr) in code.iter().enumerate() {
+        let Instr::Op(op, dtype, _) = instr else {
+            steps.push(None);
+            continue;
+        };
+        let args = instr.args();
+        let inner = |value: Value, uses_here: u32| match &code[value.index()] {
+            Instr::Op(op, ..) if uses[value.index()] == uses_here && !is_pair[value.index()] => {
+                Some((*op, code[value.index()].args()))
+            }
+            _ => None,
+        };
+        let pair = if dtype.is_float() { paired(program, *op, args, &inner) } else { None };
+        let makes = Value(number as u32);
+        steps.push(Some(match pair {
+            Some((pair, gone, args)) => {
+                is_pair[number] = true;
+                is_gone[gone.index()] = true;
+                Draft { does: Does::Two(pair), args, makes }
+            }
+            None => Draft { does: Does::One(*op), args: args.into(), makes },
+        }));
+    }
+    steps.into_iter().zip(is_gone).filter_map(|(step, is_gone)| step.filter(|_| !is_gone)).collect()
+}
+
+type Inner<'a> = dyn Fn(Value, u32) -> Option<(ScalarOp, &'a [Value])> + 'a;
+
+/// The loop for an operation and one whose result nobody else needs, which of the values that is, and the operands of both.
+fn paired<'a>(
+    program: &ScalarProgram,
+    op: ScalarOp,
+    args: &[Value],
+    inner: &(impl Fn(Value, u32) -> Option<(ScalarOp, &'a [Value])> + 'a),
+) -> Option<(Pair, Value, SmallVec<[Value; 4]>)> {
+    use ScalarOp::{Add, Eq, Le, Lt, Mul, Ne, Sub, Where};
+    let inner: &Inner<'a> = inner;
+    let three = |pair, gone: Value, ab: &[Value], c: Value| Some((pair, gone, SmallVec::from_slice(&[ab[0], ab[1], c])));
+    match (op, args) {
+        (Mul, &[a, b]) if a == b => match inner(a, 2)? {
+            (Sub, of) => Some((Pair::SubSquare, a, SmallVec::from_slice(of))),
+            _ => None,
+        },
+        (Mul | Add, &[a, b]) => [(a, b), (b, a)].into_iter().find_map(|(from, other)| {
+            let (before, of) = inner(from, 1)?;
+            let pair = match (before, op) {
+                (Mul, Mul) => Pair::MulMul,
+                (Add, Mul) => Pair::AddMul,
+                (Sub, Mul) => Pair::SubMul,
+                (Mul, Add) => Pair::MulAdd,
+                (Add, Add) => Pair::AddAdd,
+                _ => return None,
+            };
+            three(pair, from, of, other)
+        }),
+        (Sub, &[a, b]) if a != b => match (inner(a, 1), inner(b, 1)) {
+            (Some((Mul, of)), _) => three(Pair::MulSub, a, of, b),
+            (_, Some((Mul, of))) => three(Pair::SubFrom, b, of, a),
+            _ => None,
+        },
+        (Where, &[which, yes, no]) => {
+            let (test, of) = inner(which, 1)?;
+            let pair = match test {
+                Lt => Pair::LtWhere,
+                Le => Pair::LeWhere,
+                Eq => Pair::EqWhere,
+                Ne => Pair::NeWhere,
+                _ => return None,
+            };
+            let same = program.dtype_of(of[0]) == program.dtype_of(yes);
+            same.then(|| (pair, which, SmallVec::from_slice(&[of[0], of[1], yes, no])))
+        }
+        _ => None,
+    }
+}

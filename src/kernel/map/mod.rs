@@ -1,0 +1,103 @@
+//! Element-wise work: one kernel for every program of scalar operations.
+//!
+//! Owns: [`Map`]. Must not know: expressions. Invariant: the result depends on the program and the elements alone, to the bit: not on strides, chunks, or what the
+//! CPU can do.
+//!
+//! `table` has a row for each operation; `program` is what they are put together to; `code` turns that into steps, each a loop (`loops`, `casts`) over strips of
+//! 2 KiB, which stay in the nearest cache; `walk` feeds strips from chunks and writes them back. `complex` computes complex numbers by their parts, `math` has the
+//! functions that no instruction has.
+//!
+//! To add an operation: a row, and its loop.
+
+mod casts;
+mod code;
+mod complex;
+mod isa;
+mod loops;
+mod math;
+mod program;
+mod stream;
+pub mod table;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+pub use program::{Builder, Instr, ScalarProgram, Value};
+pub use table::ScalarOp;
+
+use super::{Content, Fault, Kernel, Scratch, Work, check_dtypes, check_params, simd};
+use crate::error::Result;
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
+
+/// A program on each element of its inputs: chunks of one shape.
+pub struct Map {
+    program: Arc<ScalarProgram>,
+    code: code::Code,
+}
+
+impl Map {
+    /// The kernel of a program.
+    #[must_use]
+    pub fn new(program: Arc<ScalarProgram>) -> Self {
+        Self { code: code::Code::of(&program), program }
+    }
+
+    /// [`Kernel::run_cpu`] with instructions of this level: for tests and benches that compare them.
+    pub fn run_on(
+        &self,
+        level: fearless_simd::Level,
+        inputs: &[ChunkView<'_>],
+        out: &mut ChunkViewMut<'_>,
+        scratch: &mut Scratch<'_>,
+    ) {
+        struct Run<'r, 'v, 'o, 's>(&'r code::Code, &'r [ChunkView<'v>], &'r mut ChunkViewMut<'o>, &'r mut Scratch<'s>);
+        impl isa::OnIsa for Run<'_, '_, '_, '_> {
+            fn on(self, isa: impl isa::Isa) {
+                walk::run(isa, self.0, self.1, self.2, self.3);
+            }
+        }
+        isa::on_level(level, Run(&self.code, inputs, out, scratch));
+    }
+}
+
+impl Kernel for Map {
+    fn name(&self) -> Cow<'static, str> {
+        self.program.name().into()
+    }
+
+    fn content(&self) -> Content {
+        Content::Text(self.program.text().into())
+    }
+
+    fn check(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Result<()> {
+        check_params::<()>(self, params)?;
+        let dtypes: Vec<[DType; 1]> = self.program.inputs().iter().chain([&self.program.dtype()]).map(|&dtype| [dtype]).collect();
+        check_dtypes(self, operands, &dtypes.iter().map(|dtype| &dtype[..]).collect::<Vec<_>>(), 1)
+    }
+
+    /// What the table says of each operation, for each element.
+    fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        let len = operands.last().map_or(0, |out| out.shape.iter().product::<usize>()) as f64;
+        let bytes: usize = operands.iter().map(|operand| operand.dtype.bytes()).sum();
+        Work { flops: len * self.program.work(), bytes: len * bytes as f64 }
+    }
+
+    fn scratch_bytes(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> u64 {
+        let len = operands.last().map_or(0, |out| out.shape.iter().product());
+        walk::scratch_bytes(&self.code, len, self.program.inputs().iter().copied())
+    }
+
+    fn run_cpu(
+        &self,
+        _: &[u8],
+        inputs: &[ChunkView<'_>],
+        outputs: &mut [ChunkViewMut<'_>],
+        scratch: &mut Scratch<'_>,
+    ) -> std::result::Result<(), Fault> {
+        self.run_on(simd::level(), inputs, &mut outputs[0], scratch);
+        Ok(())
+    }
+}

@@ -1,0 +1,347 @@
+//! A program on chunks, strip by strip.
+//!
+//! Owns: the order in which chunks are walked, where strips are read and written. Must not know: what loops do. Invariant: each element is computed once, from those
+//! at its own index, whatever the strides.
+//!
+//! Rows that are slices are read where they lie. What lies crosswise, or in short rows, is gathered block by block: several rows at once, so that a line of cache is
+//! fetched once. A broadcast element is spread over a strip once for each row.
+
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+use super::code::{Arg, Code, Src};
+use super::isa::Isa;
+use super::loops::{Loop, MOST_ARGS, find};
+use super::stream;
+use crate::kernel::Scratch;
+use crate::kernel::rows::{GATHER, extent};
+use crate::shape::{ChunkView, ChunkViewMut, DType, Element, with_dtype};
+
+/// Shorter rows are gathered.
+const SHORT: usize = 64;
+/// Rows of a block of what lies crosswise.
+const HIGH: usize = 64;
+/// A result of more bytes is written past the caches: whoever reads it would not find it there.
+const LARGE: usize = 1 << 20;
+/// Bytes between registers: so that they do not share places in the cache.
+const APART: usize = 256;
+
+/// Bytes of scratch for chunks of so many elements with inputs of these dtypes.
+pub(super) fn scratch_bytes(code: &Code, len: usize, inputs: impl Iterator<Item = DType>) -> u64 {
+    let (mut bytes, mut count) = (0, 0);
+    for dtype in inputs {
+        (bytes, count) = (bytes + len.min(GATHER) * dtype.bytes() + stream::LINE, count + 1);
+    }
+    let strips = code.registers + code.constants.len() + count + 1;
+    let line = len.min(GATHER) * code.width + stream::LINE;
+    (bytes + line + strips * (strip_bytes(code) + APART + stream::LINE)) as u64
+}
+
+fn strip_bytes(code: &Code) -> usize {
+    code.strip * code.width
+}
+
+/// Part of the rows of a chunk: in a flat block whole rows, seen as one line.
+struct Block {
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+/// How chunks are walked.
+struct Plan {
+    /// Rows of a block, and columns.
+    high: usize,
+    wide: usize,
+    /// Whether the rows of a block are one line.
+    is_flat: bool,
+}
+
+/// How an input is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// All of it is one slice.
+    Whole,
+    /// Its rows are slices.
+    Rows,
+    /// One element for each row.
+    Spread,
+    /// By blocks.
+    Gather,
+}
+
+impl Plan {
+    fn of(inputs: &[ChunkView<'_>], out: &ChunkViewMut<'_>) -> (Self, SmallVec<[Reads; 8]>) {
+        let shape = out.shape();
+        let (rows, len) = extent(shape);
+        let is_one = |view: &ChunkView<'_>| view.shape().iter().zip(&view.layout().strides).all(|(&n, &step)| n <= 1 || step == 0);
+        let is_whole = |view: &ChunkView<'_>| view.layout().is_contiguous();
+        if out.layout().is_contiguous() && inputs.iter().all(|view| is_whole(view) || is_one(view)) {
+            let reads = inputs.iter().map(|view| if is_whole(view) { Reads::Whole } else { Reads::Spread }).collect();
+            return (Self { high: rows, wide: len, is_flat: true }, reads);
+        }
+        if len < SHORT {
+            let high = (GATHER / len.max(1)).clamp(1, rows.max(1));
+            let reads = inputs.iter().map(|view| match () {
+                () if is_whole(view) => Reads::Whole,
+                () if is_one(view) => Reads::Spread,
+                () => Reads::Gather,
+            });
+            return (Self { high, wide: len, is_flat: true }, reads.collect());
+        }
+        let is_spread = |view: &ChunkView<'_>| view.layout().strides.last() == Some(&0);
+        let reads: SmallVec<[Reads; 8]> = inputs
+            .iter()
+            .map(|view| match () {
+                () if is_spread(view) => Reads::Spread,
+                () if view.has_row_slices() => Reads::Rows,
+                () => Reads::Gather,
+            })
+            .collect();
+        let (high, wide) = if reads.contains(&Reads::Gather) { (HIGH, GATHER / HIGH) } else { (1, len) };
+        (Self { high, wide: wide.min(len), is_flat: false }, reads)
+    }
+
+    fn blocks(&self, (rows, len): (usize, usize)) -> impl Iterator<Item = Block> + use<> {
+        let (high, wide) = (self.high.max(1), self.wide.max(1));
+        (0..rows).step_by(high).flat_map(move |r| {
+            (0..len).step_by(wide).map(move |c| Block { rows: r..rows.min(r + high), columns: c..len.min(c + wide) })
+        })
+    }
+}
+
+/// Where a line of a result goes.
+enum Target<'a> {
+    Numbers(&'a mut [u8]),
+    Bools(&'a mut [bool]),
+    /// Its elements are apart: those of this row, from this column on.
+    Apart(ChunkViewMut<'a>, usize, usize),
+}
+
+/// Memory that strips are in.
+struct Strips<'a> {
+    registers: SmallVec<[Option<&'a mut [u8]>; 16]>,
+    constants: SmallVec<[&'a [u8]; 8]>,
+    /// Of each input that is spread, a strip.
+    spread: SmallVec<[Option<&'a mut [u8]>; 8]>,
+}
+
+/// Runs a program on chunks of one shape.
+pub(super) fn run<I: Isa>(isa: I, code: &Code, inputs: &[ChunkView<'_>], out: &mut ChunkViewMut<'_>, scratch: &mut Scratch<'_>) {
+    let (rows, len) = extent(out.shape());
+    if rows * len == 0 {
+        return;
+    }
+    let (plan, reads) = Plan::of(inputs, out);
+    let loops: SmallVec<[Loop<I>; 16]> = code.steps.iter().map(|step| find::<I>(step.does, step.from, step.to)).collect();
+    let mut scratch = scratch.again();
+    let mut gathered: SmallVec<[&mut [u8]; 8]> = SmallVec::new();
+    for (view, &reads) in inputs.iter().zip(&reads) {
+        let len = if reads == Reads::Gather { (rows * len).min(GATHER) } else { 0 };
+        gathered.push(scratch.take(len * view.layout().dtype.bytes()));
+    }
+    let is_whole = out.layout().is_contiguous();
+    let line: &mut [u8] = scratch.take(if plan.is_flat && !is_whole { (rows * len).min(GATHER) * code.width } else { 0 });
+    let strips = Strips::new(code, &reads, &mut scratch);
+    let is_large = out.layout().bytes() as usize > LARGE;
+    let mut machine = Machine { isa, code, loops, strips, is_large };
+    let mut last: SmallVec<[Option<Range<usize>>; 8]> = SmallVec::from_elem(None, inputs.len());
+    for block in plan.blocks((rows, len)) {
+        for (((view, &reads), buffer), last) in inputs.iter().zip(&reads).zip(&mut gathered).zip(&mut last) {
+            // What is the same for all rows is gathered once.
+            let is_same = || block.rows.len() == plan.high && repeats(view) && last.as_ref() == Some(&block.columns);
+            if reads == Reads::Gather && !is_same() {
+                view.read_bytes(block.rows.clone(), block.columns.clone(), buffer);
+                *last = (block.rows.len() == plan.high).then(|| block.columns.clone());
+            }
+        }
+        let lines = if plan.is_flat { 1 } else { block.rows.len() };
+        for number in 0..lines {
+            let row = block.rows.start + number;
+            let (start, count) = match plan.is_flat {
+                true => (row * len, block.rows.len() * len),
+                false => (block.columns.start, block.columns.len()),
+            };
+            let mut sources: SmallVec<[&[u8]; 8]> = SmallVec::new();
+            for (at, (view, &reads)) in inputs.iter().zip(&reads).enumerate() {
+                let size = view.layout().dtype.bytes();
+                let part = start * size..(start + count) * size;
+                sources.push(match reads {
+                    Reads::Whole => &view.try_bytes().expect("it is one slice")[part],
+                    Reads::Rows => &view.row_bytes(row)[part],
+                    Reads::Gather => &gathered[at][number * count * size..(number + 1) * count * size],
+                    Reads::Spread => {
+                        machine.strips.set_spread(at, *view, row, code.strip);
+                        &[]
+                    }
+                });
+            }
+            if plan.is_flat && !is_whole {
+                let line = &mut line[..count * out.layout().dtype.bytes()];
+                machine.line(&sources, count, Target::Numbers(&mut *line));
+                block.rows.clone().enumerate().for_each(|(at, row)| write(out, (row, 0), line, at * len..(at + 1) * len));
+                continue;
+            }
+            machine.line(&sources, count, target(out, (row, start..start + count), is_whole && plan.is_flat));
+        }
+    }
+    stream::fence();
+}
+
+/// Whether all rows of a chunk are the same elements.
+fn repeats(view: &ChunkView<'_>) -> bool {
+    let rank = view.shape().len();
+    view.shape().iter().zip(&view.layout().strides).take(rank.saturating_sub(1)).all(|(&n, &step)| n <= 1 || step == 0)
+}
+
+/// Where a part of a row (of all, if the chunk is one slice) is written.
+fn target<'a>(out: &'a mut ChunkViewMut<'_>, (row, part): (usize, Range<usize>), is_all: bool) -> Target<'a> {
+    let dtype = out.layout().dtype;
+    if !is_all && !out.has_row_slices() {
+        return Target::Apart(out.again(), row, part.start);
+    }
+    fn slice<'a, T: Element>(out: &'a mut ChunkViewMut<'_>, row: usize, is_all: bool) -> &'a mut [T] {
+        if is_all { out.slice_mut() } else { out.row_mut(row) }
+    }
+    with_dtype!(
+        dtype in numbers,
+        T => Target::Numbers(bytemuck::cast_slice_mut(&mut slice::<T>(out, row, is_all)[part])),
+        _ => Target::Bools(&mut slice::<bool>(out, row, is_all)[part])
+    )
+}
+
+/// Writes elements of a line to a row, from a column on.
+fn write(out: &mut ChunkViewMut<'_>, (row, column): (usize, usize), line: &[u8], part: Range<usize>) {
+    let dtype = out.layout().dtype;
+    with_dtype!(
+        dtype in numbers,
+        T => out.write::<T>(row, column, &bytemuck::cast_slice(line)[part]),
+        _ => part.enumerate().for_each(|(at, from)| out.set(row, column + at, line[from] != 0))
+    );
+}
+
+impl<'a> Strips<'a> {
+    fn new(code: &Code, reads: &[Reads], scratch: &mut Scratch<'a>) -> Self {
+        let bytes = strip_bytes(code);
+        let mut strip = || &mut scratch.take::<u8>(bytes + APART)[..bytes];
+        let constants = code.constants.iter().map(|scalar| {
+            let (strip, one) = (strip(), scalar.bytes());
+            strip.chunks_exact_mut(one.len()).for_each(|place| place.copy_from_slice(&one));
+            &*strip
+        });
+        let constants = constants.collect();
+        let registers = (0..code.registers).map(|_| Some(strip())).collect();
+        let spread = reads.iter().map(|&reads| (reads == Reads::Spread).then(&mut strip)).collect();
+        Self { registers, constants, spread }
+    }
+
+    /// Fills the strip of an input that is one element for all of a row.
+    fn set_spread(&mut self, input: usize, view: ChunkView<'_>, row: usize, len: usize) {
+        if let Some(strip) = &mut self.spread[input] {
+            view.spread_bytes(row, &mut strip[..len * view.layout().dtype.bytes()]);
+        }
+    }
+}
+
+/// What runs steps.
+struct Machine<'a, 'c, I: Isa> {
+    isa: I,
+    code: &'c Code,
+    loops: SmallVec<[Loop<I>; 16]>,
+    strips: Strips<'a>,
+    /// Whether results are written past the caches.
+    is_large: bool,
+}
+
+impl<I: Isa> Machine<'_, '_, I> {
+    /// Computes `count` elements of a line.
+    fn line(&mut self, sources: &[&[u8]], count: usize, mut target: Target<'_>) {
+        let strip = self.code.strip;
+        let size = usize::from(self.code.result.1);
+        let streams = match &target {
+            Target::Numbers(line) => self.is_large && line.as_ptr().addr().is_multiple_of(stream::LINE),
+            _ => false,
+        };
+        for start in (0..count).step_by(strip) {
+            let len = strip.min(count - start);
+            let ahead = start + len..count.min(start + len + strip);
+            match &mut target {
+                Target::Numbers(line) if !streams => {
+                    self.strip(sources, (start..start + len, ahead), Some(&mut line[start * size..(start + len) * size]));
+                }
+                Target::Numbers(line) => {
+                    let made = self.strip(sources, (start..start + len, ahead), None);
+                    let (to, whole) = (&mut line[start * size..(start + len) * size], len * size / stream::LINE * stream::LINE);
+                    stream::store(&mut to[..whole], &made[..whole]);
+                    to[whole..].copy_from_slice(&made[whole..]);
+                }
+                Target::Bools(line) => {
+                    let made = self.strip(sources, (start..start + len, ahead), None);
+                    line[start..start + len].iter_mut().zip(made).for_each(|(to, &made)| *to = made != 0);
+                }
+                Target::Apart(out, row, column) => {
+                    let made = self.strip(sources, (start..start + len, ahead), None);
+                    write(out, (*row, *column + start), made, 0..len);
+                }
+            }
+        }
+    }
+
+    /// Computes a strip: into `direct` if that is given, else it is returned.
+    fn strip<'s>(
+        &'s mut self,
+        sources: &'s [&[u8]],
+        (part, ahead): (Range<usize>, Range<usize>),
+        mut direct: Option<&mut [u8]>,
+    ) -> &'s [u8] {
+        let len = part.len();
+        let steps = self.code.steps.len();
+        for (number, step) in self.code.steps.iter().enumerate() {
+            let is_last = number + 1 == steps;
+            let mut taken = self.strips.registers[usize::from(step.out)].take();
+            let mut args = [&[][..]; MOST_ARGS];
+            for (place, &arg) in args.iter_mut().zip(&step.args) {
+                *place = self.strips.at(arg, sources, &part);
+            }
+            let out = match (&mut direct, &mut taken) {
+                (Some(direct), _) if is_last => &mut **direct,
+                (_, Some(register)) => &mut register[..len * step.to.bytes()],
+                _ => unreachable!("a register is written by one step at a time"),
+            };
+            self.loops[number](self.isa, out, &args);
+            self.strips.registers[usize::from(step.out)] = taken;
+            fetch(sources, &self.code.sizes, &ahead, (number, steps));
+        }
+        if steps == 0
+            && let Some(direct) = direct.take()
+        {
+            direct.copy_from_slice(self.strips.at(self.code.result, sources, &part));
+        }
+        if direct.is_some() { &[] } else { self.strips.at(self.code.result, sources, &part) }
+    }
+}
+
+/// Has one share of `shares` of what the next strips are read from fetched.
+#[inline]
+fn fetch(sources: &[&[u8]], sizes: &[u8], ahead: &Range<usize>, (share, shares): (usize, usize)) {
+    for (source, &size) in sources.iter().zip(sizes).filter(|(source, _)| !source.is_empty()) {
+        let bytes = ahead.len() * usize::from(size);
+        let [from, to] = [share, share + 1].map(|share| ahead.start * usize::from(size) + bytes * share / shares);
+        stream::prefetch(&source[from..to]);
+    }
+}
+
+impl Strips<'_> {
+    /// A strip, or part of one.
+    fn at<'s>(&'s self, (src, size): Arg, sources: &'s [&[u8]], part: &Range<usize>) -> &'s [u8] {
+        let (size, len) = (usize::from(size), part.len());
+        match src {
+            Src::Constant(at) => &self.constants[usize::from(at)][..len * size],
+            Src::Register(at) => self.registers[usize::from(at)].as_deref().map_or(&[], |register| &register[..len * size]),
+            Src::Input(at) => match &self.spread[usize::from(at)] {
+                Some(spread) => &spread[..len * size],
+                None => &sources[usize::from(at)][part.start * size..part.end * size],
+            },
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What can be done with elements of a type.
+//!
+//! Owns: [`Number`], [`Ordered`], [`Comparable`], [`Integer`], [`Bits`]: classes of element types that operations are there for. Must not know: operations. Invariant: each is sealed, as
+//! [`Element`] is, and has the types that its documentation names.
+
+use num_complex::Complex;
+
+use super::dtype::Element;
+
+/// What is computed with: integers, `f32`, `f64`, complex numbers. Not `bool`, and not `f16` and `bf16`, which are cast first.
+pub trait Number: Element {
+    /// What an absolute value is: the type itself, of complex numbers that of a part.
+    type Magnitude: Number;
+}
+
+/// What has an order: `bool`, integers, `f32`, `f64`.
+pub trait Ordered: Element {}
+
+/// What can be equal: all but `f16` and `bf16`, which are cast first.
+pub trait Comparable: Element {}
+
+/// What consists of bits: `bool` and integers.
+pub trait Bits: Element {}
+
+/// The eight types of integers.
+pub trait Integer: Number + Ordered + Bits {}
+
+macro_rules! integers {
+    ($($t:ty),*) => {$(
+        impl Number for $t {
+            type Magnitude = $t;
+        }
+        impl Ordered for $t {}
+        impl Comparable for $t {}
+        impl Bits for $t {}
+        impl Integer for $t {}
+    )*};
+}
+integers!(i8, u8, i16, u16, i32, u32, i64, u64);
+
+macro_rules! floats {
+    ($($t:ty),*) => {$(
+        impl Number for $t {
+            type Magnitude = $t;
+        }
+        impl Ordered for $t {}
+        impl Comparable for $t {}
+        impl Comparable for Complex<$t> {}
+        impl Number for Complex<$t> {
+            type Magnitude = $t;
+        }
+    )*};
+}
+floats!(f32, f64);
+
+impl Ordered for bool {}
+impl Comparable for bool {}
+impl Bits for bool {}
