@@ -23,6 +23,7 @@
 //! | [making arrays](book::making) | from `ndarray`, files, random numbers; shapes, dtypes |
 //! | [chunks](book::chunks) | what they are, how to say them |
 //! | [views](book::views) | slices, transposes, broadcasts, concatenations, other shapes |
+//! | [element by element](book::elementwise) | operators, functions, comparisons; what is computed in one pass; functions of your own |
 //! | [operations](book::operations) | sums, means, products, factors; the same answer everywhere |
 //! | [computing](book::computing) | results, several at once, reports; memory; errors |
 //! | [sessions](book::sessions) | devices, memory limits, GPUs, what runs where |
@@ -95,7 +96,7 @@ pub mod store;
 #[cfg(feature = "hdf5")]
 pub use array::HdfPut;
 pub use array::{
-    AnyArray, Array, Auto, Computable, Dyn, DynArray, IntoChunks, IntoExtent, IntoShape, NpyPut, Operand, Pending, Rng, Summed,
+    AnyArray, Array, Auto, Computable, Dyn, DynArray, IntoChunks, IntoExtent, IntoShape, NpyPut, Pending, Rhs, Rng, Summed,
     compute_all, concatenate, indices, mandelbrot, meshgrid, stack, store_all, where_,
 };
 pub use error::{Bytes, Error, IntoBytes, Remedy, Result};
@@ -159,6 +160,9 @@ pub mod book {
     pub mod chunks {}
     #[doc = include_str!("book/views.md")]
     pub mod views {}
+    #[doc = include_str!("book/elementwise.md")]
+    #[doc = crate::kernel::map::table::operations_table!()]
+    pub mod elementwise {}
     #[doc = include_str!("book/operations.md")]
     pub mod operations {}
     #[doc = include_str!("book/computing.md")]

@@ -25,8 +25,16 @@ const ROOMS: &[&[&str]] = &[
     &["delayed", "report"],
 ];
 
-/// What lib.rs re-exports that every room may use by its short name, and the room it belongs to. `ext` is what macros of the room `kernel` name where users call them.
-const SHORT_NAMES: &[(&str, &str)] = &[("Error", "error"), ("Result", "error"), ("Bytes", "error"), ("ext", "kernel")];
+/// What lib.rs re-exports that every room may use by its short name, and the room it belongs to. `ext`, `Array`, .. are what macros name where users call them.
+const SHORT_NAMES: &[(&str, &str)] = &[
+    ("Error", "error"),
+    ("Result", "error"),
+    ("Bytes", "error"),
+    ("ext", "kernel"),
+    ("Array", "array"),
+    ("where_", "array"),
+    ("map", "array"),
+];
 
 /// The only files that may contain `unsafe`, and what for.
 const UNSAFE: &[(&str, &str)] = &[
@@ -45,6 +53,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/store/mark.rs", "locks of open files, which std does not have"),
     ("src/store/hdf5/mappings.rs", "calls of the HDF5 library that the safe binding lacks"),
     ("src/store/hdf5/raw.rs", "calls of the HDF5 library that the safe binding lacks"),
+    ("src/kernel/map/stream.rs", "stores past the caches, and prefetches"),
     ("src/device/shared.rs", "the memory of a strided array that others have too"),
     ("src/store/hdf5/types.rs", "element types that the safe binding cannot compare or make"),
     ("examples/compare/tests/fake.rs", "the promise of a device"),

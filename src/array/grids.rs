@@ -64,7 +64,8 @@ fn mapped(op: &Op, inputs: &[&Op]) -> Result<ChunkGrid> {
         _ => 0,
     };
     let wide = wider(op.dtype, op.widest);
-    let whole: Vec<&Op> = inputs.iter().filter(|input| (0..shape.len()).all(|a| shape[a] <= 1 || has(input, a))).copied().collect();
+    let whole: Vec<&Op> =
+        inputs.iter().filter(|input| (0..shape.len()).all(|a| shape[a] <= 1 || has(input, a))).copied().collect();
     if inputs.iter().all(|input| says(input) == 0) {
         let are_slabs = whole.iter().all(|input| input.grid.counts().iter().skip(1).all(|&count| count == 1));
         return match &whole[..] {

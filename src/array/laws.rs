@@ -10,7 +10,7 @@ use ndarray::{ArrayD, Axis, IxDyn, Slice, SliceInfoElem};
 use proptest::prelude::*;
 
 use super::lower::{Lowering, Root, To};
-use super::{Array, concatenate, stack};
+use super::{Array, concatenate, stack, where_};
 use crate::error::Result;
 use crate::kernel::{Fault, Kernel, Lane, Scratch, Work, for_each_piece};
 use crate::runtime::{Inside, Session};
@@ -117,7 +117,7 @@ fn step(array: Array<i64>, elements: ArrayD<i64>, (kind, [a, b, c, d]): Step) ->
     let (rank, shape) = (elements.ndim(), elements.shape().to_vec());
     let axis = Axis(a % rank.max(1));
     let n = shape.get(axis.0).copied().unwrap_or(0);
-    match kind % 13 {
+    match kind % 17 {
         0 if rank > 0 => {
             let (from, to) = (b % (n + 1), c % (n + 1));
             let step = [1, 2, 3, -1, -2, -5][d % 6];
@@ -175,6 +175,39 @@ fn step(array: Array<i64>, elements: ArrayD<i64>, (kind, [a, b, c, d]): Step) ->
             (stack(at, &[&array, &thrice]), both)
         }
         10 => (array.rechunk(b % 6 + 1), elements),
+        13 if rank > 0 && n > 0 => {
+            // With one row of its own, along any axis.
+            let row = elements.index_axis(axis, b % n).insert_axis(axis).to_owned();
+            let other = array.index_axis(axis, b % n).insert_axis(axis);
+            let other = if c % 3 == 0 { other.chunks(d % 4 + 1) } else { other };
+            let sum = ndarray::Zip::from(&elements).and_broadcast(&row).map_collect(|a, b| a.wrapping_sub(*b));
+            (array - other, sum)
+        }
+        14 => {
+            // What several readers have in common, and is worth little.
+            let common = &array * 5;
+            let chosen = elements.mapv(|x| {
+                let y = x.wrapping_mul(5);
+                if y.wrapping_add(b as i64) > x { y ^ 3 } else { x.wrapping_sub(y) }
+            });
+            (where_(&(&common + b as i64).gt(&array), &common ^ 3, &array - &common), chosen)
+        }
+        15 if rank > 1 => {
+            // With its transpose.
+            let square = shape.iter().all(|&m| m == shape[0]);
+            match square {
+                true => {
+                    let both = &elements + &elements.t();
+                    (&array + array.t(), both)
+                }
+                false => (-&array, elements.mapv(i64::wrapping_neg)),
+            }
+        }
+        16 => {
+            let dear = array.cast::<f64>().sqrt().clip(0.0, 1e6);
+            let made = elements.mapv(|x| (x as f64).sqrt().clamp(0.0, 1e6).round_ties_even() as i64);
+            (dear.round_ties_even().cast(), made)
+        }
         11 => {
             let bytes = array.cast::<u8>();
             let bytes = if c % 3 == 0 { bytes.chunks(b % 5 + 1) } else { bytes };
@@ -209,7 +242,7 @@ proptest! {
         kind in 0u8..4,
         shape in prop::collection::vec(prop_oneof![1 => Just(0usize), 9 => 1usize..8], 0..5),
         cut in 0usize..6,
-        steps in prop::collection::vec((0u8..13, [0usize..100, 0usize..100, 0usize..100, 0usize..100]), 0..7),
+        steps in prop::collection::vec((0u8..17, [0usize..100, 0usize..100, 0usize..100, 0usize..100]), 0..7),
     ) {
         let (mut array, mut elements) = leaf(kind, &shape, cut);
         for &one in &steps {

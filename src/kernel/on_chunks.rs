@@ -66,7 +66,9 @@ where
         let shape = outputs[0].shape();
         if made.shape() != shape {
             let found = made.shape();
-            return Err(format!("the closure made shape {found:?} of a chunk of shape {shape:?}; it has to keep the shape").into());
+            return Err(
+                format!("the closure made shape {found:?} of a chunk of shape {shape:?}; it has to keep the shape").into()
+            );
         }
         let made = made.as_standard_layout();
         let layout = Layout::contiguous(U::DTYPE, shape);

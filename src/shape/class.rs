@@ -23,7 +23,7 @@ pub trait Comparable: Element {}
 pub trait Bits: Element {}
 
 /// The eight types of integers.
-pub trait Integer: Number + Ordered + Bits {}
+pub trait Integer: Number<Magnitude = Self> + Ordered + Bits {}
 
 macro_rules! integers {
     ($($t:ty),*) => {$(

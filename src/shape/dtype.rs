@@ -235,7 +235,7 @@ pub trait Real: Element + PartialOrd + bytemuck::Pod {
 }
 
 /// `f32` or `f64`: what the numerical kernels are generic over.
-pub trait Float: Real + Number + Ordered {}
+pub trait Float: Real + Number<Magnitude = Self> + Ordered {}
 
 macro_rules! elements {
     ($($t:ty => $d:ident),*) => {$(

@@ -10,7 +10,7 @@ use super::fuse::Routine;
 use super::stage::{Around, Make, Need, Recipe, StageId};
 use super::{Destination, Lowering, Piece, TaskKind, extents};
 use crate::error::Result;
-use crate::kernel::map::{Map, ScalarProgram};
+use crate::kernel::map::{Elementwise, ScalarProgram};
 use crate::shape::{ChunkGrid, DType};
 
 /// How the chunks of a kernel's result are made.
@@ -31,7 +31,7 @@ pub(super) fn make(call: &Call, recipe: &Recipe, around: &Around<'_>) -> Rc<dyn 
 
 /// How the chunks of what is made element by element are made.
 pub(super) fn map(program: &Arc<ScalarProgram>, recipe: &Recipe) -> Rc<dyn Make> {
-    let kernel = Arc::new(Map::new(program.clone()));
+    let kernel = Arc::new(Elementwise::new(program.clone()));
     Rc::new(Calls {
         task: TaskKind::new(kernel, format!("{} {}", program.name(), extents(&recipe.grid))),
         params: Arc::new([]),

@@ -4,7 +4,7 @@
 //! integers with others than themselves as `f64`).
 
 use super::super::Array;
-use super::map::{Common, Given, Operand, mapped};
+use super::map::{Common, Given, Rhs, mapped};
 use crate::error::{Result, or_panic};
 use crate::kernel::map::{Builder, ScalarOp, Value};
 use crate::shape::{Comparable, Element, Ordered, Promote};
@@ -19,7 +19,7 @@ macro_rules! comparisons {
             /// # Panics
             /// If the shapes do not fit, or the arrays belong to two sessions.
             #[track_caller]
-            pub fn $name<O: Operand<T>>(&self, other: O) -> Array<bool>
+            pub fn $name<O: Rhs<T>>(&self, other: O) -> Array<bool>
             where
                 T: Promote<O::Element>,
                 Common<T, O>: $class,
@@ -31,7 +31,7 @@ macro_rules! comparisons {
             ///
             /// # Errors
             /// [`Error::Shape`](crate::Error::Shape), [`Error::SessionMismatch`](crate::Error::SessionMismatch).
-            pub fn $try<O: Operand<T>>(&self, other: O) -> Result<Array<bool>>
+            pub fn $try<O: Rhs<T>>(&self, other: O) -> Result<Array<bool>>
             where
                 T: Promote<O::Element>,
                 Common<T, O>: $class,
@@ -71,8 +71,8 @@ comparisons! {
 pub fn where_<A, Y, N>(mask: &Array<bool>, yes: Y, no: N) -> Array<Common<A, N>>
 where
     A: Element + Promote<N::Element>,
-    Y: Operand<A, Element = A>,
-    N: Operand<A>,
+    Y: Rhs<A, Element = A>,
+    N: Rhs<A>,
 {
     or_panic(mask.try_where_(yes, no))
 }
@@ -86,8 +86,8 @@ impl Array<bool> {
     pub fn where_<A, Y, N>(&self, yes: Y, no: N) -> Array<Common<A, N>>
     where
         A: Element + Promote<N::Element>,
-        Y: Operand<A, Element = A>,
-        N: Operand<A>,
+        Y: Rhs<A, Element = A>,
+        N: Rhs<A>,
     {
         or_panic(self.try_where_(yes, no))
     }
@@ -99,8 +99,8 @@ impl Array<bool> {
     pub fn try_where_<A, Y, N>(&self, yes: Y, no: N) -> Result<Array<Common<A, N>>>
     where
         A: Element + Promote<N::Element>,
-        Y: Operand<A, Element = A>,
-        N: Operand<A>,
+        Y: Rhs<A, Element = A>,
+        N: Rhs<A>,
     {
         let choose = |b: &mut Builder, values: &[Value]| {
             let [yes, no] = [1, 2].map(|at| b.cast(values[at], Common::<A, N>::DTYPE));

@@ -6,7 +6,7 @@
 use num_complex::Complex;
 
 use super::super::Array;
-use super::map::{Common, Operand};
+use super::map::{Common, Rhs};
 use crate::error::{Result, or_panic};
 use crate::kernel::map::{Builder, ScalarOp, Value};
 use crate::shape::{Element, Float, Number, Ordered, Promote};
@@ -82,7 +82,7 @@ macro_rules! pairs {
             /// # Panics
             /// If the shapes do not fit, or the arrays belong to two sessions.
             #[track_caller]
-            pub fn $name<O: Operand<T>>(&self, other: O) -> Array<Common<T, O>>
+            pub fn $name<O: Rhs<T>>(&self, other: O) -> Array<Common<T, O>>
             where
                 T: Promote<O::Element>,
                 Common<T, O>: $($class +)+,
@@ -94,7 +94,7 @@ macro_rules! pairs {
             ///
             /// # Errors
             /// [`Error::Shape`](crate::Error::Shape), [`Error::SessionMismatch`](crate::Error::SessionMismatch).
-            pub fn $try<O: Operand<T>>(&self, other: O) -> Result<Array<Common<T, O>>>
+            pub fn $try<O: Rhs<T>>(&self, other: O) -> Result<Array<Common<T, O>>>
             where
                 T: Promote<O::Element>,
                 Common<T, O>: $($class +)+,
@@ -186,7 +186,7 @@ impl<T: Number + Ordered> Array<T> {
     /// # Panics
     /// If the shapes do not fit, or the arrays belong to two sessions. [`Array::try_clip`] returns that as an error.
     #[track_caller]
-    pub fn clip(&self, low: impl Operand<T, Element = T>, high: impl Operand<T, Element = T>) -> Self {
+    pub fn clip(&self, low: impl Rhs<T, Element = T>, high: impl Rhs<T, Element = T>) -> Self {
         or_panic(self.try_clip(low, high))
     }
 
@@ -194,90 +194,91 @@ impl<T: Number + Ordered> Array<T> {
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape), [`Error::SessionMismatch`](crate::Error::SessionMismatch).
-    pub fn try_clip(&self, low: impl Operand<T, Element = T>, high: impl Operand<T, Element = T>) -> Result<Self> {
+    pub fn try_clip(&self, low: impl Rhs<T, Element = T>, high: impl Rhs<T, Element = T>) -> Result<Self> {
         let at_least = self.map2(("clip", ScalarOp::Maximum, T::DTYPE), &low)?;
         at_least.map2(("clip", ScalarOp::Minimum, T::DTYPE), &high)
     }
 }
 
-macro_rules! complex_numbers {
-    ($($t:ty),*) => {$(
-        impl Array<Complex<$t>> {
-            /// The real part of each element.
-            pub fn re(&self) -> Array<$t> {
-                self.with(|b, z| b.parts(z)[0])
-            }
+impl<F: Float> Array<Complex<F>>
+where
+    Complex<F>: Number<Magnitude = F>,
+{
+    /// The real part of each element.
+    pub fn re(&self) -> Array<F> {
+        self.with(|b, z| b.parts(z)[0])
+    }
 
-            /// The imaginary part of each element.
-            pub fn im(&self) -> Array<$t> {
-                self.with(|b, z| b.parts(z)[1])
-            }
+    /// The imaginary part of each element.
+    pub fn im(&self) -> Array<F> {
+        self.with(|b, z| b.parts(z)[1])
+    }
 
-            /// Each element with the other sign of its imaginary part.
-            pub fn conj(&self) -> Self {
-                self.with(|b, z| {
-                    let [re, im] = b.parts(z);
-                    let im = b.apply(ScalarOp::Neg, &[im]);
-                    b.apply(ScalarOp::Compose, &[re, im])
-                })
-            }
+    /// Each element with the other sign of its imaginary part.
+    pub fn conj(&self) -> Self {
+        self.with(|b, z| {
+            let [re, im] = b.parts(z);
+            let im = b.apply(ScalarOp::Neg, &[im]);
+            b.apply(ScalarOp::Compose, &[re, im])
+        })
+    }
 
-            /// The angle of each element, in -pi to pi, within 1 ulp.
-            pub fn arg(&self) -> Array<$t> {
-                self.with(|b, z| {
-                    let [re, im] = b.parts(z);
-                    b.apply(ScalarOp::Atan2, &[im, re])
-                })
-            }
+    /// The angle of each element, in -pi to pi, within 1 ulp.
+    pub fn arg(&self) -> Array<F> {
+        self.with(|b, z| {
+            let [re, im] = b.parts(z);
+            b.apply(ScalarOp::Atan2, &[im, re])
+        })
+    }
 
-            /// The square of the absolute value of each element: `re * re + im * im`.
-            pub fn norm_sqr(&self) -> Array<$t> {
-                self.with(|b, z| {
-                    let squares = b.parts(z).map(|x| b.apply(ScalarOp::Mul, &[x, x]));
-                    b.apply(ScalarOp::Add, &squares)
-                })
-            }
+    /// The square of the absolute value of each element: `re * re + im * im`.
+    pub fn norm_sqr(&self) -> Array<F> {
+        self.with(|b, z| {
+            let squares = b.parts(z).map(|x| b.apply(ScalarOp::Mul, &[x, x]));
+            b.apply(ScalarOp::Add, &squares)
+        })
+    }
 
-            /// e to the power of each element: `exp(re)` at the angle `im`.
-            pub fn exp(&self) -> Self {
-                self.with(|b, z| {
-                    let [re, im] = b.parts(z);
-                    let size = b.apply(ScalarOp::Exp, &[re]);
-                    let parts = [ScalarOp::Cos, ScalarOp::Sin].map(|of| {
-                        let part = b.apply(of, &[im]);
-                        b.apply(ScalarOp::Mul, &[size, part])
-                    });
-                    b.apply(ScalarOp::Compose, &parts)
-                })
-            }
-        }
-
-        impl Array<$t> {
-            /// The complex numbers whose real parts these are, and whose imaginary parts are the other's elements, or a scalar.
-            ///
-            /// ```
-            /// use chunkwise::{Array, Complex};
-            /// let (x, y) = (Array::from(vec![1.0, 2.0]), Array::from(vec![3.0, 4.0]));
-            /// let z = x.with_imaginary(y.insert_axis(chunkwise::ndarray::Axis(1))); // a row and a column: a grid
-            /// assert_eq!(z.compute()?[[1, 0]], Complex::new(1.0, 4.0));
-            /// # Ok::<(), chunkwise::Error>(())
-            /// ```
-            ///
-            /// # Panics
-            /// If the shapes do not fit, or the arrays belong to two sessions. [`Array::try_with_imaginary`] returns that as an error.
-            #[track_caller]
-            pub fn with_imaginary(&self, imaginary: impl Operand<$t, Element = $t>) -> Array<Complex<$t>> {
-                or_panic(self.try_with_imaginary(imaginary))
-            }
-
-            /// [`Array::with_imaginary`], with errors instead of panics.
-            ///
-            /// # Errors
-            /// [`Error::Shape`](crate::Error::Shape), [`Error::SessionMismatch`](crate::Error::SessionMismatch).
-            pub fn try_with_imaginary(&self, imaginary: impl Operand<$t, Element = $t>) -> Result<Array<Complex<$t>>> {
-                self.with2("with_imaginary", &imaginary, |b, re, im| b.apply(ScalarOp::Compose, &[re, im]))
-            }
-        }
-    )*};
+    /// e to the power of each element: `exp(re)` at the angle `im`.
+    pub fn exp(&self) -> Self {
+        self.with(|b, z| {
+            let [re, im] = b.parts(z);
+            let size = b.apply(ScalarOp::Exp, &[re]);
+            let parts = [ScalarOp::Cos, ScalarOp::Sin].map(|of| {
+                let part = b.apply(of, &[im]);
+                b.apply(ScalarOp::Mul, &[size, part])
+            });
+            b.apply(ScalarOp::Compose, &parts)
+        })
+    }
 }
-complex_numbers!(f32, f64);
+
+impl<F: Float> Array<F>
+where
+    Complex<F>: Number<Magnitude = F>,
+{
+    /// The complex numbers whose real parts these are, and whose imaginary parts are the other's elements, or a scalar.
+    ///
+    /// ```
+    /// use chunkwise::{Array, Complex};
+    /// let (x, y) = (Array::from(vec![1.0, 2.0]), Array::from(vec![3.0, 4.0]));
+    /// let z = x.with_imaginary(y.insert_axis(chunkwise::ndarray::Axis(1))); // a row and a column: a grid
+    /// assert_eq!(z.compute()?[[1, 0]], Complex::new(1.0, 4.0));
+    /// # Ok::<(), chunkwise::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the shapes do not fit, or the arrays belong to two sessions. [`Array::try_with_imaginary`] returns that as an error.
+    #[track_caller]
+    pub fn with_imaginary(&self, imaginary: impl Rhs<F, Element = F>) -> Array<Complex<F>> {
+        or_panic(self.try_with_imaginary(imaginary))
+    }
+
+    /// [`Array::with_imaginary`], with errors instead of panics.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape), [`Error::SessionMismatch`](crate::Error::SessionMismatch).
+    pub fn try_with_imaginary(&self, imaginary: impl Rhs<F, Element = F>) -> Result<Array<Complex<F>>> {
+        self.with2("with_imaginary", &imaginary, |b, re, im| b.apply(ScalarOp::Compose, &[re, im]))
+    }
+}

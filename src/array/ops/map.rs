@@ -1,6 +1,6 @@
 //! Element-wise operations: how each is made into an expression.
 //!
-//! Owns: [`Operand`], broadcasting of operands, [`mapped`]. Must not know: how programs run. Invariant: shapes are broadcast and dtypes promoted by NumPy's rules; a
+//! Owns: [`Rhs`], broadcasting of operands, [`mapped`]. Must not know: how programs run. Invariant: shapes are broadcast and dtypes promoted by NumPy's rules; a
 //! scalar is of the array's dtype.
 
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::shape::{DType, Element, Promote, Scalar, View, checked_len};
 /// What stands on the right of an operator, with an array of `T` on its left: another array, by reference or value, or a `T`.
 ///
 /// ```
-/// use chunkwise::{Array, Operand, prelude::*};
-/// fn twice_plus<O: Operand<f64, Element = f64>>(x: &Array<f64>, more: O) -> Array<f64> {
+/// use chunkwise::{Array, Rhs, prelude::*};
+/// fn twice_plus<O: Rhs<f64, Element = f64>>(x: &Array<f64>, more: O) -> Array<f64> {
 ///     x * 2.0 + more
 /// }
 /// let x = Array::from(vec![1.0, 2.0]);
@@ -24,7 +24,7 @@ use crate::shape::{DType, Element, Promote, Scalar, View, checked_len};
 /// assert_eq!(twice_plus(&x, &x).compute()?.as_slice(), Some(&[3.0, 6.0][..]));
 /// # Ok::<(), chunkwise::Error>(())
 /// ```
-pub trait Operand<T>: sealed::Sealed<T> {
+pub trait Rhs<T>: sealed::Sealed<T> {
     /// What its elements are.
     type Element: Element;
 }
@@ -52,7 +52,7 @@ impl<T: Element> sealed::Sealed<T> for T {
         Given::Scalar((*self).into())
     }
 }
-impl<T: Element> Operand<T> for T {
+impl<T: Element> Rhs<T> for T {
     type Element = T;
 }
 
@@ -61,7 +61,7 @@ impl<T: Element, B: Element> sealed::Sealed<T> for Array<B> {
         Given::Array(self)
     }
 }
-impl<T: Element, B: Element> Operand<T> for Array<B> {
+impl<T: Element, B: Element> Rhs<T> for Array<B> {
     type Element = B;
 }
 
@@ -70,12 +70,12 @@ impl<T: Element, B: Element> sealed::Sealed<T> for &Array<B> {
         Given::Array(*self)
     }
 }
-impl<T: Element, B: Element> Operand<T> for &Array<B> {
+impl<T: Element, B: Element> Rhs<T> for &Array<B> {
     type Element = B;
 }
 
 /// The dtype in which an array of `T` and an operand are computed with each other.
-pub(super) type Common<T, O> = <T as Promote<<O as Operand<T>>::Element>>::Output;
+pub(super) type Common<T, O> = <T as Promote<<O as Rhs<T>>::Element>>::Output;
 
 /// The array that a program makes of these, broadcast to one shape.
 ///
@@ -165,7 +165,7 @@ impl<T: Element> Array<T> {
     }
 
     /// What an operation makes of each element and that of an operand, both in this dtype.
-    pub(super) fn map2<U: Element, O: Operand<T>>(
+    pub(super) fn map2<U: Element, O: Rhs<T>>(
         &self,
         (name, op, dtype): (&'static str, ScalarOp, DType),
         other: &O,
@@ -177,7 +177,7 @@ impl<T: Element> Array<T> {
     }
 
     /// What a program makes of each element and that of an operand.
-    pub(super) fn with2<U: Element, O: Operand<T>>(
+    pub(super) fn with2<U: Element, O: Rhs<T>>(
         &self,
         name: &'static str,
         other: &O,

@@ -3,14 +3,14 @@
 //! Owns: for what they are there. Must not know: how they are computed. Invariant: each is its method of the same meaning (`+` is [`Array::try_add`] that panics).
 
 use std::ops::{
-    Add, AddAssign, BitAnd, BitAndAssign, BitOr, BitOrAssign, BitXor, BitXorAssign, Div, DivAssign, Mul, MulAssign, Neg, Not, Rem,
-    RemAssign, Shl, ShlAssign, Shr, ShrAssign, Sub, SubAssign,
+    Add, AddAssign, BitAnd, BitAndAssign, BitOr, BitOrAssign, BitXor, BitXorAssign, Div, DivAssign, Mul, MulAssign, Neg, Not,
+    Rem, RemAssign, Shl, ShlAssign, Shr, ShrAssign, Sub, SubAssign,
 };
 
 use num_complex::Complex;
 
 use super::super::Array;
-use super::map::{Common, Operand};
+use super::map::{Common, Rhs};
 use crate::error::{Result, or_panic};
 use crate::kernel::map::ScalarOp;
 use crate::shape::{Bits, Element, Integer, Number, Ordered, Promote};
@@ -24,7 +24,7 @@ macro_rules! operators {
             ///
             /// # Errors
             /// [`Error::Shape`](crate::Error::Shape) if the shapes cannot be broadcast to one, [`Error::SessionMismatch`](crate::Error::SessionMismatch).
-            pub fn $try<O: Operand<T>>(&self, other: O) -> Result<Array<Common<T, O>>>
+            pub fn $try<O: Rhs<T>>(&self, other: O) -> Result<Array<Common<T, O>>>
             where
                 T: Promote<O::Element>,
                 Common<T, O>: $($class +)+,
@@ -33,7 +33,7 @@ macro_rules! operators {
             }
         }
 
-        impl<T: Element, O: Operand<T>> $trait<O> for &Array<T>
+        impl<T: Element, O: Rhs<T>> $trait<O> for &Array<T>
         where
             T: Promote<O::Element>,
             Common<T, O>: $($class +)+,
@@ -46,7 +46,7 @@ macro_rules! operators {
             }
         }
 
-        impl<T: Element, O: Operand<T>> $trait<O> for Array<T>
+        impl<T: Element, O: Rhs<T>> $trait<O> for Array<T>
         where
             T: Promote<O::Element>,
             Common<T, O>: $($class +)+,
@@ -60,7 +60,7 @@ macro_rules! operators {
         }
 
         /// Rebinds: the array that was there is as it was for whoever has it.
-        impl<T: Element, O: Operand<T>> $assign<O> for Array<T>
+        impl<T: Element, O: Rhs<T>> $assign<O> for Array<T>
         where
             T: $($class +)+ Promote<O::Element, Output = T>,
         {

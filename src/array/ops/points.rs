@@ -1,6 +1,6 @@
 //! Numbers at equal distances.
 //!
-//! Owns: `arange`, `linspace`, `ogrid`, `indices`, `meshgrid`. Must not know: how they are made. Invariant: a number follows from its index alone, so that it is the
+//! Owns: `arange`, `linspace`, `logspace`, `ogrid`, `indices`, `meshgrid`. Must not know: how they are made. Invariant: a number follows from its index alone, so that it is the
 //! same in any chunk.
 
 use ndarray::MeshIndex;
@@ -8,6 +8,7 @@ use ndarray::MeshIndex;
 use super::super::expr::{Generator, Primitive};
 use super::super::{Array, IntoShape, checked_shape, common_session};
 use crate::error::{Error, Result, or_panic};
+use crate::kernel::map::ScalarOp;
 use crate::kernel::points::Spacing;
 use crate::shape::{DType, Element, Float, Real, Region, Scalar, View, checked_len};
 
@@ -98,6 +99,36 @@ impl<T: Float> Array<T> {
     pub fn try_linspace(a: f64, b: f64, n: usize) -> Result<Self> {
         let [a, b] = Self::checked_ends("linspace", a, b)?;
         Self::points("linspace", Spacing::Ends { a, b }, n)
+    }
+
+    /// `n` powers of 10 at equal distances on a logarithmic scale, from `10^a` to `10^b`, both included, as `numpy.logspace(a, b, n)`: 10 to the power of each number of
+    /// [`Array::linspace`].
+    ///
+    /// ```
+    /// use chunkwise::Array;
+    /// assert_eq!(Array::<f64>::logspace(-1.0, 2.0, 4).compute()?.as_slice(), Some(&[0.1, 1.0, 10.0, 100.0][..]));
+    /// # Ok::<(), chunkwise::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// As [`Array::ogrid`]. [`Array::try_logspace`] returns that as an error.
+    #[track_caller]
+    pub fn logspace(a: f64, b: f64, n: usize) -> Self {
+        or_panic(Self::try_logspace(a, b, n))
+    }
+
+    /// [`Array::logspace`], with an error instead of a panic.
+    ///
+    /// # Errors
+    /// As [`Array::try_ogrid`].
+    pub fn try_logspace(a: f64, b: f64, n: usize) -> Result<Self> {
+        let powers = Array::<f64>::try_linspace(a, b, n)?;
+        Ok(powers
+            .with::<f64>(|b, x| {
+                let ten = b.constant(10.0);
+                b.apply(ScalarOp::Pow, &[ten, x])
+            })
+            .cast())
     }
 
     /// `n` points from `a` to `b`, both included, as `numpy.ogrid[a:b:n*1j]` makes them: point `k` is `k * step + a` with `step = (b - a) / (n - 1)`, each

@@ -77,10 +77,18 @@ macro_rules! with_computed {
 /// The loop from one dtype to another, neither complex; halves from and to `f32`, and from `f64`.
 pub(super) fn find<I: Isa>(from: DType, to: DType) -> Option<Loop<I>> {
     let halves: Option<Loop<I>> = match (from, to) {
-        (DType::F16, DType::F32) => Some(|_, out, args| cast_slice::<u8, f16>(args[0]).convert_to_f32_slice(cast_slice_mut(out))),
-        (DType::BF16, DType::F32) => Some(|_, out, args| cast_slice::<u8, bf16>(args[0]).convert_to_f32_slice(cast_slice_mut(out))),
-        (DType::F32, DType::F16) => Some(|_, out, args| cast_slice_mut::<u8, f16>(out).convert_from_f32_slice(cast_slice(args[0]))),
-        (DType::F32, DType::BF16) => Some(|_, out, args| cast_slice_mut::<u8, bf16>(out).convert_from_f32_slice(cast_slice(args[0]))),
+        (DType::F16, DType::F32) => {
+            Some(|_, out, args| cast_slice::<u8, f16>(args[0]).convert_to_f32_slice(cast_slice_mut(out)))
+        }
+        (DType::BF16, DType::F32) => {
+            Some(|_, out, args| cast_slice::<u8, bf16>(args[0]).convert_to_f32_slice(cast_slice_mut(out)))
+        }
+        (DType::F32, DType::F16) => {
+            Some(|_, out, args| cast_slice_mut::<u8, f16>(out).convert_from_f32_slice(cast_slice(args[0])))
+        }
+        (DType::F32, DType::BF16) => {
+            Some(|_, out, args| cast_slice_mut::<u8, bf16>(out).convert_from_f32_slice(cast_slice(args[0])))
+        }
         (DType::F64, DType::F16) => Some(|_, out, args| each1::<f64, f16>(out, args, Real::from_f64)),
         (DType::F64, DType::BF16) => Some(|_, out, args| each1::<f64, bf16>(out, args, Real::from_f64)),
         _ => None,

@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 
-use super::loops::{Does, Pair};
+use super::loops::{Does, TwoOps};
 use super::program::{Instr, ScalarProgram, Value};
 use super::table::ScalarOp;
 use crate::shape::{DType, Scalar};
@@ -23,7 +23,7 @@ pub(super) type Arg = (Src, u8);
 
 /// One loop over a strip.
 #[derive(Debug)]
-pub(super) struct Step {
+pub(super) struct LoopStep {
     pub(super) does: Does,
     /// The dtype of what it computes with.
     pub(super) from: DType,
@@ -37,7 +37,7 @@ pub(super) struct Step {
 /// A program as steps.
 #[derive(Debug)]
 pub(super) struct Code {
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<LoopStep>,
     pub(super) registers: usize,
     pub(super) constants: Vec<Scalar>,
     /// What the program makes: a register that the last step writes, or no step makes it.
@@ -54,7 +54,7 @@ pub(super) struct Code {
 const STRIP_BYTES: usize = 2048;
 
 /// Where each value is made, and who needs it last.
-struct Places {
+struct Placed {
     src: Vec<Option<Src>>,
     last_use: Vec<usize>,
 }
@@ -64,7 +64,7 @@ impl Code {
         let code = program.code();
         let drafts = drafts(program);
         let result = Value(code.len() as u32 - 1);
-        let mut places = Places { src: vec![None; code.len()], last_use: vec![0; code.len()] };
+        let mut places = Placed { src: vec![None; code.len()], last_use: vec![0; code.len()] };
         let mut constants = Vec::new();
         for (number, instr) in code.iter().enumerate() {
             places.src[number] = match instr {
@@ -98,7 +98,7 @@ impl Code {
             }
             places.src[draft.makes.index()] = Some(Src::Register(out));
             let from = program.dtype_of(draft.args[usize::from(draft.does == Does::One(ScalarOp::Where))]);
-            steps.push(Step { does: draft.does, from, to: program.dtype_of(draft.makes), args, out });
+            steps.push(LoopStep { does: draft.does, from, to: program.dtype_of(draft.makes), args, out });
         }
         let width = (0..code.len()).map(|value| usize::from(size(Value(value as u32)))).max().unwrap_or(1);
         let result = (places.src[result.index()].expect("made last"), size(result));
@@ -109,20 +109,20 @@ impl Code {
 }
 
 /// A step before it has a register.
-struct Draft {
+struct Unplaced {
     does: Does,
     args: SmallVec<[Value; 4]>,
     makes: Value,
 }
 
 /// The steps of a program, two operations in one where there is a loop for both.
-fn drafts(program: &ScalarProgram) -> Vec<Draft> {
+fn drafts(program: &ScalarProgram) -> Vec<Unplaced> {
     let code = program.code();
     let mut uses = vec![0u32; code.len()];
     code.iter().flat_map(Instr::args).for_each(|arg| uses[arg.index()] += 1);
     // What became part of a later step, and what has become two operations already.
     let (mut is_gone, mut is_pair) = (vec![false; code.len()], vec![false; code.len()]);
-    let mut steps: Vec<Option<Draft>> = Vec::with_capacity(code.len());
+    let mut steps: Vec<Option<Unplaced>> = Vec::with_capacity(code.len());
     for (number, instr) in code.iter().enumerate() {
         let Instr::Op(op, dtype, _) = instr else {
             steps.push(None);
@@ -141,15 +141,13 @@ fn drafts(program: &ScalarProgram) -> Vec<Draft> {
             Some((pair, gone, args)) => {
                 is_pair[number] = true;
                 is_gone[gone.index()] = true;
-                Draft { does: Does::Two(pair), args, makes }
+                Unplaced { does: Does::Two(pair), args, makes }
             }
-            None => Draft { does: Does::One(*op), args: args.into(), makes },
+            None => Unplaced { does: Does::One(*op), args: args.into(), makes },
         }));
     }
     steps.into_iter().zip(is_gone).filter_map(|(step, is_gone)| step.filter(|_| !is_gone)).collect()
 }
-
-type Inner<'a> = dyn Fn(Value, u32) -> Option<(ScalarOp, &'a [Value])> + 'a;
 
 /// The loop for an operation and one whose result nobody else needs, which of the values that is, and the operands of both.
 fn paired<'a>(
@@ -157,39 +155,38 @@ fn paired<'a>(
     op: ScalarOp,
     args: &[Value],
     inner: &(impl Fn(Value, u32) -> Option<(ScalarOp, &'a [Value])> + 'a),
-) -> Option<(Pair, Value, SmallVec<[Value; 4]>)> {
+) -> Option<(TwoOps, Value, SmallVec<[Value; 4]>)> {
     use ScalarOp::{Add, Eq, Le, Lt, Mul, Ne, Sub, Where};
-    let inner: &Inner<'a> = inner;
     let three = |pair, gone: Value, ab: &[Value], c: Value| Some((pair, gone, SmallVec::from_slice(&[ab[0], ab[1], c])));
     match (op, args) {
         (Mul, &[a, b]) if a == b => match inner(a, 2)? {
-            (Sub, of) => Some((Pair::SubSquare, a, SmallVec::from_slice(of))),
+            (Sub, of) => Some((TwoOps::SubSquare, a, SmallVec::from_slice(of))),
             _ => None,
         },
         (Mul | Add, &[a, b]) => [(a, b), (b, a)].into_iter().find_map(|(from, other)| {
             let (before, of) = inner(from, 1)?;
             let pair = match (before, op) {
-                (Mul, Mul) => Pair::MulMul,
-                (Add, Mul) => Pair::AddMul,
-                (Sub, Mul) => Pair::SubMul,
-                (Mul, Add) => Pair::MulAdd,
-                (Add, Add) => Pair::AddAdd,
+                (Mul, Mul) => TwoOps::MulMul,
+                (Add, Mul) => TwoOps::AddMul,
+                (Sub, Mul) => TwoOps::SubMul,
+                (Mul, Add) => TwoOps::MulAdd,
+                (Add, Add) => TwoOps::AddAdd,
                 _ => return None,
             };
             three(pair, from, of, other)
         }),
         (Sub, &[a, b]) if a != b => match (inner(a, 1), inner(b, 1)) {
-            (Some((Mul, of)), _) => three(Pair::MulSub, a, of, b),
-            (_, Some((Mul, of))) => three(Pair::SubFrom, b, of, a),
+            (Some((Mul, of)), _) => three(TwoOps::MulSub, a, of, b),
+            (_, Some((Mul, of))) => three(TwoOps::SubFrom, b, of, a),
             _ => None,
         },
         (Where, &[which, yes, no]) => {
             let (test, of) = inner(which, 1)?;
             let pair = match test {
-                Lt => Pair::LtWhere,
-                Le => Pair::LeWhere,
-                Eq => Pair::EqWhere,
-                Ne => Pair::NeWhere,
+                Lt => TwoOps::LtWhere,
+                Le => TwoOps::LeWhere,
+                Eq => TwoOps::EqWhere,
+                Ne => TwoOps::NeWhere,
                 _ => return None,
             };
             let same = program.dtype_of(of[0]) == program.dtype_of(yes);

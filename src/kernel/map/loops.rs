@@ -22,7 +22,7 @@ pub(super) type Loop<I> = fn(I, &mut [u8], &[&[u8]; MOST_ARGS]);
 
 /// Two operations in one loop: what is between them stays in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Pair {
+pub(super) enum TwoOps {
     /// `(a * b) * c`
     MulMul,
     /// `a * b + c`
@@ -53,7 +53,7 @@ pub(super) enum Pair {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Does {
     One(ScalarOp),
-    Two(Pair),
+    Two(TwoOps),
 }
 
 #[inline(always)]
@@ -99,13 +99,28 @@ fn choice<A: AnyBitPattern + NoUninit>(out: &mut [u8], args: &[&[u8]; MOST_ARGS]
 /// A loop of one, two, .. operands of type `$a`.
 macro_rules! looped {
     ($each:ident, $a:ty => $u:ty, $f:expr) => {
-        |isa: I, out: &mut [u8], args: &[&[u8]; MOST_ARGS]| isa.call(#[inline(always)] || $each::<$a, $u>(out, args, $f))
+        |isa: I, out: &mut [u8], args: &[&[u8]; MOST_ARGS]| {
+            isa.call(
+                #[inline(always)]
+                || $each::<$a, $u>(out, args, $f),
+            )
+        }
     };
     ($each:ident, $a:ty, $f:expr) => {
-        |isa: I, out: &mut [u8], args: &[&[u8]; MOST_ARGS]| isa.call(#[inline(always)] || $each::<$a>(out, args, $f))
+        |isa: I, out: &mut [u8], args: &[&[u8]; MOST_ARGS]| {
+            isa.call(
+                #[inline(always)]
+                || $each::<$a>(out, args, $f),
+            )
+        }
     };
     ($each:ident, $a:ty) => {
-        |isa: I, out: &mut [u8], args: &[&[u8]; MOST_ARGS]| isa.call(#[inline(always)] || $each::<$a>(out, args))
+        |isa: I, out: &mut [u8], args: &[&[u8]; MOST_ARGS]| {
+            isa.call(
+                #[inline(always)]
+                || $each::<$a>(out, args),
+            )
+        }
     };
 }
 
@@ -277,7 +292,8 @@ fn periodic<I: Isa, T: Wide + AnyBitPattern + NoUninit>(
     );
     if !are_small {
         let all = cast_slice_mut::<u8, T>(out).iter_mut().zip(cast_slice::<u8, T>(args[0]));
-        all.filter(|(_, a)| a.wide().abs() > math::TRIG_LIMIT || a.wide().is_nan()).for_each(|(out, a)| *out = T::narrow(any(a.wide())));
+        all.filter(|(_, a)| a.wide().abs() > math::TRIG_LIMIT || a.wide().is_nan())
+            .for_each(|(out, a)| *out = T::narrow(any(a.wide())));
     }
 }
 
@@ -380,22 +396,22 @@ macro_rules! floats {
 floats!(of_f64, f64, u64);
 floats!(of_f32, f32, u32);
 
-fn pairs<I: Isa>(pair: Pair, dtype: DType) -> Option<Loop<I>> {
+fn pairs<I: Isa>(pair: TwoOps, dtype: DType) -> Option<Loop<I>> {
     macro_rules! of {
         ($t:ty) => {
             match pair {
-                Pair::MulMul => looped!(each3, $t, |a, b, c| a * b * c),
-                Pair::MulAdd => looped!(each3, $t, |a, b, c| a * b + c),
-                Pair::MulSub => looped!(each3, $t, |a, b, c| a * b - c),
-                Pair::SubFrom => looped!(each3, $t, |a, b, c| c - a * b),
-                Pair::AddMul => looped!(each3, $t, |a, b, c| (a + b) * c),
-                Pair::SubMul => looped!(each3, $t, |a, b, c| (a - b) * c),
-                Pair::SubSquare => looped!(each2, $t => $t, |a, b| (a - b) * (a - b)),
-                Pair::AddAdd => looped!(each3, $t, |a, b, c| a + b + c),
-                Pair::LtWhere => looped!(each4, $t, |a, b, c, d| if a < b { c } else { d }),
-                Pair::LeWhere => looped!(each4, $t, |a, b, c, d| if a <= b { c } else { d }),
-                Pair::EqWhere => looped!(each4, $t, |a, b, c, d| if a == b { c } else { d }),
-                Pair::NeWhere => looped!(each4, $t, |a, b, c, d| if a != b { c } else { d }),
+                TwoOps::MulMul => looped!(each3, $t, |a, b, c| a * b * c),
+                TwoOps::MulAdd => looped!(each3, $t, |a, b, c| a * b + c),
+                TwoOps::MulSub => looped!(each3, $t, |a, b, c| a * b - c),
+                TwoOps::SubFrom => looped!(each3, $t, |a, b, c| c - a * b),
+                TwoOps::AddMul => looped!(each3, $t, |a, b, c| (a + b) * c),
+                TwoOps::SubMul => looped!(each3, $t, |a, b, c| (a - b) * c),
+                TwoOps::SubSquare => looped!(each2, $t => $t, |a, b| (a - b) * (a - b)),
+                TwoOps::AddAdd => looped!(each3, $t, |a, b, c| a + b + c),
+                TwoOps::LtWhere => looped!(each4, $t, |a, b, c, d| if a < b { c } else { d }),
+                TwoOps::LeWhere => looped!(each4, $t, |a, b, c, d| if a <= b { c } else { d }),
+                TwoOps::EqWhere => looped!(each4, $t, |a, b, c, d| if a == b { c } else { d }),
+                TwoOps::NeWhere => looped!(each4, $t, |a, b, c, d| if a != b { c } else { d }),
             }
         };
     }

@@ -1,6 +1,6 @@
 //! Element-wise work: one kernel for every program of scalar operations.
 //!
-//! Owns: [`Map`]. Must not know: expressions. Invariant: the result depends on the program and the elements alone, to the bit: not on strides, chunks, or what the
+//! Owns: [`Elementwise`]. Must not know: expressions. Invariant: the result depends on the program and the elements alone, to the bit: not on strides, chunks, or what the
 //! CPU can do.
 //!
 //! `table` has a row for each operation; `program` is what they are put together to; `code` turns that into steps, each a loop (`loops`, `casts`) over strips of
@@ -33,12 +33,12 @@ use crate::error::Result;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
 /// A program on each element of its inputs: chunks of one shape.
-pub struct Map {
+pub struct Elementwise {
     program: Arc<ScalarProgram>,
     code: code::Code,
 }
 
-impl Map {
+impl Elementwise {
     /// The kernel of a program.
     #[must_use]
     pub fn new(program: Arc<ScalarProgram>) -> Self {
@@ -63,7 +63,7 @@ impl Map {
     }
 }
 
-impl Kernel for Map {
+impl Kernel for Elementwise {
     fn name(&self) -> Cow<'static, str> {
         self.program.name().into()
     }
@@ -74,7 +74,8 @@ impl Kernel for Map {
 
     fn check(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Result<()> {
         check_params::<()>(self, params)?;
-        let dtypes: Vec<[DType; 1]> = self.program.inputs().iter().chain([&self.program.dtype()]).map(|&dtype| [dtype]).collect();
+        let dtypes: Vec<[DType; 1]> =
+            self.program.inputs().iter().chain([&self.program.dtype()]).map(|&dtype| [dtype]).collect();
         check_dtypes(self, operands, &dtypes.iter().map(|dtype| &dtype[..]).collect::<Vec<_>>(), 1)
     }
 

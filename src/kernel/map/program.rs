@@ -275,8 +275,10 @@ impl Builder {
         let mut all = [Value::NONE; 3];
         all[..args.len()].copy_from_slice(args);
         // In one order where the order does not matter: then equal ones are one. (Which NaN comes of two is not said.)
-        if matches!(op, ScalarOp::Add | ScalarOp::Mul | ScalarOp::Eq | ScalarOp::Ne | ScalarOp::And | ScalarOp::Or | ScalarOp::Xor)
-            && args[0] > args[1]
+        if matches!(
+            op,
+            ScalarOp::Add | ScalarOp::Mul | ScalarOp::Eq | ScalarOp::Ne | ScalarOp::And | ScalarOp::Or | ScalarOp::Xor
+        ) && args[0] > args[1]
         {
             all.swap(0, 1);
         }
@@ -305,9 +307,7 @@ impl Builder {
             (ScalarOp::Mul, &[a, b]) => [(a, b), (b, a)].into_iter().find(|x| is(x.1, one)).map(|x| x.0),
             (ScalarOp::Div, &[a, b]) if is(b, one) => Some(a),
             // Of floats, x + 0 is not x where x is -0.
-            (ScalarOp::Add, &[a, b]) if dtype.is_integer() => {
-                [(a, b), (b, a)].into_iter().find(|x| is(x.1, zero)).map(|x| x.0)
-            }
+            (ScalarOp::Add, &[a, b]) if dtype.is_integer() => [(a, b), (b, a)].into_iter().find(|x| is(x.1, zero)).map(|x| x.0),
             (ScalarOp::Sub, &[a, b]) if is(b, zero) => Some(a),
             (ScalarOp::Div, &[a, b]) => {
                 let inverse = inverse(self.constant_of(b)?)?;
@@ -387,7 +387,8 @@ impl Builder {
 
 /// One over a float that is a power of two, if that is exact: then to multiply by it is to divide.
 fn inverse(scalar: Scalar) -> Option<Scalar> {
-    let is_power = |mantissa_is_zero: bool, inverse: f64, least: f64| mantissa_is_zero && inverse.is_finite() && inverse.abs() >= least;
+    let is_power =
+        |mantissa_is_zero: bool, inverse: f64, least: f64| mantissa_is_zero && inverse.is_finite() && inverse.abs() >= least;
     match scalar {
         Scalar::F64(x) => {
             let inverse = 1.0 / x;

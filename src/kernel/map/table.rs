@@ -35,18 +35,6 @@ impl Domain {
             Self::Any => dtype == DType::Bool || is_real,
         }
     }
-
-    /// As documentation says it.
-    #[must_use]
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Reals => "integers, floats",
-            Self::Floats => "floats",
-            Self::Integers => "integers",
-            Self::Bits => "bool, integers",
-            Self::Any => "bool, integers, floats",
-        }
-    }
 }
 
 /// What an operation gives.
@@ -117,6 +105,19 @@ macro_rules! rows {
                 gpu: $gpu,
             },)*]
         };
+
+        /// The table as documentation.
+        #[allow(unused_macros)] // of builds of the documentation alone
+        macro_rules! operations_table {
+            () => {
+                concat!(
+                    "\n| operation | elements | | ulp | work |\n|---|---|---|---|---|\n",
+                    $("| `", $name, "` | ", stringify!($domain), " | ", $doc, " | ", $ulps, " | ", $work, " |\n",)*
+                )
+            };
+        }
+        #[allow(unused_imports)]
+        pub(crate) use operations_table;
 
         impl ScalarOp {
             /// What it does, in words.
@@ -237,7 +238,8 @@ mod tests {
                 _ => of(row, "f32"),
             };
             let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
-            let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
+            let mut validator =
+                naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
             validator.validate(&module).unwrap_or_else(|e| panic!("{text}: {e:?}"));
         }
     }

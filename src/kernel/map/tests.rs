@@ -12,11 +12,11 @@ use crate::kernel::simd::levels;
 use crate::shape::{Layout, Scalar, with_dtype};
 
 /// The program of one operation.
-fn one(op: ScalarOp, dtypes: &[DType]) -> Map {
+fn one(op: ScalarOp, dtypes: &[DType]) -> Elementwise {
     let mut b = Builder::new();
     let args: Vec<Value> = dtypes.iter().map(|&dtype| b.input(dtype)).collect();
     let made = b.apply(op, &args);
-    Map::new(Arc::new(b.finish(made).0))
+    Elementwise::new(Arc::new(b.finish(made).0))
 }
 
 /// Where the elements of a layout lie, in C order.
@@ -43,7 +43,7 @@ fn chunk(scalars: &[Scalar], layout: Layout) -> ChunkView<'static> {
 }
 
 /// What a kernel makes of chunks, in C order.
-fn run(map: &Map, level: Level, inputs: &[ChunkView<'_>], layout: &Layout) -> Vec<Scalar> {
+fn run(map: &Elementwise, level: Level, inputs: &[ChunkView<'_>], layout: &Layout) -> Vec<Scalar> {
     let metas: Vec<ChunkMeta<'_>> = inputs
         .iter()
         .map(|input| ChunkMeta { dtype: input.layout().dtype, shape: input.shape(), data: None })
@@ -101,7 +101,9 @@ fn wide(scalar: Scalar) -> i128 {
     match scalar {
         Scalar::U64(x) => x.into(),
         Scalar::Bool(x) => x.into(),
-        other => with_dtype!(@ other.dtype(), T => other.get::<T>().unwrap().into(), [I8 i8, U8 u8, I16 i16, U16 u16, I32 i32, U32 u32, I64 i64] _ => unreachable!()),
+        other => {
+            with_dtype!(@ other.dtype(), T => other.get::<T>().unwrap().into(), [I8 i8, U8 u8, I16 i16, U16 u16, I32 i32, U32 u32, I64 i64] _ => unreachable!())
+        }
     }
 }
 fn wrapped(x: i128, dtype: DType) -> Scalar {
@@ -163,8 +165,20 @@ fn float(op: ScalarOp, args: &[Scalar]) -> Option<Scalar> {
         Abs => a.abs(),
         Sign if nan || a == 0.0 => a,
         Sign => 1f64.copysign(a),
-        Minimum => if nan { f64::NAN } else { least(a, b) },
-        Maximum => if nan { f64::NAN } else { most(a, b) },
+        Minimum => {
+            if nan {
+                f64::NAN
+            } else {
+                least(a, b)
+            }
+        }
+        Maximum => {
+            if nan {
+                f64::NAN
+            } else {
+                most(a, b)
+            }
+        }
         Fmin => least(a, b),
         Fmax => most(a, b),
         Copysign => a.copysign(b),
@@ -230,7 +244,12 @@ fn functions_of_f32_are_the_nearest() {
         };
         for (at, (narrow, wide)) in of(DType::F32).iter().zip(of(DType::F64)).enumerate() {
             let wanted = Scalar::from(wide.to_f64() as f32);
-            assert!(same(narrow, &wanted), "{} of {:?}: {narrow}, not {wanted}", row.name, args.iter().map(|all| all[at]).collect::<Vec<_>>());
+            assert!(
+                same(narrow, &wanted),
+                "{} of {:?}: {narrow}, not {wanted}",
+                row.name,
+                args.iter().map(|all| all[at]).collect::<Vec<_>>()
+            );
         }
     }
 }
@@ -243,8 +262,9 @@ fn every_pair_of_dtypes_is_cast_as_rust_does() {
         let made = b.cast(x, to);
         let scalars = elements(from, 700, 9);
         let view = chunk(&scalars, Layout::contiguous(from, &[700]));
-        let map = Map::new(Arc::new(b.finish(made).0));
-        let all: Vec<_> = levels().into_iter().map(|level| run(&map, level, &[view], &Layout::contiguous(to, &[700]))).collect();
+        let map = Elementwise::new(Arc::new(b.finish(made).0));
+        let all: Vec<_> =
+            levels().into_iter().map(|level| run(&map, level, &[view], &Layout::contiguous(to, &[700]))).collect();
         assert!(all.iter().all(|found| found.iter().zip(&all[0]).all(|(a, b)| same(a, b))), "{from} to {to}");
         scalars.into_iter().zip(all.into_iter().next().unwrap())
     };
@@ -269,9 +289,10 @@ fn every_pair_of_dtypes_is_cast_as_rust_does() {
 }
 
 /// A program of random operations on `f64`s and `i32`s, by numbers.
-fn random(choices: &[(usize, usize, usize, usize)]) -> Map {
+fn random(choices: &[(usize, usize, usize, usize)]) -> Elementwise {
     let mut b = Builder::new();
-    let mut values: Vec<Value> = [DType::F64, DType::I32, DType::F64, DType::Bool].iter().map(|&dtype| b.input(dtype)).collect();
+    let mut values: Vec<Value> =
+        [DType::F64, DType::I32, DType::F64, DType::Bool].iter().map(|&dtype| b.input(dtype)).collect();
     values.push(b.constant(2.5));
     for &(op, x, y, z) in choices {
         let row = &TABLE[op % TABLE.len()];
@@ -303,11 +324,11 @@ fn random(choices: &[(usize, usize, usize, usize)]) -> Map {
     let sum = all.into_iter().fold(first, |sum, value| b.apply(ScalarOp::Add, &[sum, value]));
     let (program, used) = b.finish(sum);
     assert!(used.len() <= 4);
-    Map::new(Arc::new(program))
+    Elementwise::new(Arc::new(program))
 }
 
 /// What a program makes of each element alone: its instructions one after the other, each by an operation's own loop on one element.
-fn by_elements(map: &Map, inputs: &[Vec<Scalar>], count: usize) -> Vec<Scalar> {
+fn by_elements(map: &Elementwise, inputs: &[Vec<Scalar>], count: usize) -> Vec<Scalar> {
     let of = |at: usize| {
         let mut made: Vec<Scalar> = Vec::new();
         for instr in map.program.code() {

@@ -43,13 +43,13 @@ fn strip_bytes(code: &Code) -> usize {
 }
 
 /// Part of the rows of a chunk: in a flat block whole rows, seen as one line.
-struct Block {
+struct Lines {
     rows: Range<usize>,
     columns: Range<usize>,
 }
 
 /// How chunks are walked.
-struct Plan {
+struct Walk {
     /// Rows of a block, and columns.
     high: usize,
     wide: usize,
@@ -70,11 +70,12 @@ enum Reads {
     Gather,
 }
 
-impl Plan {
+impl Walk {
     fn of(inputs: &[ChunkView<'_>], out: &ChunkViewMut<'_>) -> (Self, SmallVec<[Reads; 8]>) {
         let shape = out.shape();
         let (rows, len) = extent(shape);
-        let is_one = |view: &ChunkView<'_>| view.shape().iter().zip(&view.layout().strides).all(|(&n, &step)| n <= 1 || step == 0);
+        let is_one =
+            |view: &ChunkView<'_>| view.shape().iter().zip(&view.layout().strides).all(|(&n, &step)| n <= 1 || step == 0);
         let is_whole = |view: &ChunkView<'_>| view.layout().is_contiguous();
         if out.layout().is_contiguous() && inputs.iter().all(|view| is_whole(view) || is_one(view)) {
             let reads = inputs.iter().map(|view| if is_whole(view) { Reads::Whole } else { Reads::Spread }).collect();
@@ -102,10 +103,10 @@ impl Plan {
         (Self { high, wide: wide.min(len), is_flat: false }, reads)
     }
 
-    fn blocks(&self, (rows, len): (usize, usize)) -> impl Iterator<Item = Block> + use<> {
+    fn blocks(&self, (rows, len): (usize, usize)) -> impl Iterator<Item = Lines> + use<> {
         let (high, wide) = (self.high.max(1), self.wide.max(1));
         (0..rows).step_by(high).flat_map(move |r| {
-            (0..len).step_by(wide).map(move |c| Block { rows: r..rows.min(r + high), columns: c..len.min(c + wide) })
+            (0..len).step_by(wide).map(move |c| Lines { rows: r..rows.min(r + high), columns: c..len.min(c + wide) })
         })
     }
 }
@@ -127,12 +128,18 @@ struct Strips<'a> {
 }
 
 /// Runs a program on chunks of one shape.
-pub(super) fn run<I: Isa>(isa: I, code: &Code, inputs: &[ChunkView<'_>], out: &mut ChunkViewMut<'_>, scratch: &mut Scratch<'_>) {
+pub(super) fn run<I: Isa>(
+    isa: I,
+    code: &Code,
+    inputs: &[ChunkView<'_>],
+    out: &mut ChunkViewMut<'_>,
+    scratch: &mut Scratch<'_>,
+) {
     let (rows, len) = extent(out.shape());
     if rows * len == 0 {
         return;
     }
-    let (plan, reads) = Plan::of(inputs, out);
+    let (plan, reads) = Walk::of(inputs, out);
     let loops: SmallVec<[Loop<I>; 16]> = code.steps.iter().map(|step| find::<I>(step.does, step.from, step.to)).collect();
     let mut scratch = scratch.again();
     let mut gathered: SmallVec<[&mut [u8]; 8]> = SmallVec::new();
