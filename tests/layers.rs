@@ -39,6 +39,7 @@ const SHORT_NAMES: &[(&str, &str)] = &[
 /// The only files that may contain `unsafe`, and what for.
 const UNSAFE: &[(&str, &str)] = &[
     ("src/shape/view.rs", "chunk bytes become slices here and nowhere else"),
+    ("src/shape/view/read.rs", "elements are gathered by strides"),
     ("src/shape/copy.rs", "chunks are copied by strides, which no slice has"),
     ("src/device/block.rs", "memory that the system zeroes when it is used"),
     ("src/device/buffer.rs", "memory that is handed out as windows, and becomes a Vec without a copy"),

@@ -12,6 +12,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::super::expr::Primitive;
+use super::super::optimize::{ExprId, Exprs};
 use super::stage::{Make, Need, Recipe, StageId};
 use super::{Destination, Lowering, Piece, TaskKind, extents, place_in};
 use crate::error::Result;
@@ -161,6 +163,32 @@ impl Make for Rounds {
     fn rounds(&self) -> usize {
         self.to.len().div_ceil(self.at_once)
     }
+}
+
+/// What is made of more expressions than this is not made again.
+const REMADE: usize = 64;
+
+/// Whether an expression's chunks can be made again at about the cost of reading or drawing what they are made of.
+pub(super) fn is_remade(exprs: &Exprs, expr: ExprId) -> bool {
+    let (mut all, mut at) = (vec![expr], 0);
+    while let Some(&expr) = all.get(at) {
+        let cheap = matches!(
+            exprs.op(expr).primitive,
+            Primitive::Source(..)
+                | Primitive::Generate(..)
+                | Primitive::View(_)
+                | Primitive::Concat(_)
+                | Primitive::Map(_)
+                | Primitive::Call(_)
+        );
+        // Looked at before the inputs are: they may be very many.
+        if !cheap || all.len() + exprs.inputs(expr).len() > REMADE {
+            return false;
+        }
+        all.extend(exprs.inputs(expr).iter().filter(|input| !all.contains(input)).copied().collect::<Vec<_>>());
+        at += 1;
+    }
+    true
 }
 
 #[cfg(test)]

@@ -329,7 +329,7 @@ impl Draft {
         if self.is_rechunk {
             let from = &around.stage(recipe.inputs[0]).1.grid;
             let room = lw.budget.limit() / ROUND_PART;
-            if is_remade(exprs, self.expr) && moves::held_bytes(from, &recipe.grid, recipe.dtype) > room {
+            if rounds::is_remade(exprs, self.expr) && moves::held_bytes(from, &recipe.grid, recipe.dtype) > room {
                 let chunk = bytes_of(recipe.grid.largest(), recipe.dtype);
                 // What makes a chunk that they are put together from is there beside them; and as much as one of these is put together at least, or there would be
                 // more rounds than chunks.
@@ -362,32 +362,6 @@ impl Draft {
 const ROUND_PART: u64 = 2;
 /// So many eighths of a chunk that others are put together from are there beside these: it, what it is made of, what comes next, and a little more.
 const BESIDE_EIGHTHS: u64 = 26;
-/// What is made of more expressions than this is not made again.
-const REMADE: usize = 64;
-
-/// Whether an expression's chunks can be made again at about the cost of reading or drawing what they are made of.
-fn is_remade(exprs: &Exprs, expr: ExprId) -> bool {
-    let (mut all, mut at) = (vec![expr], 0);
-    while let Some(&expr) = all.get(at) {
-        let cheap = matches!(
-            exprs.op(expr).primitive,
-            Primitive::Source(..)
-                | Primitive::Generate(..)
-                | Primitive::View(_)
-                | Primitive::Concat(_)
-                | Primitive::Map(_)
-                | Primitive::Call(_)
-        );
-        // Looked at before the inputs are: they may be very many.
-        if !cheap || all.len() + exprs.inputs(expr).len() > REMADE {
-            return false;
-        }
-        all.extend(exprs.inputs(expr).iter().filter(|input| !all.contains(input)).copied().collect::<Vec<_>>());
-        at += 1;
-    }
-    true
-}
-
 /// Finds the stages.
 struct Planner<'a> {
     exprs: &'a Exprs,

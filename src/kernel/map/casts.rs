@@ -13,7 +13,7 @@ use crate::shape::{DType, Real};
 
 /// Conversion of one element; booleans are [`Byte`]s.
 trait As<U> {
-    fn as_it(self) -> U;
+    fn to(self) -> U;
 }
 
 /// A boolean: 0 or 1.
@@ -21,18 +21,18 @@ trait As<U> {
 #[repr(transparent)]
 struct Byte(u8);
 
-macro_rules! as_it {
+macro_rules! to {
     ($($a:ty),*) => {$(
-        as_it!(@ $a => i8, u8, i16, u16, i32, u32, i64, u64, f32, f64);
+        to!(@ $a => i8, u8, i16, u16, i32, u32, i64, u64, f32, f64);
         impl As<Byte> for $a {
             #[inline(always)]
-            fn as_it(self) -> Byte {
+            fn to(self) -> Byte {
                 Byte(u8::from(self != 0 as $a))
             }
         }
         impl As<$a> for Byte {
             #[inline(always)]
-            fn as_it(self) -> $a {
+            fn to(self) -> $a {
                 self.0 as $a
             }
         }
@@ -40,17 +40,17 @@ macro_rules! as_it {
     (@ $a:ty => $($b:ty),*) => {$(
         impl As<$b> for $a {
             #[inline(always)]
-            fn as_it(self) -> $b {
+            fn to(self) -> $b {
                 self as $b
             }
         }
     )*};
 }
-as_it!(i8, u8, i16, u16, i32, u32, i64, u64, f32, f64);
+to!(i8, u8, i16, u16, i32, u32, i64, u64, f32, f64);
 
 impl As<Self> for Byte {
     #[inline(always)]
-    fn as_it(self) -> Self {
+    fn to(self) -> Self {
         self
     }
 }
@@ -102,7 +102,7 @@ pub(super) fn find<I: Isa>(from: DType, to: DType) -> Option<Loop<I>> {
 fn fast<I: Isa, A: As<B> + AnyBitPattern, B: AnyBitPattern + NoUninit>(isa: I, out: &mut [u8], args: &[&[u8]; MOST_ARGS]) {
     isa.call(
         #[inline(always)]
-        || each1::<A, B>(out, args, A::as_it),
+        || each1::<A, B>(out, args, A::to),
     );
 }
 
@@ -112,5 +112,5 @@ fn plain<I: Isa, A: As<B> + AnyBitPattern, B: AnyBitPattern + NoUninit>(_: I, ou
 
 /// Compiled once, whatever the instruction set.
 fn converted<A: As<B> + AnyBitPattern, B: AnyBitPattern + NoUninit>(out: &mut [u8], args: &[&[u8]; MOST_ARGS]) {
-    Portable.call(|| each1::<A, B>(out, args, A::as_it));
+    Portable.call(|| each1::<A, B>(out, args, A::to));
 }

@@ -114,6 +114,8 @@ impl Walk {
 /// Where a line of a result goes.
 enum Target<'a> {
     Numbers(&'a mut [u8]),
+    /// It is copied on.
+    Buffer(&'a mut [u8]),
     Bools(&'a mut [bool]),
     /// Its elements are apart: those of this row, from this column on.
     Apart(ChunkViewMut<'a>, usize, usize),
@@ -185,7 +187,7 @@ pub(super) fn run<I: Isa>(
             }
             if plan.is_flat && !is_whole {
                 let line = &mut line[..count * out.layout().dtype.bytes()];
-                machine.line(&sources, count, Target::Numbers(&mut *line));
+                machine.line(&sources, count, Target::Buffer(&mut *line));
                 block.rows.clone().enumerate().for_each(|(at, row)| write(out, (row, 0), line, at * len..(at + 1) * len));
                 continue;
             }
@@ -273,10 +275,10 @@ impl<I: Isa> Machine<'_, '_, I> {
             let len = strip.min(count - start);
             let ahead = start + len..count.min(start + len + strip);
             match &mut target {
-                Target::Numbers(line) if !streams => {
+                Target::Numbers(line) | Target::Buffer(line) if !streams => {
                     self.strip(sources, (start..start + len, ahead), Some(&mut line[start * size..(start + len) * size]));
                 }
-                Target::Numbers(line) => {
+                Target::Numbers(line) | Target::Buffer(line) => {
                     let made = self.strip(sources, (start..start + len, ahead), None);
                     let (to, whole) = (&mut line[start * size..(start + len) * size], len * size / stream::LINE * stream::LINE);
                     stream::store(&mut to[..whole], &made[..whole]);
