@@ -96,8 +96,8 @@ pub mod store;
 #[cfg(feature = "hdf5")]
 pub use array::HdfPut;
 pub use array::{
-    AnyArray, Array, Auto, Computable, Dyn, DynArray, IntoChunks, IntoExtent, IntoShape, NpyPut, Pending, Rhs, Rng, Summed,
-    compute_all, concatenate, indices, mandelbrot, meshgrid, stack, store_all, where_,
+    AnyArray, Array, Auto, Branches, Computable, Dyn, DynArray, IntoChunks, IntoExtent, IntoShape, NpyPut, Pending, Rhs, Rng,
+    Summed, compute_all, concatenate, indices, mandelbrot, meshgrid, stack, store_all, where_,
 };
 pub use error::{Bytes, Error, IntoBytes, Remedy, Result};
 pub use runtime::{RunReport, Session, SessionBuilder};

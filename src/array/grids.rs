@@ -48,41 +48,47 @@ pub(super) fn natural(op: &Op, inputs: &[&Op]) -> Result<ChunkGrid> {
     }
 }
 
-/// The grid of what is made element by element: along each axis the cuts of the input that has the most to say about them; where none has anything, slabs if all
-/// inputs are, else squares.
+/// The grid of what is made element by element. Where a user cut an input, so; else as inputs of the result's shape that cannot be cut otherwise, or lie so in a file; else
+/// slabs if all inputs are, or squares. Axes about which nobody says anything are cut so that chunks are no larger than automatic ones.
 fn mapped(op: &Op, inputs: &[&Op]) -> Result<ChunkGrid> {
-    let shape = &op.shape[..];
+    let (shape, wide) = (&op.shape[..], wider(op.dtype, op.widest));
     let has = |input: &Op, axis: usize| match &input.primitive {
-        Primitive::Generate(Generator::Constant(_), _) => false,
+        Primitive::Generate(Generator::Constant(_), _) => input.is_cut,
         Primitive::View(view) => view.axes()[axis].along.is_some() && view.axes()[axis].step != 0,
         _ => true,
     };
-    let says = |input: &Op| match input {
-        Op { is_flexible: false, .. } => 3,
-        Op { is_cut: true, .. } => 2,
-        Op { is_stored: true, .. } => 1,
+    let is_whole = |input: &Op| (0..shape.len()).all(|a| shape[a] <= 1 || has(input, a));
+    let whole: Vec<&Op> = inputs.iter().filter(|input| is_whole(input)).copied().collect();
+    let says = |input: &Op| match (is_whole(input), input) {
+        (true, Op { is_cut: true, .. }) => 4,
+        (true, Op { is_flexible: false, .. }) => 3,
+        (false, Op { is_cut: true, .. }) => 2,
+        (true, Op { is_stored: true, .. }) => 1,
         _ => 0,
     };
-    let wide = wider(op.dtype, op.widest);
-    let whole: Vec<&Op> =
-        inputs.iter().filter(|input| (0..shape.len()).all(|a| shape[a] <= 1 || has(input, a))).copied().collect();
     if inputs.iter().all(|input| says(input) == 0) {
         let are_slabs = whole.iter().all(|input| input.grid.counts().iter().skip(1).all(|&count| count == 1));
+        let fits = |input: &Op| bytes_of(input.grid.largest(), wide) <= CHUNK_BYTES as u64;
         return match &whole[..] {
-            [first, others @ ..] if others.iter().all(|other| other.grid == first.grid) => Ok(first.grid.clone()),
+            [first, others @ ..] if fits(first) && others.iter().all(|other| other.grid == first.grid) => {
+                Ok(first.grid.clone())
+            }
             _ if are_slabs => slabs(shape, wide, None),
             _ => squares(shape, wide, CHUNK_BYTES),
         };
     }
-    // The first of those that say the most.
-    let best = |axis: usize| {
-        let that_have = inputs.iter().rev().filter(|input| has(input, axis));
-        that_have.max_by_key(|input| (says(input), whole.iter().any(|whole| std::ptr::eq(*whole, **input))))
-    };
-    ChunkGrid::of_axes((0..shape.len()).map(|axis| match best(axis) {
-        Some(input) => input.grid.along(axis),
-        None => ChunkGrid::single(&[shape[axis]]).expect("a checked extent"),
-    }))
+    // Of each axis the cuts of the first of those that say the most.
+    let best =
+        |axis: usize| inputs.iter().rev().filter(|input| has(input, axis) && says(input) > 0).max_by_key(|input| says(input));
+    let mut axes: Vec<Option<ChunkGrid>> =
+        (0..shape.len()).map(|axis| best(axis).map(|input| input.grid.along(axis))).collect();
+    let mut bytes = axes.iter().flatten().fold(wide.bytes(), |bytes, axis| bytes.saturating_mul(axis.largest()[0].max(1)));
+    for (axis, made) in axes.iter_mut().enumerate().rev().filter(|(_, made)| made.is_none()) {
+        let chunk = (CHUNK_BYTES / bytes.max(1)).clamp(1, shape[axis].max(1));
+        bytes = bytes.saturating_mul(chunk);
+        *made = Some(ChunkGrid::regular(&[shape[axis]], &[chunk])?);
+    }
+    ChunkGrid::of_axes(axes.into_iter().flatten())
 }
 
 /// Bytes of so many elements along each axis; as many as there can be, if they are more.

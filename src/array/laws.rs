@@ -117,7 +117,7 @@ fn step(array: Array<i64>, elements: ArrayD<i64>, (kind, [a, b, c, d]): Step) ->
     let (rank, shape) = (elements.ndim(), elements.shape().to_vec());
     let axis = Axis(a % rank.max(1));
     let n = shape.get(axis.0).copied().unwrap_or(0);
-    match kind % 17 {
+    match kind % 18 {
         0 if rank > 0 => {
             let (from, to) = (b % (n + 1), c % (n + 1));
             let step = [1, 2, 3, -1, -2, -5][d % 6];
@@ -203,6 +203,18 @@ fn step(array: Array<i64>, elements: ArrayD<i64>, (kind, [a, b, c, d]): Step) ->
                 false => (-&array, elements.mapv(i64::wrapping_neg)),
             }
         }
+        17 if n > 1 && rank > 0 => {
+            // Neighbours: one array seen in two ways.
+            let part = |from: usize| {
+                let mut info = vec![SliceInfoElem::Slice { start: 0, end: None, step: 1 }; rank];
+                info[axis.0] = SliceInfoElem::Slice { start: from as isize, end: Some((from + n - 1) as isize), step: 1 };
+                info
+            };
+            let array = if c % 2 == 0 { &array + 1 } else { array };
+            let elements = if c % 2 == 0 { elements + 1 } else { elements };
+            let apart = &elements.slice(&part(1)[..]) - &elements.slice(&part(0)[..]);
+            (array.slice(part(1)) - array.slice(part(0)), apart)
+        }
         16 => {
             let dear = array.cast::<f64>().sqrt().clip(0.0, 1e6);
             let made = elements.mapv(|x| (x as f64).sqrt().clamp(0.0, 1e6).round_ties_even() as i64);
@@ -242,7 +254,7 @@ proptest! {
         kind in 0u8..4,
         shape in prop::collection::vec(prop_oneof![1 => Just(0usize), 9 => 1usize..8], 0..5),
         cut in 0usize..6,
-        steps in prop::collection::vec((0u8..17, [0usize..100, 0usize..100, 0usize..100, 0usize..100]), 0..7),
+        steps in prop::collection::vec((0u8..18, [0usize..100, 0usize..100, 0usize..100, 0usize..100]), 0..7),
     ) {
         let (mut array, mut elements) = leaf(kind, &shape, cut);
         for &one in &steps {

@@ -12,23 +12,32 @@ use super::rows::vector;
 use super::{Content, Fault, Kernel, Scratch, Work};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, Element, Layout};
 
-/// `map_chunks`: inputs: chunks of `T`s; output: a chunk of `U`s of the same shape.
-pub(crate) struct OnChunks<T, U, F> {
+/// `map_chunks`: inputs: chunks; output: a chunk of `U`s of the same shape.
+pub(crate) struct OnChunks<U, F> {
     of: F,
-    types: PhantomData<fn(T) -> U>,
+    types: PhantomData<fn() -> U>,
 }
 
-impl<T, U, F> OnChunks<T, U, F> {
+/// Calls a closure with a chunk as an array: where it lies, or a copy in C order.
+pub(crate) fn with_array<T: Element, R>(
+    chunk: ChunkView<'_>,
+    of: impl FnOnce(ArrayViewD<'_, T>) -> R,
+) -> std::result::Result<R, Fault> {
+    let elements: Cow<'_, [T]> = vector(chunk);
+    let view = ArrayViewD::from_shape(IxDyn(chunk.shape()), &elements).map_err(|e| Fault::Because(e.to_string()))?;
+    Ok(of(view))
+}
+
+impl<U, F> OnChunks<U, F> {
     pub(crate) fn new(of: F) -> Self {
         Self { of, types: PhantomData }
     }
 }
 
-impl<T, U, F> Kernel for OnChunks<T, U, F>
+impl<U, F> Kernel for OnChunks<U, F>
 where
-    T: Element,
     U: Element,
-    F: Fn(&[ArrayViewD<'_, T>]) -> ArrayD<U> + Send + Sync + 'static,
+    F: Fn(&[ChunkView<'_>]) -> std::result::Result<ArrayD<U>, Fault> + Send + Sync + 'static,
 {
     fn name(&self) -> Cow<'static, str> {
         "map_chunks".into()
@@ -48,6 +57,12 @@ where
         false
     }
 
+    /// What it takes beside its operands is not scratch, but counted as such: copies of the inputs, and what the closure returns, perhaps in another order.
+    fn scratch_bytes(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> u64 {
+        let of = |operand: &ChunkMeta<'_>| (operand.shape.iter().product::<usize>() * operand.dtype.bytes()) as u64;
+        operands.iter().chain(operands.last()).map(of).sum()
+    }
+
     fn run_cpu(
         &self,
         _: &[u8],
@@ -55,14 +70,7 @@ where
         outputs: &mut [ChunkViewMut<'_>],
         _: &mut Scratch<'_>,
     ) -> std::result::Result<(), Fault> {
-        let elements: Vec<Cow<'_, [T]>> = inputs.iter().map(|&input| vector(input)).collect();
-        let views: Result<Vec<ArrayViewD<'_, T>>, _> = elements
-            .iter()
-            .zip(inputs)
-            .map(|(elements, input)| ArrayViewD::from_shape(IxDyn(input.shape()), elements))
-            .collect();
-        let views = views.map_err(|e| Fault::Because(e.to_string()))?;
-        let made = (self.of)(&views);
+        let made = (self.of)(inputs)?;
         let shape = outputs[0].shape();
         if made.shape() != shape {
             let found = made.shape();

@@ -176,3 +176,70 @@ fn parts_of_matrices() {
     let unknown: DynArray = a.into_dyn();
     assert_eq!(unknown.cast::<f32>().is_nan().compute().unwrap().iter().filter(|&&nan| nan).count(), 2);
 }
+
+#[test]
+fn chunks_are_the_users_or_of_a_bounded_size() {
+    let ones = Array::<f64>::ones((4, 4)).chunks(2);
+    assert_eq!((&ones + 1.0).grid(), ones.grid());
+    assert_eq!(ones.powi(0).grid(), ones.grid());
+    let most = |grid: chunkwise::ChunkGrid, bytes: usize| grid.largest().iter().product::<usize>() * bytes <= 16 << 20;
+    let mean = Array::<f64>::arange(0.0, 9.0, 1.0).mean();
+    assert!(most((Array::<f64>::ones((20_000, 20_000)) * &mean).grid(), 8));
+    assert!(most(Array::<bool>::zeros((5000, 5000)).where_(1.0, 0.0).grid(), 8));
+    let long = Array::<f64>::random_uniform(100_000);
+    assert!(most((long.insert_axis(Axis(1)) * &long).grid(), 8));
+    let matrix = Array::<f64>::random_uniform((1_000_000, 100));
+    let column = Array::<f64>::random_uniform(1_000_000).insert_axis(Axis(1));
+    assert_eq!((&matrix - &column).grid(), matrix.grid());
+    assert_eq!((&matrix - column.chunks(500)).grid().largest(), [500, 100]);
+    let product = matrix.matvec(&Array::<f64>::random_uniform(100)).insert_axis(Axis(1));
+    assert!(most((Array::<f64>::random_uniform((1_000_000, 1000)) - product).grid(), 8));
+}
+
+/// Each step sees the one before in several ways, and that is made once.
+#[test]
+#[allow(clippy::reversed_empty_ranges)] // -1 is the last but one, as in ndarray
+fn stencils_cost_what_their_steps_do() {
+    let session = session();
+    let start: Vec<f64> = (0..1000).map(|i| f64::from(i % 7)).collect();
+    let (mut u, mut v) = (Array::from(start.clone()).in_session(&session), start);
+    for _ in 0..200 {
+        let middle = u.slice(s![1..-1]);
+        u = &middle + 0.25 * (u.slice(s![2..]) - 2.0 * &middle + u.slice(s![..-2]));
+        v = v.windows(3).map(|w| w[1] + 0.25 * (w[2] - 2.0 * w[1] + w[0])).collect();
+    }
+    assert_eq!(u.compute().unwrap(), arr1(&v).into_dyn());
+    let (mut shifted, mut all) = (Array::from(vec![1i64; 1 << 12]).in_session(&session), vec![1i64; 1 << 12]);
+    for k in 0..11 {
+        shifted = shifted.slice(s![1 << k..]) + shifted.slice(s![..-(1 << k)]);
+        all = all.iter().zip(&all[1 << k..]).map(|(a, b)| a + b).collect();
+    }
+    assert_eq!(shifted.compute().unwrap(), arr1(&all).into_dyn());
+    let dear = Array::from(vec![0.5f64; 100]).in_session(&session).chunks(50).exp();
+    // Two chunks of exp, two of the difference; nothing else.
+    assert!((&dear + dear.flip(Axis(0))).run().unwrap().1.tasks() <= 4);
+}
+
+#[test]
+fn what_a_reader_found() {
+    let session = session();
+    let bytes = Array::from(vec![1u8, 200]).in_session(&session);
+    assert_eq!((-&bytes).abs().compute().unwrap(), arr1(&[255u8, 56]).into_dyn());
+    assert_eq!((1u8 << &bytes).compute().unwrap(), arr1(&[2u8, 0]).into_dyn());
+    let small = Array::from(vec![3i8, -1, 1, 0]).in_session(&session);
+    assert_eq!(small.powi(-64).compute().unwrap(), arr1(&[0i8, 1, 1, 0]).into_dyn());
+    assert_eq!(small.powi(-63).compute().unwrap(), arr1(&[0i8, -1, 1, 0]).into_dyn());
+    let x = Array::from(vec![0.5f32, 2.0]).in_session(&session);
+    let either: [Array<f32>; 2] = [where_(&x.gt(1.0), 0.0, &x), where_(&x.gt(1.0), &x, 0.0)];
+    assert_eq!(either[0].compute().unwrap(), arr1(&[0.5f32, 0.0]).into_dyn());
+    assert_eq!(either[1].compute().unwrap(), arr1(&[0.0f32, 2.0]).into_dyn());
+    let one_or = map!(|x: f32| if !(x > 1.0) && (x < 3.0 || x > 9.0) { 1.0 } else { x });
+    let made: Array<f32> = one_or(&x);
+    assert_eq!(made.compute().unwrap(), arr1(&[1f32, 2.0]).into_dyn());
+    let real = Array::from(vec![Complex::new(1000.0, 0.0)]).in_session(&session);
+    assert_eq!(real.exp().compute().unwrap()[[0]], Complex::new(f64::INFINITY, 0.0));
+    let masked: Array<f32> = x.zip_chunks(&x.gt(1.0), |x, mask| {
+        ndarray::Zip::from(&x).and(&mask).map_collect(|&x, &mask| if mask { x } else { 7.0 })
+    });
+    assert_eq!(masked.compute().unwrap(), arr1(&[7f32, 2.0]).into_dyn());
+}

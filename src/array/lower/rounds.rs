@@ -168,19 +168,18 @@ impl Make for Rounds {
 /// What is made of more expressions than this is not made again.
 const REMADE: usize = 64;
 
+/// What is worth more work an element is not made again, either.
+const REMADE_WORK: f64 = 64.0;
+
 /// Whether an expression's chunks can be made again at about the cost of reading or drawing what they are made of.
 pub(super) fn is_remade(exprs: &Exprs, expr: ExprId) -> bool {
     let (mut all, mut at) = (vec![expr], 0);
     while let Some(&expr) = all.get(at) {
         let cheap = matches!(
             exprs.op(expr).primitive,
-            Primitive::Source(..)
-                | Primitive::Generate(..)
-                | Primitive::View(_)
-                | Primitive::Concat(_)
-                | Primitive::Map(_)
-                | Primitive::Call(_)
+            Primitive::Source(..) | Primitive::Generate(..) | Primitive::View(_) | Primitive::Concat(_) | Primitive::Call(_)
         );
+        let cheap = cheap || matches!(&exprs.op(expr).primitive, Primitive::Map(program) if program.work() <= REMADE_WORK);
         // Looked at before the inputs are: they may be very many.
         if !cheap || all.len() + exprs.inputs(expr).len() > REMADE {
             return false;

@@ -4,7 +4,7 @@
 //! integers with others than themselves as `f64`).
 
 use super::super::Array;
-use super::map::{Common, Given, Rhs, mapped};
+use super::map::{Common, Given, Rhs, given_by, mapped};
 use crate::error::{Result, or_panic};
 use crate::kernel::map::{Builder, ScalarOp, Value};
 use crate::shape::{Comparable, Element, Ordered, Promote};
@@ -54,26 +54,63 @@ comparisons! {
     ne_elem try_ne_elem Comparable Ne false, "Whether each element differs from the other's; NaN differs from all.";
 }
 
-/// The elements of `yes` where the mask is true, else those of `no`: arrays or scalars, broadcast and promoted to one shape and dtype. The first decides what a plain number
-/// as the second is.
+/// Two operands that are chosen between: arrays, by reference or value, or scalars. A scalar is of the other's dtype, two arrays are promoted.
+pub trait Branches<No>: Sealed<No> {
+    /// What is chosen.
+    type Output: Element;
+}
+
+mod sealed {
+    use super::super::map::Given;
+
+    #[allow(unnameable_types)] // the set is closed
+    pub trait Sealed<No> {
+        fn both<'a>(yes: &'a Self, no: &'a No) -> [Given<'a>; 2];
+    }
+}
+use sealed::Sealed;
+
+macro_rules! choices {
+    ($([$($of:tt)*] $yes:ty, $no:ty => $out:ty;)*) => {$(
+        impl<$($of)*> Sealed<$no> for $yes {
+            fn both<'a>(yes: &'a Self, no: &'a $no) -> [Given<'a>; 2] {
+                [given_by::<A, _>(yes), given_by::<A, _>(no)]
+            }
+        }
+        impl<$($of)*> Branches<$no> for $yes {
+            type Output = $out;
+        }
+    )*};
+}
+choices! {
+    [A: Element] A, A => A;
+    [A: Element] A, Array<A> => A;
+    [A: Element] A, &Array<A> => A;
+    [A: Element] Array<A>, A => A;
+    [A: Element] &Array<A>, A => A;
+    [A: Element + Promote<B>, B: Element] Array<A>, Array<B> => <A as Promote<B>>::Output;
+    [A: Element + Promote<B>, B: Element] Array<A>, &Array<B> => <A as Promote<B>>::Output;
+    [A: Element + Promote<B>, B: Element] &Array<A>, Array<B> => <A as Promote<B>>::Output;
+    [A: Element + Promote<B>, B: Element] &Array<A>, &Array<B> => <A as Promote<B>>::Output;
+}
+
+/// The elements of `yes` where the mask is true, else those of `no`: arrays or scalars, broadcast to one shape. Two arrays are promoted to one dtype, a scalar is of the
+/// array's.
 ///
 /// ```
 /// use chunkwise::{Array, where_};
-/// let x = Array::from(vec![-1.0, 4.0, 9.0]);
-/// let roots = where_(&x.ge(0.0), &x.sqrt(), 0.0);
-/// assert_eq!(roots.compute()?.as_slice(), Some(&[0.0, 2.0, 3.0][..]));
+/// let x = Array::from(vec![-1f32, 4.0, 9.0]);
+/// let roots = where_(&x.ge(0.0), x.sqrt(), 0.0);
+/// assert_eq!(roots.compute()?.as_slice(), Some(&[0f32, 2.0, 3.0][..]));
+/// let signs = where_(&x.lt(0.0), -1.0, &x); // either way round
+/// assert_eq!(signs.compute()?.as_slice(), Some(&[-1f32, 4.0, 9.0][..]));
 /// # Ok::<(), chunkwise::Error>(())
 /// ```
 ///
 /// # Panics
 /// If the shapes do not fit, or the arrays belong to two sessions. [`Array::try_where_`] returns that as an error.
 #[track_caller]
-pub fn where_<A, Y, N>(mask: &Array<bool>, yes: Y, no: N) -> Array<Common<A, N>>
-where
-    A: Element + Promote<N::Element>,
-    Y: Rhs<A, Element = A>,
-    N: Rhs<A>,
-{
+pub fn where_<Y: Branches<N>, N>(mask: &Array<bool>, yes: Y, no: N) -> Array<Y::Output> {
     or_panic(mask.try_where_(yes, no))
 }
 
@@ -83,12 +120,7 @@ impl Array<bool> {
     /// # Panics
     /// If the shapes do not fit, or the arrays belong to two sessions. [`Array::try_where_`] returns that as an error.
     #[track_caller]
-    pub fn where_<A, Y, N>(&self, yes: Y, no: N) -> Array<Common<A, N>>
-    where
-        A: Element + Promote<N::Element>,
-        Y: Rhs<A, Element = A>,
-        N: Rhs<A>,
-    {
+    pub fn where_<Y: Branches<N>, N>(&self, yes: Y, no: N) -> Array<Y::Output> {
         or_panic(self.try_where_(yes, no))
     }
 
@@ -96,16 +128,12 @@ impl Array<bool> {
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape), [`Error::SessionMismatch`](crate::Error::SessionMismatch).
-    pub fn try_where_<A, Y, N>(&self, yes: Y, no: N) -> Result<Array<Common<A, N>>>
-    where
-        A: Element + Promote<N::Element>,
-        Y: Rhs<A, Element = A>,
-        N: Rhs<A>,
-    {
+    pub fn try_where_<Y: Branches<N>, N>(&self, yes: Y, no: N) -> Result<Array<Y::Output>> {
         let choose = |b: &mut Builder, values: &[Value]| {
-            let [yes, no] = [1, 2].map(|at| b.cast(values[at], Common::<A, N>::DTYPE));
+            let [yes, no] = [1, 2].map(|at| b.cast(values[at], Y::Output::DTYPE));
             b.apply(ScalarOp::Where, &[values[0], yes, no])
         };
-        mapped("where", &[Given::Array(self), yes.given(), no.given()], choose)
+        let [yes, no] = Y::both(&yes, &no);
+        mapped("where", &[Given::Array(self), yes, no], choose)
     }
 }

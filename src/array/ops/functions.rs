@@ -9,7 +9,7 @@ use super::super::Array;
 use super::map::{Common, Rhs};
 use crate::error::{Result, or_panic};
 use crate::kernel::map::{Builder, ScalarOp, Value};
-use crate::shape::{Element, Float, Number, Ordered, Promote};
+use crate::shape::{DType, Element, Float, Number, Ordered, Promote};
 
 macro_rules! functions {
     ($($name:ident $op:ident, $doc:literal;)*) => {
@@ -140,6 +140,9 @@ impl<T: Number> Array<T> {
     pub fn powi(&self, n: i32) -> Self {
         self.with(|b, x| {
             let one = b.constant(b.dtype(x).one());
+            if n < 0 && b.dtype(x).is_integer() {
+                return integer_inverse(b, x, n);
+            }
             match power(b, x, n.unsigned_abs()) {
                 None => one,
                 Some(power) if n < 0 => b.apply(ScalarOp::Div, &[one, power]),
@@ -152,6 +155,24 @@ impl<T: Number> Array<T> {
     pub fn recip(&self) -> Self {
         self.powi(-1)
     }
+}
+
+/// One over an integer's power: 1 of 1, 1 or -1 of -1, else 0.
+fn integer_inverse(b: &mut Builder, x: Value, n: i32) -> Value {
+    let dtype = b.dtype(x);
+    let [one, zero] = [dtype.one(), dtype.zero()].map(|scalar| b.constant(scalar));
+    let minus_one = b.apply(ScalarOp::Neg, &[one]);
+    let [is_one, is_minus_one] = [one, minus_one].map(|y| b.apply(ScalarOp::Eq, &[x, y]));
+    let is_unsigned = matches!(dtype, DType::U8 | DType::U16 | DType::U32 | DType::U64);
+    let of_minus_one = if is_unsigned {
+        zero
+    } else if n % 2 == 0 {
+        one
+    } else {
+        minus_one
+    };
+    let other = b.apply(ScalarOp::Where, &[is_minus_one, of_minus_one, zero]);
+    b.apply(ScalarOp::Where, &[is_one, one, other])
 }
 
 /// A value to this power, if that is not 0: the squares that it needs, the greatest first.
@@ -244,11 +265,15 @@ where
         self.with(|b, z| {
             let [re, im] = b.parts(z);
             let size = b.apply(ScalarOp::Exp, &[re]);
-            let parts = [ScalarOp::Cos, ScalarOp::Sin].map(|of| {
+            let [re, turned] = [ScalarOp::Cos, ScalarOp::Sin].map(|of| {
                 let part = b.apply(of, &[im]);
                 b.apply(ScalarOp::Mul, &[size, part])
             });
-            b.apply(ScalarOp::Compose, &parts)
+            // A real number stays one, infinite or not.
+            let zero = b.constant(b.dtype(im).zero());
+            let is_real = b.apply(ScalarOp::Eq, &[im, zero]);
+            let im = b.apply(ScalarOp::Where, &[is_real, im, turned]);
+            b.apply(ScalarOp::Compose, &[re, im])
         })
     }
 }

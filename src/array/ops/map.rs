@@ -74,6 +74,11 @@ impl<T: Element, B: Element> Rhs<T> for &Array<B> {
     type Element = B;
 }
 
+/// What stands on the right of an array of `T`.
+pub(super) fn given_by<T, R: Rhs<T>>(operand: &R) -> Given<'_> {
+    operand.given()
+}
+
 /// The dtype in which an array of `T` and an operand are computed with each other.
 pub(super) type Common<T, O> = <T as Promote<<O as Rhs<T>>::Element>>::Output;
 
@@ -119,7 +124,11 @@ pub(super) fn mapped<U: Element>(
     }
     if let Some(scalar) = program.constant() {
         let element = U::try_from(scalar).unwrap_or_default();
-        return Ok(Array { session, ..Array::try_full(shape, element)? });
+        let made = Array { session, ..Array::try_full(shape.clone(), element)? };
+        // Cut as what it stands for would be.
+        let inputs: Vec<Expr> = nodes.iter().map(|node| seen(node.0, &shape)).collect::<Result<_>>()?;
+        let cut = Node::new(Primitive::Map(Arc::new(program)), inputs, shape, U::DTYPE)?;
+        return Ok(if cut.op.is_cut { Array { node: made.node.cut(cut.op.grid.clone())?, ..made } } else { made });
     }
     let inputs = used.iter().map(|&input| seen(nodes[input].0, &shape)).collect::<Result<_>>()?;
     Array::new(Primitive::Map(Arc::new(program)), inputs, shape, session)

@@ -8,8 +8,8 @@ use ndarray::{ArrayD, ArrayViewD};
 
 use super::super::Array;
 use crate::error::{Result, or_panic};
-use crate::kernel::on_chunks::OnChunks;
-use crate::shape::Element;
+use crate::kernel::on_chunks::{OnChunks, with_array};
+use crate::shape::{ChunkView, Element};
 
 impl<T: Element> Array<T> {
     /// What a closure makes of each chunk: any Rust code, which may look at all of the chunk, and is called by several threads at once. What it returns has the chunk's
@@ -30,11 +30,11 @@ impl<T: Element> Array<T> {
     ///
     /// If it panics, or returns another shape, computing ends with an error that names the chunk's task.
     pub fn map_chunks<U: Element>(&self, of: impl Fn(ArrayViewD<'_, T>) -> ArrayD<U> + Send + Sync + 'static) -> Array<U> {
-        let kernel = OnChunks::<T, U, _>::new(move |chunks: &[ArrayViewD<'_, T>]| of(chunks[0].view()));
+        let kernel = OnChunks::<U, _>::new(move |chunks: &[ChunkView<'_>]| with_array(chunks[0], &of));
         or_panic(self.try_with_kernel(&[], Arc::new(kernel), &())) // it takes any chunk
     }
 
-    /// What a closure makes of each chunk and the other array's at the same place.
+    /// What a closure makes of each chunk and the other array's at the same place. The other array has the same shape, and any dtype.
     ///
     /// ```
     /// use chunkwise::Array;
@@ -47,10 +47,10 @@ impl<T: Element> Array<T> {
     /// # Panics
     /// If the shapes differ, or the arrays belong to two sessions. [`Array::try_zip_chunks`] returns that as an error.
     #[track_caller]
-    pub fn zip_chunks<U: Element>(
+    pub fn zip_chunks<B: Element, U: Element>(
         &self,
-        other: &Self,
-        of: impl Fn(ArrayViewD<'_, T>, ArrayViewD<'_, T>) -> ArrayD<U> + Send + Sync + 'static,
+        other: &Array<B>,
+        of: impl Fn(ArrayViewD<'_, T>, ArrayViewD<'_, B>) -> ArrayD<U> + Send + Sync + 'static,
     ) -> Array<U> {
         or_panic(self.try_zip_chunks(other, of))
     }
@@ -59,12 +59,13 @@ impl<T: Element> Array<T> {
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape), [`Error::SessionMismatch`](crate::Error::SessionMismatch).
-    pub fn try_zip_chunks<U: Element>(
+    pub fn try_zip_chunks<B: Element, U: Element>(
         &self,
-        other: &Self,
-        of: impl Fn(ArrayViewD<'_, T>, ArrayViewD<'_, T>) -> ArrayD<U> + Send + Sync + 'static,
+        other: &Array<B>,
+        of: impl Fn(ArrayViewD<'_, T>, ArrayViewD<'_, B>) -> ArrayD<U> + Send + Sync + 'static,
     ) -> Result<Array<U>> {
-        let kernel = OnChunks::<T, U, _>::new(move |chunks: &[ArrayViewD<'_, T>]| of(chunks[0].view(), chunks[1].view()));
+        let both = move |chunks: &[ChunkView<'_>]| with_array(chunks[0], |a| with_array(chunks[1], |b| of(a, b)))?;
+        let kernel = OnChunks::<U, _>::new(both);
         self.try_with_kernel(&[other], Arc::new(kernel), &())
     }
 }

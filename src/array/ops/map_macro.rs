@@ -7,8 +7,9 @@
 /// shapes are broadcast.
 ///
 /// Inside, elements are computed with by operators and methods of [`Array`](crate::Array); `if` chooses between two values (both are computed: it is
-/// [`where_`](crate::where_)), with the comparisons `< <= > >= == !=` between two values, joined by `&&` or `||`; in a comparison the left side is not a plain number.
-/// `let` names what is used more than once. As all that is done with arrays it becomes one program, which fuses with what stands around it and runs in one pass over
+/// [`where_`](crate::where_)), with the comparisons `< <= > >= == !=` between two values, joined by `&&` or `||`, and `!(..)`. In a comparison the left side is not a plain
+/// number, and has no `<` of its own (as in `cast::<f32>()`: name that before). `let` names what is computed, not plain numbers; those come from outside, or are
+/// written out. The result depends on an element. As all that is done with arrays it becomes one program, which fuses with what stands around it and runs in one pass over
 /// memory.
 ///
 /// ```
@@ -38,7 +39,7 @@ macro_rules! map {
         $crate::map!(@let $name [] $($rest)+)
     };
     (@block let $name:ident = $value:expr; $($rest:tt)+) => {{
-        let $name = &$value;
+        let $name = &$crate::Array::clone(&$value);
         $crate::Array::clone(&$crate::map!(@block $($rest)+))
     }};
     (@block if $($rest:tt)+) => {
@@ -92,6 +93,9 @@ macro_rules! map {
     (@and [$($all:tt)+]) => {
         $crate::map!(@test [] $($all)+)
     };
+    // What is in parentheses may be a condition of its own.
+    (@test [] ( $($inner:tt)+ )) => { $crate::map!(@or [] $($inner)+) };
+    (@test [] ! ( $($inner:tt)+ )) => { !$crate::map!(@or [] $($inner)+) };
     (@test [$($left:tt)+] < $($right:tt)+) => { ($($left)+).lt($($right)+) };
     (@test [$($left:tt)+] <= $($right:tt)+) => { ($($left)+).le($($right)+) };
     (@test [$($left:tt)+] > $($right:tt)+) => { ($($left)+).gt($($right)+) };

@@ -26,7 +26,7 @@ mod view;
 
 pub use call::AnyArray;
 pub(super) use call::{ArrayParts, check as check_call, parts};
-pub use compare::where_;
+pub use compare::{Branches, where_};
 pub use join::{concatenate, stack};
 pub use mandelbrot::mandelbrot;
 pub use map::Rhs;

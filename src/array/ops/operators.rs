@@ -107,7 +107,7 @@ macro_rules! scalars_on_the_left {
     )*)*};
     (integers $($t:ty),*) => {
         scalars_on_the_left! {$(
-            $t: Add add Add, Sub sub Sub, Mul mul Mul, Div div Div, Rem rem Rem, BitAnd bitand And, BitOr bitor Or, BitXor bitxor Xor;
+            $t: Add add Add, Sub sub Sub, Mul mul Mul, Div div Div, Rem rem Rem, BitAnd bitand And, BitOr bitor Or, BitXor bitxor Xor, Shl shl Shl, Shr shr Shr;
         )*}
     };
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
-use super::super::expr::{Generator, Primitive};
+use super::super::expr::{Existing, Generator, Primitive};
 use super::{ExprId, Exprs, Inputs};
 use crate::error::Result;
 use crate::kernel::map::{Builder, ScalarProgram, Value};
@@ -28,6 +28,8 @@ use crate::shape::{Region, Scalar};
 const MOST_INSTRUCTIONS: usize = 128;
 /// Arrays that a program reads, at most: each is a stream of its own for the memory.
 const MOST_INPUTS: usize = 12;
+/// Of these, those of which chunks are made or read for it: they are in memory all at once.
+const MOST_HELD: usize = 4;
 /// What is worth no more than this may be computed by each of its readers ..
 const CHEAP_WORK: f64 = 4.0;
 /// .. if it reads no more arrays, and these are no more.
@@ -101,6 +103,8 @@ impl Clusters {
         // The expressions whose programs an op is part of.
         let mut homes: Vec<SmallVec<[ExprId; 1]>> = vec![SmallVec::new(); count];
         let mut is_root = vec![false; count];
+        // What is computed again if an op is copied, it and what it is copied for.
+        let mut copied = vec![0.0f64; count];
         roots.iter().for_each(|root| is_root[root.index()] = true);
         for number in (0..count).rev() {
             let id = ExprId(number as u32);
@@ -112,7 +116,13 @@ impl Clusters {
                     readers[input.index()].push(id);
                 }
             }
-            let found = if is_root[number] { None } else { heads(exprs, id, &readers[number], &homes, &clusters) };
+            let found = if is_root[number] { None } else { heads((exprs, id), &readers[number], (&homes, &copied), &clusters) };
+            if let (Some(heads), Some(program)) = (&found, program(exprs, id))
+                && heads.len() > 1
+            {
+                let before = readers[number].iter().map(|reader| copied[reader.index()]).fold(0.0, f64::max);
+                copied[number] = before + program.work();
+            }
             homes[number] = match found {
                 Some(heads) => {
                     for head in &heads {
@@ -148,16 +158,34 @@ impl Cluster {
     fn has_room(&self, exprs: &Exprs, id: ExprId) -> bool {
         let more = exprs.inputs(id).iter().filter(|input| !self.inputs.contains(input)).count();
         let instructions = program(exprs, id).map_or(usize::MAX, |program| program.code().len());
-        self.instructions.saturating_add(instructions) <= MOST_INSTRUCTIONS && self.inputs.len() + more <= MOST_INPUTS + 1
+        let held = self.inputs.iter().filter(|&&input| input != id && is_held(exprs, input)).count();
+        let more_held =
+            exprs.inputs(id).iter().filter(|&&input| !self.inputs.contains(&input) && is_held(exprs, input)).count();
+        self.instructions.saturating_add(instructions) <= MOST_INSTRUCTIONS
+            && self.inputs.len() + more <= MOST_INPUTS + 1
+            && held + more_held <= MOST_HELD.max(held)
     }
+}
+
+/// Whether chunks of an expression take memory of their own: not those of the caller's arrays, and what is repeated is small.
+fn is_held(exprs: &Exprs, mut id: ExprId) -> bool {
+    while let Primitive::View(view) = &exprs.op(id).primitive {
+        if view.axes().iter().any(|axis| axis.extent > 1 && (axis.along.is_none() || axis.step == 0)) {
+            return false;
+        }
+        id = exprs.inputs(id)[0];
+    }
+    !matches!(
+        exprs.op(id).primitive,
+        Primitive::Source(Existing::Memory { .. }, _) | Primitive::Generate(Generator::Constant(_), _)
+    )
 }
 
 /// The expressions in whose programs an op goes, if it is not made by itself.
 fn heads(
-    exprs: &Exprs,
-    id: ExprId,
+    (exprs, id): (&Exprs, ExprId),
     readers: &[ExprId],
-    homes: &[SmallVec<[ExprId; 1]>],
+    (homes, copied): (&[SmallVec<[ExprId; 1]>], &[f64]),
     clusters: &HashMap<ExprId, Cluster>,
 ) -> Option<SmallVec<[ExprId; 1]>> {
     let own = program(exprs, id)?;
@@ -171,9 +199,13 @@ fn heads(
             if !heads.contains(&head) {
                 heads.push(head);
             }
+            if heads.len() > MOST_COPIES {
+                return None;
+            }
         }
     }
-    let is_cheap = own.work() <= CHEAP_WORK && exprs.inputs(id).len() <= CHEAP_INPUTS && heads.len() <= MOST_COPIES;
+    let before = readers.iter().map(|reader| copied[reader.index()]).fold(0.0, f64::max);
+    let is_cheap = before + own.work() <= CHEAP_WORK && exprs.inputs(id).len() <= CHEAP_INPUTS;
     let has_room = |head: &ExprId| clusters.get(head).is_none_or(|cluster| cluster.has_room(exprs, id));
     ((heads.len() == 1 || is_cheap) && heads.iter().all(has_room)).then_some(heads)
 }
@@ -215,7 +247,10 @@ fn fused(old: &Exprs, new: &mut Exprs, (head, members): (ExprId, &[ExprId]), mad
             false => new.place(Primitive::Rechunk, inputs, like, op.grid.clone()),
         };
     }
-    new.place(Primitive::Map(Arc::new(program)), inputs, like, op.grid.clone())
+    match op.is_flexible {
+        true => new.place(Primitive::Map(Arc::new(program)), inputs, like, op.grid.clone()),
+        false => new.place_once(Primitive::Map(Arc::new(program)), inputs, like, op.grid.clone()),
+    }
 }
 
 #[cfg(test)]

@@ -104,6 +104,19 @@ impl Exprs {
         Ok(self.intern(Arc::new(op), inputs))
     }
 
+    /// The same, of a result that is cut so and not otherwise: who wants other chunks puts them together.
+    fn place_once(
+        &mut self,
+        primitive: Primitive,
+        inputs: Inputs,
+        like: (Vec<usize>, DType),
+        grid: ChunkGrid,
+    ) -> Result<ExprId> {
+        let op = Op::new(primitive, &self.ops(&inputs), like, Some(grid))?;
+        let op = Op { is_chosen: false, is_cut: false, is_stored: false, is_flexible: false, ..op };
+        Ok(self.intern(Arc::new(op), inputs))
+    }
+
     pub(super) fn op(&self, id: ExprId) -> &Arc<Op> {
         &self.all[id.index()].0
     }

@@ -33,7 +33,8 @@ type Question = (ExprId, Option<View>, ChunkGrid);
 /// # Errors
 /// As [`Op::new`]; [`Error::Argument`] if views fall into too many parts.
 pub(super) fn pass(old: &Exprs, roots: &[ExprId]) -> Result<(Exprs, Vec<ExprId>)> {
-    let mut pass = ViewPass { old, new: Exprs::default(), known: HashMap::new(), ends: HashMap::new() };
+    let is_shared = shared(old, roots);
+    let mut pass = ViewPass { old, new: Exprs::default(), known: HashMap::new(), ends: HashMap::new(), is_shared };
     let mut made = Vec::with_capacity(roots.len());
     for &root in roots {
         let question = pass.all_of(root);
@@ -51,6 +52,26 @@ struct ViewPass<'a> {
     known: HashMap<Question, ExprId>,
     /// Of each concatenation that is seen in part, where each input ends.
     ends: HashMap<ExprId, Rc<[usize]>>,
+    /// Whether an element-wise op may be asked for in several ways: then it is made once, in its own chunks, and views are of that.
+    is_shared: Vec<bool>,
+}
+
+/// Which expressions may be asked several questions: those that several others, or roots, read, by themselves or through views.
+fn shared(exprs: &Exprs, roots: &[ExprId]) -> Vec<bool> {
+    let mut asked = vec![0u32; exprs.all.len()];
+    roots.iter().for_each(|root| asked[root.index()] += 1);
+    for number in (0..exprs.all.len()).rev() {
+        let id = ExprId(number as u32);
+        // What is made once asks once; what views go through asks as often as it is asked.
+        let often = match &exprs.op(id).primitive {
+            Primitive::View(_) | Primitive::Concat(_) | Primitive::Rechunk | Primitive::Call(Call { pointwise: true, .. }) => {
+                asked[number]
+            }
+            _ => asked[number].min(1),
+        };
+        exprs.inputs(id).iter().for_each(|input| asked[input.index()] = asked[input.index()].saturating_add(often));
+    }
+    asked.into_iter().map(|often| often > 1).collect()
 }
 
 /// What a question leads to.
@@ -118,6 +139,12 @@ impl ViewPass<'_> {
                     }
                 },
             },
+            (Primitive::Map(_), view) if self.is_shared[expr.index()] && (view.is_some() || *grid != op.grid) => {
+                return match self.known(vec![self.all_of(*expr)]) {
+                    Err(after) => Ok(after),
+                    Ok(whole) => Ok(Step::Done(self.seen(whole[0], view.cloned(), grid)?)),
+                };
+            }
             (Primitive::Map(_), Some(view)) if !view.axes().iter().any(is_repeated) => {
                 let of = |&input: &ExprId| {
                     let op = old.op(input);
@@ -165,6 +192,9 @@ impl ViewPass<'_> {
             // A flexible one is made as it is asked for.
             (primitive, _) if view.is_none() && op.is_flexible => {
                 let like = (op.shape.clone(), op.dtype);
+                if self.is_shared[expr.index()] && matches!(primitive, Primitive::Map(_)) {
+                    return Ok(Step::Done(self.new.place_once(primitive.clone(), made, like, grid.clone())?));
+                }
                 return Ok(Step::Done(self.new.place(primitive.clone(), made, like, grid.clone())?));
             }
             (primitive, _) => self.new.place(primitive.clone(), made, (op.shape.clone(), op.dtype), op.grid.clone())?,

@@ -317,7 +317,10 @@ impl Builder {
             (ScalarOp::Not | ScalarOp::Neg, &[a]) => of(a).filter(|a| a.0 == op).map(|a| a.1[0]),
             (ScalarOp::Abs, &[a]) => match of(a)? {
                 (ScalarOp::Abs, _) => Some(a),
-                (ScalarOp::Neg, [of, ..]) => Some(self.push_op(ScalarOp::Abs, dtype, &[of])),
+                // The negative of an unsigned number is another one.
+                (ScalarOp::Neg, [of, ..]) if !matches!(dtype, DType::U8 | DType::U16 | DType::U32 | DType::U64) => {
+                    Some(self.push_op(ScalarOp::Abs, dtype, &[of]))
+                }
                 _ => None,
             },
             (ScalarOp::And | ScalarOp::Or | ScalarOp::Minimum | ScalarOp::Maximum, &[a, b]) => (a == b).then_some(a),
