@@ -86,6 +86,14 @@ impl Kernel for Elementwise {
         Work { flops: len * self.program.work(), bytes: len * bytes as f64 }
     }
 
+    /// Sines of very large numbers and remainders of very unequal ones take many times as long as others.
+    fn is_steady(&self) -> bool {
+        use ScalarOp::{Cos, DivEuclid, Rem, RemEuclid, Sin, Tan};
+        let depends = |op| matches!(op, Sin | Cos | Tan | Rem | DivEuclid | RemEuclid);
+        let floats = |instr: &Instr| matches!(instr, Instr::Op(op, dtype, _) if dtype.is_float() && depends(*op));
+        !self.program.code().iter().any(floats)
+    }
+
     fn scratch_bytes(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> u64 {
         let len = operands.last().map_or(0, |out| out.shape.iter().product());
         walk::scratch_bytes(&self.code, len, self.program.inputs().iter().copied())

@@ -443,3 +443,10 @@ fn complex_numbers_are_computed_by_their_parts() {
     let by_zero = of(ScalarOp::Div, x, Complex::new(0.0, 0.0));
     assert_eq!((by_zero.re, by_zero.im), (f64::INFINITY, f64::NEG_INFINITY));
 }
+
+#[test]
+fn what_takes_as_long_as_its_numbers_say_is_told() {
+    let is_steady = |op: ScalarOp, dtype: DType| one(op, &vec![dtype; op.row().arity]).is_steady();
+    assert!(is_steady(ScalarOp::Exp, DType::F64) && is_steady(ScalarOp::Rem, DType::I64));
+    assert!(!is_steady(ScalarOp::Sin, DType::F32) && !is_steady(ScalarOp::Rem, DType::F64));
+}
