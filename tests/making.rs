@@ -3,26 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use chunkwise::ext::Scalar;
 use chunkwise::ndarray::{self, ArrayD, IxDyn, MeshIndex};
 use chunkwise::{Array, Complex, Element, Error, bf16, f16, prelude::*};
 use proptest::prelude::*;
 use serde_json::Value;
+use support::hex::hex;
 
 fn session() -> Session {
     Session::builder().threads(2).cache_dir("").build().expect("a session")
-}
-
-/// The bytes of an array, as the golden file has them.
-fn bytes<T: Element>(array: &ArrayD<T>) -> String {
-    array
-        .iter()
-        .flat_map(|x| {
-            let scalar: Scalar = (*x).into();
-            scalar.bytes()
-        })
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 /// Checks an array, whole and in chunks of 3.
@@ -31,7 +19,7 @@ fn check<T: Element>(session: &Session, array: Array<T>, case: &Value) {
     for array in [array.clone(), array.chunks(3)] {
         let found = array.in_session(session).compute().expect("computes");
         assert_eq!(found.shape().to_vec(), serde_json::from_value::<Vec<usize>>(case["shape"].clone()).unwrap(), "{case}");
-        assert_eq!(bytes(&found), case["bytes"].as_str().unwrap(), "{case}");
+        assert_eq!(hex(&found), case["bytes"].as_str().unwrap(), "{case}");
     }
 }
 

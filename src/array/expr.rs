@@ -169,11 +169,10 @@ impl Op {
         };
         let is_cut = chosen.is_some() || follows && inputs.iter().any(|input| input.is_cut);
         let is_chosen = chosen.is_some();
-        let is_repeated = |axis: &ViewAxis| axis.extent > 1 && (axis.along.is_none() || axis.step == 0);
         let widest = match &primitive {
             // What lies in memory is read where it is (of a constant, one element), and of what is repeated there is less than is seen.
             Primitive::Source(Existing::Memory { .. }, _) | Primitive::Generate(Generator::Constant(_), _) => DType::U8,
-            Primitive::View(view) if view.axes().iter().any(is_repeated) => DType::U8,
+            Primitive::View(view) if view.axes().iter().any(ViewAxis::is_repeated) => DType::U8,
             Primitive::View(_) => inputs[0].widest,
             _ if is_flexible => inputs.iter().fold(dtype, |widest, input| grids::wider(widest, input.widest)),
             _ => dtype,

@@ -54,7 +54,7 @@ fn mapped(op: &Op, inputs: &[&Op]) -> Result<ChunkGrid> {
     let (shape, wide) = (&op.shape[..], wider(op.dtype, op.widest));
     let has = |input: &Op, axis: usize| match &input.primitive {
         Primitive::Generate(Generator::Constant(_), _) => input.is_cut,
-        Primitive::View(view) => view.axes()[axis].along.is_some() && view.axes()[axis].step != 0,
+        Primitive::View(view) => !view.axes()[axis].is_repeated(),
         _ => true,
     };
     let is_whole = |input: &Op| (0..shape.len()).all(|a| shape[a] <= 1 || has(input, a));
@@ -80,13 +80,17 @@ fn mapped(op: &Op, inputs: &[&Op]) -> Result<ChunkGrid> {
     // Of each axis the cuts of the first of those that say the most.
     let best =
         |axis: usize| inputs.iter().rev().filter(|input| has(input, axis) && says(input) > 0).max_by_key(|input| says(input));
-    let mut axes: Vec<Option<ChunkGrid>> =
-        (0..shape.len()).map(|axis| best(axis).map(|input| input.grid.along(axis))).collect();
-    let mut bytes = axes.iter().flatten().fold(wide.bytes(), |bytes, axis| bytes.saturating_mul(axis.largest()[0].max(1)));
-    for (axis, made) in axes.iter_mut().enumerate().rev().filter(|(_, made)| made.is_none()) {
-        let chunk = (CHUNK_BYTES / bytes.max(1)).clamp(1, shape[axis].max(1));
+    let axes = (0..shape.len()).map(|axis| best(axis).map(|input| input.grid.along(axis))).collect();
+    filled(axes, shape, wide)
+}
+
+/// The grid of these cuts; the axes that have none are cut, from the last to the first, so that chunks are no larger than automatic ones.
+fn filled(mut axes: Vec<Option<ChunkGrid>>, shape: &[usize], dtype: DType) -> Result<ChunkGrid> {
+    let mut bytes = axes.iter().flatten().fold(dtype.bytes(), |bytes, axis| bytes.saturating_mul(axis.largest()[0].max(1)));
+    for (made, &extent) in axes.iter_mut().zip(shape).rev().filter(|(made, _)| made.is_none()) {
+        let chunk = (CHUNK_BYTES / bytes.max(1)).clamp(1, extent.max(1));
         bytes = bytes.saturating_mul(chunk);
-        *made = Some(ChunkGrid::regular(&[shape[axis]], &[chunk])?);
+        *made = Some(ChunkGrid::regular(&[extent], &[chunk])?);
     }
     ChunkGrid::of_axes(axes.into_iter().flatten())
 }
@@ -309,14 +313,8 @@ fn sliced_evenly(cuts: &ChunkGrid, start: usize, len: usize, step: isize) -> Opt
 /// The grid of what a view shows of a value that is cut so: each of its chunks is in one of the value's. Axes along which elements are repeated are cut so
 /// that chunks are no larger than automatic ones.
 pub(super) fn through(view: &View, value: &ChunkGrid, dtype: DType) -> Result<ChunkGrid> {
-    let mut axes: Vec<Option<ChunkGrid>> = view.axes().iter().map(|axis| cuts_of(view, axis, value)).collect::<Result<_>>()?;
-    let mut bytes = axes.iter().flatten().fold(dtype.bytes(), |bytes, axis| bytes.saturating_mul(axis.largest()[0].max(1)));
-    for (made, axis) in axes.iter_mut().zip(view.axes()).rev().filter(|(made, _)| made.is_none()) {
-        let chunk = (CHUNK_BYTES / bytes.max(1)).clamp(1, axis.extent.max(1));
-        bytes = bytes.saturating_mul(chunk);
-        *made = Some(ChunkGrid::regular(&[axis.extent], &[chunk])?);
-    }
-    ChunkGrid::of_axes(axes.into_iter().flatten())
+    let axes = view.axes().iter().map(|axis| cuts_of(view, axis, value)).collect::<Result<_>>()?;
+    filled(axes, &view.shape(), dtype)
 }
 
 fn cuts_of(view: &View, axis: &ViewAxis, value: &ChunkGrid) -> Result<Option<ChunkGrid>> {

@@ -19,6 +19,13 @@ pub struct ViewAxis {
     pub step: isize,
 }
 
+impl ViewAxis {
+    /// Whether several indices are the same element.
+    pub(crate) fn is_repeated(&self) -> bool {
+        self.extent > 1 && (self.along.is_none() || self.step == 0)
+    }
+}
+
 /// An affine map into a value: its slices with any steps, permutations, flips, broadcasts, new axes, and whatever is made of these one after
 /// the other. Index `i` of the view is the value's index `start[a] + sum of i[k] step[k]` over the axes `k` that go along `a`.
 ///

@@ -129,6 +129,21 @@ impl DType {
         matches!(self, I8 | U8 | I16 | U16 | I32 | U32 | I64 | U64)
     }
 
+    /// Whether it is one of the four unsigned integer types.
+    pub(crate) const fn is_unsigned(self) -> bool {
+        use DType::*;
+        matches!(self, U8 | U16 | U32 | U64)
+    }
+
+    /// The dtype of the parts of complex numbers; of all else, itself.
+    pub(crate) const fn part(self) -> Self {
+        match self {
+            Self::C64 => Self::F32,
+            Self::C128 => Self::F64,
+            other => other,
+        }
+    }
+
     /// Bytes at whose multiples its elements lie in memory: of complex numbers those of a part.
     #[must_use]
     pub const fn align(self) -> usize {

@@ -6,17 +6,9 @@ use chunkwise::ext::Scalar;
 use chunkwise::ndarray::{ArrayD, IxDyn, arr1};
 use chunkwise::{Array, Comparable, Complex, Element, Number, Ordered, prelude::*, where_};
 use serde_json::Value;
+use support::hex::hex;
 
 use super::session;
-
-/// The bytes of an array, as the golden file has them.
-fn bytes<T: Element>(array: &ArrayD<T>) -> String {
-    let of = |x: &T| -> Vec<u8> {
-        let scalar: Scalar = (*x).into();
-        scalar.bytes()
-    };
-    array.iter().flat_map(of).map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// What the golden file has.
 struct Golden {
@@ -341,6 +333,6 @@ fn elements_are_numpys_to_the_bit() {
 
 #[test]
 fn the_bytes_of_golden_arrays_are_read() {
-    assert_eq!(bytes(&arr1(&[1u8, 255]).into_dyn()), "01ff");
+    assert_eq!(hex(&arr1(&[1u8, 255]).into_dyn()), "01ff");
     assert_eq!(Complex::<f32>::of(&[0, 0, 128, 63, 0, 0, 0, 64]), Complex::new(1.0, 2.0));
 }

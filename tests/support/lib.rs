@@ -12,6 +12,7 @@ pub mod dag;
 pub mod folder;
 pub mod gpu;
 pub mod graphs;
+pub mod hex;
 pub mod kernel_cases;
 pub mod lab;
 pub mod oracles;

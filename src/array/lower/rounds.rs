@@ -175,11 +175,15 @@ const REMADE_WORK: f64 = 64.0;
 pub(super) fn is_remade(exprs: &Exprs, expr: ExprId) -> bool {
     let (mut all, mut at) = (vec![expr], 0);
     while let Some(&expr) = all.get(at) {
-        let cheap = matches!(
-            exprs.op(expr).primitive,
-            Primitive::Source(..) | Primitive::Generate(..) | Primitive::View(_) | Primitive::Concat(_) | Primitive::Call(_)
-        );
-        let cheap = cheap || matches!(&exprs.op(expr).primitive, Primitive::Map(program) if program.work() <= REMADE_WORK);
+        let cheap = match &exprs.op(expr).primitive {
+            Primitive::Source(..)
+            | Primitive::Generate(..)
+            | Primitive::View(_)
+            | Primitive::Concat(_)
+            | Primitive::Call(_) => true,
+            Primitive::Map(program) => program.work() <= REMADE_WORK,
+            _ => false,
+        };
         // Looked at before the inputs are: they may be very many.
         if !cheap || all.len() + exprs.inputs(expr).len() > REMADE {
             return false;

@@ -9,7 +9,7 @@ use super::super::Array;
 use super::map::{Common, Rhs};
 use crate::error::{Result, or_panic};
 use crate::kernel::map::{Builder, ScalarOp, Value};
-use crate::shape::{DType, Element, Float, Number, Ordered, Promote};
+use crate::shape::{Element, Float, Number, Ordered, Promote};
 
 macro_rules! functions {
     ($($name:ident $op:ident, $doc:literal;)*) => {
@@ -163,8 +163,7 @@ fn integer_inverse(b: &mut Builder, x: Value, n: i32) -> Value {
     let [one, zero] = [dtype.one(), dtype.zero()].map(|scalar| b.constant(scalar));
     let minus_one = b.apply(ScalarOp::Neg, &[one]);
     let [is_one, is_minus_one] = [one, minus_one].map(|y| b.apply(ScalarOp::Eq, &[x, y]));
-    let is_unsigned = matches!(dtype, DType::U8 | DType::U16 | DType::U32 | DType::U64);
-    let of_minus_one = if is_unsigned {
+    let of_minus_one = if dtype.is_unsigned() {
         zero
     } else if n % 2 == 0 {
         one

@@ -33,31 +33,8 @@ macro_rules! operators {
             }
         }
 
-        impl<T: Element, O: Rhs<T>> $trait<O> for &Array<T>
-        where
-            T: Promote<O::Element>,
-            Common<T, O>: $($class +)+,
-        {
-            type Output = Array<Common<T, O>>;
-
-            #[track_caller]
-            fn $method(self, other: O) -> Self::Output {
-                or_panic(self.$try(other))
-            }
-        }
-
-        impl<T: Element, O: Rhs<T>> $trait<O> for Array<T>
-        where
-            T: Promote<O::Element>,
-            Common<T, O>: $($class +)+,
-        {
-            type Output = Array<Common<T, O>>;
-
-            #[track_caller]
-            fn $method(self, other: O) -> Self::Output {
-                or_panic(self.$try(other))
-            }
-        }
+        operators!(@ &Array<T>: $trait $method $try [$($class)+]);
+        operators!(@ Array<T>: $trait $method $try [$($class)+]);
 
         /// Rebinds: the array that was there is as it was for whoever has it.
         impl<T: Element, O: Rhs<T>> $assign<O> for Array<T>
@@ -70,6 +47,20 @@ macro_rules! operators {
             }
         }
     )*};
+    (@ $array:ty: $trait:ident $method:ident $try:ident [$($class:ident)+]) => {
+        impl<T: Element, O: Rhs<T>> $trait<O> for $array
+        where
+            T: Promote<O::Element>,
+            Common<T, O>: $($class +)+,
+        {
+            type Output = Array<Common<T, O>>;
+
+            #[track_caller]
+            fn $method(self, other: O) -> Self::Output {
+                or_panic(self.$try(other))
+            }
+        }
+    };
 }
 
 operators! {

@@ -22,7 +22,7 @@ use super::super::expr::{Existing, Generator, Primitive};
 use super::{ExprId, Exprs, Inputs};
 use crate::error::Result;
 use crate::kernel::map::{Builder, ScalarProgram, Value};
-use crate::shape::{Region, Scalar};
+use crate::shape::{Region, Scalar, ViewAxis};
 
 /// Instructions of a program, at most.
 const MOST_INSTRUCTIONS: usize = 128;
@@ -117,14 +117,9 @@ impl Clusters {
                 }
             }
             let found = if is_root[number] { None } else { heads((exprs, id), &readers[number], (&homes, &copied), &clusters) };
-            if let (Some(heads), Some(program)) = (&found, program(exprs, id))
-                && heads.len() > 1
-            {
-                let before = readers[number].iter().map(|reader| copied[reader.index()]).fold(0.0, f64::max);
-                copied[number] = before + program.work();
-            }
             homes[number] = match found {
-                Some(heads) => {
+                Some((heads, again)) => {
+                    copied[number] = again;
                     for head in &heads {
                         members[head.index()].get_or_insert_default().push(id);
                         clusters.entry(*head).or_default().join(exprs, id);
@@ -170,7 +165,7 @@ impl Cluster {
 /// Whether chunks of an expression take memory of their own: not those of the caller's arrays, and what is repeated is small.
 fn is_held(exprs: &Exprs, mut id: ExprId) -> bool {
     while let Primitive::View(view) = &exprs.op(id).primitive {
-        if view.axes().iter().any(|axis| axis.extent > 1 && (axis.along.is_none() || axis.step == 0)) {
+        if view.axes().iter().any(ViewAxis::is_repeated) {
             return false;
         }
         id = exprs.inputs(id)[0];
@@ -181,13 +176,13 @@ fn is_held(exprs: &Exprs, mut id: ExprId) -> bool {
     )
 }
 
-/// The expressions in whose programs an op goes, if it is not made by itself.
+/// The expressions in whose programs an op goes, if it is not made by itself; if these are several, the work that is done again for it.
 fn heads(
     (exprs, id): (&Exprs, ExprId),
     readers: &[ExprId],
     (homes, copied): (&[SmallVec<[ExprId; 1]>], &[f64]),
     clusters: &HashMap<ExprId, Cluster>,
-) -> Option<SmallVec<[ExprId; 1]>> {
+) -> Option<(SmallVec<[ExprId; 1]>, f64)> {
     let own = program(exprs, id)?;
     let mut heads: SmallVec<[ExprId; 1]> = SmallVec::new();
     for reader in readers {
@@ -205,9 +200,10 @@ fn heads(
         }
     }
     let before = readers.iter().map(|reader| copied[reader.index()]).fold(0.0, f64::max);
-    let is_cheap = before + own.work() <= CHEAP_WORK && exprs.inputs(id).len() <= CHEAP_INPUTS;
+    let again = if heads.len() > 1 { before + own.work() } else { 0.0 };
+    let is_cheap = heads.len() == 1 || again <= CHEAP_WORK && exprs.inputs(id).len() <= CHEAP_INPUTS;
     let has_room = |head: &ExprId| clusters.get(head).is_none_or(|cluster| cluster.has_room(exprs, id));
-    ((heads.len() == 1 || is_cheap) && heads.iter().all(has_room)).then_some(heads)
+    (is_cheap && heads.iter().all(has_room)).then_some((heads, again))
 }
 
 /// The expression of a program that is made of several.
@@ -247,31 +243,20 @@ fn fused(old: &Exprs, new: &mut Exprs, (head, members): (ExprId, &[ExprId]), mad
             false => new.place(Primitive::Rechunk, inputs, like, op.grid.clone()),
         };
     }
-    match op.is_flexible {
-        true => new.place(Primitive::Map(Arc::new(program)), inputs, like, op.grid.clone()),
-        false => new.place_once(Primitive::Map(Arc::new(program)), inputs, like, op.grid.clone()),
-    }
+    new.place_as((Primitive::Map(Arc::new(program)), inputs), like, op.grid.clone(), op.is_flexible)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::super::Array;
-    use super::super::text::text;
+    use super::super::text::{text, uniform};
     use super::*;
     use crate::shape::Element;
 
     /// An array's expression, as it is written and after the passes.
     #[track_caller]
     fn becomes<T: Element>(array: &Array<T>, before: &str, after: &str) {
-        let (exprs, roots) = Exprs::of(&[&array.node], None).unwrap();
-        assert_eq!(text(&exprs, roots[0]), before);
-        let (new, made) = super::super::optimized(&exprs, &roots).unwrap();
-        assert_eq!(text(&new, made[0]), after);
-        assert_eq!(new.op(made[0]).grid, exprs.op(roots[0]).grid);
-    }
-
-    fn uniform(shape: &[usize]) -> Array<f64> {
-        super::super::super::laws::session().default_rng().uniform(shape)
+        super::super::text::becomes(array, before, after, super::super::optimized);
     }
 
     #[test]

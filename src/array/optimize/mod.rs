@@ -98,22 +98,21 @@ impl Exprs {
 
     /// The expression of a primitive on these inputs whose result has this shape and dtype and is cut so.
     fn place(&mut self, primitive: Primitive, inputs: Inputs, like: (Vec<usize>, DType), grid: ChunkGrid) -> Result<ExprId> {
-        let op = Op::new(primitive, &self.ops(&inputs), like, Some(grid))?;
-        // Who chose the grid is of no use any more, and equal expressions are to be one.
-        let op = Op { is_chosen: false, is_cut: false, is_stored: false, ..op };
-        Ok(self.intern(Arc::new(op), inputs))
+        self.place_as((primitive, inputs), like, grid, true)
     }
 
-    /// The same, of a result that is cut so and not otherwise: who wants other chunks puts them together.
-    fn place_once(
+    /// The same; unless it may be flexible, its result is cut so and not otherwise: who wants other chunks puts them together.
+    fn place_as(
         &mut self,
-        primitive: Primitive,
-        inputs: Inputs,
+        (primitive, inputs): (Primitive, Inputs),
         like: (Vec<usize>, DType),
         grid: ChunkGrid,
+        may_be_flexible: bool,
     ) -> Result<ExprId> {
         let op = Op::new(primitive, &self.ops(&inputs), like, Some(grid))?;
-        let op = Op { is_chosen: false, is_cut: false, is_stored: false, is_flexible: false, ..op };
+        let is_flexible = op.is_flexible && may_be_flexible;
+        // Who chose the grid is of no use any more, and equal expressions are to be one.
+        let op = Op { is_chosen: false, is_cut: false, is_stored: false, is_flexible, ..op };
         Ok(self.intern(Arc::new(op), inputs))
     }
 

@@ -1,10 +1,12 @@
 //! Expressions as text, for tests of passes.
 //!
-//! Owns: how an expression is written. Must not know: passes. Invariant: what a pass may change is seen: the parts of leaves, views, the order of ops.
+//! Owns: how an expression is written, what a pass makes of one. Must not know: passes. Invariant: what a pass may change is seen: the parts of leaves, views, the order of ops.
 
+use super::super::Array;
 use super::super::expr::{Existing, Generator, Primitive};
 use super::{ExprId, Exprs};
-use crate::shape::{Region, View};
+use crate::error::Result;
+use crate::shape::{Element, Region, View};
 
 /// `concat 0 (uniform(4, 4)[0..2, 0..4], view(from_source)[.., 3..0 by -1])`.
 pub(super) fn text(exprs: &Exprs, expr: ExprId) -> String {
@@ -32,6 +34,26 @@ pub(super) fn text(exprs: &Exprs, expr: ExprId) -> String {
         Primitive::Concat(axis) => format!("concat {axis} ({})", inputs.join(", ")),
         _ => format!("{}({})", op.name(), inputs.join(", ")),
     }
+}
+
+/// Asserts how an array's expression is written before and after a pass, and that its cuts stay.
+#[track_caller]
+pub(super) fn becomes<T: Element>(
+    array: &Array<T>,
+    before: &str,
+    after: &str,
+    pass: impl Fn(&Exprs, &[ExprId]) -> Result<(Exprs, Vec<ExprId>)>,
+) {
+    let (exprs, roots) = Exprs::of(&[&array.node], None).unwrap();
+    assert_eq!(text(&exprs, roots[0]), before);
+    let (new, made) = pass(&exprs, &roots).unwrap();
+    assert_eq!(text(&new, made[0]), after);
+    assert_eq!(new.op(made[0]).grid, exprs.op(roots[0]).grid);
+}
+
+/// Random numbers, the same at every call.
+pub(super) fn uniform(shape: &[usize]) -> Array<f64> {
+    super::super::laws::session().default_rng().uniform(shape)
 }
 
 /// `[2..8 by 3, 5..]`: first index, end, step of each axis.

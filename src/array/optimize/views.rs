@@ -145,37 +145,11 @@ impl ViewPass<'_> {
                     Ok(whole) => Ok(Step::Done(self.seen(whole[0], view.cloned(), grid)?)),
                 };
             }
-            (Primitive::Map(_), Some(view)) if !view.axes().iter().any(is_repeated) => {
-                let of = |&input: &ExprId| {
-                    let op = old.op(input);
-                    let grid = if op.is_flexible { grid.clone() } else { grids::through(view, &op.grid, op.dtype)? };
-                    Ok((input, Some(view.clone()), grid))
-                };
-                match self.known(inputs.iter().map(of).collect::<Result<_>>()?) {
-                    Err(after) => return Ok(after),
-                    Ok(made) => {
-                        let like = (view.shape(), op.dtype);
-                        return Ok(Step::Done(self.new.place(op.primitive.clone(), made, like, grid.clone())?));
-                    }
-                }
-            }
             (Primitive::Map(_) | Primitive::Call(Call { pointwise: true, .. }), Some(view)) => {
-                let (region, outer) = split(view, &op.shape);
-                let inner = match &outer {
-                    Some(outer) => grids::back(outer, grid, &region.shape())?,
-                    None => grid.clone(),
-                };
-                let questions = self.operands(&op.primitive, inputs, &region, &inner)?;
-                return match self.known(questions) {
-                    Err(after) => Ok(after),
-                    Ok(made) => {
-                        let call = self.new.place(op.primitive.clone(), made, (region.shape(), op.dtype), inner)?;
-                        Ok(Step::Done(self.seen(call, outer, grid)?))
-                    }
-                };
+                return self.through(op, inputs, view, grid);
             }
             (Primitive::Map(_) | Primitive::Call(Call { pointwise: true, .. }), None) if op.is_flexible => {
-                self.operands(&op.primitive, inputs, &Region::all(&op.shape), grid)?
+                self.operands(&op.primitive, inputs, &View::whole(&op.shape), grid)?
             }
             _ => inputs.iter().map(|&input| self.all_of(input)).collect(),
         };
@@ -192,10 +166,9 @@ impl ViewPass<'_> {
             // A flexible one is made as it is asked for.
             (primitive, _) if view.is_none() && op.is_flexible => {
                 let like = (op.shape.clone(), op.dtype);
-                if self.is_shared[expr.index()] && matches!(primitive, Primitive::Map(_)) {
-                    return Ok(Step::Done(self.new.place_once(primitive.clone(), made, like, grid.clone())?));
-                }
-                return Ok(Step::Done(self.new.place(primitive.clone(), made, like, grid.clone())?));
+                let is_made_once = self.is_shared[expr.index()] && matches!(primitive, Primitive::Map(_));
+                let made = self.new.place_as((primitive.clone(), made), like, grid.clone(), !is_made_once)?;
+                return Ok(Step::Done(made));
             }
             (primitive, _) => self.new.place(primitive.clone(), made, (op.shape.clone(), op.dtype), op.grid.clone())?,
         };
@@ -253,27 +226,51 @@ impl ViewPass<'_> {
         if outer.is_some() { self.seen(leaf, outer, grid) } else { Ok(leaf) }
     }
 
-    /// The boxes of the inputs that make this box of the result, cut so: as it, where that costs nothing.
-    fn operands(&self, of: &Primitive, inputs: &[ExprId], region: &Region, grid: &ChunkGrid) -> Result<Vec<Question>> {
-        let all: Vec<usize> = (0..region.axes().len()).collect();
+    /// What a view shows of what is made of elements at the same place: made of what it shows of the inputs. Programs take any view that repeats nothing; of other views a
+    /// box goes through, and so it does with kernels.
+    fn through(&mut self, op: &Op, inputs: &[ExprId], view: &View, grid: &ChunkGrid) -> Result<Step> {
+        let is_any = matches!(op.primitive, Primitive::Map(_)) && !view.axes().iter().any(ViewAxis::is_repeated);
+        let (inner, outer) = match is_any {
+            true => (view.clone(), None),
+            false => {
+                let (region, outer) = split(view, &op.shape);
+                (View::region(&region), outer)
+            }
+        };
+        let cut = match &outer {
+            Some(outer) => grids::back(outer, grid, &inner.shape())?,
+            None => grid.clone(),
+        };
+        match self.known(self.operands(&op.primitive, inputs, &inner, &cut)?) {
+            Err(after) => Ok(after),
+            Ok(made) => {
+                let made = self.new.place(op.primitive.clone(), made, (inner.shape(), op.dtype), cut)?;
+                Ok(Step::Done(self.seen(made, outer, grid)?))
+            }
+        }
+    }
+
+    /// What of the inputs makes what a view shows of the result, cut so: as it, where that costs nothing. Of a kernel the view is a box.
+    fn operands(&self, of: &Primitive, inputs: &[ExprId], view: &View, grid: &ChunkGrid) -> Result<Vec<Question>> {
         let of = |(number, &input): (usize, &ExprId)| {
-            let along = if let Primitive::Call(call) = of { &call.along[number] } else { &all };
             let op = self.old.op(input);
-            let region = Region::from_axes(along.iter().map(|&axis| region.axes()[axis]).collect());
-            let view = View::region(&region);
-            let grid = match op.is_flexible {
-                true => ChunkGrid::of_axes(along.iter().map(|&axis| grid.along(axis)))?,
-                false => grids::through(&view, &op.grid, op.dtype)?,
+            let (view, cut) = match of {
+                Primitive::Call(call) => {
+                    let along = &call.along[number];
+                    let range = |&axis: &usize| {
+                        let ViewAxis { extent, step, .. } = view.axes()[axis];
+                        AxisRange { start: view.start()[axis], len: extent, step: step.unsigned_abs() }
+                    };
+                    let region = Region::from_axes(along.iter().map(range).collect());
+                    (View::region(&region), ChunkGrid::of_axes(along.iter().map(|&axis| grid.along(axis)))?)
+                }
+                _ => (view.clone(), grid.clone()),
             };
-            Ok((input, Some(view).filter(|view| !view.is_whole(&op.shape)), grid))
+            let cut = if op.is_flexible { cut } else { grids::through(&view, &op.grid, op.dtype)? };
+            Ok((input, Some(view).filter(|view| !view.is_whole(&op.shape)), cut))
         };
         inputs.iter().enumerate().map(of).collect()
     }
-}
-
-/// Whether a view shows the same elements at each index of an axis.
-fn is_repeated(axis: &ViewAxis) -> bool {
-    axis.extent > 1 && (axis.along.is_none() || axis.step == 0)
 }
 
 /// A view as a box of the value, with steps, and what the view does beside: order of axes, direction, repeated and new axes; `None` if nothing.
@@ -378,22 +375,14 @@ mod tests {
     use ndarray::s;
 
     use super::super::super::Array;
-    use super::super::text::text;
+    use super::super::text::uniform;
     use super::*;
     use crate::shape::Element;
 
     /// An array's expression, as it is written and after the pass.
     #[track_caller]
     fn becomes<T: Element>(array: &Array<T>, before: &str, after: &str) {
-        let (exprs, roots) = Exprs::of(&[&array.node], None).unwrap();
-        assert_eq!(text(&exprs, roots[0]), before);
-        let (new, made) = pass(&exprs, &roots).unwrap();
-        assert_eq!(text(&new, made[0]), after);
-        assert_eq!(new.op(made[0]).grid, exprs.op(roots[0]).grid);
-    }
-
-    fn uniform(shape: &[usize]) -> Array<f64> {
-        super::super::super::laws::session().default_rng().uniform(shape)
+        super::super::text::becomes(array, before, after, pass);
     }
 
     #[test]

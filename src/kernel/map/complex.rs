@@ -36,14 +36,13 @@ impl Builder {
     /// number is true unless both parts are 0.
     pub fn cast(&mut self, value: Value, to: DType) -> Value {
         let from = self.dtype(value);
-        let part = |complex: DType| if complex == DType::C64 { DType::F32 } else { DType::F64 };
         match (from.is_complex(), to.is_complex()) {
             _ if from == to => value,
             (false, false) => self.real_cast(value, to),
-            (true, true) => self.by_parts([value], |b, [x]| b.real_cast(x, part(to))),
+            (true, true) => self.by_parts([value], |b, [x]| b.real_cast(x, to.part())),
             (false, true) => {
-                let re = self.real_cast(value, part(to));
-                let im = self.constant(part(to).zero());
+                let re = self.real_cast(value, to.part());
+                let im = self.constant(to.part().zero());
                 self.compose(re, im)
             }
             (true, false) if to == DType::Bool => {

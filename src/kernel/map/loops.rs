@@ -299,7 +299,7 @@ fn periodic<I: Isa, T: Wide + AnyBitPattern + NoUninit>(
 
 /// The operations on floats of one type.
 macro_rules! floats {
-    ($name:ident, $t:ty, $bits:ty) => {
+    ($name:ident, $functions:ident, $t:ty) => {
         fn $name<I: Isa>(op: ScalarOp) -> Option<Loop<I>> {
             macro_rules! one {
                 ($f:expr) => { looped!(each1, $t => $t, $f) };
@@ -310,18 +310,6 @@ macro_rules! floats {
             macro_rules! test {
                 ($f:expr) => { looped!(each1, $t => u8, $f) };
             }
-            macro_rules! wide {
-                ($f:ident) => { looped!(each1, $t => $t, |a: $t| <$t>::narrow(math::$f(a.wide()))) };
-                ($f:ident of two) => { looped!(each2, $t => $t, |a: $t, b: $t| <$t>::narrow(math::$f(a.wide(), b.wide()))) };
-            }
-            macro_rules! periodic {
-                ($fast:ident, $any:ident) => {
-                    |isa: I, out: &mut [u8], args: &[&[u8]; MOST_ARGS]| periodic::<I, $t>(isa, out, args, (math::$fast, math::$any))
-                };
-            }
-            // Of equal numbers, zeros, the bits of both say which is negative.
-            let both = |a: $t, b: $t, bits: fn($bits, $bits) -> $bits| <$t>::from_bits(bits(a.to_bits(), b.to_bits()));
-            _ = both;
             Some(match op {
                 ScalarOp::Add => two!(|a, b| a + b),
                 ScalarOp::Sub => two!(|a, b| a - b),
@@ -333,6 +321,7 @@ macro_rules! floats {
                 ScalarOp::Neg => one!(|a: $t| -a),
                 ScalarOp::Abs => one!(|a: $t| a.abs()),
                 ScalarOp::Sign => one!(|a: $t| if a > 0.0 { 1.0 } else if a < 0.0 { -1.0 } else { a }),
+                // Of equal numbers, zeros, the bits of both say which is negative.
                 ScalarOp::Minimum => two!(|a: $t, b: $t| {
                     let equal = <$t>::from_bits(a.to_bits() | b.to_bits());
                     if a < b { a } else if b < a { b } else if a == b { equal } else { a + b }
@@ -357,6 +346,29 @@ macro_rules! floats {
                 ScalarOp::Rint => one!(|a: $t| a.round_ties_even()),
                 ScalarOp::Trunc => one!(|a: $t| a.trunc()),
                 ScalarOp::Fract => one!(|a: $t| a - a.trunc()),
+                ScalarOp::Eq => looped!(each2, $t => u8, |a, b| u8::from(a == b)),
+                ScalarOp::Ne => looped!(each2, $t => u8, |a, b| u8::from(a != b)),
+                ScalarOp::Lt => looped!(each2, $t => u8, |a, b| u8::from(a < b)),
+                ScalarOp::Le => looped!(each2, $t => u8, |a, b| u8::from(a <= b)),
+                ScalarOp::IsNan => test!(|a: $t| u8::from(a.is_nan())),
+                ScalarOp::IsFinite => test!(|a: $t| u8::from(a.is_finite())),
+                ScalarOp::IsInfinite => test!(|a: $t| u8::from(a.is_infinite())),
+                _ => return $functions::<I>(op),
+            })
+        }
+
+        /// Those that no instruction has.
+        fn $functions<I: Isa>(op: ScalarOp) -> Option<Loop<I>> {
+            macro_rules! wide {
+                ($f:ident) => { looped!(each1, $t => $t, |a: $t| <$t>::narrow(math::$f(a.wide()))) };
+                ($f:ident of two) => { looped!(each2, $t => $t, |a: $t, b: $t| <$t>::narrow(math::$f(a.wide(), b.wide()))) };
+            }
+            macro_rules! periodic {
+                ($fast:ident, $any:ident) => {
+                    |isa: I, out: &mut [u8], args: &[&[u8]; MOST_ARGS]| periodic::<I, $t>(isa, out, args, (math::$fast, math::$any))
+                };
+            }
+            Some(match op {
                 ScalarOp::Cbrt => wide!(cbrt),
                 ScalarOp::Exp => wide!(exp),
                 ScalarOp::Exp2 => wide!(exp2),
@@ -381,20 +393,13 @@ macro_rules! floats {
                 ScalarOp::Atan2 => wide!(atan2 of two),
                 ScalarOp::Hypot => wide!(hypot of two),
                 ScalarOp::Pow => wide!(pow of two),
-                ScalarOp::Eq => looped!(each2, $t => u8, |a, b| u8::from(a == b)),
-                ScalarOp::Ne => looped!(each2, $t => u8, |a, b| u8::from(a != b)),
-                ScalarOp::Lt => looped!(each2, $t => u8, |a, b| u8::from(a < b)),
-                ScalarOp::Le => looped!(each2, $t => u8, |a, b| u8::from(a <= b)),
-                ScalarOp::IsNan => test!(|a: $t| u8::from(a.is_nan())),
-                ScalarOp::IsFinite => test!(|a: $t| u8::from(a.is_finite())),
-                ScalarOp::IsInfinite => test!(|a: $t| u8::from(a.is_infinite())),
                 _ => return None,
             })
         }
     };
 }
-floats!(of_f64, f64, u64);
-floats!(of_f32, f32, u32);
+floats!(of_f64, functions_of_f64, f64);
+floats!(of_f32, functions_of_f32, f32);
 
 fn pairs<I: Isa>(pair: TwoOps, dtype: DType) -> Option<Loop<I>> {
     macro_rules! of {

@@ -185,18 +185,6 @@ impl Builder {
         dtype_of(&self.code[value.index()], &self.inputs)
     }
 
-    /// Number of instructions so far.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.code.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.code.is_empty()
-    }
-
     fn push(&mut self, instr: Instr) -> Value {
         if let Some(&known) = self.known.get(&instr) {
             return known;
@@ -253,8 +241,7 @@ impl Builder {
 
     /// The real or imaginary part of a complex value.
     pub(super) fn part(&mut self, op: ScalarOp, value: Value) -> Value {
-        let dtype = if self.dtype(value) == DType::C64 { DType::F32 } else { DType::F64 };
-        self.push_op(op, dtype, &[value])
+        self.push_op(op, self.dtype(value).part(), &[value])
     }
 
     /// The complex value of these parts.
@@ -318,9 +305,7 @@ impl Builder {
             (ScalarOp::Abs, &[a]) => match of(a)? {
                 (ScalarOp::Abs, _) => Some(a),
                 // The negative of an unsigned number is another one.
-                (ScalarOp::Neg, [of, ..]) if !matches!(dtype, DType::U8 | DType::U16 | DType::U32 | DType::U64) => {
-                    Some(self.push_op(ScalarOp::Abs, dtype, &[of]))
-                }
+                (ScalarOp::Neg, [of, ..]) if !dtype.is_unsigned() => Some(self.push_op(ScalarOp::Abs, dtype, &[of])),
                 _ => None,
             },
             (ScalarOp::And | ScalarOp::Or | ScalarOp::Minimum | ScalarOp::Maximum, &[a, b]) => (a == b).then_some(a),

@@ -141,60 +141,80 @@ pub(super) fn run<I: Isa>(
     if rows * len == 0 {
         return;
     }
-    let (plan, reads) = Walk::of(inputs, out);
-    let loops: SmallVec<[Loop<I>; 16]> = code.steps.iter().map(|step| find::<I>(step.does, step.from, step.to)).collect();
+    let (walk, reads) = Walk::of(inputs, out);
+    let loops = code.steps.iter().map(|step| find::<I>(step.does, step.from, step.to)).collect();
     let mut scratch = scratch.again();
-    let mut gathered: SmallVec<[&mut [u8]; 8]> = SmallVec::new();
-    for (view, &reads) in inputs.iter().zip(&reads) {
-        let len = if reads == Reads::Gather { (rows * len).min(GATHER) } else { 0 };
-        gathered.push(scratch.take(len * view.layout().dtype.bytes()));
+    let block_len = (rows * len).min(GATHER);
+    let mut supplies: SmallVec<[Supply<'_>; 8]> = SmallVec::new();
+    for (&view, &reads) in inputs.iter().zip(&reads) {
+        let len = if reads == Reads::Gather { block_len } else { 0 };
+        supplies.push(Supply { view, reads, gathered: scratch.take(len * view.layout().dtype.bytes()), last: None });
     }
     let is_whole = out.layout().is_contiguous();
-    let line: &mut [u8] = scratch.take(if plan.is_flat && !is_whole { (rows * len).min(GATHER) * code.width } else { 0 });
+    let line: &mut [u8] = scratch.take(if walk.is_flat && !is_whole { block_len * code.width } else { 0 });
     let strips = Strips::new(code, &reads, &mut scratch);
     let is_large = out.layout().bytes() as usize > LARGE;
     let mut machine = Machine { isa, code, loops, strips, is_large };
-    let mut last: SmallVec<[Option<Range<usize>>; 8]> = SmallVec::from_elem(None, inputs.len());
-    for block in plan.blocks((rows, len)) {
-        for (((view, &reads), buffer), last) in inputs.iter().zip(&reads).zip(&mut gathered).zip(&mut last) {
-            // What is the same for all rows is gathered once.
-            let is_same = || block.rows.len() == plan.high && repeats(view) && last.as_ref() == Some(&block.columns);
-            if reads == Reads::Gather && !is_same() {
-                view.read_bytes(block.rows.clone(), block.columns.clone(), buffer);
-                *last = (block.rows.len() == plan.high).then(|| block.columns.clone());
-            }
-        }
-        let lines = if plan.is_flat { 1 } else { block.rows.len() };
+    for block in walk.blocks((rows, len)) {
+        supplies.iter_mut().for_each(|supply| supply.gather(&block, walk.high));
+        let lines = if walk.is_flat { 1 } else { block.rows.len() };
         for number in 0..lines {
             let row = block.rows.start + number;
-            let (start, count) = match plan.is_flat {
+            let (start, count) = match walk.is_flat {
                 true => (row * len, block.rows.len() * len),
                 false => (block.columns.start, block.columns.len()),
             };
             let mut sources: SmallVec<[&[u8]; 8]> = SmallVec::new();
-            for (at, (view, &reads)) in inputs.iter().zip(&reads).enumerate() {
-                let size = view.layout().dtype.bytes();
-                let part = start * size..(start + count) * size;
-                sources.push(match reads {
-                    Reads::Whole => &view.try_bytes().expect("it is one slice")[part],
-                    Reads::Rows => &view.row_bytes(row)[part],
-                    Reads::Gather => &gathered[at][number * count * size..(number + 1) * count * size],
-                    Reads::Spread => {
-                        machine.strips.set_spread(at, *view, row, code.strip);
-                        &[]
-                    }
-                });
+            for (at, supply) in supplies.iter().enumerate() {
+                if supply.reads == Reads::Spread {
+                    machine.strips.set_spread(at, supply.view, row, code.strip);
+                }
+                sources.push(supply.line(number, row, start..start + count));
             }
-            if plan.is_flat && !is_whole {
+            if walk.is_flat && !is_whole {
                 let line = &mut line[..count * out.layout().dtype.bytes()];
                 machine.line(&sources, count, Target::Buffer(&mut *line));
                 block.rows.clone().enumerate().for_each(|(at, row)| write(out, (row, 0), line, at * len..(at + 1) * len));
                 continue;
             }
-            machine.line(&sources, count, target(out, (row, start..start + count), is_whole && plan.is_flat));
+            machine.line(&sources, count, target(out, (row, start..start + count), is_whole && walk.is_flat));
         }
     }
     stream::fence();
+}
+
+/// An input, and what of it was gathered.
+struct Supply<'a> {
+    view: ChunkView<'a>,
+    reads: Reads,
+    /// Of a block, row by row.
+    gathered: &'a mut [u8],
+    /// The columns that these are, if they are of all rows of a block.
+    last: Option<Range<usize>>,
+}
+
+impl Supply<'_> {
+    /// Gathers a block, if the input is read so. What is the same for all rows is gathered once.
+    fn gather(&mut self, block: &Lines, high: usize) {
+        let is_full = block.rows.len() == high;
+        let is_there = is_full && repeats(&self.view) && self.last.as_ref() == Some(&block.columns);
+        if self.reads == Reads::Gather && !is_there {
+            self.view.read_bytes(block.rows.clone(), block.columns.clone(), self.gathered);
+            self.last = is_full.then(|| block.columns.clone());
+        }
+    }
+
+    /// Line `number` of a block: this part of the chunk, or of this row; nothing of what is spread.
+    fn line(&self, number: usize, row: usize, part: Range<usize>) -> &[u8] {
+        let (size, count) = (self.view.layout().dtype.bytes(), part.len());
+        let bytes = part.start * size..part.end * size;
+        match self.reads {
+            Reads::Whole => &self.view.try_bytes().expect("it is one slice")[bytes],
+            Reads::Rows => &self.view.row_bytes(row)[bytes],
+            Reads::Gather => &self.gathered[number * count * size..(number + 1) * count * size],
+            Reads::Spread => &[],
+        }
+    }
 }
 
 /// Whether all rows of a chunk are the same elements.
@@ -248,6 +268,19 @@ impl<'a> Strips<'a> {
     fn set_spread(&mut self, input: usize, view: ChunkView<'_>, row: usize, len: usize) {
         if let Some(strip) = &mut self.spread[input] {
             view.spread_bytes(row, &mut strip[..len * view.layout().dtype.bytes()]);
+        }
+    }
+
+    /// A strip, or part of one.
+    fn at<'s>(&'s self, (src, size): Arg, sources: &'s [&[u8]], part: &Range<usize>) -> &'s [u8] {
+        let (size, len) = (usize::from(size), part.len());
+        match src {
+            Src::Constant(at) => &self.constants[usize::from(at)][..len * size],
+            Src::Register(at) => self.registers[usize::from(at)].as_deref().map_or(&[], |register| &register[..len * size]),
+            Src::Input(at) => match &self.spread[usize::from(at)] {
+                Some(spread) => &spread[..len * size],
+                None => &sources[usize::from(at)][part.start * size..part.end * size],
+            },
         }
     }
 }
@@ -337,20 +370,5 @@ fn fetch(sources: &[&[u8]], sizes: &[u8], ahead: &Range<usize>, (share, shares):
         let bytes = ahead.len() * usize::from(size);
         let [from, to] = [share, share + 1].map(|share| ahead.start * usize::from(size) + bytes * share / shares);
         stream::prefetch(&source[from..to]);
-    }
-}
-
-impl Strips<'_> {
-    /// A strip, or part of one.
-    fn at<'s>(&'s self, (src, size): Arg, sources: &'s [&[u8]], part: &Range<usize>) -> &'s [u8] {
-        let (size, len) = (usize::from(size), part.len());
-        match src {
-            Src::Constant(at) => &self.constants[usize::from(at)][..len * size],
-            Src::Register(at) => self.registers[usize::from(at)].as_deref().map_or(&[], |register| &register[..len * size]),
-            Src::Input(at) => match &self.spread[usize::from(at)] {
-                Some(spread) => &spread[..len * size],
-                None => &sources[usize::from(at)][part.start * size..part.end * size],
-            },
-        }
     }
 }
