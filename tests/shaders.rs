@@ -11,6 +11,8 @@ use chunkwise::kernel::copy;
 use chunkwise::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
 use chunkwise::kernel::gemv::Gemv;
 use chunkwise::kernel::mandelbrot::{Mandelbrot, MandelbrotParams};
+use chunkwise::kernel::map::ScalarOp;
+use chunkwise::kernel::map::table::{Domain, Gives, Row, TABLE};
 use chunkwise::kernel::peak::{Peak, PeakParams, ReadAll};
 use chunkwise::kernel::sums::SumChunk;
 use chunkwise::kernel::{GpuFacts, Kernel, Program, SHADERS, Shader};
@@ -342,6 +344,39 @@ fn programs_are_refused_where_the_gpu_or_the_operands_do_not_allow_them() {
     }
     let most = Case::new(SumChunk, &[0u8; 0], &[&[1 << 29], &[2]]);
     assert!(most.program(DType::F32, &GpuFacts { binding_bytes: u64::MAX, ..GPU }).is_none(), "2^31 bytes");
+}
+
+/// The WGSL of a scalar operation as the body of a function.
+fn function(row: &Row, text: &str) -> String {
+    let operand = if row.domain == Domain::Bits { "u32" } else { "f32" };
+    let gives = if row.gives == Gives::Test { "bool" } else { operand };
+    match row.op {
+        ScalarOp::Where => format!("fn f(a: bool, b: f32, c: f32) -> f32 {{ return {text}; }}"),
+        ScalarOp::Re | ScalarOp::Im => format!("fn f(a: vec2<f32>) -> f32 {{ return {text}; }}"),
+        ScalarOp::Compose => format!("fn f(a: f32, b: f32) -> vec2<f32> {{ return {text}; }}"),
+        _ => format!("fn f(a: {operand}, b: {operand}) -> {gives} {{ return {text}; }}"),
+    }
+}
+
+fn wrong_function(text: &str) -> Option<String> {
+    let module = match naga::front::wgsl::parse_str(text) {
+        Ok(module) => module,
+        Err(e) => return Some(e.emit_to_string(text)),
+    };
+    let found = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module);
+    found.err().map(|e| e.emit_to_string(text))
+}
+
+#[test]
+fn scalar_operations_are_wgsl() {
+    let rows = || TABLE.iter().filter(|row| !row.wgsl.is_empty());
+    assert_none(rows().filter_map(|row| wrong_function(&function(row, row.wgsl))).collect());
+    for row in rows() {
+        // The check can fail: with an operand that is not there, and with a value of another type.
+        for wrong in [format!("{} + d", row.wgsl), "array<f32, 2>()".to_owned()] {
+            assert!(wrong_function(&function(row, &wrong)).is_some(), "{}: {wrong}", row.name);
+        }
+    }
 }
 
 mod the_checks_can_fail {

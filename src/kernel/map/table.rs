@@ -221,26 +221,4 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), TABLE.len());
     }
-
-    /// What is said to be WGSL is: each expression as the body of a function.
-    #[test]
-    fn wgsl_is_wgsl() {
-        let of = |row: &Row, dtype: &str| {
-            let gives = if row.gives == Gives::Test { "bool" } else { dtype };
-            format!("fn f(a: {dtype}, b: {dtype}) -> {gives} {{ return {}; }}", row.wgsl)
-        };
-        for row in TABLE.iter().filter(|row| !row.wgsl.is_empty()) {
-            let text = match row.op {
-                ScalarOp::Where => "fn f(a: bool, b: f32, c: f32) -> f32 { return select(c, b, a); }".to_owned(),
-                ScalarOp::Re | ScalarOp::Im => format!("fn f(a: vec2<f32>) -> f32 {{ return {}; }}", row.wgsl),
-                ScalarOp::Compose => format!("fn f(a: f32, b: f32) -> vec2<f32> {{ return {}; }}", row.wgsl),
-                _ if row.domain == Domain::Bits => of(row, "u32"),
-                _ => of(row, "f32"),
-            };
-            let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
-            let mut validator =
-                naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
-            validator.validate(&module).unwrap_or_else(|e| panic!("{text}: {e:?}"));
-        }
-    }
 }
