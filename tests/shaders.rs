@@ -30,11 +30,13 @@ struct Parsed {
 }
 
 fn parse(shader: &Shader, real: DType) -> Result<Parsed, String> {
-    let text = shader.wgsl(real);
-    let module = naga::front::wgsl::parse_str(&text).map_err(|e| e.emit_to_string(&text))?;
-    let float64 = if real == DType::F64 { Capabilities::FLOAT64 } else { Capabilities::empty() };
-    let info = Validator::new(ValidationFlags::all(), float64).validate(&module);
-    info.map_err(|e| e.emit_to_string(&text)).map(|info| Parsed { module, info })
+    parse_text(&shader.wgsl(real), if real == DType::F64 { Capabilities::FLOAT64 } else { Capabilities::empty() })
+}
+
+fn parse_text(text: &str, capabilities: Capabilities) -> Result<Parsed, String> {
+    let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string(text))?;
+    let info = Validator::new(ValidationFlags::all(), capabilities).validate(&module);
+    info.map_err(|e| e.emit_to_string(text)).map(|info| Parsed { module, info })
 }
 
 impl Parsed {
@@ -358,23 +360,15 @@ fn function(row: &Row, text: &str) -> String {
     }
 }
 
-fn wrong_function(text: &str) -> Option<String> {
-    let module = match naga::front::wgsl::parse_str(text) {
-        Ok(module) => module,
-        Err(e) => return Some(e.emit_to_string(text)),
-    };
-    let found = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module);
-    found.err().map(|e| e.emit_to_string(text))
-}
-
 #[test]
 fn scalar_operations_are_wgsl() {
     let rows = || TABLE.iter().filter(|row| !row.wgsl.is_empty());
-    assert_none(rows().filter_map(|row| wrong_function(&function(row, row.wgsl))).collect());
+    let wrong = |row: &Row, text: &str| parse_text(&function(row, text), Capabilities::empty()).err();
+    assert_none(rows().filter_map(|row| wrong(row, row.wgsl)).collect());
     for row in rows() {
         // The check can fail: with an operand that is not there, and with a value of another type.
-        for wrong in [format!("{} + d", row.wgsl), "array<f32, 2>()".to_owned()] {
-            assert!(wrong_function(&function(row, &wrong)).is_some(), "{}: {wrong}", row.name);
+        for text in [format!("{} + d", row.wgsl), "array<f32, 2>()".to_owned()] {
+            assert!(wrong(row, &text).is_some(), "{}: {text}", row.name);
         }
     }
 }

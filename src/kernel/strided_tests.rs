@@ -14,13 +14,6 @@ use super::testing::{Chunk, numbers};
 use super::{Kernel, Scratch, for_each_piece, simd};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, Element, Float, Layout, View};
 
-/// A chunk that lies anyhow in a larger array.
-struct Lying<T> {
-    data: Vec<T>,
-    first: usize,
-    layout: Layout,
-}
-
 /// Bits that decide how something lies.
 struct Dice(u64);
 
@@ -31,9 +24,9 @@ impl Dice {
     }
 }
 
-impl<T: Element> Lying<T> {
-    /// A view of this shape of an array of such elements: axes in any order, forwards or backwards, in steps, or all one element.
-    fn new(shape: &[usize], dice: &mut Dice, element: impl Fn(f64) -> T) -> Self {
+impl<T: Element> Chunk<T> {
+    /// One that lies anyhow in a larger array of such elements: axes in any order, forwards or backwards, in steps, or all one element.
+    fn lying(shape: &[usize], dice: &mut Dice, element: impl Fn(f64) -> T) -> Self {
         let rank = shape.len();
         let (mut base, mut order, mut slices) = (Vec::new(), Vec::new(), Vec::new());
         for &n in shape {
@@ -63,19 +56,13 @@ impl<T: Element> Lying<T> {
         Self { data, first: first as usize, layout }
     }
 
-    fn view(&self) -> ChunkView<'_> {
-        ChunkView::from_slice_at(&self.data, self.first, &self.layout)
-    }
-
     fn meta(&self) -> ChunkMeta<'_> {
         ChunkMeta { dtype: T::DTYPE, shape: &self.layout.shape, data: None }
     }
 
     /// The same in C order.
-    fn plain(&self) -> Chunk<T> {
-        let columns = self.layout.shape.last().map_or(1, |&n| n.max(1));
-        let data = (0..self.layout.len()).map(|i| self.view().at(i / columns, i % columns)).collect();
-        Chunk::new(&self.layout.shape, data)
+    fn plain(&self) -> Self {
+        Self::new(&self.layout.shape, self.values())
     }
 }
 
@@ -90,13 +77,13 @@ fn same<T: Element>(found: &[T], wanted: &[T]) -> Result<(), TestCaseError> {
 fn agrees<T: Element, U: Element>(
     kernel: &dyn Kernel,
     params: &[u8],
-    inputs: &[Lying<T>],
+    inputs: &[Chunk<T>],
     shape: &[usize],
 ) -> Result<(), TestCaseError> {
-    let plain: Vec<Chunk<T>> = inputs.iter().map(Lying::plain).collect();
+    let plain: Vec<Chunk<T>> = inputs.iter().map(Chunk::plain).collect();
     let mut wanted = Chunk::filled(shape, U::default());
     wanted.compute(kernel, params, &plain.iter().map(Chunk::view).collect::<Vec<_>>());
-    let views: Vec<_> = inputs.iter().map(Lying::view).collect();
+    let views: Vec<_> = inputs.iter().map(Chunk::view).collect();
     let mut found = Chunk::filled(shape, U::default());
     found.compute(kernel, params, &views);
     same(&found.data, &wanted.data)?;
@@ -109,7 +96,7 @@ fn agrees<T: Element, U: Element>(
 }
 
 fn sums_agree<T: Element>(shape: &[usize], dice: &mut Dice, element: impl Fn(f64) -> T) -> Result<(), TestCaseError> {
-    let mut chunk = || Lying::new(shape, dice, &element);
+    let mut chunk = || Chunk::lying(shape, dice, &element);
     agrees::<T, f64>(&SumChunk, &[], &[chunk()], &[2])?;
     for count in 1..4 {
         let inputs: Vec<_> = (0..count).map(|_| chunk()).collect();
@@ -127,7 +114,7 @@ fn bytes<P: bytemuck::Pod>(params: P) -> Vec<u8> {
 
 /// Kernels of vectors and matrices `(m, k)`.
 fn floats_agree<T: Float>([m, k]: [usize; 2], dice: &mut Dice) -> Result<(), TestCaseError> {
-    let mut of = |shape: &[usize]| Lying::new(shape, dice, T::from_f64);
+    let mut of = |shape: &[usize]| Chunk::lying(shape, dice, T::from_f64);
     agrees::<T, T>(&Gemv, &[], &[of(&[m, k]), of(&[k])], &[m])?;
     agrees::<T, i32>(&Mandelbrot, &bytes(MandelbrotParams { iterations: 30 }), &[of(&[k]), of(&[m])], &[m, k])?;
     agrees::<T, T>(&Peak, &bytes(PeakParams { steps: 2 }), &[of(&[2])], &[m])?;
@@ -137,7 +124,7 @@ fn floats_agree<T: Float>([m, k]: [usize; 2], dice: &mut Dice) -> Result<(), Tes
 
 /// What a kernel packs, and what trsm makes of B `(m, n)` where L lies anyhow.
 fn tiles_agree<T: Float>([m, n]: [usize; 2], dice: &mut Dice) -> Result<(), TestCaseError> {
-    let a = Lying::new(&[m, n], dice, T::from_f64);
+    let a = Chunk::lying(&[m, n], dice, T::from_f64);
     for level in simd::levels() {
         for (kernel, form) in [(&Gemm::at(level) as &dyn Kernel, LEFT), (&Gemm::at(level), RIGHT), (&Syrk::at(level), LEFT)] {
             let len = kernel.packed_len(form, a.meta()).1;
@@ -147,7 +134,7 @@ fn tiles_agree<T: Float>([m, n]: [usize; 2], dice: &mut Dice) -> Result<(), Test
             same(&found.data, &wanted.data)?;
         }
         // Far from singular whatever its diagonal repeats; what is above it is not asked for.
-        let l = Lying::new(&[n, n], dice, |v| T::from_f64(if v.abs() < 0.1 { 2.0 } else { 2.0 + v }));
+        let l = Chunk::lying(&[n, n], dice, |v| T::from_f64(if v.abs() < 0.1 { 2.0 } else { 2.0 + v }));
         let solve = |l: ChunkView<'_>| {
             let mut b = a.plain();
             let metas = [ChunkMeta { dtype: T::DTYPE, shape: l.shape(), data: None }, a.meta()];
@@ -180,7 +167,7 @@ proptest! {
         sums_agree(&shape, dice, |v| (v * 1e18) as u64)?;
         sums_agree(&shape, dice, |v| v as f32)?;
         sums_agree(&shape, dice, |v| v)?;
-        let pairs: Vec<_> = (0..3).map(|_| Lying::new(&[2], dice, |v| v)).collect();
+        let pairs: Vec<_> = (0..3).map(|_| Chunk::lying(&[2], dice, |v| v)).collect();
         agrees::<f64, f64>(&MergeSums, &[], &pairs, &[2])?;
         agrees::<f64, f32>(&DivideSums, &[], &pairs[..1], &[])?;
     }
@@ -203,9 +190,9 @@ proptest! {
     #[test]
     fn pieces_do_not_depend_on_strides(shape in shapes(), seed in any::<u64>()) {
         let dice = &mut Dice(seed);
-        let x = Lying::new(&shape, dice, |v| v);
-        let keep = Lying::new(&shape, dice, |v| v > 0.0);
-        let k = Lying::new(&shape, dice, |v| (v * 50.0) as i32);
+        let x = Chunk::lying(&shape, dice, |v| v);
+        let keep = Chunk::lying(&shape, dice, |v| v > 0.0);
+        let k = Chunk::lying(&shape, dice, |v| (v * 50.0) as i32);
         let run = |inputs: [ChunkView<'_>; 3], out: &mut ChunkViewMut<'_>| {
             for_each_piece::<(f64, bool, i32), f64>(&inputs, out, |(x, keep, k), out| {
                 for (((out, x), &keep), &k) in out.iter_mut().zip(x).zip(keep).zip(k) {

@@ -5,15 +5,16 @@
 use super::{Kernel, Scratch};
 use crate::shape::{ChunkView, ChunkViewMut, Element, Layout};
 
-/// A chunk with its memory.
+/// A chunk with its memory, in which its first element is number `first`.
 pub(crate) struct Chunk<T> {
     pub(crate) data: Vec<T>,
+    pub(crate) first: usize,
     pub(crate) layout: Layout,
 }
 
 impl<T: Element> Chunk<T> {
     pub(crate) fn new(shape: &[usize], data: Vec<T>) -> Self {
-        Self { layout: Layout::contiguous(T::DTYPE, shape), data }
+        Self { layout: Layout::contiguous(T::DTYPE, shape), first: 0, data }
     }
 
     pub(crate) fn filled(shape: &[usize], value: T) -> Self {
@@ -24,11 +25,11 @@ impl<T: Element> Chunk<T> {
     pub(crate) fn window(shape: [usize; 2], gap: usize, step: usize, value: T) -> Self {
         let row = shape[1] * step + gap;
         let layout = Layout { dtype: T::DTYPE, shape: shape.to_vec(), strides: vec![row as isize, step as isize] };
-        Self { layout, data: vec![value; shape[0] * row] }
+        Self { layout, first: 0, data: vec![value; shape[0] * row] }
     }
 
     pub(crate) fn view(&self) -> ChunkView<'_> {
-        ChunkView::from_slice(&self.data, &self.layout)
+        ChunkView::from_slice_at(&self.data, self.first, &self.layout)
     }
 
     /// The elements in C order.
@@ -41,6 +42,17 @@ impl<T: Element> Chunk<T> {
     pub(crate) fn compute(&mut self, kernel: &dyn Kernel, params: &[u8], inputs: &[ChunkView<'_>]) {
         let mut outputs = [ChunkViewMut::from_slice(&mut self.data, &self.layout)];
         kernel.run_cpu(params, inputs, &mut outputs, &mut Scratch::new(&mut [])).unwrap();
+    }
+}
+
+/// A chunk of any dtype.
+pub(crate) trait AnyChunk {
+    fn view(&self) -> ChunkView<'_>;
+}
+
+impl<T: Element> AnyChunk for Chunk<T> {
+    fn view(&self) -> ChunkView<'_> {
+        Self::view(self)
     }
 }
 

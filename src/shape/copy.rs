@@ -45,21 +45,33 @@ pub(super) unsafe fn copy(from: *const u8, from_layout: &Layout, to: *mut u8, to
         }
         one
     });
-    macro_rules! words {
-        ($word:ty) => {
-            // SAFETY: `first_*` is the place of an element; the caller promises the rest. A word is of an element's size, and no more aligned.
-            unsafe { each(from.cast::<$word>().offset(first_from), to.cast::<$word>().offset(first_to), &mut axes) }
-        };
-    }
-    match (to_layout.dtype.bytes(), to_layout.dtype.is_complex()) {
-        (1, _) => words!(u8),
-        (2, _) => words!(u16),
-        (4, _) => words!(u32),
-        (8, true) => words!([u32; 2]),
-        (8, false) => words!(u64),
-        _ => words!([u64; 2]),
-    }
+    with_word!(to_layout.dtype, W => {
+        // SAFETY: `first_*` is the place of an element; the caller promises the rest. A word is of an element's size, and no more aligned.
+        unsafe { each(from.cast::<W>().offset(first_from), to.cast::<W>().offset(first_to), &mut axes) }
+    });
 }
+
+/// With a type of whole numbers of an element's size that is no more aligned: for those who move elements and do not look at them.
+macro_rules! with_word {
+    ($dtype:expr, $word:ident => $body:expr) => {{
+        let dtype = $dtype;
+        macro_rules! of {
+            ($t:ty) => {{
+                type $word = $t;
+                $body
+            }};
+        }
+        match (dtype.bytes(), dtype.is_complex()) {
+            (1, _) => of!(u8),
+            (2, _) => of!(u16),
+            (4, _) => of!(u32),
+            (8, true) => of!([u32; 2]),
+            (8, false) => of!(u64),
+            _ => of!([u64; 2]),
+        }
+    }};
+}
+pub(super) use with_word;
 
 /// The planes of the copy, one after the other.
 ///

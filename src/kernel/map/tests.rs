@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::table::{Gives, TABLE};
 use super::*;
 use crate::kernel::simd::levels;
+use crate::kernel::testing::{AnyChunk, Chunk};
 use crate::shape::{Layout, Scalar, with_dtype};
 
 /// The program of one operation.
@@ -29,40 +30,16 @@ fn places(layout: &Layout) -> Vec<usize> {
     all.into_iter().map(|at| at as usize).collect()
 }
 
-/// A chunk with memory of its own.
-struct Lying {
-    layout: Layout,
-    /// Its first element is that many elements from the beginning.
-    before: usize,
-    numbers: Vec<u128>,
-    bools: Vec<bool>,
-}
-
-impl Lying {
-    /// With these elements (again and again, if there are more places) by this layout.
-    fn new(scalars: &[Scalar], layout: Layout) -> Self {
-        let (before, from) = layout.reach().unwrap();
-        let (mut numbers, mut bools) = (vec![0u128; before + from], Vec::new());
-        let dtype = layout.dtype;
-        let places = places(&layout).into_iter().zip(scalars.iter().cycle());
-        with_dtype!(dtype in numbers, T => {
-            let data = bytemuck::cast_slice_mut::<u128, T>(&mut numbers);
-            places.for_each(|(place, scalar)| data[place] = scalar.get::<T>().unwrap());
-        }, _ => {
-            bools = vec![false; before + from];
-            places.for_each(|(place, scalar)| bools[place] = scalar.get::<bool>().unwrap());
-        });
-        Self { layout, before, numbers, bools }
-    }
-
-    fn view(&self) -> ChunkView<'_> {
-        let dtype = self.layout.dtype;
-        with_dtype!(
-            dtype in numbers,
-            T => ChunkView::from_slice_at(bytemuck::cast_slice::<u128, T>(&self.numbers), self.before, &self.layout),
-            _ => ChunkView::from_slice_at(&self.bools, self.before, &self.layout)
-        )
-    }
+/// A chunk with these elements (again and again, if there are more places) by this layout.
+fn chunk(scalars: &[Scalar], layout: Layout) -> Box<dyn AnyChunk> {
+    let (first, from) = layout.reach().unwrap();
+    with_dtype!(layout.dtype, T => {
+        let mut data = vec![T::default(); first + from];
+        for (place, scalar) in places(&layout).into_iter().zip(scalars.iter().cycle()) {
+            data[place] = scalar.get::<T>().unwrap();
+        }
+        Box::new(Chunk { data, first, layout })
+    })
 }
 
 /// What a kernel makes of chunks, in C order.
@@ -236,8 +213,8 @@ fn each_operation_gives_its_elements_on_every_instruction_set() {
     for row in TABLE.iter().filter(|row| row.gives != Gives::Said) {
         for &dtype in DType::ALL.iter().filter(|&&dtype| row.domain.has(dtype)) {
             let args: Vec<Vec<Scalar>> = (0..row.arity).map(|at| elements(dtype, shape[0], 77 + at as u64)).collect();
-            let chunks: Vec<Lying> = args.iter().map(|all| Lying::new(all, Layout::contiguous(dtype, &shape))).collect();
-            let views: Vec<ChunkView<'_>> = chunks.iter().map(Lying::view).collect();
+            let chunks: Vec<Box<dyn AnyChunk>> = args.iter().map(|all| chunk(all, Layout::contiguous(dtype, &shape))).collect();
+            let views: Vec<ChunkView<'_>> = chunks.iter().map(|chunk| chunk.view()).collect();
             let map = one(row.op, &vec![dtype; row.arity]);
             let gives = if row.gives == Gives::Test { DType::Bool } else { dtype };
             let all: Vec<Vec<Scalar>> =
@@ -263,8 +240,8 @@ fn functions_of_f32_are_the_nearest() {
             let as_it = |scalar: &Scalar| if dtype == DType::F64 { scalar.to_f64().into() } else { *scalar };
             let args: Vec<Vec<Scalar>> = args.iter().map(|all| all.iter().map(as_it).collect()).collect();
             let layout = Layout::contiguous(dtype, &[4000]);
-            let chunks: Vec<Lying> = args.iter().map(|all| Lying::new(all, layout.clone())).collect();
-            let views: Vec<ChunkView<'_>> = chunks.iter().map(Lying::view).collect();
+            let chunks: Vec<Box<dyn AnyChunk>> = args.iter().map(|all| chunk(all, layout.clone())).collect();
+            let views: Vec<ChunkView<'_>> = chunks.iter().map(|chunk| chunk.view()).collect();
             run(&one(row.op, &vec![dtype; row.arity]), simd::level(), &views, &layout)
         };
         for (at, (narrow, wide)) in of(DType::F32).iter().zip(of(DType::F64)).enumerate() {
@@ -286,7 +263,7 @@ fn every_pair_of_dtypes_is_cast_as_rust_does() {
         let x = b.input(from);
         let made = b.cast(x, to);
         let scalars = elements(from, 700, 9);
-        let chunk = Lying::new(&scalars, Layout::contiguous(from, &[700]));
+        let chunk = chunk(&scalars, Layout::contiguous(from, &[700]));
         let map = Elementwise::new(Arc::new(b.finish(made).0));
         let all: Vec<_> =
             levels().into_iter().map(|level| run(&map, level, &[chunk.view()], &Layout::contiguous(to, &[700]))).collect();
@@ -407,10 +384,10 @@ proptest! {
             layout
         };
         let dtypes = map.program.inputs().to_vec();
-        let chunks: Vec<Lying> = dtypes.iter().enumerate().map(|(at, &dtype)| {
-            Lying::new(&elements(dtype, count.max(1), 3 + at as u64), lie(dtype, lies[at], false))
+        let chunks: Vec<Box<dyn AnyChunk>> = dtypes.iter().enumerate().map(|(at, &dtype)| {
+            chunk(&elements(dtype, count.max(1), 3 + at as u64), lie(dtype, lies[at], false))
         }).collect();
-        let views: Vec<ChunkView<'_>> = chunks.iter().map(Lying::view).collect();
+        let views: Vec<ChunkView<'_>> = chunks.iter().map(|chunk| chunk.view()).collect();
         // The elements as they lie.
         let inputs: Vec<Vec<Scalar>> = views.iter().map(|view| {
             let (rows, len) = crate::kernel::rows::extent(view.shape());
@@ -455,7 +432,7 @@ fn programs_are_simplified_only_where_no_bit_changes() {
 fn complex_numbers_are_computed_by_their_parts() {
     use num_complex::Complex;
     let of = |op: ScalarOp, x: Complex<f64>, y: Complex<f64>| {
-        let chunks = [x, y].map(|z| Lying::new(&[z.into()], Layout::contiguous(DType::C128, &[1])));
+        let chunks = [x, y].map(|z| chunk(&[z.into()], Layout::contiguous(DType::C128, &[1])));
         let views = [chunks[0].view(), chunks[1].view()];
         let found = run(&one(op, &[DType::C128; 2]), simd::level(), &views, &Layout::contiguous(DType::C128, &[1]));
         found[0].get::<Complex<f64>>().unwrap()

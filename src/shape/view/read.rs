@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::super::Element;
-use super::super::copy::{self, CopyAxis};
+use super::super::copy::{self, CopyAxis, with_word};
 use super::super::layout::last;
 use super::ChunkView;
 
@@ -29,20 +29,10 @@ impl ChunkView<'_> {
     pub(crate) fn read_bytes(&self, rows: Range<usize>, columns: Range<usize>, to: &mut [u8]) {
         assert!(self.opaque.is_none(), "an opaque value has no bytes");
         let steps = [columns.len(), 1];
-        macro_rules! words {
-            ($word:ty) => {
-                // SAFETY: a word is of an element's size, and no more aligned; any bytes are one.
-                unsafe { self.read_from(self.data.cast::<$word>(), rows, columns, (bytemuck::cast_slice_mut(to), steps)) }
-            };
-        }
-        match (self.layout.dtype.bytes(), self.layout.dtype.is_complex()) {
-            (1, _) => words!(u8),
-            (2, _) => words!(u16),
-            (4, _) => words!(u32),
-            (8, true) => words!([u32; 2]),
-            (8, false) => words!(u64),
-            _ => words!([u64; 2]),
-        }
+        with_word!(self.layout.dtype, W => {
+            // SAFETY: a word is of an element's size, and no more aligned; any bytes are one.
+            unsafe { self.read_from(self.data.cast::<W>(), rows, columns, (bytemuck::cast_slice_mut::<u8, W>(to), steps)) }
+        });
     }
 
     /// Fills `to` with the bytes of the first element of row `r`.
