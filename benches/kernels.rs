@@ -1,7 +1,7 @@
 //! Kernels on one thread, with the limits of the machine measured in the same run: FMA peak and read bandwidth.
 //!
 //! The fraction of the roofline is a kernel's rate over that of its limit: `mandelbrot` over `limits/fma`, `gemv` and
-//! `block_sum` over `limits/read` (one stream, or four at once, which some prefetchers serve better). Flops are those of the
+//! `sum` over `limits/read` (one stream, or four at once, which some prefetchers serve better). Flops are those of the
 //! kernel's work estimate: 8 per Mandelbrot step. Run a part with `cargo bench --bench kernels -- gemv`.
 #![allow(missing_docs)]
 
@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use chunkwise::kernel::points::ogrid;
 use chunkwise::kernel::random::{SpdParams, UniformParams};
-use chunkwise::kernel::{Kernel, Scratch, gemv, mandelbrot, random, simd, sums};
-use chunkwise::shape::{ChunkView, ChunkViewMut, DType, Element, Layout, Region};
+use chunkwise::kernel::reduce::{ReduceChunk, Reduction};
+use chunkwise::kernel::{Kernel, Scratch, gemv, mandelbrot, random, simd};
+use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element, Layout, Region};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fearless_simd::{Simd, dispatch, prelude::*};
 
@@ -38,8 +39,11 @@ impl<T: Element> Chunk<T> {
     }
 
     fn compute(&mut self, kernel: &dyn Kernel, params: &[u8], inputs: &[ChunkView<'_>]) {
+        let metas = inputs.iter().map(|input| ChunkMeta { dtype: input.layout().dtype, shape: input.shape(), data: None });
+        let metas: Vec<_> = metas.chain([ChunkMeta { dtype: T::DTYPE, shape: &self.layout.shape, data: None }]).collect();
+        let mut scratch = vec![0; kernel.scratch_bytes(params, &metas) as usize];
         let mut out = [ChunkViewMut::from_slice(&mut self.data, &self.layout)];
-        kernel.run_cpu(params, inputs, &mut out, &mut Scratch::new(&mut [])).expect("these kernels have no faults");
+        kernel.run_cpu(params, inputs, &mut out, &mut Scratch::new(&mut scratch)).expect("these kernels have no faults");
     }
 }
 
@@ -123,24 +127,19 @@ fn gemv(c: &mut Criterion) {
 }
 
 fn sum_of<T: Element>(c: &mut Criterion, one: T) {
-    let mut group = c.benchmark_group("block_sum");
+    let mut group = c.benchmark_group("sum");
     for n in [1 << 14, LARGE] {
-        let (x, mut out) = (Chunk::new(&[n], one), Chunk::new(&[2], 0f64));
+        let (x, mut out) = (Chunk::new(&[n], one), Chunk::new(&[1], 0f64));
+        let kernel = ReduceChunk::plain(Reduction::Sum, (&[0], &[n]), T::DTYPE);
         group.throughput(Throughput::Bytes(x.layout.bytes()));
-        group.bench_function(format!("{n}, {}", T::DTYPE), |b| b.iter(|| out.compute(&sums::SumChunk, &[], &[x.view()])));
-        group.throughput(Throughput::Bytes(2 * x.layout.bytes()));
-        group.bench_function(format!("weighted, {n}, {}", T::DTYPE), |b| {
-            b.iter(|| out.compute(&sums::WeightedSumChunk, &[], &[x.view(), x.view()]));
-        });
+        group.bench_function(format!("{n}, {}", T::DTYPE), |b| b.iter(|| out.compute(&kernel, &[], &[x.view()])));
     }
     group.finish();
 }
 
-fn block_sum(c: &mut Criterion) {
+fn sum(c: &mut Criterion) {
     sum_of(c, 1f64);
     sum_of(c, 1f32);
-    sum_of(c, 1i32);
-    sum_of(c, 1i64);
 }
 
 fn uniform_of<T: Element>(c: &mut Criterion, zero: T) {
@@ -169,6 +168,6 @@ fn uniform(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    targets = limits, mandelbrot, gemv, block_sum, uniform
+    targets = limits, mandelbrot, gemv, sum, uniform
 }
 criterion_main!(benches);

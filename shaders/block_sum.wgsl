@@ -1,6 +1,6 @@
-// Sum and number of elements. The host adds `alias Real`.
+// Sum of all elements. The host adds `alias Real`.
 //
-// Input: A, any shape, `len` elements. Output: (sum, count), two `f64`. `wide` (4 divides `len`) and `narrow` write the sum of each
+// Input: A, any shape, `len` elements. Output: the sum, an `f64`. `wide` (4 divides `len`) and `narrow` write the sum of each
 // run of 8192 elements, in the same order of additions; `finish` adds these: one group, so `finish_f64` where Real is `f64`.
 struct Params {
     first: u32,
@@ -16,7 +16,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> a4: array<vec4<Real>>;
 // The output where shaders have no `f64`: its bits, the low word first.
 @group(0) @binding(2) var<storage, read_write> words: array<vec2<u32>>;
-@group(0) @binding(2) var<storage, read_write> pair: array<Real>;
+@group(0) @binding(2) var<storage, read_write> whole: array<Real>;
 // One sum for each run.
 @group(0) @binding(3) var<storage, read_write> partial: array<Real>;
 
@@ -125,23 +125,11 @@ fn widened(x: f32) -> vec2<u32> {
     return vec2<u32>(fraction << 29u, sign | (exponent << 20u) | (fraction >> 3u));
 }
 
-// The bits of the `f64` that equals an integer above 0.
-fn counted(n: u32) -> vec2<u32> {
-    let top = 31u - countLeadingZeros(n);
-    let rest = n ^ (1u << top);
-    let exponent = (1023u + top) << 20u;
-    if (top <= 20u) {
-        return vec2<u32>(0u, exponent | (rest << (20u - top)));
-    }
-    return vec2<u32>(rest << (52u - top), exponent | (rest >> (top - 20u)));
-}
-
 @compute @workgroup_size(256)
 fn finish(@builtin(local_invocation_index) t: u32) {
     let sum = of_runs(t);
     if (t == 0u) {
         words[0] = widened(f32(sum));
-        words[1] = counted(p.len);
     }
 }
 
@@ -149,7 +137,6 @@ fn finish(@builtin(local_invocation_index) t: u32) {
 fn finish_f64(@builtin(local_invocation_index) t: u32) {
     let sum = of_runs(t);
     if (t == 0u) {
-        pair[0] = sum;
-        pair[1] = Real(p.len);
+        whole[0] = sum;
     }
 }

@@ -24,6 +24,7 @@
 //! | [chunks](book::chunks) | what they are, how to say them |
 //! | [views](book::views) | slices, transposes, broadcasts, concatenations, other shapes |
 //! | [element by element](book::elementwise) | operators, functions, comparisons; what is computed in one pass; functions of your own |
+//! | [reductions](book::reductions) | sums, means, extremes, counts, along any axes |
 //! | [operations](book::operations) | sums, means, products, factors; the same answer everywhere |
 //! | [computing](book::computing) | results, several at once, reports; memory; errors |
 //! | [sessions](book::sessions) | devices, memory limits, GPUs, what runs where |
@@ -96,13 +97,13 @@ pub mod store;
 #[cfg(feature = "hdf5")]
 pub use array::HdfPut;
 pub use array::{
-    AnyArray, Array, Auto, Branches, Computable, Dyn, DynArray, IntoChunks, IntoExtent, IntoShape, NpyPut, Pending, Rhs, Rng,
-    Summed, compute_all, concatenate, indices, mandelbrot, meshgrid, stack, store_all, where_,
+    AnyArray, Array, Auto, Branches, ComplexReductions, Computable, Dyn, DynArray, IntoAxes, IntoChunks, IntoExtent, IntoShape,
+    NpyPut, Over, Pending, Rhs, Rng, compute_all, concatenate, indices, mandelbrot, meshgrid, stack, store_all, where_,
 };
 pub use error::{Bytes, Error, IntoBytes, Remedy, Result};
 pub use runtime::{RunReport, Session, SessionBuilder};
 pub use schedule::{Explanation, Placement};
-pub use shape::{Bits, ChunkGrid, Comparable, DType, Element, Float, Integer, Number, Ordered, Promote, Real};
+pub use shape::{Bits, ChunkGrid, Comparable, DType, Element, Float, Integer, Number, Ordered, Promote, Real, Summed};
 
 pub use half::{self, bf16, f16};
 pub use ndarray;
@@ -111,8 +112,8 @@ pub use num_complex::{self, Complex};
 /// What most programs need: `use chunkwise::{Array, prelude::*};`. Nothing in it is called as something else is in `ndarray::prelude`, so that both may be had.
 pub mod prelude {
     pub use crate::{
-        Auto, Bytes, DType, DynArray, Element, Error, Float, IntoChunks, IntoShape, Pending, Placement, Real, Result, Session,
-        compute_all, concatenate, indices, mandelbrot, meshgrid, stack, store_all, where_,
+        Auto, Bytes, ComplexReductions, DType, DynArray, Element, Error, Float, IntoChunks, IntoShape, Pending, Placement,
+        Real, Result, Session, compute_all, concatenate, indices, mandelbrot, meshgrid, stack, store_all, where_,
     };
     pub use ndarray::{self, Axis, NewAxis, s};
     pub use num_complex::Complex;
@@ -163,6 +164,8 @@ pub mod book {
     #[doc = include_str!("book/elementwise.md")]
     #[doc = crate::kernel::map::table::operations_table!()]
     pub mod elementwise {}
+    #[doc = include_str!("book/reductions.md")]
+    pub mod reductions {}
     #[doc = include_str!("book/operations.md")]
     pub mod operations {}
     #[doc = include_str!("book/computing.md")]

@@ -14,7 +14,7 @@ use chunkwise::kernel::mandelbrot::{Mandelbrot, MandelbrotParams};
 use chunkwise::kernel::map::ScalarOp;
 use chunkwise::kernel::map::table::{Domain, Gives, Row, TABLE};
 use chunkwise::kernel::peak::{Peak, PeakParams, ReadAll};
-use chunkwise::kernel::sums::SumChunk;
+use chunkwise::kernel::reduce::{ReduceChunk, Reduction};
 use chunkwise::kernel::{GpuFacts, Kernel, Program, SHADERS, Shader};
 use chunkwise::shape::{ChunkMeta, DType, View};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -223,7 +223,7 @@ impl Case {
     fn program(&self, real: DType, gpu: &GpuFacts) -> Option<Program> {
         let output = match &*self.kernel.name() {
             "mandelbrot" => DType::I32,
-            "block_sum" => DType::F64,
+            "sum" => DType::F64,
             _ => real,
         };
         let last = self.shapes.len() - 1;
@@ -235,10 +235,10 @@ impl Case {
 }
 
 /// Cases that together run every entry point.
-fn cases() -> Vec<Case> {
+fn cases(real: DType) -> Vec<Case> {
     let picture = |iterations| Case::new(Mandelbrot, &MandelbrotParams { iterations }, &[&[70], &[50], &[50, 70]]);
     let matrix = |m: usize, k: usize| Case::new(Gemv, &[0u8; 0], &[&[m, k], &[k], &[m]]);
-    let sum = |n: usize| Case::new(SumChunk, &[0u8; 0], &[&[n], &[2]]);
+    let sum = |n: usize| Case::new(ReduceChunk::plain(Reduction::Sum, (&[0], &[n]), real), &[0u8; 0], &[&[n], &[1]]);
     let product =
         |m: usize, n: usize, k: usize| Case::new(Gemm::new(), &ProductParams { k: k as u64 }, &[&[m, k], &[n, k], &[m, n]]);
     vec![
@@ -297,7 +297,7 @@ fn metal_dx12_and_vulkan_get_code() {
 #[test]
 fn programs_name_what_their_shaders_have_and_all_of_it() {
     let mut named = BTreeSet::new();
-    for (case, real) in cases().iter().flat_map(|case| REALS.map(|real| (case, real))) {
+    for (case, real) in REALS.iter().flat_map(|&real| cases(real).into_iter().map(move |case| (case, real))) {
         let program = case.program(real, &GPU).unwrap_or_else(|| panic!("{} has no program", case.kernel.name()));
         assert!(SHADERS.contains(&program.shader), "{} is not in SHADERS", program.shader.name());
         assert_eq!(program.real, real);
@@ -325,9 +325,9 @@ fn programs_name_what_their_shaders_have_and_all_of_it() {
 
 #[test]
 fn programs_are_refused_where_the_gpu_or_the_operands_do_not_allow_them() {
-    for case in cases() {
+    for (case, real) in REALS.into_iter().flat_map(|real| cases(real).into_iter().map(move |case| (case, real))) {
         let name = case.kernel.name();
-        for real in REALS {
+        {
             let none = |gpu: GpuFacts| assert!(case.program(real, &gpu).is_none(), "{name}, {real}, {gpu:?}");
             none(GpuFacts { bindings: 0, ..GPU });
             none(GpuFacts { invocations: 32, ..GPU });
@@ -338,13 +338,14 @@ fn programs_are_refused_where_the_gpu_or_the_operands_do_not_allow_them() {
             let small = GpuFacts { workgroup_bytes: 16 << 10, ..GPU };
             assert!(case.program(real, &small).is_some(), "{name}, {real} with 16 KiB");
         }
-        for operand in 0..case.shapes.len() - usize::from(name == "block_sum") {
+        for operand in 0..case.shapes.len() - usize::from(name == "sum") {
             let mut empty = case.clone();
             empty.shapes[operand].fill(0);
-            assert!(empty.program(DType::F32, &GPU).is_none(), "{name}, operand {operand} empty");
+            assert!(empty.program(real, &GPU).is_none(), "{name}, operand {operand} empty");
         }
     }
-    let most = Case::new(SumChunk, &[0u8; 0], &[&[1 << 29], &[2]]);
+    let most = ReduceChunk::plain(Reduction::Sum, (&[0], &[1 << 29]), DType::F32);
+    let most = Case::new(most, &[0u8; 0], &[&[1 << 29], &[1]]);
     assert!(most.program(DType::F32, &GpuFacts { binding_bytes: u64::MAX, ..GPU }).is_none(), "2^31 bytes");
 }
 

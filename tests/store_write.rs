@@ -408,10 +408,10 @@ fn kernels_write_read_and_sum() {
         let layout = Layout::contiguous(DType::F32, &region.shape());
         run(&reader, &[i as u64], &[], &mut [ChunkViewMut::from_slice(&mut out, &layout)]);
         assert_eq!(out, x);
-        let pair = Layout::contiguous(DType::F64, &[2]);
+        let (one, pair) = (Layout::contiguous(DType::F64, &[1]), Layout::contiguous(DType::F64, &[2]));
         let mut out = [0f64; 2];
-        run(&sum, &[i as u64; 2], &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)]);
-        assert_eq!(out, [x.iter().map(|&v| f64::from(v)).sum(), x.len() as f64]);
+        run(&sum, &[i as u64; 2], &[], &mut [ChunkViewMut::from_slice(&mut out[..1], &one)]);
+        assert_eq!(out[0], x.iter().map(|&v| f64::from(v)).sum::<f64>());
         run(&weighted, &[i as u64; 2], &[], &mut [ChunkViewMut::from_slice(&mut out, &pair)]);
         assert_eq!(out, [x.iter().zip(w).map(|(&x, w)| f64::from(x) * w).sum::<f64>(), w.iter().sum::<f64>()]);
     }
@@ -419,13 +419,13 @@ fn kernels_write_read_and_sum() {
     let huge = store::open(&format!("{}/tests/data/chunked.h5:/huge", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let grid = ChunkGrid::regular(huge.shape(), &[1000, 1_000_000]).unwrap();
     let all = [0, grid.len() as u64 - 1];
-    let mut out = [0f64; 2];
-    let pair = Layout::contiguous(DType::F64, &[2]);
+    let mut out = [0f64];
+    let one = Layout::contiguous(DType::F64, &[1]);
     run(
         &ScanSum(Cut { region: Region::all(huge.shape()), source: huge, grid }),
         &all,
         &[],
-        &mut [ChunkViewMut::from_slice(&mut out, &pair)],
+        &mut [ChunkViewMut::from_slice(&mut out, &one)],
     );
-    assert_eq!(out, [0.5e12, 1e12]);
+    assert_eq!(out, [0.5e12]);
 }

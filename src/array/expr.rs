@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::kernel::Kernel;
 use crate::kernel::map::ScalarProgram;
 use crate::kernel::points::Spacing;
+use crate::kernel::reduce::Reduction;
 use crate::shape::{ChunkGrid, DType, Layout, Region, Scalar, View, ViewAxis};
 use crate::task::ChunkSource;
 
@@ -32,8 +33,8 @@ pub(crate) enum Primitive {
     Concat(usize),
     /// The input, in chunks of the op's grid.
     Rechunk,
-    /// One number of all elements of the input (and of weights).
-    Reduce(Reduction),
+    /// What is left of some axes of the input, or of what a program makes of the inputs.
+    Reduce(Reduce),
     /// Matrix `(m, k)` times vector `(k,)`.
     Contract,
     /// The lower triangular `L` with `L Lᵀ` the input.
@@ -70,15 +71,32 @@ pub(crate) enum Generator {
     Indexed { kernel: Same<dyn Kernel>, shape: Vec<usize> },
 }
 
-/// What becomes of all elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Reduction {
-    /// Their sum: of floats in `f64`, rounded once; of integers modulo 2^64.
-    Sum,
-    /// Their sum divided by their number.
-    Mean,
-    /// The sum of values times weights, divided by the sum of the weights, which are the second input.
-    WeightedMean,
+/// What becomes of all elements along some axes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Reduce {
+    pub(crate) what: Reduction,
+    /// The axes that go, ascending.
+    pub(crate) axes: Vec<usize>,
+    /// Results of chunks that are merged at once.
+    pub(crate) split_every: usize,
+    /// What is reduced, if not the only input: what this program makes of the inputs, cut so.
+    pub(crate) of: Option<(Arc<ScalarProgram>, ChunkGrid)>,
+    /// What becomes of the result.
+    pub(crate) then: Option<Arc<ScalarProgram>>,
+}
+
+impl Reduce {
+    /// Its name: with what is done before and after, `square + sum + sqrt`.
+    fn name(&self) -> String {
+        let of = self.of.iter().filter(|(program, _)| program.computes()).map(|(program, _)| program.name());
+        let then = self.then.iter().filter(|program| program.computes()).map(|program| program.name());
+        of.chain([self.what.name().to_owned()]).chain(then).collect::<Vec<_>>().join(" + ")
+    }
+
+    /// How what is reduced is cut, of an input that is cut so.
+    pub(crate) fn cut<'a>(&'a self, input: &'a ChunkGrid) -> &'a ChunkGrid {
+        self.of.as_ref().map_or(input, |(_, grid)| grid)
+    }
 }
 
 /// A kernel that computes a chunk from those of its inputs at the same place.
@@ -167,7 +185,8 @@ impl Op {
             Primitive::Source(Existing::Stored(source), _) => source.0.storage_chunks().is_some(),
             _ => follows && inputs.iter().any(|input| input.is_stored),
         };
-        let is_cut = chosen.is_some() || follows && inputs.iter().any(|input| input.is_cut);
+        let cuts = follows || matches!(primitive, Primitive::Reduce(_));
+        let is_cut = chosen.is_some() || cuts && inputs.iter().any(|input| input.is_cut);
         let is_chosen = chosen.is_some();
         let widest = match &primitive {
             // What lies in memory is read where it is (of a constant, one element), and of what is repeated there is less than is seen.
@@ -201,9 +220,7 @@ impl Op {
             Primitive::Reshape => "reshape".into(),
             Primitive::Concat(_) => "concatenate".into(),
             Primitive::Rechunk => "rechunk".into(),
-            Primitive::Reduce(Reduction::Sum) => "sum".into(),
-            Primitive::Reduce(Reduction::Mean) => "mean".into(),
-            Primitive::Reduce(Reduction::WeightedMean) => "weighted_mean".into(),
+            Primitive::Reduce(reduce) => reduce.name().into(),
             Primitive::Contract => "matvec".into(),
             Primitive::Factor => "cholesky".into(),
             Primitive::Map(program) => program.name().into(),
@@ -238,6 +255,18 @@ impl Node {
         let ops: Vec<&Op> = inputs.iter().map(|input| &*input.op).collect();
         let op = Op::new(primitive, &ops, (shape, dtype), None)?;
         Ok(Arc::new(Self { op: Arc::new(op), inputs }))
+    }
+
+    /// What a program makes of each element of an expression for a reduction: no chunk of it is ever in memory, so it is cut as the expression is.
+    ///
+    /// # Errors
+    /// As [`Op::new`].
+    pub(crate) fn reduced(program: ScalarProgram, of: &Expr) -> Result<Expr> {
+        let inputs: Vec<Expr> = program.inputs().iter().map(|_| of.clone()).collect();
+        let (shape, dtype) = (of.op.shape.clone(), program.dtype());
+        let op = Op::new(Primitive::Map(program.into()), &[&of.op], (shape, dtype), Some(of.op.grid.clone()))?;
+        let (is_chosen, is_cut, widest) = (false, of.op.is_cut, of.op.widest);
+        Ok(Arc::new(Self { op: Arc::new(Op { is_chosen, is_cut, widest, ..op }), inputs }))
     }
 
     /// This expression and all that it depends on, each once; one before its inputs.

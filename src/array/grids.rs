@@ -29,7 +29,11 @@ pub(super) fn natural(op: &Op, inputs: &[&Op]) -> Result<ChunkGrid> {
         Primitive::Reshape => slabs(shape, dtype, None),
         Primitive::Concat(axis) => joined(*axis, inputs),
         Primitive::Rechunk => Ok(inputs[0].grid.clone()),
-        Primitive::Reduce(_) => ChunkGrid::single(&[]),
+        Primitive::Reduce(reduce) => {
+            let cut = reduce.cut(&inputs[0].grid);
+            let kept = (0..cut.shape().len()).filter(|axis| !reduce.axes.contains(axis));
+            ChunkGrid::of_axes(kept.map(|axis| cut.along(axis)))
+        }
         Primitive::Contract => Ok(inputs[0].grid.along(0)),
         Primitive::Factor if inputs[0].is_cut && is_square(&inputs[0].grid) => Ok(inputs[0].grid.clone()),
         Primitive::Factor => {

@@ -10,7 +10,7 @@ use ndarray::{ArrayD, Axis, IxDyn, Slice, SliceInfoElem};
 use proptest::prelude::*;
 
 use super::lower::{Lowering, Root, To};
-use super::{Array, concatenate, stack, where_};
+use super::{Array, Over, concatenate, stack, where_};
 use crate::error::Result;
 use crate::kernel::{Fault, Kernel, Lane, Scratch, Work, for_each_piece};
 use crate::runtime::{Inside, Session};
@@ -117,7 +117,7 @@ fn step(array: Array<i64>, elements: ArrayD<i64>, (kind, [a, b, c, d]): Step) ->
     let (rank, shape) = (elements.ndim(), elements.shape().to_vec());
     let axis = Axis(a % rank.max(1));
     let n = shape.get(axis.0).copied().unwrap_or(0);
-    match kind % 18 {
+    match kind % 19 {
         0 if rank > 0 => {
             let (from, to) = (b % (n + 1), c % (n + 1));
             let step = [1, 2, 3, -1, -2, -5][d % 6];
@@ -203,6 +203,14 @@ fn step(array: Array<i64>, elements: ArrayD<i64>, (kind, [a, b, c, d]): Step) ->
                 false => (-&array, elements.mapv(i64::wrapping_neg)),
             }
         }
+        18 => {
+            let axes: Vec<usize> = (0..rank).filter(|axis| b >> axis & 1 == 1).collect();
+            let over = array.over(&axes[..]).split_every(c % 3 + 2);
+            let over = if d % 2 == 0 { over.keep_dims() } else { over };
+            let what = if axes.iter().all(|&axis| shape[axis] > 0) { c % 4 } else { 0 };
+            let array = [Over::sum, Over::max, Over::min, Over::argmax][what](&over);
+            (array, reduced(&elements, &axes, what, d % 2 == 0))
+        }
         17 if n > 1 && rank > 0 => {
             // Neighbours: one array seen in two ways.
             let part = |from: usize| {
@@ -232,6 +240,28 @@ fn step(array: Array<i64>, elements: ArrayD<i64>, (kind, [a, b, c, d]): Step) ->
     }
 }
 
+/// The sum, highest, lowest or number of the first highest along these axes, which go or have extent 1 then.
+fn reduced(elements: &ArrayD<i64>, axes: &[usize], what: usize, keeps: bool) -> ArrayD<i64> {
+    let shape = elements.shape();
+    let kept: Vec<usize> = (0..shape.len()).filter(|axis| !axes.contains(axis)).collect();
+    let order: Vec<usize> = kept.iter().chain(axes).copied().collect();
+    let rows: Vec<i64> = elements.view().permuted_axes(order).iter().copied().collect();
+    let count: usize = axes.iter().map(|&axis| shape[axis]).product();
+    let results = (0..kept.iter().map(|&axis| shape[axis]).product()).map(|row: usize| {
+        let row = &rows[row * count..][..count];
+        let highest = || *row.iter().max().unwrap();
+        match what {
+            0 => row.iter().fold(0i64, |sum, &x| sum.wrapping_add(x)),
+            1 => highest(),
+            2 => *row.iter().min().unwrap(),
+            _ => row.iter().position(|&x| x == highest()).unwrap() as i64,
+        }
+    });
+    let left = (0..shape.len()).filter(|axis| keeps || kept.contains(axis));
+    let left: Vec<usize> = left.map(|axis| if kept.contains(&axis) { shape[axis] } else { 1 }).collect();
+    ArrayD::from_shape_vec(IxDyn(&left), results.collect()).unwrap()
+}
+
 /// All of an array, but along one axis from an index on.
 fn every(rank: usize, axis: usize, from: usize) -> Vec<SliceInfoElem> {
     let whole = SliceInfoElem::Slice { start: 0, end: None, step: 1 };
@@ -254,7 +284,7 @@ proptest! {
         kind in 0u8..4,
         shape in prop::collection::vec(prop_oneof![1 => Just(0usize), 9 => 1usize..8], 0..5),
         cut in 0usize..6,
-        steps in prop::collection::vec((0u8..18, [0usize..100, 0usize..100, 0usize..100, 0usize..100]), 0..7),
+        steps in prop::collection::vec((0u8..19, [0usize..100, 0usize..100, 0usize..100, 0usize..100]), 0..7),
     ) {
         let (mut array, mut elements) = leaf(kind, &shape, cut);
         for &one in &steps {

@@ -26,7 +26,9 @@ pub use compute::{Computable, Pending, compute_all, store_all};
 #[cfg(feature = "hdf5")]
 pub use files::HdfPut;
 pub use files::NpyPut;
-pub use ops::{AnyArray, Branches, Rhs, Rng, Summed, concatenate, indices, mandelbrot, meshgrid, stack, where_};
+pub use ops::{
+    AnyArray, Branches, ComplexReductions, IntoAxes, Over, Rhs, Rng, concatenate, indices, mandelbrot, meshgrid, stack, where_,
+};
 
 use crate::error::{Error, Result, or_panic};
 use crate::runtime::Session;

@@ -44,7 +44,10 @@ impl<T> Array<T> {
         }
         let of = |node: &super::expr::Expr| match &node.op.primitive {
             Primitive::Source(Existing::Memory { .. }, _) | Primitive::View(_) | Primitive::Concat(_) | Primitive::Rechunk => 0,
-            Primitive::Reduce(_) => tree_tasks(node.inputs[0].op.grid.len()),
+            Primitive::Reduce(reduce) => {
+                let results = node.op.grid.len();
+                tree_tasks(results, node.inputs[0].op.grid.len() / results.max(1), reduce.split_every)
+            }
             Primitive::Contract => {
                 let grid = &node.inputs[0].op.grid;
                 grid.len() + if grid.count(1) > 1 { grid.count(0) } else { 0 }

@@ -17,7 +17,7 @@ use crate::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
 use crate::kernel::gemv::Gemv;
 use crate::kernel::mandelbrot::{Mandelbrot, MandelbrotParams};
 use crate::kernel::peak::{Peak, PeakParams, ReadAll};
-use crate::kernel::sums::SumChunk;
+use crate::kernel::reduce::{ReduceChunk, Reduction};
 use crate::kernel::{Kernel, Work};
 use crate::shape::{ChunkMeta, DType, Layout};
 
@@ -104,7 +104,8 @@ pub fn calibrate_gpu(device: &dyn Device) -> Option<GpuCalibration> {
         kernels.extend(bench.kernel(Arc::new(Potrf::new()), potrf, dtype, &[], &[square(n)]));
         let params = bytemuck::bytes_of(&MandelbrotParams { iterations: 64 }).to_vec();
         kernels.extend(bench.kernel(Arc::new(Mandelbrot), params, dtype, &[vec![512], vec![512]], &[square(512)]));
-        kernels.extend(bench.kernel(Arc::new(SumChunk), vec![], dtype, &[vec![1 << 20]], &[vec![2]]));
+        let sum = Arc::new(ReduceChunk::plain(Reduction::Sum, (&[0], &[1 << 20]), dtype));
+        kernels.extend(bench.kernel(sum, vec![], dtype, &[vec![1 << 20]], &[vec![1]]));
     }
     let rates = rates(&kernels, round_trip_ns);
     Some(GpuCalibration { link, rates, round_trip_ns, kernels, took_ns: began.elapsed().as_nanos() as u64 })
@@ -328,7 +329,7 @@ impl Bench<'_> {
         }
         let result = |shape: &Vec<usize>| match &*kernel.name() {
             "mandelbrot" => (DType::I32, shape.clone()),
-            "block_sum" => (DType::F64, shape.clone()),
+            "sum" => (DType::F64, shape.clone()),
             _ => (dtype, shape.clone()),
         };
         let all: Vec<(DType, Vec<usize>)> =

@@ -127,26 +127,28 @@ impl Kernel for Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::sums::{MergeSums, SumChunk};
+    use crate::kernel::reduce::{MergeParts, ReduceChunk, Reduction};
     use crate::kernel::testing::{Chunk, numbers};
 
     #[test]
     fn a_batch_gives_what_its_parts_give_merged() {
         let chunks: Vec<Chunk<f64>> = [3usize, 5, 2].iter().map(|&n| Chunk::new(&[n], numbers(n, 30.0))).collect();
-        let pairs: Vec<Chunk<f64>> = chunks
+        let part = || ReduceChunk::plain(Reduction::Sum, (&[0], &[10]), DType::F64);
+        let merge = || MergeParts::new(Reduction::Sum, DType::F64);
+        let sums: Vec<Chunk<f64>> = chunks
             .iter()
             .map(|chunk| {
-                let mut pair = Chunk::filled(&[2], 0.0);
-                pair.compute(&SumChunk, &[], &[chunk.view()]);
-                pair
+                let mut sum = Chunk::filled(&[1], 0.0);
+                sum.compute(&part(), &[], &[chunk.view()]);
+                sum
             })
             .collect();
-        let (mut wanted, mut found) = (Chunk::filled(&[2], 0.0), Chunk::filled(&[2], f64::NAN));
-        wanted.compute(&MergeSums, &[], &pairs.iter().map(Chunk::view).collect::<Vec<_>>());
-        let makes = (DType::F64, vec![2]);
-        let batch = Batch { part: Arc::new(SumChunk), inputs: 1, makes, merge: Arc::new(MergeSums) };
+        let (mut wanted, mut found) = (Chunk::filled(&[1], 0.0), Chunk::filled(&[1], f64::NAN));
+        wanted.compute(&merge(), &[], &sums.iter().map(Chunk::view).collect::<Vec<_>>());
+        let makes = (DType::F64, vec![1]);
+        let batch = Batch { part: Arc::new(part()), inputs: 1, makes, merge: Arc::new(merge()) };
         let params = Batch::params([&[][..]; 3].into_iter());
-        let shapes: [&[usize]; 4] = [&[3], &[5], &[2], &[2]];
+        let shapes: [&[usize]; 4] = [&[3], &[5], &[2], &[1]];
         let metas = shapes.map(|shape| ChunkMeta { dtype: DType::F64, shape, data: None });
         let mut scratch = vec![0xff; batch.scratch_bytes(&params, &metas) as usize];
         let views: Vec<_> = chunks.iter().map(Chunk::view).collect();
@@ -154,6 +156,6 @@ mod tests {
         batch.run_cpu(&params, &views, &mut out, &mut Scratch::new(&mut scratch)).unwrap();
         assert_eq!(found.data, wanted.data);
         assert_eq!(batch.work(&params, &metas).flops, 10.0);
-        assert_eq!(batch.name(), "block_sum, merge_sums");
+        assert_eq!(batch.name(), "sum, merge_sum");
     }
 }

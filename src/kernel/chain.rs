@@ -191,7 +191,8 @@ pub(super) fn in_scratch<'a>(layout: &'a Layout, scratch: &mut Scratch<'a>) -> C
 mod tests {
     use super::*;
     use crate::kernel::random::{Uniform, UniformParams};
-    use crate::kernel::sums::{Add, SumChunk};
+    use crate::kernel::reduce::{ReduceChunk, Reduction};
+    use crate::kernel::sums::Add;
     use crate::kernel::testing::{Chunk, numbers};
     use crate::shape::Region;
 
@@ -229,26 +230,27 @@ mod tests {
         let input = Chunk::new(&shape, numbers(35, 3.0));
         let mut random = Chunk::filled(&shape, 0.0);
         random.compute(&Uniform, &uniform, &[]);
-        let (mut sum, mut pair) = (Chunk::filled(&shape, 0.0), Chunk::filled(&[2], 0.0));
+        let total = || ReduceChunk::plain(Reduction::Sum, (&[0, 1], &shape), DType::F64);
+        let (mut sum, mut wanted) = (Chunk::filled(&shape, 0.0), Chunk::filled(&[1], 0.0));
         sum.compute(&Add, &[], &[random.view(), input.view(), random.view()]);
-        pair.compute(&SumChunk, &[], &[sum.view()]);
+        wanted.compute(&total(), &[], &[sum.view()]);
         let link = |kernel: Arc<dyn Kernel>, inputs: &[Feed]| ChainStep { kernel, inputs: inputs.into(), dtype: DType::F64 };
         let chain = Chain::new(vec![
             link(Arc::new(Uniform), &[]),
             link(Arc::new(Add), &[Feed::Step(0), Feed::Input(0), Feed::Step(0)]),
-            link(Arc::new(SumChunk), &[Feed::Step(1)]),
+            link(Arc::new(total()), &[Feed::Step(1)]),
         ]);
         let params = Chain::params(&shape, [&uniform[..], &[], &[]].into_iter());
-        let operands = [(&shape[..], DType::F64), (&[2], DType::F64)];
+        let operands = [(&shape[..], DType::F64), (&[1], DType::F64)];
         let metas = operands.map(|(shape, dtype)| ChunkMeta { dtype, shape, data: None });
         let mut scratch = vec![0xff; chain.scratch_bytes(&params, &metas) as usize];
-        let mut found = Chunk::filled(&[2], 0.0);
+        let mut found = Chunk::filled(&[1], 0.0);
         let mut out = [ChunkViewMut::from_slice(&mut found.data, &found.layout)];
         chain.run_cpu(&params, &[input.view()], &mut out, &mut Scratch::new(&mut scratch)).unwrap();
-        assert_eq!(found.data, pair.data);
-        assert_eq!(chain.name(), "uniform + add + block_sum");
+        assert_eq!(found.data, wanted.data);
+        assert_eq!(chain.name(), "uniform + add + sum");
         assert!(matches!(chain.content(), Content::Text(_)));
-        assert_eq!(chain.work(&params, &metas).bytes, 35.0 * 8.0 + 16.0);
+        assert_eq!(chain.work(&params, &metas).bytes, 35.0 * 8.0 + 8.0);
         assert!(chain.work(&params, &metas).flops > 35.0 * 3.0);
     }
 }

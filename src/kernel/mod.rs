@@ -23,6 +23,7 @@ pub mod peak;
 pub mod points;
 pub mod program;
 pub mod random;
+pub mod reduce;
 mod rows;
 mod shader;
 pub mod simd;
@@ -50,7 +51,7 @@ pub use shader::Shader;
 
 /// Every fixed shader: what is checked against the kernels' parameters.
 pub static SHADERS: LazyLock<Vec<Arc<Shader>>> = LazyLock::new(|| {
-    let all = [&mandelbrot::SHADER, &gemv::SHADER, &sums::SHADER, &peak::SHADER, &copy::SHADER];
+    let all = [&mandelbrot::SHADER, &gemv::SHADER, &reduce::SHADER, &peak::SHADER, &copy::SHADER];
     all.into_iter().chain(dense::SHADERS).map(|shader| Arc::clone(shader)).collect()
 });
 
@@ -339,7 +340,7 @@ pub(crate) fn is_ours(kernel: &dyn Kernel) -> bool {
     let known = [
         TypeId::of::<mandelbrot::Mandelbrot>(),
         TypeId::of::<gemv::Gemv>(),
-        TypeId::of::<sums::SumChunk>(),
+        TypeId::of::<reduce::ReduceChunk>(),
         TypeId::of::<dense::Gemm>(),
         TypeId::of::<dense::Syrk>(),
         TypeId::of::<dense::Trsm>(),

@@ -107,17 +107,6 @@ pub(crate) fn for_each_slice<T: Element>(view: ChunkView<'_>, mut visit: impl Fn
     parts(view.shape(), false).for_each(|part| visit(gather(view, &part, &mut buffer)));
 }
 
-/// As [`for_each_slice`], for two chunks of one shape at once.
-pub(crate) fn for_each_pair<T: Element>(a: ChunkView<'_>, b: ChunkView<'_>, mut visit: impl FnMut(&[T], &[T])) {
-    assert_eq!(a.shape(), b.shape(), "chunks of one shape");
-    if let (Some(a), Some(b)) = (a.try_slice(), b.try_slice()) {
-        return visit(a, b);
-    }
-    let (mut left, mut right) = (buffer(a.shape()), buffer(a.shape()));
-    parts(a.shape(), is_rows(&a) && is_rows(&b))
-        .for_each(|part| visit(gather(a, &part, &mut left), gather(b, &part, &mut right)));
-}
-
 /// The element types of some chunks, in order: `[f64; 2]`, or `(f64, bool, i32)`.
 pub trait Elements: sealed::Sealed {
     /// A slice of each.
@@ -297,9 +286,6 @@ mod tests {
             let mut seen = Vec::new();
             for_each_slice(view, |s: &[i64]| seen.extend_from_slice(s));
             assert_eq!(seen, wanted, "{layout:?}");
-            let mut pairs = Vec::new();
-            for_each_pair(view, view, |a: &[i64], b: &[i64]| pairs.extend(a.iter().zip(b).map(|(a, b)| (*a, *b))));
-            assert!(pairs.iter().map(|p| p.0).eq(wanted.iter().copied()) && pairs.iter().all(|p| p.0 == p.1));
             let mut target = vec![-1i64; 20_000];
             let mut copied = Vec::new();
             let mut out = ChunkViewMut::from_slice_at(&mut target, first, &layout);

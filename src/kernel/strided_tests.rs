@@ -9,7 +9,7 @@ use super::dense::{Gemm, LEFT, RIGHT, Syrk, Trsm};
 use super::gemv::Gemv;
 use super::mandelbrot::{Mandelbrot, MandelbrotParams};
 use super::peak::{Peak, PeakParams, ReadAll};
-use super::sums::{Add, DivideSums, MergeSums, SumChunk, WeightedSumChunk};
+use super::sums::Add;
 use super::testing::{Chunk, numbers};
 use super::{Kernel, Scratch, for_each_piece, simd};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, Element, Float, Layout, View};
@@ -97,13 +97,9 @@ fn agrees<T: Element, U: Element>(
 
 fn sums_agree<T: Element>(shape: &[usize], dice: &mut Dice, element: impl Fn(f64) -> T) -> Result<(), TestCaseError> {
     let mut chunk = || Chunk::lying(shape, dice, &element);
-    agrees::<T, f64>(&SumChunk, &[], &[chunk()], &[2])?;
     for count in 1..4 {
         let inputs: Vec<_> = (0..count).map(|_| chunk()).collect();
         agrees::<T, T>(&Add, &[], &inputs, shape)?;
-        if count == 2 && T::DTYPE != crate::shape::DType::Bool {
-            agrees::<T, f64>(&WeightedSumChunk, &[], &inputs, &[2])?;
-        }
     }
     Ok(())
 }
@@ -167,9 +163,6 @@ proptest! {
         sums_agree(&shape, dice, |v| (v * 1e18) as u64)?;
         sums_agree(&shape, dice, |v| v as f32)?;
         sums_agree(&shape, dice, |v| v)?;
-        let pairs: Vec<_> = (0..3).map(|_| Chunk::lying(&[2], dice, |v| v)).collect();
-        agrees::<f64, f64>(&MergeSums, &[], &pairs, &[2])?;
-        agrees::<f64, f32>(&DivideSums, &[], &pairs[..1], &[])?;
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Owns: nothing that is shipped. Must not know: any kernel. Invariant: the same numbers at every run.
 
 use super::{Kernel, Scratch};
-use crate::shape::{ChunkView, ChunkViewMut, Element, Layout};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, Element, Layout};
 
 /// A chunk with its memory, in which its first element is number `first`.
 pub(crate) struct Chunk<T> {
@@ -40,8 +40,11 @@ impl<T: Element> Chunk<T> {
 
     /// Runs `kernel` with this as its only output.
     pub(crate) fn compute(&mut self, kernel: &dyn Kernel, params: &[u8], inputs: &[ChunkView<'_>]) {
+        let metas = inputs.iter().map(|input| ChunkMeta { dtype: input.layout().dtype, shape: input.shape(), data: None });
+        let metas: Vec<_> = metas.chain([ChunkMeta { dtype: T::DTYPE, shape: &self.layout.shape, data: None }]).collect();
+        let mut scratch = vec![0xff; kernel.scratch_bytes(params, &metas) as usize];
         let mut outputs = [ChunkViewMut::from_slice(&mut self.data, &self.layout)];
-        kernel.run_cpu(params, inputs, &mut outputs, &mut Scratch::new(&mut [])).unwrap();
+        kernel.run_cpu(params, inputs, &mut outputs, &mut Scratch::new(&mut scratch)).unwrap();
     }
 }
 

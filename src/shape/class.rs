@@ -1,6 +1,6 @@
 //! What can be done with elements of a type.
 //!
-//! Owns: [`Number`], [`Ordered`], [`Comparable`], [`Integer`], [`Bits`]: classes of element types that operations are there for. Must not know: operations. Invariant: each is sealed, as
+//! Owns: [`Number`], [`Ordered`], [`Comparable`], [`Integer`], [`Bits`], [`Summed`]: classes of element types that operations are there for. Must not know: operations. Invariant: each is sealed, as
 //! [`Element`] is, and has the types that its documentation names.
 
 use num_complex::Complex;
@@ -24,6 +24,22 @@ pub trait Bits: Element {}
 
 /// The eight types of integers.
 pub trait Integer: Number<Magnitude = Self> + Ordered + Bits {}
+
+/// What has a sum: booleans, integers, `f32`, `f64`, complex numbers.
+pub trait Summed: Element {
+    /// What a sum of such elements is: NumPy's rule, the float or complex number itself; `i64` for signed integers and booleans, `u64` for unsigned integers.
+    type Sum: Element;
+}
+
+macro_rules! summed {
+    ($($t:ty => $sum:ty),*) => {$(
+        impl Summed for $t {
+            type Sum = $sum;
+        }
+    )*};
+}
+summed!(bool => i64, i8 => i64, u8 => u64, i16 => i64, u16 => u64, i32 => i64, u32 => u64, i64 => i64, u64 => u64, f32 => f32, f64 => f64,
+    Complex<f32> => Complex<f32>, Complex<f64> => Complex<f64>);
 
 macro_rules! integers {
     ($($t:ty),*) => {$(

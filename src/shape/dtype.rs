@@ -8,7 +8,7 @@ use std::fmt;
 use half::{bf16, f16};
 use num_complex::Complex;
 
-use super::class::{Number, Ordered};
+use super::class::{Number, Ordered, Summed};
 use super::promote::Promote;
 use super::scalar::Scalar;
 
@@ -250,7 +250,7 @@ pub trait Real: Element + PartialOrd + bytemuck::Pod {
 }
 
 /// `f32` or `f64`: what the numerical kernels are generic over.
-pub trait Float: Real + Number<Magnitude = Self> + Ordered {}
+pub trait Float: Real + Number<Magnitude = Self> + Ordered + Summed<Sum = Self> {}
 
 macro_rules! elements {
     ($($t:ty => $d:ident),*) => {$(

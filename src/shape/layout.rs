@@ -28,6 +28,16 @@ impl Layout {
         Self { dtype, shape: shape.to_vec(), strides }
     }
 
+    /// The same elements, with the axes in this order.
+    ///
+    /// # Panics
+    /// If an axis is not there.
+    #[must_use]
+    pub(crate) fn reordered(&self, order: &[usize]) -> Self {
+        let shape = order.iter().map(|&axis| self.shape[axis]).collect();
+        Self { dtype: self.dtype, shape, strides: order.iter().map(|&axis| self.strides[axis]).collect() }
+    }
+
     /// Number of elements.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -18,7 +18,7 @@ mod scalar;
 mod view;
 
 pub use affine::{View, ViewAxis};
-pub use class::{Bits, Comparable, Integer, Number, Ordered};
+pub use class::{Bits, Comparable, Integer, Number, Ordered, Summed};
 pub(crate) use dtype::with_dtype;
 pub use dtype::{DType, Element, Float, Real};
 pub use form::Form;

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::tasks::{BLOCK_SCRATCH, Cut, Sides, WEIGH_SCRATCH, scan_pair, weigh};
+use super::tasks::{BLOCK_SCRATCH, Cut, Sides, WEIGH_SCRATCH, scan_sum, weigh};
 use crate::error::Result;
 use crate::kernel::{Fault, Kernel, Scratch, Work, params};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, Layout, Real, Region, Scalar, with_dtype};
@@ -45,9 +45,9 @@ impl PieceSource for ReadChunkOf<'_> {
     }
 }
 
-/// Sum and count of chunk `i` of a source: `out = [sum a, n]`, as [`super::ScanSum`] of that chunk alone.
+/// The sum of chunk `i` of a source: `out = [sum a]`, as [`super::ScanSum`] of that chunk alone.
 ///
-/// Parameters: `i` as `u64`. Input: the chunk, in the source's dtype or `f64`. Output: `(2,)` of `f64`. Work: one addition per element.
+/// Parameters: `i` as `u64`. Input: the chunk, in the source's dtype or `f64`. Output: `(1,)` of `f64`. Work: one addition per element.
 pub struct SumRead(pub Cut);
 
 impl Kernel for SumRead {
@@ -72,9 +72,8 @@ impl Kernel for SumRead {
     ) -> std::result::Result<(), Fault> {
         let held = ReadChunkOf::new(&self.0, params::<u64>(bytes), inputs[0]);
         let of = (inputs[0].layout().dtype, self.0.source.storage_chunks());
-        let pair =
-            scan_pair(&held.region, |each| scan_by_pieces(&held, of, &held.region, scratch.take::<u8>(BLOCK_SCRATCH), each))?;
-        outputs[0].slice_mut::<f64>().copy_from_slice(&pair);
+        let sum = scan_sum(|each| scan_by_pieces(&held, of, &held.region, scratch.take::<u8>(BLOCK_SCRATCH), each))?;
+        outputs[0].slice_mut::<f64>().copy_from_slice(&[sum]);
         Ok(())
     }
 }

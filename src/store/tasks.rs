@@ -138,9 +138,9 @@ impl Kernel for WriteChunk {
     }
 }
 
-/// Sum and count of the region of chunks `i` to `j` of a source, without its elements ever being in memory at once: `out = [sum a, n]`.
+/// The sum of the region of chunks `i` to `j` of a source, without its elements ever being in memory at once: `out = [sum a]`.
 ///
-/// Parameters: `[i, j]` as `u64`. Inputs: none. Output: `(2,)` of `f64`. The sum is that of the elements in scan order by
+/// Parameters: `[i, j]` as `u64`. Inputs: none. Output: `(1,)` of `f64`. The sum is that of the elements in scan order by
 /// [`crate::kernel`]'s block sum, plus value x count for runs that were never written; all in `f64`, to which 64-bit integers are rounded
 /// first; booleans count as 0 and 1.
 /// Work: one addition per element, the region's bytes.
@@ -189,24 +189,21 @@ impl Kernel for ScanSum {
         scratch: &mut Scratch<'_>,
     ) -> Result<(), Fault> {
         let region = &self.0.chunks(params);
-        let pair = scan_pair(region, |each| self.0.source.scan(region, scratch.take::<u8>(BLOCK_SCRATCH), each))?;
-        outputs[0].slice_mut::<f64>().copy_from_slice(&pair);
+        let sum = scan_sum(|each| self.0.source.scan(region, scratch.take::<u8>(BLOCK_SCRATCH), each))?;
+        outputs[0].slice_mut::<f64>().copy_from_slice(&[sum]);
         Ok(())
     }
 }
 
-/// Sum and count of a region that `scan` goes through.
-pub(super) fn scan_pair(
-    region: &Region,
-    scan: impl FnOnce(&mut dyn FnMut(Block<'_>)) -> Result<(), Error>,
-) -> Result<[f64; 2], Error> {
+/// The sum of a region that `scan` goes through.
+pub(super) fn scan_sum(scan: impl FnOnce(&mut dyn FnMut(Block<'_>)) -> Result<(), Error>) -> Result<f64, Error> {
     let mut sum = BlockSum::new();
     let mut constant = 0.0;
     scan(&mut |block| match block {
         Block::Values(values) => push(&mut sum, values),
         Block::Constant { value, count } => constant += value.to_f64() * count as f64,
     })?;
-    Ok([sum.finish() + constant, region.len() as f64])
+    Ok(sum.finish() + constant)
 }
 
 fn push(sum: &mut BlockSum, values: ChunkView<'_>) {

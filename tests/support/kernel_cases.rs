@@ -9,7 +9,7 @@ use chunkwise::kernel::gemv::Gemv;
 use chunkwise::kernel::mandelbrot::{Mandelbrot, MandelbrotParams};
 use chunkwise::kernel::peak::{Peak, PeakParams, ReadAll};
 use chunkwise::kernel::points::ogrid;
-use chunkwise::kernel::sums::SumChunk;
+use chunkwise::kernel::reduce::{ReduceChunk, Reduction};
 use chunkwise::shape::DType;
 
 use super::lab::{Case, Chunk, Task, Version};
@@ -75,8 +75,11 @@ pub fn gemv(a: Chunk, x: Chunk) -> Case {
     Case::new(Gemv, &[0u8; 0], vec![a, x], y)
 }
 
-pub fn block_sum(x: Chunk) -> Case {
-    Case::new(SumChunk, &[0u8; 0], vec![x], garbage(DType::F64, &[2]))
+/// The sum of all elements.
+pub fn sum(x: Chunk) -> Case {
+    let axes: Vec<usize> = (0..x.shape.len()).collect();
+    let kernel = ReduceChunk::plain(Reduction::Sum, (&axes, &x.shape), x.dtype);
+    Case::new(kernel, &[0u8; 0], vec![x], garbage(DType::F64, &[1]))
 }
 
 pub fn gemm(a: Chunk, b: Chunk, c: Chunk) -> Case {
@@ -132,7 +135,7 @@ pub fn all(dtype: DType) -> Vec<Case> {
     let shapes: [&[usize]; 9] =
         [&[33, 100], &[3, 31, 65], &[2, 63, 65], &[8191], &[8192], &[8193], &[100_001], &[512, 1030], &[1, 1, 1, 1]];
     for shape in SIZES.map(|n| vec![n]).into_iter().chain(shapes.map(<[usize]>::to_vec)) {
-        all.push(block_sum(r.spread(dtype, &shape)));
+        all.push(sum(r.spread(dtype, &shape)));
     }
     let products = [[64, 64, 16], [256, 256, 64], [257, 260, 132], [257, 257, 33], [1, 4, 4], [300, 4, 20]];
     for [m, n, k] in (0..SIZES.len()).map(|i| [size(i, 1), size(i, 5), size(i, 8)]).chain(products) {

@@ -21,6 +21,7 @@ mod leaves;
 mod moves;
 mod reduce;
 mod rounds;
+mod scan;
 mod stage;
 mod turns;
 

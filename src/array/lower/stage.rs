@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::super::expr::{Existing, Generator, Primitive};
+use super::super::expr::{Existing, Generator, Op, Primitive};
 use super::super::grids::{self, bytes_of};
 use super::super::optimize::{ExprId, Exprs};
 use super::answers::Answers;
@@ -349,7 +349,7 @@ impl Draft {
             Primitive::Concat(axis) => Ok(moves::concat(*axis, recipe, around)),
             Primitive::Reshape => Ok(moves::reshape(recipe, around)),
             Primitive::Rechunk => Ok(moves::rechunk(recipe, around)),
-            Primitive::Reduce(reduction) => reduce::make((*reduction, op.dtype), number as StageId, recipe, around, lw),
+            Primitive::Reduce(of) => reduce::make((of, op.dtype), number as StageId, recipe, around, lw),
             Primitive::Contract => Ok(dense::matvec(number as StageId, recipe, around)),
             Primitive::Factor => dense::cholesky(number as StageId, recipe, lw),
             Primitive::Map(program) => Ok(calls::map(program, recipe)),
@@ -362,6 +362,7 @@ impl Draft {
 const ROUND_PART: u64 = 2;
 /// So many eighths of a chunk that others are put together from are there beside these: it, what it is made of, what comes next, and a little more.
 const BESIDE_EIGHTHS: u64 = 26;
+
 /// Finds the stages.
 struct Planner<'a> {
     exprs: &'a Exprs,
@@ -392,24 +393,18 @@ impl Planner<'_> {
         let OpenStage { expr, grid } = &self.open[number];
         let (expr, grid, exprs) = (*expr, grid.clone(), self.exprs);
         let (op, ids) = (exprs.op(expr).clone(), exprs.inputs(expr));
+        let comes = self.comes(&op, ids, &grid)?;
+        if comes != grid {
+            return self.put_together(expr, comes, grid);
+        }
         let inputs: Vec<StageId> = match &op.primitive {
             Primitive::Source(..) | Primitive::Generate(..) => Vec::new(),
             Primitive::View(view) if exprs.op(ids[0]).is_flexible => {
                 let value = grids::back(view, &grid, &exprs.op(ids[0]).shape)?;
                 vec![self.wanted(ids[0], value)]
             }
-            Primitive::View(view) => {
-                let comes = grids::through(view, &exprs.op(ids[0]).grid, op.dtype)?;
-                if comes != grid {
-                    return self.put_together(expr, comes, grid);
-                }
-                vec![self.own(ids[0])]
-            }
+            Primitive::View(_) => vec![self.own(ids[0])],
             Primitive::Concat(axis) => {
-                let comes = self.concatenated(*axis, &grid, ids)?;
-                if comes != grid {
-                    return self.put_together(expr, comes, grid);
-                }
                 let mut end = 0;
                 let of = |&id: &ExprId| {
                     let extent = exprs.op(id).shape[*axis];
@@ -420,28 +415,20 @@ impl Planner<'_> {
                 };
                 ids.iter().map(of).collect::<Result<_>>()?
             }
-            Primitive::Rechunk => vec![self.wanted(ids[0], grid.clone())], // nobody wants one: see `wanted`
             Primitive::Reshape => {
-                let comes = moves::flat(&op.shape, op.dtype, &grid)?;
-                if comes != grid {
-                    return self.put_together(expr, comes, grid);
-                }
                 let input = exprs.op(ids[0]);
                 vec![self.wanted(ids[0], moves::flat(&input.shape, input.dtype, &input.grid)?)]
             }
-            Primitive::Reduce(_) => {
-                let cut = exprs.op(ids[0]).grid.clone();
+            Primitive::Reduce(reduce) => {
+                let cut = reduce.cut(&exprs.op(ids[0]).grid).clone();
                 ids.iter().map(|&id| self.wanted(id, cut.clone())).collect()
             }
             Primitive::Contract => {
                 let columns = exprs.op(ids[0]).grid.along(1);
                 vec![self.wanted(ids[0], grid.by(&columns)?), self.wanted(ids[1], columns)]
             }
-            Primitive::Factor if op.grid != grid => return self.put_together(expr, op.grid.clone(), grid),
-            Primitive::Factor => vec![self.wanted(ids[0], grid.clone())],
-            Primitive::Map(_) | Primitive::Call(_) if !op.is_flexible && op.grid != grid => {
-                return self.put_together(expr, op.grid.clone(), grid);
-            }
+            // A rechunk is nobody's wish: see `wanted`.
+            Primitive::Factor | Primitive::Rechunk => vec![self.wanted(ids[0], grid.clone())],
             Primitive::Map(_) => ids.iter().map(|&id| self.wanted(id, grid.clone())).collect(),
             Primitive::Call(call) => {
                 let of = |(&id, along): (&ExprId, &Vec<usize>)| {
@@ -451,6 +438,20 @@ impl Planner<'_> {
             }
         };
         Ok(Draft { expr, recipe: Recipe { grid, dtype: op.dtype, inputs }, is_rechunk: false })
+    }
+
+    /// The grid in which the result of an op comes that is wanted in this one: this one, if it can be made so.
+    fn comes(&self, op: &Op, ids: &[ExprId], grid: &ChunkGrid) -> Result<ChunkGrid> {
+        match &op.primitive {
+            Primitive::View(view) if !self.exprs.op(ids[0]).is_flexible => {
+                grids::through(view, &self.exprs.op(ids[0]).grid, op.dtype)
+            }
+            Primitive::Concat(axis) => self.concatenated(*axis, grid, ids),
+            Primitive::Reshape => moves::flat(&op.shape, op.dtype, grid),
+            Primitive::Reduce(_) | Primitive::Factor => Ok(op.grid.clone()),
+            Primitive::Map(_) | Primitive::Call(_) if !op.is_flexible => Ok(op.grid.clone()),
+            _ => Ok(grid.clone()),
+        }
     }
 
     /// The grid in which a concatenation comes that is wanted in this one: cut where one input ends, too, and as inputs are cut that cannot be cut otherwise.

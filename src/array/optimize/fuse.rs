@@ -8,9 +8,11 @@
 //! after    multiply + add(uniform(9))                             (the same numbers: read once)
 //! before   exp(constant(1))
 //! after    constant(2.718281828459045)
+//! before   sqrt(sum(multiply(uniform(9))))
+//! after    multiply + sum + sqrt(uniform(9))                      (one pass over the numbers)
 //! ```
 //!
-//! An op goes into its reader if that is the only one, and element-wise too. Of several readers each takes it in if it is worth less than to write it and to read it
+//! An op goes into its reader if that is the only one, and element-wise too, or a reduction; and into a reduction that it alone reads. Of several readers each takes it in if it is worth less than to write it and to read it
 //! again. A program is of bounded length, so that a chain of a million ops is thousands of programs.
 
 use std::collections::HashMap;
@@ -18,11 +20,11 @@ use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
-use super::super::expr::{Existing, Generator, Primitive};
+use super::super::expr::{Existing, Generator, Primitive, Reduce};
 use super::{ExprId, Exprs, Inputs};
 use crate::error::Result;
 use crate::kernel::map::{Builder, ScalarProgram, Value};
-use crate::shape::{Region, Scalar, ViewAxis};
+use crate::shape::{ChunkGrid, Region, Scalar, ViewAxis};
 
 /// Instructions of a program, at most.
 const MOST_INSTRUCTIONS: usize = 128;
@@ -49,12 +51,17 @@ pub(super) fn pass(old: &Exprs, roots: &[ExprId]) -> Result<(Exprs, Vec<ExprId>)
         let Some(members) = &clusters.members[number] else { continue };
         let op = old.op(id);
         let is_alone = members.len() == 1 && !has_constants_or_twins(old, id);
-        made[number] = Some(match &op.primitive {
+        let one = match &op.primitive {
             Primitive::Map(_) if !is_alone => fused(old, &mut new, (id, members), &made)?,
+            Primitive::Reduce(reduce) if members.len() > 1 => reduced((old, &mut new), (id, &members[1..]), reduce, &made)?,
             _ => {
                 let inputs = old.inputs(id).iter().map(|input| made[input.index()].expect("made before")).collect();
                 new.intern(op.clone(), inputs)
             }
+        };
+        made[number] = Some(match &op.primitive {
+            Primitive::Map(_) if clusters.is_only_reader(old, members) => ended(&mut new, one)?,
+            _ => one,
         });
     }
     Ok((new, roots.iter().map(|root| made[root.index()].expect("a root is made")).collect()))
@@ -80,6 +87,19 @@ fn has_constants_or_twins(exprs: &Exprs, id: ExprId) -> bool {
     inputs.iter().enumerate().any(|(at, input)| constant(exprs, *input).is_some() || inputs[..at].contains(input))
 }
 
+/// Whether others may be made with an op.
+fn takes(exprs: &Exprs, id: ExprId) -> bool {
+    matches!(exprs.op(id).primitive, Primitive::Map(_) | Primitive::Reduce(_))
+}
+
+/// How an op cuts what it takes.
+fn cut(exprs: &Exprs, id: ExprId) -> &ChunkGrid {
+    match &exprs.op(id).primitive {
+        Primitive::Reduce(_) => &exprs.op(exprs.inputs(id)[0]).grid,
+        _ => &exprs.op(id).grid,
+    }
+}
+
 /// What one program is made of.
 #[derive(Default)]
 struct Cluster {
@@ -92,6 +112,8 @@ struct Cluster {
 struct Clusters {
     /// Of each expression that is made, those that are made with it, the last reader first; `None` for those that are not made by themselves.
     members: Vec<Option<Vec<ExprId>>>,
+    /// Who reads an expression; for a root, it too.
+    readers: Vec<SmallVec<[ExprId; 2]>>,
 }
 
 impl Clusters {
@@ -128,14 +150,24 @@ impl Clusters {
                 }
                 None => {
                     members[number] = Some(vec![id]);
-                    if program(exprs, id).is_some() {
+                    if takes(exprs, id) {
                         clusters.entry(id).or_default().join(exprs, id);
                     }
                     smallvec![id]
                 }
             };
         }
-        Self { members }
+        roots.iter().for_each(|&root| readers[root.index()].push(root));
+        Self { members, readers }
+    }
+
+    /// Whether these, which are one program, are the only ones that read what they read.
+    fn is_only_reader(&self, exprs: &Exprs, members: &[ExprId]) -> bool {
+        let mut inputs = members
+            .iter()
+            .flat_map(|&member| exprs.inputs(member))
+            .filter(|input| !members.contains(input) && constant(exprs, **input).is_none());
+        inputs.all(|input| self.readers[input.index()].iter().all(|reader| members.contains(reader)))
     }
 }
 
@@ -186,9 +218,11 @@ fn heads(
     let own = program(exprs, id)?;
     let mut heads: SmallVec<[ExprId; 1]> = SmallVec::new();
     for reader in readers {
-        program(exprs, *reader)?;
+        if !takes(exprs, *reader) {
+            return None;
+        }
         for &head in &homes[reader.index()] {
-            if exprs.op(head).grid != exprs.op(id).grid {
+            if *cut(exprs, head) != exprs.op(id).grid {
                 return None;
             }
             if !heads.contains(&head) {
@@ -206,8 +240,8 @@ fn heads(
     (is_cheap && heads.iter().all(has_room)).then_some((heads, again))
 }
 
-/// The expression of a program that is made of several.
-fn fused(old: &Exprs, new: &mut Exprs, (head, members): (ExprId, &[ExprId]), made: &[Option<ExprId>]) -> Result<ExprId> {
+/// The program of several, in the order of their readers, and its inputs.
+fn joined(old: &Exprs, members: &[ExprId], made: &[Option<ExprId>]) -> (ScalarProgram, Inputs) {
     let mut builder = Builder::new();
     let mut values: HashMap<ExprId, Value> = HashMap::new();
     let mut inputs = Inputs::new();
@@ -231,7 +265,47 @@ fn fused(old: &Exprs, new: &mut Exprs, (head, members): (ExprId, &[ExprId]), mad
         last = Some(value);
     }
     let (program, used) = builder.finish(last.expect("a cluster has its head"));
-    let (op, inputs) = (old.op(head), used.iter().map(|&input| inputs[input]).collect::<Inputs>());
+    (program, used.iter().map(|&input| inputs[input]).collect())
+}
+
+/// The expression of a reduction of what several make.
+fn reduced(
+    (old, new): (&Exprs, &mut Exprs),
+    (head, members): (ExprId, &[ExprId]),
+    reduce: &Reduce,
+    made: &[Option<ExprId>],
+) -> Result<ExprId> {
+    let (op, of) = (old.op(head), old.op(old.inputs(head)[0]));
+    let (program, mut inputs) = joined(old, members, made);
+    let mut reduce = Reduce { of: None, ..reduce.clone() };
+    if let Some(scalar) = program.constant() {
+        let all = Primitive::Generate(Generator::Constant(scalar), Region::all(&of.shape));
+        inputs = smallvec![new.place(all, Inputs::new(), (of.shape.clone(), of.dtype), of.grid.clone())?];
+    } else if program.passes().is_none() || new.op(inputs[0]).grid != of.grid {
+        reduce.of = Some((Arc::new(program), of.grid.clone()));
+    }
+    new.place(Primitive::Reduce(reduce), inputs, (op.shape.clone(), op.dtype), op.grid.clone())
+}
+
+/// A program of a reduction's result alone goes with it.
+fn ended(new: &mut Exprs, one: ExprId) -> Result<ExprId> {
+    let (op, inputs) = (new.op(one).clone(), new.inputs(one));
+    let (Primitive::Map(program), &[of]) = (&op.primitive, inputs) else { return Ok(one) };
+    let of_op = new.op(of).clone();
+    match &of_op.primitive {
+        Primitive::Reduce(reduce) if reduce.then.is_none() && of_op.grid == op.grid => {
+            let inputs = new.inputs(of).iter().copied().collect();
+            let reduce = Reduce { then: Some(program.clone()), ..reduce.clone() };
+            new.place(Primitive::Reduce(reduce), inputs, (op.shape.clone(), op.dtype), op.grid.clone())
+        }
+        _ => Ok(one),
+    }
+}
+
+/// The expression of a program that is made of several.
+fn fused(old: &Exprs, new: &mut Exprs, (head, members): (ExprId, &[ExprId]), made: &[Option<ExprId>]) -> Result<ExprId> {
+    let (program, inputs) = joined(old, members, made);
+    let op = old.op(head);
     let like = (op.shape.clone(), op.dtype);
     if let Some(scalar) = program.constant() {
         let all = Region::all(&op.shape);

@@ -8,6 +8,8 @@
 //! after    concat 0 (uniform(100, 9)[90..100, 3..5], uniform(100, 9)[0..10, 3..5])
 //! before   view[a0 0..4, a1 8..-1 by -1](view[a0 2..10 by 2, a1 0..9](stored))
 //! after    view[a0 0..4, a1 8..-1 by -1](stored[2..9 by 2, 0..9])      (read as it lies, seen flipped)
+//! before   view[a0 2..4](sum(uniform(20, 9)))
+//! after    sum(uniform(20, 9)[2..4, 0..9])
 //! before   mean(rechunk(rechunk(matvec(..))))
 //! after    mean(rechunk(matvec(..)))
 //! ```
@@ -19,7 +21,7 @@ use std::rc::Rc;
 
 use smallvec::smallvec;
 
-use super::super::expr::{Call, Existing, Generator, Op, Primitive};
+use super::super::expr::{Call, Existing, Generator, Op, Primitive, Reduce};
 use super::super::grids;
 use super::{ExprId, Exprs, Inputs};
 use crate::error::{Error, Result};
@@ -129,16 +131,10 @@ impl ViewPass<'_> {
                 return Ok(self.same_as((inputs[0], view.cloned(), grid.clone())));
             }
             (Primitive::Source(..) | Primitive::Generate(..), _) => return Ok(Step::Done(self.leaf(op, view, grid)?)),
-            (Primitive::Concat(axis), Some(view)) => match parts((inputs, &self.ends(*expr, *axis)), *axis, view, grid)? {
-                (questions, None) => return Ok(self.same_as(questions.into_iter().next().expect("one part"))),
-                (questions, Some(axis)) => match self.known(questions) {
-                    Err(after) => return Ok(after),
-                    Ok(made) => {
-                        let like = (view.shape(), op.dtype);
-                        return Ok(Step::Done(self.new.place(Primitive::Concat(axis), made, like, grid.clone())?));
-                    }
-                },
-            },
+            (Primitive::Concat(axis), Some(view)) => {
+                let ends = self.ends(*expr, *axis);
+                return self.joined(op, parts((inputs, &ends), *axis, view, grid)?, view, grid);
+            }
             (Primitive::Map(_), view) if self.is_shared[expr.index()] && (view.is_some() || *grid != op.grid) => {
                 return match self.known(vec![self.all_of(*expr)]) {
                     Err(after) => Ok(after),
@@ -147,6 +143,9 @@ impl ViewPass<'_> {
             }
             (Primitive::Map(_) | Primitive::Call(Call { pointwise: true, .. }), Some(view)) => {
                 return self.through(op, inputs, view, grid);
+            }
+            (Primitive::Reduce(reduce), Some(view)) if !self.is_shared[expr.index()] => {
+                return self.less((op, reduce), inputs[0], view, grid);
             }
             (Primitive::Map(_) | Primitive::Call(Call { pointwise: true, .. }), None) if op.is_flexible => {
                 self.operands(&op.primitive, inputs, &View::whole(&op.shape), grid)?
@@ -173,6 +172,18 @@ impl ViewPass<'_> {
             (primitive, _) => self.new.place(primitive.clone(), made, (op.shape.clone(), op.dtype), op.grid.clone())?,
         };
         Ok(Step::Done(self.seen(whole, view.cloned(), grid)?))
+    }
+
+    /// What a view shows of a concatenation: the answer for the only input that it touches, or the answers for several, joined along an axis.
+    fn joined(&mut self, op: &Op, parts: (Vec<Question>, Option<usize>), view: &View, grid: &ChunkGrid) -> Result<Step> {
+        let Some(axis) = parts.1 else {
+            return Ok(self.same_as(parts.0.into_iter().next().expect("one part")));
+        };
+        let made = match self.known(parts.0) {
+            Err(after) => return Ok(after),
+            Ok(made) => made,
+        };
+        Ok(Step::Done(self.new.place(Primitive::Concat(axis), made, (view.shape(), op.dtype), grid.clone())?))
     }
 
     /// Where each input of a concatenation along an axis ends.
@@ -245,6 +256,37 @@ impl ViewPass<'_> {
             Err(after) => Ok(after),
             Ok(made) => {
                 let made = self.new.place(op.primitive.clone(), made, (inner.shape(), op.dtype), cut)?;
+                Ok(Step::Done(self.seen(made, outer, grid)?))
+            }
+        }
+    }
+
+    /// What a view shows of what is reduced: as few of the axes that are left as it needs. How the others are cut, and so how their elements are put together, stays.
+    fn less(&mut self, (op, reduce): (&Op, &Reduce), input: ExprId, view: &View, grid: &ChunkGrid) -> Result<Step> {
+        let (region, outer) = split(view, &op.shape);
+        let cut = match &outer {
+            Some(outer) => grids::back(outer, grid, &region.shape())?,
+            None => grid.clone(),
+        };
+        let of = self.old.op(input);
+        let (mut ranges, mut cuts, mut kept) = (Vec::new(), Vec::new(), 0);
+        for (axis, &len) in of.shape.iter().enumerate() {
+            if reduce.axes.contains(&axis) {
+                ranges.push(AxisRange { start: 0, len, step: 1 });
+                cuts.push(of.grid.along(axis));
+            } else {
+                ranges.push(region.axes()[kept]);
+                cuts.push(cut.along(kept));
+                kept += 1;
+            }
+        }
+        let part = View::region(&Region::from_axes(ranges));
+        let cut = if of.is_flexible { ChunkGrid::of_axes(cuts)? } else { grids::through(&part, &of.grid, of.dtype)? };
+        match self.known(vec![(input, Some(part).filter(|part| !part.is_whole(&of.shape)), cut)]) {
+            Err(after) => Ok(after),
+            Ok(made) => {
+                let natural = grids::natural(op, &[&**self.new.op(made[0])])?;
+                let made = self.new.place(op.primitive.clone(), made, (region.shape(), op.dtype), natural)?;
                 Ok(Step::Done(self.seen(made, outer, grid)?))
             }
         }
@@ -418,6 +460,21 @@ mod tests {
             "constant(1)",
         );
         becomes(&x.reshape([180]).slice(s![7..9]), "view[a0 7..9](reshape(uniform(20, 9)))", "uniform(180)[7..9]");
+    }
+
+    #[test]
+    fn of_what_is_reduced_only_what_is_seen_is_made() {
+        let x = uniform(&[20, 9]);
+        becomes(
+            &x.sum_axis(ndarray::Axis(1)).slice(s![2..4]),
+            "view[a0 2..4](sum(uniform(20, 9)))",
+            "sum(uniform(20, 9)[2..4, 0..9])",
+        );
+        becomes(
+            &x.over(0).keep_dims().max().slice(s![.., 2..9;-3]),
+            "view[a0 0, a1 8..1 by -3](view[new 1, a0 0..9](max(uniform(20, 9))))",
+            "view[new 1, a0 2..-1 by -1](max(uniform(20, 9)[0..20, 2..9 by 3]))",
+        );
     }
 
     #[test]

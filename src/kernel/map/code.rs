@@ -42,6 +42,8 @@ pub(super) struct Code {
     pub(super) constants: Vec<Scalar>,
     /// What the program makes: a register that the last step writes, or no step makes it.
     pub(super) result: Arg,
+    /// The imaginary part, if the result is asked for in parts.
+    pub(super) second: Option<Arg>,
     /// Elements of a strip.
     pub(super) strip: usize,
     /// Bytes of an element of the widest value.
@@ -53,6 +55,9 @@ pub(super) struct Code {
 /// Bytes of a strip of numbers of eight bytes: longer ones leave the cache, shorter ones are more steps.
 const STRIP_BYTES: usize = 2048;
 
+/// Bytes of all strips of a program of which nothing is written.
+const LONG_BYTES: usize = 8 << 10;
+
 /// Where each value is made, and who needs it last.
 struct Placed {
     src: Vec<Option<Src>>,
@@ -61,9 +66,27 @@ struct Placed {
 
 impl Code {
     pub(super) fn of(program: &ScalarProgram) -> Self {
+        let result = Value(program.code().len() as u32 - 1);
+        Self::making(program, (result, None), drafts(program))
+    }
+
+    /// The steps to the real and the imaginary part, if a program puts these together at its end.
+    pub(super) fn of_parts(program: &ScalarProgram) -> Option<Self> {
+        let mut drafts = drafts(program);
+        let last = drafts.pop()?;
+        let is_put_together = last.does == Does::One(ScalarOp::Compose);
+        is_put_together.then(|| Self::making(program, (last.args[0], Some(last.args[1])), drafts))
+    }
+
+    /// The same, of strips that are as long as all that a program needs at once leaves room for in the nearest cache.
+    pub(super) fn with_long_strips(self) -> Self {
+        let most = LONG_BYTES / (self.registers + self.constants.len() + 1) / self.width.min(8);
+        let longer = (most / self.strip.max(1)).max(1);
+        Self { strip: self.strip << longer.ilog2(), ..self }
+    }
+
+    fn making(program: &ScalarProgram, (result, second): (Value, Option<Value>), drafts: Vec<Unplaced>) -> Self {
         let code = program.code();
-        let drafts = drafts(program);
-        let result = Value(code.len() as u32 - 1);
         let mut places = Placed { src: vec![None; code.len()], last_use: vec![0; code.len()] };
         let mut constants = Vec::new();
         for (number, instr) in code.iter().enumerate() {
@@ -79,7 +102,7 @@ impl Code {
         for (number, draft) in drafts.iter().enumerate() {
             draft.args.iter().for_each(|arg| places.last_use[arg.index()] = number);
         }
-        places.last_use[result.index()] = usize::MAX;
+        [result].into_iter().chain(second).for_each(|made| places.last_use[made.index()] = usize::MAX);
         let (mut free, mut registers, mut steps) = (Vec::new(), 0, Vec::with_capacity(drafts.len()));
         let size = |value: Value| program.dtype_of(value).bytes() as u8;
         for (number, draft) in drafts.iter().enumerate() {
@@ -101,10 +124,11 @@ impl Code {
             steps.push(LoopStep { does: draft.does, from, to: program.dtype_of(draft.makes), args, out });
         }
         let width = (0..code.len()).map(|value| usize::from(size(Value(value as u32)))).max().unwrap_or(1);
-        let result = (places.src[result.index()].expect("made last"), size(result));
+        let made = |value: Value| (places.src[value.index()].expect("made by a step"), size(value));
+        let (result, second) = (made(result), second.map(made));
         let strip = STRIP_BYTES / width.min(8);
         let sizes = program.inputs().iter().map(|dtype| dtype.bytes() as u8).collect();
-        Self { steps, registers: registers.into(), constants, result, strip, width, sizes }
+        Self { steps, registers: registers.into(), constants, result, second, strip, width, sizes }
     }
 }
 

@@ -13,6 +13,7 @@ mod casts;
 mod code;
 mod complex;
 mod isa;
+mod lines;
 mod loops;
 mod math;
 mod program;
@@ -25,9 +26,11 @@ mod walk;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+pub(crate) use lines::{Lines, ROWS, Takes};
 pub use program::{Builder, Instr, ScalarProgram, Value};
 pub use table::ScalarOp;
 
+use super::rows::GATHER;
 use super::{Content, Fault, Kernel, Scratch, Work, check_dtypes, check_params, simd};
 use crate::error::Result;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
@@ -86,17 +89,13 @@ impl Kernel for Elementwise {
         Work { flops: len * self.program.work(), bytes: len * bytes as f64 }
     }
 
-    /// Sines of very large numbers and remainders of very unequal ones take many times as long as others.
     fn is_steady(&self) -> bool {
-        use ScalarOp::{Cos, DivEuclid, Rem, RemEuclid, Sin, Tan};
-        let depends = |op| matches!(op, Sin | Cos | Tan | Rem | DivEuclid | RemEuclid);
-        let floats = |instr: &Instr| matches!(instr, Instr::Op(op, dtype, _) if dtype.is_float() && depends(*op));
-        !self.program.code().iter().any(floats)
+        is_steady(&self.program)
     }
 
     fn scratch_bytes(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> u64 {
-        let len = operands.last().map_or(0, |out| out.shape.iter().product());
-        walk::scratch_bytes(&self.code, len, self.program.inputs().iter().copied())
+        let len = operands.last().map_or(0, |out| out.shape.iter().product()).min(GATHER);
+        walk::scratch_bytes(&self.code, (len, len), self.program.inputs().iter().copied())
     }
 
     fn run_cpu(
@@ -109,4 +108,12 @@ impl Kernel for Elementwise {
         self.run_on(simd::level(), inputs, &mut outputs[0], scratch);
         Ok(())
     }
+}
+
+/// Whether elements take equal time: sines of very large numbers and remainders of very unequal ones take many times as long as others.
+fn is_steady(program: &ScalarProgram) -> bool {
+    use ScalarOp::{Cos, DivEuclid, Rem, RemEuclid, Sin, Tan};
+    let depends = |op| matches!(op, Sin | Cos | Tan | Rem | DivEuclid | RemEuclid);
+    let floats = |instr: &Instr| matches!(instr, Instr::Op(op, dtype, _) if dtype.is_float() && depends(*op));
+    !program.code().iter().any(floats)
 }

@@ -109,6 +109,66 @@ impl ScalarProgram {
         }
     }
 
+    /// The program that makes nothing new: its only input.
+    #[must_use]
+    pub fn identity(dtype: DType) -> Self {
+        let mut builder = Builder::new();
+        let input = builder.input(dtype);
+        builder.finish(input).0
+    }
+
+    /// `w x` and `w`, in `f64`, as a complex number: of the sum of these, the real part divided by the imaginary one is the weighted mean.
+    #[must_use]
+    pub fn weighted(x: DType, w: DType) -> Self {
+        let mut b = Builder::new();
+        let (x, w) = (b.input(x), b.input(w));
+        let (x, w) = (b.cast(x, DType::F64), b.cast(w, DType::F64));
+        let product = b.apply(ScalarOp::Mul, &[x, w]);
+        let both = b.apply(ScalarOp::Compose, &[product, w]);
+        b.finish(both).0
+    }
+
+    /// The input that a value is, as it is or in `f64`, if that is a float then.
+    fn in_f64(&self, value: Value) -> Option<usize> {
+        let (mut of, dtype) = (value, self.dtype_of(value));
+        while let Instr::Op(ScalarOp::Cast, DType::F64 | DType::F32, args) = &self.code[of.index()]
+            && dtype == DType::F64
+            && (self.dtype_of(args[0]) != DType::F64)
+        {
+            of = args[0];
+        }
+        match &self.code[of.index()] {
+            Instr::Input(input) if dtype.is_float() => Some(*input as usize),
+            _ => None,
+        }
+    }
+
+    /// Whether it makes its only input, or that in `f64`, and this a float: a sum in `f64` of what it makes is one of the input.
+    #[must_use]
+    pub fn is_in_f64(&self) -> bool {
+        self.inputs.len() == 1 && self.in_f64(Value(self.code.len() as u32 - 1)).is_some()
+    }
+
+    /// Whether it is [`ScalarProgram::weighted`] of its two inputs, the first being the values.
+    #[must_use]
+    pub fn is_weighted(&self) -> bool {
+        let op = |value: Value, op: ScalarOp| match &self.code[value.index()] {
+            Instr::Op(is, DType::F64 | DType::C128, args) if *is == op => Some((args[0], args[1])),
+            _ => None,
+        };
+        let weights = |value: Value| self.dtype_of(value) == DType::F64 && self.in_f64(value) == Some(1);
+        let Some((product, w)) = op(Value(self.code.len() as u32 - 1), ScalarOp::Compose) else { return false };
+        let Some((a, b)) = op(product, ScalarOp::Mul) else { return false };
+        let values = |value: Value| self.dtype_of(value) == DType::F64 && self.in_f64(value) == Some(0);
+        self.inputs.len() == 2 && weights(w) && (values(a) && b == w || values(b) && a == w)
+    }
+
+    /// Whether it does more than to cast.
+    #[must_use]
+    pub fn computes(&self) -> bool {
+        self.ops().any(|op| op != ScalarOp::Cast)
+    }
+
     /// Its name: `multiply + add`, of long programs the first operations.
     #[must_use]
     pub fn name(&self) -> String {

@@ -21,20 +21,20 @@ use crate::shape::{ChunkView, ChunkViewMut, DType, Element, with_dtype};
 /// Shorter rows are gathered.
 const SHORT: usize = 64;
 /// Rows of a block of what lies crosswise.
-const HIGH: usize = 64;
+pub(super) const HIGH: usize = 64;
 /// A result of more bytes is written past the caches: whoever reads it would not find it there.
 const LARGE: usize = 1 << 20;
 /// Bytes between registers: so that they do not share places in the cache.
 const APART: usize = 256;
 
-/// Bytes of scratch for chunks of so many elements with inputs of these dtypes.
-pub(super) fn scratch_bytes(code: &Code, len: usize, inputs: impl Iterator<Item = DType>) -> u64 {
+/// Bytes of scratch where so many elements of inputs of these dtypes are gathered at once, and a line of so many is written.
+pub(super) fn scratch_bytes(code: &Code, (gathered, line): (usize, usize), inputs: impl Iterator<Item = DType>) -> u64 {
     let (mut bytes, mut count) = (0, 0);
     for dtype in inputs {
-        (bytes, count) = (bytes + len.min(GATHER) * dtype.bytes() + stream::LINE, count + 1);
+        (bytes, count) = (bytes + gathered * dtype.bytes() + stream::LINE, count + 1);
     }
     let strips = code.registers + code.constants.len() + count + 1;
-    let line = len.min(GATHER) * code.width + stream::LINE;
+    let line = line * code.width + stream::LINE;
     (bytes + line + strips * (strip_bytes(code) + APART + stream::LINE)) as u64
 }
 
@@ -43,23 +43,23 @@ fn strip_bytes(code: &Code) -> usize {
 }
 
 /// Part of the rows of a chunk: in a flat block whole rows, seen as one line.
-struct Lines {
-    rows: Range<usize>,
-    columns: Range<usize>,
+pub(super) struct Patch {
+    pub(super) rows: Range<usize>,
+    pub(super) columns: Range<usize>,
 }
 
 /// How chunks are walked.
-struct Walk {
+pub(super) struct Walk {
     /// Rows of a block, and columns.
-    high: usize,
-    wide: usize,
+    pub(super) high: usize,
+    pub(super) wide: usize,
     /// Whether the rows of a block are one line.
-    is_flat: bool,
+    pub(super) is_flat: bool,
 }
 
 /// How an input is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reads {
+pub(super) enum Reads {
     /// All of it is one slice.
     Whole,
     /// Its rows are slices.
@@ -71,13 +71,13 @@ enum Reads {
 }
 
 impl Walk {
-    fn of(inputs: &[ChunkView<'_>], out: &ChunkViewMut<'_>) -> (Self, SmallVec<[Reads; 8]>) {
-        let shape = out.shape();
+    /// Of chunks of this shape; what is made of them is one slice, or it is not.
+    pub(super) fn of(shape: &[usize], inputs: &[ChunkView<'_>], is_out_whole: bool) -> (Self, SmallVec<[Reads; 8]>) {
         let (rows, len) = extent(shape);
         let is_one =
             |view: &ChunkView<'_>| view.shape().iter().zip(&view.layout().strides).all(|(&n, &step)| n <= 1 || step == 0);
         let is_whole = |view: &ChunkView<'_>| view.layout().is_contiguous();
-        if out.layout().is_contiguous() && inputs.iter().all(|view| is_whole(view) || is_one(view)) {
+        if is_out_whole && inputs.iter().all(|view| is_whole(view) || is_one(view)) {
             let reads = inputs.iter().map(|view| if is_whole(view) { Reads::Whole } else { Reads::Spread }).collect();
             return (Self { high: rows, wide: len, is_flat: true }, reads);
         }
@@ -90,6 +90,11 @@ impl Walk {
             });
             return (Self { high, wide: len, is_flat: true }, reads.collect());
         }
+        Self::by_rows(len, inputs)
+    }
+
+    /// Row by row, whatever their length.
+    pub(super) fn by_rows(len: usize, inputs: &[ChunkView<'_>]) -> (Self, SmallVec<[Reads; 8]>) {
         let is_spread = |view: &ChunkView<'_>| view.layout().strides.last() == Some(&0);
         let reads: SmallVec<[Reads; 8]> = inputs
             .iter()
@@ -103,10 +108,10 @@ impl Walk {
         (Self { high, wide: wide.min(len), is_flat: false }, reads)
     }
 
-    fn blocks(&self, (rows, len): (usize, usize)) -> impl Iterator<Item = Lines> + use<> {
+    pub(super) fn blocks(&self, (rows, len): (usize, usize)) -> impl Iterator<Item = Patch> + use<> {
         let (high, wide) = (self.high.max(1), self.wide.max(1));
         (0..rows).step_by(high).flat_map(move |r| {
-            (0..len).step_by(wide).map(move |c| Lines { rows: r..rows.min(r + high), columns: c..len.min(c + wide) })
+            (0..len).step_by(wide).map(move |c| Patch { rows: r..rows.min(r + high), columns: c..len.min(c + wide) })
         })
     }
 }
@@ -122,7 +127,7 @@ enum Target<'a> {
 }
 
 /// Memory that strips are in.
-struct Strips<'a> {
+pub(super) struct Strips<'a> {
     registers: SmallVec<[Option<&'a mut [u8]>; 16]>,
     constants: SmallVec<[&'a [u8]; 8]>,
     /// Of each input that is spread, a strip.
@@ -141,20 +146,14 @@ pub(super) fn run<I: Isa>(
     if rows * len == 0 {
         return;
     }
-    let (walk, reads) = Walk::of(inputs, out);
-    let loops = code.steps.iter().map(|step| find::<I>(step.does, step.from, step.to)).collect();
+    let is_whole = out.layout().is_contiguous();
+    let (walk, reads) = Walk::of(out.shape(), inputs, is_whole);
     let mut scratch = scratch.again();
     let block_len = (rows * len).min(GATHER);
-    let mut supplies: SmallVec<[Supply<'_>; 8]> = SmallVec::new();
-    for (&view, &reads) in inputs.iter().zip(&reads) {
-        let len = if reads == Reads::Gather { block_len } else { 0 };
-        supplies.push(Supply { view, reads, gathered: scratch.take(len * view.layout().dtype.bytes()), last: None });
-    }
-    let is_whole = out.layout().is_contiguous();
+    let mut supplies = Supply::all(inputs, &reads, block_len, &mut scratch);
     let line: &mut [u8] = scratch.take(if walk.is_flat && !is_whole { block_len * code.width } else { 0 });
-    let strips = Strips::new(code, &reads, &mut scratch);
-    let is_large = out.layout().bytes() as usize > LARGE;
-    let mut machine = Machine { isa, code, loops, strips, is_large };
+    let mut machine = Machine::new(isa, code, &reads, &mut scratch);
+    machine.is_large = out.layout().bytes() as usize > LARGE;
     for block in walk.blocks((rows, len)) {
         supplies.iter_mut().for_each(|supply| supply.gather(&block, walk.high));
         let lines = if walk.is_flat { 1 } else { block.rows.len() };
@@ -164,13 +163,7 @@ pub(super) fn run<I: Isa>(
                 true => (row * len, block.rows.len() * len),
                 false => (block.columns.start, block.columns.len()),
             };
-            let mut sources: SmallVec<[&[u8]; 8]> = SmallVec::new();
-            for (at, supply) in supplies.iter().enumerate() {
-                if supply.reads == Reads::Spread {
-                    machine.strips.set_spread(at, supply.view, row, code.strip);
-                }
-                sources.push(supply.line(number, row, start..start + count));
-            }
+            let sources = machine.sources(&supplies, (number, row), start..start + count);
             if walk.is_flat && !is_whole {
                 let line = &mut line[..count * out.layout().dtype.bytes()];
                 machine.line(&sources, count, Target::Buffer(&mut *line));
@@ -184,7 +177,7 @@ pub(super) fn run<I: Isa>(
 }
 
 /// An input, and what of it was gathered.
-struct Supply<'a> {
+pub(super) struct Supply<'a> {
     view: ChunkView<'a>,
     reads: Reads,
     /// Of a block, row by row.
@@ -193,15 +186,38 @@ struct Supply<'a> {
     last: Option<Range<usize>>,
 }
 
-impl Supply<'_> {
+impl<'a> Supply<'a> {
+    /// All inputs, which are read so, in blocks of at most so many elements.
+    pub(super) fn all(
+        inputs: &[ChunkView<'a>],
+        reads: &[Reads],
+        block_len: usize,
+        scratch: &mut Scratch<'a>,
+    ) -> SmallVec<[Self; 8]> {
+        let of = |(&view, &reads): (&ChunkView<'a>, &Reads)| {
+            let len = if reads == Reads::Gather { block_len } else { 0 };
+            Self { view, reads, gathered: scratch.take(len * view.layout().dtype.bytes()), last: None }
+        };
+        inputs.iter().zip(reads).map(of).collect()
+    }
+
     /// Gathers a block, if the input is read so. What is the same for all rows is gathered once.
-    fn gather(&mut self, block: &Lines, high: usize) {
+    pub(super) fn gather(&mut self, block: &Patch, high: usize) {
+        if self.reads != Reads::Gather {
+            return;
+        }
         let is_full = block.rows.len() == high;
         let is_there = is_full && repeats(&self.view) && self.last.as_ref() == Some(&block.columns);
-        if self.reads == Reads::Gather && !is_there {
+        if !is_there {
             self.view.read_bytes(block.rows.clone(), block.columns.clone(), self.gathered);
             self.last = is_full.then(|| block.columns.clone());
         }
+    }
+
+    /// Part of a row, if it is read where it lies.
+    pub(super) fn row(&self, row: usize, part: Range<usize>) -> Option<&[u8]> {
+        let size = self.view.layout().dtype.bytes();
+        (self.reads == Reads::Rows).then(|| &self.view.row_bytes(row)[part.start * size..part.end * size])
     }
 
     /// Line `number` of a block: this part of the chunk, or of this row; nothing of what is spread.
@@ -286,7 +302,7 @@ impl<'a> Strips<'a> {
 }
 
 /// What runs steps.
-struct Machine<'a, 'c, I: Isa> {
+pub(super) struct Machine<'a, 'c, I: Isa> {
     isa: I,
     code: &'c Code,
     loops: SmallVec<[Loop<I>; 16]>,
@@ -295,7 +311,50 @@ struct Machine<'a, 'c, I: Isa> {
     is_large: bool,
 }
 
-impl<I: Isa> Machine<'_, '_, I> {
+impl<'a, 'c, I: Isa> Machine<'a, 'c, I> {
+    /// For inputs that are read so.
+    pub(super) fn new(isa: I, code: &'c Code, reads: &[Reads], scratch: &mut Scratch<'a>) -> Self {
+        let loops = code.steps.iter().map(|step| find::<I>(step.does, step.from, step.to)).collect();
+        Self { isa, code, loops, strips: Strips::new(code, reads, scratch), is_large: false }
+    }
+
+    /// What line `number` of a block, which is of this row, is made of.
+    pub(super) fn sources<'s>(
+        &mut self,
+        supplies: &'s [Supply<'_>],
+        (number, row): (usize, usize),
+        part: Range<usize>,
+    ) -> SmallVec<[&'s [u8]; 8]> {
+        for (at, supply) in supplies.iter().enumerate().filter(|(_, supply)| supply.reads == Reads::Spread) {
+            self.strips.set_spread(at, supply.view, row, self.code.strip);
+        }
+        supplies.iter().map(|supply| supply.line(number, row, part.clone())).collect()
+    }
+
+    /// The input that is the result as it is, if it is not spread.
+    pub(super) fn passes(&self) -> Option<usize> {
+        match self.code.result.0 {
+            Src::Input(at) if self.code.second.is_none() => {
+                Some(at.into()).filter(|&at: &usize| self.strips.spread[at].is_none())
+            }
+            _ => None,
+        }
+    }
+
+    /// Computes `count` elements of a line, and hands on each strip with the number of its first: the result, and its second part if it has two.
+    pub(super) fn each(&mut self, sources: &[&[u8]], count: usize, each: &mut dyn FnMut(usize, [&[u8]; 2])) {
+        let strip = if self.passes().is_some() { count } else { self.code.strip };
+        for start in (0..count).step_by(strip.max(1)) {
+            let end = count.min(start + strip);
+            let ahead = end..count.min(end + strip);
+            self.strip(sources, (start..end, ahead.start..ahead.start + ahead.len() / 2), None);
+            let at = |arg| self.strips.at(arg, sources, &(start..end));
+            each(start, [at(self.code.result), self.code.second.map_or(&[], at)]);
+            // So that memory is asked for it while what was made is taken in, too.
+            fetch(sources, &self.code.sizes, &(ahead.start + ahead.len() / 2..ahead.end), (0, 1));
+        }
+    }
+
     /// Computes `count` elements of a line.
     fn line(&mut self, sources: &[&[u8]], count: usize, mut target: Target<'_>) {
         let strip = self.code.strip;

@@ -7,10 +7,29 @@ use std::ops::Range;
 
 use super::super::Element;
 use super::super::copy::{self, CopyAxis, with_word};
-use super::super::layout::last;
+use super::super::layout::{Layout, last};
 use super::ChunkView;
 
-impl ChunkView<'_> {
+impl<'a> ChunkView<'a> {
+    /// The same elements, with the axes in this order, which lie as [`Layout::reordered`] says.
+    ///
+    /// # Panics
+    /// If the order does not name each axis once, or the layout is another.
+    pub(crate) fn reordered<'b>(&self, order: &[usize], layout: &'b Layout) -> ChunkView<'b>
+    where
+        'a: 'b,
+    {
+        let mut axes = order.to_vec();
+        axes.sort_unstable();
+        let is_order = axes.into_iter().eq(0..self.shape().len());
+        assert!(
+            is_order && *layout == self.layout.reordered(order) && self.opaque.is_none(),
+            "the chunk's axes in another order"
+        );
+        // SAFETY: what is reached are the elements of this chunk.
+        unsafe { ChunkView::new(self.data, layout) }
+    }
+
     /// Copies elements `columns` of each of the rows `rows` (C order over all axes but the last), whatever the strides: element `j` of the `i`-th of these
     /// rows to `to[i * steps[0] + j * steps[1]]`. Rows next to each other are best read at once, as they may lie crosswise.
     ///

@@ -1,0 +1,353 @@
+//! What becomes of elements that are reduced to one.
+//!
+//! Owns: [`Fold`], [`Ops`]: a fold as loops that are compiled once ([`super::kinds`] has each). Must not know: chunks, axes. Invariant: where the order of elements matters to the bits
+//! ([`Ops::in_order`]), it is that of their index, in eight lanes; else any order gives the same bits. (Which of several NaN comes out is not said.)
+//!
+//! There are few of these, each for elements of 64 bits, or complex ones of twice as many: a program casts whatever is shorter, which loses nothing and costs less than to
+//! read it does. What is not done for each element goes through the pointers of [`Ops`].
+
+use bytemuck::{Pod, Zeroable, bytes_of, cast_slice, cast_slice_mut, from_bytes, from_bytes_mut};
+use num_complex::Complex;
+
+use super::Reduction;
+use super::kinds::{Highest, HighestNumber, Lowest, LowestNumber, Moments, One, Place, Prod, Sum};
+use crate::kernel::map::ROWS;
+use crate::shape::DType;
+
+/// Elements that are taken in at once: lanes of one run, or one of each of so many runs.
+pub(super) const LANES: usize = 8;
+/// Times eight lanes, where these may be filled in any order: that keeps more of the CPU's units busy.
+pub(super) const WIDE: usize = 4;
+/// Words of a result, at most.
+pub(super) const MOST_WORDS: usize = 3;
+/// A result as words.
+pub(super) type Words = [u64; MOST_WORDS];
+/// Eight results: the first words of all, then the second ones.
+pub(super) type Eight = [u64; MOST_WORDS * LANES];
+
+/// A reduction.
+pub(super) trait Fold: 'static {
+    /// What is reduced.
+    type Item: Pod;
+    /// Eight unfinished results, no larger than [`Eight`].
+    type Lanes: Pod;
+    /// Words of a result.
+    const WORDS: usize;
+    /// Whether the bits depend on the order of elements.
+    const IN_ORDER: bool;
+    /// The result of no element.
+    const EMPTY: Words;
+
+    /// Takes in the next elements of a run, the first of which has number `at`: no more than fill a block.
+    fn fill(lanes: &mut Lanes, x: &[Self::Item], at: u64);
+    /// Begins eight, of one element each, which has number `at` in its run.
+    fn open(x: &[Self::Item; LANES], at: u64) -> Self::Lanes;
+    /// Takes in one more element each.
+    fn put(eight: &mut Self::Lanes, x: &[Self::Item; LANES], at: u64);
+    /// The result of one of the eight, of so many elements.
+    fn close(eight: &Self::Lanes, lane: usize, count: u64) -> Words;
+    /// The result of the elements of both, those of `a` before those of `b`.
+    fn join(a: Words, b: Words) -> Words;
+}
+
+/// One that takes in elements one by one.
+pub(super) trait Singly: Fold {
+    /// Begins one of the eight with its first element.
+    fn open_one(eight: &mut Self::Lanes, lane: usize, x: Self::Item);
+    /// Takes one more element into one of the eight, which has some.
+    fn put_one(eight: &mut Self::Lanes, lane: usize, x: Self::Item);
+}
+
+/// Unfinished results of a run.
+pub(super) struct Lanes {
+    eights: [Eight; WIDE],
+    /// Elements in the unfinished block; where the order does not matter, eights that have been opened.
+    pub(super) filled: usize,
+    /// What did not fill eight lanes, where the order does not matter.
+    pub(super) rest: Option<Words>,
+}
+
+impl Lanes {
+    pub(super) const EMPTY: Self = Self { eights: [[0; MOST_WORDS * LANES]; WIDE], filled: 0, rest: None };
+
+    pub(super) fn clear(&mut self) {
+        (self.filled, self.rest) = (0, None);
+    }
+}
+
+/// Takes in [`ROWS`] elements of each of some runs: lanes, and how far their rows are apart; the elements; the number of the first; whether it is the first of a block.
+type PutRows = fn((&mut [u64], usize), [&[u8]; ROWS], u64, bool);
+
+/// A fold's loops.
+pub(super) struct Ops {
+    pub(super) words: usize,
+    pub(super) in_order: bool,
+    pub(super) empty: Words,
+    /// Words of eight unfinished results.
+    pub(super) lanes: usize,
+    /// Takes in the next elements of a run, the first of which has number `at`: no more than fill a block.
+    pub(super) fill: fn(&mut Lanes, &[u8], u64),
+    /// Takes in the element of this number of each of some runs, eight after eight, the last perhaps fewer; whether it is the first of a block.
+    pub(super) put: fn(&mut [u64], &[u8], u64, bool),
+    /// The same of several elements of each run, in as many rows of lanes that are so far apart, or in one.
+    pub(super) put_rows: PutRows,
+    /// The result of what is in the lanes of a run.
+    pub(super) finish: fn(&Lanes) -> Words,
+    /// The result of a run of no more elements than a block has.
+    pub(super) whole: fn(&[u8]) -> Words,
+    /// The results of eight runs, of rows of lanes so many words apart, which have this many elements of each.
+    pub(super) finish_rows: fn(&[u64], usize, usize) -> Eight,
+    /// Results joined with those of later elements: how far their words are apart, and how many results there are.
+    pub(super) join: fn(&mut [u64], &[u64], (usize, usize)),
+}
+
+impl Ops {
+    const fn of<F: Fold>() -> Self {
+        assert!(size_of::<F::Lanes>() <= size_of::<Eight>());
+        Self {
+            words: F::WORDS,
+            in_order: F::IN_ORDER,
+            empty: F::EMPTY,
+            lanes: size_of::<F::Lanes>() / 8,
+            fill: fill::<F>,
+            put: put::<F>,
+            put_rows: put_rows::<F>,
+            finish: finish::<F>,
+            whole: whole::<F>,
+            finish_rows: finish_rows::<F>,
+            join: join::<F>,
+        }
+    }
+
+    /// Those of a reduction of elements of a dtype that it reads.
+    pub(super) fn find(what: Reduction, dtype: DType) -> &'static Self {
+        macro_rules! of {
+            ($($what:ident $d:ident $fold:ty),*) => {
+                match (what, dtype) {
+                    $((Reduction::$what, DType::$d) => &const { Self::of::<$fold>() },)*
+                    _ => unreachable!("{} reads no {dtype}", what.name()),
+                }
+            };
+        }
+        of!(Sum I64 One<Sum<i64>>, Sum U64 One<Sum<i64>>, Sum F64 One<Sum<f64>>, Sum C128 One<Sum<Complex<f64>>>,
+            Prod I64 One<Prod<i64>>, Prod U64 One<Prod<i64>>, Prod F64 One<Prod<f64>>, Prod C128 One<Prod<Complex<f64>>>,
+            Sum F32 One<Sum<f32>>, Min F32 One<Lowest<f32>>, Max F32 One<Highest<f32>>, Moments F32 Moments<f32>,
+            Min I64 One<Lowest<i64>>, Min U64 One<Lowest<u64>>, Min F64 One<Lowest<f64>>,
+            Max I64 One<Highest<i64>>, Max U64 One<Highest<u64>>, Max F64 One<Highest<f64>>,
+            FMin F64 One<LowestNumber>, FMax F64 One<HighestNumber>,
+            ArgMin I64 Place<Lowest<i64>>, ArgMin U64 Place<Lowest<u64>>, ArgMin F64 Place<Lowest<f64>>,
+            ArgMax I64 Place<Highest<i64>>, ArgMax U64 Place<Highest<u64>>, ArgMax F64 Place<Highest<f64>>,
+            Moments F64 Moments<f64>)
+    }
+}
+
+/// Runs what is inlined here with vectors of 256 bits, if there are any.
+#[inline(always)]
+fn vectorized<R>(body: impl FnOnce() -> R) -> R {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    if let Some(avx2) = crate::kernel::simd::level().as_avx2() {
+        return fearless_simd::Simd::vectorize(avx2, body);
+    }
+    body()
+}
+
+fn fill<F: Fold>(lanes: &mut Lanes, x: &[u8], at: u64) {
+    let x: &[F::Item] = cast_slice(x);
+    vectorized(
+        #[inline(always)]
+        || F::fill(lanes, x, at),
+    );
+}
+
+#[inline(always)]
+pub(super) fn fill_in_order<F: Singly>(lanes: &mut Lanes, x: &[F::Item]) {
+    let Lanes { eights, filled, .. } = lanes;
+    let memory: &mut F::Lanes = from_bytes_mut(&mut cast_slice_mut(&mut eights[0])[..size_of::<F::Lanes>()]);
+    let mut eight = *memory;
+    let singly = |eight: &mut F::Lanes, x: &[F::Item], filled: &mut usize| {
+        for &x in x {
+            match *filled < LANES {
+                true => F::open_one(eight, *filled, x),
+                false => F::put_one(eight, *filled % LANES, x),
+            }
+            *filled += 1;
+        }
+    };
+    let (head, body) = x.split_at(x.len().min(filled.next_multiple_of(LANES) - *filled));
+    singly(&mut eight, head, filled);
+    let (groups, tail) = body.as_chunks::<LANES>();
+    let mut groups = groups.iter();
+    if *filled == 0
+        && let Some(first) = groups.next()
+    {
+        eight = F::open(first, 0);
+        *filled = LANES;
+    }
+    *filled += groups.len() * LANES;
+    for group in groups {
+        F::put(&mut eight, group, 0);
+    }
+    singly(&mut eight, tail, filled);
+    *memory = eight;
+}
+
+#[inline(always)]
+pub(super) fn fill_any<F: Singly>(lanes: &mut Lanes, x: &[F::Item]) {
+    let (groups, tail) = x.as_chunks::<LANES>();
+    let (quads, single) = groups.as_chunks::<WIDE>();
+    let read = |eight: &Eight| *from_bytes::<F::Lanes>(&cast_slice(eight)[..size_of::<F::Lanes>()]);
+    let [mut a, mut b, mut c, mut d] = [0, 1, 2, 3].map(|eight: usize| read(&lanes.eights[eight]));
+    let mut quads = quads.iter();
+    if lanes.filled == 0
+        && let Some(first) = quads.next()
+    {
+        [a, b, c, d] = first.map(|group| F::open(&group, 0));
+        lanes.filled = WIDE;
+    }
+    for quad in quads {
+        F::put(&mut a, &quad[0], 0);
+        F::put(&mut b, &quad[1], 0);
+        F::put(&mut c, &quad[2], 0);
+        F::put(&mut d, &quad[3], 0);
+    }
+    for (memory, eight) in lanes.eights.iter_mut().zip([a, b, c, d]) {
+        cast_slice_mut(memory)[..size_of::<F::Lanes>()].copy_from_slice(bytes_of(&eight));
+    }
+    for &x in single.as_flattened().iter().chain(tail) {
+        let mut one = F::Lanes::zeroed();
+        F::open_one(&mut one, 0, x);
+        let one = F::close(&one, 0, 1);
+        lanes.rest = Some(lanes.rest.map_or(one, |rest| F::join(rest, one)));
+    }
+}
+
+fn put<F: Fold>(lanes: &mut [u64], x: &[u8], at: u64, is_first: bool) {
+    let lanes: &mut [F::Lanes] = cast_slice_mut(lanes);
+    let (groups, tail) = cast_slice::<u8, F::Item>(x).as_chunks::<LANES>();
+    vectorized(
+        #[inline(always)]
+        || {
+            let mut last = [F::Item::zeroed(); LANES];
+            last[..tail.len()].copy_from_slice(tail);
+            // Loops, as what an iterator calls is not compiled for these vectors.
+            let (whole, partial) = lanes.split_at_mut(groups.len());
+            if is_first {
+                for (lanes, group) in whole.iter_mut().zip(groups) {
+                    *lanes = F::open(group, at);
+                }
+            } else {
+                for (lanes, group) in whole.iter_mut().zip(groups) {
+                    F::put(lanes, group, at);
+                }
+            }
+            if let (Some(lanes), false) = (partial.first_mut(), tail.is_empty()) {
+                if is_first { *lanes = F::open(&last, at) } else { F::put(lanes, &last, at) }
+            }
+        },
+    );
+}
+
+fn put_rows<F: Fold>((lanes, apart): (&mut [u64], usize), rows: [&[u8]; ROWS], at: u64, is_first: bool) {
+    let rows = rows.map(cast_slice::<u8, F::Item>);
+    let whole = rows[0].len() / LANES;
+    let bodies = rows.map(|row| &row.as_chunks::<LANES>().0[..whole]);
+    let lanes: &mut [F::Lanes] = cast_slice_mut(lanes);
+    let apart = apart * 8 / size_of::<F::Lanes>();
+    vectorized(
+        #[inline(always)]
+        || {
+            if !F::IN_ORDER {
+                for (group, lanes) in lanes[..whole].iter_mut().enumerate() {
+                    let mut eight = if is_first { F::open(&bodies[0][group], at) } else { *lanes };
+                    for (number, body) in bodies.iter().enumerate().skip(usize::from(is_first)) {
+                        F::put(&mut eight, &body[group], at + number as u64);
+                    }
+                    *lanes = eight;
+                }
+                return;
+            }
+            let (a, rest) = lanes.split_at_mut(apart);
+            let (b, rest) = rest.split_at_mut(apart);
+            let (c, d) = rest.split_at_mut(apart);
+            let (a, b, c, d) = (&mut a[..whole], &mut b[..whole], &mut c[..whole], &mut d[..whole]);
+            if is_first {
+                for group in 0..whole {
+                    a[group] = F::open(&bodies[0][group], at);
+                    b[group] = F::open(&bodies[1][group], at + 1);
+                    c[group] = F::open(&bodies[2][group], at + 2);
+                    d[group] = F::open(&bodies[3][group], at + 3);
+                }
+            } else {
+                for group in 0..whole {
+                    F::put(&mut a[group], &bodies[0][group], at);
+                    F::put(&mut b[group], &bodies[1][group], at + 1);
+                    F::put(&mut c[group], &bodies[2][group], at + 2);
+                    F::put(&mut d[group], &bodies[3][group], at + 3);
+                }
+            }
+        },
+    );
+    for (number, row) in rows.iter().enumerate().filter(|(_, row)| row.len() > whole * LANES) {
+        let lanes = cast_slice_mut(&mut lanes[apart * number + whole..][..1]);
+        let is_first = is_first && (F::IN_ORDER || number == 0);
+        put::<F>(lanes, cast_slice(&row[whole * LANES..]), at + number as u64, is_first);
+    }
+}
+
+/// How many of so many elements are in a lane.
+fn in_lane(filled: usize, lane: usize) -> u64 {
+    ((filled + LANES - 1 - lane) / LANES) as u64
+}
+
+/// The result of eight lanes, of which the first `count` have any: lane `l` with lane `l + 4`, then 2, then 1.
+#[inline(always)]
+fn of_lanes<F: Fold>(count: usize, of: impl Fn(usize) -> Words) -> Words {
+    let mut lanes = [F::EMPTY; LANES];
+    for (lane, words) in lanes.iter_mut().enumerate().take(count) {
+        *words = of(lane);
+    }
+    for apart in [4, 2, 1] {
+        for lane in 0..apart.min(count.saturating_sub(apart)) {
+            lanes[lane] = F::join(lanes[lane], lanes[lane + apart]);
+        }
+    }
+    lanes[0]
+}
+
+fn finish<F: Fold>(lanes: &Lanes) -> Words {
+    let of = |eight: &Eight, count: usize, elements: &dyn Fn(usize) -> u64| {
+        let eight: &F::Lanes = from_bytes(&cast_slice(eight)[..size_of::<F::Lanes>()]);
+        of_lanes::<F>(count, |lane| F::close(eight, lane, elements(lane)))
+    };
+    if F::IN_ORDER {
+        return of(&lanes.eights[0], lanes.filled.min(LANES), &|lane| in_lane(lanes.filled, lane));
+    }
+    let opened = lanes.eights[..lanes.filled].iter().map(|eight| of(eight, LANES, &|_| 1));
+    opened.chain(lanes.rest).reduce(F::join).unwrap_or(F::EMPTY)
+}
+
+fn whole<F: Fold>(x: &[u8]) -> Words {
+    let mut lanes = Lanes::EMPTY;
+    fill::<F>(&mut lanes, x, 0);
+    finish::<F>(&lanes)
+}
+
+fn finish_rows<F: Fold>(lanes: &[u64], apart: usize, filled: usize) -> Eight {
+    let (rows, lanes): (_, &[F::Lanes]) = (if F::IN_ORDER { filled.min(LANES) } else { 1 }, cast_slice(lanes));
+    let apart = apart * 8 / size_of::<F::Lanes>();
+    let mut all = [0; MOST_WORDS * LANES];
+    for lane in 0..LANES {
+        let words = of_lanes::<F>(rows, |row| F::close(&lanes[row * apart], lane, in_lane(filled, row)));
+        (0..F::WORDS).for_each(|word| all[word * LANES + lane] = words[word]);
+    }
+    all
+}
+
+fn join<F: Fold>(a: &mut [u64], b: &[u64], (apart, count): (usize, usize)) {
+    for at in 0..count {
+        let words =
+            |of: &[u64]| -> Words { std::array::from_fn(|word| if word < F::WORDS { of[word * apart + at] } else { 0 }) };
+        let joined = F::join(words(a), words(b));
+        (0..F::WORDS).for_each(|word| a[word * apart + at] = joined[word]);
+    }
+}
