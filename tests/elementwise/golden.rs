@@ -3,9 +3,10 @@
 //! Owns: how the golden file is read. Must not know: how it was made. Invariant: each case is checked whole and in small chunks, and none is skipped.
 
 use chunkwise::ext::Scalar;
-use chunkwise::ndarray::{ArrayD, IxDyn, arr1};
-use chunkwise::{Array, Comparable, Complex, Element, Number, Ordered, prelude::*, where_};
+use chunkwise::ndarray::{ArrayD, arr1};
+use chunkwise::{Array, Comparable, Complex, Number, Ordered, prelude::*, where_};
 use serde_json::Value;
+use support::golden::FromBytes;
 use support::hex::hex;
 
 use super::session;
@@ -16,45 +17,9 @@ struct Golden {
     session: Session,
 }
 
-/// An element from its bytes.
-trait FromBytes: Element {
-    fn of(bytes: &[u8]) -> Self;
-}
-macro_rules! from_bytes {
-    ($($t:ty),*) => {$(
-        impl FromBytes for $t {
-            fn of(bytes: &[u8]) -> Self {
-                Self::from_le_bytes(bytes.try_into().unwrap())
-            }
-        }
-    )*};
-}
-from_bytes!(i8, u8, i16, u16, i32, u32, i64, u64, f32, f64);
-impl FromBytes for bool {
-    fn of(bytes: &[u8]) -> Self {
-        bytes[0] != 0
-    }
-}
-macro_rules! complex_from_bytes {
-    ($($t:ty),*) => {$(
-        impl FromBytes for Complex<$t> {
-            fn of(bytes: &[u8]) -> Self {
-                let (re, im) = bytes.split_at(size_of::<$t>());
-                Self::new(<$t>::of(re), <$t>::of(im))
-            }
-        }
-    )*};
-}
-complex_from_bytes!(f32, f64);
-
 impl Golden {
     fn elements<T: FromBytes>(&self, at: &Value) -> ArrayD<T> {
-        let array = &self.arrays[at.as_u64().unwrap() as usize];
-        assert_eq!(array["dtype"], T::DTYPE.to_string());
-        let shape: Vec<usize> = serde_json::from_value(array["shape"].clone()).unwrap();
-        let digits = array["bytes"].as_str().unwrap();
-        let bytes: Vec<u8> = (0..digits.len()).step_by(2).map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap()).collect();
-        ArrayD::from_shape_vec(IxDyn(&shape), bytes.chunks(T::DTYPE.bytes()).map(T::of).collect()).unwrap()
+        support::golden::elements(&self.arrays, at)
     }
 
     fn array<T: FromBytes>(&self, at: &Value) -> Array<T> {

@@ -10,6 +10,7 @@ pub mod counted;
 pub mod curious;
 pub mod dag;
 pub mod folder;
+pub mod golden;
 pub mod gpu;
 pub mod graphs;
 pub mod hex;
