@@ -4,7 +4,7 @@
 //! shape and elements alone, to the bit: not on how it lies in memory, nor on what the CPU can do.
 //!
 //! A chunk is reduced as it is computed: a program ([`super::map`]) makes lines of it, of which nothing is kept. `nest` says in which order, `along` and `across`
-//! take the lines in, `folds` has what becomes of elements, `merge` what becomes of the results of several chunks.
+//! take the lines in, `kinds` has what becomes of elements, `folds` the loops for that, `merge` what becomes of the results of several chunks.
 
 mod across;
 mod along;
