@@ -292,6 +292,11 @@ fn what_stands_around_a_reduction_is_one_pass() {
         let wanted = row.iter().map(|x| (x - 0.5).max(0.0)).sum::<f64>() * 2.0 + 1.0;
         assert!((found - wanted).abs() < 1e-9 * wanted);
     }
+    // Nobody's wish for large chunks of the result makes those of what is reduced larger than they are.
+    let large = session.rng(4).uniform::<f64>((100_000, 100_000)).sum_axis(Axis(1));
+    let explained = large.rechunk(100_000).slice(ndarray::s![10..]).explain().expect("fits");
+    assert!(explained.bound_bytes < 64 << 20, "{}", explained.bound_bytes);
+    assert!(x.over(..).try_min().unwrap().compute_scalar().unwrap() >= 0.0);
     let scaled = (&x - &x.over(1).keep_dims().mean()) / &x.over(1).keep_dims().std(0.0);
     let moments = (scaled.mean_axis(Axis(1)), scaled.var_axis(Axis(1), 0.0));
     assert!(moments.0.compute().unwrap().iter().all(|mean| mean.abs() < 1e-12));

@@ -257,7 +257,7 @@ impl Node {
         Ok(Arc::new(Self { op: Arc::new(op), inputs }))
     }
 
-    /// What a program makes of each element of an expression for a reduction: no chunk of it is ever in memory, so it is cut as the expression is.
+    /// What a program makes of each element of an expression for a reduction, which takes it in strip by strip: so it is cut as the expression is, however wide its elements.
     ///
     /// # Errors
     /// As [`Op::new`].

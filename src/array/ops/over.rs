@@ -7,49 +7,69 @@ use ndarray::Axis;
 use super::super::Array;
 use crate::error::{Error, Result, or_panic};
 
-/// Axes of an array: `Axis(1)` or `1`; `(0, 2)`; lists of either.
+/// Axes of an array: `Axis(1)` or `1`; `(0, 2)`; lists of either; `..`, which are all.
 pub trait IntoAxes {
-    /// Their numbers.
-    fn into_axes(self) -> Vec<usize>;
+    /// Their numbers, of an array that has so many.
+    fn into_axes(self, ndim: usize) -> Vec<usize>;
 }
 
 impl IntoAxes for Axis {
-    fn into_axes(self) -> Vec<usize> {
+    fn into_axes(self, _: usize) -> Vec<usize> {
         vec![self.0]
     }
 }
 impl IntoAxes for usize {
-    fn into_axes(self) -> Vec<usize> {
+    fn into_axes(self, _: usize) -> Vec<usize> {
         vec![self]
     }
 }
+impl IntoAxes for std::ops::RangeFull {
+    fn into_axes(self, ndim: usize) -> Vec<usize> {
+        (0..ndim).collect()
+    }
+}
+impl IntoAxes for (Axis, Axis) {
+    fn into_axes(self, _: usize) -> Vec<usize> {
+        vec![self.0.0, self.1.0]
+    }
+}
 impl IntoAxes for (usize, usize) {
-    fn into_axes(self) -> Vec<usize> {
+    fn into_axes(self, _: usize) -> Vec<usize> {
         vec![self.0, self.1]
     }
 }
 impl IntoAxes for (usize, usize, usize) {
-    fn into_axes(self) -> Vec<usize> {
+    fn into_axes(self, _: usize) -> Vec<usize> {
         vec![self.0, self.1, self.2]
     }
 }
 impl<const N: usize> IntoAxes for [usize; N] {
-    fn into_axes(self) -> Vec<usize> {
+    fn into_axes(self, _: usize) -> Vec<usize> {
         self.to_vec()
     }
 }
 impl<const N: usize> IntoAxes for [Axis; N] {
-    fn into_axes(self) -> Vec<usize> {
+    fn into_axes(self, _: usize) -> Vec<usize> {
+        self.iter().map(|axis| axis.0).collect()
+    }
+}
+impl IntoAxes for &[Axis] {
+    fn into_axes(self, _: usize) -> Vec<usize> {
+        self.iter().map(|axis| axis.0).collect()
+    }
+}
+impl IntoAxes for Vec<Axis> {
+    fn into_axes(self, _: usize) -> Vec<usize> {
         self.iter().map(|axis| axis.0).collect()
     }
 }
 impl IntoAxes for &[usize] {
-    fn into_axes(self) -> Vec<usize> {
+    fn into_axes(self, _: usize) -> Vec<usize> {
         self.to_vec()
     }
 }
 impl IntoAxes for Vec<usize> {
-    fn into_axes(self) -> Vec<usize> {
+    fn into_axes(self, _: usize) -> Vec<usize> {
         self
     }
 }
@@ -123,7 +143,7 @@ impl<T> Array<T> {
     /// The array, to be reduced along these axes: `x.over(1).sum()`, `x.over((0, 2)).keep_dims().mean()`. Along a single axis, `x.sum_axis(Axis(1))` says the same.
     ///
     /// The result is cut as the axes that are left. Each chunk is reduced where it is made, in one task; the results of chunks are merged by a tree whose shape follows from the
-    /// chunk grid alone, so that floats have the same bits whatever the threads, the timing and the memory limit, and however elements lie in memory.
+    /// chunk grid (and [`Over::split_every`]), so that floats have the same bits whatever the threads, the timing and the memory limit, and however elements lie in memory.
     ///
     /// ```
     /// use chunkwise::{Array, prelude::*};
@@ -145,7 +165,7 @@ impl<T> Array<T> {
     /// # Errors
     /// [`Error::Argument`] if there is no such axis, or one is named twice.
     pub fn try_over(&self, axes: impl IntoAxes) -> Result<Over<T>> {
-        let mut axes = axes.into_axes();
+        let mut axes = axes.into_axes(self.ndim());
         for &axis in &axes {
             self.checked_axis(Axis(axis))?;
         }
@@ -158,6 +178,6 @@ impl<T> Array<T> {
 
     /// All axes.
     pub(super) fn over_all(&self) -> Over<T> {
-        Over { array: self.clone(), axes: (0..self.ndim()).collect(), keeps: false, split_every: SPLIT_EVERY }
+        Over { array: self.clone(), axes: (..).into_axes(self.ndim()), keeps: false, split_every: SPLIT_EVERY }
     }
 }

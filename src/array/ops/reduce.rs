@@ -151,7 +151,7 @@ reductions! {
     sum sum_axis (Summed) () -> T::Sum, over => over.made(Reduction::Sum, |_, x| x, |_, x| x),
         "The sum; 0 of no element. Floats are added in `f64`, in blocks that are added pairwise, and the sum is rounded once to the dtype; integers and booleans in 64 bits, modulo 2^64, so to the same bits however the array is cut.",
         "",
-        "A chunk in a file is summed as it is read, in blocks that stay in cache; parts that were never written are not read.",
+        "Of all elements of a file, chunks are summed as they are read, in blocks that stay in cache; parts that were never written are not read.",
         "",
         "```",
         "use chunkwise::{Array, prelude::*};",
@@ -172,7 +172,7 @@ reductions! {
             let count = over.count();
             over.made(Reduction::Sum, measured, |b, x| divided(b, x, count))
         },
-        "The mean, in `f64` whatever the dtype: the sum, as for `sum` but not rounded, divided by the number of elements. NaN of no element.",
+        "The mean, in `f64` whatever the dtype: the sum, as for `sum` but not rounded, divided by the number of elements. NaN of no element. (Of `f32`, a GPU adds in `f32`.)",
         "",
         "```",
         "use chunkwise::{Array, prelude::*};",

@@ -114,6 +114,8 @@ struct Clusters {
     members: Vec<Option<Vec<ExprId>>>,
     /// Who reads an expression; for a root, it too.
     readers: Vec<SmallVec<[ExprId; 2]>>,
+    /// The expressions whose programs an op is part of.
+    homes: Vec<SmallVec<[ExprId; 1]>>,
 }
 
 impl Clusters {
@@ -122,7 +124,6 @@ impl Clusters {
         let mut members: Vec<Option<Vec<ExprId>>> = vec![None; count];
         let mut readers: Vec<SmallVec<[ExprId; 2]>> = vec![SmallVec::new(); count];
         let mut clusters: HashMap<ExprId, Cluster> = HashMap::new();
-        // The expressions whose programs an op is part of.
         let mut homes: Vec<SmallVec<[ExprId; 1]>> = vec![SmallVec::new(); count];
         let mut is_root = vec![false; count];
         // What is computed again if an op is copied, it and what it is copied for.
@@ -158,16 +159,17 @@ impl Clusters {
             };
         }
         roots.iter().for_each(|&root| readers[root.index()].push(root));
-        Self { members, readers }
+        Self { members, readers, homes }
     }
 
-    /// Whether these, which are one program, are the only ones that read what they read.
+    /// Whether these, which are one program, are the only ones that read what they read, and in no other program.
     fn is_only_reader(&self, exprs: &Exprs, members: &[ExprId]) -> bool {
         let mut inputs = members
             .iter()
             .flat_map(|&member| exprs.inputs(member))
             .filter(|input| !members.contains(input) && constant(exprs, **input).is_none());
-        inputs.all(|input| self.readers[input.index()].iter().all(|reader| members.contains(reader)))
+        let is_here = |reader: &ExprId| members.contains(reader) && self.homes[reader.index()].len() == 1;
+        inputs.all(|input| self.readers[input.index()].iter().all(is_here))
     }
 }
 
@@ -358,6 +360,22 @@ mod tests {
             "view[a1 19..0 by -2](view[a1 0..9, a0 0..20](add(uniform(20, 9), view[a1 0..20, a0 0..9](view[a1 0..9, a0 0..20](uniform(20, 9))))))",
             "add(view[a0 9..-1 by -1](uniform(20, 9)[1..20 by 2, 3]))",
         );
+    }
+
+    #[test]
+    fn what_is_reduced_is_one_pass_and_made_once() {
+        let x = uniform(&[9]);
+        becomes(
+            &((&x * 2.0).mean() * 2.0),
+            "multiply(divide(sum(multiply(uniform(9)))))",
+            "multiply + sum + divide + multiply(uniform(9))",
+        );
+        // However little is done before each of its readers.
+        let mean = x.mean();
+        let (exprs, roots) = Exprs::of(&[&(&mean * 2.0).node, &(&mean * 3.0).node], None).unwrap();
+        let (new, made) = super::super::optimized(&exprs, &roots).unwrap();
+        let found: Vec<String> = made.iter().map(|&root| text(&new, root)).collect();
+        assert_eq!(found, ["divide + multiply(sum(uniform(9)))"; 2]);
     }
 
     #[test]

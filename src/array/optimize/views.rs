@@ -264,24 +264,15 @@ impl ViewPass<'_> {
     /// What a view shows of what is reduced: as few of the axes that are left as it needs. How the others are cut, and so how their elements are put together, stays.
     fn less(&mut self, (op, reduce): (&Op, &Reduce), input: ExprId, view: &View, grid: &ChunkGrid) -> Result<Step> {
         let (region, outer) = split(view, &op.shape);
-        let cut = match &outer {
-            Some(outer) => grids::back(outer, grid, &region.shape())?,
-            None => grid.clone(),
-        };
         let of = self.old.op(input);
-        let (mut ranges, mut cuts, mut kept) = (Vec::new(), Vec::new(), 0);
-        for (axis, &len) in of.shape.iter().enumerate() {
-            if reduce.axes.contains(&axis) {
-                ranges.push(AxisRange { start: 0, len, step: 1 });
-                cuts.push(of.grid.along(axis));
-            } else {
-                ranges.push(region.axes()[kept]);
-                cuts.push(cut.along(kept));
-                kept += 1;
-            }
-        }
-        let part = View::region(&Region::from_axes(ranges));
-        let cut = if of.is_flexible { ChunkGrid::of_axes(cuts)? } else { grids::through(&part, &of.grid, of.dtype)? };
+        let mut kept = region.axes().iter();
+        let range = |(axis, &len): (usize, &usize)| match reduce.axes.contains(&axis) {
+            true => AxisRange { start: 0, len, step: 1 },
+            false => *kept.next().expect("a range for each axis that is left"),
+        };
+        let part = View::region(&Region::from_axes(of.shape.iter().enumerate().map(range).collect()));
+        // Cut as it was, whatever the reader wants: along the axes that go it is whole, so that larger chunks could be of any size.
+        let cut = grids::through(&part, &of.grid, of.dtype)?;
         match self.known(vec![(input, Some(part).filter(|part| !part.is_whole(&of.shape)), cut)]) {
             Err(after) => Ok(after),
             Ok(made) => {

@@ -131,9 +131,13 @@ impl ScalarProgram {
     /// The input that a value is, as it is or in `f64`, if that is a float then.
     fn in_f64(&self, value: Value) -> Option<usize> {
         let (mut of, dtype) = (value, self.dtype_of(value));
-        while let Instr::Op(ScalarOp::Cast, DType::F64 | DType::F32, args) = &self.code[of.index()]
+        // What is rounded to `f32` is another number, unless it has fewer digits.
+        while let Instr::Op(ScalarOp::Cast, to, args) = &self.code[of.index()]
             && dtype == DType::F64
-            && (self.dtype_of(args[0]) != DType::F64)
+            && match (self.dtype_of(args[0]), to) {
+                (from, DType::F64) => from != DType::F64,
+                (from, to) => matches!(from, DType::F16 | DType::BF16) && *to == DType::F32,
+            }
         {
             of = args[0];
         }

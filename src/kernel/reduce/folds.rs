@@ -3,7 +3,7 @@
 //! Owns: [`Fold`], [`Ops`]: a fold as loops that are compiled once ([`super::kinds`] has each). Must not know: chunks, axes. Invariant: where the order of elements matters to the bits
 //! ([`Ops::in_order`]), it is that of their index, in eight lanes; else any order gives the same bits. (Which of several NaN comes out is not said.)
 //!
-//! There are few of these, each for elements of 64 bits, or complex ones of twice as many: a program casts whatever is shorter, which loses nothing and costs less than to
+//! There are few of these, for elements of 64 bits, or complex ones of twice as many, and some for `f32`: a program casts whatever else is shorter, which costs less than to
 //! read it does. What is not done for each element goes through the pointers of [`Ops`].
 
 use bytemuck::{Pod, Zeroable, bytes_of, cast_slice, cast_slice_mut, from_bytes, from_bytes_mut};
@@ -38,7 +38,7 @@ pub(super) trait Fold: 'static {
     /// The result of no element.
     const EMPTY: Words;
 
-    /// Takes in the next elements of a run, the first of which has number `at`: no more than fill a block.
+    /// Takes in the next elements of a run, the first of which has number `at`: where their order matters, no more than fill a block.
     fn fill(lanes: &mut Lanes, x: &[Self::Item], at: u64);
     /// Begins eight, of one element each, which has number `at` in its run.
     fn open(x: &[Self::Item; LANES], at: u64) -> Self::Lanes;
@@ -85,7 +85,7 @@ pub(super) struct Ops {
     pub(super) empty: Words,
     /// Words of eight unfinished results.
     pub(super) lanes: usize,
-    /// Takes in the next elements of a run, the first of which has number `at`: no more than fill a block.
+    /// Takes in the next elements of a run, the first of which has number `at`: where their order matters, no more than fill a block.
     pub(super) fill: fn(&mut Lanes, &[u8], u64),
     /// Takes in the element of this number of each of some runs, eight after eight, the last perhaps fewer; whether it is the first of a block.
     pub(super) put: fn(&mut [u64], &[u8], u64, bool),

@@ -299,8 +299,8 @@ impl<T: Pod + Into<f64>> Fold for Moments<T> {
             return Self::EMPTY;
         }
         let mean = sum / n;
-        // Of what is infinite or NaN there is none.
-        let rest = squares - sum * mean + c * 0.0;
+        // Of what is infinite or NaN there is none; of what is very far apart, it is infinite.
+        let rest = if squares.is_infinite() && sum.is_finite() { squares } else { squares - sum * mean } + c * 0.0;
         [n, c + mean, if rest < 0.0 { 0.0 } else { rest }].map(f64::to_bits)
     }
     #[inline(always)]

@@ -163,7 +163,7 @@ impl Kernel for MergeParts {
             tree.finish(acc, false);
             acc.chunks_exact(width).enumerate().for_each(|(word, acc)| merged[place(word)].copy_from_slice(acc));
         }
-        let results: Vec<&[u64]> = merged.chunks_exact(len.max(1)).collect();
+        let results: Vec<&[u64]> = (0..words).map(|word| &merged[word * len..(word + 1) * len]).collect();
         match &self.finish {
             Some(finish) => finish.run(&results, shape, out, scratch),
             None => write_words(&results, out),

@@ -60,7 +60,7 @@ pub enum Reduction {
 }
 
 impl Reduction {
-    /// What elements of a dtype are cast to, without loss, before they are reduced.
+    /// What elements of a dtype are cast to before they are reduced: without loss, but for 64-bit integers of which the moments are asked for.
     #[must_use]
     pub fn reads(self, dtype: DType) -> DType {
         let reads_f32 = matches!(self, Self::Sum | Self::Min | Self::Max | Self::Moments);
@@ -220,8 +220,8 @@ impl ReduceChunk {
     /// Whether a GPU can do it for chunks of so many axes: sums of all of floats as they are.
     #[must_use]
     pub fn has_gpu_half(&self, ndim: usize) -> bool {
-        let is_real = matches!(self.program.inputs(), [DType::F32 | DType::F64]);
-        self.what == Reduction::Sum && is_real && self.program.is_in_f64() && self.finish.is_none() && self.axes.len() == ndim
+        let is_plain = self.program.passes().is_some() && self.program.dtype().is_float();
+        self.what == Reduction::Sum && is_plain && self.finish.is_none() && self.axes.len() == ndim
     }
 
     fn words(&self) -> usize {

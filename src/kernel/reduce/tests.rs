@@ -197,3 +197,33 @@ proptest! {
         agrees(&shape, &axes, how, |x| x > 3.0)?;
     }
 }
+
+#[test]
+fn only_what_is_summed_as_it_is_goes_to_a_gpu_or_is_scanned() {
+    let cast = |from, through: &[DType]| {
+        let mut builder = Builder::new();
+        let input = builder.input(from);
+        let made = through.iter().fold(input, |made, &to| builder.cast(made, to));
+        Arc::new(builder.finish(made).0)
+    };
+    let sum = |program| ReduceChunk::new(Reduction::Sum, (&[0], &[9]), program);
+    let f64s = |from, through| cast(from, through).is_in_f64();
+    assert!(sum(cast(DType::F32, &[])).has_gpu_half(1) && sum(cast(DType::F64, &[])).has_gpu_half(1));
+    // Whoever asks for `f64` gets it; along an axis there is no shader.
+    assert!(!sum(cast(DType::F32, &[DType::F64])).has_gpu_half(1) && !sum(cast(DType::F32, &[])).has_gpu_half(2));
+    assert!(!sum(cast(DType::I64, &[])).has_gpu_half(1) && !sum(cast(DType::I32, &[DType::F64])).has_gpu_half(1));
+    assert!(f64s(DType::F32, &[DType::F64]) && f64s(DType::I32, &[DType::F64]) && f64s(DType::F16, &[DType::F32, DType::F64]));
+    assert!(!f64s(DType::I32, &[DType::F32, DType::F64]) && !f64s(DType::I64, &[]));
+}
+
+#[test]
+fn variances_of_what_is_far_apart_are_infinite_and_of_the_infinite_nan() {
+    let var = |x: Vec<f64>| results(Reduction::Moments, DType::F64, (&[0], &[x.len()]), Chunk::new(&[x.len()], x).view())[0];
+    let far = |n: usize| (0..n).map(|i| if i < n / 2 { 1e200 } else { -1e200 }).collect::<Vec<_>>();
+    for n in [2, 8, 16, 100, 3000] {
+        assert_eq!(var(far(n)), f64::INFINITY, "{n}");
+        let mut one = vec![1.0; n];
+        one[n - 1] = f64::INFINITY;
+        assert!(var(one).is_nan(), "{n}");
+    }
+}
