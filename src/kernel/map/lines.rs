@@ -4,10 +4,10 @@
 
 use std::ops::Range;
 
+use super::ScalarProgram;
 use super::code::Code;
 use super::isa::{Isa, OnIsa, on_level};
 use super::walk::{HIGH, Machine, Patch, Supply, Walk, scratch_bytes};
-use super::{ScalarProgram, is_steady};
 use crate::kernel::rows::{GATHER, extent};
 use crate::kernel::{Scratch, simd};
 use crate::shape::ChunkView;
@@ -36,11 +36,6 @@ impl Lines {
     /// Complex numbers, of which the real and the imaginary parts are handed on, if the program puts these together at its end.
     pub(crate) fn of_parts(program: &ScalarProgram) -> Option<Self> {
         Some(Self { code: Code::of_parts(program)?.with_long_strips() })
-    }
-
-    /// Whether elements of equal number take equal time.
-    pub(crate) fn is_steady(&self, program: &ScalarProgram) -> bool {
-        is_steady(program)
     }
 
     /// Bytes of scratch for chunks of this shape.

@@ -111,7 +111,7 @@ impl Kernel for Elementwise {
 }
 
 /// Whether elements take equal time: sines of very large numbers and remainders of very unequal ones take many times as long as others.
-fn is_steady(program: &ScalarProgram) -> bool {
+pub(crate) fn is_steady(program: &ScalarProgram) -> bool {
     use ScalarOp::{Cos, DivEuclid, Rem, RemEuclid, Sin, Tan};
     let depends = |op| matches!(op, Sin | Cos | Tan | Rem | DivEuclid | RemEuclid);
     let floats = |instr: &Instr| matches!(instr, Instr::Op(op, dtype, _) if dtype.is_float() && depends(*op));

@@ -117,17 +117,6 @@ impl ScalarProgram {
         builder.finish(input).0
     }
 
-    /// `w x` and `w`, in `f64`, as a complex number: of the sum of these, the real part divided by the imaginary one is the weighted mean.
-    #[must_use]
-    pub fn weighted(x: DType, w: DType) -> Self {
-        let mut b = Builder::new();
-        let (x, w) = (b.input(x), b.input(w));
-        let (x, w) = (b.cast(x, DType::F64), b.cast(w, DType::F64));
-        let product = b.apply(ScalarOp::Mul, &[x, w]);
-        let both = b.apply(ScalarOp::Compose, &[product, w]);
-        b.finish(both).0
-    }
-
     /// The input that a value is, as it is or in `f64`, if that is a float then.
     fn in_f64(&self, value: Value) -> Option<usize> {
         let (mut of, dtype) = (value, self.dtype_of(value));
@@ -153,7 +142,7 @@ impl ScalarProgram {
         self.inputs.len() == 1 && self.in_f64(Value(self.code.len() as u32 - 1)).is_some()
     }
 
-    /// Whether it is [`ScalarProgram::weighted`] of its two inputs, the first being the values.
+    /// Whether it makes `w x` and `w` of its inputs `x` and `w`, in `f64`, as a complex number: of the sum of these, the real part over the imaginary one is the weighted mean.
     #[must_use]
     pub fn is_weighted(&self) -> bool {
         let op = |value: Value, op: ScalarOp| match &self.code[value.index()] {

@@ -127,7 +127,7 @@ enum Target<'a> {
 }
 
 /// Memory that strips are in.
-pub(super) struct Strips<'a> {
+struct Strips<'a> {
     registers: SmallVec<[Option<&'a mut [u8]>; 16]>,
     constants: SmallVec<[&'a [u8]; 8]>,
     /// Of each input that is spread, a strip.

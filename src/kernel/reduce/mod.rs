@@ -26,7 +26,7 @@ use smallvec::SmallVec;
 pub(super) use gpu::SHADER;
 pub use merge::MergeParts;
 
-use super::map::{Builder, Lines, ROWS, ScalarProgram, Takes};
+use super::map::{Builder, Lines, ROWS, ScalarProgram, Takes, is_steady};
 use super::{Content, Fault, GpuFacts, Kernel, Program, Scratch, Work, check_dtypes};
 use crate::error::Result;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
@@ -324,7 +324,7 @@ impl Kernel for ReduceChunk {
     }
 
     fn is_steady(&self) -> bool {
-        self.lines.is_steady(&self.program)
+        is_steady(&self.program)
     }
 
     fn scratch_bytes(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> u64 {
