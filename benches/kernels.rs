@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use chunkwise::kernel::points::ogrid;
-use chunkwise::kernel::random::{SpdParams, UniformParams};
+use chunkwise::kernel::random::{Distribution, RandomParams, SpdParams};
 use chunkwise::kernel::reduce::{ReduceChunk, Reduction};
 use chunkwise::kernel::{Kernel, Scratch, gemv, mandelbrot, random, simd};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element, Layout, Region};
@@ -147,10 +147,12 @@ fn uniform_of<T: Element>(c: &mut Criterion, zero: T) {
     let n = 1 << 14; // stays in L2
     let mut out = Chunk::new(&[128, 128], zero);
     group.throughput(Throughput::Elements(n));
-    let p = UniformParams::new(1, 2, &[128, 128], &Region::all(&[128, 128])).expect("the chunk is the array");
-    group.bench_function(format!("uniform, {}", T::DTYPE), |b| {
-        b.iter(|| out.compute(&random::Uniform, &p.to_bytes(), &[]));
-    });
+    let p = RandomParams::new(1, 2, &[128, 128], &Region::all(&[128, 128])).expect("the chunk is the array");
+    for what in [Distribution::Uniform, Distribution::Normal] {
+        group.bench_function(format!("{}, {}", what.name(), T::DTYPE), |b| {
+            b.iter(|| out.compute(&random::Random(what), &p.to_bytes(), &[]));
+        });
+    }
     for (name, row, column) in [("left of", 1000, 0), ("right of", 0, 1000)] {
         let p = SpdParams { seed: 1, stream: 2, row, row_step: 1, column, column_step: 1, order: 2000 };
         group.bench_function(format!("spd {name} the diagonal, {}", T::DTYPE), |b| {

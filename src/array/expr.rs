@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::kernel::Kernel;
 use crate::kernel::map::ScalarProgram;
 use crate::kernel::points::Spacing;
+use crate::kernel::random::Distribution;
 use crate::kernel::reduce::Reduction;
 use crate::shape::{ChunkGrid, DType, Layout, Region, Scalar, View, ViewAxis};
 use crate::task::ChunkSource;
@@ -57,8 +58,8 @@ pub(crate) enum Existing {
 /// Where elements come from that follow from their indices.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Generator {
-    /// Uniform random numbers, by their C-order index in an array of this shape.
-    Uniform { seed: u64, stream: u64, shape: Vec<usize> },
+    /// Random elements, by their C-order index in an array of this shape.
+    Random { what: Distribution, seed: u64, stream: u64, shape: Vec<usize> },
     /// A symmetric positive definite random matrix of this order.
     Spd { seed: u64, stream: u64, order: usize },
     /// So many numbers at equal distances.
@@ -210,7 +211,7 @@ impl Op {
         match &self.primitive {
             Primitive::Source(Existing::Memory { .. }, _) => "from_ndarray".into(),
             Primitive::Source(Existing::Stored(_), _) => "from_source".into(),
-            Primitive::Generate(Generator::Uniform { .. }, _) => "random_uniform".into(),
+            Primitive::Generate(Generator::Random { what, .. }, _) => format!("random_{}", what.name()).into(),
             Primitive::Generate(Generator::Spd { .. }, _) => "random_spd".into(),
             Primitive::Generate(Generator::Points { .. }, _) => "points".into(),
             Primitive::Generate(Generator::Constant(_), _) => "full".into(),

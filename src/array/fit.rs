@@ -97,10 +97,10 @@ impl<'a> Fit<'a> {
         Err(self.refuse(refusal))
     }
 
-    /// The plan that keeps large leaves, if there are any and it fits.
+    /// The plan that keeps what is large and could be made again, if there are any and it fits.
     fn keeping(&self, limit: u64) -> Option<Plan> {
         let large = |op: &Op| {
-            matches!(op.primitive, Primitive::Source(Existing::Stored(_), _) | Primitive::Generate(..))
+            matches!(op.primitive, Primitive::Source(Existing::Stored(_), _) | Primitive::Generate(..) | Primitive::Map(_))
                 && bytes_of(op.shape.clone(), op.dtype) > limit / KEPT_PART
         };
         if !self.roots.iter().flat_map(|root| root.expr.all()).any(|node| large(&node.op)) {

@@ -91,8 +91,13 @@ type Step = (u8, [usize; 4]);
 /// The leaf of a kind, and its elements.
 fn leaf(kind: u8, shape: &[usize], cut: usize) -> (Array<i64>, ArrayD<i64>) {
     let len: usize = shape.iter().product();
-    let given = ArrayD::from_shape_vec(IxDyn(shape), (0..len as i64).map(|i| i * 7 % 1009).collect()).unwrap();
-    let array = match kind % 4 {
+    let mut given = ArrayD::from_shape_vec(IxDyn(shape), (0..len as i64).map(|i| i * 7 % 1009).collect()).unwrap();
+    let array = match kind % 5 {
+        4 => {
+            let random = session().rng(u64::from(kind)).integers(0..1009, shape);
+            given = random.compute().unwrap();
+            random
+        }
         0 => Array::from(given.clone()),
         1 => Array::from(given.clone().reversed_axes().as_standard_layout().into_owned().reversed_axes()),
         2 => {

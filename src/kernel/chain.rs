@@ -190,7 +190,8 @@ pub(super) fn in_scratch<'a>(layout: &'a Layout, scratch: &mut Scratch<'a>) -> C
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::random::{Uniform, UniformParams};
+    use crate::kernel::random::{Distribution, Random, RandomParams};
+
     use crate::kernel::reduce::{ReduceChunk, Reduction};
     use crate::kernel::sums::Add;
     use crate::kernel::testing::{Chunk, numbers};
@@ -226,17 +227,17 @@ mod tests {
     #[test]
     fn a_chain_gives_what_its_steps_give() {
         let shape = [5, 7];
-        let uniform = UniformParams::new(3, 4, &shape, &Region::all(&shape)).unwrap().to_bytes();
+        let uniform = RandomParams::new(3, 4, &shape, &Region::all(&shape)).unwrap().to_bytes();
         let input = Chunk::new(&shape, numbers(35, 3.0));
         let mut random = Chunk::filled(&shape, 0.0);
-        random.compute(&Uniform, &uniform, &[]);
+        random.compute(&Random(Distribution::Uniform), &uniform, &[]);
         let total = || ReduceChunk::plain(Reduction::Sum, (&[0, 1], &shape), DType::F64);
         let (mut sum, mut wanted) = (Chunk::filled(&shape, 0.0), Chunk::filled(&[1], 0.0));
         sum.compute(&Add, &[], &[random.view(), input.view(), random.view()]);
         wanted.compute(&total(), &[], &[sum.view()]);
         let link = |kernel: Arc<dyn Kernel>, inputs: &[Feed]| ChainStep { kernel, inputs: inputs.into(), dtype: DType::F64 };
         let chain = Chain::new(vec![
-            link(Arc::new(Uniform), &[]),
+            link(Arc::new(Random(Distribution::Uniform)), &[]),
             link(Arc::new(Add), &[Feed::Step(0), Feed::Input(0), Feed::Step(0)]),
             link(Arc::new(total()), &[Feed::Step(1)]),
         ]);

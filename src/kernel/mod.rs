@@ -13,6 +13,7 @@ pub(crate) mod chain;
 pub mod copy;
 pub mod dense;
 pub mod gemv;
+pub(crate) mod generate;
 pub(crate) mod indexed;
 mod key;
 pub mod mandelbrot;

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use half::{bf16, f16};
 
+use super::generate::Generate;
 use super::{Fault, Kernel, Scratch, Work, check_dtypes, check_params, params, rows};
 use crate::error::Result;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element, Real, with_dtype};
@@ -198,6 +199,26 @@ impl Kernel for Points {
         let (wanted, dtype) = (params::<PointsParams>(bytes), outputs[0].layout().dtype);
         with_dtype!(dtype in reals, T => fill::<T>(&wanted, &mut outputs[0]), _ => unreachable!("{dtype} is no real number"));
         Ok(())
+    }
+}
+
+impl Generate for Points {
+    fn part(&self, bytes: &[u8], dtype: DType, first: usize, out: &mut [u8]) {
+        let wanted = params::<PointsParams>(bytes);
+        with_dtype!(
+            dtype in reals,
+            T => wanted.fill::<T>(first, bytemuck::cast_slice_mut(out)),
+            _ => unreachable!("{dtype} is no real number")
+        );
+    }
+
+    /// There is one axis.
+    fn reordered(&self, params: &[u8], _: &[usize]) -> Vec<u8> {
+        params.to_vec()
+    }
+
+    fn work_of(&self, _: DType) -> f64 {
+        2.0
     }
 }
 

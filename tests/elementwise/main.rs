@@ -144,7 +144,7 @@ fn chains_are_one_task_a_chunk() {
     let x = session.rng(3).uniform::<f64>((100, 100)).chunks(50);
     let y = where_(&(&x + x.t()).gt(1.0), (&x * 2.0 + 1.0).exp().cast::<f32>(), x.sin().cast::<f32>());
     let report = y.run().unwrap().1;
-    // Uniform numbers, their transpose, which is a view of them, and one program.
+    // Uniform numbers, which are read twice: as they are, and their transpose, which is a view of them; and one program.
     assert_eq!(report.tasks(), 4 + 4, "{}", y.explain().unwrap());
     let slice = Array::<f64>::ones((10_000, 10_000)).exp().slice(s![1..100, 1..100]);
     assert_eq!(slice.in_session(&session).compute().unwrap(), ndarray::Array2::from_elem((99, 99), 1f64.exp()).into_dyn());

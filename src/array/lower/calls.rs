@@ -6,10 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::expr::Call;
+use super::draft::{Around, Recipe};
+use super::feeds::Fed;
 use super::fuse::Routine;
-use super::stage::{Around, Make, Need, Recipe, StageId};
+use super::stage::{Make, Need, StageId};
 use super::{Destination, Lowering, Piece, TaskKind, extents};
 use crate::error::Result;
+use crate::kernel::Kernel;
 use crate::kernel::map::{Elementwise, ScalarProgram};
 use crate::shape::{ChunkGrid, DType};
 
@@ -23,6 +26,7 @@ pub(super) fn make(call: &Call, recipe: &Recipe, around: &Around<'_>) -> Rc<dyn 
     Rc::new(Calls {
         task: TaskKind::new(call.kernel.0.clone(), format!("{} {}", call.kernel.0.name(), extents(&recipe.grid))),
         params: call.params.clone(),
+        fed: Fed::default(),
         inputs: recipe.inputs.iter().zip(&call.along).map(operand).collect(),
         grid: recipe.grid.clone(),
         dtype: recipe.dtype,
@@ -30,12 +34,13 @@ pub(super) fn make(call: &Call, recipe: &Recipe, around: &Around<'_>) -> Rc<dyn 
 }
 
 /// How the chunks of what is made element by element are made.
-pub(super) fn map(program: &Arc<ScalarProgram>, recipe: &Recipe) -> Rc<dyn Make> {
-    let kernel = Arc::new(Elementwise::new(program.clone()));
+pub(super) fn map(program: &Arc<ScalarProgram>, recipe: &Recipe, fed: &Fed) -> Rc<dyn Make> {
+    let kernel = Arc::new(Elementwise::new(program.clone()).fed(fed.feeds()));
     Rc::new(Calls {
-        task: TaskKind::new(kernel, format!("{} {}", program.name(), extents(&recipe.grid))),
+        task: TaskKind::new(kernel.clone(), format!("{} {}", kernel.name(), extents(&recipe.grid))),
         params: Arc::new([]),
-        inputs: recipe.inputs.iter().map(|&stage| Input { stage, placed: None }).collect(),
+        fed: fed.clone(),
+        inputs: fed.chunks(&recipe.inputs).into_iter().map(|stage| Input { stage, placed: None }).collect(),
         grid: recipe.grid.clone(),
         dtype: recipe.dtype,
     })
@@ -44,6 +49,7 @@ pub(super) fn map(program: &Arc<ScalarProgram>, recipe: &Recipe) -> Rc<dyn Make>
 struct Calls {
     task: TaskKind,
     params: Arc<[u8]>,
+    fed: Fed,
     inputs: Vec<Input>,
     grid: ChunkGrid,
     dtype: DType,
@@ -69,16 +75,16 @@ impl Make for Calls {
 
     fn make(&self, number: usize, given: &[Piece], place: &Destination, lw: &mut Lowering) -> Result<Piece> {
         let out = lw.out(place, self.dtype, &self.grid.region(number).shape());
-        lw.task(&self.task, &self.params, given, out)
+        lw.task(&self.task, &self.fed.params(self.params.to_vec(), &self.grid, number), given, out)
     }
 
     fn routine(&self) -> Option<Routine> {
-        let params = self.params.clone();
+        let (params, fed, grid) = (self.params.clone(), self.fed.clone(), self.grid.clone());
         let in_order = self.inputs.iter().all(|input| input.placed.is_none());
         in_order.then(|| Routine {
             kernel: self.task.kernel.clone(),
             inputs: self.inputs.iter().map(|input| input.stage).collect(),
-            params: Rc::new(move |_| Ok(params.to_vec())),
+            params: Rc::new(move |chunk| Ok(fed.params(params.to_vec(), &grid, chunk))),
             grid: self.grid.clone(),
             dtype: self.dtype,
             shape: None,

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::super::grids::bytes_of;
-use super::stage::{Around, Make, Need, Recipe, StageId};
+use super::draft::{Around, Recipe};
+use super::stage::{Make, Need, StageId};
 use super::{Destination, Lowering, Piece, TaskKind, extents};
 use crate::error::Result;
 use crate::id::KernelId;

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::expr::{Existing, Generator, Op, Primitive};
+use super::draft::Recipe;
 use super::fuse::{ChunkParams, Routine};
-use super::stage::{Make, Need, Recipe};
+use super::stage::{Make, Need};
 use super::{Destination, Lowering, Named, Piece, TaskKind, extents, window_of};
 use crate::device::HostBuffer;
 use crate::error::Result;
@@ -17,7 +18,7 @@ use crate::kernel::Kernel;
 use crate::kernel::band::{Band, BandParams};
 use crate::kernel::indexed::region_params;
 use crate::kernel::points::{Points, PointsParams};
-use crate::kernel::random::{Spd, SpdParams, Uniform, UniformParams};
+use crate::kernel::random::{Random, RandomParams, Spd, SpdParams};
 use crate::shape::{ChunkGrid, DType, Layout, Region, with_dtype};
 use crate::store::{Cut, ReadChunk};
 
@@ -36,13 +37,10 @@ pub(super) fn make(op: &Op, recipe: &Recipe, lw: &mut Lowering) -> Result<Rc<dyn
             let params = |number: usize| Ok((number as u64).to_ne_bytes().to_vec());
             made(("read", Arc::new(ReadChunk(cut))), op.dtype, grid, Rc::new(params))
         }
-        Primitive::Generate(Generator::Uniform { seed, stream, shape }, region) => {
-            let (seed, stream, shape, region) = (*seed, *stream, shape.clone(), region.clone());
-            let cut = grid.clone();
-            let params = move |number: usize| {
-                Ok(UniformParams::new(seed, stream, &shape, &region.part(&cut.region(number)))?.to_bytes())
-            };
-            made(("uniform", Arc::new(Uniform)), op.dtype, grid, Rc::new(params))
+        Primitive::Generate(Generator::Random { what, seed, stream, shape }, region) => {
+            let (all, cut) = (RandomParams::new(*seed, *stream, shape, region)?, grid.clone());
+            let params = move |number: usize| Ok(all.part(&cut.region(number)).to_bytes());
+            made((what.name(), Arc::new(Random(*what))), op.dtype, grid, Rc::new(params))
         }
         Primitive::Generate(Generator::Spd { seed, stream, order }, region) => {
             let (seed, stream, order, region) = (*seed, *stream, *order as u64, region.clone());
@@ -99,7 +97,7 @@ fn made((name, kernel): (&str, Arc<dyn Kernel>), dtype: DType, grid: ChunkGrid, 
 }
 
 /// So few points are made when a run is planned, so that what the work on them is can be told.
-const FEW_POINTS: usize = 1 << 18;
+pub(super) const FEW_POINTS: usize = 1 << 18;
 
 /// Of a part of a matrix its first row, rows from one to the next, and the same of columns.
 fn rows_and_columns(part: &Region) -> [u64; 4] {

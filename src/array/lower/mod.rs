@@ -16,6 +16,8 @@ mod answers;
 mod budget;
 mod calls;
 mod dense;
+mod draft;
+mod feeds;
 mod fuse;
 mod leaves;
 mod moves;
@@ -125,7 +127,7 @@ pub(super) struct Lowering {
     /// Extent of chunks to use instead of automatic or chosen ones: to find one that fits memory.
     side: Option<usize>,
     trial: bool,
-    /// Leaves of at most so many bytes are kept: larger ones are made again after a while.
+    /// Leaves, and what is cheaply made of them, of at most so many bytes are kept: what is larger is made again after a while.
     keep: u64,
     /// The arrays that chunks of stages are to be in, where they are results.
     homes: HashMap<StageId, ArrayId>,
@@ -160,7 +162,7 @@ impl Lowering {
         }
     }
 
-    /// The same, but leaves of up to half of the limit are kept: that costs no more reads than need be, where it fits.
+    /// The same, but such of up to half of the limit are kept: that costs no more reads than need be, where it fits.
     pub(super) fn keeping(self) -> Self {
         Self { keep: self.budget.limit() / 2, ..self }
     }

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::grids::{bytes_of, slabs};
-use super::stage::{Around, Make, Need, Recipe, StageId};
+use super::draft::{Around, Recipe};
+use super::stage::{Make, Need, StageId};
 use super::{Destination, Lowering, Piece, TaskKind, extents};
 use crate::error::Result;
 use crate::kernel::assemble::{Assemble, Pieces, Reflow};

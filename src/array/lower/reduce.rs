@@ -7,9 +7,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::expr::Reduce;
+use super::draft::{Around, Recipe};
+use super::feeds::Fed;
 use super::fuse::{Merging, Routine};
 use super::scan::{Files, scanned};
-use super::stage::{Around, Make, Need, Recipe, StageId};
+use super::stage::{Make, Need, StageId};
 use super::{Destination, Lowering, Piece, TaskKind, extents};
 use crate::error::Result;
 use crate::kernel::Kernel;
@@ -21,7 +23,7 @@ use crate::shape::{ChunkGrid, DType};
 pub(super) fn make(
     (reduce, dtype): (&Reduce, DType),
     this: StageId,
-    recipe: &Recipe,
+    (recipe, fed): (&Recipe, &Fed),
     around: &Around<'_>,
     lw: &mut Lowering,
 ) -> Result<Rc<dyn Make>> {
@@ -33,7 +35,7 @@ pub(super) fn make(
     lw.budget.has_room(if files.is_some() { grid.len() } else { grid.len() / reduce.split_every })?;
     let parts = files.as_ref().map_or(places.parts, Files::len);
     let extents_of = |axes: &[usize]| axes.iter().map(|&axis| grid.shape()[axis]).collect::<Vec<_>>();
-    let kernel = ReduceChunk::new(reduce.what, (&reduce.axes, &extents_of(&reduce.axes)), program.clone());
+    let kernel = ReduceChunk::new(reduce.what, (&reduce.axes, &extents_of(&reduce.axes)), program.clone()).fed(fed.feeds());
     // Where a GPU may take a chunk, what is left to do afterwards is a task of its own.
     let is_direct = files.is_none() && parts == 1 && !kernel.has_gpu_half(grid.shape().len());
     let kernel = if is_direct { kernel.finishing(reduce.then.clone()) } else { kernel };
@@ -45,7 +47,8 @@ pub(super) fn make(
         tree: QuestionTree::new(recipe.grid.len(), parts, reduce.split_every, is_direct),
         places,
         files,
-        stages: recipe.inputs.clone(),
+        stages: fed.chunks(&recipe.inputs),
+        fed: fed.clone(),
         part: TaskKind::new(Arc::new(kernel), format!("{name} {}", extents(&grid))),
         merge: TaskKind::new(Arc::new(merge), format!("merge {}", reduce.what.name())),
         finish: TaskKind::new(Arc::new(finish), reduce.what.name().into()),
@@ -180,8 +183,9 @@ struct ReduceStage {
     places: ChunkPlaces,
     /// If the parts are summed as they are read.
     files: Option<Files>,
-    /// What is reduced.
+    /// What is reduced: chunks of these, and what is made.
     stages: Vec<StageId>,
+    fed: Fed,
     part: TaskKind,
     merge: TaskKind,
     finish: TaskKind,
@@ -201,7 +205,7 @@ impl ReduceStage {
 
     /// The parameters for a chunk: where it begins along the reduced axes, if elements have numbers.
     fn params(&self, chunk: usize) -> Vec<u8> {
-        params(&self.grids.0, &self.places, self.is_numbered, chunk)
+        self.fed.params(params(&self.grids.0, &self.places, self.is_numbered, chunk), &self.grids.0, chunk)
     }
 
     /// Whether there is one result, of all elements.
@@ -265,10 +269,11 @@ impl Make for ReduceStage {
             return None;
         }
         let (grid, places, is_numbered) = (self.grids.0.clone(), self.places.clone(), self.is_numbered);
+        let fed = self.fed.clone();
         Some(Routine {
             kernel: self.part.kernel.clone(),
             inputs: self.stages.clone(),
-            params: Rc::new(move |chunk| Ok(params(&grid, &places, is_numbered, chunk))),
+            params: Rc::new(move |chunk| Ok(fed.params(params(&grid, &places, is_numbered, chunk), &grid, chunk))),
             grid: self.grids.0.clone(),
             dtype: self.partial.0,
             shape: Some(vec![self.partial.1]),

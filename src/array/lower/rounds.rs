@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use super::super::expr::Primitive;
 use super::super::optimize::{ExprId, Exprs};
-use super::stage::{Make, Need, Recipe, StageId};
+use super::draft::Recipe;
+use super::stage::{Make, Need, StageId};
 use super::{Destination, Lowering, Piece, TaskKind, extents, place_in};
 use crate::error::Result;
 use crate::id::ValueId;

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::super::expr::Reduce;
-use super::stage::{Around, Kind, Need, Recipe, StageId};
+use super::draft::{Around, Kind, Recipe};
+use super::stage::{Need, StageId};
 use super::{Lowering, Piece, TaskKind, extents};
 use crate::error::Result;
 use crate::id::ValueId;

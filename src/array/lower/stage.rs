@@ -5,17 +5,16 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use super::super::expr::{Existing, Generator, Op, Primitive};
+use super::super::expr::{Op, Primitive};
 use super::super::grids::{self, bytes_of};
 use super::super::optimize::{ExprId, Exprs};
 use super::answers::Answers;
+use super::draft::{Around, Draft, Kind, Recipe};
 use super::fuse::{Merging, Routine, Steps, fuse};
-use super::{Destination, Lowering, Piece, calls, dense, leaves, moves, reduce, rounds};
+use super::{Destination, Lowering, Piece, moves};
 use crate::error::Result;
-use crate::shape::{ChunkGrid, DType, Region};
-use crate::task::ChunkSource;
+use crate::shape::{ChunkGrid, DType};
 
 /// A stage of a plan.
 pub(super) type StageId = u32;
@@ -106,20 +105,13 @@ struct OpenStage {
     grid: ChunkGrid,
 }
 
-/// What a stage will be made of.
-pub(super) struct Recipe {
-    pub(super) grid: ChunkGrid,
-    pub(super) dtype: DType,
-    pub(super) inputs: Vec<StageId>,
-}
-
 /// All stages of a plan.
 pub(super) struct Stages {
     all: Vec<Stage>,
     pub(super) roots: Vec<StageId>,
     /// Bytes of chunks that were made so far.
     clock: u64,
-    /// Bytes of other chunks after which a leaf's is made again.
+    /// Bytes of other chunks after which one is made again.
     keep: u64,
 }
 
@@ -144,16 +136,18 @@ impl Stages {
         let recipes: Vec<(Kind, &Recipe)> = drafts.iter().map(|draft| (draft.kind(exprs), &draft.recipe)).collect();
         let mut all = Vec::with_capacity(drafts.len());
         for (number, draft) in drafts.iter().enumerate() {
-            let make = draft.make(exprs, &Around { recipes: &recipes, uses: &uses, results }, number, lw)?;
+            let fed = draft.fed(exprs, &drafts, (&uses, keep))?;
+            let around = Around { recipes: &recipes, uses: &uses, results };
+            let make = draft.make((exprs, &fed), &around, number, lw)?;
             let Recipe { grid, dtype, inputs } = &draft.recipe;
             let (bytes, largest) = (bytes_of(grid.shape().to_vec(), *dtype), bytes_of(grid.largest(), *dtype));
-            let is_leaf = matches!(draft.kind(exprs), Kind::Read(..) | Kind::Made);
+            let is_again = bytes > keep && draft.is_remade(exprs);
             all.push(Stage {
                 answers: Answers::default(),
-                fresh: (is_leaf && bytes > keep).then_some(largest),
+                fresh: is_again.then_some(largest),
                 grid: grid.clone(),
                 dtype: *dtype,
-                inputs: inputs.clone(),
+                inputs: fed.chunks(inputs),
                 make,
                 is_whole: false,
             });
@@ -265,103 +259,6 @@ impl Stages {
 
 /// The clock of answers counts in units of 64 KiB.
 const CLOCK_SHIFT: u32 = 16;
-
-/// What others need to know of a stage.
-#[derive(Clone)]
-pub(super) enum Kind {
-    /// Reads chunks of this part of a source.
-    Read(Arc<dyn ChunkSource>, Region),
-    /// Makes chunks from their indices.
-    Made,
-    /// Hands on what its inputs have, one after the other along this axis.
-    Concat(usize),
-    /// Anything else.
-    Other,
-}
-
-/// The stages around the one that is made.
-pub(super) struct Around<'a> {
-    recipes: &'a [(Kind, &'a Recipe)],
-    uses: &'a [u32],
-    /// Those that are returned.
-    results: &'a [StageId],
-}
-
-impl Around<'_> {
-    /// The kind of a stage, and what it is made of.
-    pub(super) fn stage(&self, stage: StageId) -> (&Kind, &Recipe) {
-        let (kind, recipe) = &self.recipes[stage as usize];
-        (kind, recipe)
-    }
-
-    /// Whether its chunks are returned.
-    fn is_result(&self, stage: StageId) -> bool {
-        self.results.contains(&stage)
-    }
-
-    /// Whether only one stage, or root, reads it.
-    pub(super) fn is_sole(&self, stage: StageId) -> bool {
-        self.uses[stage as usize] == 1
-    }
-}
-
-/// A stage whose inputs are known, and whether it is its expression or puts that's chunks together.
-struct Draft {
-    expr: ExprId,
-    recipe: Recipe,
-    is_rechunk: bool,
-}
-
-impl Draft {
-    fn kind(&self, exprs: &Exprs) -> Kind {
-        match &exprs.op(self.expr).primitive {
-            _ if self.is_rechunk => Kind::Other,
-            Primitive::Source(Existing::Stored(source), region) => Kind::Read(source.0.clone(), region.clone()),
-            Primitive::Generate(Generator::Points { .. } | Generator::Constant(_), _) => Kind::Other,
-            Primitive::Generate(..) => Kind::Made,
-            Primitive::Concat(axis) => Kind::Concat(*axis),
-            _ => Kind::Other,
-        }
-    }
-
-    fn make(&self, exprs: &Exprs, around: &Around<'_>, number: usize, lw: &mut Lowering) -> Result<Rc<dyn Make>> {
-        let (op, recipe) = (&**exprs.op(self.expr), &self.recipe);
-        if self.is_rechunk {
-            let from = &around.stage(recipe.inputs[0]).1.grid;
-            let room = lw.budget.limit() / ROUND_PART;
-            if rounds::is_remade(exprs, self.expr) && moves::held_bytes(from, &recipe.grid, recipe.dtype) > room {
-                let chunk = bytes_of(recipe.grid.largest(), recipe.dtype);
-                // What makes a chunk that they are put together from is there beside them; and as much as one of these is put together at least, or there would be
-                // more rounds than chunks.
-                let given = bytes_of(from.largest(), recipe.dtype);
-                let beside = given.saturating_mul(BESIDE_EIGHTHS) / 8;
-                let room = room.min(lw.budget.limit().saturating_sub(beside)).max(given);
-                // A result is there anyway, in all its chunks.
-                let at_once =
-                    if around.is_result(number as StageId) { usize::MAX } else { (room / chunk.max(1)).max(1) as usize };
-                return Ok(rounds::rounds(number as StageId, recipe, from.clone(), at_once.min(recipe.grid.len().max(1))));
-            }
-            return Ok(moves::rechunk(recipe, around));
-        }
-        match &op.primitive {
-            Primitive::Source(..) | Primitive::Generate(..) => leaves::make(op, recipe, lw),
-            Primitive::View(view) => Ok(moves::view(view, recipe, around)),
-            Primitive::Concat(axis) => Ok(moves::concat(*axis, recipe, around)),
-            Primitive::Reshape => Ok(moves::reshape(recipe, around)),
-            Primitive::Rechunk => Ok(moves::rechunk(recipe, around)),
-            Primitive::Reduce(of) => reduce::make((of, op.dtype), number as StageId, recipe, around, lw),
-            Primitive::Contract => Ok(dense::matvec(number as StageId, recipe, around)),
-            Primitive::Factor => dense::cholesky(number as StageId, recipe, lw),
-            Primitive::Map(program) => Ok(calls::map(program, recipe)),
-            Primitive::Call(call) => Ok(calls::make(call, recipe, around)),
-        }
-    }
-}
-
-/// Chunks that are put together at once take at most this part of the memory limit.
-const ROUND_PART: u64 = 2;
-/// So many eighths of a chunk that others are put together from are there beside these: it, what it is made of, what comes next, and a little more.
-const BESIDE_EIGHTHS: u64 = 26;
 
 /// Finds the stages.
 struct Planner<'a> {

@@ -271,8 +271,8 @@ impl<T> Array<T> {
                 Some(Primitive::Generate(Generator::Constant(element), all))
             }
             // Which shape it has does not matter for its elements: each is a row and one further than the one before.
-            Primitive::Generate(Generator::Uniform { seed, stream, shape }, region) if *region == Region::all(shape) => {
-                let flat = Generator::Uniform { seed: *seed, stream: *stream, shape: vec![self.len()] };
+            Primitive::Generate(Generator::Random { what, seed, stream, shape }, region) if *region == Region::all(shape) => {
+                let flat = Generator::Random { what: *what, seed: *seed, stream: *stream, shape: vec![self.len()] };
                 let diagonal = AxisRange { start: row * shape[1] + column, len, step: shape[1] + 1 };
                 Some(Primitive::Generate(flat, Region::from_axes(vec![diagonal])))
             }

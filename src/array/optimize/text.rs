@@ -19,9 +19,9 @@ pub(super) fn text(exprs: &Exprs, expr: ExprId) -> String {
     match &op.primitive {
         Primitive::Source(Existing::Memory { layout, .. }, region) => format!("memory{}", part(region, &layout.shape)),
         Primitive::Source(Existing::Stored(source), region) => format!("stored{}", part(region, source.0.shape())),
-        Primitive::Generate(Generator::Uniform { shape, .. }, region) => {
+        Primitive::Generate(Generator::Random { what, shape, .. }, region) => {
             let extents: Vec<String> = shape.iter().map(ToString::to_string).collect();
-            format!("uniform({}){}", extents.join(", "), part(region, shape))
+            format!("{}({}){}", what.name(), extents.join(", "), part(region, shape))
         }
         Primitive::Generate(Generator::Spd { order, .. }, region) => format!("spd({order}){}", part(region, &[*order; 2])),
         Primitive::Generate(Generator::Points { count, .. }, region) => format!("points({count}){}", part(region, &[*count])),

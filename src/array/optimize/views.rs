@@ -342,9 +342,9 @@ fn reshaped(leaf: &Op, to: &Op) -> Option<Primitive> {
             let data = Existing::Memory { bytes: bytes.clone(), offset: *offset, layout };
             Some(Primitive::Source(data, Region::all(&to.shape)))
         }
-        Primitive::Generate(Generator::Uniform { seed, stream, shape }, region) if *region == Region::all(shape) => {
-            let uniform = Generator::Uniform { seed: *seed, stream: *stream, shape: to.shape.clone() };
-            Some(Primitive::Generate(uniform, Region::all(&to.shape)))
+        Primitive::Generate(Generator::Random { what, seed, stream, shape }, region) if *region == Region::all(shape) => {
+            let random = Generator::Random { what: *what, seed: *seed, stream: *stream, shape: to.shape.clone() };
+            Some(Primitive::Generate(random, Region::all(&to.shape)))
         }
         Primitive::Generate(Generator::Constant(value), _) => {
             Some(Primitive::Generate(Generator::Constant(*value), Region::all(&to.shape)))

@@ -8,9 +8,9 @@ use super::ScalarProgram;
 use super::code::Code;
 use super::isa::{Isa, OnIsa, on_level};
 use super::walk::{HIGH, Machine, Patch, Supply, Walk, scratch_bytes};
+use crate::kernel::generate::ProgramInput;
 use crate::kernel::rows::{GATHER, extent};
 use crate::kernel::{Scratch, simd};
-use crate::shape::ChunkView;
 
 /// What makes lines of chunks.
 pub(crate) struct Lines {
@@ -38,10 +38,10 @@ impl Lines {
         Some(Self { code: Code::of_parts(program)?.with_long_strips() })
     }
 
-    /// Bytes of scratch for chunks of this shape.
-    pub(crate) fn scratch_bytes(&self, shape: &[usize], program: &ScalarProgram) -> u64 {
+    /// Bytes of scratch for chunks of this shape, all of which lie in memory or not.
+    pub(crate) fn scratch_bytes(&self, shape: &[usize], program: &ScalarProgram, are_chunks: bool) -> u64 {
         let len: usize = shape.iter().product();
-        let gathered = len.min(if shape.len() > 1 { GATHER } else { Self::MOST_COLUMNS });
+        let gathered = len.min(if shape.len() > 1 || !are_chunks { GATHER } else { Self::MOST_COLUMNS });
         scratch_bytes(&self.code, (gathered, 0), program.inputs().iter().copied())
     }
 
@@ -51,56 +51,62 @@ impl Lines {
     pub(crate) const MOST_COLUMNS: usize = GATHER / HIGH;
 
     /// So many rows are handed on side by side by [`Lines::read`].
-    pub(crate) fn rows_at_once(&self, views: &[ChunkView<'_>]) -> usize {
-        let walk = Walk::of(views[0].shape(), views, true).0;
+    pub(crate) fn rows_at_once(&self, inputs: &LineInputs<'_>) -> usize {
+        let walk = Walk::of(inputs.shape, inputs.feeds, true).0;
         if walk.is_flat { 1 } else { walk.high }
     }
 
     /// The extent of panels, at most this, for [`Lines::read_panels`].
-    pub(crate) fn panel(&self, views: &[ChunkView<'_>], most: usize) -> usize {
-        let len = extent(views[0].shape()).1;
-        Walk::by_rows(len, views).0.wide.min(most).max(1)
+    pub(crate) fn panel(&self, inputs: &LineInputs<'_>, most: usize) -> usize {
+        let len = extent(inputs.shape).1;
+        Walk::by_rows(len, inputs.feeds).0.wide.min(most).max(1)
     }
 
     /// Hands on all of chunks of one shape: in C order, or some rows side by side, each in order.
-    pub(crate) fn read(&self, views: &[ChunkView<'_>], scratch: &mut Scratch<'_>, to: &mut dyn Takes) {
-        on_level(simd::level(), Read { code: &self.code, views, panels: None, scratch, to });
+    pub(crate) fn read(&self, inputs: &LineInputs<'_>, scratch: &mut Scratch<'_>, to: &mut dyn Takes) {
+        on_level(simd::level(), Read { code: &self.code, inputs, panels: None, scratch, to });
     }
 
     /// Hands on all of chunks of one shape: of each `run` rows first the first `panel` columns, row by row, then the next.
     pub(crate) fn read_panels(
         &self,
-        views: &[ChunkView<'_>],
+        inputs: &LineInputs<'_>,
         panels: (usize, usize),
         scratch: &mut Scratch<'_>,
         to: &mut dyn Takes,
     ) {
-        on_level(simd::level(), Read { code: &self.code, views, panels: Some(panels), scratch, to });
+        on_level(simd::level(), Read { code: &self.code, inputs, panels: Some(panels), scratch, to });
     }
 }
 
-struct Read<'r, 'v, 's, 'e> {
+/// What lines are made of: all of one shape.
+pub(crate) struct LineInputs<'r> {
+    pub(crate) shape: &'r [usize],
+    pub(crate) feeds: &'r [ProgramInput<'r>],
+}
+
+struct Read<'r, 's, 'e> {
     code: &'r Code,
-    views: &'r [ChunkView<'v>],
+    inputs: &'r LineInputs<'r>,
     panels: Option<(usize, usize)>,
     scratch: &'r mut Scratch<'s>,
     to: &'e mut dyn Takes,
 }
 
-impl OnIsa for Read<'_, '_, '_, '_> {
+impl OnIsa for Read<'_, '_, '_> {
     fn on(self, isa: impl Isa) {
-        let shape = self.views[0].shape();
+        let LineInputs { shape, feeds } = *self.inputs;
         let (rows, len) = extent(shape);
         if rows * len == 0 {
             return;
         }
         let (walk, reads) = match self.panels {
-            None => Walk::of(shape, self.views, true),
-            Some(_) => Walk::by_rows(len, self.views),
+            None => Walk::of(shape, feeds, true),
+            Some(_) => Walk::by_rows(len, feeds),
         };
         let mut scratch = self.scratch.again();
         let gathered = walk.high.min(rows) * walk.wide;
-        let supplies = Supply::all(self.views, &reads, gathered.min(GATHER), &mut scratch);
+        let supplies = Supply::all(feeds, &reads, (gathered.min(GATHER), len), &mut scratch);
         let machine = Machine::new(isa, self.code, &reads, &mut scratch);
         let mut reader = Reader { walk, supplies, machine, len, to: self.to };
         match self.panels {
@@ -117,7 +123,7 @@ impl OnIsa for Read<'_, '_, '_, '_> {
 /// What reads block after block.
 struct Reader<'a, 'c, 'e, I: Isa> {
     walk: Walk,
-    supplies: smallvec::SmallVec<[Supply<'a>; 8]>,
+    supplies: smallvec::SmallVec<[Supply<'a, 'a>; 8]>,
     machine: Machine<'a, 'c, I>,
     /// Elements of a row.
     len: usize,

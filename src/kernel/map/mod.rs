@@ -26,59 +26,71 @@ mod walk;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-pub(crate) use lines::{Lines, ROWS, Takes};
+pub(crate) use lines::{LineInputs, Lines, ROWS, Takes};
+pub(in crate::kernel) use math::{log_positive, sin_cos_of_turns};
 pub use program::{Builder, Instr, ScalarProgram, Value};
 pub use table::ScalarOp;
 
+use super::generate::{Feeds, ProgramInput};
 use super::rows::GATHER;
-use super::{Content, Fault, Kernel, Scratch, Work, check_dtypes, check_params, simd};
+use super::{Content, Fault, Kernel, Scratch, Work, check_dtypes, simd};
 use crate::error::Result;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
-/// A program on each element of its inputs: chunks of one shape.
+/// A program on each element of its inputs: chunks of one shape, and what is made where it is used.
 pub struct Elementwise {
     program: Arc<ScalarProgram>,
     code: code::Code,
+    feeds: Feeds,
 }
 
 impl Elementwise {
     /// The kernel of a program.
     #[must_use]
     pub fn new(program: Arc<ScalarProgram>) -> Self {
-        Self { code: code::Code::of(&program), program }
+        Self { code: code::Code::of(&program), program, feeds: Feeds::default() }
+    }
+
+    /// With inputs that are made.
+    pub(crate) fn fed(self, feeds: Feeds) -> Self {
+        Self { feeds, ..self }
     }
 
     /// [`Kernel::run_cpu`] with instructions of this level: for tests and benches that compare them.
     pub fn run_on(
         &self,
         level: fearless_simd::Level,
-        inputs: &[ChunkView<'_>],
+        (params, inputs): (&[u8], &[ChunkView<'_>]),
         out: &mut ChunkViewMut<'_>,
         scratch: &mut Scratch<'_>,
     ) {
-        struct Run<'r, 'v, 'o, 's>(&'r code::Code, &'r [ChunkView<'v>], &'r mut ChunkViewMut<'o>, &'r mut Scratch<'s>);
+        struct Run<'r, 'v, 'o, 's>(&'r code::Code, &'r [ProgramInput<'v>], &'r mut ChunkViewMut<'o>, &'r mut Scratch<'s>);
         impl isa::OnIsa for Run<'_, '_, '_, '_> {
             fn on(self, isa: impl isa::Isa) {
                 walk::run(isa, self.0, self.1, self.2, self.3);
             }
         }
-        isa::on_level(level, Run(&self.code, inputs, out, scratch));
+        let params = self.feeds.split(params);
+        let inputs = self.feeds.all(self.program.inputs(), &params, inputs, None);
+        isa::on_level(level, Run(&self.code, &inputs, out, scratch));
     }
 }
 
 impl Kernel for Elementwise {
     fn name(&self) -> Cow<'static, str> {
-        self.program.name().into()
+        (self.feeds.name() + &self.program.name()).into()
     }
 
     fn content(&self) -> Content {
-        Content::Text(self.program.text().into())
+        match self.feeds.is_local() {
+            true => Content::Local,
+            false => Content::Text((self.program.text() + &self.feeds.text()).into()),
+        }
     }
 
-    fn check(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Result<()> {
-        check_params::<()>(self, params)?;
+    fn check(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Result<()> {
         let dtypes: Vec<[DType; 1]> =
-            self.program.inputs().iter().chain([&self.program.dtype()]).map(|&dtype| [dtype]).collect();
+            self.feeds.chunks(self.program.inputs()).chain([self.program.dtype()]).map(|dtype| [dtype]).collect();
         check_dtypes(self, operands, &dtypes.iter().map(|dtype| &dtype[..]).collect::<Vec<_>>(), 1)
     }
 
@@ -86,11 +98,11 @@ impl Kernel for Elementwise {
     fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
         let len = operands.last().map_or(0, |out| out.shape.iter().product::<usize>()) as f64;
         let bytes: usize = operands.iter().map(|operand| operand.dtype.bytes()).sum();
-        Work { flops: len * self.program.work(), bytes: len * bytes as f64 }
+        Work { flops: len * (self.program.work() + self.feeds.work(self.program.inputs())), bytes: len * bytes as f64 }
     }
 
     fn is_steady(&self) -> bool {
-        is_steady(&self.program)
+        is_steady(&self.program) && self.feeds.are_steady()
     }
 
     fn scratch_bytes(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> u64 {
@@ -100,12 +112,12 @@ impl Kernel for Elementwise {
 
     fn run_cpu(
         &self,
-        _: &[u8],
+        params: &[u8],
         inputs: &[ChunkView<'_>],
         outputs: &mut [ChunkViewMut<'_>],
         scratch: &mut Scratch<'_>,
     ) -> std::result::Result<(), Fault> {
-        self.run_on(simd::level(), inputs, &mut outputs[0], scratch);
+        self.run_on(simd::level(), (params, inputs), &mut outputs[0], scratch);
         Ok(())
     }
 }

@@ -54,7 +54,7 @@ fn run(map: &Elementwise, level: Level, inputs: &[ChunkView<'_>], layout: &Layou
     with_dtype!(layout.dtype, T => {
         let mut data = vec![T::default(); before + from];
         let mut out = ChunkViewMut::from_slice_at(&mut data, before, layout);
-        map.run_on(level, inputs, &mut out, &mut Scratch::new(&mut scratch));
+        map.run_on(level, (&[], inputs), &mut out, &mut Scratch::new(&mut scratch));
         places(layout).into_iter().map(|place| data[place].into()).collect()
     })
 }

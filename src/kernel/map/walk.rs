@@ -15,6 +15,7 @@ use super::isa::Isa;
 use super::loops::{Loop, MOST_ARGS, find};
 use super::stream;
 use crate::kernel::Scratch;
+use crate::kernel::generate::ProgramInput;
 use crate::kernel::rows::{GATHER, extent};
 use crate::shape::{ChunkView, ChunkViewMut, DType, Element, with_dtype};
 
@@ -70,22 +71,29 @@ pub(super) enum Reads {
     Gather,
 }
 
+/// What all walks ask of an input.
+fn is_one(feed: &ProgramInput<'_>) -> bool {
+    let apart = |view: &ChunkView<'_>| view.shape().iter().zip(&view.layout().strides).all(|(&n, &step)| n <= 1 || step == 0);
+    feed.chunk().is_some_and(apart)
+}
+
+fn is_whole(feed: &ProgramInput<'_>) -> bool {
+    feed.chunk().is_some_and(|view| view.layout().is_contiguous())
+}
+
 impl Walk {
     /// Of chunks of this shape; what is made of them is one slice, or it is not.
-    pub(super) fn of(shape: &[usize], inputs: &[ChunkView<'_>], is_out_whole: bool) -> (Self, SmallVec<[Reads; 8]>) {
+    pub(super) fn of(shape: &[usize], inputs: &[ProgramInput<'_>], is_out_whole: bool) -> (Self, SmallVec<[Reads; 8]>) {
         let (rows, len) = extent(shape);
-        let is_one =
-            |view: &ChunkView<'_>| view.shape().iter().zip(&view.layout().strides).all(|(&n, &step)| n <= 1 || step == 0);
-        let is_whole = |view: &ChunkView<'_>| view.layout().is_contiguous();
-        if is_out_whole && inputs.iter().all(|view| is_whole(view) || is_one(view)) {
-            let reads = inputs.iter().map(|view| if is_whole(view) { Reads::Whole } else { Reads::Spread }).collect();
+        if is_out_whole && inputs.iter().all(|feed| is_whole(feed) || is_one(feed)) {
+            let reads = inputs.iter().map(|feed| if is_whole(feed) { Reads::Whole } else { Reads::Spread }).collect();
             return (Self { high: rows, wide: len, is_flat: true }, reads);
         }
         if len < SHORT {
             let high = (GATHER / len.max(1)).clamp(1, rows.max(1));
-            let reads = inputs.iter().map(|view| match () {
-                () if is_whole(view) => Reads::Whole,
-                () if is_one(view) => Reads::Spread,
+            let reads = inputs.iter().map(|feed| match () {
+                () if is_whole(feed) => Reads::Whole,
+                () if is_one(feed) => Reads::Spread,
                 () => Reads::Gather,
             });
             return (Self { high, wide: len, is_flat: true }, reads.collect());
@@ -94,17 +102,22 @@ impl Walk {
     }
 
     /// Row by row, whatever their length.
-    pub(super) fn by_rows(len: usize, inputs: &[ChunkView<'_>]) -> (Self, SmallVec<[Reads; 8]>) {
-        let is_spread = |view: &ChunkView<'_>| view.layout().strides.last() == Some(&0);
-        let reads: SmallVec<[Reads; 8]> = inputs
-            .iter()
-            .map(|view| match () {
-                () if is_spread(view) => Reads::Spread,
-                () if view.has_row_slices() => Reads::Rows,
-                () => Reads::Gather,
-            })
-            .collect();
-        let (high, wide) = if reads.contains(&Reads::Gather) { (HIGH, GATHER / HIGH) } else { (1, len) };
+    pub(super) fn by_rows(len: usize, inputs: &[ProgramInput<'_>]) -> (Self, SmallVec<[Reads; 8]>) {
+        let reads = |feed: &ProgramInput<'_>| match feed.chunk() {
+            Some(view) if view.layout().strides.last() == Some(&0) => Reads::Spread,
+            Some(view) if view.has_row_slices() => Reads::Rows,
+            _ => Reads::Gather,
+        };
+        let reads: SmallVec<[Reads; 8]> = inputs.iter().map(reads).collect();
+        let gathers = |is_made: bool| {
+            let of = |(feed, &reads): (&ProgramInput<'_>, &Reads)| reads == Reads::Gather && feed.chunk().is_none() == is_made;
+            inputs.iter().zip(&reads).any(of)
+        };
+        let (high, wide) = match () {
+            () if gathers(false) => (HIGH, GATHER / HIGH),
+            () if gathers(true) => (1, GATHER),
+            () => (1, len),
+        };
         (Self { high, wide: wide.min(len), is_flat: false }, reads)
     }
 
@@ -138,7 +151,7 @@ struct Strips<'a> {
 pub(super) fn run<I: Isa>(
     isa: I,
     code: &Code,
-    inputs: &[ChunkView<'_>],
+    inputs: &[ProgramInput<'_>],
     out: &mut ChunkViewMut<'_>,
     scratch: &mut Scratch<'_>,
 ) {
@@ -150,7 +163,7 @@ pub(super) fn run<I: Isa>(
     let (walk, reads) = Walk::of(out.shape(), inputs, is_whole);
     let mut scratch = scratch.again();
     let block_len = (rows * len).min(GATHER);
-    let mut supplies = Supply::all(inputs, &reads, block_len, &mut scratch);
+    let mut supplies = Supply::all(inputs, &reads, (block_len, len), &mut scratch);
     let line: &mut [u8] = scratch.take(if walk.is_flat && !is_whole { block_len * code.width } else { 0 });
     let mut machine = Machine::new(isa, code, &reads, &mut scratch);
     machine.is_large = out.layout().bytes() as usize > LARGE;
@@ -177,26 +190,28 @@ pub(super) fn run<I: Isa>(
 }
 
 /// An input, and what of it was gathered.
-pub(super) struct Supply<'a> {
-    view: ChunkView<'a>,
+pub(super) struct Supply<'r, 'a> {
+    feed: &'r ProgramInput<'a>,
     reads: Reads,
+    /// Elements of a row.
+    len: usize,
     /// Of a block, row by row.
     gathered: &'a mut [u8],
     /// The columns that these are, if they are of all rows of a block.
     last: Option<Range<usize>>,
 }
 
-impl<'a> Supply<'a> {
-    /// All inputs, which are read so, in blocks of at most so many elements.
+impl<'r, 'a> Supply<'r, 'a> {
+    /// All inputs, which are read so, in blocks of at most so many elements, of rows of `len`.
     pub(super) fn all(
-        inputs: &[ChunkView<'a>],
+        inputs: &'r [ProgramInput<'a>],
         reads: &[Reads],
-        block_len: usize,
+        (block_len, len): (usize, usize),
         scratch: &mut Scratch<'a>,
     ) -> SmallVec<[Self; 8]> {
-        let of = |(&view, &reads): (&ChunkView<'a>, &Reads)| {
-            let len = if reads == Reads::Gather { block_len } else { 0 };
-            Self { view, reads, gathered: scratch.take(len * view.layout().dtype.bytes()), last: None }
+        let of = |(feed, &reads): (&'r ProgramInput<'a>, &Reads)| {
+            let room = if reads == Reads::Gather { block_len } else { 0 };
+            Self { feed, reads, len, gathered: scratch.take(room * feed.dtype().bytes()), last: None }
         };
         inputs.iter().zip(reads).map(of).collect()
     }
@@ -206,29 +221,43 @@ impl<'a> Supply<'a> {
         if self.reads != Reads::Gather {
             return;
         }
-        let is_full = block.rows.len() == high;
-        let is_there = is_full && repeats(&self.view) && self.last.as_ref() == Some(&block.columns);
-        if !is_there {
-            self.view.read_bytes(block.rows.clone(), block.columns.clone(), self.gathered);
-            self.last = is_full.then(|| block.columns.clone());
+        match self.feed {
+            ProgramInput::Chunk(view) => {
+                let is_full = block.rows.len() == high;
+                let is_there = is_full && repeats(view) && self.last.as_ref() == Some(&block.columns);
+                if !is_there {
+                    view.read_bytes(block.rows.clone(), block.columns.clone(), self.gathered);
+                    self.last = is_full.then(|| block.columns.clone());
+                }
+            }
+            ProgramInput::Made(made) => {
+                let (size, wide) = (self.feed.dtype().bytes(), block.columns.len());
+                if wide == self.len {
+                    return made.part(block.rows.start * wide, &mut self.gathered[..block.rows.len() * wide * size]);
+                }
+                for (row, piece) in block.rows.clone().zip(self.gathered.chunks_exact_mut(wide * size)) {
+                    made.part(row * self.len + block.columns.start, piece);
+                }
+            }
         }
     }
 
     /// Part of a row, if it is read where it lies.
     pub(super) fn row(&self, row: usize, part: Range<usize>) -> Option<&[u8]> {
-        let size = self.view.layout().dtype.bytes();
-        (self.reads == Reads::Rows).then(|| &self.view.row_bytes(row)[part.start * size..part.end * size])
+        let size = self.feed.dtype().bytes();
+        let view = self.feed.chunk().filter(|_| self.reads == Reads::Rows)?;
+        Some(&view.row_bytes(row)[part.start * size..part.end * size])
     }
 
     /// Line `number` of a block: this part of the chunk, or of this row; nothing of what is spread.
     fn line(&self, number: usize, row: usize, part: Range<usize>) -> &[u8] {
-        let (size, count) = (self.view.layout().dtype.bytes(), part.len());
+        let (size, count) = (self.feed.dtype().bytes(), part.len());
         let bytes = part.start * size..part.end * size;
-        match self.reads {
-            Reads::Whole => &self.view.try_bytes().expect("it is one slice")[bytes],
-            Reads::Rows => &self.view.row_bytes(row)[bytes],
-            Reads::Gather => &self.gathered[number * count * size..(number + 1) * count * size],
-            Reads::Spread => &[],
+        match (self.reads, self.feed) {
+            (Reads::Whole, ProgramInput::Chunk(view)) => &view.try_bytes().expect("it is one slice")[bytes],
+            (Reads::Rows, ProgramInput::Chunk(view)) => &view.row_bytes(row)[bytes],
+            (Reads::Gather, _) => &self.gathered[number * count * size..(number + 1) * count * size],
+            _ => &[],
         }
     }
 }
@@ -321,12 +350,12 @@ impl<'a, 'c, I: Isa> Machine<'a, 'c, I> {
     /// What line `number` of a block, which is of this row, is made of.
     pub(super) fn sources<'s>(
         &mut self,
-        supplies: &'s [Supply<'_>],
+        supplies: &'s [Supply<'_, '_>],
         (number, row): (usize, usize),
         part: Range<usize>,
     ) -> SmallVec<[&'s [u8]; 8]> {
         for (at, supply) in supplies.iter().enumerate().filter(|(_, supply)| supply.reads == Reads::Spread) {
-            self.strips.set_spread(at, supply.view, row, self.code.strip);
+            supply.feed.chunk().iter().for_each(|view| self.strips.set_spread(at, **view, row, self.code.strip));
         }
         supplies.iter().map(|supply| supply.line(number, row, part.clone())).collect()
     }

@@ -64,7 +64,7 @@ impl Finish {
         let layout = Layout::contiguous(dtype, shape);
         let results = ChunkView::from_bytes(bytes, &layout).expect("they are numbers");
         match &self.after {
-            Some((_, kernel)) => kernel.run_on(crate::kernel::simd::level(), &[results], out, scratch),
+            Some((_, kernel)) => kernel.run_on(crate::kernel::simd::level(), (&[], &[results]), out, scratch),
             None => out.copy_from(results),
         }
     }

@@ -26,7 +26,8 @@ use smallvec::SmallVec;
 pub(super) use gpu::SHADER;
 pub use merge::MergeParts;
 
-use super::map::{Builder, Lines, ROWS, ScalarProgram, Takes, is_steady};
+use super::generate::Feeds;
+use super::map::{Builder, LineInputs, Lines, ROWS, ScalarProgram, Takes, is_steady};
 use super::{Content, Fault, GpuFacts, Kernel, Program, Scratch, Work, check_dtypes};
 use crate::error::Result;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
@@ -172,7 +173,7 @@ impl Table<'_> {
 /// `reduce`: inputs: chunks of one shape, of which a program makes one; output: what that is reduced to along some axes: `(words, ..kept axes)` as it is kept until
 /// parts are merged, or, if it is the whole, the result.
 ///
-/// Parameters: of a reduction that asks for numbers, the chunk's first index along each reduced axis, as `u64`.
+/// Parameters: of a reduction that asks for numbers, the chunk's first index along each reduced axis, as `u64`; what inputs are made of that are no chunks.
 pub struct ReduceChunk {
     what: Reduction,
     /// Ascending.
@@ -180,6 +181,7 @@ pub struct ReduceChunk {
     /// Extents of the whole along these, where numbers are asked for.
     extents: Vec<u64>,
     program: Arc<ScalarProgram>,
+    feeds: Feeds,
     lines: Lines,
     /// Whether complex numbers come in parts.
     in_parts: bool,
@@ -198,7 +200,12 @@ impl ReduceChunk {
         let parts = if what == Reduction::Sum { Lines::of_parts(&program) } else { None };
         let in_parts = parts.is_some();
         let lines = parts.unwrap_or_else(|| Lines::new(&program));
-        Self { what, axes: axes.to_vec(), extents, lines, in_parts, program, finish: None }
+        Self { what, axes: axes.to_vec(), extents, lines, in_parts, program, feeds: Feeds::default(), finish: None }
+    }
+
+    /// With inputs that are made.
+    pub(crate) fn fed(self, feeds: Feeds) -> Self {
+        Self { feeds, ..self }
     }
 
     /// Of elements of a dtype as they are.
@@ -220,7 +227,7 @@ impl ReduceChunk {
     /// Whether a GPU can do it for chunks of so many axes: sums of all of floats as they are.
     #[must_use]
     pub fn has_gpu_half(&self, ndim: usize) -> bool {
-        let is_plain = self.program.passes().is_some() && self.program.dtype().is_float();
+        let is_plain = self.program.passes().is_some() && self.program.dtype().is_float() && self.feeds.are_chunks();
         self.what == Reduction::Sum && is_plain && self.finish.is_none() && self.axes.len() == ndim
     }
 
@@ -239,7 +246,7 @@ impl ReduceChunk {
     }
 
     /// Folds the runs of a chunk into a table: of sums of complex numbers that come in parts, each part by itself.
-    fn fold(&self, nest: &Nest, views: &[ChunkView<'_>], shape: &[usize], table: &mut [u64], scratch: &mut Scratch<'_>) {
+    fn fold(&self, nest: &Nest, inputs: &LineInputs<'_>, table: &mut [u64], scratch: &mut Scratch<'_>) {
         let runs = nest.kept * nest.parts;
         let (ops, size) = (self.ops(), self.program.dtype().bytes());
         let (size, tables) = match self.in_parts {
@@ -247,19 +254,19 @@ impl ReduceChunk {
             true => (size / 2, table.split_at_mut(runs).into()),
         };
         let tables = tables.into_iter().filter(|table| !table.is_empty()).map(|words| Table { words, runs });
-        let len = shape.last().copied().unwrap_or(1);
+        let len = inputs.shape.last().copied().unwrap_or(1);
         match &nest.across {
             Some((others, apart)) => {
-                let panel = self.lines.panel(views, across::panel(ops).min(len));
+                let panel = self.lines.panel(inputs, across::panel(ops).min(len));
                 let lines = || across::AcrossLines { len, panel, others: others.clone(), apart: *apart };
                 let mut runs =
                     AllAcross(tables.map(|table| Across::new(ops, (nest.run, size), lines(), table, scratch)).collect());
-                self.lines.read_panels(views, (nest.run, panel), scratch, &mut runs);
+                self.lines.read_panels(inputs, (nest.run, panel), scratch, &mut runs);
             }
             None => {
-                let live = if nest.is_one_axis { self.lines.rows_at_once(views) } else { 1 };
+                let live = if nest.is_one_axis { self.lines.rows_at_once(inputs) } else { 1 };
                 let mut runs = AllAlong(tables.map(|table| Along::new(ops, (nest.run, size), live, table, scratch)).collect());
-                self.lines.read(views, scratch, &mut runs);
+                self.lines.read(inputs, scratch, &mut runs);
             }
         }
     }
@@ -291,14 +298,16 @@ impl ReduceChunk {
 
 impl Kernel for ReduceChunk {
     fn name(&self) -> Cow<'static, str> {
-        match self.program.computes() {
-            false => self.what.name().into(),
-            true => [&self.program.name(), self.what.name()].join(" + ").into(),
-        }
+        let program = if self.program.computes() { self.program.name() + " + " } else { String::new() };
+        (self.feeds.name() + &program + self.what.name()).into()
     }
 
     fn content(&self) -> Content {
-        let finish = self.finish.as_ref().map_or(String::new(), |finish| format!("; whole {}", finish.text()));
+        if self.feeds.is_local() {
+            return Content::Local;
+        }
+        let finish =
+            self.finish.as_ref().map_or(String::new(), |finish| format!("; whole {}", finish.text())) + &self.feeds.text();
         let extents = if self.what.is_numbered() { format!("{:?}", self.extents) } else { String::new() };
         Content::Text(format!("{} {:?} {extents}; {}{finish}", self.what.name(), self.axes, self.program.text()).into())
     }
@@ -308,14 +317,15 @@ impl Kernel for ReduceChunk {
             Some(finish) => finish.dtype(),
             None => self.what.partial(self.program.dtype()).0,
         };
-        let dtypes: Vec<[DType; 1]> = self.program.inputs().iter().chain([&output]).map(|&dtype| [dtype]).collect();
+        let dtypes: Vec<[DType; 1]> = self.feeds.chunks(self.program.inputs()).chain([output]).map(|dtype| [dtype]).collect();
         check_dtypes(self, operands, &dtypes.iter().map(|dtype| &dtype[..]).collect::<Vec<_>>(), 1)
     }
 
-    fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
-        let len = |operand: &ChunkMeta<'_>| operand.shape.iter().product::<usize>() as f64;
-        let bytes = operands.iter().map(|operand| len(operand) * operand.dtype.bytes() as f64).sum();
-        Work { flops: operands.first().map_or(0.0, len) * (self.program.work() + self.what.work()), bytes }
+    fn work(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
+        let len = |shape: &[usize]| shape.iter().product::<usize>() as f64;
+        let bytes = operands.iter().map(|operand| len(operand.shape) * operand.dtype.bytes() as f64).sum();
+        let each = self.feeds.work(self.program.inputs()) + self.program.work() + self.what.work();
+        Work { flops: len(self.feeds.shape(&self.feeds.split(params), operands)) * each, bytes }
     }
 
     fn program(&self, _: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
@@ -324,14 +334,15 @@ impl Kernel for ReduceChunk {
     }
 
     fn is_steady(&self) -> bool {
-        is_steady(&self.program)
+        is_steady(&self.program) && self.feeds.are_steady()
     }
 
-    fn scratch_bytes(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> u64 {
-        let Some(first) = operands.first() else { return 0 };
-        let (shape, nest, ops) = (first.shape, Nest::of(first.shape, &self.axes, &[]), self.ops());
+    fn scratch_bytes(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> u64 {
+        let params = self.feeds.split(params);
+        let shape = self.feeds.shape(&params, operands);
+        let (nest, ops) = (Nest::of(shape, &self.axes, &[]), self.ops());
         let table = nest.kept * nest.parts * self.words() * 8 + 64;
-        let lines = self.lines.scratch_bytes(shape, &self.program);
+        let lines = self.lines.scratch_bytes(shape, &self.program, self.feeds.are_chunks());
         let across = match nest.longest {
             0 => 0,
             longest => Across::scratch_bytes(ops, nest.run, longest.min(across::panel(ops))),
@@ -349,7 +360,10 @@ impl Kernel for ReduceChunk {
         outputs: &mut [ChunkViewMut<'_>],
         scratch: &mut Scratch<'_>,
     ) -> std::result::Result<(), Fault> {
-        let shape = inputs[0].shape();
+        let params = self.feeds.split(params);
+        let metas: Option<ChunkMeta<'_>> =
+            inputs.first().map(|input| ChunkMeta { dtype: input.layout().dtype, shape: input.shape(), data: None });
+        let shape = self.feeds.shape(&params, metas.as_slice());
         let nest = Nest::of(shape, &self.axes, inputs);
         let layouts: Vec<Layout> = inputs.iter().map(|input| input.layout().reordered(&nest.order)).collect();
         let views: Vec<ChunkView<'_>> =
@@ -363,8 +377,9 @@ impl Kernel for ReduceChunk {
                 .zip(Ops::find(self.what, self.program.dtype()).empty)
                 .for_each(|(results, word)| results.fill(word));
         }
-        self.fold(&nest, &views, &order, table, &mut scratch.again());
-        let starts: Vec<u64> = params.chunks_exact(8).map(bytemuck::pod_read_unaligned).collect();
+        let feeds = self.feeds.all(self.program.inputs(), &params, &views, Some(&nest.order));
+        self.fold(&nest, &LineInputs { shape: &order, feeds: &feeds }, table, &mut scratch.again());
+        let starts: Vec<u64> = params.own.chunks_exact(8).map(bytemuck::pod_read_unaligned).collect();
         self.join(&nest, shape, &starts, table);
         let kept = nest.kept;
         let results = (0..words).map(|word| &table[word * runs..][..kept]).collect::<Vec<_>>();

@@ -36,8 +36,10 @@ pub(super) use erf::erf;
 pub(super) use exp::{exp, exp2, expm1};
 pub(super) use hyperbolic::{acosh, asinh, atanh, cosh, sinh, tanh};
 pub(super) use inverse::{acos, asin, atan, atan2};
+pub(in crate::kernel) use log::log_positive;
 pub(super) use log::{log, log1p, log2, log10};
 pub(super) use power::{cbrt, hypot, pow};
+pub(in crate::kernel) use trig::sin_cos_of_turns;
 pub(super) use trig::{TRIG_LIMIT, cos, sin, tan};
 pub(super) use trig_any::{cos_any, sin_any, tan_any};
 

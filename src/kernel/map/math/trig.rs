@@ -78,6 +78,19 @@ pub(in crate::kernel::map) fn cos(x: f64) -> f64 {
     sin_reduced(quadrant.wrapping_add(1), r, lo)
 }
 
+/// sin and cos of `2 pi t`, `0 <= t < 1`. Error < 0.8 ulp.
+#[inline(always)]
+pub(in crate::kernel) fn sin_cos_of_turns(t: f64) -> (f64, f64) {
+    let whole = t.mul_add(4.0, MAGIC);
+    let (quadrant, f) = (whole.to_bits(), t.mul_add(4.0, -(whole - MAGIC))); // exact, |f| <= 1/2
+    let r = f * HALF_PI.0;
+    let lo = f.mul_add(HALF_PI.0, -r) + f * HALF_PI.1;
+    let (s, c, d) = parts(r, lo);
+    let (sin, cos, odd) = (r + s, c + d, quadrant & 1 != 0);
+    let signed = |x: f64, quadrant: u64| f64::from_bits(x.to_bits() ^ ((quadrant & 2) << 62));
+    (signed(select(odd, cos, sin), quadrant), signed(select(odd, sin, cos), quadrant.wrapping_add(1)))
+}
+
 /// tan x, `|x| <= TRIG_LIMIT`: quotient of two pairs with one division, residual corrected. Error < 1.0 ulp.
 #[inline(always)]
 pub(in crate::kernel::map) fn tan(x: f64) -> f64 {
