@@ -15,7 +15,8 @@
 //! An op goes into its reader if that is the only one, and element-wise too, or a reduction; and into a reduction that it alone reads. Of several readers each takes it in if it is worth less than to write it and to read it
 //! again. A program is of bounded length, so that a chain of a million ops is thousands of programs.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
@@ -23,11 +24,11 @@ use smallvec::{SmallVec, smallvec};
 use super::super::expr::{Existing, Generator, Primitive, Reduce};
 use super::{ExprId, Exprs, Inputs};
 use crate::error::Result;
-use crate::kernel::map::{Builder, ScalarProgram, Value};
+use crate::kernel::map::{Builder, ScalarOp, ScalarProgram, Value};
 use crate::shape::{ChunkGrid, Region, Scalar, ViewAxis};
 
-/// Instructions of a program, at most.
-const MOST_INSTRUCTIONS: usize = 128;
+/// Operations of a program, at most: as many as twenty steps of a recurrence of complex numbers have.
+const MOST_OPERATIONS: usize = 512;
 /// Arrays that a program reads, at most: each is a stream of its own for the memory.
 const MOST_INPUTS: usize = 12;
 /// Of these, those of which chunks are made or read for it: they are in memory all at once.
@@ -74,6 +75,12 @@ fn program(exprs: &Exprs, id: ExprId) -> Option<&Arc<ScalarProgram>> {
     }
 }
 
+/// Operations of a program, but for what takes complex numbers apart and puts them together: of that nothing is left between two of them.
+fn operations(exprs: &Exprs, id: ExprId) -> Option<usize> {
+    let is_work = |op: &ScalarOp| !matches!(op, ScalarOp::Re | ScalarOp::Im | ScalarOp::Compose);
+    program(exprs, id).map(|program| program.ops().filter(is_work).count())
+}
+
 fn constant(exprs: &Exprs, id: ExprId) -> Option<Scalar> {
     match &exprs.op(id).primitive {
         Primitive::Generate(Generator::Constant(scalar), _) => Some(*scalar),
@@ -100,10 +107,56 @@ fn cut(exprs: &Exprs, id: ExprId) -> &ChunkGrid {
     }
 }
 
+/// Expressions in an order in which each comes after all that read it, and of those that can come next, one that reads least: so that what is still to be joined is little,
+/// in whatever order the operands of operations are.
+struct ReaderOrder {
+    /// Of each expression, its readers that have not come.
+    awaited: Vec<u32>,
+    ready: BinaryHeap<(Reverse<usize>, ExprId)>,
+}
+
+impl ReaderOrder {
+    fn new(exprs: &Exprs, roots: &[ExprId]) -> Self {
+        let mut awaited = vec![0; exprs.all.len()];
+        let mut is_wanted = vec![false; exprs.all.len()];
+        roots.iter().for_each(|root| is_wanted[root.index()] = true);
+        for number in (0..exprs.all.len()).rev() {
+            if is_wanted[number] {
+                for input in exprs.inputs(ExprId(number as u32)) {
+                    is_wanted[input.index()] = true;
+                    awaited[input.index()] += 1;
+                }
+            }
+        }
+        let mut order = Self { awaited, ready: BinaryHeap::new() };
+        let mut ends: Vec<ExprId> = roots.iter().copied().filter(|root| order.awaited[root.index()] == 0).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        ends.into_iter().for_each(|end| order.push(exprs, end));
+        order
+    }
+
+    fn push(&mut self, exprs: &Exprs, id: ExprId) {
+        let reads = exprs.inputs(id).iter().filter(|input| constant(exprs, **input).is_none()).count();
+        self.ready.push((Reverse(reads), id));
+    }
+
+    fn next(&mut self, exprs: &Exprs) -> Option<ExprId> {
+        let (_, id) = self.ready.pop()?;
+        for &input in exprs.inputs(id) {
+            self.awaited[input.index()] -= 1;
+            if self.awaited[input.index()] == 0 {
+                self.push(exprs, input);
+            }
+        }
+        Some(id)
+    }
+}
+
 /// What one program is made of.
 #[derive(Default)]
 struct Cluster {
-    instructions: usize,
+    operations: usize,
     /// Arrays that it reads.
     inputs: SmallVec<[ExprId; 8]>,
 }
@@ -129,11 +182,9 @@ impl Clusters {
         // What is computed again if an op is copied, it and what it is copied for.
         let mut copied = vec![0.0f64; count];
         roots.iter().for_each(|root| is_root[root.index()] = true);
-        for number in (0..count).rev() {
-            let id = ExprId(number as u32);
-            if !is_root[number] && readers[number].is_empty() {
-                continue; // nobody wants it
-            }
+        let mut order = ReaderOrder::new(exprs, roots);
+        while let Some(id) = order.next(exprs) {
+            let number = id.index();
             for &input in exprs.inputs(id) {
                 if readers[input.index()].last() != Some(&id) {
                     readers[input.index()].push(id);
@@ -175,7 +226,7 @@ impl Clusters {
 
 impl Cluster {
     fn join(&mut self, exprs: &Exprs, id: ExprId) {
-        self.instructions += program(exprs, id).map_or(0, |program| program.code().len());
+        self.operations += operations(exprs, id).unwrap_or(0);
         self.inputs.retain(|input| *input != id);
         for &input in exprs.inputs(id) {
             if constant(exprs, input).is_none() && !self.inputs.contains(&input) {
@@ -186,11 +237,10 @@ impl Cluster {
 
     fn has_room(&self, exprs: &Exprs, id: ExprId) -> bool {
         let more = exprs.inputs(id).iter().filter(|input| !self.inputs.contains(input)).count();
-        let instructions = program(exprs, id).map_or(usize::MAX, |program| program.code().len());
         let held = self.inputs.iter().filter(|&&input| input != id && is_held(exprs, input)).count();
         let more_held =
             exprs.inputs(id).iter().filter(|&&input| !self.inputs.contains(&input) && is_held(exprs, input)).count();
-        self.instructions.saturating_add(instructions) <= MOST_INSTRUCTIONS
+        operations(exprs, id).is_some_and(|more| self.operations + more <= MOST_OPERATIONS)
             && self.inputs.len() + more <= MOST_INPUTS + 1
             && held + more_held <= MOST_HELD.max(held)
     }
