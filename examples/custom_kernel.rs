@@ -162,6 +162,8 @@ fn populations<T: Number>(args: &Args, epsilon: f64) -> Outcome {
     let worst = worst(&wanted, &values);
     report.notes.push(made);
     report.residual = Some(worst / epsilon);
+    report.checked =
+        Some(format!("{} populations, each a plain loop: at most {:.0} roundings apart", wanted.len(), worst / epsilon));
     report.extra.insert("checksum".into(), values.iter().map(|v| v.to_f64()).sum::<f64>().into());
     if let (Some(sink), Some(out)) = (sink, &args.out) {
         Array::from(values).in_session(&session).store_into(&sink)?;

@@ -251,8 +251,8 @@ fn overhead_takes_the_mean_of_many_chunks() {
     assert_eq!(mean(&one), mean(&three));
     assert_ne!(mean(&one), mean(&other));
     for (json, threads) in [(&one, "2 threads"), (&three, "1 thread")] {
-        let notes = json["notes"].to_string();
-        assert!(notes.contains(&format!("bit for bit the same with {threads}")), "{notes}");
+        let checked = json["checked"].to_string();
+        assert!(checked.contains(&format!("bit for bit the same with {threads}")), "{checked}");
     }
     let session = Session::builder().threads(2).seed(5).cache_dir("").build().unwrap();
     let numbers = session.default_rng().uniform::<f64>((8 * 700, 8)).compute().unwrap();
@@ -277,7 +277,7 @@ fn overhead_takes_the_mean_of_many_chunks() {
     // Many are not run twice, and the array is never held.
     let many = run("--chunks 60000 --chunk 20 --device cpu --threads 2 --memory-limit 60MB");
     assert!(many["array_bytes"].as_u64() > many["run_peak_rss_bytes"].as_u64(), "{many}");
-    assert!(!many["notes"].to_string().contains("bit for bit"), "{many}");
+    assert!(!many["checked"].to_string().contains("bit for bit"), "{many}");
 }
 
 /// What README and the crate's text say of memory, at a limit below the size of the data: what streams, and what does not.

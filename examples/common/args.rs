@@ -103,7 +103,8 @@ pub fn usage(lines: &[(&str, &str)]) -> String {
     text
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+/// A whole number above 0.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if n >= 1 => Ok(n),
         _ => Err("write a whole number of at least 1".into()),

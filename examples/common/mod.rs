@@ -23,6 +23,7 @@
 #![allow(dead_code, unused_imports)] // each program uses its part
 
 mod args;
+mod checking;
 mod failure;
 mod files;
 mod named;
@@ -32,8 +33,10 @@ mod progress;
 mod report;
 mod session;
 mod table;
+mod timing;
 
-pub use args::{CommonArgs, Precision, some_bytes, usage};
+pub use args::{CommonArgs, Precision, at_least_one, some_bytes, usage};
+pub use checking::{apart, in_words, ulps};
 pub use failure::{Outcome, UsageError, line, run};
 pub use files::{TemporaryFolder, can_write, write_whole};
 pub use named::{Named, distinct};
@@ -46,3 +49,4 @@ pub use session::{
     store, threads, write_trace, zeros,
 };
 pub use table::{Cell, Table, terminal, wrapped};
+pub use timing::{median, timed};

@@ -68,6 +68,8 @@ pub struct Report {
     pub result: Option<f64>,
     /// Scaled residual, where the program checks one.
     pub residual: Option<f64>,
+    /// What the result was checked against, and how well it agrees: `2000 points, each a plain loop: equal`. A program whose check fails has no report.
+    pub checked: Option<String>,
     /// Files written.
     pub wrote: Vec<PathBuf>,
     /// Whatever else a reader should know, one line each (text form; `notes` in JSON).
@@ -98,6 +100,8 @@ struct Json<'a> {
     result: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     residual: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checked: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     wrote: Vec<String>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -129,6 +133,7 @@ impl Report {
             peak_rss_bytes: 0,
             result: None,
             residual: None,
+            checked: None,
             wrote: args.trace.iter().cloned().collect(),
             notes: Vec::new(),
             extra: Map::new(),
@@ -174,6 +179,7 @@ impl Report {
             peak_rss_bytes: self.peak_rss_bytes,
             result: self.result,
             residual: self.residual,
+            checked: self.checked.as_deref(),
             wrote: self.wrote.iter().map(|p| p.display().to_string()).collect(),
             notes: &self.notes,
             extra: &self.extra,
@@ -201,6 +207,7 @@ impl Report {
             lines.push(format!("  residual {digits}"));
         }
         lines.extend(self.notes.iter().map(|note| format!("  {note}")));
+        lines.extend(self.checked.iter().map(|checked| format!("  checked: {checked}")));
         lines.extend(self.wrote.iter().map(|path| format!("wrote {}", path.display())));
         lines
     }
@@ -314,19 +321,20 @@ wrote mandelbrot.png";
     #[test]
     fn json_is_one_line_with_all_fields() {
         let mut report = example();
-        (report.result, report.rate) = (Some(0.5), f64::NAN);
+        (report.result, report.rate, report.checked) = (Some(0.5), f64::NAN, Some("a loop: equal".into()));
         report.extra.insert("us_per_task".into(), 1.5.into());
         let text = report.json().unwrap();
         assert!(!text.contains('\n'));
         let json: Value = serde_json::from_str(&text).unwrap();
         for field in
             "workload shape dtype device threads simd total_s plan_s predicted_s tasks placement bytes_moved rate rate_unit \
-                      peak_rss_bytes result us_per_task"
+                      peak_rss_bytes result checked us_per_task"
                 .split_whitespace()
         {
             assert!(json.get(field).is_some(), "{field}");
         }
         assert_eq!((&json["dtype"], &json["placement"]["gpu0"], &json["rate"]), (&"f32".into(), &35.into(), &Value::Null));
+        assert!(report.lines().contains(&"  checked: a loop: equal".to_owned()));
         assert!(json.get("residual").is_none() && text.starts_with(r#"{"workload":"mandelbrot","shape":[8000,12000],"#));
     }
 
