@@ -74,9 +74,10 @@ fn game_of_life(args: Args) -> Outcome {
     let mut report = report.of_run(&session, &played.last, cells, "cell/s");
     let alive = played.board.iter().map(|&cell| u64::from(cell)).sum::<u64>();
     let (runs, all_s) = (played.runs, common::seconds(played.all_s));
+    let steps = if played.last_steps == 1 { "1 step".into() } else { format!("{} steps", played.last_steps) };
     report.notes.push(format!("{alive} of {} cells are alive", start.len()));
     if runs > 1 {
-        report.notes.push(format!("the last of {runs} runs, of {} steps; all took {all_s}", played.last_steps));
+        report.notes.push(format!("the last of {runs} runs, of {steps}; all took {all_s}"));
     }
     report.checked = Some(format!("plain loops over all {} steps: equal; {glider}", args.steps));
     report.extra.insert("alive".into(), alive.into());
