@@ -14,6 +14,12 @@ fn programs() -> Vec<(&'static str, String)> {
         ("cholesky", "--n 130 --chunk 40".to_owned()),
         ("overhead", "--tasks 500".to_owned()),
         ("overhead", "--chunks 300".to_owned()),
+        ("lazy_slice", "--n 130 --chunk 40".to_owned()),
+        ("exp_slice", "--n 130 --chunk 40".to_owned()),
+        ("weighted_mean", String::new()),
+        ("mandelbrot_arrays", "--size 130x70 --chunk 40 --repeat 1".to_owned()),
+        ("game_of_life", "--size 130x70 --chunk 40 --steps 4".to_owned()),
+        ("expressions", "--n 10000 --repeat 1".to_owned()),
     ]
 }
 
