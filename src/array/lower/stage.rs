@@ -14,7 +14,7 @@ use super::draft::{Around, Draft, Kind, Recipe};
 use super::fuse::{Merging, Routine, Steps, fuse};
 use super::{Destination, Lowering, Piece, moves};
 use crate::error::Result;
-use crate::shape::{ChunkGrid, DType};
+use crate::shape::{ChunkGrid, DType, ViewAxis};
 
 /// A stage of a plan.
 pub(super) type StageId = u32;
@@ -341,7 +341,10 @@ impl Planner<'_> {
     fn comes(&self, op: &Op, ids: &[ExprId], grid: &ChunkGrid) -> Result<ChunkGrid> {
         match &op.primitive {
             Primitive::View(view) if !self.exprs.op(ids[0]).is_flexible => {
-                grids::through(view, &self.exprs.op(ids[0]).grid, op.dtype)
+                let shown = grids::through(view, &self.exprs.op(ids[0]).grid, op.dtype)?;
+                // What is repeated can be cut anywhere.
+                let along = |(a, axis): (usize, &ViewAxis)| if axis.is_repeated() { grid.along(a) } else { shown.along(a) };
+                ChunkGrid::of_axes(view.axes().iter().enumerate().map(along))
             }
             Primitive::Concat(axis) => self.concatenated(*axis, grid, ids),
             Primitive::Reshape => moves::flat(&op.shape, op.dtype, grid),

@@ -336,15 +336,24 @@ pub(super) struct Machine<'a, 'c, I: Isa> {
     code: &'c Code,
     loops: SmallVec<[Loop<I>; 16]>,
     strips: Strips<'a>,
+    /// The share of what the next strip is read from that is asked for before each step, of [`ALL`]: dividing takes as long as a short loop.
+    shares: SmallVec<[usize; 17]>,
     /// Whether results are written past the caches.
     is_large: bool,
 }
+
+/// All that the next strip is read from.
+const ALL: usize = 1 << 10;
+/// It is asked for in so many parts, at most.
+const MOST_SHARES: usize = 16;
 
 impl<'a, 'c, I: Isa> Machine<'a, 'c, I> {
     /// For inputs that are read so.
     pub(super) fn new(isa: I, code: &'c Code, reads: &[Reads], scratch: &mut Scratch<'a>) -> Self {
         let loops = code.steps.iter().map(|step| find::<I>(step.does, step.from, step.to)).collect();
-        Self { isa, code, loops, strips: Strips::new(code, reads, scratch), is_large: false }
+        let count = code.steps.len().clamp(1, MOST_SHARES);
+        let shares = (0..=count).map(|k| k * ALL / count).collect();
+        Self { isa, code, loops, strips: Strips::new(code, reads, scratch), shares, is_large: false }
     }
 
     /// What line `number` of a block, which is of this row, is made of.
@@ -380,7 +389,7 @@ impl<'a, 'c, I: Isa> Machine<'a, 'c, I> {
             let at = |arg| self.strips.at(arg, sources, &(start..end));
             each(start, [at(self.code.result), self.code.second.map_or(&[], at)]);
             // So that memory is asked for it while what was made is taken in, too.
-            fetch(sources, &self.code.sizes, &(ahead.start + ahead.len() / 2..ahead.end), (0, 1));
+            fetch(sources, &self.code.sizes, &(ahead.start + ahead.len() / 2..ahead.end), 0..ALL);
         }
     }
 
@@ -440,7 +449,9 @@ impl<'a, 'c, I: Isa> Machine<'a, 'c, I> {
             };
             self.loops[number](self.isa, out, &args);
             self.strips.registers[usize::from(step.out)] = taken;
-            fetch(sources, &self.code.sizes, &ahead, (number, steps));
+            if let Some(&[from, to]) = self.shares.get(number..number + 2) {
+                fetch(sources, &self.code.sizes, &ahead, from..to);
+            }
         }
         if steps == 0
             && let Some(direct) = direct.take()
@@ -451,12 +462,12 @@ impl<'a, 'c, I: Isa> Machine<'a, 'c, I> {
     }
 }
 
-/// Has one share of `shares` of what the next strips are read from fetched.
+/// Has a share, of [`ALL`], of what the next strips are read from fetched.
 #[inline]
-fn fetch(sources: &[&[u8]], sizes: &[u8], ahead: &Range<usize>, (share, shares): (usize, usize)) {
+fn fetch(sources: &[&[u8]], sizes: &[u8], ahead: &Range<usize>, share: Range<usize>) {
     for (source, &size) in sources.iter().zip(sizes).filter(|(source, _)| !source.is_empty()) {
         let bytes = ahead.len() * usize::from(size);
-        let [from, to] = [share, share + 1].map(|share| ahead.start * usize::from(size) + bytes * share / shares);
+        let [from, to] = [share.start, share.end].map(|share| ahead.start * usize::from(size) + bytes * share / ALL);
         stream::prefetch(&source[from..to]);
     }
 }
