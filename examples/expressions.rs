@@ -3,16 +3,19 @@
 mod common;
 
 use chunkwise::{Array, DType, Float, Session, where_};
-use common::{Cell, CommonArgs, Fallible, Outcome, Precision, Progress, Report, Table, finish, open_session};
+use common::{
+    Cell, CommonArgs, Fallible, Outcome, Precision, Progress, Report, Table, UsageError, finish, open_session, philox,
+};
 use ndarray::{ArcArray2, ArrayD, Ix2, NdFloat};
 use serde_json::{Value, json};
 
-/// Time element-wise expressions of random numbers and their reductions, whole and along each axis, in C and in Fortran order. Each result is checked by a plain loop; each time is
+/// Time element-wise expressions of random numbers and their reductions, whole and along each axis, in C and in Fortran order, and the making of random numbers. Each result is checked by a plain loop; each time is
 /// compared with that of a plain copy (a plain read, for reductions) of as many bytes on as many threads, which is measured in turns with it.
 #[derive(clap::Parser)]
 #[command(after_help = common::usage(&[
     ("expressions", "1e7 numbers"),
     ("expressions -- --n 100000000 --dtype f32 --repeat 5", "more numbers, fewer calls"),
+    ("expressions -- --only var --n 30000000", "one kind of reduction"),
     ("expressions -- --json", "the same figures for scripts: seconds, in `rows`"),
 ]))]
 struct Args {
@@ -24,8 +27,18 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = common::at_least_one)]
     repeat: usize,
 
+    /// Only what has this in its name, as in `--only sum`.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+
     #[command(flatten)]
     common: CommonArgs,
+}
+
+impl Args {
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+    }
 }
 
 fn main() -> std::process::ExitCode {
@@ -113,6 +126,27 @@ fn plain_reductions<T: Float>(lane: &[T]) -> [f64; 6] {
     [sum, sum / n, squares / n, least, place as f64, squares]
 }
 
+/// Random numbers, and what number `i` of a seed and a stream is.
+struct Made<T> {
+    name: &'static str,
+    array: Array<T>,
+    of: fn(u64, u64, u64, bool) -> f64,
+    stream: u64,
+}
+
+/// Errs if they are not what plain loops make.
+fn as_defined<T: Float>(random: &Made<T>, seed: u64, found: &ArrayD<T>) -> Outcome {
+    let is_single = T::DTYPE == DType::F32;
+    let epsilon = if is_single { f64::from(f32::EPSILON) } else { f64::EPSILON };
+    for (i, &found) in found.iter().enumerate() {
+        let wanted = (random.of)(seed, random.stream, i as u64, is_single);
+        if (found.to_f64() - wanted).abs() > 4.0 * epsilon * wanted.abs().max(0.1) {
+            return Err(format!("{}, number {i}: {found}, of a plain loop {wanted}", random.name).into());
+        }
+    }
+    Ok(())
+}
+
 /// What was measured of an expression.
 struct Row {
     name: &'static str,
@@ -161,18 +195,30 @@ fn expressions<T: Float + NdFloat>(args: &Args, elementwise: &[Elementwise<T>]) 
     let (_, run) = finish(&args.common, "expressions", &first)?; // for the summary, explanation, timeline
     let progress = Progress::counting(&args.common, "expressions", "parts");
     let mut rows = Vec::new();
-    for (number, expression) in elementwise.iter().enumerate() {
+    for (number, expression) in elementwise.iter().enumerate().filter(|(_, expression)| args.wants(expression.name)) {
         rows.push(lab.elementwise(expression, [&c, &second])?);
         progress.set(number as u64 + 1, 11);
     }
     let layouts = [("C", &c, &lab.x), ("F", &f, &lab.x.clone().reversed_axes())];
     for (number, (order, array, numbers)) in layouts.into_iter().enumerate() {
         for (part, (axis, axes)) in [("all", &[0, 1][..]), ("0", &[0]), ("1", &[1])].into_iter().enumerate() {
-            rows.extend(lab.reductions((order, axis), axes, array, numbers)?);
+            rows.extend(lab.reductions((order, axis), axes, array, (numbers, args))?);
             progress.set((6 + 3 * number + part) as u64, 11);
         }
     }
+    // The streams after those of `x` and `y`.
+    let made = [
+        Made { name: "uniform(..)", array: rng.try_uniform(c.shape())?, of: philox::uniform, stream: 2 },
+        Made { name: "normal(..)", array: rng.try_normal(c.shape())?, of: philox::normal, stream: 3 },
+    ];
+    for random in made.iter().filter(|random| args.wants(random.name)) {
+        rows.push(lab.random(random, args.common.seed)?);
+    }
     drop(progress);
+    if rows.is_empty() {
+        let name = args.only.as_deref().unwrap_or_default();
+        return Err(UsageError(format!("--only {name}: no expression has that in its name; without it all are timed")).into());
+    }
     show(args, &session, &c, rows, &run)
 }
 
@@ -246,14 +292,24 @@ impl<T: Float + NdFloat> Lab<T> {
         Ok(Row { name: expression.name, order: "", axis: "", seconds, plain_s, bytes: parts * self.bytes() })
     }
 
+    fn random(&self, random: &Made<T>, seed: u64) -> Fallible<Row> {
+        as_defined(random, seed, &random.array.compute()?)?;
+        // To fill memory is half of a copy.
+        let [seconds, copy_s] = self.timed(&random.array, || self.copy())?;
+        Ok(Row { name: random.name, order: "", axis: "", seconds, plain_s: copy_s / 2.0, bytes: self.bytes() })
+    }
+
     /// All reductions along some axes of an array, whose numbers these are.
     fn reductions(
         &self,
         (order, axis): (&'static str, &'static str),
         axes: &[usize],
         array: &Array<T>,
-        numbers: &ArcArray2<T>,
+        (numbers, args): (&ArcArray2<T>, &Args),
     ) -> Fallible<Vec<Row>> {
+        if !reductions::<T>().iter().any(|reduction| args.wants(reduction.name)) {
+            return Ok(Vec::new());
+        }
         let lanes: Vec<Vec<T>> = match axes {
             [axis] => numbers.lanes(ndarray::Axis(*axis)).into_iter().map(|lane| lane.to_vec()).collect(),
             _ => vec![numbers.iter().copied().collect()],
@@ -268,7 +324,7 @@ impl<T: Float + NdFloat> Lab<T> {
             let plain_s = read_s * reduction.reads as f64;
             Ok(Row { name: reduction.name, order, axis, seconds, plain_s, bytes: reduction.reads * self.bytes() })
         };
-        reductions().into_iter().enumerate().map(one).collect()
+        reductions().into_iter().enumerate().filter(|(_, reduction)| args.wants(reduction.name)).map(one).collect()
     }
 
     /// Has each thread do something with its part of the numbers.

@@ -29,6 +29,7 @@
 //! | [computing](book::computing) | results, several at once, reports; memory; errors |
 //! | [sessions](book::sessions) | devices, memory limits, GPUs, what runs where |
 //! | [files](book::files) | HDF5 and `.npy`, in and out |
+//! | [coming from NumPy and Dask](book::dask) | what is called how here |
 //! | [`ext`] | kernels, sources, sinks, policies and devices of your own |
 //!
 //! # Features
@@ -174,6 +175,8 @@ pub mod book {
     pub mod sessions {}
     #[doc = include_str!("book/files.md")]
     pub mod files {}
+    #[doc = include_str!("book/dask.md")]
+    pub mod dask {}
 }
 
 /// The README's example, run as a test.

@@ -27,6 +27,7 @@ mod checking;
 mod failure;
 mod files;
 mod named;
+pub mod philox;
 mod picture;
 mod process;
 mod progress;
