@@ -99,7 +99,7 @@ fn elements_depend_on_seed_stream_and_index_alone() {
     let cube = || two.rng(2).integers(0..100i64, (12, 13, 14)).chunks(5);
     let elements = cube().compute().unwrap();
     for axes in [[0, 1], [1, 2], [0, 2]] {
-        let found = (cube().permute(&[2, 0, 1]) + 1).over(&axes[..]).sum().compute().unwrap();
+        let found = (cube().permute([2, 0, 1]) + 1).over(&axes[..]).sum().compute().unwrap();
         let turned = elements.clone().permuted_axes(vec![2, 0, 1]).mapv(|n| n + 1);
         assert_eq!(found, turned.sum_axis(Axis(axes[1])).sum_axis(Axis(axes[0])));
     }
@@ -153,8 +153,8 @@ fn what_is_not_there_is_refused() {
         assert!(matches!(rng.try_bernoulli(p, 3), Err(Error::Argument { .. })), "{p}");
     }
     assert!(matches!(rng.try_normal::<f32>((usize::MAX, 3)), Err(Error::Shape { .. })));
-    assert_eq!(rng.bernoulli(1.0, 1000).all().compute_scalar().unwrap(), true);
-    assert_eq!(rng.bernoulli(0.0, 1000).any().compute_scalar().unwrap(), false);
+    assert!(rng.bernoulli(1.0, 1000).all().compute_scalar().unwrap());
+    assert!(!rng.bernoulli(0.0, 1000).any().compute_scalar().unwrap());
     assert_eq!(rng.normal::<f64>((0, 3)).compute().unwrap().shape(), [0, 3]);
     assert_eq!(rng.integers(4..5, ()).compute_scalar().unwrap(), 4);
 }

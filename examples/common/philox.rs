@@ -47,5 +47,5 @@ pub fn normal(seed: u64, stream: u64, i: u64, is_single: bool) -> f64 {
     let quarters = (4.0 * v).round();
     let (sin, cos) = (std::f64::consts::FRAC_PI_2 * (4.0 * v - quarters)).sin_cos();
     let (sin, cos) = [(sin, cos), (cos, -sin), (-sin, -cos), (-cos, sin)][quarters as usize % 4];
-    (-2.0 * x.ln()).sqrt() * if i % 2 == 0 { cos } else { sin }
+    (-2.0 * x.ln()).sqrt() * if i.is_multiple_of(2) { cos } else { sin }
 }

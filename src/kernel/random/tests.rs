@@ -148,7 +148,7 @@ fn normal_of(index: u64) -> f64 {
     let w = words_of(index, 2);
     let (u, v) = (unit_of(w[0], w[1]), unit_of(w[2], w[3]));
     let (radius, angle) = ((-2.0 * (1.0 - u).ln()).sqrt(), std::f64::consts::TAU * v);
-    radius * if index % 2 == 0 { angle.cos() } else { angle.sin() }
+    radius * if index.is_multiple_of(2) { angle.cos() } else { angle.sin() }
 }
 
 fn integer_of(index: u64, low: i128, count: u128) -> i128 {
@@ -189,7 +189,7 @@ fn every_distribution_is_as_defined_at_any_place() {
             let (w, at) = (words_of(index(i), 4), (index(i) % 4 / 2 * 2) as usize);
             let u = (w[at] as f64 + 1.0) * 2f64.powi(-32);
             let (radius, angle) = ((-2.0 * u.ln()).sqrt(), std::f64::consts::TAU * w[at + 1] as f64 * 2f64.powi(-32));
-            let wanted = radius * if index(i) % 2 == 0 { angle.cos() } else { angle.sin() };
+            let wanted = radius * if index(i).is_multiple_of(2) { angle.cos() } else { angle.sin() };
             assert!((f64::from(found) - wanted).abs() <= 6e-8 * (0.01 + wanted.abs()), "{found} is not {wanted}");
         }
         let ints = |low: i128, count: u128| Distribution::Integers { low: low as u64, count: count as u64 };
