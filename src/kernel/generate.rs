@@ -17,6 +17,8 @@ pub(crate) trait Generate: Kernel {
     fn part(&self, params: &[u8], dtype: DType, first: usize, out: &mut [u8]);
     /// The parameters of the same chunk with its axes in another order.
     fn reordered(&self, params: &[u8], order: &[usize]) -> Vec<u8>;
+    /// The axis along which it is made with the least work, if one is longer than 1.
+    fn nearest(&self, params: &[u8]) -> Option<usize>;
     /// Operations that an element is worth.
     fn work_of(&self, dtype: DType) -> f64;
 }
@@ -68,6 +70,18 @@ impl FlatIndices {
     /// With the axes in another order.
     pub(crate) fn reordered(&self, order: &[usize]) -> Self {
         Self { start: self.start, axes: order.iter().map(|&axis| self.axes[axis]).collect() }
+    }
+
+    /// The axis along which neighbours are nearest, the last of several, and how far apart they are.
+    pub(crate) fn nearest(&self) -> Option<(usize, u64)> {
+        let apart = |axis: usize| (self.axes[axis][1] as i64).unsigned_abs();
+        let longer = (0..self.axes.len()).rev().filter(|&axis| self.axes[axis][0] > 1);
+        longer.min_by_key(|&axis| apart(axis)).map(|axis| (axis, apart(axis)))
+    }
+
+    /// Whether C order goes along an axis first.
+    pub(crate) fn is_innermost(&self, axis: usize) -> bool {
+        self.axes[axis + 1..].iter().all(|axis| axis[0] == 1)
     }
 
     /// The last axes of which neighbours are equally far apart, as one: its extent and how far apart they are.
@@ -190,6 +204,11 @@ impl Feeds {
     /// Of the inputs' dtypes, those of the chunks.
     pub(crate) fn chunks<'a>(&'a self, dtypes: &'a [DType]) -> impl Iterator<Item = DType> + 'a {
         dtypes.iter().enumerate().filter(|(input, _)| self.makes(*input).is_none()).map(|(_, &dtype)| dtype)
+    }
+
+    /// Of each input that is made, the axis along which that is least work.
+    pub(crate) fn nearest(&self, params: &FeedParams<'_>) -> SmallVec<[usize; 4]> {
+        self.made.iter().flatten().zip(&params.made).filter_map(|(made, params)| made.nearest(params)).collect()
     }
 
     /// Operations that the making of an element of each is worth.

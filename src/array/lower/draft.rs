@@ -80,24 +80,33 @@ impl Draft {
         }
     }
 
-    /// Whether a chunk may be made again after a while: it is read or made of its indices, or little work on what is.
+    /// Whether a chunk may be made again after a while: it is read or made of its indices, or little work on what is; then nothing else is held for it.
     pub(super) fn is_remade(&self, exprs: &Exprs) -> bool {
-        let is_map = matches!(exprs.op(self.expr).primitive, Primitive::Map(_)) && !self.is_rechunk;
-        matches!(self.kind(exprs), Kind::Read(..) | Kind::Made) || is_map && rounds::is_remade(exprs, self.expr)
+        let is_leaf = |&input: &ExprId| {
+            let mut at = input;
+            while let Primitive::View(_) = exprs.op(at).primitive {
+                at = exprs.inputs(at)[0];
+            }
+            matches!(exprs.op(at).primitive, Primitive::Source(..) | Primitive::Generate(..))
+        };
+        match &exprs.op(self.expr).primitive {
+            Primitive::Map(program) if !self.is_rechunk => {
+                program.work() <= rounds::REMADE_WORK && exprs.inputs(self.expr).iter().all(is_leaf)
+            }
+            _ => matches!(self.kind(exprs), Kind::Read(..) | Kind::Made),
+        }
     }
 
     /// The inputs that are made in its own tasks.
-    pub(super) fn fed(&self, exprs: &Exprs, drafts: &[Self], (uses, keep): (&[u32], u64)) -> Result<Fed> {
+    pub(super) fn fed(&self, exprs: &Exprs, drafts: &[Self], uses: &[u32]) -> Result<Fed> {
         // Of a reduction too that a GPU could do: it would have to be sent them.
         let takes = matches!(exprs.op(self.expr).primitive, Primitive::Map(_) | Primitive::Reduce(_));
         if !takes || self.is_rechunk {
             return Ok(Fed::default());
         }
         let is_own = |draft: &Self, stage: StageId| {
-            let grid = &draft.recipe.grid;
             let is_cheap = matches!(exprs.op(draft.expr).primitive, Primitive::Generate(Generator::Points { .. }, _));
-            let is_sole = uses[stage as usize] == 1 || bytes_of(grid.shape().to_vec(), draft.recipe.dtype) > keep;
-            !draft.is_rechunk && (is_cheap || is_sole)
+            !draft.is_rechunk && (is_cheap || uses[stage as usize] == 1)
         };
         let made = self.recipe.inputs.iter().map(|&stage| {
             let draft = &drafts[stage as usize];

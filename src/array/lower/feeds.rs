@@ -1,7 +1,7 @@
 //! Generators as inputs of programs: made where they are used, strip by strip.
 //!
-//! Owns: which ones, and their parameters. Must not know: who reads them. Invariant: what is made so has one reader, or is more than is kept, so that it would be made again for each
-//! of them, or is cheaper to make than to read: nothing dear is made more often than it would be as chunks.
+//! Owns: which ones, and their parameters. Must not know: who reads them. Invariant: what is made so has one reader, or is cheaper to make than to read, and takes no
+//! more work than it would as chunks.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,6 +35,9 @@ impl Generated {
                     return Ok(None);
                 }
                 let all = if let Some(view) = view { all.seen(view) } else { all };
+                if !all.is_in_order(*what, op.dtype) {
+                    return Ok(None);
+                }
                 Some(Self { kernel: Arc::new(Random(*what)), params: Rc::new(move |region| all.part(region).to_bytes()) })
             }
             Primitive::Generate(Generator::Points { spacing, count }, region)

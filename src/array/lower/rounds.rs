@@ -170,7 +170,7 @@ impl Make for Rounds {
 const REMADE: usize = 64;
 
 /// What is worth more work an element is not made again, either.
-const REMADE_WORK: f64 = 64.0;
+pub(super) const REMADE_WORK: f64 = 64.0;
 
 /// Whether an expression's chunks can be made again at about the cost of reading or drawing what they are made of.
 pub(super) fn is_remade(exprs: &Exprs, expr: ExprId) -> bool {

@@ -136,7 +136,7 @@ impl Stages {
         let recipes: Vec<(Kind, &Recipe)> = drafts.iter().map(|draft| (draft.kind(exprs), &draft.recipe)).collect();
         let mut all = Vec::with_capacity(drafts.len());
         for (number, draft) in drafts.iter().enumerate() {
-            let fed = draft.fed(exprs, &drafts, (&uses, keep))?;
+            let fed = draft.fed(exprs, &drafts, &uses)?;
             let around = Around { recipes: &recipes, uses: &uses, results };
             let make = draft.make((exprs, &fed), &around, number, lw)?;
             let Recipe { grid, dtype, inputs } = &draft.recipe;

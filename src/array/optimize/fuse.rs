@@ -112,7 +112,9 @@ fn cut(exprs: &Exprs, id: ExprId) -> &ChunkGrid {
 struct ReaderOrder {
     /// Of each expression, its readers that have not come.
     awaited: Vec<u32>,
-    ready: BinaryHeap<(Reverse<usize>, ExprId)>,
+    /// With how many it reads and, of equals, when it became ready: the last comes first, so that what belongs together comes together.
+    ready: BinaryHeap<(Reverse<usize>, usize, ExprId)>,
+    pushed: usize,
 }
 
 impl ReaderOrder {
@@ -128,7 +130,7 @@ impl ReaderOrder {
                 }
             }
         }
-        let mut order = Self { awaited, ready: BinaryHeap::new() };
+        let mut order = Self { awaited, ready: BinaryHeap::new(), pushed: 0 };
         let mut ends: Vec<ExprId> = roots.iter().copied().filter(|root| order.awaited[root.index()] == 0).collect();
         ends.sort_unstable();
         ends.dedup();
@@ -138,11 +140,12 @@ impl ReaderOrder {
 
     fn push(&mut self, exprs: &Exprs, id: ExprId) {
         let reads = exprs.inputs(id).iter().filter(|input| constant(exprs, **input).is_none()).count();
-        self.ready.push((Reverse(reads), id));
+        self.pushed += 1;
+        self.ready.push((Reverse(reads), self.pushed, id));
     }
 
     fn next(&mut self, exprs: &Exprs) -> Option<ExprId> {
-        let (_, id) = self.ready.pop()?;
+        let (_, _, id) = self.ready.pop()?;
         for &input in exprs.inputs(id) {
             self.awaited[input.index()] -= 1;
             if self.awaited[input.index()] == 0 {
@@ -156,6 +159,7 @@ impl ReaderOrder {
 /// What one program is made of.
 #[derive(Default)]
 struct Cluster {
+    ops: usize,
     operations: usize,
     /// Arrays that it reads.
     inputs: SmallVec<[ExprId; 8]>,
@@ -183,6 +187,7 @@ impl Clusters {
         let mut copied = vec![0.0f64; count];
         roots.iter().for_each(|root| is_root[root.index()] = true);
         let mut order = ReaderOrder::new(exprs, roots);
+        let uses = order.awaited.clone();
         while let Some(id) = order.next(exprs) {
             let number = id.index();
             for &input in exprs.inputs(id) {
@@ -190,7 +195,11 @@ impl Clusters {
                     readers[input.index()].push(id);
                 }
             }
-            let found = if is_root[number] { None } else { heads((exprs, id), &readers[number], (&homes, &copied), &clusters) };
+            let found = if is_root[number] {
+                None
+            } else {
+                heads((exprs, id), &readers[number], (&homes, &copied), (&clusters, &uses))
+            };
             homes[number] = match found {
                 Some((heads, again)) => {
                     copied[number] = again;
@@ -218,14 +227,15 @@ impl Clusters {
         let mut inputs = members
             .iter()
             .flat_map(|&member| exprs.inputs(member))
-            .filter(|input| !members.contains(input) && constant(exprs, **input).is_none());
-        let is_here = |reader: &ExprId| members.contains(reader) && self.homes[reader.index()].len() == 1;
+            .filter(|input| !self.homes[input.index()].contains(&members[0]) && constant(exprs, **input).is_none());
+        let is_here = |reader: &ExprId| self.homes[reader.index()][..] == members[..1];
         inputs.all(|input| self.readers[input.index()].iter().all(is_here))
     }
 }
 
 impl Cluster {
     fn join(&mut self, exprs: &Exprs, id: ExprId) {
+        self.ops += 1;
         self.operations += operations(exprs, id).unwrap_or(0);
         self.inputs.retain(|input| *input != id);
         for &input in exprs.inputs(id) {
@@ -235,18 +245,20 @@ impl Cluster {
         }
     }
 
-    fn has_room(&self, exprs: &Exprs, id: ExprId) -> bool {
+    fn has_room(&self, exprs: &Exprs, id: ExprId, uses: &[u32]) -> bool {
+        // What one op alone reads will be made with it.
+        let is_held = |input: ExprId| is_held(exprs, input) && (uses[input.index()] > 1 || program(exprs, input).is_none());
         let more = exprs.inputs(id).iter().filter(|input| !self.inputs.contains(input)).count();
-        let held = self.inputs.iter().filter(|&&input| input != id && is_held(exprs, input)).count();
-        let more_held =
-            exprs.inputs(id).iter().filter(|&&input| !self.inputs.contains(&input) && is_held(exprs, input)).count();
+        let held = self.inputs.iter().filter(|&&input| input != id && is_held(input)).count();
+        let more_held = exprs.inputs(id).iter().filter(|&&input| !self.inputs.contains(&input) && is_held(input)).count();
         operations(exprs, id).is_some_and(|more| self.operations + more <= MOST_OPERATIONS)
+            && self.ops < MOST_OPERATIONS
             && self.inputs.len() + more <= MOST_INPUTS + 1
             && held + more_held <= MOST_HELD.max(held)
     }
 }
 
-/// Whether chunks of an expression take memory of their own: not those of the caller's arrays, and what is repeated is small.
+/// Whether chunks of an expression take memory of their own: not those of the caller's arrays, nor what is made where it is used, and what is repeated is small.
 fn is_held(exprs: &Exprs, mut id: ExprId) -> bool {
     while let Primitive::View(view) = &exprs.op(id).primitive {
         if view.axes().iter().any(ViewAxis::is_repeated) {
@@ -256,7 +268,8 @@ fn is_held(exprs: &Exprs, mut id: ExprId) -> bool {
     }
     !matches!(
         exprs.op(id).primitive,
-        Primitive::Source(Existing::Memory { .. }, _) | Primitive::Generate(Generator::Constant(_), _)
+        Primitive::Source(Existing::Memory { .. }, _)
+            | Primitive::Generate(Generator::Constant(_) | Generator::Random { .. } | Generator::Points { .. }, _)
     )
 }
 
@@ -265,7 +278,7 @@ fn heads(
     (exprs, id): (&Exprs, ExprId),
     readers: &[ExprId],
     (homes, copied): (&[SmallVec<[ExprId; 1]>], &[f64]),
-    clusters: &HashMap<ExprId, Cluster>,
+    (clusters, uses): (&HashMap<ExprId, Cluster>, &[u32]),
 ) -> Option<(SmallVec<[ExprId; 1]>, f64)> {
     let own = program(exprs, id)?;
     let mut heads: SmallVec<[ExprId; 1]> = SmallVec::new();
@@ -288,7 +301,7 @@ fn heads(
     let before = readers.iter().map(|reader| copied[reader.index()]).fold(0.0, f64::max);
     let again = if heads.len() > 1 { before + own.work() } else { 0.0 };
     let is_cheap = heads.len() == 1 || again <= CHEAP_WORK && exprs.inputs(id).len() <= CHEAP_INPUTS;
-    let has_room = |head: &ExprId| clusters.get(head).is_none_or(|cluster| cluster.has_room(exprs, id));
+    let has_room = |head: &ExprId| clusters.get(head).is_none_or(|cluster| cluster.has_room(exprs, id, uses));
     (is_cheap && heads.iter().all(has_room)).then_some((heads, again))
 }
 
@@ -426,6 +439,48 @@ mod tests {
         let (new, made) = super::super::optimized(&exprs, &roots).unwrap();
         let found: Vec<String> = made.iter().map(|&root| text(&new, root)).collect();
         assert_eq!(found, ["divide + multiply(sum(uniform(9)))"; 2]);
+    }
+
+    /// The number of programs that are left of an array.
+    fn programs<T: Element>(array: &Array<T>) -> usize {
+        let (exprs, roots) = Exprs::of(&[&array.node], None).unwrap();
+        let (new, made) = super::super::optimized(&exprs, &roots).unwrap();
+        let mut seen = std::collections::HashSet::new();
+        let mut stack = made;
+        while let Some(id) = stack.pop() {
+            if seen.insert(id) {
+                stack.extend(new.inputs(id));
+            }
+        }
+        seen.into_iter().filter(|&id| program(&new, id).is_some()).count()
+    }
+
+    #[test]
+    fn one_program_whatever_the_order_of_operands() {
+        let x = uniform(&[9]);
+        // Twenty masks, each of the step before, first and last.
+        for is_first in [true, false] {
+            let (mut z, mut count) = (x.clone(), Array::<f64>::zeros(9).in_session(&x.session()));
+            for _ in 0..20 {
+                z = &z * &z + &x;
+                let mask = z.le(2.0);
+                count = if is_first {
+                    super::super::super::where_(&mask, &(&count + 1.0), &count)
+                } else {
+                    count + mask.cast::<f64>()
+                };
+            }
+            assert_eq!(programs(&count), 1, "{is_first}");
+        }
+        // A balanced sum, and one of many arrays that are made where they are used.
+        let mut terms: Vec<Array<f64>> = (0..32).map(|k| (&x - f64::from(k)).abs()).collect();
+        while terms.len() > 1 {
+            terms = terms.chunks(2).map(|pair| &pair[0] + &pair[1]).collect();
+        }
+        assert_eq!(programs(&terms[0]), 1);
+        let rng = x.session().rng(1);
+        let sum = (0..8).map(|_| rng.uniform::<f64>(9)).reduce(|a, b| a + b).unwrap();
+        assert_eq!(programs(&sum), 1);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! CPU can do.
 //!
 //! `table` has a row for each operation; `program` is what they are put together to; `code` turns that into steps, each a loop (`loops`, `casts`) over strips of
-//! 2 KiB, which stay in the nearest cache; `walk` feeds strips from chunks and writes them back. `complex` computes complex numbers by their parts, `math` has the
+//! 2 or 4 KiB, which stay in the nearest cache; `walk` feeds strips from chunks and writes them back. `complex` computes complex numbers by their parts, `math` has the
 //! functions that no instruction has.
 //!
 //! To add an operation: a row, and its loop.

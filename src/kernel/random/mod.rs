@@ -89,6 +89,9 @@ impl Distribution {
     }
 }
 
+/// The step from an index to the one before it.
+const BACKWARDS: u64 = u64::MAX;
+
 /// Counts of integers of which two are made of a counter.
 const FEW: std::ops::RangeInclusive<u64> = 1..=1 << 32;
 
@@ -103,7 +106,7 @@ pub struct RandomParams {
     /// Stream of the array: two arrays of one seed have two.
     pub stream: u64,
     /// The C-order indices, in the whole array, of the chunk's elements.
-    pub(crate) places: FlatIndices,
+    pub(crate) indices: FlatIndices,
 }
 
 impl RandomParams {
@@ -115,24 +118,29 @@ impl RandomParams {
         if !region.is_within(array) {
             return Err(Error::Shape { op: "random", found: region.shape(), wanted: "a chunk inside the array".into() });
         }
-        Ok(Self { seed, stream, places: FlatIndices::of(array, region) })
+        Ok(Self { seed, stream, indices: FlatIndices::of(array, region) })
     }
 
     /// Of what a view shows of this chunk.
     pub(crate) fn seen(self, view: &View) -> Self {
-        Self { places: self.places.seen(view), ..self }
+        Self { indices: self.indices.seen(view), ..self }
+    }
+
+    /// Whether to make it in its C order takes no more counters than in another.
+    pub(crate) fn is_in_order(&self, what: Distribution, dtype: DType) -> bool {
+        self.indices.nearest().is_none_or(|(axis, apart)| apart >> what.shift(dtype) > 0 || self.indices.is_innermost(axis))
     }
 
     /// Of a part of this chunk.
     pub(crate) fn part(&self, region: &Region) -> Self {
-        Self { places: self.places.part(region), ..*self }
+        Self { indices: self.indices.part(region), ..*self }
     }
 
     /// As bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = bytemuck::bytes_of(&[self.seed, self.stream]).to_vec();
-        self.places.write(&mut bytes);
+        self.indices.write(&mut bytes);
         bytes
     }
 
@@ -142,9 +150,9 @@ impl RandomParams {
     /// If the bytes are no such parameters.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        let (head, places) = bytes.split_at(16);
+        let (head, indices) = bytes.split_at(16);
         let [seed, stream] = super::params(head);
-        Self { seed, stream, places: FlatIndices::read(places) }
+        Self { seed, stream, indices: FlatIndices::read(indices) }
     }
 }
 
@@ -210,8 +218,20 @@ impl Random {
     /// Elements from C-order number `first` of the chunk on.
     fn fill(&self, params: &RandomParams, dtype: DType, first: usize, out: &mut [u8]) {
         let philox = Philox::new(params.seed, params.stream);
-        params.places.runs(first, out.len() / dtype.bytes(), |at, numbers| {
-            self.run(&philox, dtype, numbers, &mut out[at.start * dtype.bytes()..at.end * dtype.bytes()]);
+        let size = dtype.bytes();
+        params.indices.runs(first, out.len() / size, |at, (start, step)| {
+            let out = &mut out[at.start * size..at.end * size];
+            if step != BACKWARDS {
+                return self.run(&philox, dtype, (start, step), out);
+            }
+            // Counters are shared by neighbours, in either direction.
+            self.run(&philox, dtype, (start.wrapping_sub(at.len() as u64 - 1), 1), out);
+            match size {
+                1 => out.reverse(),
+                2 => bytemuck::cast_slice_mut::<u8, u16>(out).reverse(),
+                4 => bytemuck::cast_slice_mut::<u8, u32>(out).reverse(),
+                _ => bytemuck::cast_slice_mut::<u8, u64>(out).reverse(),
+            }
         });
     }
 
@@ -249,7 +269,11 @@ impl Generate for Random {
 
     fn reordered(&self, params: &[u8], order: &[usize]) -> Vec<u8> {
         let params = RandomParams::from_bytes(params);
-        RandomParams { places: params.places.reordered(order), ..params }.to_bytes()
+        RandomParams { indices: params.indices.reordered(order), ..params }.to_bytes()
+    }
+
+    fn nearest(&self, params: &[u8]) -> Option<usize> {
+        RandomParams::from_bytes(params).indices.nearest().map(|(axis, _)| axis)
     }
 
     fn work_of(&self, dtype: DType) -> f64 {

@@ -108,21 +108,21 @@ fn chunks_that_cannot_be_described_are_refused() {
     assert!(RandomParams::new(0, 0, &[4, 4], &boxed(&[0], &[4])).is_err());
     let nine = RandomParams::new(0, 0, &[3; 9], &boxed(&[1; 9], &[2; 9])).unwrap();
     assert_eq!(RandomParams::from_bytes(&nine.to_bytes()), nine);
-    let runs = |places: &FlatIndices, first, count| {
+    let runs = |indices: &FlatIndices, first, count| {
         let mut runs = Vec::new();
-        places.runs(first, count, |at, numbers| runs.push((at, numbers)));
+        indices.runs(first, count, |at, numbers| runs.push((at, numbers)));
         runs
     };
-    assert_eq!(runs(&nine.places, 511, 1), [(0..1, (19682, 1))]);
-    assert_eq!(runs(&nine.places, 1, 4), [(0..1, (9842, 1)), (1..3, (9844, 1)), (3..4, (9850, 1))]);
+    assert_eq!(runs(&nine.indices, 511, 1), [(0..1, (19682, 1))]);
+    assert_eq!(runs(&nine.indices, 1, 4), [(0..1, (9842, 1)), (1..3, (9844, 1)), (3..4, (9850, 1))]);
     let all = RandomParams::new(0, 0, &[3; 9], &Region::all(&[3; 9])).unwrap();
-    assert_eq!(runs(&all.places, 7, 19676), [(0..19676, (7, 1))], "axes that follow each other are one");
+    assert_eq!(runs(&all.indices, 7, 19676), [(0..19676, (7, 1))], "axes that follow each other are one");
     let turned = View::new(vec![0, 2], vec![along(1, 3, -1), along(0, 2, 1)]);
     let seen = RandomParams::new(0, 0, &[2, 3], &Region::all(&[2, 3])).unwrap().seen(&turned);
-    assert_eq!(runs(&seen.places, 0, 6), [(0..2, (2, 3)), (2..4, (1, 3)), (4..6, (0, 3))]);
-    assert_eq!(runs(&seen.part(&boxed(&[1, 1], &[2, 1])).places, 0, 2), [(0..2, (4, u64::MAX))]);
-    assert_eq!(runs(&seen.places.reordered(&[1, 0]), 0, 6), [(0..3, (2, u64::MAX)), (3..6, (5, u64::MAX))]);
-    assert_eq!(runs(&RandomParams::new(0, 0, &[], &Region::all(&[])).unwrap().places, 0, 1), [(0..1, (0, 1))]);
+    assert_eq!(runs(&seen.indices, 0, 6), [(0..2, (2, 3)), (2..4, (1, 3)), (4..6, (0, 3))]);
+    assert_eq!(runs(&seen.part(&boxed(&[1, 1], &[2, 1])).indices, 0, 2), [(0..2, (4, u64::MAX))]);
+    assert_eq!(runs(&seen.indices.reordered(&[1, 0]), 0, 6), [(0..3, (2, u64::MAX)), (3..6, (5, u64::MAX))]);
+    assert_eq!(runs(&RandomParams::new(0, 0, &[], &Region::all(&[])).unwrap().indices, 0, 1), [(0..1, (0, 1))]);
 }
 
 /// One of a view's axes.

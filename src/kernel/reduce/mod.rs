@@ -340,7 +340,7 @@ impl Kernel for ReduceChunk {
     fn scratch_bytes(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> u64 {
         let params = self.feeds.split(params);
         let shape = self.feeds.shape(&params, operands);
-        let (nest, ops) = (Nest::of(shape, &self.axes, &[]), self.ops());
+        let (nest, ops) = (Nest::of(shape, &self.axes, (&[], &[])), self.ops());
         let table = nest.kept * nest.parts * self.words() * 8 + 64;
         let lines = self.lines.scratch_bytes(shape, &self.program, self.feeds.are_chunks());
         let across = match nest.longest {
@@ -364,7 +364,7 @@ impl Kernel for ReduceChunk {
         let metas: Option<ChunkMeta<'_>> =
             inputs.first().map(|input| ChunkMeta { dtype: input.layout().dtype, shape: input.shape(), data: None });
         let shape = self.feeds.shape(&params, metas.as_slice());
-        let nest = Nest::of(shape, &self.axes, inputs);
+        let nest = Nest::of(shape, &self.axes, (inputs, &self.feeds.nearest(&params)));
         let layouts: Vec<Layout> = inputs.iter().map(|input| input.layout().reordered(&nest.order)).collect();
         let views: Vec<ChunkView<'_>> =
             inputs.iter().zip(&layouts).map(|(input, layout)| input.reordered(&nest.order, layout)).collect();

@@ -35,8 +35,8 @@ pub(super) struct Nest {
 }
 
 impl Nest {
-    /// For a chunk of this shape, reduced along these axes (ascending), of which inputs lie so.
-    pub(super) fn of(shape: &[usize], reduced: &[usize], inputs: &[ChunkView<'_>]) -> Self {
+    /// For a chunk of this shape, reduced along these axes (ascending), of which inputs lie so, and others are made, best along these axes.
+    pub(super) fn of(shape: &[usize], reduced: &[usize], (inputs, made): (&[ChunkView<'_>], &[usize])) -> Self {
         // Beside an axis of none, others may be of any extent.
         let extent = |axes: &[usize]| axes.iter().fold(1usize, |n, &axis| n.saturating_mul(shape[axis]));
         let kept: Vec<usize> = (0..shape.len()).filter(|axis| !reduced.contains(axis)).collect();
@@ -55,7 +55,7 @@ impl Nest {
             strides[axis] = step;
             step = usize::saturating_mul(step, shape[axis]);
         }
-        let nearest = nearest_axis(shape, inputs);
+        let nearest = nearest_axis(shape, inputs, made);
         let is_line = |axis: &usize| before.contains(axis) && shape[*axis] >= SHORT_LINE;
         let longest = before.iter().copied().filter(is_line).max_by_key(|&axis| shape[axis]);
         let line = nearest.filter(is_line).or(longest.filter(|_| run < SHORT_RUN));
@@ -68,9 +68,11 @@ impl Nest {
     }
 }
 
-/// The axis along which most of what is read lies closest.
-fn nearest_axis(shape: &[usize], inputs: &[ChunkView<'_>]) -> Option<usize> {
+/// The axis along which most of what is read lies closest, or is made best.
+fn nearest_axis(shape: &[usize], inputs: &[ChunkView<'_>], made: &[usize]) -> Option<usize> {
     let mut votes = vec![0usize; shape.len()];
+    // To make an element takes longer than to read one.
+    made.iter().for_each(|&axis| votes[axis] += 16 * shape.iter().product::<usize>());
     for input in inputs {
         let layout = input.layout();
         let seen = (0..shape.len()).filter(|&axis| shape[axis] > 1 && layout.strides[axis] != 0);
