@@ -34,7 +34,9 @@ fn survives(what: &'static str, sabotage: fn(&Gpu) -> Sabotage, lost: bool) {
                 assert_alike::<f32>(name, &found, &wanted);
                 let (again, next) = compute::<f32>(name, &session).unwrap_or_else(|e| panic!("{what}, {name}, again: {e}"));
                 assert_alike::<f32>(name, &again, &wanted);
-                let gone = tasks_on(&run, "cpu") > 1 && tasks_on(&next, "gpu0") == 0;
+                // Of four tasks the CPU may have taken one before the launch that breaks: then that one was never made.
+                let broke = tasks_on(&run, "cpu") > 1 || tasks_on(&run, "gpu0") as u64 <= after;
+                let gone = broke && tasks_on(&next, "gpu0") == 0;
                 assert!(gone || !lost, "{what}, {name}: {:?}, then {:?}", run.placement(), next.placement());
             });
         }

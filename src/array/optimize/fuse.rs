@@ -15,13 +15,13 @@
 //! An op goes into its reader if that is the only one, and element-wise too, or a reduction; and into a reduction that it alone reads. Of several readers each takes it in if it is worth less than to write it and to read it
 //! again. A program is of bounded length, so that a chain of a million ops is thousands of programs.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
 use super::super::expr::{Existing, Generator, Primitive, Reduce};
+use super::order::ReaderOrder;
 use super::{ExprId, Exprs, Inputs};
 use crate::error::Result;
 use crate::kernel::map::{Builder, ScalarOp, ScalarProgram, Value};
@@ -81,7 +81,7 @@ fn operations(exprs: &Exprs, id: ExprId) -> Option<usize> {
     program(exprs, id).map(|program| program.ops().filter(is_work).count())
 }
 
-fn constant(exprs: &Exprs, id: ExprId) -> Option<Scalar> {
+pub(super) fn constant(exprs: &Exprs, id: ExprId) -> Option<Scalar> {
     match &exprs.op(id).primitive {
         Primitive::Generate(Generator::Constant(scalar), _) => Some(*scalar),
         _ => None,
@@ -104,55 +104,6 @@ fn cut(exprs: &Exprs, id: ExprId) -> &ChunkGrid {
     match &exprs.op(id).primitive {
         Primitive::Reduce(_) => &exprs.op(exprs.inputs(id)[0]).grid,
         _ => &exprs.op(id).grid,
-    }
-}
-
-/// Expressions in an order in which each comes after all that read it, and of those that can come next, one that reads least: so that what is still to be joined is little,
-/// in whatever order the operands of operations are.
-struct ReaderOrder {
-    /// Of each expression, its readers that have not come.
-    awaited: Vec<u32>,
-    /// With how many it reads and, of equals, when it became ready: the last comes first, so that what belongs together comes together.
-    ready: BinaryHeap<(Reverse<usize>, usize, ExprId)>,
-    pushed: usize,
-}
-
-impl ReaderOrder {
-    fn new(exprs: &Exprs, roots: &[ExprId]) -> Self {
-        let mut awaited = vec![0; exprs.all.len()];
-        let mut is_wanted = vec![false; exprs.all.len()];
-        roots.iter().for_each(|root| is_wanted[root.index()] = true);
-        for number in (0..exprs.all.len()).rev() {
-            if is_wanted[number] {
-                for input in exprs.inputs(ExprId(number as u32)) {
-                    is_wanted[input.index()] = true;
-                    awaited[input.index()] += 1;
-                }
-            }
-        }
-        let mut order = Self { awaited, ready: BinaryHeap::new(), pushed: 0 };
-        let mut ends: Vec<ExprId> = roots.iter().copied().filter(|root| order.awaited[root.index()] == 0).collect();
-        ends.sort_unstable();
-        ends.dedup();
-        ends.into_iter().for_each(|end| order.push(exprs, end));
-        order
-    }
-
-    fn push(&mut self, exprs: &Exprs, id: ExprId) {
-        let reads = exprs.inputs(id).iter().filter(|input| constant(exprs, **input).is_none()).count();
-        self.pushed += 1;
-        self.ready.push((Reverse(reads), self.pushed, id));
-    }
-
-    fn next(&mut self, exprs: &Exprs) -> Option<ExprId> {
-        let (_, _, id) = self.ready.pop()?;
-        for &input in exprs.inputs(id) {
-            self.awaited[input.index()] -= 1;
-            if self.awaited[input.index()] == 0 {
-                self.push(exprs, input);
-            }
-        }
-        Some(id)
     }
 }
 
@@ -187,7 +138,7 @@ impl Clusters {
         let mut copied = vec![0.0f64; count];
         roots.iter().for_each(|root| is_root[root.index()] = true);
         let mut order = ReaderOrder::new(exprs, roots);
-        let uses = order.awaited.clone();
+        let uses = order.awaited().to_vec();
         while let Some(id) = order.next(exprs) {
             let number = id.index();
             for &input in exprs.inputs(id) {

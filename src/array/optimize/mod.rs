@@ -9,6 +9,7 @@
 //! | [`fuse`] | element-wise ops that follow each other are one program, what is constant in it is computed |
 
 mod fuse;
+mod order;
 #[cfg(test)]
 mod text;
 mod views;
