@@ -234,7 +234,7 @@ fn show<T: Float>(args: &Args, session: &Session, c: &Array<T>, rows: Vec<Row>, 
     report.chunks = common::cut(&c.grid(), "chunk");
     let mut report = report.of_run(session, run, rows[0].bytes as f64, "B/s");
     report.notes.push(format!(
-        "plain: a copy, or of reductions a read, of as many bytes on as many threads; medians of {}",
+        "plain: a copy into fresh memory, or of reductions a read, of as many bytes on as many threads; medians of {}",
         args.repeat
     ));
     report.checked =

@@ -14,12 +14,12 @@ use ndarray::{Array2, ArrayView2, Axis, Ix2, s};
 /// Cells are u8, 1 if alive: --dtype has no meaning here. About 3 in 10 are alive at first.
 #[derive(clap::Parser)]
 #[command(after_help = common::usage(&[
-    ("game_of_life -- --size 1000x2000 --steps 100 --out life.png", "1000 rows, 2000 columns, and the last board as a picture"),
+    ("game_of_life -- --size 2000x1000 --steps 100 --out life.png", "2000 columns, 1000 rows, and the last board as a picture"),
     ("game_of_life -- --chunk 256 --steps-per-run 1", "in chunks, step by step"),
 ]))]
 struct Args {
     /// Rows and columns, at least 1 of each.
-    #[arg(long, value_name = "HEIGHTxWIDTH", default_value = "1000x1000", value_parser = size)]
+    #[arg(long, value_name = "WIDTHxHEIGHT", default_value = "1000x1000", value_parser = size)]
     size: (usize, usize),
 
     /// Steps to play.
@@ -38,9 +38,10 @@ struct Args {
     common: CommonArgs,
 }
 
+/// Rows and columns.
 fn size(text: &str) -> Result<(usize, usize), String> {
-    let parts = text.split_once(['x', 'X']).and_then(|(h, w)| Some((h.parse().ok()?, w.parse().ok()?)));
-    parts.filter(|&(h, w)| h > 0 && w > 0).ok_or_else(|| "write HEIGHTxWIDTH, both above 0, as in 800x1200".into())
+    let parts = text.split_once(['x', 'X']).and_then(|(w, h)| Some((h.parse().ok()?, w.parse().ok()?)));
+    parts.filter(|&(h, w)| h > 0 && w > 0).ok_or_else(|| "write WIDTHxHEIGHT, both above 0, as in 1200x800".into())
 }
 
 fn png(text: &str) -> Result<PathBuf, String> {
@@ -68,16 +69,19 @@ fn game_of_life(args: Args) -> Outcome {
     }
     let mut report = Report::new("game_of_life", start.shape(), &args.common);
     report.dtype = chunkwise::DType::U8;
-    report.what = format!("{} cells, {} steps", common::extents(start.shape()), args.steps);
+    report.what = match played.runs {
+        1 => format!("{} cells, {} steps", common::extents(start.shape()), args.steps),
+        _ => format!("{} cells, the last {} of {} steps", common::extents(start.shape()), played.last_steps, args.steps),
+    };
     report.chunks = played.chunks;
     let cells = start.len() as f64 * f64::from(played.last_steps);
     let mut report = report.of_run(&session, &played.last, cells, "cell/s");
     let alive = played.board.iter().map(|&cell| u64::from(cell)).sum::<u64>();
     let (runs, all_s) = (played.runs, common::seconds(played.all_s));
-    let steps = if played.last_steps == 1 { "1 step".into() } else { format!("{} steps", played.last_steps) };
     report.notes.push(format!("{alive} of {} cells are alive", start.len()));
     if runs > 1 {
-        report.notes.push(format!("the last of {runs} runs, of {steps}; all took {all_s}"));
+        let rate = common::rate(start.len() as f64 * f64::from(args.steps) / played.all_s, "cell/s");
+        report.notes.push(format!("all {} steps, in {runs} runs, took {all_s}: {rate}", args.steps));
     }
     report.checked = Some(format!("plain loops over all {} steps: equal; {glider}", args.steps));
     report.extra.insert("alive".into(), alive.into());

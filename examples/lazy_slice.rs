@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Instant;
 
-use chunkwise::{Array, Float, Session, compute_all, store};
+use chunkwise::{Array, DType, Float, Session, compute_all, store};
 use common::{CommonArgs, Fallible, Named, Outcome, Precision, Report, finish, open_session};
 use ndarray::{Array2, ArrayD, Axis, LinalgScalar, s};
 
@@ -54,13 +54,14 @@ fn main() -> std::process::ExitCode {
 
 fn lazy_slice<T: Float + LinalgScalar>(args: &Args) -> Outcome {
     let session = open_session(&args.common, vec![Named::written("--out", args.out.as_ref())])?;
+    // What cannot be written is said before anything is made.
+    let create = |spec: &String| store::create(spec, &[args.n.div_ceil(2)], DType::F64, None);
+    let sink = args.out.as_ref().map(create).transpose()?;
     let (x, made) = match args.source {
         Source::Random => (args.common.cut(session.rng(args.common.seed).try_uniform::<T>((args.n, args.n))?)?, None),
         Source::Memory => from_memory(args, &session)?,
     };
     let z = mean_of_slice(&x)?;
-    let create = |spec: &String| store::create(spec, z.shape(), z.dtype(), None);
-    let sink = args.out.as_ref().map(create).transpose()?; // what cannot be written is said before computing
     let (values, run) = finish(&args.common, "lazy_slice", &z)?;
     let checked = match args.source {
         Source::Memory => checked_by_formula(&values, args.n)?,

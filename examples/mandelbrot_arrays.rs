@@ -13,7 +13,7 @@ use ndarray::{ArrayD, Axis, LinalgScalar};
 #[derive(clap::Parser)]
 #[command(after_help = common::usage(&[
     ("mandelbrot_arrays", "6000 x 4000 points of the notebook's window, 20 iterations"),
-    ("mandelbrot_arrays -- --window=-0.75,-0.73,0.1,0.12 --size 1500x1500", "sea horse valley"),
+    ("mandelbrot_arrays -- --window=-2,1,-1.5,1.5 --size 1500x1500", "all of the set"),
 ]))]
 struct Args {
     /// Part of the plane: columns run from X0 to X1, rows from Y0 to Y1.
@@ -24,7 +24,7 @@ struct Args {
     #[arg(long, value_name = "WIDTHxHEIGHT", default_value = "6000x4000", value_parser = size)]
     size: (usize, usize),
 
-    /// Steps at most: each is written out in the expression.
+    /// Steps, 1 to 20: each is written out in the expression.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=20))]
     iterations: u32,
 

@@ -184,7 +184,7 @@ fn wrong_flags_of_these_programs_are_refused() {
     refused("exp_slice", "--n 99", "needs 100 rows");
     refused("expressions", "--repeat 0", "at least 1");
     for size in ["5", "0x5", "5x-1"] {
-        refused("game_of_life", &format!("--size={size}"), "HEIGHTxWIDTH");
+        refused("game_of_life", &format!("--size={size}"), "WIDTHxHEIGHT");
         refused("mandelbrot_arrays", &format!("--size={size}"), "WIDTHxHEIGHT");
     }
     refused("game_of_life", "--steps-per-run 0", "--steps-per-run");
