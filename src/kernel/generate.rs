@@ -17,8 +17,8 @@ pub(crate) trait Generate: Kernel {
     fn part(&self, params: &[u8], dtype: DType, first: usize, out: &mut [u8]);
     /// The parameters of the same chunk with its axes in another order.
     fn reordered(&self, params: &[u8], order: &[usize]) -> Vec<u8>;
-    /// The axis along which it is made with the least work, if one is longer than 1.
-    fn nearest(&self, params: &[u8]) -> Option<usize>;
+    /// The axis along which it is made with less work than along others, if there is one.
+    fn nearest(&self, params: &[u8], dtype: DType) -> Option<usize>;
     /// Operations that an element is worth.
     fn work_of(&self, dtype: DType) -> f64;
 }
@@ -207,8 +207,9 @@ impl Feeds {
     }
 
     /// Of each input that is made, the axis along which that is least work.
-    pub(crate) fn nearest(&self, params: &FeedParams<'_>) -> SmallVec<[usize; 4]> {
-        self.made.iter().flatten().zip(&params.made).filter_map(|(made, params)| made.nearest(params)).collect()
+    pub(crate) fn nearest(&self, dtypes: &[DType], params: &FeedParams<'_>) -> SmallVec<[usize; 4]> {
+        let made = self.made.iter().zip(dtypes).filter_map(|(made, dtype)| Some((made.as_ref()?, *dtype)));
+        made.zip(&params.made).filter_map(|((made, dtype), params)| made.nearest(params, dtype)).collect()
     }
 
     /// Operations that the making of an element of each is worth.

@@ -217,7 +217,7 @@ impl Generate for Points {
         params.to_vec()
     }
 
-    fn nearest(&self, _: &[u8]) -> Option<usize> {
+    fn nearest(&self, _: &[u8], _: DType) -> Option<usize> {
         Some(0)
     }
 

@@ -126,9 +126,14 @@ impl RandomParams {
         Self { indices: self.indices.seen(view), ..self }
     }
 
+    /// The axis along which neighbours share counters, if they do along one.
+    fn shared_axis(&self, what: Distribution, dtype: DType) -> Option<usize> {
+        self.indices.nearest().filter(|(_, apart)| apart >> what.shift(dtype) == 0).map(|(axis, _)| axis)
+    }
+
     /// Whether to make it in its C order takes no more counters than in another.
     pub(crate) fn is_in_order(&self, what: Distribution, dtype: DType) -> bool {
-        self.indices.nearest().is_none_or(|(axis, apart)| apart >> what.shift(dtype) > 0 || self.indices.is_innermost(axis))
+        self.shared_axis(what, dtype).is_none_or(|axis| self.indices.is_innermost(axis))
     }
 
     /// Of a part of this chunk.
@@ -272,8 +277,8 @@ impl Generate for Random {
         RandomParams { indices: params.indices.reordered(order), ..params }.to_bytes()
     }
 
-    fn nearest(&self, params: &[u8]) -> Option<usize> {
-        RandomParams::from_bytes(params).indices.nearest().map(|(axis, _)| axis)
+    fn nearest(&self, params: &[u8], dtype: DType) -> Option<usize> {
+        RandomParams::from_bytes(params).shared_axis(self.0, dtype)
     }
 
     fn work_of(&self, dtype: DType) -> f64 {

@@ -123,6 +123,13 @@ fn chunks_that_cannot_be_described_are_refused() {
     assert_eq!(runs(&seen.part(&boxed(&[1, 1], &[2, 1])).indices, 0, 2), [(0..2, (4, u64::MAX))]);
     assert_eq!(runs(&seen.indices.reordered(&[1, 0]), 0, 6), [(0..3, (2, u64::MAX)), (3..6, (5, u64::MAX))]);
     assert_eq!(runs(&RandomParams::new(0, 0, &[], &Region::all(&[])).unwrap().indices, 0, 1), [(0..1, (0, 1))]);
+    // Neighbours share counters along rows, unless each second one is there alone.
+    let (uniform, f64, f32) = (Distribution::Uniform, DType::F64, DType::F32);
+    let crosswise = View::new(vec![0, 0], vec![along(1, 8, 1), along(0, 8, 1)]);
+    let all = RandomParams::new(0, 0, &[8, 8], &Region::all(&[8, 8])).unwrap();
+    assert!(all.is_in_order(uniform, f64) && !all.clone().seen(&crosswise).is_in_order(uniform, f64));
+    let second = View::new(vec![0, 0], vec![along(1, 4, 2), along(0, 8, 1)]);
+    assert!(all.clone().seen(&second).is_in_order(uniform, f64) && !all.seen(&second).is_in_order(uniform, f32));
 }
 
 /// One of a view's axes.

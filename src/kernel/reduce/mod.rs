@@ -364,7 +364,7 @@ impl Kernel for ReduceChunk {
         let metas: Option<ChunkMeta<'_>> =
             inputs.first().map(|input| ChunkMeta { dtype: input.layout().dtype, shape: input.shape(), data: None });
         let shape = self.feeds.shape(&params, metas.as_slice());
-        let nest = Nest::of(shape, &self.axes, (inputs, &self.feeds.nearest(&params)));
+        let nest = Nest::of(shape, &self.axes, (inputs, &self.feeds.nearest(self.program.inputs(), &params)));
         let layouts: Vec<Layout> = inputs.iter().map(|input| input.layout().reordered(&nest.order)).collect();
         let views: Vec<ChunkView<'_>> =
             inputs.iter().zip(&layouts).map(|(input, layout)| input.reordered(&nest.order, layout)).collect();
