@@ -9,7 +9,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::{Content, Kernel, KernelKey, params};
-use crate::shape::{ChunkMeta, ChunkView, DType, Region, View};
+use crate::shape::{ChunkView, DType, Region, View};
 
 /// A kernel without inputs, any part of whose chunk can be made by itself.
 pub(crate) trait Generate: Kernel {
@@ -161,6 +161,13 @@ impl Piecewise<'_> {
     }
 }
 
+impl FeedParams<'_> {
+    /// The shape of the chunk: that in the parameters, or else that of the first operand, which is a chunk then.
+    pub(crate) fn shape_or<'s>(&'s self, first: Option<&'s [usize]>) -> &'s [usize] {
+        self.shape.as_deref().or(first).unwrap_or_default()
+    }
+}
+
 impl<'a> ProgramInput<'a> {
     /// The chunk, if it is one.
     pub(crate) fn chunk(&self) -> Option<&ChunkView<'a>> {
@@ -182,7 +189,7 @@ impl<'a> ProgramInput<'a> {
 pub(crate) struct FeedParams<'a> {
     pub(crate) own: &'a [u8],
     /// Not known if all inputs are chunks.
-    pub(crate) shape: Option<Vec<usize>>,
+    shape: Option<Vec<usize>>,
     made: Vec<&'a [u8]>,
 }
 
@@ -286,10 +293,5 @@ impl Feeds {
             }),
         };
         dtypes.iter().enumerate().filter_map(of).collect()
-    }
-
-    /// The shape of the chunk: that of the chunks among the operands, or the one in the parameters.
-    pub(crate) fn shape<'a>(&self, params: &'a FeedParams<'_>, operands: &[ChunkMeta<'a>]) -> &'a [usize] {
-        params.shape.as_deref().or_else(|| operands.first().map(|operand| operand.shape)).unwrap_or_default()
     }
 }

@@ -75,7 +75,7 @@ impl Make for Calls {
 
     fn make(&self, number: usize, given: &[Piece], place: &Destination, lw: &mut Lowering) -> Result<Piece> {
         let out = lw.out(place, self.dtype, &self.grid.region(number).shape());
-        lw.task(&self.task, &self.fed.params(self.params.to_vec(), &self.grid, number), given, out)
+        lw.task(&self.task, &self.fed.params((&*self.params).into(), &self.grid, number), given, out)
     }
 
     fn routine(&self) -> Option<Routine> {
@@ -84,7 +84,7 @@ impl Make for Calls {
         in_order.then(|| Routine {
             kernel: self.task.kernel.clone(),
             inputs: self.inputs.iter().map(|input| input.stage).collect(),
-            params: Rc::new(move |chunk| Ok(fed.params(params.to_vec(), &grid, chunk))),
+            params: Rc::new(move |chunk| Ok(fed.params((&*params).into(), &grid, chunk).into_owned())),
             grid: self.grid.clone(),
             dtype: self.dtype,
             shape: None,

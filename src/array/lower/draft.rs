@@ -1,6 +1,7 @@
 //! Stages that are planned, not made yet.
 //!
-//! Owns: [`Draft`], what those around it need to know ([`Around`]), who makes which. Must not know: tasks. Invariant: what a stage is made of is decided for all stages before one is made.
+//! Owns: [`Draft`], what those around it need to know ([`Around`]), who makes which. Must not know: tasks. Invariant: what a stage is made of is decided for all
+//! stages before one is made.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -81,7 +82,7 @@ impl Draft {
     }
 
     /// Whether a chunk may be made again after a while: it is read or made of its indices, or little work on what is; then nothing else is held for it.
-    pub(super) fn is_remade(&self, exprs: &Exprs) -> bool {
+    pub(super) fn may_be_made_again(&self, exprs: &Exprs) -> bool {
         let is_leaf = |&input: &ExprId| {
             let mut at = input;
             while let Primitive::View(_) = exprs.op(at).primitive {

@@ -3,14 +3,15 @@
 //! Owns: which ones, and their parameters. Must not know: who reads them. Invariant: what is made so has one reader, or is cheaper to make than to read, and takes no
 //! more work than it would as chunks.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::expr::{Generator, Op, Primitive};
-use super::leaves::FEW_POINTS;
+use super::leaves::{FEW_POINTS, points_params};
 use crate::error::Result;
 use crate::kernel::generate::{Feeds, Generate};
-use crate::kernel::points::{Points, PointsParams};
+use crate::kernel::points::Points;
 use crate::kernel::random::{Random, RandomParams};
 use crate::shape::{ChunkGrid, Region, View, ViewAxis};
 
@@ -44,10 +45,8 @@ impl Generated {
                 if view.is_none() && region.axes()[0].len > FEW_POINTS =>
             {
                 let (spacing, count, all) = (*spacing, *count, region.clone());
-                let params = move |region: &Region| {
-                    let axis = all.part(region).axes()[0];
-                    bytemuck::bytes_of(&PointsParams::new(spacing, count, axis.start, axis.step)).to_vec()
-                };
+                let params =
+                    move |region: &Region| bytemuck::bytes_of(&points_params((spacing, count), &all.part(region))).to_vec();
                 Some(Self { kernel: Arc::new(Points), params: Rc::new(params) })
             }
             _ => None,
@@ -79,12 +78,12 @@ impl Fed {
     }
 
     /// The parameters of a kernel whose own are these, for a chunk of the inputs.
-    pub(super) fn params(&self, own: Vec<u8>, grid: &ChunkGrid, chunk: usize) -> Vec<u8> {
+    pub(super) fn params<'a>(&self, own: Cow<'a, [u8]>, grid: &ChunkGrid, chunk: usize) -> Cow<'a, [u8]> {
         if self.inputs.is_empty() {
             return own;
         }
         let region = grid.region(chunk);
         let made: Vec<Vec<u8>> = self.inputs.iter().flatten().map(|made| (made.params)(&region)).collect();
-        Feeds::params(&own, &region.shape(), made.iter().map(Vec::as_slice))
+        Feeds::params(&own, &region.shape(), made.iter().map(Vec::as_slice)).into()
     }
 }

@@ -17,7 +17,7 @@ use crate::id::ArrayId;
 use crate::kernel::Kernel;
 use crate::kernel::band::{Band, BandParams};
 use crate::kernel::indexed::region_params;
-use crate::kernel::points::{Points, PointsParams};
+use crate::kernel::points::{Points, PointsParams, Spacing};
 use crate::kernel::random::{Random, RandomParams, Spd, SpdParams};
 use crate::shape::{ChunkGrid, DType, Layout, Region, with_dtype};
 use crate::store::{Cut, ReadChunk};
@@ -54,10 +54,7 @@ pub(super) fn make(op: &Op, recipe: &Recipe, lw: &mut Lowering) -> Result<Rc<dyn
         }
         Primitive::Generate(Generator::Points { spacing, count }, region) => {
             let (spacing, count, region) = (*spacing, *count, region.clone());
-            let of = move |region: &Region| {
-                let axis = region.axes()[0];
-                PointsParams::new(spacing, count, axis.start, axis.step)
-            };
+            let of = move |region: &Region| points_params((spacing, count), region);
             let len = region.axes()[0].len;
             if len <= FEW_POINTS {
                 let name = Named::Points(spacing, count, region.clone(), op.dtype);
@@ -94,6 +91,12 @@ fn made((name, kernel): (&str, Arc<dyn Kernel>), dtype: DType, grid: ChunkGrid, 
     let task = TaskKind::new(kernel.clone(), format!("{name} {}", extents(&grid)));
     let routine = Routine { kernel, inputs: Vec::new(), params, grid, dtype, shape: None, first: 0, is_light: false };
     Rc::new(Made { task, routine })
+}
+
+/// The parameters of a part of so many points.
+pub(super) fn points_params((spacing, count): (Spacing, usize), part: &Region) -> PointsParams {
+    let axis = part.axes()[0];
+    PointsParams::new(spacing, count, axis.start, axis.step)
 }
 
 /// So few points are made when a run is planned, so that what the work on them is can be told.

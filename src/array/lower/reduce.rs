@@ -205,7 +205,8 @@ impl ReduceStage {
 
     /// The parameters for a chunk: where it begins along the reduced axes, if elements have numbers.
     fn params(&self, chunk: usize) -> Vec<u8> {
-        self.fed.params(params(&self.grids.0, &self.places, self.is_numbered, chunk), &self.grids.0, chunk)
+        let own = params(&self.grids.0, &self.places, self.is_numbered, chunk);
+        self.fed.params(own.into(), &self.grids.0, chunk).into_owned()
     }
 
     /// Whether there is one result, of all elements.
@@ -273,7 +274,9 @@ impl Make for ReduceStage {
         Some(Routine {
             kernel: self.part.kernel.clone(),
             inputs: self.stages.clone(),
-            params: Rc::new(move |chunk| Ok(fed.params(params(&grid, &places, is_numbered, chunk), &grid, chunk))),
+            params: Rc::new(move |chunk| {
+                Ok(fed.params(params(&grid, &places, is_numbered, chunk).into(), &grid, chunk).into_owned())
+            }),
             grid: self.grids.0.clone(),
             dtype: self.partial.0,
             shape: Some(vec![self.partial.1]),

@@ -141,7 +141,7 @@ impl Stages {
             let make = draft.make((exprs, &fed), &around, number, lw)?;
             let Recipe { grid, dtype, inputs } = &draft.recipe;
             let (bytes, largest) = (bytes_of(grid.shape().to_vec(), *dtype), bytes_of(grid.largest(), *dtype));
-            let is_again = bytes > keep && draft.is_remade(exprs);
+            let is_again = bytes > keep && draft.may_be_made_again(exprs);
             all.push(Stage {
                 answers: Answers::default(),
                 fresh: is_again.then_some(largest),

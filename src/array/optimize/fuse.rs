@@ -110,7 +110,9 @@ fn cut(exprs: &Exprs, id: ExprId) -> &ChunkGrid {
 /// What one program is made of.
 #[derive(Default)]
 struct Cluster {
+    /// Ops that are joined.
     ops: usize,
+    /// Operations of their programs.
     operations: usize,
     /// Arrays that it reads.
     inputs: SmallVec<[ExprId; 8]>,

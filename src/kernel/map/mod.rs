@@ -33,7 +33,7 @@ pub use table::ScalarOp;
 
 use super::generate::{Feeds, ProgramInput};
 use super::rows::GATHER;
-use super::{Content, Fault, Kernel, Scratch, Work, check_dtypes, simd};
+use super::{Content, Fault, Kernel, Scratch, Work, check_dtypes, check_params, simd};
 use crate::error::Result;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
@@ -88,7 +88,10 @@ impl Kernel for Elementwise {
         }
     }
 
-    fn check(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Result<()> {
+    fn check(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Result<()> {
+        if self.feeds.are_chunks() {
+            check_params::<()>(self, params)?;
+        }
         let dtypes: Vec<[DType; 1]> =
             self.feeds.chunks(self.program.inputs()).chain([self.program.dtype()]).map(|dtype| [dtype]).collect();
         check_dtypes(self, operands, &dtypes.iter().map(|dtype| &dtype[..]).collect::<Vec<_>>(), 1)

@@ -71,12 +71,13 @@ pub(super) enum Reads {
     Gather,
 }
 
-/// What all walks ask of an input.
+/// Whether it is one element, seen everywhere.
 fn is_one(feed: &ProgramInput<'_>) -> bool {
     let apart = |view: &ChunkView<'_>| view.shape().iter().zip(&view.layout().strides).all(|(&n, &step)| n <= 1 || step == 0);
     feed.chunk().is_some_and(apart)
 }
 
+/// Whether it is a chunk that is one slice.
 fn is_whole(feed: &ProgramInput<'_>) -> bool {
     feed.chunk().is_some_and(|view| view.layout().is_contiguous())
 }

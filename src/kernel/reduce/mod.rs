@@ -325,7 +325,7 @@ impl Kernel for ReduceChunk {
         let len = |shape: &[usize]| shape.iter().product::<usize>() as f64;
         let bytes = operands.iter().map(|operand| len(operand.shape) * operand.dtype.bytes() as f64).sum();
         let each = self.feeds.work(self.program.inputs()) + self.program.work() + self.what.work();
-        Work { flops: len(self.feeds.shape(&self.feeds.split(params), operands)) * each, bytes }
+        Work { flops: len(self.feeds.split(params).shape_or(operands.first().map(|operand| operand.shape))) * each, bytes }
     }
 
     fn program(&self, _: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
@@ -339,7 +339,7 @@ impl Kernel for ReduceChunk {
 
     fn scratch_bytes(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> u64 {
         let params = self.feeds.split(params);
-        let shape = self.feeds.shape(&params, operands);
+        let shape = params.shape_or(operands.first().map(|operand| operand.shape));
         let (nest, ops) = (Nest::of(shape, &self.axes, (&[], &[])), self.ops());
         let table = nest.kept * nest.parts * self.words() * 8 + 64;
         let lines = self.lines.scratch_bytes(shape, &self.program, self.feeds.are_chunks());
@@ -361,9 +361,7 @@ impl Kernel for ReduceChunk {
         scratch: &mut Scratch<'_>,
     ) -> std::result::Result<(), Fault> {
         let params = self.feeds.split(params);
-        let metas: Option<ChunkMeta<'_>> =
-            inputs.first().map(|input| ChunkMeta { dtype: input.layout().dtype, shape: input.shape(), data: None });
-        let shape = self.feeds.shape(&params, metas.as_slice());
+        let shape = params.shape_or(inputs.first().map(|input| input.shape()));
         let nest = Nest::of(shape, &self.axes, (inputs, &self.feeds.nearest(self.program.inputs(), &params)));
         let layouts: Vec<Layout> = inputs.iter().map(|input| input.layout().reordered(&nest.order)).collect();
         let views: Vec<ChunkView<'_>> =
