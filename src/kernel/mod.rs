@@ -28,6 +28,7 @@ pub mod reduce;
 mod rows;
 mod shader;
 pub mod simd;
+mod stream;
 #[cfg(test)]
 mod strided_tests;
 pub mod sums;

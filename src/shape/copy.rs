@@ -7,6 +7,8 @@
 //! another (a transpose), both at once in tiles, so that a line of cache is fetched once and not for each of its elements.
 #![allow(unsafe_code)] // places are given by strides
 
+mod tiles;
+
 use super::Layout;
 
 /// One axis of a copy: how many elements, and how far apart on either side.
@@ -113,6 +115,10 @@ unsafe fn each<E: Copy>(from: *const E, to: *mut E, axes: &mut Vec<CopyAxis>) {
 /// `from` and `to` are aligned; the elements that the axes reach from there may be read and written, and do not overlap.
 pub(super) unsafe fn plane<E: Copy>(from: *const E, to: *mut E, [inner, outer]: [CopyAxis; 2]) {
     let crosswise = outer.n > 1 && outer.from != 0 && outer.from.unsigned_abs() < inner.from.unsigned_abs();
+    if crosswise && inner.to == 1 && inner.n >= tiles::SIDE {
+        // SAFETY: as the caller promises.
+        return unsafe { tiles::crosswise(from, to, [inner, outer]) };
+    }
     let (wide, high) = if crosswise { (inner.n.min(TILE), outer.n.min(TILE)) } else { (inner.n, outer.n) };
     for top in (0..outer.n).step_by(high.max(1)) {
         for left in (0..inner.n).step_by(wide.max(1)) {

@@ -4,13 +4,19 @@
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use super::ScalarProgram;
 use super::code::Code;
 use super::isa::{Isa, OnIsa, on_level};
-use super::walk::{HIGH, Machine, Patch, Supply, Walk, scratch_bytes};
+use super::machine::{self, Machine, Strip};
+use super::walk::{HIGH, Patch, Supply, Walk, scratch_bytes};
 use crate::kernel::generate::ProgramInput;
 use crate::kernel::rows::{GATHER, extent};
 use crate::kernel::{Scratch, simd};
+
+/// Elements of lines that are fetched one ahead: they stay in the second cache until they are read. Of longer ones the CPU sees by itself where they go.
+const FETCHED: usize = 8192;
 
 /// What makes lines of chunks.
 pub(crate) struct Lines {
@@ -23,9 +29,13 @@ pub(crate) const ROWS: usize = 4;
 /// What takes in what is read.
 pub(crate) trait Takes {
     /// Takes in a strip, whose first element has this number in C order; of results that are handed on by parts, both.
-    fn strip(&mut self, first: usize, strips: [&[u8]; 2]);
-    /// Takes in the same part of some rows, the number of whose first in the panel's rows is a multiple of their number.
-    fn rows(&mut self, first: usize, rows: [&[u8]; ROWS]);
+    fn strip(&mut self, first: usize, strips: [Strip<'_>; 2]);
+    /// Whether the last step of a program may be left to it, if it is one of those that [`super::Last`] names.
+    fn does_last(&self) -> bool;
+    /// How far apart rows are that are taken in together.
+    fn rows_apart(&self) -> usize;
+    /// Takes in the same part of some rows, so far apart, the first of which is one of the first so many of a group; it begins at a multiple of [`AT_ONCE`] columns.
+    fn rows(&mut self, first: usize, rows: [Strip<'_>; ROWS]);
 }
 
 impl Lines {
@@ -42,7 +52,8 @@ impl Lines {
     pub(crate) fn scratch_bytes(&self, shape: &[usize], program: &ScalarProgram, are_chunks: bool) -> u64 {
         let len: usize = shape.iter().product();
         let gathered = len.min(if shape.len() > 1 || !are_chunks { GATHER } else { Self::MOST_COLUMNS });
-        scratch_bytes(&self.code, (gathered, 0), program.inputs().iter().copied())
+        let rows = ROWS * machine::buffer_bytes(&self.code);
+        scratch_bytes(&self.code, (gathered, 0), program.inputs().iter().copied()) + rows as u64
     }
 
     /// Rows that are handed on side by side, at most.
@@ -108,7 +119,8 @@ impl OnIsa for Read<'_, '_, '_> {
         let gathered = walk.high.min(rows) * walk.wide;
         let supplies = Supply::all(feeds, &reads, (gathered.min(GATHER), len), &mut scratch);
         let machine = Machine::new(isa, self.code, &reads, &mut scratch);
-        let mut reader = Reader { walk, supplies, machine, len, to: self.to };
+        let buffers = std::array::from_fn(|_| machine::buffer(self.code, &mut scratch));
+        let mut reader = Reader { walk, supplies, machine, buffers, count: rows, len, to: self.to };
         match self.panels {
             None => reader.walk.blocks((rows, len)).for_each(|block| reader.block(&block)),
             Some((run, panel)) => {
@@ -123,9 +135,12 @@ impl OnIsa for Read<'_, '_, '_> {
 /// What reads block after block.
 struct Reader<'a, 'c, 'e, I: Isa> {
     walk: Walk,
-    supplies: smallvec::SmallVec<[Supply<'a, 'a>; 8]>,
+    supplies: SmallVec<[Supply<'a, 'a>; 8]>,
     machine: Machine<'a, 'c, I>,
-    /// Elements of a row.
+    /// Strips of rows that are computed side by side.
+    buffers: [&'a mut [u8]; ROWS],
+    /// Rows, and elements of each.
+    count: usize,
     len: usize,
     to: &'e mut dyn Takes,
 }
@@ -142,27 +157,81 @@ impl<I: Isa> Reader<'_, '_, '_, I> {
             };
             let first = if self.walk.is_flat { start } else { row * self.len + start };
             let sources = self.machine.sources(&self.supplies, (number, row), start..start + count);
+            let has_next = !self.walk.is_flat && count <= FETCHED && (number + 1 < lines || self.walk.high == 1);
+            let next =
+                if has_next { ahead(&self.supplies, (row + 1, self.count), &(start..start + count)) } else { SmallVec::new() };
+            let does_last = self.to.does_last();
             let to = &mut self.to;
-            self.machine.each(&sources, count, &mut |at, strips| to.strip(first + at, strips));
+            self.machine.each((&sources, &next), count, does_last, &mut |at, strips| to.strip(first + at, strips));
         }
     }
 
-    /// Some columns of rows: several rows at once where nothing is computed of them, as one after the other each would be waited for.
+    /// Some columns of rows: several rows at once where they lie in memory, as one after the other each would be waited for.
     fn panel(&mut self, rows: Range<usize>, columns: Range<usize>) {
+        let apart = self.to.rows_apart();
         let mut row = rows.start;
-        let passes = self.machine.passes();
-        while row < rows.end {
-            let supply = passes.map(|input| &self.supplies[input]).filter(|_| rows.end - row >= ROWS);
-            let several = supply.and_then(|supply| supply.row(row, columns.clone()).map(|_| supply));
-            if let Some(supply) = several {
-                let of = |number| supply.row(row + number, columns.clone()).unwrap_or_default();
-                self.to.rows(row * self.len + columns.start, std::array::from_fn(of));
-                row += ROWS;
-                continue;
+        let may_be = self.walk.high == 1
+            && self.machine.code.second.is_none()
+            && !self.supplies.iter().any(|supply| supply.is_made() || supply.changes_by_row());
+        while may_be && rows.end - row >= ROWS * apart {
+            for first in row..row + apart {
+                let next = if first + 1 < row + apart { first + 1 } else { row + ROWS * apart };
+                self.rows_at_once(first, next, &columns);
             }
+            row += ROWS * apart;
+        }
+        for row in (row..rows.end).step_by(self.walk.high) {
             let next = rows.end.min(row + self.walk.high);
             self.block(&Patch { rows: row..next, columns: columns.clone() });
-            row = next;
+        }
+    }
+
+    /// Hands on some rows, the first of which is this; those that come after them begin with `next`.
+    fn rows_at_once(&mut self, row: usize, next: usize, columns: &Range<usize>) {
+        let apart = self.to.rows_apart();
+        let sources: [_; ROWS] =
+            std::array::from_fn(|number| self.machine.sources(&self.supplies, (0, row + number * apart), columns.clone()));
+        let first = row * self.len + columns.start;
+        if let Some(strip) = self.machine.direct_strip(self.to.does_last(), columns.len()) {
+            let next: [_; ROWS] =
+                std::array::from_fn(|number| ahead(&self.supplies, (next + number * apart, self.count), columns));
+            // Up to here what is fetched is in the same row. Strips begin at multiples of what is taken in at once.
+            let turn = columns.len().saturating_sub(AHEAD) / AT_ONCE * AT_ONCE;
+            let mut start = 0;
+            while start < columns.len() {
+                let end = (start + strip).min(if start < turn { turn } else { columns.len() });
+                let rows = std::array::from_fn(|number| {
+                    let ahead = match start < turn {
+                        true => (&sources[number][..], &(start + AHEAD..end + AHEAD)),
+                        false => (&next[number][..], &(start - turn..end - turn)),
+                    };
+                    self.machine.direct(self.to.does_last(), (&sources[number], &(start..end)), ahead)
+                });
+                self.to.rows(first + start, rows);
+                start = end;
+            }
+            return;
+        }
+        let (strip, size) = (self.machine.code.strip, usize::from(self.machine.code.result.1));
+        for start in (0..columns.len()).step_by(strip) {
+            let part = start..columns.len().min(start + strip);
+            let ahead = part.end..columns.len().min(part.end + strip);
+            for (sources, made) in sources.iter().zip(&mut self.buffers) {
+                self.machine.strip(sources, (part.clone(), ahead.clone()), Some(&mut made[..part.len() * size]));
+            }
+            self.to.rows(first + start, self.buffers.each_ref().map(|made| Strip::done(&made[..part.len() * size])));
         }
     }
 }
+
+/// Columns of a row to come, if there are so many, of the inputs that are read where it lies.
+fn ahead<'s>(supplies: &'s [Supply<'_, '_>], (row, count): (usize, usize), columns: &Range<usize>) -> SmallVec<[&'s [u8]; 8]> {
+    let supplies = if row < count { supplies } else { &[] };
+    supplies.iter().map(|supply| supply.row(row, columns.clone()).unwrap_or_default()).collect()
+}
+
+/// Elements of a row, at most, that are taken in at once: strips of rows side by side begin at their multiples.
+pub(crate) const AT_ONCE: usize = 8;
+
+/// Elements that some rows are fetched ahead by: there are several, and each ends before the CPU has seen where it goes.
+const AHEAD: usize = 256;

@@ -15,9 +15,9 @@ mod complex;
 mod isa;
 mod lines;
 mod loops;
+mod machine;
 mod math;
 mod program;
-mod stream;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -26,7 +26,8 @@ mod walk;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-pub(crate) use lines::{LineInputs, Lines, ROWS, Takes};
+pub(crate) use lines::{AT_ONCE, LineInputs, Lines, ROWS, Takes};
+pub(crate) use machine::{Last, Strip};
 pub(in crate::kernel) use math::{log_positive, sin_cos_of_turns};
 pub use program::{Builder, Instr, ScalarProgram, Value};
 pub use table::ScalarOp;

@@ -10,13 +10,13 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::code::{Arg, Code, Src};
+use super::code::Code;
 use super::isa::Isa;
-use super::loops::{Loop, MOST_ARGS, find};
-use super::stream;
+use super::machine::{self, Machine};
 use crate::kernel::Scratch;
 use crate::kernel::generate::ProgramInput;
 use crate::kernel::rows::{GATHER, extent};
+use crate::kernel::stream;
 use crate::shape::{ChunkView, ChunkViewMut, DType, Element, with_dtype};
 
 /// Shorter rows are gathered.
@@ -25,22 +25,14 @@ const SHORT: usize = 64;
 pub(super) const HIGH: usize = 64;
 /// A result of more bytes is written past the caches: whoever reads it would not find it there.
 const LARGE: usize = 1 << 20;
-/// Bytes between registers: so that they do not share places in the cache.
-const APART: usize = 256;
-
 /// Bytes of scratch where so many elements of inputs of these dtypes are gathered at once, and a line of so many is written.
 pub(super) fn scratch_bytes(code: &Code, (gathered, line): (usize, usize), inputs: impl Iterator<Item = DType>) -> u64 {
     let (mut bytes, mut count) = (0, 0);
     for dtype in inputs {
         (bytes, count) = (bytes + gathered * dtype.bytes() + stream::LINE, count + 1);
     }
-    let strips = code.registers + code.constants.len() + count + 1;
     let line = line * code.width + stream::LINE;
-    (bytes + line + strips * (strip_bytes(code) + APART + stream::LINE)) as u64
-}
-
-fn strip_bytes(code: &Code) -> usize {
-    code.strip * code.width
+    (bytes + line + machine::scratch_bytes(code, count)) as u64
 }
 
 /// Part of the rows of a chunk: in a flat block whole rows, seen as one line.
@@ -140,14 +132,6 @@ enum Target<'a> {
     Apart(ChunkViewMut<'a>, usize, usize),
 }
 
-/// Memory that strips are in.
-struct Strips<'a> {
-    registers: SmallVec<[Option<&'a mut [u8]>; 16]>,
-    constants: SmallVec<[&'a [u8]; 8]>,
-    /// Of each input that is spread, a strip.
-    spread: SmallVec<[Option<&'a mut [u8]>; 8]>,
-}
-
 /// Runs a program on chunks of one shape.
 pub(super) fn run<I: Isa>(
     isa: I,
@@ -167,7 +151,7 @@ pub(super) fn run<I: Isa>(
     let mut supplies = Supply::all(inputs, &reads, (block_len, len), &mut scratch);
     let line: &mut [u8] = scratch.take(if walk.is_flat && !is_whole { block_len * code.width } else { 0 });
     let mut machine = Machine::new(isa, code, &reads, &mut scratch);
-    machine.is_large = out.layout().bytes() as usize > LARGE;
+    let is_large = out.layout().bytes() as usize > LARGE;
     for block in walk.blocks((rows, len)) {
         supplies.iter_mut().for_each(|supply| supply.gather(&block, walk.high));
         let lines = if walk.is_flat { 1 } else { block.rows.len() };
@@ -180,11 +164,12 @@ pub(super) fn run<I: Isa>(
             let sources = machine.sources(&supplies, (number, row), start..start + count);
             if walk.is_flat && !is_whole {
                 let line = &mut line[..count * out.layout().dtype.bytes()];
-                machine.line(&sources, count, Target::Buffer(&mut *line));
+                compute(&mut machine, is_large, (&sources, count), Target::Buffer(&mut *line));
                 block.rows.clone().enumerate().for_each(|(at, row)| write(out, (row, 0), line, at * len..(at + 1) * len));
                 continue;
             }
-            machine.line(&sources, count, target(out, (row, start..start + count), is_whole && walk.is_flat));
+            let target = target(out, (row, start..start + count), is_whole && walk.is_flat);
+            compute(&mut machine, is_large, (&sources, count), target);
         }
     }
     stream::fence();
@@ -250,8 +235,29 @@ impl<'r, 'a> Supply<'r, 'a> {
         Some(&view.row_bytes(row)[part.start * size..part.end * size])
     }
 
+    /// Fills the strip of an input that is spread, if the row of what is in it shows another element.
+    pub(super) fn spread(&self, row: usize, strip: &mut [u8], there: &mut Option<usize>) {
+        let is_there = there.is_some_and(|there| there == row || !self.changes_by_row());
+        if let (Some(view), false) = (self.feed.chunk(), is_there) {
+            let size = view.layout().dtype.bytes();
+            let whole = strip.len() / size * size;
+            view.spread_bytes(row, &mut strip[..whole]);
+            *there = Some(row);
+        }
+    }
+
+    /// Whether it is made block by block.
+    pub(super) fn is_made(&self) -> bool {
+        self.feed.chunk().is_none()
+    }
+
+    /// Whether it is one element for each row, and not the same for all.
+    pub(super) fn changes_by_row(&self) -> bool {
+        self.reads == Reads::Spread && !is_one(self.feed)
+    }
+
     /// Line `number` of a block: this part of the chunk, or of this row; nothing of what is spread.
-    fn line(&self, number: usize, row: usize, part: Range<usize>) -> &[u8] {
+    pub(super) fn line(&self, number: usize, row: usize, part: Range<usize>) -> &[u8] {
         let (size, count) = (self.feed.dtype().bytes(), part.len());
         let bytes = part.start * size..part.end * size;
         match (self.reads, self.feed) {
@@ -295,180 +301,40 @@ fn write(out: &mut ChunkViewMut<'_>, (row, column): (usize, usize), line: &[u8],
     );
 }
 
-impl<'a> Strips<'a> {
-    fn new(code: &Code, reads: &[Reads], scratch: &mut Scratch<'a>) -> Self {
-        let bytes = strip_bytes(code);
-        let mut strip = || &mut scratch.take::<u8>(bytes + APART)[..bytes];
-        let constants = code.constants.iter().map(|scalar| {
-            let (strip, one) = (strip(), scalar.bytes());
-            strip.chunks_exact_mut(one.len()).for_each(|place| place.copy_from_slice(&one));
-            &*strip
-        });
-        let constants = constants.collect();
-        let registers = (0..code.registers).map(|_| Some(strip())).collect();
-        let spread = reads.iter().map(|&reads| (reads == Reads::Spread).then(&mut strip)).collect();
-        Self { registers, constants, spread }
-    }
-
-    /// Fills the strip of an input that is one element for all of a row.
-    fn set_spread(&mut self, input: usize, view: ChunkView<'_>, row: usize, len: usize) {
-        if let Some(strip) = &mut self.spread[input] {
-            view.spread_bytes(row, &mut strip[..len * view.layout().dtype.bytes()]);
-        }
-    }
-
-    /// A strip, or part of one.
-    fn at<'s>(&'s self, (src, size): Arg, sources: &'s [&[u8]], part: &Range<usize>) -> &'s [u8] {
-        let (size, len) = (usize::from(size), part.len());
-        match src {
-            Src::Constant(at) => &self.constants[usize::from(at)][..len * size],
-            Src::Register(at) => self.registers[usize::from(at)].as_deref().map_or(&[], |register| &register[..len * size]),
-            Src::Input(at) => match &self.spread[usize::from(at)] {
-                Some(spread) => &spread[..len * size],
-                None => &sources[usize::from(at)][part.start * size..part.end * size],
-            },
-        }
-    }
-}
-
-/// What runs steps.
-pub(super) struct Machine<'a, 'c, I: Isa> {
-    isa: I,
-    code: &'c Code,
-    loops: SmallVec<[Loop<I>; 16]>,
-    strips: Strips<'a>,
-    /// The share of what the next strip is read from that is asked for before each step, of [`ALL`]: dividing takes as long as a short loop.
-    shares: SmallVec<[usize; 17]>,
-    /// Whether results are written past the caches.
+/// Computes `count` elements of a line.
+fn compute<I: Isa>(
+    machine: &mut Machine<'_, '_, I>,
     is_large: bool,
-}
-
-/// All that the next strip is read from.
-const ALL: usize = 1 << 10;
-/// It is asked for in so many parts, at most.
-const MOST_SHARES: usize = 16;
-
-impl<'a, 'c, I: Isa> Machine<'a, 'c, I> {
-    /// For inputs that are read so.
-    pub(super) fn new(isa: I, code: &'c Code, reads: &[Reads], scratch: &mut Scratch<'a>) -> Self {
-        let loops = code.steps.iter().map(|step| find::<I>(step.does, step.from, step.to)).collect();
-        let count = code.steps.len().clamp(1, MOST_SHARES);
-        let shares = (0..=count).map(|k| k * ALL / count).collect();
-        Self { isa, code, loops, strips: Strips::new(code, reads, scratch), shares, is_large: false }
-    }
-
-    /// What line `number` of a block, which is of this row, is made of.
-    pub(super) fn sources<'s>(
-        &mut self,
-        supplies: &'s [Supply<'_, '_>],
-        (number, row): (usize, usize),
-        part: Range<usize>,
-    ) -> SmallVec<[&'s [u8]; 8]> {
-        for (at, supply) in supplies.iter().enumerate().filter(|(_, supply)| supply.reads == Reads::Spread) {
-            supply.feed.chunk().iter().for_each(|view| self.strips.set_spread(at, **view, row, self.code.strip));
-        }
-        supplies.iter().map(|supply| supply.line(number, row, part.clone())).collect()
-    }
-
-    /// The input that is the result as it is, if it is not spread.
-    pub(super) fn passes(&self) -> Option<usize> {
-        match self.code.result.0 {
-            Src::Input(at) if self.code.second.is_none() => {
-                Some(at.into()).filter(|&at: &usize| self.strips.spread[at].is_none())
+    (sources, count): (&[&[u8]], usize),
+    mut target: Target<'_>,
+) {
+    let strip = machine.code.strip;
+    let size = usize::from(machine.code.result.1);
+    let streams = match &target {
+        Target::Numbers(line) => is_large && line.as_ptr().addr().is_multiple_of(stream::LINE),
+        _ => false,
+    };
+    for start in (0..count).step_by(strip) {
+        let len = strip.min(count - start);
+        let ahead = start + len..count.min(start + len + strip);
+        match &mut target {
+            Target::Numbers(line) | Target::Buffer(line) if !streams => {
+                machine.strip(sources, (start..start + len, ahead), Some(&mut line[start * size..(start + len) * size]));
             }
-            _ => None,
-        }
-    }
-
-    /// Computes `count` elements of a line, and hands on each strip with the number of its first: the result, and its second part if it has two.
-    pub(super) fn each(&mut self, sources: &[&[u8]], count: usize, each: &mut dyn FnMut(usize, [&[u8]; 2])) {
-        let strip = if self.passes().is_some() { count } else { self.code.strip };
-        for start in (0..count).step_by(strip.max(1)) {
-            let end = count.min(start + strip);
-            let ahead = end..count.min(end + strip);
-            self.strip(sources, (start..end, ahead.start..ahead.start + ahead.len() / 2), None);
-            let at = |arg| self.strips.at(arg, sources, &(start..end));
-            each(start, [at(self.code.result), self.code.second.map_or(&[], at)]);
-            // So that memory is asked for it while what was made is taken in, too.
-            fetch(sources, &self.code.sizes, &(ahead.start + ahead.len() / 2..ahead.end), 0..ALL);
-        }
-    }
-
-    /// Computes `count` elements of a line.
-    fn line(&mut self, sources: &[&[u8]], count: usize, mut target: Target<'_>) {
-        let strip = self.code.strip;
-        let size = usize::from(self.code.result.1);
-        let streams = match &target {
-            Target::Numbers(line) => self.is_large && line.as_ptr().addr().is_multiple_of(stream::LINE),
-            _ => false,
-        };
-        for start in (0..count).step_by(strip) {
-            let len = strip.min(count - start);
-            let ahead = start + len..count.min(start + len + strip);
-            match &mut target {
-                Target::Numbers(line) | Target::Buffer(line) if !streams => {
-                    self.strip(sources, (start..start + len, ahead), Some(&mut line[start * size..(start + len) * size]));
-                }
-                Target::Numbers(line) | Target::Buffer(line) => {
-                    let made = self.strip(sources, (start..start + len, ahead), None);
-                    let (to, whole) = (&mut line[start * size..(start + len) * size], len * size / stream::LINE * stream::LINE);
-                    stream::store(&mut to[..whole], &made[..whole]);
-                    to[whole..].copy_from_slice(&made[whole..]);
-                }
-                Target::Bools(line) => {
-                    let made = self.strip(sources, (start..start + len, ahead), None);
-                    line[start..start + len].iter_mut().zip(made).for_each(|(to, &made)| *to = made != 0);
-                }
-                Target::Apart(out, row, column) => {
-                    let made = self.strip(sources, (start..start + len, ahead), None);
-                    write(out, (*row, *column + start), made, 0..len);
-                }
+            Target::Numbers(line) | Target::Buffer(line) => {
+                let made = machine.strip(sources, (start..start + len, ahead), None);
+                let (to, whole) = (&mut line[start * size..(start + len) * size], len * size / stream::LINE * stream::LINE);
+                stream::store(&mut to[..whole], &made[..whole]);
+                to[whole..].copy_from_slice(&made[whole..]);
+            }
+            Target::Bools(line) => {
+                let made = machine.strip(sources, (start..start + len, ahead), None);
+                line[start..start + len].iter_mut().zip(made).for_each(|(to, &made)| *to = made != 0);
+            }
+            Target::Apart(out, row, column) => {
+                let made = machine.strip(sources, (start..start + len, ahead), None);
+                write(out, (*row, *column + start), made, 0..len);
             }
         }
-    }
-
-    /// Computes a strip: into `direct` if that is given, else it is returned.
-    fn strip<'s>(
-        &'s mut self,
-        sources: &'s [&[u8]],
-        (part, ahead): (Range<usize>, Range<usize>),
-        mut direct: Option<&mut [u8]>,
-    ) -> &'s [u8] {
-        let len = part.len();
-        let steps = self.code.steps.len();
-        for (number, step) in self.code.steps.iter().enumerate() {
-            let is_last = number + 1 == steps;
-            let mut taken = self.strips.registers[usize::from(step.out)].take();
-            let mut args = [&[][..]; MOST_ARGS];
-            for (place, &arg) in args.iter_mut().zip(&step.args) {
-                *place = self.strips.at(arg, sources, &part);
-            }
-            let out = match (&mut direct, &mut taken) {
-                (Some(direct), _) if is_last => &mut **direct,
-                (_, Some(register)) => &mut register[..len * step.to.bytes()],
-                _ => unreachable!("a register is written by one step at a time"),
-            };
-            self.loops[number](self.isa, out, &args);
-            self.strips.registers[usize::from(step.out)] = taken;
-            if let Some(&[from, to]) = self.shares.get(number..number + 2) {
-                fetch(sources, &self.code.sizes, &ahead, from..to);
-            }
-        }
-        if steps == 0
-            && let Some(direct) = direct.take()
-        {
-            direct.copy_from_slice(self.strips.at(self.code.result, sources, &part));
-        }
-        if direct.is_some() { &[] } else { self.strips.at(self.code.result, sources, &part) }
-    }
-}
-
-/// Has a share, of [`ALL`], of what the next strips are read from fetched.
-#[inline]
-fn fetch(sources: &[&[u8]], sizes: &[u8], ahead: &Range<usize>, share: Range<usize>) {
-    for (source, &size) in sources.iter().zip(sizes).filter(|(source, _)| !source.is_empty()) {
-        let bytes = ahead.len() * usize::from(size);
-        let [from, to] = [share.start, share.end].map(|share| ahead.start * usize::from(size) + bytes * share / ALL);
-        stream::prefetch(&source[from..to]);
     }
 }

@@ -7,11 +7,13 @@ use super::along::BLOCK;
 use super::folds::{Eight, LANES, MOST_WORDS, Ops};
 use super::tree::{Levels, levels};
 use crate::kernel::Scratch;
-use crate::kernel::map::ROWS;
+use crate::kernel::map::{AT_ONCE, ROWS, Strip};
 
 /// Bytes of the unfinished results of runs that are read side by side: these stay in the second cache. (Fewer runs would stay in the first, but what is read of each line
 /// would be short.)
 const PANEL_BYTES: usize = 128 << 10;
+
+const _: () = assert!(AT_ONCE.is_multiple_of(LANES));
 
 /// Rows of lanes of a run.
 fn rows(ops: &Ops) -> usize {
@@ -147,7 +149,7 @@ impl<'s, 't> Across<'s, 't> {
 
 impl Across<'_, '_> {
     /// Takes in a strip, whose first element has this number in the order of reading.
-    pub(super) fn take(&mut self, position: usize, strip: &[u8]) {
+    pub(super) fn take(&mut self, position: usize, strip: Strip<'_>) {
         let line = self.find(position);
         let (eight, eights) = self.eights(position, line, strip);
         let (lanes, is_first) = self.place(line.i, eight);
@@ -155,19 +157,31 @@ impl Across<'_, '_> {
         self.ends(position, line, strip);
     }
 
-    /// Takes in the same part of some lines, the number of whose first in its group is a multiple of their number.
-    pub(super) fn take_rows(&mut self, position: usize, rows: [&[u8]; ROWS]) {
+    /// How far apart lines are that are taken in together: their elements go to the same lanes.
+    pub(super) fn rows_apart(&self) -> usize {
+        if self.ops.in_order { LANES } else { 1 }
+    }
+
+    /// Whether it does what is left to do to a strip.
+    pub(super) fn does_last(&self) -> bool {
+        self.ops.does_last
+    }
+
+    /// Takes in the same part of some lines, so far apart.
+    pub(super) fn take_rows(&mut self, position: usize, rows: [Strip<'_>; ROWS]) {
+        let apart = self.rows_apart();
         let line = self.find(position);
         let (eight, _) = self.eights(position, line, rows[0]);
         let (lanes, is_first) = self.place(line.i, eight);
-        let apart = if self.ops.in_order { self.lanes(1, 0) } else { 0 };
-        (self.ops.put_rows)((&mut self.lanes[lanes..], apart), rows, line.i as u64, is_first);
-        let last = (ROWS - 1) * self.lines.len;
-        self.ends(position + last, Line { start: line.start + last, i: line.i + ROWS - 1, ..line }, rows[ROWS - 1]);
+        let at = std::array::from_fn(|number| (line.i + number * apart) as u64);
+        (self.ops.put_rows)(&mut self.lanes[lanes..], rows, at, is_first);
+        let last = (ROWS - 1) * apart;
+        let start = line.start + last * self.lines.len;
+        self.ends(position + last * self.lines.len, Line { start, i: line.i + last, ..line }, rows[ROWS - 1]);
     }
 
     /// The number in the panel of the first eight runs of a strip, and how many eights there are.
-    fn eights(&self, position: usize, line: Line, strip: &[u8]) -> (usize, usize) {
+    fn eights(&self, position: usize, line: Line, strip: Strip<'_>) -> (usize, usize) {
         ((position - line.start - line.column) / LANES, (strip.len() / self.size).div_ceil(LANES))
     }
 
@@ -180,7 +194,7 @@ impl Across<'_, '_> {
     }
 
     /// Ends blocks and runs, if the last element that was read ends them.
-    fn ends(&mut self, position: usize, line: Line, strip: &[u8]) {
+    fn ends(&mut self, position: usize, line: Line, strip: Strip<'_>) {
         let (eight, eights) = self.eights(position, line, strip);
         if self.ops.in_order && (line.i + 1).is_multiple_of(BLOCK) {
             for eight in eight..eight + eights {

@@ -9,6 +9,7 @@ use super::Table;
 use super::folds::{Lanes, MOST_WORDS, Ops};
 use super::tree::{Levels, levels};
 use crate::kernel::Scratch;
+use crate::kernel::map::Strip;
 
 /// Elements of a block.
 pub(super) const BLOCK: usize = 1024;
@@ -51,7 +52,7 @@ impl<'s, 't> Along<'s, 't> {
     }
 
     /// Takes in the next elements of a run, those from number `at` on.
-    fn push(&mut self, run: usize, at: usize, mut x: &[u8]) {
+    fn push(&mut self, run: usize, at: usize, mut x: Strip<'_>) {
         let place = self.place(run);
         let lanes = &mut self.live[place];
         if at == 0 {
@@ -62,7 +63,7 @@ impl<'s, 't> Along<'s, 't> {
         }
         let words = tree_words(self.ops, self.len);
         let mut tree = Levels { ops: self.ops, levels: &mut self.trees[place * words..][..words], width: 1, parts: at / BLOCK };
-        while self.ops.in_order && !x.is_empty() {
+        while self.ops.in_order && x.len() > 0 {
             let (now, later) = x.split_at(x.len().min((BLOCK - lanes.filled) * self.size));
             (self.ops.fill)(lanes, now, 0);
             if lanes.filled == BLOCK {
@@ -104,9 +105,14 @@ impl<'s, 't> Along<'s, 't> {
 }
 
 impl Along<'_, '_> {
+    /// Whether it does what is left to do to a strip.
+    pub(super) fn does_last(&self) -> bool {
+        self.ops.does_last
+    }
+
     /// Takes in a strip, whose first element has this number in the order of reading.
-    pub(super) fn take(&mut self, mut position: usize, mut strip: &[u8]) {
-        while !strip.is_empty() {
+    pub(super) fn take(&mut self, mut position: usize, mut strip: Strip<'_>) {
+        while strip.len() > 0 {
             let (run, at) = self.find(position);
             let count = (strip.len() / self.size).min(self.len - at);
             let (now, later) = strip.split_at(count * self.size);

@@ -7,6 +7,7 @@ use bytemuck::{Pod, bytes_of, cast_slice, cast_slice_mut};
 use num_complex::Complex;
 
 use super::folds::{Fold, LANES, Lanes, MOST_WORDS, Singly, WIDE, Words, fill_any, fill_in_order};
+use crate::kernel::stream;
 
 /// What is made of two values.
 pub(super) trait OfTwo: 'static {
@@ -47,8 +48,8 @@ impl<P: OfTwo> Fold for One<P> {
     const EMPTY: Words = P::EMPTY;
 
     #[inline(always)]
-    fn fill(lanes: &mut Lanes, x: &[P::Item], _: u64) {
-        if P::IN_ORDER { fill_in_order::<Self>(lanes, x) } else { fill_any::<Self>(lanes, x) }
+    fn fill(lanes: &mut Lanes, x: &[P::Item], ahead: &[u8], _: u64) {
+        if P::IN_ORDER { fill_in_order::<Self>(lanes, x, ahead) } else { fill_any::<Self>(lanes, x, ahead) }
     }
     #[inline(always)]
     fn open(x: &[P::Item; LANES], _: u64) -> Self::Lanes {
@@ -218,11 +219,15 @@ impl<P: Prefers> Fold for Place<P> {
 
     /// A few elements are folded to the one that is kept. Only if that is better than what there was, it is looked for.
     #[inline(always)]
-    fn fill(lanes: &mut Lanes, x: &[P::Item], at: u64) {
+    fn fill(lanes: &mut Lanes, x: &[P::Item], ahead: &[u8], at: u64) {
         for (piece, x) in x.chunks(LOOK).enumerate() {
             let mut values = [P::value(x[0]); LANES * WIDE];
             let (groups, tail) = x.as_chunks::<{ LANES * WIDE }>();
-            for group in groups {
+            for (k, group) in groups.iter().enumerate() {
+                if !ahead.is_empty() {
+                    let from = size_of_val(group) * k + size_of::<P::Item>() * LOOK * piece;
+                    (0..size_of_val(group)).step_by(stream::LINE).for_each(|line| stream::prefetch_at(ahead, from + line));
+                }
                 for l in 0..LANES * WIDE {
                     values[l] = P::of(values[l], P::value(group[l]));
                 }
@@ -277,8 +282,8 @@ impl<T: Pod + Into<f64>> Fold for Moments<T> {
     const EMPTY: Words = [0; MOST_WORDS];
 
     #[inline(always)]
-    fn fill(lanes: &mut Lanes, x: &[T], _: u64) {
-        fill_in_order::<Self>(lanes, x);
+    fn fill(lanes: &mut Lanes, x: &[T], ahead: &[u8], _: u64) {
+        fill_in_order::<Self>(lanes, x, ahead);
     }
     #[inline(always)]
     fn open(x: &[T; LANES], _: u64) -> Self::Lanes {

@@ -4,7 +4,7 @@
 //! shape and elements alone, to the bit: not on how it lies in memory, nor on what the CPU can do.
 //!
 //! A chunk is reduced as it is computed: a program ([`super::map`]) makes lines of it, of which nothing is kept. `nest` says in which order, `along` and `across`
-//! take the lines in, `kinds` has what becomes of elements, `folds` the loops for that, `merge` what becomes of the results of several chunks.
+//! take the lines in, `kinds` has what becomes of elements, `folds` and `put` the loops for that, `merge` what becomes of the results of several chunks.
 
 mod across;
 mod along;
@@ -13,6 +13,7 @@ mod gpu;
 mod kinds;
 mod merge;
 mod nest;
+mod put;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -27,7 +28,7 @@ pub(super) use gpu::SHADER;
 pub use merge::MergeParts;
 
 use super::generate::Feeds;
-use super::map::{Builder, LineInputs, Lines, ROWS, ScalarProgram, Takes, is_steady};
+use super::map::{Builder, LineInputs, Lines, ROWS, ScalarProgram, Strip, Takes, is_steady};
 use super::{Content, Fault, GpuFacts, Kernel, Program, Scratch, Work, check_dtypes};
 use crate::error::Result;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
@@ -133,11 +134,19 @@ impl Reduction {
 struct AllAlong<'s, 't>(SmallVec<[Along<'s, 't>; 2]>);
 
 impl Takes for AllAlong<'_, '_> {
-    fn strip(&mut self, first: usize, strips: [&[u8]; 2]) {
+    fn strip(&mut self, first: usize, strips: [Strip<'_>; 2]) {
         self.0.iter_mut().zip(strips).for_each(|(runs, strip)| runs.take(first, strip));
     }
 
-    fn rows(&mut self, _: usize, _: [&[u8]; ROWS]) {
+    fn does_last(&self) -> bool {
+        self.0.iter().all(Along::does_last)
+    }
+
+    fn rows_apart(&self) -> usize {
+        1
+    }
+
+    fn rows(&mut self, _: usize, _: [Strip<'_>; ROWS]) {
         unreachable!("rows are asked for by panels");
     }
 }
@@ -146,11 +155,19 @@ impl Takes for AllAlong<'_, '_> {
 struct AllAcross<'s, 't>(SmallVec<[Across<'s, 't>; 2]>);
 
 impl Takes for AllAcross<'_, '_> {
-    fn strip(&mut self, first: usize, strips: [&[u8]; 2]) {
+    fn strip(&mut self, first: usize, strips: [Strip<'_>; 2]) {
         self.0.iter_mut().zip(strips).for_each(|(runs, strip)| runs.take(first, strip));
     }
 
-    fn rows(&mut self, first: usize, rows: [&[u8]; ROWS]) {
+    fn does_last(&self) -> bool {
+        self.0.iter().all(Across::does_last)
+    }
+
+    fn rows_apart(&self) -> usize {
+        self.0.first().map_or(1, Across::rows_apart)
+    }
+
+    fn rows(&mut self, first: usize, rows: [Strip<'_>; ROWS]) {
         self.0.iter_mut().for_each(|runs| runs.take_rows(first, rows));
     }
 }

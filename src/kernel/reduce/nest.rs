@@ -55,7 +55,7 @@ impl Nest {
             strides[axis] = step;
             step = usize::saturating_mul(step, shape[axis]);
         }
-        let nearest = nearest_axis(shape, inputs, made);
+        let nearest = nearest_axis(shape, reduced, inputs, made);
         let is_line = |axis: &usize| before.contains(axis) && shape[*axis] >= SHORT_LINE;
         let longest = before.iter().copied().filter(is_line).max_by_key(|&axis| shape[axis]);
         let line = nearest.filter(is_line).or(longest.filter(|_| run < SHORT_RUN));
@@ -68,19 +68,22 @@ impl Nest {
     }
 }
 
-/// The axis along which most of what is read lies closest, or is made best.
-fn nearest_axis(shape: &[usize], inputs: &[ChunkView<'_>], made: &[usize]) -> Option<usize> {
+/// The axis along which most of what is read lies closest, or is made best; of two as good a reduced one, along which results stay in registers.
+fn nearest_axis(shape: &[usize], reduced: &[usize], inputs: &[ChunkView<'_>], made: &[usize]) -> Option<usize> {
     let mut votes = vec![0usize; shape.len()];
     // To make an element takes longer than to read one.
-    made.iter().for_each(|&axis| votes[axis] += 16 * shape.iter().product::<usize>());
+    made.iter().for_each(|&axis| votes[axis] += 32 * shape.iter().product::<usize>());
     for input in inputs {
         let layout = input.layout();
         let seen = (0..shape.len()).filter(|&axis| shape[axis] > 1 && layout.strides[axis] != 0);
         if let Some(axis) = seen.clone().min_by_key(|&axis| layout.strides[axis].unsigned_abs()) {
-            votes[axis] += seen.map(|axis| shape[axis]).product::<usize>() * layout.dtype.bytes();
+            // What is no slice is copied in either case.
+            let weight = if layout.strides[axis] == 1 { 2 } else { 1 };
+            votes[axis] += weight * seen.map(|axis| shape[axis]).product::<usize>() * layout.dtype.bytes();
         }
     }
-    (0..shape.len()).rev().max_by_key(|&axis| votes[axis]).filter(|&axis| votes[axis] > 0)
+    let best = |&axis: &usize| (votes[axis], reduced.contains(&axis));
+    (0..shape.len()).rev().max_by_key(best).filter(|&axis| votes[axis] > 0)
 }
 
 /// The number, in C order of the whole axes, of an element that has this number in C order of a chunk's.

@@ -5,6 +5,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernel::map::ScalarOp;
 use crate::kernel::testing::Chunk;
 use crate::shape::{Element, Scalar};
 
@@ -195,6 +196,87 @@ proptest! {
         agrees(&shape, &axes, how, |x| x.abs() as u32)?;
         agrees(&shape, &axes, how, |x| x.abs() as u8)?;
         agrees(&shape, &axes, how, |x| x > 3.0)?;
+    }
+}
+
+/// The program of one of the operations that a sum does itself, or of one that it does not, on elements of a dtype; the second operand may be a constant.
+fn last(dtype: DType, number: usize, constant: Option<f64>) -> Arc<ScalarProgram> {
+    let mut builder = Builder::new();
+    let a = builder.input(dtype);
+    let b = match constant {
+        Some(value) if dtype == DType::F32 => builder.constant(Scalar::F32(value as f32)),
+        Some(value) => builder.constant(Scalar::F64(value)),
+        None => builder.input(dtype),
+    };
+    let made = match number {
+        0 => builder.apply(ScalarOp::Add, &[a, b]),
+        1 => builder.apply(ScalarOp::Sub, &[a, b]),
+        2 => builder.apply(ScalarOp::Mul, &[a, b]),
+        3 => {
+            let d = builder.apply(ScalarOp::Sub, &[a, b]);
+            builder.apply(ScalarOp::Mul, &[d, d])
+        }
+        4 => {
+            let product = builder.apply(ScalarOp::Mul, &[a, b]);
+            let root = builder.apply(ScalarOp::Abs, &[product]);
+            builder.apply(ScalarOp::Sub, &[root, a])
+        }
+        _ => builder.apply(ScalarOp::Div, &[a, b]),
+    };
+    Arc::new(builder.finish(made).0)
+}
+
+/// A program that is reduced as it is computed gives what is reduced once it is there, to the bit.
+fn fuses<T: Element + Into<Scalar>>(
+    shape: &[usize],
+    axes: &[usize],
+    (what, number, constant): (Reduction, usize, Option<f64>),
+    (seed, orders): (u64, [usize; 2]),
+    of: impl Fn(f64) -> T,
+) -> std::result::Result<(), TestCaseError> {
+    let program = last(T::DTYPE, number, constant);
+    let extents: Vec<usize> = axes.iter().map(|&axis| shape[axis]).collect();
+    let chunks = orders.map(|order| lying(shape, order, order / 3, |at| of(number_of(seed ^ order as u64, at))));
+    let views: Vec<ChunkView<'_>> = chunks.iter().map(Chunk::view).take(program.inputs().len()).collect();
+    let mut made = Chunk::filled(shape, T::default());
+    made.compute(&crate::kernel::map::Elementwise::new(program.clone()), &[], &views);
+    let reduced = |program, views: &[ChunkView<'_>]| {
+        let kernel = ReduceChunk::new(what, (axes, &extents), program).finishing(None);
+        run::<f64>(&kernel, &[], views, &kernel.kept(shape)).iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+    };
+    let mut as_it_is = Builder::new();
+    let input = as_it_is.input(T::DTYPE);
+    let wanted = reduced(Arc::new(as_it_is.finish(input).0), &[made.view()]);
+    prop_assert_eq!(reduced(program, &views), wanted, "{:?} of {} {:?}", what, number, constant);
+    Ok(())
+}
+
+/// Numbers of which none is NaN.
+fn number_of(seed: u64, at: usize) -> f64 {
+    number(seed, at, false)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_computed_on_the_way_is_what_is_computed_before(
+        shape in prop_oneof![
+            prop::collection::vec(1usize..9, 1..4),
+            prop::collection::vec(60usize..100, 2),
+            Just(vec![64, 300]), Just(vec![300, 64]), Just(vec![1024, 70]), Just(vec![2, 64, 65]), Just(vec![1060, 130]), Just(vec![3, 9000]),
+        ],
+        mask in 1usize..8,
+        which in 0usize..4,
+        number in 0usize..6,
+        constant in prop_oneof![Just(None), Just(Some(0.3))],
+        seed in any::<u64>(),
+        orders in [0usize..16, 0usize..16],
+    ) {
+        let axes: Vec<usize> = (0..shape.len()).filter(|axis| mask >> axis & 1 == 1).collect();
+        let what = [Reduction::Sum, Reduction::Min, Reduction::Moments, Reduction::Max][which];
+        fuses(&shape, &axes, (what, number, constant), (seed, orders), |x| x)?;
+        fuses(&shape, &axes, (what, number, constant), (seed, orders), |x| x as f32)?;
     }
 }
 

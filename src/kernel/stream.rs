@@ -8,14 +8,14 @@
 #![allow(unsafe_code)] // instructions that have no safe form
 
 /// Bytes that memory is moved by.
-pub(super) const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// Copies to whole lines, which are not read and not kept in the caches.
 ///
 /// # Panics
 /// If the two differ in length, or `to` is not whole lines.
 #[inline]
-pub(super) fn store(to: &mut [u8], from: &[u8]) {
+pub(crate) fn store(to: &mut [u8], from: &[u8]) {
     assert!(to.len() == from.len() && is_lines(to), "whole lines");
     #[cfg(target_arch = "x86_64")]
     {
@@ -36,7 +36,7 @@ pub(super) fn is_lines(bytes: &[u8]) -> bool {
 }
 
 /// Makes what was stored visible to whoever is told of it.
-pub(super) fn fence() {
+pub(crate) fn fence() {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the instruction is part of SSE, which x86-64 has.
     unsafe {
@@ -46,7 +46,7 @@ pub(super) fn fence() {
 
 /// Has memory fetched that will be read soon.
 #[inline]
-pub(super) fn prefetch(bytes: &[u8]) {
+pub(crate) fn prefetch(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     for line in bytes.chunks(LINE) {
         // SAFETY: a hint, at an address inside a slice.
@@ -54,6 +54,19 @@ pub(super) fn prefetch(bytes: &[u8]) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = bytes;
+}
+
+/// Has the line fetched that is so many bytes from where a slice begins: in it, or in memory beside it, of which nothing is read.
+#[inline(always)]
+pub(crate) fn prefetch_at(bytes: &[u8], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let line = bytes.as_ptr().wrapping_add(at);
+        // SAFETY: a hint, which may be of any address.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (bytes, at);
 }
 
 #[cfg(test)]
