@@ -73,6 +73,11 @@ impl<'s> Strip<'s> {
         self.args[0]
     }
 
+    /// Whether it is a product that is still to be made, and `other` its second factor.
+    pub(crate) fn has_factor(self, other: Self) -> bool {
+        self.last == Last::Mul && other.last == Last::Done && std::ptr::eq(self.args[1], other.args[0])
+    }
+
     /// Bytes of an operand.
     pub(crate) fn len(self) -> usize {
         self.args[0].len()
@@ -197,7 +202,9 @@ impl<'a, 'c, I: Isa> Machine<'a, 'c, I> {
     /// Elements of strips, in lines of so many, that are handed on as they are read: nothing is computed, or the last step alone, which is left. If there are such.
     pub(super) fn direct_strip(&self, leaves_last: bool, count: usize) -> Option<usize> {
         let left = if leaves_last { left(self.code) } else { None };
-        let is_direct = self.code.steps.len() == usize::from(left.is_some()) && self.code.second.is_none();
+        // A factor of a product that is still to be made may be asked for beside it.
+        let is_factor = |second| matches!(left, Some((Last::Mul, [_, factor])) if factor == second);
+        let is_direct = self.code.steps.len() == usize::from(left.is_some()) && self.code.second.is_none_or(is_factor);
         let args = left.map_or([self.code.result; 2], |(_, args)| args);
         // Where all lies in memory a line is one strip.
         let strip = if args.iter().all(|&arg| self.strips.is_line(arg)) { count } else { self.code.strip };

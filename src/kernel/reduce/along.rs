@@ -61,17 +61,25 @@ impl<'s, 't> Along<'s, 't> {
         if !self.ops.in_order {
             (self.ops.fill)(lanes, x, at as u64);
         }
-        let words = tree_words(self.ops, self.len);
-        let mut tree = Levels { ops: self.ops, levels: &mut self.trees[place * words..][..words], width: 1, parts: at / BLOCK };
+        let mut block = at / BLOCK;
         while self.ops.in_order && x.len() > 0 {
+            let lanes = &mut self.live[place];
             let (now, later) = x.split_at(x.len().min((BLOCK - lanes.filled) * self.size));
             (self.ops.fill)(lanes, now, 0);
             if lanes.filled == BLOCK {
-                tree.push(&mut (self.ops.finish)(lanes));
-                lanes.clear();
+                self.end_block(place, block);
+                block += 1;
             }
             x = later;
         }
+    }
+
+    /// Appends the block that a run has filled, after so many others, to its tree.
+    fn end_block(&mut self, place: usize, parts: usize) {
+        let (lanes, words) = (&mut self.live[place], tree_words(self.ops, self.len));
+        let levels = &mut self.trees[place * words..][..words];
+        Levels { ops: self.ops, levels, width: 1, parts }.push(&mut (self.ops.finish)(lanes));
+        lanes.clear();
     }
 
     fn place(&self, run: usize) -> usize {
@@ -108,6 +116,34 @@ impl Along<'_, '_> {
     /// Whether it does what is left to do to a strip.
     pub(super) fn does_last(&self) -> bool {
         self.ops.does_last
+    }
+
+    /// Takes products into these runs and their second factors into those of `other`, which are as many of as many elements: each factor is read once.
+    pub(super) fn take_both(&mut self, other: &mut Self, mut position: usize, mut strip: Strip<'_>) {
+        while strip.len() > 0 {
+            let (run, at) = self.find(position);
+            let count = (strip.len() / self.size).min(self.len - at);
+            let (mut now, later) = strip.split_at(count * self.size);
+            (position, strip) = (position + count, later);
+            let place = self.place(run);
+            if at == 0 {
+                [&mut *self, &mut *other].into_iter().for_each(|runs| runs.live[place].clear());
+            }
+            let mut block = at / BLOCK;
+            while now.len() > 0 {
+                let filled = self.live[place].filled;
+                let (some, rest) = now.split_at(now.len().min((BLOCK - filled) * self.size));
+                (self.ops.fill_both)([&mut self.live[place], &mut other.live[place]], some);
+                if self.live[place].filled == BLOCK {
+                    [&mut *self, &mut *other].into_iter().for_each(|runs| runs.end_block(place, block));
+                    block += 1;
+                }
+                now = rest;
+            }
+            if at + count == self.len {
+                [&mut *self, &mut *other].into_iter().for_each(|runs| runs.finish(run));
+            }
+        }
     }
 
     /// Takes in a strip, whose first element has this number in the order of reading.

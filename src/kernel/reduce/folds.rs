@@ -54,6 +54,28 @@ pub(super) trait Fold: 'static {
     fn close(eight: &Self::Lanes, lane: usize, count: u64) -> Words;
     /// The result of the elements of both, those of `a` before those of `b`.
     fn join(a: Words, b: Words) -> Words;
+
+    /// The results of all eight, of so many elements each.
+    #[inline(always)]
+    fn close_eight(eight: &Self::Lanes, count: u64) -> Eight {
+        let mut all = [0; MOST_WORDS * LANES];
+        for lane in 0..LANES {
+            let words = Self::close(eight, lane, count);
+            (0..Self::WORDS).for_each(|word| all[word * LANES + lane] = words[word]);
+        }
+        all
+    }
+    /// The results of the elements of both, eight times.
+    #[inline(always)]
+    fn join_eight(a: &Eight, b: &Eight) -> Eight {
+        let mut all = [0; MOST_WORDS * LANES];
+        let words = |of: &Eight, lane: usize| [of[lane], of[LANES + lane], of[2 * LANES + lane]];
+        for lane in 0..LANES {
+            let joined = Self::join(words(a, lane), words(b, lane));
+            (0..Self::WORDS).for_each(|word| all[word * LANES + lane] = joined[word]);
+        }
+        all
+    }
 }
 
 /// One that takes in elements one by one.
@@ -95,6 +117,8 @@ pub(super) struct Ops {
     pub(super) fill: fn(&mut Lanes, Strip<'_>, u64),
     /// Whether it does what is left to do to a strip.
     pub(super) does_last: bool,
+    /// Of sums of floats: takes products into lanes, and their second factors into others that have as many elements.
+    pub(super) fill_both: fn([&mut Lanes; 2], Strip<'_>),
     /// Takes in the element of this number of each of some runs, eight after eight, the last perhaps fewer; whether it is the first of a block.
     pub(super) put: fn(&mut [u64], Strip<'_>, u64, bool),
     /// The same of several elements of each run, which go to one row of lanes: so these are read and written once.
@@ -119,6 +143,7 @@ impl Ops {
             lanes: size_of::<F::Lanes>() / 8,
             fill: fill::<F>,
             does_last: false,
+            fill_both: |_, _| unreachable!("sums of floats alone take in both"),
             put: put::<F>,
             put_rows: put_rows::<F>,
             finish: finish::<F>,
@@ -131,11 +156,12 @@ impl Ops {
     /// Those of the sum of floats.
     const fn of_sum<T: Summand>() -> Self
     where
-        One<Sum<T>>: Singly<Item = T>,
+        One<Sum<T>>: Singly<Item = T, Lanes = [f64; LANES]>,
     {
         Self {
             fill: fill_sum::<T>,
             does_last: true,
+            fill_both: fill_both::<T>,
             whole: whole_sum::<T>,
             put: put_sum::<T>,
             put_rows: put_rows_sum::<T>,
@@ -205,6 +231,40 @@ where
         Last::Mul => made::<T>(lanes, two(), |a, b| a * b),
         Last::SubSquare => made::<T>(lanes, two(), |a, b| (a - b) * (a - b)),
     }
+}
+
+/// Products and second factors, each as if alone.
+fn fill_both<T: Summand>([products, factors]: [&mut Lanes; 2], strip: Strip<'_>)
+where
+    One<Sum<T>>: Singly<Item = T, Lanes = [f64; LANES]>,
+{
+    let (a, b): (&[T], &[T]) = (cast_slice(strip.args[0]), cast_slice(strip.args[1]));
+    // The first eight, which begin the lanes, or those up to whole eights, and what is left after these, one after the other.
+    let head =
+        if products.filled == 0 { LANES } else { products.filled.next_multiple_of(LANES) - products.filled }.min(a.len());
+    let whole = (a.len() - head) / LANES * LANES;
+    let one_by_one = |products: &mut Lanes, factors: &mut Lanes, at: std::ops::Range<usize>| {
+        let part = Strip { args: strip.args.map(|arg| &arg[at.start * size_of::<T>()..at.end * size_of::<T>()]), ..strip };
+        fill_sum::<T>(products, Strip { ahead: [&[]; 2], ..part }, 0);
+        fill_sum::<T>(factors, Strip::done(part.args[1]), 0);
+    };
+    one_by_one(products, factors, 0..head);
+    vectorized(
+        #[inline(always)]
+        || {
+            let [of_products, of_factors] = [&mut *products, &mut *factors].map(|lanes| &mut lanes.eights[0]);
+            let read = |eight: &Eight| *from_bytes::<[f64; LANES]>(&cast_slice(eight)[..size_of::<[f64; LANES]>()]);
+            let (mut x, mut y) = (read(of_products), read(of_factors));
+            for (a, b) in a[head..][..whole].as_chunks::<LANES>().0.iter().zip(b[head..][..whole].as_chunks::<LANES>().0) {
+                <One<Sum<T>> as Fold>::put(&mut x, &eight_of(a, b, |a, b| a * b), 0);
+                <One<Sum<T>> as Fold>::put(&mut y, b, 0);
+            }
+            cast_slice_mut(of_products)[..size_of::<[f64; LANES]>()].copy_from_slice(bytes_of(&x));
+            cast_slice_mut(of_factors)[..size_of::<[f64; LANES]>()].copy_from_slice(bytes_of(&y));
+        },
+    );
+    (products.filled, factors.filled) = (products.filled + whole, factors.filled + whole);
+    one_by_one(products, factors, head + whole..a.len());
 }
 
 fn whole_sum<T: Summand>(strip: Strip<'_>) -> Words
@@ -371,15 +431,25 @@ fn whole<F: Fold>(strip: Strip<'_>) -> Words {
     finish::<F>(&lanes)
 }
 
+/// As [`of_lanes`], eight at once: what takes a division for each is computed with vectors.
 fn finish_rows<F: Fold>(lanes: &[u64], apart: usize, filled: usize) -> Eight {
     let (rows, lanes): (_, &[F::Lanes]) = (if F::IN_ORDER { filled.min(LANES) } else { 1 }, cast_slice(lanes));
     let apart = apart * 8 / size_of::<F::Lanes>();
-    let mut all = [0; MOST_WORDS * LANES];
-    for lane in 0..LANES {
-        let words = of_lanes::<F>(rows, |row| F::close(&lanes[row * apart], lane, in_lane(filled, row)));
-        (0..F::WORDS).for_each(|word| all[word * LANES + lane] = words[word]);
-    }
-    all
+    let mut all = [[0; MOST_WORDS * LANES]; LANES];
+    vectorized(
+        #[inline(always)]
+        || {
+            for row in 0..rows {
+                all[row] = F::close_eight(&lanes[row * apart], in_lane(filled, row));
+            }
+            for apart in [4, 2, 1] {
+                for row in 0..apart.min(rows.saturating_sub(apart)) {
+                    all[row] = F::join_eight(&all[row], &all[row + apart]);
+                }
+            }
+        },
+    );
+    all[0]
 }
 
 fn join<F: Fold>(a: &mut [u64], b: &[u64], (apart, count): (usize, usize)) {

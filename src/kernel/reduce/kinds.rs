@@ -6,7 +6,7 @@
 use bytemuck::{Pod, bytes_of, cast_slice, cast_slice_mut};
 use num_complex::Complex;
 
-use super::folds::{Fold, LANES, Lanes, MOST_WORDS, Singly, WIDE, Words, fill_any, fill_in_order};
+use super::folds::{Eight, Fold, LANES, Lanes, MOST_WORDS, Singly, WIDE, Words, fill_any, fill_in_order};
 use crate::kernel::stream;
 
 /// What is made of two values.
@@ -307,6 +307,35 @@ impl<T: Pod + Into<f64>> Fold for Moments<T> {
         // Of what is infinite or NaN there is none; of what is very far apart, it is infinite.
         let rest = if squares.is_infinite() && sum.is_finite() { squares } else { squares - sum * mean } + c * 0.0;
         [n, c + mean, if rest < 0.0 { 0.0 } else { rest }].map(f64::to_bits)
+    }
+    #[inline(always)]
+    fn close_eight(eight: &Self::Lanes, count: u64) -> Eight {
+        let (n, [c, sum, squares]) = (count as f64, eight);
+        let mut all = [0; MOST_WORDS * LANES];
+        for l in 0..LANES {
+            let mean = sum[l] / n;
+            let is_far = (squares[l].abs() == f64::INFINITY) & (sum[l].abs() < f64::INFINITY);
+            let rest = if is_far { squares[l] } else { squares[l] - sum[l] * mean } + c[l] * 0.0;
+            let rest = if rest < 0.0 { 0.0 } else { rest };
+            (all[l], all[LANES + l], all[2 * LANES + l]) = (n.to_bits(), (c[l] + mean).to_bits(), rest.to_bits());
+        }
+        all
+    }
+    #[inline(always)]
+    fn join_eight(a: &Eight, b: &Eight) -> Eight {
+        let mut all = [0; MOST_WORDS * LANES];
+        for l in 0..LANES {
+            let at = |of: &Eight, word: usize| f64::from_bits(of[word * LANES + l]);
+            let (x, y) = ([at(a, 0), at(a, 1), at(a, 2)], [at(b, 0), at(b, 1), at(b, 2)]);
+            let n = x[0] + y[0];
+            let (d, part) = (y[1] - x[1], y[0] / n);
+            let joined = [n, x[1] + d * part, x[2] + y[2] + d * d * (x[0] * part)];
+            for word in 0..3 {
+                let kept = if y[0] == 0.0 { x[word] } else { joined[word] };
+                all[word * LANES + l] = if x[0] == 0.0 { y[word] } else { kept }.to_bits();
+            }
+        }
+        all
     }
     #[inline(always)]
     fn join(a: Words, b: Words) -> Words {

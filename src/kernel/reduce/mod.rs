@@ -135,7 +135,12 @@ struct AllAlong<'s, 't>(SmallVec<[Along<'s, 't>; 2]>);
 
 impl Takes for AllAlong<'_, '_> {
     fn strip(&mut self, first: usize, strips: [Strip<'_>; 2]) {
-        self.0.iter_mut().zip(strips).for_each(|(runs, strip)| runs.take(first, strip));
+        match &mut self.0[..] {
+            [products, factors] if factors.does_last() && strips[0].has_factor(strips[1]) => {
+                products.take_both(factors, first, strips[0]);
+            }
+            all => all.iter_mut().zip(strips).for_each(|(runs, strip)| runs.take(first, strip)),
+        }
     }
 
     fn does_last(&self) -> bool {

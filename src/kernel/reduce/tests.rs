@@ -2,10 +2,11 @@
 //!
 //! Owns: elements reduced in another way. Must not know: lanes, runs. Invariant: what is exact is compared to the bit, sums in `f64` within the bound that is stated.
 
+use num_complex::Complex;
 use proptest::prelude::*;
 
 use super::*;
-use crate::kernel::map::ScalarOp;
+use crate::kernel::map::{ScalarOp, Value};
 use crate::kernel::testing::Chunk;
 use crate::shape::{Element, Scalar};
 
@@ -277,6 +278,53 @@ proptest! {
         let what = [Reduction::Sum, Reduction::Min, Reduction::Moments, Reduction::Max][which];
         fuses(&shape, &axes, (what, number, constant), (seed, orders), |x| x)?;
         fuses(&shape, &axes, (what, number, constant), (seed, orders), |x| x as f32)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Products and their second factors, which are summed at once, have the sums that each has alone.
+    #[test]
+    fn sums_of_both_are_those_of_each(
+        shape in prop_oneof![
+            prop::collection::vec(1usize..9, 1..4),
+            Just(vec![1]), Just(vec![7]), Just(vec![3000]), Just(vec![2, 1024]), Just(vec![40, 1500]), Just(vec![70, 64, 3]), Just(vec![5, 2049]),
+        ],
+        mask in 1usize..8,
+        is_swapped in any::<bool>(),
+        seed in any::<u64>(),
+        orders in [0usize..16, 0usize..16],
+    ) {
+        let axes: Vec<usize> = (0..shape.len()).filter(|axis| mask >> axis & 1 == 1).collect();
+        let extents: Vec<usize> = axes.iter().map(|&axis| shape[axis]).collect();
+        let chunks = orders.map(|order| lying(&shape, order, order / 3, |at| number_of(seed ^ order as u64, at)));
+        let views = chunks.each_ref().map(Chunk::view);
+        let of = |make: &dyn Fn(&mut Builder, [Value; 2]) -> Value, used: usize| {
+            let mut builder = Builder::new();
+            let inputs = [0, 1].map(|_| builder.input(DType::F64));
+            let made = make(&mut builder, inputs);
+            let (program, inputs) = builder.finish(made);
+            assert_eq!(inputs.len(), used);
+            let views: Vec<ChunkView<'_>> = inputs.iter().map(|&input| views[input]).collect();
+            (ReduceChunk::new(Reduction::Sum, (&axes, &extents), Arc::new(program)).finishing(None), views)
+        };
+        let product = |builder: &mut Builder, [a, b]: [Value; 2]| {
+            builder.apply(ScalarOp::Mul, &if is_swapped { [b, a] } else { [a, b] })
+        };
+        let (both, all) = of(&|builder, inputs| {
+            let made = product(builder, inputs);
+            builder.apply(ScalarOp::Compose, &[made, inputs[1]])
+        }, 2);
+        let kept = both.kept(&shape);
+        let found = run::<Complex<f64>>(&both, &[], &all, &kept);
+        let (products, all) = of(&product, 2);
+        let products = run::<f64>(&products, &[], &all, &kept);
+        let (factors, second) = of(&|_, [_, b]| b, 1);
+        let factors = run::<f64>(&factors, &[], &second, &kept);
+        let text = |re: f64, im: f64| format!("{re:?} {im:?}");
+        let wanted: Vec<String> = products.iter().zip(&factors).map(|(&re, &im)| text(re, im)).collect();
+        prop_assert_eq!(found.iter().map(|z| text(z.re, z.im)).collect::<Vec<_>>(), wanted);
     }
 }
 
