@@ -255,7 +255,10 @@ where
             let [of_products, of_factors] = [&mut *products, &mut *factors].map(|lanes| &mut lanes.eights[0]);
             let read = |eight: &Eight| *from_bytes::<[f64; LANES]>(&cast_slice(eight)[..size_of::<[f64; LANES]>()]);
             let (mut x, mut y) = (read(of_products), read(of_factors));
-            for (a, b) in a[head..][..whole].as_chunks::<LANES>().0.iter().zip(b[head..][..whole].as_chunks::<LANES>().0) {
+            let (a, b) = (&a[head..][..whole], &b[head..][..whole]);
+            let far = [or_far(a, &[]), or_far(b, &[])];
+            for (k, (a, b)) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0).enumerate() {
+                far.iter().for_each(|far| stream::prefetch_at(far, k * size_of::<[T; LANES]>()));
                 <One<Sum<T>> as Fold>::put(&mut x, &eight_of(a, b, |a, b| a * b), 0);
                 <One<Sum<T>> as Fold>::put(&mut y, b, 0);
             }
