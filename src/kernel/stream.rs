@@ -31,7 +31,7 @@ pub(crate) fn store(to: &mut [u8], from: &[u8]) {
 
 /// Whether these bytes are whole lines.
 #[inline]
-pub(super) fn is_lines(bytes: &[u8]) -> bool {
+fn is_lines(bytes: &[u8]) -> bool {
     bytes.as_ptr().addr().is_multiple_of(LINE) && bytes.len().is_multiple_of(LINE)
 }
 

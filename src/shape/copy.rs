@@ -115,7 +115,8 @@ unsafe fn each<E: Copy>(from: *const E, to: *mut E, axes: &mut Vec<CopyAxis>) {
 /// `from` and `to` are aligned; the elements that the axes reach from there may be read and written, and do not overlap.
 pub(super) unsafe fn plane<E: Copy>(from: *const E, to: *mut E, [inner, outer]: [CopyAxis; 2]) {
     let crosswise = outer.n > 1 && outer.from != 0 && outer.from.unsigned_abs() < inner.from.unsigned_abs();
-    if crosswise && inner.to == 1 && inner.n >= tiles::SIDE {
+    let is_near = outer.from.unsigned_abs() * size_of::<E>() < tiles::LINE;
+    if crosswise && is_near && inner.to == 1 && inner.n >= tiles::SIDE {
         // SAFETY: as the caller promises.
         return unsafe { tiles::crosswise(from, to, [inner, outer]) };
     }

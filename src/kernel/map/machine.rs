@@ -265,6 +265,9 @@ impl<'a, 'c, I: Isa> Machine<'a, 'c, I> {
             };
             let half = ahead.start + fetches * ahead.len() / 2 / ALL;
             self.run(steps, (sources, from), (start..end, ahead.start..half), None);
+            // The share of the step that is left.
+            let share = self.shares.get(steps).copied().unwrap_or(ALL);
+            fetch(from, &self.code.sizes, &(ahead.start..half), share..ALL);
             let part = start..end;
             each(start, self.parts(leaves_last, (sources, &part), if steps == 0 { (from, &ahead) } else { (&[], &part) }));
             // So that memory is asked for it while what was made is taken in, too.

@@ -25,6 +25,7 @@ const SHORT: usize = 64;
 pub(super) const HIGH: usize = 64;
 /// A result of more bytes is written past the caches: whoever reads it would not find it there.
 const LARGE: usize = 1 << 20;
+
 /// Bytes of scratch where so many elements of inputs of these dtypes are gathered at once, and a line of so many is written.
 pub(super) fn scratch_bytes(code: &Code, (gathered, line): (usize, usize), inputs: impl Iterator<Item = DType>) -> u64 {
     let (mut bytes, mut count) = (0, 0);

@@ -220,7 +220,7 @@ where
     {
         vectorized(
             #[inline(always)]
-            || fill_made::<One<Sum<T>>>(lanes, (a, b), ahead, f),
+            || fill_made::<One<Sum<T>>>(lanes, (a, b), ahead.map(|ahead| (ahead, 0)), f),
         );
     }
     let two = || (cast_slice(strip.args[0]), cast_slice(strip.args[1]), strip.ahead);
@@ -256,9 +256,9 @@ where
             let read = |eight: &Eight| *from_bytes::<[f64; LANES]>(&cast_slice(eight)[..size_of::<[f64; LANES]>()]);
             let (mut x, mut y) = (read(of_products), read(of_factors));
             let (a, b) = (&a[head..][..whole], &b[head..][..whole]);
-            let far = [or_far(a, &[]), or_far(b, &[])];
+            let far: [&[u8]; 2] = [cast_slice(a), cast_slice(b)];
             for (k, (a, b)) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0).enumerate() {
-                far.iter().for_each(|far| stream::prefetch_at(far, k * size_of::<[T; LANES]>()));
+                far.iter().for_each(|far| stream::prefetch_at(far, FAR + k * size_of::<[T; LANES]>()));
                 <One<Sum<T>> as Fold>::put(&mut x, &eight_of(a, b, |a, b| a * b), 0);
                 <One<Sum<T>> as Fold>::put(&mut y, b, 0);
             }
@@ -289,17 +289,19 @@ fn fill<F: Fold>(lanes: &mut Lanes, strip: Strip<'_>, at: u64) {
 
 /// What may be fetched while elements are taken in; of a line of which nobody says it, what comes some way behind them.
 #[inline(always)]
-pub(super) fn or_far<'s, T: Pod>(x: &'s [T], ahead: &'s [u8]) -> &'s [u8] {
-    let x: &[u8] = cast_slice(x);
-    if ahead.is_empty() { x.get(FAR..).unwrap_or_default() } else { ahead }
+fn or_far<'s, T: Pod>(x: &'s [T], ahead: &'s [u8]) -> Ahead<'s> {
+    if ahead.is_empty() { (cast_slice(x), FAR) } else { (ahead, 0) }
 }
+
+/// What is fetched while elements are taken in: so many bytes from where this begins.
+type Ahead<'s> = (&'s [u8], usize);
 
 /// Bytes that are fetched ahead in a line: the CPU fetches by itself, but not as far. (Measured on Zen 5: 12 ms for 800 MB, 15.7 without.)
 const FAR: usize = 4096;
 
 #[inline(always)]
 pub(super) fn fill_in_order<F: Singly>(lanes: &mut Lanes, x: &[F::Item], ahead: &[u8]) {
-    fill_made::<F>(lanes, (x, x), [or_far(x, ahead), &[]], |x, _| x);
+    fill_made::<F>(lanes, (x, x), [or_far(x, ahead), (&[], 0)], |x, _| x);
 }
 
 /// Takes in what is made of two elements each.
@@ -307,7 +309,7 @@ pub(super) fn fill_in_order<F: Singly>(lanes: &mut Lanes, x: &[F::Item], ahead: 
 fn fill_made<F: Singly>(
     lanes: &mut Lanes,
     (a, b): (&[F::Item], &[F::Item]),
-    ahead: [&[u8]; 2],
+    ahead: [Ahead<'_>; 2],
     f: impl Fn(F::Item, F::Item) -> F::Item + Copy,
 ) {
     assert_eq!(a.len(), b.len(), "two of each");
@@ -334,14 +336,15 @@ fn fill_made<F: Singly>(
         *filled = LANES;
     }
     *filled += groups.len() * LANES;
-    let [has_one, has_other] = ahead.map(|ahead| !ahead.is_empty());
+    let [(one, far), (other, as_far)] = ahead;
+    let (has_one, has_other) = (!one.is_empty(), !other.is_empty());
     for (k, (a, b)) in groups.enumerate() {
         let from = k * size_of::<[F::Item; LANES]>();
         if has_one {
-            stream::prefetch_at(ahead[0], from);
+            stream::prefetch_at(one, far + from);
         }
         if has_other {
-            stream::prefetch_at(ahead[1], from);
+            stream::prefetch_at(other, as_far + from);
         }
         F::put(&mut eight, &eight_of(a, b, f), 0);
     }
@@ -351,7 +354,7 @@ fn fill_made<F: Singly>(
 
 #[inline(always)]
 pub(super) fn fill_any<F: Singly>(lanes: &mut Lanes, x: &[F::Item], ahead: &[u8]) {
-    let ahead = or_far(x, ahead);
+    let (ahead, far) = or_far(x, ahead);
     let (groups, tail) = x.as_chunks::<LANES>();
     let (quads, single) = groups.as_chunks::<WIDE>();
     let read = |eight: &Eight| *from_bytes::<F::Lanes>(&cast_slice(eight)[..size_of::<F::Lanes>()]);
@@ -364,7 +367,7 @@ pub(super) fn fill_any<F: Singly>(lanes: &mut Lanes, x: &[F::Item], ahead: &[u8]
         lanes.filled = WIDE;
     }
     for (k, quad) in quads.enumerate() {
-        let from = k * size_of::<[[F::Item; LANES]; WIDE]>();
+        let from = far + k * size_of::<[[F::Item; LANES]; WIDE]>();
         if !ahead.is_empty() {
             (0..size_of::<[[F::Item; LANES]; WIDE]>())
                 .step_by(stream::LINE)

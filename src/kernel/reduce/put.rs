@@ -79,12 +79,12 @@ where
 }
 
 /// The operands of rows, and the rows.
-type Operands<'s, T> = ([&'s [T]; ROWS], [&'s [T]; ROWS], [Strip<'s>; ROWS]);
+type RowOperands<'s, T> = ([&'s [T]; ROWS], [&'s [T]; ROWS], [Strip<'s>; ROWS]);
 
 #[inline(always)]
 fn put_rows_made<F: Fold>(
     lanes: &mut [u64],
-    (a, b, rows): Operands<'_, F::Item>,
+    (a, b, rows): RowOperands<'_, F::Item>,
     (at, is_first): ([u64; ROWS], bool),
     f: impl Fn(F::Item, F::Item) -> F::Item + Copy,
 ) {

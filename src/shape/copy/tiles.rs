@@ -1,7 +1,7 @@
 //! Copying what is read crosswise, in tiles that are turned in registers.
 //!
-//! Owns: the tiles, the order in which they are read, what is asked for ahead. Must not know: layouts. Invariant: each element is copied once; a tile reads no
-//! element that is not copied, and nothing between the first and the last of a row that the caller did not promise.
+//! Owns: the tiles, the order in which they are read, what is asked for ahead. Must not know: layouts. Invariant: each element is copied once, and nothing else is read:
+//! what lies between elements may be another task's.
 //!
 //! Rows of the source are read eight at a time, along bands, and the next eight are asked for meanwhile: their lines are far apart, which no CPU foresees. (Measured, `f64`, half of a
 //! matrix of 10000 x 10000 by its columns: loops in tiles of 64 x 64 took 2 to 3 times as long.)
@@ -13,13 +13,14 @@ use super::CopyAxis;
 pub(super) const SIDE: usize = 8;
 /// Elements of a band: so many lines are being written at once.
 const BAND: usize = 128;
-/// What is larger is written past the caches, where whole lines are.
+/// What is larger is written past the caches, where whole lines of words of 64 bits are.
 const LARGE: usize = 1 << 20;
-const LINE: usize = 64;
+/// Bytes that memory is moved by.
+pub(super) const LINE: usize = 64;
 
 /// Where tiles are: rows of the source are `row` apart, what becomes a row of the copy `from` apart in each of them; rows of the copy are `to` apart.
 #[derive(Clone, Copy)]
-struct Steps {
+struct TileSteps {
     row: isize,
     from: isize,
     to: isize,
@@ -32,16 +33,17 @@ struct Steps {
 /// # Safety
 /// As [`super::plane`]; and `inner.to` is 1.
 pub(super) unsafe fn crosswise<E: Copy>(from: *const E, to: *mut E, [inner, outer]: [CopyAxis; 2]) {
-    let bytes = inner.n * outer.n * size_of::<E>();
-    let is_aligned = to.addr().is_multiple_of(LINE) && (outer.to * size_of::<E>() as isize) % LINE as isize == 0;
-    let steps = Steps { row: inner.from, from: outer.from, to: outer.to, streams: bytes > LARGE && is_aligned };
+    let size = size_of::<E>();
+    let is_near = matches!(outer.from, 1 | 2);
+    let are_lines = size == 8 && is_near && to.addr().is_multiple_of(LINE) && outer.to % SIDE as isize == 0;
+    let streams = are_lines && inner.n * outer.n * size > LARGE;
+    let steps = TileSteps { row: inner.from, from: outer.from, to: outer.to, streams };
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
-        let is_near = matches!(outer.from, 1 | 2);
-        // SAFETY: the CPU has the instructions; a word of an element's size may be moved in its place; the rest is promised by the caller.
+        // SAFETY: the CPU has the instructions; an element is moved as a word of its size, which may lie anywhere; the rest is promised by the caller.
         unsafe {
-            match size_of::<E>() {
+            match size {
                 8 if is_near && has!("avx512f") => return x86::words_512(from.cast(), to.cast(), (inner.n, outer.n), steps),
                 8 if is_near && has!("avx2") => return x86::words_256(from.cast(), to.cast(), (inner.n, outer.n), steps),
                 4 if is_near && has!("avx2") => return x86::halves_256(from.cast(), to.cast(), (inner.n, outer.n), steps),
@@ -62,13 +64,13 @@ unsafe fn tiles<E: Copy>(
     from: *const E,
     to: *mut E,
     (rows, columns): (usize, usize),
-    steps: Steps,
-    tile: impl Fn(*const E, *mut E, Steps),
+    steps: TileSteps,
+    tile: impl Fn(*const E, *mut E, TileSteps),
 ) {
+    // An element of the axes, or a place where no more are copied.
     let at = |row: usize, column: usize| {
         let (row, column) = (row as isize, column as isize);
-        // SAFETY: an element of the axes.
-        unsafe { (from.offset(row * steps.row + column * steps.from), to.offset(row + column * steps.to)) }
+        (from.wrapping_offset(row * steps.row + column * steps.from), to.wrapping_offset(row + column * steps.to))
     };
     let whole = rows / SIDE * SIDE;
     for left in (0..columns).step_by(BAND) {
@@ -99,14 +101,15 @@ unsafe fn tiles<E: Copy>(
 
 /// Asks for what the tile below this one is read from.
 #[inline(always)]
-fn ahead<E>(from: *const E, steps: Steps) {
+fn ahead<E>(from: *const E, steps: TileSteps) {
     #[cfg(target_arch = "x86_64")]
     for row in SIDE as isize..2 * SIDE as isize {
-        let first = from.wrapping_offset(row * steps.row).cast::<i8>();
-        let bytes = (SIDE - 1) * steps.from.unsigned_abs() * size_of::<E>();
-        for line in (0..bytes.max(1)).step_by(LINE) {
+        // As many elements as are in a line.
+        let step = (LINE / (steps.from.unsigned_abs() * size_of::<E>()).max(1)).clamp(1, SIDE);
+        for column in (0..SIDE as isize).step_by(step) {
+            let line = from.wrapping_offset(row * steps.row + column * steps.from);
             // SAFETY: a hint, which may be of any address.
-            unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(first.wrapping_add(line)) };
+            unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast()) };
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -118,11 +121,14 @@ fn ahead<E>(from: *const E, steps: Steps) {
 /// # Safety
 /// As [`crosswise`], for these.
 #[inline(always)]
-unsafe fn one_by_one<E: Copy>(from: *const E, to: *mut E, (rows, columns): (usize, usize), steps: Steps) {
+unsafe fn one_by_one<E: Copy>(from: *const E, to: *mut E, (rows, columns): (usize, usize), steps: TileSteps) {
     for column in 0..columns as isize {
         for row in 0..rows as isize {
-            // SAFETY: an element of the axes.
-            unsafe { *to.offset(row + column * steps.to) = *from.offset(row * steps.row + column * steps.from) };
+            // SAFETY: an element of the axes. It is seen as a word, which may be more aligned than it.
+            unsafe {
+                let element = from.offset(row * steps.row + column * steps.from).read_unaligned();
+                to.offset(row + column * steps.to).write_unaligned(element);
+            }
         }
     }
 }
@@ -131,23 +137,24 @@ unsafe fn one_by_one<E: Copy>(from: *const E, to: *mut E, (rows, columns): (usiz
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{SIDE, Steps, tiles};
+    use super::{SIDE, TileSteps, tiles};
 
     /// [`super::crosswise`] of words of 64 bits, with AVX-512.
     ///
     /// # Safety
     /// As that; and elements of a row are one or two apart.
     #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn words_512(from: *const i64, to: *mut i64, counts: (usize, usize), steps: Steps) {
+    pub(super) unsafe fn words_512(from: *const i64, to: *mut i64, counts: (usize, usize), steps: TileSteps) {
         let second = _mm512_set_epi64(15, 13, 11, 9, 6, 4, 2, 0);
-        let tile = |from: *const i64, to: *mut i64, steps: Steps| {
+        let tile = |from: *const i64, to: *mut i64, steps: TileSteps| {
             let row = |k: isize| {
                 let row = from.wrapping_offset(k * steps.row);
-                // SAFETY: the eight elements of a row of the tile, or they and what is between them.
+                // SAFETY: the eight elements of a row of the tile; what is between them is not read.
                 unsafe {
+                    let load = |at: usize, mask: u8| _mm512_maskz_loadu_epi64(mask, row.add(at));
                     match steps.from {
                         1 => _mm512_loadu_epi64(row),
-                        _ => _mm512_permutex2var_epi64(_mm512_loadu_epi64(row), second, _mm512_loadu_epi64(row.add(7))),
+                        _ => _mm512_permutex2var_epi64(load(0, 0b0101_0101), second, load(7, 0b1010_1010)),
                     }
                 }
             };
@@ -189,17 +196,19 @@ mod x86 {
     /// # Safety
     /// As [`words_512`].
     #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn words_256(from: *const i64, to: *mut i64, counts: (usize, usize), steps: Steps) {
-        let tile = |from: *const i64, to: *mut i64, steps: Steps| {
+    pub(super) unsafe fn words_256(from: *const i64, to: *mut i64, counts: (usize, usize), steps: TileSteps) {
+        let (even, odd) = (_mm256_set_epi64x(0, -1, 0, -1), _mm256_set_epi64x(-1, 0, -1, 0));
+        let tile = |from: *const i64, to: *mut i64, steps: TileSteps| {
             for left in [0, 4] {
                 let row = |k: isize| {
                     let row = from.wrapping_offset(k * steps.row + left * steps.from);
-                    // SAFETY: four elements of a row of the tile, or they and what is between them.
+                    // SAFETY: four elements of a row of the tile; what is between them is not read.
                     unsafe {
-                        let load = |at: usize| _mm256_loadu_pd(row.add(at).cast());
+                        let load = |at: usize, mask: __m256i| _mm256_maskload_pd(row.add(at).cast(), mask);
+                        let pairs = || _mm256_shuffle_pd::<0b1010>(load(0, even), load(3, odd));
                         match steps.from {
-                            1 => load(0),
-                            _ => _mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_shuffle_pd::<0b1010>(load(0), load(3))),
+                            1 => _mm256_loadu_pd(row.cast()),
+                            _ => _mm256_permute4x64_pd::<0b11_01_10_00>(pairs()),
                         }
                     }
                 };
@@ -241,19 +250,19 @@ mod x86 {
     /// # Safety
     /// As [`words_512`].
     #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn halves_256(from: *const i32, to: *mut i32, counts: (usize, usize), steps: Steps) {
-        // Half a line would be streamed.
-        let steps = Steps { streams: false, ..steps };
-        let tile = |from: *const i32, to: *mut i32, steps: Steps| {
+    pub(super) unsafe fn halves_256(from: *const i32, to: *mut i32, counts: (usize, usize), steps: TileSteps) {
+        let (even, odd) = (_mm256_set_epi32(0, -1, 0, -1, 0, -1, 0, -1), _mm256_set_epi32(-1, 0, -1, 0, -1, 0, -1, 0));
+        let tile = |from: *const i32, to: *mut i32, steps: TileSteps| {
             let row = |k: isize| {
                 let row = from.wrapping_offset(k * steps.row);
-                // SAFETY: the eight elements of a row of the tile, or they and what is between them.
+                // SAFETY: the eight elements of a row of the tile; what is between them is not read.
                 unsafe {
-                    let load = |at: usize| _mm256_loadu_ps(row.add(at).cast());
+                    let load = |at: usize, mask: __m256i| _mm256_maskload_ps(row.add(at).cast(), mask);
                     match steps.from {
-                        1 => load(0),
+                        1 => _mm256_loadu_ps(row.cast()),
                         _ => {
-                            let pairs = _mm256_castps_pd(_mm256_shuffle_ps::<0b11_01_10_00>(load(0), load(7)));
+                            let halves = _mm256_shuffle_ps::<0b11_01_10_00>(load(0, even), load(7, odd));
+                            let pairs = _mm256_castps_pd(halves);
                             _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(pairs))
                         }
                     }
@@ -290,7 +299,7 @@ mod tests {
     use super::*;
 
     /// A way to copy: as [`tiles`], with a tile of its own.
-    type Way<E> = unsafe fn(*const E, *mut E, (usize, usize), Steps);
+    type Way<E> = unsafe fn(*const E, *mut E, (usize, usize), TileSteps);
 
     /// Copies `rows` rows of `columns` elements, which lie so far apart, in one way, and looks at each element; what lies between rows of the copy stays.
     fn check<E: Copy + PartialEq + std::fmt::Debug>(
@@ -308,7 +317,7 @@ mod tests {
         for streams in [false, true] {
             let (to, streams) = if streams { (lines, (gap * size_of::<E>()).is_multiple_of(LINE)) } else { (lines + 1, false) };
             all.fill(element(usize::MAX));
-            let steps = Steps { row: (len + 3) as isize, from, to: gap as isize, streams };
+            let steps = TileSteps { row: (len + 3) as isize, from, to: gap as isize, streams };
             // SAFETY: rows of the source have `len` elements, those of the copy `rows`, which are less than `gap`.
             unsafe { way(source.as_ptr().add(first), all.as_mut_ptr().add(to), (rows, columns), steps) };
             for (at, found) in all.iter().enumerate() {
@@ -324,7 +333,7 @@ mod tests {
     const SHAPES: [(usize, usize); 9] = [(8, 8), (8, 7), (7, 20), (16, 16), (9, 130), (40, 129), (64, 256), (23, 1), (0, 5)];
 
     /// Any stride, any element.
-    unsafe fn plain<E: Copy>(from: *const E, to: *mut E, counts: (usize, usize), steps: Steps) {
+    unsafe fn plain<E: Copy>(from: *const E, to: *mut E, counts: (usize, usize), steps: TileSteps) {
         // SAFETY: as the caller promises.
         unsafe { tiles(from, to, counts, steps, |from, to, steps| one_by_one(from, to, (SIDE, SIDE), steps)) }
     }
@@ -349,6 +358,24 @@ mod tests {
                     // SAFETY: as above.
                     check::<i32>(|f, t, c, s| unsafe { x86::halves_256(f, t, c, s) }, shape, from, |at| at as i32);
                 }
+            }
+        }
+    }
+
+    /// Elements of eight bytes may lie at multiples of four: complex numbers of single precision do.
+    #[test]
+    fn what_is_less_aligned_than_a_word_is_copied() {
+        let source: Vec<u32> = (0..2 * 400 + 1).collect();
+        for shift in 0..2 {
+            let mut copy = vec![0u32; 2 * 400 + 1];
+            let (rows, columns) = (19, 21);
+            let axes =
+                [CopyAxis { n: rows, from: columns as isize, to: 1 }, CopyAxis { n: columns, from: 1, to: rows as isize }];
+            // SAFETY: `rows * columns` elements on either side.
+            unsafe { crosswise::<[u32; 2]>(source.as_ptr().add(shift).cast(), copy.as_mut_ptr().add(1 - shift).cast(), axes) };
+            for at in 0..rows * columns {
+                let place = at % rows * columns + at / rows;
+                assert_eq!(copy[1 - shift + 2 * at..][..2], source[shift + 2 * place..][..2], "{at}");
             }
         }
     }
