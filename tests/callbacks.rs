@@ -220,7 +220,7 @@ unsafe impl Device for Broken {
 /// On a thread of its own, as devices do.
 fn fail(done: chunkwise::device::Done, failure: Failure) {
     let outcome = Err(failure);
-    std::thread::spawn(|| done(Report { elapsed_ns: 1, since_ns: 0, worker: 0, opaque: Vec::new(), outcome }));
+    std::thread::spawn(|| done(Report { elapsed_ns: 1, measured: true, since_ns: 0, worker: 0, opaque: Vec::new(), outcome }));
 }
 
 #[test]

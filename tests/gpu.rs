@@ -143,7 +143,7 @@ fn chunks_cross_in_pieces_that_stay_within_what_is_counted() {
 fn a_download_of_which_a_part_is_lost_is_reported_once() {
     let Some(adapter) = adapter() else { return };
     for turn in 0..4 {
-        let gpu = Gpu::open(&adapter, "gpu0", SpaceId(1), 512 << 10).expect("opens");
+        let (gpu, breaker) = Gpu::open_breakable(&adapter, "gpu0", SpaceId(1), 512 << 10).expect("opens");
         let layout = Layout::contiguous(DType::F32, &[4 << 20]);
         let far = remote(&gpu, DType::F32, &layout.shape);
         // SAFETY: nothing else uses the buffer.
@@ -152,7 +152,7 @@ fn a_download_of_which_a_part_is_lost_is_reported_once() {
         let done = Box::new(move |report: Report| sender.send(report.outcome.is_ok()).unwrap_or(()));
         gpu.transfer(Move { from: far.clone(), to: Data::Host(to.clone()), upload: false, done });
         std::thread::sleep(Duration::from_millis(2 * turn));
-        gpu.sabotage(0, Sabotage::Lose);
+        breaker.after(0, Sabotage::Lose);
         let _ = receiver.recv_timeout(Duration::from_secs(60)).expect("reported");
         assert!(receiver.recv().is_err(), "once");
         assert!(moved(&gpu, far, Data::Host(to), false).is_none(), "it is gone");
@@ -267,7 +267,7 @@ fn copied<T: Element>(gpu: &Gpu, value: &ArrayD<T>, view: Option<&View>, shape: 
 fn launched(gpu: &Gpu, kernel: Arc<dyn Kernel>, body: Body) -> Result<(), Failure> {
     let (sender, receiver) = channel();
     let done = Box::new(move |report: Report| drop(sender.send(report.outcome)));
-    gpu.launch(Launch { kernel, body, estimate_ns: 10_000, origin: None, done });
+    gpu.launch(Launch { kernel, body, estimate_ns: 0, origin: None, done });
     let outcome = receiver.recv_timeout(Duration::from_secs(60)).expect("each launch is reported");
     assert!(receiver.recv().is_err(), "once");
     outcome
@@ -329,7 +329,7 @@ fn views_of_many_axes_of_nothing_and_of_all_are_copied() {
 
 #[test]
 fn a_long_copy_is_cut_and_a_lost_one_is_reported() {
-    let Some(gpu) = gpu() else { return };
+    let Some((gpu, breaker)) = breakable() else { return };
     let far = uploaded(&gpu, (0..7).map(|i| i * 41).collect::<Vec<u8>>());
     assert_eq!(downloaded::<u8>(&gpu, far.clone(), 7), [0, 41, 82, 123, 164, 205, 246]);
     // Some 116 000 workgroups, and more work than a GPU that was just opened is given at once.
@@ -341,7 +341,7 @@ fn a_long_copy_is_cut_and_a_lost_one_is_reported() {
     let after = gpu.counters();
     assert!(after.launches == before.launches + 1 && after.submissions >= before.submissions + 2, "{before:?}, {after:?}");
     assert!(downloaded::<u8>(&gpu, to.clone(), 7 * rows).chunks(7).all(|row| row == [246, 205, 164, 123, 82, 41, 0]));
-    gpu.sabotage(1, Sabotage::Lose);
+    breaker.after(1, Sabotage::Lose);
     launched(&gpu, Arc::new(Gemv), body()).ok();
     let lost = (0..3).filter(|_| matches!(launched(&gpu, Arc::new(Gemv), body()), Err(Failure::Lost(_)))).count();
     assert_eq!(lost, 3);

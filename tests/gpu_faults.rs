@@ -1,6 +1,6 @@
 //! A GPU that fails in the middle of each workload: the right result from elsewhere, or one clear error; never a hang; the next run works.
 //!
-//! Owns: real losses, panics and shortages inside the GPU's own threads (`Gpu::sabotage`), and injected reports (`Faulty`). Must not know: how the
+//! Owns: real losses, panics and shortages inside the GPU's own threads (`Breaker`), and injected reports (`Faulty`). Must not know: how the
 //! scheduler recovers. Invariant: each case has a time limit.
 #![cfg(feature = "gpu")]
 
@@ -23,13 +23,13 @@ const LIMIT_S: u64 = 120;
 fn survives(what: &'static str, sabotage: fn(&Gpu) -> Sabotage, lost: bool) {
     for name in WORKLOADS {
         for after in [1, 3] {
-            let Some(gpu) = gpu() else { return };
+            let Some((gpu, breaker)) = breakable() else { return };
             within_as(&format!("{what}, {name} after {after} launches"), LIMIT_S, move || {
                 let (wanted, _) = compute::<f32>(name, &session(Placement::Cpu, &[])).expect("on the CPU");
                 let device: Arc<dyn Device> = gpu.clone();
                 let session = session(Placement::Gpu, &[device]);
                 compute::<f32>(name, &session).expect("before anything is broken");
-                gpu.sabotage(after, sabotage(&gpu));
+                breaker.after(after, sabotage(&gpu));
                 let (found, run) = compute::<f32>(name, &session).unwrap_or_else(|e| panic!("{what}, {name}: {e}"));
                 assert_alike::<f32>(name, &found, &wanted);
                 let (again, next) = compute::<f32>(name, &session).unwrap_or_else(|e| panic!("{what}, {name}, again: {e}"));
@@ -70,13 +70,13 @@ fn no_memory_for_a_chunk_is_survived() {
 
 #[test]
 fn a_gpu_that_never_answers_is_given_up() {
-    let Some(gpu) = gpu() else { return };
+    let Some((gpu, breaker)) = breakable() else { return };
     within_as("stall", LIMIT_S, move || {
         let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(1).expect("pool")), Arc::new(IoLane::new()), gpu.clone()];
         let builder = Session::builder().devices(devices).placement(Placement::Gpu).cache_dir("");
         let session = builder.stall_after(3, Duration::from_millis(500)).build().expect("a session");
         cholesky::<f32>(&session, 60, 20).and_then(|l| l.compute()).expect("before");
-        gpu.sabotage(0, Sabotage::Stall);
+        breaker.after(0, Sabotage::Stall);
         let l = cholesky::<f32>(&session, 60, 20).and_then(|l| l.compute()).expect("the CPU does it");
         assert!(residual::<f32>(&l.mapv(f64::from)) < 1.0);
         let began = std::time::Instant::now();
@@ -87,12 +87,12 @@ fn a_gpu_that_never_answers_is_given_up() {
 
 #[test]
 fn without_another_device_a_loss_is_one_error() {
-    let Some(gpu) = gpu() else { return };
+    let Some((gpu, breaker)) = breakable() else { return };
     within_as("alone", LIMIT_S, move || {
         let devices: Vec<Arc<dyn Device>> = vec![gpu.clone(), Arc::new(IoLane::new())];
         let session = Session::builder().devices(devices).cache_dir("").build().expect("a session");
         cholesky::<f32>(&session, 60, 20).and_then(|l| l.compute()).expect("before");
-        gpu.sabotage(0, Sabotage::Lose);
+        breaker.after(0, Sabotage::Lose);
         let error = cholesky::<f32>(&session, 60, 20).and_then(|l| l.compute()).expect_err("nothing is left").to_string();
         assert!(error.contains("lost"), "{error}");
     });
@@ -134,6 +134,11 @@ fn memory_for_a_tenth_of_the_work_is_enough() {
         assert!(residual::<f32>(&l.mapv(f64::from)) < 1.0);
         assert!(tasks_on(&run, "gpu0") > run.tasks() / 3, "{:?}", run.placement());
         settled(&session);
-        assert!(session.counters(DeviceId(2)).bytes < 4 << 20);
+        // Staging is given back when nothing was under way for a while.
+        let end = std::time::Instant::now() + Duration::from_secs(30);
+        while session.counters(DeviceId(2)).bytes > 1 << 20 {
+            assert!(std::time::Instant::now() < end, "{:?}", session.counters(DeviceId(2)));
+            std::thread::sleep(Duration::from_millis(50));
+        }
     });
 }

@@ -330,7 +330,7 @@ fn a_fault_is_of_its_launch_alone() {
     }
 }
 
-/// Runs a case whose work is too much for one submission of a device that was just opened: its pace is that of a small GPU. The output
+/// Runs a case whose work is too much for one submission of a device that was just opened: for all that is known it is slow. The output
 /// is the old value's place, or another into which that is copied.
 fn in_parts(case: &Case, copied: bool) -> Option<Result<Vec<f64>, Failure>> {
     let lab = lab()?;
@@ -340,7 +340,7 @@ fn in_parts(case: &Case, copied: bool) -> Option<Result<Vec<f64>, Failure>> {
     // A download comes after all uploads, so what is submitted from here on is the launch.
     assert!(bits(&lab.download(&old, Place::Plain)) == bits(&case.output.values));
     let before = lab.gpu.counters().submissions;
-    let outcome = wait(&lab.start(case, &inputs, &to, copied.then(|| old.clone())));
+    let outcome = wait(&lab.start_expecting(0, case, &inputs, (&to, copied.then(|| old.clone()))));
     assert!(lab.gpu.counters().submissions >= before + 2, "{case}: not cut");
     let unchanged = || bits(&lab.download(&old, Place::Plain)) == bits(&case.output.values);
     assert!(!copied || unchanged(), "{case}: what is copied must stay");

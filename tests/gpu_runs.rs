@@ -69,7 +69,7 @@ unsafe impl Device for Bodiless {
         let outcome = Err(Failure::Panic("this body was taken out".into()));
         let Launch { body, done, .. } = launch;
         drop(body);
-        done(Report { elapsed_ns: 1, since_ns: 0, worker: 0, opaque: Vec::new(), outcome });
+        done(Report { elapsed_ns: 1, measured: true, since_ns: 0, worker: 0, opaque: Vec::new(), outcome });
     }
     fn transfer(&self, mv: Move) {
         self.0.transfer(mv);
@@ -148,8 +148,11 @@ fn chunks_stay_on_the_gpu_between_repeats() {
     let bytes = session.counters(GPU).bytes;
     drop(y);
     // The next run tells the session that the matrix is gone, and its chunks are free for others.
-    compute::<f32>("matvec", &session).expect("another matrix");
-    assert!(session.counters(GPU).bytes <= bytes + 1000, "{} then {}", bytes, session.counters(GPU).bytes);
+    for _ in 0..40 {
+        compute::<f32>("matvec", &session).expect("another matrix");
+    }
+    // Staging comes and goes; forty matrices would be 5 MB.
+    assert!(session.counters(GPU).bytes <= bytes + (2 << 20), "{} then {}", bytes, session.counters(GPU).bytes);
     settled(&session);
 }
 

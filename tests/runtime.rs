@@ -349,7 +349,14 @@ unsafe impl Device for NoLink {
         drop((from, to));
         std::thread::spawn(move || {
             let error = Error::Task { task: "move".into(), message: "the link is down".into() };
-            done(Report { elapsed_ns: 1, since_ns: 0, worker: 0, opaque: Vec::new(), outcome: Err(Failure::Device(error)) });
+            done(Report {
+                elapsed_ns: 1,
+                measured: true,
+                since_ns: 0,
+                worker: 0,
+                opaque: Vec::new(),
+                outcome: Err(Failure::Device(error)),
+            });
         });
     }
 }

@@ -121,5 +121,5 @@ pub(super) fn serve(launch: Launch, worker: u32, scratches: &Scratches) {
     scratches.keep(worker, scratch);
     CURRENT.set(outer);
     drop(kernel); // before the report: it may hold a file that the waiter wants to be closed
-    done(Report { elapsed_ns: start.elapsed().as_nanos() as u64, since_ns: 0, worker, opaque, outcome });
+    done(Report { elapsed_ns: start.elapsed().as_nanos() as u64, measured: true, since_ns: 0, worker, opaque, outcome });
 }

@@ -180,6 +180,13 @@ mod crossing {
         // Given back before the report: whoever is told that the move is over may take the memory.
         drop((from, to));
         let outcome = copied.map_err(|payload| Failure::Panic(panic_message(&*payload)));
-        done(Report { elapsed_ns: start.elapsed().as_nanos() as u64, since_ns: 0, worker: 0, opaque: Vec::new(), outcome });
+        done(Report {
+            elapsed_ns: start.elapsed().as_nanos() as u64,
+            measured: true,
+            since_ns: 0,
+            worker: 0,
+            opaque: Vec::new(),
+            outcome,
+        });
     }
 }

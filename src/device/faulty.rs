@@ -81,7 +81,9 @@ unsafe impl Device for Faulty {
                 let outcome = Err(Failure::Device(error));
                 let Launch { body, done, .. } = launch;
                 drop(body); // before the report: nobody may have it then
-                std::thread::spawn(move || done(Report { elapsed_ns: 1, since_ns: 0, worker: 0, opaque: Vec::new(), outcome }));
+                std::thread::spawn(move || {
+                    done(Report { elapsed_ns: 1, measured: true, since_ns: 0, worker: 0, opaque: Vec::new(), outcome })
+                });
             }
             // Kept for ever, as a wedged driver would: its memory stays alive and is never reused.
             Injection::Hang => std::mem::forget(launch),

@@ -87,7 +87,7 @@ unsafe impl Device for IoLane {
         }
         let message = "the system refused a thread for reading and writing".into();
         let outcome = Err(Failure::Device(Error::Failed { what: "the I/O lane".into(), message }));
-        (launch.done)(Report { elapsed_ns: 0, since_ns: 0, worker: 0, opaque: Vec::new(), outcome });
+        (launch.done)(Report { elapsed_ns: 0, measured: true, since_ns: 0, worker: 0, opaque: Vec::new(), outcome });
     }
 
     fn transfer(&self, _mv: Move) {

@@ -205,6 +205,8 @@ pub type Done = Box<dyn FnOnce(Report) + Send>;
 pub struct Report {
     /// Time it took, queueing excluded.
     pub elapsed_ns: u64,
+    /// Whether that was measured; if not it is a share of what several took together, from which nothing is to be learnt.
+    pub measured: bool,
     /// How long ago it ended, where reports come late because several are made at once.
     pub since_ns: u64,
     /// Which worker of the device did it, for traces.
@@ -239,10 +241,14 @@ pub struct Counters {
     pub launches: u64,
     /// Batches of launches and copies given to the driver.
     pub submissions: u64,
+    /// Dispatches in them: a launch is one, or several.
+    pub dispatches: u64,
     /// Moves from the host.
     pub uploads: u64,
     /// Moves to the host.
     pub downloads: u64,
+    /// Bytes that passed through staging, both ways.
+    pub staged_bytes: u64,
     /// Bytes of buffers that exist now: chunks, scratch, staging.
     pub bytes: u64,
 }

@@ -433,7 +433,7 @@ impl Inner {
     fn reported(self: &Arc<Self>, what: (LaunchId, GraphId, DeviceId), task: (TaskId, Option<u64>), report: Report) {
         let (launch, graph, device) = what;
         let now_ns = self.now_ns();
-        let Report { elapsed_ns, since_ns, worker, opaque, outcome } = report;
+        let Report { elapsed_ns, measured, since_ns, worker, opaque, outcome } = report;
         let end_ns = now_ns.saturating_sub(since_ns);
         // An error may hold a user's value, whose last copy must not go while the state is locked.
         let _last = outcome.as_ref().err().cloned();
@@ -457,7 +457,7 @@ impl Inner {
             match (state.runs.get_mut(&graph), task) {
                 (Some(run), (task, Some(predicted_ns))) if wanted && matches!(event, Event::Done { .. }) => {
                     let (start_ns, worker) = (end_ns.saturating_sub(elapsed_ns), worker as u16);
-                    run.record.spans.push(TaskSpan { task, device, worker, start_ns, end_ns, predicted_ns });
+                    run.record.spans.push(TaskSpan { task, device, worker, start_ns, end_ns, predicted_ns, measured });
                     let graph = run.graph().clone();
                     for (index, value) in opaque {
                         let of = graph.outputs(task).nth(index).map(|output| output.value);

@@ -264,7 +264,7 @@ impl Handle {
             |a: &usize| std::iter::successors(Some((*a, n)), |&(x, y)| (x > 0).then(|| (y % x, x))).last() == Some((0, 1));
         let stride = (n * 618 / 1000..n).find(coprime).unwrap_or(1);
         self.session.0.with_costs(|costs| {
-            for span in (0..n.min(LEARN)).map(|i| &spans[i * stride % n]) {
+            for span in (0..n.min(LEARN)).map(|i| &spans[i * stride % n]).filter(|span| span.measured) {
                 if let Some(id) = run.prices.cost_id(graph, span.task, span.device) {
                     costs.record(id, graph.profile(span.task).work, span.end_ns - span.start_ns);
                 }

@@ -77,6 +77,8 @@ pub struct TaskSpan {
     pub end_ns: u64,
     /// What the cost model had said, in ns.
     pub predicted_ns: u64,
+    /// Whether its length was measured, or is its share of what several tasks took together.
+    pub measured: bool,
 }
 
 /// One move over a link.

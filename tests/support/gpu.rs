@@ -39,6 +39,15 @@ macro_rules! gpus {
             let opened = ::chunkwise::device::gpu::Gpu::open(&adapter()?, "gpu0", ::chunkwise::id::SpaceId(1), 64 << 20);
             Some(::std::sync::Arc::new(opened.expect("the adapter opens")))
         }
+
+        /// The adapter, opened, and what breaks its driver.
+        #[allow(dead_code)]
+        fn breakable() -> Option<(::std::sync::Arc<::chunkwise::device::gpu::Gpu>, ::chunkwise::device::gpu::Breaker)> {
+            let space = ::chunkwise::id::SpaceId(1);
+            let opened = ::chunkwise::device::gpu::Gpu::open_breakable(&adapter()?, "gpu0", space, 64 << 20);
+            let (gpu, breaker) = opened.expect("the adapter opens");
+            Some((::std::sync::Arc::new(gpu), breaker))
+        }
     };
 }
 

@@ -199,8 +199,8 @@ impl Case {
             let buffer = HostBuffer::pooled(layout.bytes() as usize).expect("memory");
             // SAFETY: the packing is over before the kernel reads what it made.
             let to = Data::Host(unsafe { Window::lent(buffer, 0, layout) });
-            wait(&start(cpu, &self.kernel, Body::Pack { form: Form::Packed(form), view: None, from, to: to.clone() }))
-                .map(|()| to)
+            let body = Body::Pack { form: Form::Packed(form), view: None, from, to: to.clone() };
+            wait(&start(cpu, &self.kernel, body, ESTIMATE_NS)).map(|()| to)
         };
         let inputs = self.inputs.iter().enumerate().map(packed).collect::<Result<_, _>>()?;
         let landing = Landing::new(self.output.dtype, &self.output.shape, Place::Plain);
@@ -209,15 +209,18 @@ impl Case {
         let metas: Vec<_> = self.inputs.iter().chain([&self.output]).map(Chunk::meta).collect();
         let scratch_bytes = self.kernel.scratch_bytes(&self.params, &metas);
         let body = Body::Run { params: self.params.clone(), inputs, outputs, scratch_bytes };
-        wait(&start(cpu, &self.kernel, body))?;
+        wait(&start(cpu, &self.kernel, body, ESTIMATE_NS))?;
         Ok(landing.values())
     }
 }
 
-fn start(device: &dyn Device, kernel: &Arc<dyn Kernel>, body: Body) -> Receiver<Report> {
+/// What launches are expected to take.
+const ESTIMATE_NS: u64 = 10_000;
+
+fn start(device: &dyn Device, kernel: &Arc<dyn Kernel>, body: Body, estimate_ns: u64) -> Receiver<Report> {
     let (sender, receiver) = channel();
     let done = Box::new(move |report| drop(sender.send(report)));
-    device.launch(Launch { kernel: kernel.clone(), body, estimate_ns: 10_000, origin: None, done });
+    device.launch(Launch { kernel: kernel.clone(), body, estimate_ns, origin: None, done });
     receiver
 }
 
@@ -265,9 +268,20 @@ impl Lab {
 
     /// Starts a launch. Where there is an old value, it is copied into the output first.
     pub fn start(&self, case: &Case, inputs: &[Data], to: &Data, copy_in: Option<Data>) -> Receiver<Report> {
+        self.start_expecting(ESTIMATE_NS, case, inputs, (to, copy_in))
+    }
+
+    /// The same, where so much time is expected; 0 if it is unknown.
+    pub fn start_expecting(
+        &self,
+        estimate_ns: u64,
+        case: &Case,
+        inputs: &[Data],
+        (to, copy_in): (&Data, Option<Data>),
+    ) -> Receiver<Report> {
         let outputs = vec![Output { to: to.clone(), copy_in }];
         let body = Body::Run { params: case.params.clone(), inputs: inputs.to_vec(), outputs, scratch_bytes: 0 };
-        start(&*self.gpu, &case.kernel, body)
+        start(&*self.gpu, &case.kernel, body, estimate_ns)
     }
 
     /// The result of the GPU half; `turn` says how the chunks lie in host memory.

@@ -202,7 +202,7 @@ fn describe(handle: wgpu::Adapter, allow_software: bool) -> AdapterInfo {
         },
         driver: [info.driver.trim(), info.driver_info.trim()].join(" ").trim().to_owned(),
         has_f64: handle.features().contains(Features::SHADER_F64),
-        has_timestamps: handle.features().contains(Features::TIMESTAMP_QUERY | Features::TIMESTAMP_QUERY_INSIDE_PASSES),
+        has_timestamps: handle.features().contains(Features::TIMESTAMP_QUERY),
         limits: AdapterLimits {
             buffer_bytes: limits.max_buffer_size,
             binding_bytes: limits.max_storage_buffer_binding_size,

@@ -9,16 +9,18 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rayon::ThreadPool;
-
 use super::adapters::{AdapterInfo, AdapterKind};
-use super::copies::{Down, Upload, serve_downloads, serve_uploads};
+use super::driver::{Driver, Plain};
+use super::inbox::Inbox;
 use super::launch::{DonePromise, Running};
-use super::memory::{ChunkSlot, Staging};
+use super::link::{Copiers, Down, Staging, Upload, Uploader};
+use super::memory::ChunkSlot;
 use super::open::{GpuRefusal, Opened};
 use super::pipelines::Pipelines;
+use super::plan::Plans;
 use super::probe::within;
-use super::service::{Counts, Message, Sabotage, Service};
+use super::sabotage::Breaker;
+use super::service::{Counts, Message, Service, Shared};
 use super::waiter::Waiter;
 use crate::device::{Counters, Data, Device, DeviceKind, DeviceSpec, Failure, Launch, LinkSpec, Memory, Move, system};
 use crate::error::{Error, Result};
@@ -27,10 +29,8 @@ use crate::kernel::GpuFacts;
 
 /// How long opening an adapter may take: drivers are loaded and checked.
 const OPENING: Duration = Duration::from_secs(20);
-/// Launches that may be queued: enough to fill submissions when they are tiny.
-const QUEUE: u32 = 64;
-/// Threads that copy large chunks: a fast link takes what a few cores can copy.
-const COPIERS: usize = 4;
+/// Launches that may be queued: enough to fill the submissions under way when they are tiny.
+const QUEUE: u32 = 128;
 /// How long dropping waits for the GPU's threads, so that a program does not end while they are in the driver.
 const PARTING: Duration = Duration::from_millis(500);
 
@@ -41,8 +41,9 @@ pub struct Gpu {
     memory_bytes: u64,
     staging_bytes: u64,
     opened: Arc<Opened>,
+    plans: Plans,
     counts: Arc<Counts>,
-    service: Sender<Message>,
+    service: Arc<Inbox>,
     uploads: Option<Sender<Upload>>,
     /// Fires when the waiting thread, the last one, has ended.
     ended: Mutex<Receiver<()>>,
@@ -54,6 +55,26 @@ impl Gpu {
     /// # Errors
     /// [`Error::Unable`] if the adapter must not be used; [`Error::Failed`] if it cannot be opened within 20 s.
     pub fn open(adapter: &AdapterInfo, name: &str, space: SpaceId, staging_bytes: u64) -> Result<Self> {
+        Self::open_by(adapter, (name, space), staging_bytes, || Box::new(Plain))
+    }
+
+    /// The same, with a driver that can be broken on purpose: for tests of what must hold then.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    #[doc(hidden)]
+    pub fn open_breakable(adapter: &AdapterInfo, name: &str, space: SpaceId, staging_bytes: u64) -> Result<(Self, Breaker)> {
+        let breaker = Breaker::default();
+        let driver = breaker.clone();
+        Ok((Self::open_by(adapter, (name, space), staging_bytes, move || driver.driver())?, breaker))
+    }
+
+    fn open_by(
+        adapter: &AdapterInfo,
+        (name, space): (&str, SpaceId),
+        staging_bytes: u64,
+        driver: impl FnOnce() -> Box<dyn Driver> + Send + 'static,
+    ) -> Result<Self> {
         if let Some(reason) = &adapter.unusable {
             return Err(Error::Unable { device: adapter.to_string(), why: reason.clone() });
         }
@@ -61,7 +82,7 @@ impl Gpu {
         let opened = within(OPENING, &adapter.to_string(), move || {
             let failed =
                 |refusal: GpuRefusal| Error::Failed { what: format!("opening {opening}"), message: refusal.to_string() };
-            Opened::new(&opening).map_err(failed)
+            Opened::with_driver(&opening, driver()).map_err(failed)
         })?;
         let facts = adapter.facts();
         let link = LinkSpec { latency_ns: 50_000, bytes_per_s: 4e9 };
@@ -75,23 +96,21 @@ impl Gpu {
             link: Some([link, link]),
             gpu: Some(facts),
         };
-        let memory_bytes = usable_memory(adapter);
-        Self::start(spec, facts, memory_bytes, Arc::new(opened), staging_bytes)
-            .map_err(|e| Error::Failed { what: format!("opening {adapter}"), message: format!("no thread to serve it: {e}") })
+        let failed = |message| Error::Failed { what: format!("opening {adapter}"), message };
+        Self::start(spec, facts, usable_memory(adapter), (Arc::new(opened), staging_bytes)).map_err(failed)
     }
 
     fn start(
         spec: DeviceSpec,
         facts: GpuFacts,
         memory_bytes: u64,
-        opened: Arc<Opened>,
-        staging_bytes: u64,
-    ) -> std::io::Result<Self> {
-        let name = spec.name.clone();
+        (opened, staging_bytes): (Arc<Opened>, u64),
+    ) -> Result<Self, String> {
+        let name: Arc<str> = spec.name.as_str().into();
+        let no_thread = |e: std::io::Error| format!("no thread to serve it: {e}");
         let thread = |what: &str| std::thread::Builder::new().name(format!("chunkwise-{name}-{what}"));
-        let (service, messages) = channel();
-        let (batches_in, batches) = channel();
-        let (arrivals_in, arrivals) = channel();
+        let service = Arc::<Inbox>::default();
+        let (to_waiter, submissions) = channel();
         let (uploads, wanted) = channel::<Upload>();
         let (ending, ended) = channel();
         let staging = |upload| Arc::new(Staging::new(opened.clone(), upload, staging_bytes / 2));
@@ -99,35 +118,40 @@ impl Gpu {
         let again = service.clone();
         // Nobody listens any more: the launches were failed when the service thread ended.
         let compiled = move || drop(again.send(Message::Compiled));
-        let pipelines = Pipelines::start(opened.clone(), &name, compiled)?;
-        let server = Service::new(&name, opened.clone(), pipelines, [ups.clone(), downs.clone()], batches_in);
-        let counts = server.counts.clone();
+        let pipelines = Pipelines::start(opened.clone(), &name, compiled).map_err(no_thread)?;
+        let counts = Arc::<Counts>::default();
+        let copiers = Copiers::start(&name).map_err(no_thread)?;
+        let uploader =
+            Uploader { name: name.clone(), staging: ups.clone(), copiers: copiers.clone(), service: service.clone() };
         let waiter = Waiter {
             name: name.clone(),
             opened: opened.clone(),
             ups: ups.clone(),
             downs: downs.clone(),
+            copiers,
             counts: counts.clone(),
             service: service.clone(),
-            arrivals: arrivals_in,
         };
-        let pool = copy_pool(&name);
-        thread("serve").spawn(move || server.run(&messages))?;
-        thread("wait").spawn(move || {
-            waiter.run(&batches);
+        let shared = Shared {
+            name: name.clone(),
+            opened: opened.clone(),
+            pipelines,
+            ups,
+            downs,
+            counts: counts.clone(),
+            waiter: to_waiter,
+        };
+        let server = Service::new(shared).map_err(|refusal| refusal.to_string())?;
+        let inbox = service.clone();
+        thread("serve").spawn(move || server.run(&inbox)).map_err(no_thread)?;
+        let wait = move || {
+            waiter.run(&submissions);
             let _ = ending.send(()); // the device may be gone by then
-        })?;
-        let (pool_down, label, to_service) = (pool.clone(), name.clone(), service.clone());
-        thread("down").spawn(move || serve_downloads(arrivals, &downs, pool_down.as_deref()))?;
-        thread("up").spawn(move || serve_uploads(&label, wanted, &ups, pool.as_deref(), &to_service))?;
-        let ended = Mutex::new(ended);
-        Ok(Self { spec, facts, memory_bytes, staging_bytes, opened, counts, service, uploads: Some(uploads), ended })
-    }
-
-    /// Breaks something on purpose when so many more launches have come in: for tests of what must hold then.
-    #[doc(hidden)]
-    pub fn sabotage(&self, launches: u64, sabotage: Sabotage) {
-        let _ = self.service.send(Message::Sabotage(launches, sabotage)); // a device that has ended is broken enough
+        };
+        thread("wait").spawn(wait).map_err(no_thread)?;
+        thread("up").spawn(move || uploader.run(&wanted)).map_err(no_thread)?;
+        let (plans, uploads, ended) = (Plans::default(), Some(uploads), Mutex::new(ended));
+        Ok(Self { spec, facts, memory_bytes, staging_bytes, opened, plans, counts, service, uploads, ended })
     }
 
     /// The same device with another link speed in its spec.
@@ -152,15 +176,6 @@ impl Gpu {
     }
 }
 
-/// A few threads for large copies; none where one core does all the work anyway.
-fn copy_pool(name: &str) -> Option<Arc<ThreadPool>> {
-    let threads = COPIERS.min(system::threads() / 4);
-    let label = name.to_owned();
-    let named = move |i| format!("chunkwise-{label}-copy-{i}");
-    let pool = (threads > 1).then(|| rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(named).build());
-    pool.and_then(std::result::Result::ok).map(Arc::new)
-}
-
 /// How much of an adapter's memory chunks may take, unless the user says.
 fn usable_memory(adapter: &AdapterInfo) -> u64 {
     const UNKNOWN: u64 = 2 << 30;
@@ -181,11 +196,9 @@ unsafe impl Device for Gpu {
     }
 
     fn launch(&self, launch: Launch) {
-        match Running::new(launch, &self.facts, &self.spec.name) {
+        match Running::new(launch, &self.facts, &self.plans, &self.spec.name) {
             Ok(run) => {
-                if let Err(lost) = self.service.send(Message::Launch(run))
-                    && let Message::Launch(run) = lost.0
-                {
+                if let Err(Message::Launch(run)) = self.service.send(Message::Launch(run)) {
                     run.end.done.fail(self.gone("a task"));
                 }
             }
@@ -208,9 +221,7 @@ unsafe impl Device for Gpu {
             (Data::Remote(from), Data::Host(to)) => match from.memory.downcast::<ChunkSlot>() {
                 Ok(slot) => {
                     let down = Down::new(slot, to, done);
-                    if let Err(lost) = self.service.send(Message::Down(down))
-                        && let Message::Down(down) = lost.0
-                    {
+                    if let Err(Message::Down(down)) = self.service.send(Message::Down(down)) {
                         down.landing.fail(self.gone("a chunk's download"));
                     }
                 }
@@ -242,9 +253,11 @@ unsafe impl Device for Gpu {
         Counters {
             launches: get(&self.counts.launches),
             submissions: get(&self.counts.submissions),
+            dispatches: get(&self.counts.dispatches),
             uploads: get(&self.counts.uploads),
             downloads: get(&self.counts.downloads),
-            bytes: get(&self.opened.used),
+            staged_bytes: get(&self.counts.staged_bytes),
+            bytes: self.opened.bytes(),
         }
     }
 }

@@ -25,16 +25,26 @@
 //! later, at once.
 
 mod adapters;
-mod batch;
-mod copies;
+mod batcher;
+mod clock;
+mod driver;
 mod executor;
+mod groups;
+mod inbox;
 mod launch;
+mod link;
 mod memory;
 mod open;
+mod pace;
 mod pipelines;
+mod plan;
 mod probe;
+mod record;
+mod ring;
+mod sabotage;
 mod service;
 mod slice;
+mod tickets;
 mod vulkan;
 mod waiter;
 
@@ -42,4 +52,4 @@ pub use adapters::{AdapterInfo, AdapterKind, AdapterLimits, adapters, known};
 pub use executor::Gpu;
 pub use probe::{ProbeReport, probe};
 #[doc(hidden)]
-pub use service::Sabotage;
+pub use sabotage::{Breaker, Sabotage};

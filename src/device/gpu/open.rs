@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use wgpu::{BufferDescriptor, BufferUsages, ErrorFilter, Features};
 
 use super::AdapterInfo;
+use super::driver::{Driver, Plain};
+use super::groups::BindGroups;
 use crate::device::Failure;
 use crate::error::{Error, Remedy};
 
@@ -68,20 +70,25 @@ pub(super) struct Opened {
     pub(super) tick_ns: Option<f32>,
     /// Bytes of the largest buffer.
     pub(super) largest: u64,
-    /// Bytes of buffers that exist, and (for tests) how many may.
-    pub(super) used: AtomicU64,
-    pub(super) ceiling: AtomicU64,
+    /// Bytes of buffers that exist.
+    used: AtomicU64,
+    /// Bind groups that were used twice.
+    pub(super) groups: BindGroups,
+    pub(super) driver: Box<dyn Driver>,
     late: Arc<Mutex<Late>>,
 }
 
 impl Opened {
     /// Opens an adapter with all its limits, `f64` and timestamps where it has them.
     pub(super) fn new(adapter: &AdapterInfo) -> Result<Self, GpuRefusal> {
-        let timed = Features::TIMESTAMP_QUERY | Features::TIMESTAMP_QUERY_INSIDE_PASSES;
+        Self::with_driver(adapter, Box::new(Plain))
+    }
+
+    /// The same, by a driver of one's own.
+    pub(super) fn with_driver(adapter: &AdapterInfo, driver: Box<dyn Driver>) -> Result<Self, GpuRefusal> {
         let has = adapter.handle.features();
-        let timestamps = has.contains(timed);
-        let mut wanted = has & Features::SHADER_F64;
-        wanted.set(timed, timestamps);
+        let timestamps = has.contains(Features::TIMESTAMP_QUERY);
+        let wanted = has & (Features::SHADER_F64 | Features::TIMESTAMP_QUERY);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("chunkwise"),
             required_features: wanted,
@@ -102,8 +109,8 @@ impl Opened {
         });
         let tick_ns = timestamps.then(|| queue.get_timestamp_period()).filter(|&ns| ns > 0.0);
         let largest = device.limits().max_buffer_size & !15;
-        let (used, ceiling) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
-        Ok(Self { device, queue, tick_ns, largest, used, ceiling, late })
+        let (used, groups) = (AtomicU64::new(0), BindGroups::default());
+        Ok(Self { device, queue, tick_ns, largest, used, groups, driver, late })
     }
 
     /// Why the device is gone, if it is.
@@ -142,13 +149,9 @@ impl Opened {
     /// A new buffer.
     pub(super) fn buffer(&self, size: u64, usage: BufferUsages, mapped: bool) -> Result<wgpu::Buffer, GpuRefusal> {
         let full = |message| GpuRefusal::OutOfMemory { requested_bytes: size, message };
-        let used = self.used.fetch_add(size, Ordering::Relaxed);
-        let made = if used.saturating_add(size) > self.ceiling.load(Ordering::Relaxed) {
-            Err(full("the ceiling set for tests".into()))
-        } else {
-            let descriptor = BufferDescriptor { label: None, size, usage, mapped_at_creation: mapped };
-            self.caught(|| Ok(self.device.create_buffer(&descriptor)))
-        };
+        self.used.fetch_add(size, Ordering::Relaxed);
+        let descriptor = BufferDescriptor { label: None, size, usage, mapped_at_creation: mapped };
+        let made = self.caught(|| self.driver.buffer(self, &descriptor));
         made.map_err(|refusal| {
             self.used.fetch_sub(size, Ordering::Relaxed);
             match refusal {
@@ -156,6 +159,11 @@ impl Opened {
                 other => other,
             }
         })
+    }
+
+    /// Bytes of buffers that exist.
+    pub(super) fn bytes(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// A buffer of this size is about to be dropped.

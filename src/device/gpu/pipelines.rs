@@ -132,7 +132,12 @@ impl Pipelines {
         let entry = |binding, ty| BindGroupLayoutEntry {
             binding,
             visibility: ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: binding == 0, min_binding_size: None },
+            // Parameters and fault words lie in buffers that all launches share.
+            ty: wgpu::BindingType::Buffer {
+                ty,
+                has_dynamic_offset: binding == 0 || (faults > 0 && binding == inputs + outputs + scratch + 1),
+                min_binding_size: None,
+            },
             count: None,
         };
         let storage = |read_only| BufferBindingType::Storage { read_only };

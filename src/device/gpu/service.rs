@@ -1,66 +1,48 @@
 //! The service thread of a GPU: the only thread that records and submits.
 //!
-//! Owns: the queue, the order of what is submitted, how much at once. Must not know: graphs, who waits. Invariant: each launch and move that
-//! comes in is reported exactly once, whatever fails: also when the driver panics.
+//! Owns: what is queued, and the buffers that submissions need. Must not know: graphs, who waits, and what is submitted when ([`Batcher`] does). Invariant: each
+//! launch and move that comes in is reported exactly once, whatever fails: also when the driver panics.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::time::Duration;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
-use wgpu::BufferUsages;
+use smallvec::SmallVec;
 
-use super::batch::{BatchRecorder, Kit, Submission, waiting_ns};
-use super::copies::{Down, Landing, Up};
+use super::batcher::{Action, Batch, Batcher, Event, Limits, Part, Piece, Ticket};
+use super::inbox::Inbox;
 use super::launch::{LaunchEnd, Running, label};
-use super::memory::Staging;
+use super::link::{Down, FilledPack, Staging};
 use super::open::{GpuRefusal, Opened};
+use super::pace::PaceKey;
 use super::pipelines::Pipelines;
-use super::slice::Pace;
+use super::record::{Common, Contents, KITS, Kit, LaunchPart, Recorder, Submission};
+use super::ring::ScratchRing;
+use super::tickets::Tickets;
 use crate::device::{Failure, panic_message};
-use crate::shape::DType;
 
 /// Submissions under way at once.
 const IN_FLIGHT: usize = 3;
-/// While others are under way, launches gather until there are so many, or so much work.
-const GATHER: usize = 16;
-const GATHER_NS: u64 = 1_000_000;
 /// After so long without anything to do, what is kept for the next launch and the next move is given back: a run that is repeated finds it.
 const QUIET: Duration = Duration::from_secs(2);
 
 /// What the service thread is told.
 pub(super) enum Message {
     Launch(Box<Running>),
-    Up(Up),
+    Up(FilledPack),
     Down(Down),
-    /// A pipeline is ready, or has failed.
+    /// Staging of so many bytes that downloads had is free.
+    Emptied(u64),
+    /// A pipeline is ready, or has failed; or the device is lost.
     Compiled,
-    /// A submission is over: its kit, and how long it took for how much work of which dtype.
-    Completed(Kit, DType, f64, u64),
+    /// A submission is over: its kit, and what it showed of programs.
+    Completed(Kit, SmallVec<[(PaceKey, f64, u64); 2]>),
     /// A run is over, or all are: what nobody uses now goes back.
     Rest,
-    /// For tests: breaks something before the launch after so many.
-    Sabotage(u64, Sabotage),
     Stop,
-}
-
-/// What can be broken on purpose, to see that nothing is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
-    /// The device is lost now.
-    Lose,
-    /// The service thread panics now.
-    Panic,
-    /// The GPU has this many bytes from now on.
-    Memory(u64),
-    /// The next submission finds no memory.
-    FullAtSubmit,
-    /// The next submission is invalid.
-    Invalid,
-    /// Nothing is submitted any more.
-    Stall,
 }
 
 /// Counts that others may look at.
@@ -68,347 +50,419 @@ pub enum Sabotage {
 pub(super) struct Counts {
     pub(super) launches: AtomicU64,
     pub(super) submissions: AtomicU64,
+    pub(super) dispatches: AtomicU64,
     pub(super) uploads: AtomicU64,
     pub(super) downloads: AtomicU64,
+    pub(super) staged_bytes: AtomicU64,
 }
 
-/// The state of the service thread.
-pub(super) struct Service {
-    pub(super) name: String,
+/// What the service thread shares with others.
+pub(super) struct Shared {
+    pub(super) name: Arc<str>,
     pub(super) opened: Arc<Opened>,
     pub(super) pipelines: Arc<Pipelines>,
     pub(super) ups: Arc<Staging>,
     pub(super) downs: Arc<Staging>,
     pub(super) counts: Arc<Counts>,
     pub(super) waiter: Sender<Submission>,
-    uploads: Vec<Up>,
-    downloads: Vec<Down>,
-    launches: VecDeque<Box<Running>>,
-    /// Their pipelines are being compiled.
-    parked: Vec<Running>,
-    in_flight: usize,
-    pace: Pace,
+}
+
+/// What is queued.
+#[derive(Default)]
+struct Queued {
+    launches: Tickets<Box<Running>>,
+    uploads: Tickets<FilledPack>,
+    downloads: Tickets<Down>,
+    /// Launches whose pipelines are being compiled.
+    parked: Vec<Box<Running>>,
+}
+
+/// The state of the service thread.
+pub(super) struct Service {
+    shared: Shared,
+    batcher: Batcher,
+    queued: Queued,
+    common: Common,
     kits: Vec<Kit>,
-    scratch: Option<wgpu::Buffer>,
+    ring: ScratchRing,
+    began: Instant,
+    /// When to look again if nothing comes.
+    tick: Option<Instant>,
     /// Whether there may be something to give back.
     resting: bool,
-    sabotage: Option<Sabotage>,
-    /// Launches until something is to be broken.
-    fuse: Option<(u64, Sabotage)>,
+    /// Memory for parameters, and for actions.
+    params: Vec<u8>,
+    actions: Vec<Action>,
 }
 
 impl Service {
-    pub(super) fn new(
-        name: &str,
-        opened: Arc<Opened>,
-        pipelines: Arc<Pipelines>,
-        [ups, downs]: [Arc<Staging>; 2],
-        waiter: Sender<Submission>,
-    ) -> Self {
-        Self {
-            name: name.to_owned(),
-            opened,
-            pipelines,
-            ups,
-            downs,
-            counts: Arc::default(),
-            waiter,
-            uploads: Vec::new(),
-            downloads: Vec::new(),
-            launches: VecDeque::new(),
-            parked: Vec::new(),
-            in_flight: 0,
-            pace: Pace::new(),
-            kits: Vec::new(),
-            scratch: None,
+    pub(super) fn new(shared: Shared) -> Result<Self, GpuRefusal> {
+        let limits = Limits {
+            in_flight: IN_FLIGHT,
+            down_bytes: shared.downs.limit_bytes(),
+            piece_bytes: shared.downs.piece(0, u64::MAX),
+        };
+        // Now, while there is memory: later, what waits could not even be submitted.
+        let common = Common::new(&shared.opened)?;
+        let kits = (0..KITS).map(|number| Kit::new(&shared.opened, number)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            shared,
+            batcher: Batcher::new(limits),
+            queued: Queued::default(),
+            common,
+            kits,
+            ring: ScratchRing::default(),
+            began: Instant::now(),
+            tick: None,
             resting: false,
-            sabotage: None,
-            fuse: None,
-        }
+            params: Vec::new(),
+            actions: Vec::new(),
+        })
     }
 
     /// Serves until told to stop.
-    pub(super) fn run(mut self, messages: &Receiver<Message>) {
-        // Now, while there is memory: later, what waits could not even be submitted.
-        self.kits = (0..=IN_FLIGHT).map_while(|_| Kit::new(&self.opened).ok()).collect();
+    pub(super) fn run(mut self, inbox: &Inbox) {
+        let mut messages = VecDeque::new();
+        let _open = inbox.open();
         loop {
-            let next = if self.may_submit() { messages.try_recv().ok() } else { self.next(messages) };
-            let stop = matches!(next, Some(Message::Stop)) || (next.is_none() && !self.may_submit());
+            self.receive(inbox, &mut messages);
+            let step = catch_unwind(AssertUnwindSafe(|| self.serve(&mut messages)));
+            let stop = match step {
+                Ok(stop) => stop,
+                Err(payload) => {
+                    self.shared.opened.lose(&format!("its service thread panicked: {}", panic_message(&*payload)));
+                    false
+                }
+            };
             if stop {
-                self.opened.lose("its session has ended");
+                self.shared.opened.lose("its session has ended");
+                messages.extend(inbox.close());
+                messages.into_iter().for_each(|message| self.take(message));
                 return self.fail_all(&GpuRefusal::Lost("its session has ended".into()));
             }
-            let step = catch_unwind(AssertUnwindSafe(|| match next {
-                Some(message) => self.take(message),
-                None => self.submit(),
-            }));
-            if let Err(payload) = step {
-                self.opened.lose(&format!("its service thread panicked: {}", panic_message(&*payload)));
-            }
-            if let Some(why) = self.opened.lost() {
+            if let Some(why) = self.shared.opened.lost() {
                 self.fail_all(&GpuRefusal::Lost(why));
             }
         }
     }
 
-    /// The next message, waited for; `None` if none will come.
-    fn next(&mut self, messages: &Receiver<Message>) -> Option<Message> {
-        if !self.resting {
-            return messages.recv().ok();
-        }
-        match messages.recv_timeout(QUIET) {
-            Err(RecvTimeoutError::Timeout) => {
+    /// What has come, waited for until it is time to look.
+    fn receive(&mut self, inbox: &Inbox, messages: &mut VecDeque<Message>) {
+        let launches = self.batcher.launches_wanted();
+        if self.tick.is_none() && self.resting {
+            inbox.receive(messages, launches, Some(Instant::now() + QUIET));
+            if messages.is_empty() {
                 self.rest();
-                messages.recv().ok()
             }
-            next => next.ok(),
+        } else {
+            inbox.receive(messages, launches, self.tick);
+        }
+    }
+
+    /// Takes in what has come, and does what follows; true at the end.
+    fn serve(&mut self, messages: &mut VecDeque<Message>) -> bool {
+        while let Some(message) = messages.pop_front() {
+            if matches!(message, Message::Stop) {
+                return true;
+            }
+            self.take(message);
+        }
+        self.act();
+        false
+    }
+
+    fn act(&mut self) {
+        self.tick = None;
+        while self.shared.opened.lost().is_none() {
+            let mut actions = std::mem::take(&mut self.actions);
+            self.batcher.decide(self.began.elapsed().as_nanos() as u64, &mut actions);
+            let mut again = false;
+            for action in actions.drain(..) {
+                match action {
+                    Action::Submit(batch) => again |= !self.submit(batch),
+                    Action::Wait(until_ns) => self.tick = Some(self.began + Duration::from_nanos(until_ns)),
+                }
+            }
+            self.actions = actions;
+            if !again {
+                return;
+            }
         }
     }
 
     /// Gives back what nothing uses now.
     fn rest(&mut self) {
         self.resting = false;
-        self.ups.rest();
-        self.downs.rest();
-        if self.in_flight == 0 {
-            self.opened.forget(self.scratch.take().map_or(0, |scratch| scratch.size()));
+        self.shared.ups.rest();
+        self.shared.downs.rest();
+        if self.kits.len() as u64 == KITS {
+            self.ring.clear(&self.shared.opened);
         }
-    }
-
-    fn may_submit(&self) -> bool {
-        let some = !self.uploads.is_empty() || !self.downloads.is_empty() || !self.launches.is_empty();
-        // Nobody waits for an upload but the launches behind it, and the rest of the same chunk.
-        let in_pieces = || self.uploads.last().is_some_and(|up| !up.last);
-        let urgent = || !self.downloads.is_empty() || self.launches.len() >= GATHER || in_pieces();
-        let enough = || urgent() || waiting_ns(&self.launches) >= GATHER_NS;
-        let now = self.in_flight == 0 || (self.in_flight < IN_FLIGHT && enough());
-        some && now && self.sabotage != Some(Sabotage::Stall)
     }
 
     fn take(&mut self, message: Message) {
         match message {
             Message::Launch(run) => self.admit(run),
-            Message::Up(up) => self.uploads.push(up),
-            Message::Down(down) => self.downloads.push(down),
-            Message::Compiled => {
-                for run in std::mem::take(&mut self.parked) {
-                    self.admit(Box::new(run));
-                }
+            Message::Up(pack) => {
+                let bytes = pack.pieces.iter().map(|piece| piece.bytes).sum();
+                let last = pack.pieces.iter().all(|piece| piece.last);
+                let ticket = self.queued.uploads.put(pack);
+                self.batcher.take(Event::Upload(ticket, bytes, last));
             }
-            Message::Completed(kit, real, units, ns) => {
-                self.in_flight -= 1;
+            Message::Down(down) => {
+                let bytes = down.landing.bytes;
+                let ticket = self.queued.downloads.put(down);
+                self.batcher.take(Event::Download(ticket, bytes));
+            }
+            Message::Emptied(bytes) => self.batcher.take(Event::Emptied(bytes)),
+            Message::Compiled => {
+                std::mem::take(&mut self.queued.parked).into_iter().for_each(|run| self.admit(run));
+            }
+            Message::Completed(kit, shown) => {
                 self.kits.push(kit);
-                if units > 0.0 {
-                    self.pace.learn(real, units, ns);
-                }
+                self.batcher.take(Event::Completed(shown));
             }
             Message::Rest => self.resting = true,
-            Message::Sabotage(0, sabotage) => self.break_on_purpose(sabotage),
-            Message::Sabotage(launches, sabotage) => self.fuse = Some((launches, sabotage)),
             Message::Stop => {}
         }
     }
 
-    fn break_on_purpose(&mut self, sabotage: Sabotage) {
-        match sabotage {
-            Sabotage::Lose => self.opened.device.destroy(),
-            Sabotage::Panic => panic!("injected panic"),
-            Sabotage::Memory(bytes) => self.opened.ceiling.store(bytes, Ordering::Relaxed),
-            other => self.sabotage = Some(other),
-        }
-    }
-
     /// Queues a launch, once its pipelines are there.
-    fn admit(&mut self, mut run: Box<Running>) {
-        if let Some((launches, sabotage)) = self.fuse.take() {
-            if launches == 0 {
-                self.launches.push_back(run);
-                return self.break_on_purpose(sabotage);
-            }
-            self.fuse = Some((launches - 1, sabotage));
-        }
-        let mut complete = true;
-        for stage in &mut run.stages {
-            match self.pipelines.of(&stage.program) {
-                Ok(Some(pipelines)) => stage.pipelines = pipelines,
-                Ok(None) => complete = false,
+    fn admit(&mut self, run: Box<Running>) {
+        if run.plan.pipelines.get().is_none() {
+            let all = run.plan.stages.iter().map(|stage| self.shared.pipelines.of(&stage.program));
+            match all.collect::<Result<Option<Vec<_>>, _>>() {
+                Ok(Some(pipelines)) => drop(run.plan.pipelines.set(pipelines)), // alike, if another launch was faster
+                Ok(None) => {
+                    // The others are asked for, too.
+                    run.plan.stages.iter().for_each(|stage| drop(self.shared.pipelines.of(&stage.program)));
+                    return self.queued.parked.push(run);
+                }
                 Err(refusal) => return self.refuse(run.end, refusal),
             }
         }
-        if complete {
-            self.launches.push_back(run);
-        } else {
-            self.parked.push(*run);
-        }
+        let (plan, estimate_ns) = (run.plan.clone(), run.estimate_ns);
+        let ticket = self.queued.launches.put(run);
+        self.batcher.take(Event::Launch(ticket, plan, estimate_ns));
     }
 
     fn refuse(&self, end: LaunchEnd, refusal: GpuRefusal) {
-        let failure = refusal.into_failure(&format!("task {}", label(&*end.kernel)), &self.name);
+        let failure = refusal.into_failure(&format!("task {}", label(&*end.kernel)), &self.shared.name);
         end.done.fail(failure);
     }
 
-    fn submit(&mut self) {
-        let kit = match self.kits.pop().map_or_else(|| Kit::new(&self.opened), Ok) {
-            Ok(kit) => kit,
-            // Without these few kilobytes nothing runs at all.
-            Err(refusal) => {
-                if !self.uploads.is_empty() {
-                    // They have been reported.
-                    self.opened.lose(&format!("nothing can be submitted: {refusal:?}"));
-                }
-                return self.fail_all(&refusal);
-            }
+    /// Records and submits; false if nothing came of it, and there may be something else.
+    fn submit(&mut self, batch: Batch) -> bool {
+        let Some(kit) = self.kits.pop() else {
+            // There are more than may be under way.
+            self.shared.opened.lose("more submissions are under way than there may be");
+            return true;
         };
-        // The pipelines and the device are shared, so that the recorder leaves the rest of `self` alone.
-        let (opened, pipelines) = (self.opened.clone(), self.pipelines.clone());
-        let mut recorder = BatchRecorder::new(&opened, &pipelines, kit);
-        for up in std::mem::take(&mut self.uploads) {
-            let to = up.to.clone();
-            match to.buffer() {
-                Ok(buffer) => recorder.up(up, buffer),
-                // It was made before the upload was reported.
-                Err(refusal) => self.opened.lose(&format!("a buffer is gone: {refusal:?}")),
-            }
-        }
-        for down in std::mem::take(&mut self.downloads) {
-            self.record_down(&mut recorder, down);
-        }
-        self.record_launches(&mut recorder);
-        if recorder.is_empty() {
-            return self.kits.push(recorder.give_up());
-        }
-        if self.sabotage == Some(Sabotage::Invalid) {
-            self.sabotage = None;
-            let _ = self.opened.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: None,
-                source: wgpu::ShaderSource::Wgsl("injected nonsense".into()),
-            });
-        }
-        let (batch, mut outcome) = recorder.submit();
-        self.counts.submissions.fetch_add(1, Ordering::Relaxed);
-        if self.sabotage == Some(Sabotage::FullAtSubmit) {
-            self.sabotage = None;
-            outcome = outcome.and(Err(GpuRefusal::OutOfMemory { requested_bytes: 0, message: "injected".into() }));
-        }
+        let (opened, pack_bytes) = (self.shared.opened.clone(), batch.pack_bytes);
+        let mut contents = Contents::default();
+        let mut params = std::mem::take(&mut self.params);
+        let outcome = opened.caught(|| self.record(&kit, &batch, &mut params, &mut contents));
+        self.params = params;
         match outcome {
-            Ok(()) => self.submitted(batch),
-            Err(refusal) => self.not_submitted(batch, &refusal),
+            Ok(Some((index, submitted))) => {
+                self.submitted(Submission { index, submitted, kit, contents });
+                true
+            }
+            Ok(None) => {
+                self.kits.push(kit);
+                self.batcher.not_submitted(0);
+                false
+            }
+            Err(refusal) => {
+                self.not_submitted(kit, contents, pack_bytes, &refusal);
+                false
+            }
         }
     }
 
-    fn submitted(&mut self, batch: Submission) {
-        self.in_flight += 1;
-        self.counts.uploads.fetch_add(batch.uploads, Ordering::Relaxed);
-        self.counts.downloads.fetch_add(batch.downs.iter().filter(|down| down.1.is_last()).count() as u64, Ordering::Relaxed);
-        if let Err(lost) = self.waiter.send(batch) {
-            self.in_flight -= 1;
-            self.fail_batch(lost.0, &GpuRefusal::Lost("its waiting thread has ended".into()));
+    /// Records what is in a batch, and submits it, if it is anything.
+    fn record(
+        &mut self,
+        kit: &Kit,
+        batch: &Batch,
+        params: &mut Vec<u8>,
+        contents: &mut Contents,
+    ) -> Result<Option<(wgpu::SubmissionIndex, Instant)>, GpuRefusal> {
+        let (opened, pipelines, common) = (self.shared.opened.clone(), self.shared.pipelines.clone(), self.common.clone());
+        let mut recorder = Recorder::new(&opened, &pipelines, (&common, kit), batch, params);
+        let mut outcome = Ok(());
+        for &ticket in &batch.uploads {
+            if let Some(pack) = self.queued.uploads.take(ticket) {
+                outcome = outcome.and(recorder.up(pack));
+            }
         }
+        self.record_downs(&mut recorder, batch);
+        if batch.parts.iter().any(|part| self.queued.launches.get(part.ticket).is_some_and(|run| run.plan.faults())) {
+            recorder.clear_faults(batch.parts.len() as u64);
+        }
+        for part in &batch.parts {
+            self.record_launch(&mut recorder, part);
+        }
+        if recorder.is_empty() || outcome.is_err() {
+            *contents = recorder.give_up();
+            return outcome.map(|()| None);
+        }
+        let submitted;
+        (*contents, submitted) = recorder.submit();
+        submitted.map(Some)
     }
 
-    fn not_submitted(&mut self, batch: Submission, refusal: &GpuRefusal) {
-        // Uploads in it have been reported: without them, what is in the GPU's memory is not what others think.
-        let gone = !batch.ups.is_empty() || matches!(refusal, GpuRefusal::OutOfMemory { .. });
-        self.fail_batch(batch, refusal);
-        if gone {
-            self.opened.lose(&format!("a submission failed: {refusal:?}"));
+    /// Records downloads into one staging buffer.
+    fn record_downs(&mut self, recorder: &mut Recorder<'_>, batch: &Batch) {
+        if batch.downloads.is_empty() {
+            return;
         }
-    }
-
-    /// Records a download, or as much of it as there is room for, and leaves the rest for the next submission: a staging buffer of this one
-    /// comes back only after it.
-    fn record_down(&mut self, recorder: &mut BatchRecorder<'_>, mut down: Down) {
-        let from = down.from.clone();
-        let buffer = match from.buffer() {
-            Ok(buffer) => buffer,
-            Err(refusal) => return self.fail_move(&down.landing, refusal),
+        let staging = match self.shared.downs.try_take(batch.pack_bytes) {
+            Ok(Some(staging)) => staging,
+            Ok(None) => return self.batcher.no_staging(&batch.downloads, batch.pack_bytes),
+            Err(refusal) => {
+                batch.downloads.iter().for_each(|piece| self.fail_down(piece, &refusal));
+                return self.batcher.take(Event::Emptied(batch.pack_bytes));
+            }
         };
-        loop {
-            let bytes = self.downs.piece(down.at, down.landing.bytes);
-            if bytes == 0 {
-                return;
+        let mut pieces = Vec::with_capacity(batch.downloads.len());
+        for &piece in &batch.downloads {
+            let Some(down) = self.queued.downloads.get(piece.ticket) else { continue };
+            match down.from.buffer() {
+                Ok(buffer) => pieces.push((piece, down.landing.clone(), buffer.clone())),
+                Err(refusal) => self.fail_down(&piece, &refusal),
             }
-            let staging = if recorder.has_downloads() { self.downs.try_take(bytes) } else { self.downs.take(bytes).map(Some) };
-            match staging {
-                Ok(Some(staging)) => recorder.down(buffer, staging, down.piece(bytes)),
-                Ok(None) => return self.downloads.push(down),
-                Err(refusal) => return self.fail_move(&down.landing, refusal),
-            }
+        }
+        for piece in batch.downloads.iter().filter(|piece| piece.last) {
+            self.over(piece.ticket);
+        }
+        if pieces.is_empty() {
+            self.shared.downs.give(staging, true);
+            return self.batcher.take(Event::Emptied(batch.pack_bytes));
+        }
+        recorder.down(staging, pieces);
+    }
+
+    fn fail_down(&mut self, piece: &Piece, refusal: &GpuRefusal) {
+        let Some(down) = self.queued.downloads.get(piece.ticket) else { return };
+        down.landing.fail(refusal.clone().into_failure("a chunk's move", &self.shared.name));
+        self.batcher.take(Event::Withdraw(piece.ticket));
+        self.over(piece.ticket);
+    }
+
+    /// Nothing more of a download is to be recorded.
+    fn over(&mut self, ticket: Ticket) {
+        if self.queued.downloads.get(ticket).is_some() {
+            drop(self.queued.downloads.take(ticket));
         }
     }
 
-    fn record_launches(&mut self, recorder: &mut BatchRecorder<'_>) {
-        while let Some(run) = self.launches.front() {
-            let (real, most) = (run.real(), self.pace.most(run.real()));
-            if !recorder.has_room(real, most) {
-                return;
+    /// Records a part of a launch; a launch that cannot be is refused, and the others go on.
+    fn record_launch(&mut self, recorder: &mut Recorder<'_>, part: &Part) {
+        let Some(mut run) = self.queued.launches.lend(part.ticket) else { return };
+        let recorded = match run.failed_before() {
+            Some(failure) => Err(failure),
+            None => self
+                .record_part(recorder, &mut run, part)
+                .map_err(|refusal| refusal.into_failure(&format!("task {}", label(&*run.end.kernel)), &self.shared.name)),
+        };
+        if part.last || recorded.is_err() {
+            drop(self.queued.launches.take(part.ticket));
+            if let Some(scratch) = run.scratch.take() {
+                self.ring.give(scratch);
             }
-            let Some(run) = self.launches.pop_front() else { return };
-            if let Some(failure) = run.failed_before() {
-                run.end.done.fail(failure);
-                continue;
+        }
+        if let Err(failure) = recorded {
+            if !part.last {
+                self.batcher.take(Event::Withdraw(part.ticket));
             }
-            if let Err(refusal) = self.grow_scratch(run.scratch_bytes) {
-                self.refuse(run.end, refusal);
-                continue;
-            }
-            match recorder.launch(run, self.scratch.as_ref(), most) {
-                Ok(None) => {}
-                Ok(Some(rest)) => return self.launches.push_front(rest),
-                Err((refusal, run)) => self.refuse(run.end, refusal),
-            }
+            return run.end.done.fail(failure);
+        }
+        if !part.last {
+            run.tally.get_or_insert_default();
+        }
+        let (plan, tally) = (run.plan.clone(), run.tally.clone());
+        let share = part.units / plan.units.max(1.0);
+        let end = if part.last {
+            Some(run.end)
+        } else {
+            self.queued.launches.give(part.ticket, run);
+            None
+        };
+        recorder.keep(LaunchPart {
+            pace: plan.pace,
+            kind: Arc::as_ptr(&plan).addr() as u64,
+            units: part.units,
+            predicted_ns: part.predicted_ns,
+            least_ns: plan.least_ns * share.min(1.0),
+            faults: plan.faults(),
+            tally,
+            end,
+        });
+    }
+
+    fn record_part(&mut self, recorder: &mut Recorder<'_>, run: &mut Running, part: &Part) -> Result<(), GpuRefusal> {
+        if run.plan.scratch_bytes > 0 && run.scratch.is_none() {
+            run.scratch = Some(self.ring.take(&self.shared.opened, run.plan.scratch_bytes)?);
+        }
+        recorder.launch(run, part)
+    }
+
+    fn submitted(&mut self, submission: Submission) {
+        let (counts, contents) = (&self.shared.counts, &submission.contents);
+        let add = |count: &AtomicU64, more: u64| count.fetch_add(more, Ordering::Relaxed);
+        add(&counts.submissions, 1);
+        add(&counts.dispatches, contents.dispatches);
+        add(&counts.uploads, contents.uploads);
+        add(&counts.staged_bytes, contents.load.up_bytes + contents.load.down_bytes);
+        let landed = contents.pack.as_ref().map_or(0, |pack| pack.1.iter().filter(|(piece, _)| piece.last).count());
+        add(&counts.downloads, landed as u64);
+        if let Err(lost) = self.shared.waiter.send(submission) {
+            let refusal = GpuRefusal::Lost("its waiting thread has ended".into());
+            lost.0.contents.fail(&self.shared.name, &refusal, [&self.shared.ups, &self.shared.downs]);
         }
     }
 
-    /// One buffer serves all launches, one after the other.
-    fn grow_scratch(&mut self, bytes: u64) -> Result<(), GpuRefusal> {
-        let has = self.scratch.as_ref().map_or(0, wgpu::Buffer::size);
-        if bytes <= has {
-            return Ok(());
+    fn not_submitted(&mut self, kit: Kit, contents: Contents, pack_bytes: u64, refusal: &GpuRefusal) {
+        // Uploads in it have been reported: without them, what is in the GPU's memory is not what others think.
+        let gone = !contents.ups.is_empty() || matches!(refusal, GpuRefusal::OutOfMemory { .. });
+        self.batcher.not_submitted(if contents.pack.is_some() { pack_bytes } else { 0 });
+        contents.fail(&self.shared.name, refusal, [&self.shared.ups, &self.shared.downs]);
+        if gone {
+            return self.shared.opened.lose(&format!("a submission failed: {refusal:?}"));
         }
-        self.scratch = None;
-        self.opened.forget(has);
-        self.scratch = Some(self.opened.buffer(
-            bytes.next_power_of_two().max(4096).min(self.opened.largest),
-            BufferUsages::STORAGE,
-            false,
-        )?);
-        Ok(())
-    }
-
-    fn fail_move(&self, landing: &Landing, refusal: GpuRefusal) {
-        landing.fail(refusal.into_failure("a chunk's move", &self.name));
-    }
-
-    /// Reports everything in a batch as failed.
-    fn fail_batch(&mut self, batch: Submission, refusal: &GpuRefusal) {
-        self.opened.forget(batch.kit.bytes());
-        batch.fail(&self.name, refusal, [&self.ups, &self.downs]);
+        // Its own buffers may be in any state.
+        match kit.renewed(&self.shared.opened) {
+            Ok(kit) => self.kits.push(kit),
+            Err(refusal) => self.shared.opened.lose(&format!("nothing can be submitted: {refusal:?}")),
+        }
     }
 
     /// Reports everything that waits as failed.
     fn fail_all(&mut self, refusal: &GpuRefusal) {
-        let launches = self.launches.drain(..).chain(self.parked.drain(..).map(Box::new));
-        for run in launches.collect::<Vec<_>>() {
+        let parked = std::mem::take(&mut self.queued.parked);
+        for run in self.queued.launches.drain().into_iter().chain(parked) {
             self.refuse(run.end, refusal.clone());
         }
-        for up in std::mem::take(&mut self.uploads) {
-            self.ups.give(up.staging, false);
+        for pack in self.queued.uploads.drain() {
+            self.shared.ups.give(pack.buffer, false);
         }
-        for down in std::mem::take(&mut self.downloads) {
-            self.fail_move(&down.landing, refusal.clone());
+        for down in self.queued.downloads.drain() {
+            down.landing.fail(refusal.clone().into_failure("a chunk's move", &self.shared.name));
         }
+        self.batcher.clear();
+        self.tick = None;
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        let scratch = self.scratch.as_ref().map_or(0, wgpu::Buffer::size);
-        self.opened.forget(scratch + self.kits.iter().map(Kit::bytes).sum::<u64>());
+        self.ring.clear(&self.shared.opened);
+        self.shared.opened.forget(self.common.bytes() + self.kits.iter().map(Kit::bytes).sum::<u64>());
     }
 }
 
-impl Submission {
+impl Contents {
     /// Reports everything in it as failed.
     pub(super) fn fail(self, device: &str, refusal: &GpuRefusal, [ups, downs]: [&Staging; 2]) {
         for part in self.parts {
@@ -416,15 +470,18 @@ impl Submission {
             let failure: Failure = refusal.clone().into_failure(&format!("task {task}"), device);
             match part.end {
                 Some(end) => end.done.fail(failure),
-                None => {
-                    part.tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner).failed.get_or_insert(failure);
-                }
+                // What goes on finds it there.
+                None => part.tally.iter().for_each(|tally| {
+                    tally.lock().unwrap_or_else(PoisonError::into_inner).failed.get_or_insert_with(|| failure.clone());
+                }),
             }
         }
         self.ups.into_iter().for_each(|staging| ups.give(staging, false));
-        for (staging, piece) in self.downs {
+        if let Some((staging, pieces)) = self.pack {
             downs.give(staging, false);
-            piece.landing.fail(refusal.clone().into_failure("a chunk's move", device));
+            for (_, landing) in pieces {
+                landing.fail(refusal.clone().into_failure("a chunk's move", device));
+            }
         }
     }
 }

@@ -1,13 +1,10 @@
 //! Cutting launches, so that none holds the GPU for long: a desktop would freeze, and Windows ends what takes 2 s.
 //!
-//! Owns: [`Cursor`] (how far a launch has come), [`Pace`] (how much work a submission may have). Must not know: wgpu. Invariant: the slices of
-//! a program cover each workgroup and step of each pass once, in an order that its shader allows.
+//! Owns: [`Cursor`] (how far a program has come). Must not know: wgpu, how fast anything is. Invariant: the slices of a program cover each
+//! workgroup and step of each pass once, in an order that its shader allows.
 
 use crate::kernel::{Pass, Program};
-use crate::shape::DType;
 
-/// How long a submission should take at most.
-const TARGET_NS: f64 = 20e6;
 /// Steps of a resumable pass that a slice should have at least: fewer would be mostly loading and storing the state.
 const STEPS: u32 = 16;
 /// Steps of a resumable pass that a slice may have: Mesa's software driver ends every loop after 65 535 rounds.
@@ -89,37 +86,11 @@ fn fitting(wanted: f64, most: u64) -> u64 {
     (wanted.max(1.0) as u64).clamp(1, most.max(1))
 }
 
-/// Work of one submission, in units, learned from how long earlier ones took; `f64` apart, which some GPUs compute 64 times slower.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
-    most: [f64; 2],
-}
-
-impl Pace {
-    /// What a small integrated GPU does in some milliseconds.
-    pub(super) fn new() -> Self {
-        Self { most: [1e9, 1e8] }
-    }
-
-    pub(super) fn most(&self, real: DType) -> f64 {
-        self.most[usize::from(real == DType::F64)]
-    }
-
-    /// A submission of so many units of one dtype took this long.
-    pub(super) fn learn(&mut self, real: DType, units: f64, ns: u64) {
-        let most = &mut self.most[usize::from(real == DType::F64)];
-        // A small submission is mostly latency: it says that there is room, not how much.
-        let fits = units / ns.max(1) as f64 * TARGET_NS;
-        if units >= 0.25 * *most || ns as f64 > TARGET_NS {
-            *most = fits.clamp(*most / 4.0, *most * 4.0).clamp(1e6, 1e13);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernel::{Shader, Work};
+    use crate::shape::DType;
     use proptest::prelude::*;
 
     fn program(passes: Vec<Pass>, flops: f64) -> Program {
@@ -164,19 +135,5 @@ mod tests {
                 prop_assert!((spent / units(&program) - 1.0).abs() < 1e-6, "{} of {}", spent, units(&program));
             }
         }
-    }
-
-    #[test]
-    fn the_pace_grows_slowly_and_falls_at_once() {
-        let mut pace = Pace::new();
-        for _ in 0..3 {
-            pace.learn(DType::F32, pace.most(DType::F32), 1_000_000);
-        }
-        assert_eq!(pace.most(DType::F32), 64e9);
-        pace.learn(DType::F32, 64e9, 1_000_000_000);
-        assert_eq!(pace.most(DType::F32), 16e9);
-        assert_eq!(pace.most(DType::F64), 1e8, "the other dtype is not touched");
-        pace.learn(DType::F64, 1.0, 10);
-        assert_eq!(pace.most(DType::F64), 1e8, "latency alone says nothing");
     }
 }

@@ -1,0 +1,427 @@
+//! What is submitted, when, and how much at once: decisions only.
+//!
+//! Owns: [`Batcher`]: the queues, how many submissions are under way, the pace, cutting. Must not know: wgpu, threads, clocks: it is told the time.
+//! Invariant: each launch that comes in is handed out once, in slices that cover it in order, each upload and each byte of a download once; while
+//! anything is queued that could be submitted, something is under way, or is submitted now.
+//!
+//! # Rules
+//!
+//! - At most [`Limits::in_flight`] submissions are under way. The first goes at once. Behind it launches gather until there are [`GATHER`], or
+//!   [`GATHER_NS`] of work, or one has waited [`PATIENCE_NS`]: then the GPU finds the next submission when it is done with this one.
+//! - A submission takes all uploads (whatever is submitted with them or later may read them), downloads as far as there is staging, all of them into one
+//!   buffer, and launches up to [`TARGET_NS`] by prediction: a tenth of what a desktop can bear, because predictions may be wrong by a factor of ten. What
+//!   does not fit is cut, and goes on in the next one.
+//! - Submissions of launches that are alike measure them. Where all are mixed, one in [`MIXED`] has a single launch.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::pace::{Pace, PaceKey};
+use super::plan::{Plan, Stage};
+use super::slice::{Cursor, Slice};
+use crate::kernel::Program;
+
+/// Launches that gather while others are under way, and the work that is enough.
+pub(super) const GATHER: usize = 24;
+const GATHER_NS: f64 = 1e6;
+/// The longest that something waits for more to gather.
+const PATIENCE_NS: u64 = 200_000;
+/// How long the launches of a submission should take.
+pub(super) const TARGET_NS: f64 = 5e6;
+/// Launches (or parts of them) in one submission, and dispatches.
+pub(super) const PARTS: usize = 64;
+pub(super) const DISPATCHES: usize = 256;
+/// Bytes of uploads, or of downloads, that are not waited with.
+const MUCH: u64 = 4 << 20;
+/// Of so many submissions of different launches, one has a single launch.
+const MIXED: u32 = 16;
+/// Of so many short submissions, one asks the GPU's clock; all that are longer do.
+const UNTIMED: u64 = 8;
+const SHORT_NS: f64 = 100e3;
+
+/// Where downloads begin in a staging buffer that they share, and how many do.
+const ALIGNED: u64 = 64;
+const PIECES: usize = 1024;
+/// The smallest staging buffer for downloads.
+const SMALLEST: u64 = 64 << 10;
+
+/// What a launch or a move is called here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Ticket(pub(super) usize);
+
+/// What happens.
+pub(super) enum Event {
+    /// A launch that can run, and what it is expected to take.
+    Launch(Ticket, Arc<Plan>, u64),
+    /// Bytes that lie in staging, to be copied to their chunk; whether they are the last of it.
+    Upload(Ticket, u64, bool),
+    /// A chunk to be brought down.
+    Download(Ticket, u64),
+    /// What was queued under this ticket is given up.
+    Withdraw(Ticket),
+    /// A submission is over; what it showed of programs: units of work, and their time.
+    Completed(SmallVec<[(PaceKey, f64, u64); 2]>),
+    /// Staging of downloads of so many bytes is free again.
+    Emptied(u64),
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Record this, and submit it.
+    Submit(Batch),
+    /// If nothing else comes, tick at this time.
+    Wait(u64),
+}
+
+/// One submission: uploads first, then downloads, then launches.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) uploads: Vec<Ticket>,
+    pub(super) downloads: Vec<Piece>,
+    /// Bytes of the staging buffer of all downloads.
+    pub(super) pack_bytes: u64,
+    pub(super) parts: Vec<Part>,
+    /// Whether the GPU's clock is to be asked.
+    pub(super) timed: bool,
+}
+
+/// A piece of a download, and its place in the staging buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) ticket: Ticket,
+    pub(super) at: u64,
+    pub(super) bytes: u64,
+    pub(super) offset: u64,
+    /// Whether nothing more of it will come.
+    pub(super) last: bool,
+}
+
+/// What of a launch is in a submission.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) ticket: Ticket,
+    /// Of which stage, and what of it.
+    pub(super) slices: SmallVec<[(usize, Slice); 1]>,
+    pub(super) units: f64,
+    pub(super) predicted_ns: f64,
+    /// Whether nothing is expected of it: who launches it wants to know.
+    pub(super) asked: bool,
+    /// Whether nothing more of it will come.
+    pub(super) last: bool,
+}
+
+/// What the batcher may not exceed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Submissions under way.
+    pub(super) in_flight: usize,
+    /// Bytes of staging for downloads, in all.
+    pub(super) down_bytes: u64,
+    /// Bytes of a staging buffer, a power of two.
+    pub(super) piece_bytes: u64,
+}
+
+struct QueuedLaunch {
+    ticket: Ticket,
+    plan: Arc<Plan>,
+    estimate_ns: u64,
+    stage: usize,
+    cursor: Cursor,
+}
+
+impl QueuedLaunch {
+    fn estimate(&self) -> (f64, u64) {
+        (self.plan.units, self.estimate_ns)
+    }
+}
+
+struct QueuedDownload {
+    ticket: Ticket,
+    at: u64,
+    bytes: u64,
+}
+
+/// The queues of one GPU. See the module's text for the rules.
+pub(super) struct Batcher {
+    limits: Limits,
+    pace: Pace,
+    launches: VecDeque<QueuedLaunch>,
+    /// Tickets, and bytes, and whether more of the same chunk will come.
+    uploads: Vec<(Ticket, u64, bool)>,
+    downloads: VecDeque<QueuedDownload>,
+    /// Staging of downloads that is lent.
+    lent_bytes: u64,
+    in_flight: usize,
+    /// Since when something has been waiting.
+    waiting_ns: Option<u64>,
+    /// Submissions of different launches since one that measured.
+    mixed: u32,
+    submitted: u64,
+}
+
+impl Batcher {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            pace: Pace::new(),
+            launches: VecDeque::new(),
+            uploads: Vec::new(),
+            downloads: VecDeque::new(),
+            lent_bytes: 0,
+            in_flight: 0,
+            waiting_ns: None,
+            mixed: 0,
+            submitted: 0,
+        }
+    }
+
+    /// Takes an event in; says what is to be done now.
+    pub(super) fn step(&mut self, now_ns: u64, event: Event, actions: &mut Vec<Action>) {
+        self.take(event);
+        self.decide(now_ns, actions);
+    }
+
+    /// Takes an event in, of several that came at once.
+    pub(super) fn take(&mut self, event: Event) {
+        match event {
+            Event::Launch(ticket, plan, estimate_ns) => {
+                let (stage, cursor) = (0, Cursor::default());
+                self.launches.push_back(QueuedLaunch { ticket, plan, estimate_ns, stage, cursor });
+            }
+            Event::Upload(ticket, bytes, last) => self.uploads.push((ticket, bytes, !last)),
+            Event::Download(ticket, bytes) => self.downloads.push_back(QueuedDownload { ticket, at: 0, bytes }),
+            Event::Withdraw(ticket) => self.withdraw(ticket),
+            Event::Completed(shown) => {
+                self.in_flight = self.in_flight.saturating_sub(1);
+                shown.into_iter().for_each(|(key, units, ns)| self.pace.learn(key, units, ns));
+            }
+            Event::Emptied(bytes) => self.lent_bytes = self.lent_bytes.saturating_sub(bytes),
+            Event::Tick => {}
+        }
+    }
+
+    /// Says what is to be done now.
+    pub(super) fn decide(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
+        while self.may_submit(now_ns) {
+            let batch = self.batch();
+            self.in_flight += 1;
+            self.waiting_ns = None;
+            actions.push(Action::Submit(batch));
+        }
+        if !self.has_work() {
+            self.waiting_ns = None;
+        } else if self.in_flight < self.limits.in_flight {
+            let since = *self.waiting_ns.get_or_insert(now_ns);
+            actions.push(Action::Wait(since + PATIENCE_NS));
+        }
+    }
+
+    /// How many more launches must come before there is anything to do about them.
+    pub(super) fn launches_wanted(&self) -> usize {
+        if self.in_flight >= self.limits.in_flight {
+            usize::MAX
+        } else if self.in_flight == 0 || self.waiting_ns.is_none() {
+            1
+        } else {
+            GATHER.saturating_sub(self.launches.len()).max(1)
+        }
+    }
+
+    /// A submission was not made: none of it is under way. What it took is not queued again.
+    pub(super) fn not_submitted(&mut self, pack_bytes: u64) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.lent_bytes = self.lent_bytes.saturating_sub(pack_bytes);
+    }
+
+    /// The GPU is lost: nothing is queued, and nothing of what was under way will end.
+    pub(super) fn clear(&mut self) {
+        self.launches.clear();
+        self.uploads.clear();
+        self.downloads.clear();
+        (self.waiting_ns, self.in_flight, self.lent_bytes) = (None, 0, 0);
+    }
+
+    /// There is no memory for a staging buffer now: these downloads wait until what is lent has come back, and no more is lent at once from now on.
+    pub(super) fn no_staging(&mut self, pieces: &[Piece], pack_bytes: u64) {
+        self.lent_bytes = self.lent_bytes.saturating_sub(pack_bytes);
+        self.limits.down_bytes = self.lent_bytes;
+        for piece in pieces.iter().rev() {
+            match self.downloads.front_mut().filter(|download| download.ticket == piece.ticket) {
+                Some(download) => download.at = piece.at,
+                None => {
+                    let bytes = piece.at + piece.bytes;
+                    self.downloads.push_front(QueuedDownload { ticket: piece.ticket, at: piece.at, bytes });
+                }
+            }
+        }
+    }
+
+    fn withdraw(&mut self, ticket: Ticket) {
+        self.launches.retain(|launch| launch.ticket != ticket);
+        self.uploads.retain(|upload| upload.0 != ticket);
+        self.downloads.retain(|download| download.ticket != ticket);
+    }
+
+    /// Whether anything is queued that could be submitted.
+    fn has_work(&self) -> bool {
+        !self.uploads.is_empty() || !self.launches.is_empty() || (!self.downloads.is_empty() && self.pack_room() > 0)
+    }
+
+    fn may_submit(&self, now_ns: u64) -> bool {
+        if !self.has_work() || self.in_flight >= self.limits.in_flight {
+            return false;
+        }
+        self.in_flight == 0 || self.is_enough() || self.waiting_ns.is_some_and(|since| now_ns >= since + PATIENCE_NS)
+    }
+
+    fn is_enough(&self) -> bool {
+        let up: u64 = self.uploads.iter().map(|upload| upload.1).sum();
+        // Nobody waits for an upload but the launches behind it, and the rest of the same chunk.
+        if up >= MUCH || self.uploads.len() >= GATHER || self.uploads.last().is_some_and(|upload| upload.2) {
+            return true;
+        }
+        let down: u64 = self.downloads.iter().map(|download| download.bytes - download.at).sum();
+        if self.pack_room() > 0 && (down >= MUCH || self.downloads.len() >= GATHER) {
+            return true;
+        }
+        let mut ns = 0.0;
+        self.launches.len() >= GATHER
+            || self.launches.iter().any(|launch| {
+                ns += self.left_ns(launch);
+                ns >= GATHER_NS
+            })
+    }
+
+    /// What is left of a launch, roughly: all of it.
+    fn left_ns(&self, launch: &QueuedLaunch) -> f64 {
+        self.pace.predict_ns(launch.plan.pace, launch.plan.units, launch.estimate())
+    }
+
+    fn batch(&mut self) -> Batch {
+        let mut batch = Batch { uploads: self.uploads.drain(..).map(|upload| upload.0).collect(), ..Batch::default() };
+        self.pack(&mut batch);
+        self.fill(&mut batch);
+        let predicted: f64 = batch.parts.iter().map(|part| part.predicted_ns).sum();
+        let long = predicted >= SHORT_NS || self.submitted.is_multiple_of(UNTIMED);
+        batch.timed = !batch.parts.is_empty() && (long || batch.parts.iter().any(|part| part.asked));
+        self.submitted += 1;
+        batch
+    }
+
+    /// Bytes of the largest staging buffer that may be lent now; 0 if none.
+    fn pack_room(&self) -> u64 {
+        let left = self.limits.down_bytes.saturating_sub(self.lent_bytes);
+        if left >= self.limits.piece_bytes {
+            return self.limits.piece_bytes;
+        }
+        // A limit below that of any buffer still lets one at a time through.
+        match self.lent_bytes {
+            0 => self.limits.piece_bytes,
+            _ if left < SMALLEST => 0,
+            _ => 1 << left.ilog2(),
+        }
+    }
+
+    /// Downloads, side by side in one buffer.
+    fn pack(&mut self, batch: &mut Batch) {
+        let room = self.pack_room();
+        let mut offset: u64 = 0;
+        while let Some(download) = self.downloads.front_mut() {
+            let bytes = (download.bytes - download.at).min(room.saturating_sub(offset));
+            let rest = download.bytes - download.at;
+            // A small one is not cut because little room is left beside others.
+            if bytes == 0 && rest > 0 || offset > 0 && bytes < rest && rest <= room || batch.downloads.len() >= PIECES {
+                break;
+            }
+            let last = bytes == rest;
+            batch.downloads.push(Piece { ticket: download.ticket, at: download.at, bytes, offset, last });
+            download.at += bytes;
+            offset = (offset + bytes).next_multiple_of(ALIGNED);
+            if last {
+                self.downloads.pop_front();
+            }
+        }
+        let used = batch.downloads.last().map_or(0, |piece| piece.offset + piece.bytes);
+        batch.pack_bytes = if used == 0 { 0 } else { used.next_power_of_two().clamp(SMALLEST.min(room), room) };
+        self.lent_bytes += batch.pack_bytes;
+    }
+
+    /// Launches, up to the target.
+    fn fill(&mut self, batch: &mut Batch) {
+        let (mut room_ns, mut dispatches) = (TARGET_NS, DISPATCHES);
+        let alone = self.mixed + 1 >= MIXED;
+        let (mut before, mut alike) = (None, true);
+        while let Some(launch) = self.launches.front() {
+            if !batch.parts.is_empty()
+                && (alone || batch.parts.len() >= PARTS || !self.goes_beside(launch, room_ns, dispatches))
+            {
+                break;
+            }
+            let Some(mut launch) = self.launches.pop_front() else { break };
+            let part = self.cut(&mut launch, room_ns, dispatches);
+            (room_ns, dispatches) = (room_ns - part.predicted_ns, dispatches - part.slices.len());
+            let plan = Arc::as_ptr(&launch.plan);
+            alike &= before.replace(plan).is_none_or(|before| before == plan);
+            let over = part.last;
+            batch.parts.push(part);
+            if !over {
+                self.launches.push_front(launch);
+                break;
+            }
+        }
+        if !batch.parts.is_empty() {
+            self.mixed = if alike { 0 } else { self.mixed + 1 };
+        }
+    }
+
+    /// Whether a launch is begun in a submission that has others, and this much room.
+    fn goes_beside(&self, launch: &QueuedLaunch, room_ns: f64, dispatches: usize) -> bool {
+        let whole_ns = self.left_ns(launch);
+        // What does not fit is cut, but not for the others' sake alone.
+        let room = whole_ns <= room_ns || (whole_ns > TARGET_NS && room_ns > TARGET_NS / 8.0);
+        let passes = launch.plan.passes();
+        room && (passes <= dispatches || (passes > DISPATCHES && dispatches > DISPATCHES / 8))
+    }
+
+    /// The next part of a launch: what takes so long, and as many dispatches, at most.
+    fn cut(&self, launch: &mut QueuedLaunch, room_ns: f64, dispatches: usize) -> Part {
+        let (plan, estimate) = (launch.plan.clone(), launch.estimate());
+        let most = self.pace.units_in(plan.pace, room_ns.max(1.0), estimate);
+        let (mut used, mut slices) = (0.0, SmallVec::new());
+        while let Some(Stage { program, .. }) = plan.stages.get(launch.stage) {
+            if launch.cursor.is_over(program) {
+                (launch.stage, launch.cursor) = (launch.stage + 1, Cursor::default());
+                continue;
+            }
+            if slices.len() >= dispatches || (!slices.is_empty() && used >= most) {
+                break;
+            }
+            let Some((slice, units)) = launch.cursor.next(program, (most - used).max(1.0)) else { break };
+            used += units;
+            slices.push((launch.stage, slice));
+            // A small piece of the same pass is not worth a dispatch of its own.
+            if !ends_pass(program, &slice) && used >= most / 2.0 {
+                break;
+            }
+        }
+        while plan.stages.get(launch.stage).is_some_and(|stage| launch.cursor.is_over(&stage.program)) {
+            (launch.stage, launch.cursor) = (launch.stage + 1, Cursor::default());
+        }
+        let (asked, last) = (launch.estimate_ns == 0, launch.stage >= plan.stages.len());
+        let predicted_ns = self.pace.predict_ns(plan.pace, used, estimate);
+        Part { ticket: launch.ticket, slices, units: used, predicted_ns, asked, last }
+    }
+}
+
+fn ends_pass(program: &Program, slice: &Slice) -> bool {
+    let pass = program.passes.get(slice.pass);
+    pass.is_none_or(|pass| slice.first + slice.groups >= pass.groups && slice.end >= pass.steps.end)
+}

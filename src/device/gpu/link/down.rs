@@ -1,0 +1,144 @@
+//! Downloads: from arrived staging buffers to their places.
+//!
+//! Owns: [`Down`], [`Landing`], [`DownPack`]. Must not know: what is submitted when. Invariant: a download is reported once, when nobody has any piece of it any
+//! more: nothing is written to its place after that.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::copiers::{Copiers, Direction};
+use super::host::{Stretch, caught, empty, prepare};
+use super::staging::Staging;
+use super::{JOB, finish};
+use crate::device::gpu::batcher::Piece;
+use crate::device::gpu::inbox::Inbox;
+use crate::device::gpu::launch::DonePromise;
+use crate::device::gpu::memory::ChunkSlot;
+use crate::device::gpu::service::Message;
+use crate::device::{Failure, Window};
+
+/// What lies in buffers of up to so many bytes is written sooner than threads are woken for it.
+const AT_ONCE: u64 = 64 << 10;
+
+/// A chunk to be brought to the host.
+pub(in crate::device::gpu) struct Down {
+    pub(in crate::device::gpu) from: Arc<ChunkSlot>,
+    pub(in crate::device::gpu) landing: Arc<Landing>,
+}
+
+impl Down {
+    pub(in crate::device::gpu) fn new(from: Arc<ChunkSlot>, to: Window, done: DonePromise) -> Self {
+        let bytes = to.layout().bytes();
+        let so_far = Mutex::new(Landed { done: Some(done), ..Landed::default() });
+        let landing = Landing { bytes, to: Some(to), asked: Instant::now(), so_far };
+        Self { from, landing: Arc::new(landing) }
+    }
+}
+
+/// Where a download goes. It is reported when it is dropped.
+pub(in crate::device::gpu) struct Landing {
+    pub(in crate::device::gpu) bytes: u64,
+    to: Option<Window>,
+    asked: Instant,
+    so_far: Mutex<Landed>,
+}
+
+#[derive(Default)]
+struct Landed {
+    done: Option<DonePromise>,
+    bytes: u64,
+    ns: u64,
+    failed: Option<Failure>,
+}
+
+impl Landing {
+    pub(in crate::device::gpu) fn fail(&self, failure: Failure) {
+        self.so_far.lock().unwrap_or_else(PoisonError::into_inner).failed.get_or_insert(failure);
+    }
+
+    fn landed(&self, bytes: u64, ns: u64) {
+        let mut so_far = self.so_far.lock().unwrap_or_else(PoisonError::into_inner);
+        (so_far.bytes, so_far.ns) = (so_far.bytes + bytes, so_far.ns.saturating_add(ns));
+    }
+
+    /// Has a piece written to its place.
+    fn write(self: &Arc<Self>, pack: &Arc<DownPack>, piece: &Piece, link_ns: u64, copiers: &Copiers) {
+        let Some(to) = &self.to else { return };
+        if piece.at == 0 {
+            prepare(to);
+        }
+        // The link's share is the piece's, whatever it is copied in.
+        self.landed(0, link_ns);
+        let whole = Stretch { at: piece.at, bytes: piece.bytes, offset: piece.offset };
+        if pack.bytes() <= AT_ONCE {
+            return self.empty(pack, whole);
+        }
+        for part in whole.parts(JOB) {
+            let (landing, pack) = (self.clone(), pack.clone());
+            copiers.copy(Direction::Down, move || {
+                landing.empty(&pack, part);
+                // First the buffer: who is told of the download may count what is lent.
+                drop(pack);
+            });
+        }
+    }
+
+    fn empty(&self, pack: &DownPack, part: Stretch) {
+        let (Some(to), Some(buffer)) = (&self.to, &pack.buffer) else { return };
+        let began = Instant::now();
+        match caught(|| empty(buffer, to, part)) {
+            Ok(()) => self.landed(part.bytes, began.elapsed().as_nanos() as u64),
+            Err(failure) => self.fail(failure),
+        }
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.to = None;
+        let so_far = std::mem::take(self.so_far.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let Landed { done: Some(done), bytes, ns, failed } = so_far else { return };
+        match failed {
+            Some(failure) => finish(done, ns, Err(failure)),
+            // Pieces are copied while others are on the link.
+            None if bytes == self.bytes => finish(done, ns.min(self.asked.elapsed().as_nanos() as u64), Ok(())),
+            None => drop(done), // a piece is lost: which says so
+        }
+    }
+}
+
+/// A staging buffer that has arrived, mapped; given back when the last piece in it is written.
+pub(in crate::device::gpu) struct DownPack {
+    buffer: Option<wgpu::Buffer>,
+    staging: Arc<Staging>,
+    service: Arc<Inbox>,
+}
+
+impl DownPack {
+    pub(in crate::device::gpu) fn new(buffer: wgpu::Buffer, staging: Arc<Staging>, service: Arc<Inbox>) -> Arc<Self> {
+        Arc::new(Self { buffer: Some(buffer), staging, service })
+    }
+
+    fn bytes(&self) -> u64 {
+        self.buffer.as_ref().map_or(0, wgpu::Buffer::size)
+    }
+
+    /// Has its pieces, which took `link_ns` together, written to their places.
+    pub(in crate::device::gpu) fn unpack(self: Arc<Self>, pieces: Vec<(Piece, Arc<Landing>)>, link_ns: u64, copiers: &Copiers) {
+        let all: u64 = pieces.iter().map(|(piece, _)| piece.bytes).sum();
+        for (piece, landing) in pieces {
+            let share = piece.bytes as f64 / all.max(1) as f64;
+            landing.write(&self, &piece, (share * link_ns as f64) as u64, copiers);
+        }
+    }
+}
+
+impl Drop for DownPack {
+    fn drop(&mut self) {
+        let Some(buffer) = self.buffer.take() else { return };
+        let bytes = buffer.size();
+        buffer.unmap();
+        self.staging.give(buffer, true);
+        let _ = self.service.send(Message::Emptied(bytes)); // a service that has ended lends no more
+    }
+}

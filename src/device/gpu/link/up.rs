@@ -1,0 +1,233 @@
+//! Uploads: from host chunks to filled staging buffers.
+//!
+//! Owns: [`Upload`], [`UpPack`], [`serve`] (the thread that hands out staging). Must not know: the queue, what is submitted when. Invariant: a host chunk is read
+//! before its upload is reported, and not after.
+//!
+//! The queue is in order: an upload is reported as soon as all of it was handed to the service thread, because whatever reads the chunk is submitted with it or
+//! later.
+
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use super::copiers::{Copiers, Direction};
+use super::host::{Stretch, caught, fill};
+use super::staging::Staging;
+use super::{JOB, finish};
+use crate::device::gpu::inbox::Inbox;
+use crate::device::gpu::launch::DonePromise;
+use crate::device::gpu::memory::ChunkSlot;
+use crate::device::gpu::open::GpuRefusal;
+use crate::device::gpu::service::Message;
+use crate::device::{Failure, Window};
+
+/// Chunks of up to so many bytes share a staging buffer.
+const SMALL: u64 = 256 << 10;
+/// Bytes of a buffer that is shared, if a piece is as large.
+const SHARED: u64 = 512 << 10;
+/// Where chunks begin in a buffer that they share.
+const ALIGNED: u64 = 64;
+/// Up to so many bytes are copied sooner than a thread is woken for them.
+const AT_ONCE: u64 = 16 << 10;
+
+/// A chunk to be brought to the GPU.
+pub(in crate::device::gpu) struct Upload {
+    pub(in crate::device::gpu) from: Window,
+    pub(in crate::device::gpu) to: Arc<ChunkSlot>,
+    pub(in crate::device::gpu) done: DonePromise,
+}
+
+/// Who is told of an upload's end: reported when it is dropped.
+struct UploadEnd {
+    device: Arc<str>,
+    began: Instant,
+    /// Until all of it has been handed on.
+    from: Option<Window>,
+    so_far: Mutex<Sent>,
+}
+
+struct Sent {
+    done: Option<DonePromise>,
+    left: u64,
+    failed: Option<Failure>,
+}
+
+impl UploadEnd {
+    fn fail(&self, failure: Failure) {
+        self.sent().failed.get_or_insert(failure);
+    }
+
+    fn sent(&self) -> std::sync::MutexGuard<'_, Sent> {
+        self.so_far.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for UploadEnd {
+    fn drop(&mut self) {
+        self.from = None;
+        let sent = self.so_far.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let (left, failed) = (sent.left, sent.failed.take());
+        let Some(done) = sent.done.take() else { return };
+        let outcome = match failed {
+            Some(failure) => Err(failure),
+            None if left == 0 => Ok(()),
+            None => Err(GpuRefusal::Lost("its service thread has ended".into()).into_failure("a chunk's upload", &self.device)),
+        };
+        finish(done, self.began.elapsed().as_nanos() as u64, outcome);
+    }
+}
+
+/// A part of a chunk in a staging buffer.
+pub(in crate::device::gpu) struct UpPiece {
+    pub(in crate::device::gpu) to: Arc<ChunkSlot>,
+    /// Where in the chunk, how many bytes, where in the buffer.
+    pub(in crate::device::gpu) at: u64,
+    pub(in crate::device::gpu) bytes: u64,
+    pub(in crate::device::gpu) offset: u64,
+    /// Whether nothing more of the chunk will come.
+    pub(in crate::device::gpu) last: bool,
+}
+
+/// A filled staging buffer, still mapped, and what is to be copied from it.
+pub(in crate::device::gpu) struct FilledPack {
+    pub(in crate::device::gpu) buffer: wgpu::Buffer,
+    pub(in crate::device::gpu) pieces: SmallVec<[UpPiece; 1]>,
+}
+
+/// A staging buffer that is being filled. Who lets it go last hands it to the service thread.
+struct UpPack {
+    buffer: Option<wgpu::Buffer>,
+    staging: Arc<Staging>,
+    service: Arc<Inbox>,
+    pieces: Mutex<Vec<(UpPiece, Arc<UploadEnd>)>>,
+}
+
+impl UpPack {
+    fn used(&self) -> u64 {
+        let pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        pieces.last().map_or(0, |(piece, _)| (piece.offset + piece.bytes).next_multiple_of(ALIGNED))
+    }
+
+    /// Has a piece copied into it.
+    fn add(self: &Arc<Self>, piece: UpPiece, end: &Arc<UploadEnd>, copiers: &Copiers) {
+        let whole = Stretch { at: piece.at, bytes: piece.bytes, offset: piece.offset };
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner).push((piece, end.clone()));
+        if whole.bytes <= AT_ONCE {
+            return self.fill(whole, end);
+        }
+        for part in whole.parts(JOB) {
+            let (pack, end) = (self.clone(), end.clone());
+            copiers.copy(Direction::Up, move || {
+                pack.fill(part, &end);
+                // First this, then the buffer: what hands it on tells who waits.
+                drop(end);
+            });
+        }
+    }
+
+    fn fill(&self, part: Stretch, end: &UploadEnd) {
+        let (Some(from), Some(buffer)) = (&end.from, &self.buffer) else { return };
+        if let Err(failure) = caught(|| fill(buffer, from, part)) {
+            end.fail(failure);
+        }
+    }
+}
+
+impl Drop for UpPack {
+    fn drop(&mut self) {
+        let Some(buffer) = self.buffer.take() else { return };
+        let all = std::mem::take(self.pieces.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let mut ends: SmallVec<[(Arc<UploadEnd>, u64); 1]> = SmallVec::new();
+        let mut pieces = SmallVec::new();
+        for (piece, end) in all {
+            if end.sent().failed.is_none() {
+                ends.push((end, piece.bytes));
+                pieces.push(piece);
+            }
+        }
+        if pieces.is_empty() {
+            // Dropped by a thread that may be filling another one just now: a failure here says nothing of the pool.
+            return self.staging.give(buffer, false);
+        }
+        match self.service.send(Message::Up(FilledPack { buffer, pieces })) {
+            Ok(()) => ends.iter().for_each(|(end, bytes)| end.sent().left -= bytes),
+            Err(Message::Up(pack)) => self.staging.give(pack.buffer, false),
+            Err(_) => {} // it is what was sent
+        }
+    }
+}
+
+/// What the thread works with that hands out staging.
+pub(in crate::device::gpu) struct Uploader {
+    pub(in crate::device::gpu) name: Arc<str>,
+    pub(in crate::device::gpu) staging: Arc<Staging>,
+    pub(in crate::device::gpu) copiers: Arc<Copiers>,
+    pub(in crate::device::gpu) service: Arc<Inbox>,
+}
+
+impl Uploader {
+    /// Serves until nobody asks any more.
+    pub(in crate::device::gpu) fn run(self, wanted: &Receiver<Upload>) {
+        let mut shared: Option<Arc<UpPack>> = None;
+        loop {
+            let upload = match wanted.try_recv() {
+                Ok(upload) => upload,
+                Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Empty) => {
+                    // Nobody else comes along just now.
+                    shared = None;
+                    match wanted.recv() {
+                        Ok(upload) => upload,
+                        Err(_) => return,
+                    }
+                }
+            };
+            let bytes = upload.from.layout().bytes();
+            let left = Mutex::new(Sent { done: Some(upload.done), left: bytes, failed: None });
+            let end = UploadEnd { device: self.name.clone(), began: Instant::now(), from: Some(upload.from), so_far: left };
+            let end = Arc::new(end);
+            if let Err(refusal) = self.upload(&upload.to, bytes, &mut shared, &end) {
+                end.fail(refusal.into_failure("a chunk's upload", &self.name));
+            }
+        }
+    }
+
+    fn upload(
+        &self,
+        to: &Arc<ChunkSlot>,
+        bytes: u64,
+        shared: &mut Option<Arc<UpPack>>,
+        end: &Arc<UploadEnd>,
+    ) -> Result<(), GpuRefusal> {
+        // The chunk's buffer is made here, so that nothing but the loss of the device can go wrong after the report.
+        to.buffer()?;
+        if bytes <= SMALL.min(self.staging.piece(0, u64::MAX)) {
+            let full =
+                |pack: &Arc<UpPack>| pack.buffer.as_ref().is_none_or(|b| pack.used() + bytes.next_multiple_of(4) > b.size());
+            if shared.as_ref().is_none_or(full) {
+                *shared = None; // first this is handed on: it may be what the next one waits for
+                *shared = Some(self.pack(self.staging.piece(0, SHARED))?);
+            }
+            let Some(pack) = shared else { return Ok(()) };
+            let piece = UpPiece { to: to.clone(), at: 0, bytes, offset: pack.used(), last: true };
+            pack.add(piece, end, &self.copiers);
+            return Ok(());
+        }
+        *shared = None;
+        let mut at = 0;
+        while at < bytes {
+            let part = self.staging.piece(at, bytes);
+            let piece = UpPiece { to: to.clone(), at, bytes: part, offset: 0, last: at + part == bytes };
+            self.pack(part)?.add(piece, end, &self.copiers);
+            at += part;
+        }
+        Ok(())
+    }
+
+    fn pack(&self, bytes: u64) -> Result<Arc<UpPack>, GpuRefusal> {
+        let buffer = Some(self.staging.take(bytes)?);
+        Ok(Arc::new(UpPack { buffer, staging: self.staging.clone(), service: self.service.clone(), pieces: Mutex::default() }))
+    }
+}

@@ -1,0 +1,383 @@
+//! One submission: recording launches and copies, and what is needed to report them afterwards.
+//!
+//! Owns: [`Recorder`], [`Submission`], [`Kit`]. Must not know: what is recorded when. Invariant: whatever was recorded is in the submission, with everything that
+//! its report needs.
+
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use smallvec::SmallVec;
+use wgpu::{BufferBinding, BufferUsages, MapMode};
+
+use super::batcher::{Batch, DISPATCHES, PARTS, Part, Piece};
+use super::driver::Load;
+use super::groups::GroupKey;
+use super::launch::{LaunchEnd, Running, Tally};
+use super::link::{FilledPack, Landing};
+use super::open::{GpuRefusal, Opened};
+use super::pace::PaceKey;
+use super::pipelines::Pipelines;
+use super::plan::{Place, Stage};
+use super::slice::Slice;
+
+/// Distance between the parameters of dispatches, and between the fault words of launches: the largest alignment there is.
+const STRIDE: u64 = 256;
+/// Where timestamps stand in a report, behind the fault words.
+const TIMES: u64 = PARTS as u64 * STRIDE;
+/// Passes of a submission that are timed: copies between launches end one, which are few.
+const PASSES: u32 = 8;
+/// Workgroups along one axis.
+const AXIS: u64 = 65_535;
+/// Submissions that have room in the buffers that all share.
+pub(super) const KITS: u64 = 4;
+
+/// Buffers of which each submission has a part of its own, so that bind groups serve all submissions.
+#[derive(Clone)]
+pub(super) struct Common {
+    params: wgpu::Buffer,
+    faults: wgpu::Buffer,
+}
+
+impl Common {
+    pub(super) fn new(opened: &Opened) -> Result<Self, GpuRefusal> {
+        let usage = BufferUsages::UNIFORM | BufferUsages::COPY_DST;
+        let params = opened.buffer(KITS * DISPATCHES as u64 * STRIDE, usage, false)?;
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        Ok(Self { params, faults: opened.buffer(KITS * TIMES, usage, false)? })
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.params.size() + self.faults.size()
+    }
+}
+
+/// What a submission needs for itself.
+pub(super) struct Kit {
+    /// Which part of the common buffers is its.
+    number: u64,
+    /// Mapped while nothing is under way: from here parameters are copied to the common buffer.
+    params: wgpu::Buffer,
+    report: wgpu::Buffer,
+    times: Option<(wgpu::QuerySet, wgpu::Buffer)>,
+}
+
+impl Kit {
+    pub(super) fn new(opened: &Opened, number: u64) -> Result<Self, GpuRefusal> {
+        let usage = BufferUsages::MAP_WRITE | BufferUsages::COPY_SRC;
+        let params = opened.buffer(DISPATCHES as u64 * STRIDE, usage, true)?;
+        let bytes = u64::from(PASSES) * 16;
+        let report = opened.buffer(TIMES + bytes, BufferUsages::MAP_READ | BufferUsages::COPY_DST, false)?;
+        let times = match opened.tick_ns {
+            None => None,
+            Some(_) => {
+                let resolved = opened.buffer(bytes, BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC, false)?;
+                let descriptor = wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count: 2 * PASSES };
+                Some((opened.caught(|| Ok(opened.device.create_query_set(&descriptor)))?, resolved))
+            }
+        };
+        Ok(Self { number, params, report, times })
+    }
+
+    /// Another one in its place.
+    pub(super) fn renewed(self, opened: &Opened) -> Result<Self, GpuRefusal> {
+        opened.forget(self.bytes());
+        Self::new(opened, self.number)
+    }
+
+    /// Bytes of its buffers.
+    pub(super) fn bytes(&self) -> u64 {
+        let resolved = self.times.as_ref().map_or(0, |t| t.1.size());
+        self.params.size() + self.report.size() + resolved
+    }
+}
+
+/// A launch, or part of one, in a submission.
+pub(super) struct LaunchPart {
+    /// What its program is called in the pace, and which plan it is of.
+    pub(super) pace: PaceKey,
+    pub(super) kind: u64,
+    pub(super) units: f64,
+    pub(super) predicted_ns: f64,
+    pub(super) least_ns: f64,
+    /// Whether it may have written fault words.
+    pub(super) faults: bool,
+    pub(super) tally: Option<Arc<Mutex<Tally>>>,
+    /// If this is the launch's last part.
+    pub(super) end: Option<LaunchEnd>,
+}
+
+/// What is to come of a submission.
+#[derive(Default)]
+pub(super) struct Contents {
+    pub(super) parts: Vec<LaunchPart>,
+    /// Staging buffers that will be mapped again.
+    pub(super) ups: Vec<wgpu::Buffer>,
+    /// Uploads whose last piece is here.
+    pub(super) uploads: u64,
+    /// The staging buffer of all downloads, and what is in it.
+    pub(super) pack: Option<(wgpu::Buffer, Vec<(Piece, Arc<Landing>)>)>,
+    pub(super) load: Load,
+    pub(super) dispatches: u64,
+    /// Passes whose times are in the report.
+    passes: u32,
+    /// Whether fault words are in the report.
+    faults: bool,
+    /// Whether a buffer could not be mapped.
+    pub(super) unmapped: Arc<AtomicBool>,
+}
+
+/// A submission under way.
+pub(super) struct Submission {
+    pub(super) index: wgpu::SubmissionIndex,
+    pub(super) submitted: Instant,
+    pub(super) kit: Kit,
+    pub(super) contents: Contents,
+}
+
+/// Fault words of each part, and begin and end of each pass in ticks.
+pub(super) type ReadReport = (Vec<[u32; 4]>, Vec<[u64; 2]>);
+
+impl Submission {
+    /// What the GPU has written about it, if it was asked.
+    pub(super) fn read_report(&self) -> Option<ReadReport> {
+        let Contents { parts, passes, faults, .. } = &self.contents;
+        if *passes == 0 && !faults {
+            return None;
+        }
+        let read = || {
+            let bytes = self.kit.report.get_mapped_range(..).ok()?;
+            let at = |at: u64| bytes.get(at as usize..at as usize + 16);
+            let words = |i: u64| Some(bytemuck::pod_read_unaligned(at(i * STRIDE)?));
+            let ticks = |i: u64| Some(bytemuck::pod_read_unaligned(at(TIMES + i * 16)?));
+            let count = if *faults { parts.len() as u64 } else { 0 };
+            Some(((0..count).map(words).collect::<Option<_>>()?, (0..u64::from(*passes)).map(ticks).collect::<Option<_>>()?))
+        };
+        let found = read();
+        self.kit.report.unmap();
+        found
+    }
+}
+
+/// A submission that is being recorded. All of it is within [`Opened::caught`].
+pub(super) struct Recorder<'a> {
+    opened: &'a Opened,
+    pipelines: &'a Pipelines,
+    common: &'a Common,
+    kit: &'a Kit,
+    encoder: wgpu::CommandEncoder,
+    pass: Option<wgpu::ComputePass<'static>>,
+    /// Parameters of all dispatches so far.
+    params: &'a mut Vec<u8>,
+    timed: bool,
+    contents: Contents,
+}
+
+impl<'a> Recorder<'a> {
+    /// Begins to record what is in `batch`. `params` is for its own use.
+    pub(super) fn new(
+        opened: &'a Opened,
+        pipelines: &'a Pipelines,
+        (common, kit): (&'a Common, &'a Kit),
+        batch: &Batch,
+        params: &'a mut Vec<u8>,
+    ) -> Self {
+        params.clear();
+        let mut encoder = opened.device.create_command_encoder(&Default::default());
+        let dispatches: usize = batch.parts.iter().map(|part| part.slices.len()).sum();
+        if dispatches > 0 {
+            let bytes = dispatches as u64 * STRIDE;
+            let at = kit.number * DISPATCHES as u64 * STRIDE;
+            encoder.copy_buffer_to_buffer(&kit.params, 0, &common.params, at, bytes);
+        }
+        let (timed, contents) = (batch.timed && kit.times.is_some(), Contents::default());
+        Self { opened, pipelines, common, kit, encoder, pass: None, params, timed, contents }
+    }
+
+    /// Fault words of launches that may write them are to be zero first: once, before any launch.
+    pub(super) fn clear_faults(&mut self, parts: u64) {
+        self.encoder.clear_buffer(&self.common.faults, self.kit.number * TIMES, Some(parts.max(1) * STRIDE));
+        self.contents.faults = true;
+    }
+
+    fn map_later(&mut self, buffer: &wgpu::Buffer, mode: MapMode) {
+        let unmapped = self.contents.unmapped.clone();
+        self.encoder.map_buffer_on_submit(buffer, mode, .., move |result| {
+            if result.is_err() {
+                unmapped.store(true, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// Copies a filled staging buffer to its chunks.
+    pub(super) fn up(&mut self, FilledPack { buffer, pieces }: FilledPack) -> Result<(), GpuRefusal> {
+        buffer.unmap();
+        for piece in pieces {
+            let (to, bytes) = (piece.to.buffer()?, piece.bytes.next_multiple_of(4));
+            self.encoder.copy_buffer_to_buffer(&buffer, piece.offset, to, piece.at, bytes);
+            self.contents.load.up_bytes += piece.bytes;
+            self.contents.uploads += u64::from(piece.last);
+        }
+        self.map_later(&buffer, MapMode::Write);
+        self.contents.ups.push(buffer);
+        Ok(())
+    }
+
+    /// Copies pieces of chunks to a staging buffer.
+    pub(super) fn down(&mut self, staging: wgpu::Buffer, pieces: Vec<(Piece, Arc<Landing>, wgpu::Buffer)>) {
+        let mut all = Vec::with_capacity(pieces.len());
+        for (piece, landing, from) in pieces {
+            let bytes = piece.bytes.next_multiple_of(4);
+            self.encoder.copy_buffer_to_buffer(&from, piece.at, &staging, piece.offset, bytes);
+            self.contents.load.down_bytes += piece.bytes;
+            all.push((piece, landing));
+        }
+        self.map_later(&staging, MapMode::Read);
+        self.contents.pack = Some((staging, all));
+    }
+
+    /// Records a part of a launch.
+    pub(super) fn launch(&mut self, run: &mut Running, part: &Part) -> Result<(), GpuRefusal> {
+        // Once: a launch that goes on in another submission must find what it wrote.
+        for (from, to, bytes) in std::mem::take(&mut run.copy_in) {
+            self.pass = None;
+            self.encoder.copy_buffer_to_buffer(from.buffer()?, 0, to.buffer()?, 0, bytes.next_multiple_of(4));
+        }
+        let mut bound: Option<(usize, wgpu::BindGroup)> = None;
+        for &(index, slice) in &part.slices {
+            let (Some(stage), Some(pipelines)) = (run.plan.stages.get(index), run.plan.pipelines.get()) else { continue };
+            let group = match bound.take() {
+                Some((of, group)) if of == index => group,
+                _ => self.bind(run, stage)?,
+            };
+            self.dispatch(stage, &pipelines[index][slice.pass], &group, &slice);
+            bound = Some((index, group));
+        }
+        Ok(())
+    }
+
+    /// A launch is in the submission, or a part of it.
+    pub(super) fn keep(&mut self, part: LaunchPart) {
+        self.contents.load.launches += 1;
+        self.contents.parts.push(part);
+    }
+
+    fn bind(&self, run: &Running, stage: &Stage) -> Result<wgpu::BindGroup, GpuRefusal> {
+        let (shader, program) = (&stage.program.shader, &stage.program);
+        let more = [program.scratch_bytes > 0, program.faults].map(u32::from);
+        let mut key = GroupKey { layout: [shader.inputs(), shader.outputs(), more[0], more[1]], bound: SmallVec::new() };
+        let scratch = || run.scratch.as_ref().ok_or_else(|| GpuRefusal::Invalid("there is no scratch".into()));
+        let mut buffers: SmallVec<[&wgpu::Buffer; 5]> = SmallVec::new();
+        for place in &stage.places {
+            let (buffer, of, at, bytes) = match *place {
+                Place::Operand(i, bytes) => (run.operands[i].buffer()?, run.operands[i].key, 0, bytes),
+                Place::Scratch { at, bytes } => (&scratch()?.buffer, scratch()?.key, at, bytes),
+            };
+            buffers.push(buffer);
+            key.bound.push((of, at, bytes));
+        }
+        if program.scratch_bytes > 0 {
+            buffers.push(&scratch()?.buffer);
+            key.bound.push((scratch()?.key, 0, program.scratch_bytes));
+        }
+        let make = || self.make_group(&key, &buffers);
+        if run.plan.accepted.get().is_some() {
+            return self.opened.groups.of(&key, make);
+        }
+        // A program whose bindings are refused must not take the others of its submission along.
+        let group = self.opened.caught(|| self.opened.groups.of(&key, make))?;
+        let _ = run.plan.accepted.set(());
+        Ok(group)
+    }
+
+    fn make_group(&self, key: &GroupKey, buffers: &[&wgpu::Buffer]) -> Result<wgpu::BindGroup, GpuRefusal> {
+        let layout = self.pipelines.layout(key.layout)?;
+        let range = |buffer, offset, bytes: u64| {
+            wgpu::BindingResource::Buffer(BufferBinding { buffer, offset, size: NonZeroU64::new(bytes.next_multiple_of(16)) })
+        };
+        let mut bindings: SmallVec<[_; 8]> = SmallVec::from_iter([range(&self.common.params, 0, STRIDE)]);
+        bindings.extend(key.bound.iter().zip(buffers).map(|(&(_, at, bytes), &buffer)| range(buffer, at, bytes)));
+        if key.layout[3] > 0 {
+            bindings.push(range(&self.common.faults, 0, 16));
+        }
+        let entry = |(i, resource)| wgpu::BindGroupEntry { binding: i as u32, resource };
+        let entries: SmallVec<[wgpu::BindGroupEntry<'_>; 8]> = bindings.into_iter().enumerate().map(entry).collect();
+        let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries };
+        Ok(self.opened.device.create_bind_group(&descriptor))
+    }
+
+    fn open_pass(&mut self) -> &mut wgpu::ComputePass<'static> {
+        let (encoder, kit, contents) = (&mut self.encoder, self.kit, &mut self.contents);
+        self.timed &= self.pass.is_some() || contents.passes < PASSES;
+        let set = kit.times.as_ref().filter(|_| self.timed);
+        self.pass.get_or_insert_with(|| {
+            let writes = set.map(|(query_set, _)| wgpu::ComputePassTimestampWrites {
+                query_set,
+                beginning_of_pass_write_index: Some(2 * contents.passes),
+                end_of_pass_write_index: Some(2 * contents.passes + 1),
+            });
+            contents.passes += u32::from(writes.is_some());
+            let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: writes };
+            encoder.begin_compute_pass(&descriptor).forget_lifetime()
+        })
+    }
+
+    fn dispatch(&mut self, stage: &Stage, pipeline: &wgpu::ComputePipeline, group: &wgpu::BindGroup, slice: &Slice) {
+        let at = self.params.len();
+        // Operands above 2^32 workgroups have no program (program.rs).
+        let launch = [slice.first as u32, slice.groups as u32, slice.begin, slice.end];
+        self.params.extend_from_slice(bytemuck::cast_slice(&launch));
+        self.params.extend_from_slice(&stage.program.params);
+        self.params.resize(at + STRIDE as usize, 0);
+        let fault = (self.kit.number * PARTS as u64 + self.contents.parts.len() as u64) * STRIDE;
+        let offsets = [(self.kit.number * DISPATCHES as u64 * STRIDE) as u32 + at as u32, fault as u32];
+        let (x, y) = (slice.groups.min(AXIS), slice.groups.div_ceil(AXIS));
+        self.contents.dispatches += 1;
+        let pass = self.open_pass();
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, group, &offsets[..1 + usize::from(stage.program.faults)]);
+        pass.dispatch_workgroups(x as u32, y as u32, 1);
+    }
+
+    /// Whether nothing was recorded.
+    pub(super) fn is_empty(&self) -> bool {
+        self.contents.parts.is_empty() && self.contents.ups.is_empty() && self.contents.pack.is_none()
+    }
+
+    /// Ends recording without a submission.
+    pub(super) fn give_up(self) -> Contents {
+        self.contents
+    }
+
+    /// Ends recording, and submits.
+    pub(super) fn submit(mut self) -> (Contents, Result<(wgpu::SubmissionIndex, Instant), GpuRefusal>) {
+        self.pass = None;
+        if !self.timed {
+            self.contents.passes = 0; // not all of it was timed
+        }
+        let (passes, parts) = (self.contents.passes, self.contents.parts.len() as u64);
+        if let Some((set, resolved)) = self.kit.times.as_ref().filter(|_| passes > 0) {
+            self.encoder.resolve_query_set(set, 0..2 * passes, resolved, 0);
+            self.encoder.copy_buffer_to_buffer(resolved, 0, &self.kit.report, TIMES, u64::from(passes) * 16);
+        }
+        if self.contents.faults {
+            let at = self.kit.number * TIMES;
+            self.encoder.copy_buffer_to_buffer(&self.common.faults, at, &self.kit.report, 0, parts.max(1) * STRIDE);
+        }
+        if passes > 0 || self.contents.faults {
+            self.map_later(&self.kit.report.clone(), MapMode::Read);
+        }
+        if !self.params.is_empty() {
+            match self.kit.params.get_mapped_range_mut(..self.params.len() as u64) {
+                Ok(mut mapped) => mapped.slice(..).copy_from_slice(self.params),
+                Err(error) => return (self.contents, Err(GpuRefusal::Invalid(error.to_string()))),
+            }
+            self.kit.params.unmap();
+            self.map_later(&self.kit.params.clone(), MapMode::Write);
+        }
+        let submitted = Instant::now();
+        let index = self.opened.driver.submit(self.opened, self.encoder.finish(), self.contents.load);
+        (self.contents, index.map(|index| (index, submitted)))
+    }
+}
