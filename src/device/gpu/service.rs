@@ -40,6 +40,8 @@ pub(super) enum Message {
     Compiled,
     /// A submission is over: its kit, and what it showed of programs.
     Completed(Kit, SmallVec<[(PaceKey, f64, u64); 2]>),
+    /// Its launches are reported.
+    Reported,
     /// A run is over, or all are: what nobody uses now goes back.
     Rest,
     Stop,
@@ -222,6 +224,7 @@ impl Service {
                 self.kits.push(kit);
                 self.batcher.take(Event::Completed(shown));
             }
+            Message::Reported => self.batcher.take(Event::Reported),
             Message::Rest => self.resting = true,
             Message::Stop => {}
         }

@@ -110,6 +110,7 @@ impl Waiter {
             let words = words.get(i).copied().filter(|_| part.faults);
             self.report_part(part, words, time, times.measured);
         }
+        let _ = self.service.send(Message::Reported);
     }
 
     fn report_part(

@@ -6,8 +6,9 @@
 //!
 //! # Rules
 //!
-//! - At most [`Limits::in_flight`] submissions are under way. The first goes at once. Behind it launches gather until there are [`GATHER`], or
-//!   [`GATHER_NS`] of work, or one has waited [`PATIENCE_NS`]: then the GPU finds the next submission when it is done with this one.
+//! - At most [`Limits::in_flight`] submissions are under way. The first goes at once, or as soon as it is known what follows from those that were reported just
+//!   now. Behind it launches gather until there are [`GATHER`], or [`GATHER_NS`] of work, or one has waited [`PATIENCE_NS`] (longer while the GPU is busy
+//!   in any case): then the GPU finds the next submission when it is done with this one.
 //! - A submission takes all uploads (whatever is submitted with them or later may read them), downloads as far as there is staging, all of them into one
 //!   buffer, and launches up to [`TARGET_NS`] by prediction: a tenth of what a desktop can bear, because predictions may be wrong by a factor of ten. What
 //!   does not fit is cut, and goes on in the next one.
@@ -29,8 +30,11 @@ use crate::kernel::Program;
 /// Launches that gather while others are under way, and the work that is enough.
 pub(super) const GATHER: usize = 24;
 const GATHER_NS: f64 = 1e6;
-/// The longest that something waits for more to gather.
+/// The longest that something waits for more to gather; beyond it only while the GPU is busy for longer than that, by prediction, up to the last.
 const PATIENCE_NS: u64 = 200_000;
+const LONGEST_NS: u64 = 2_000_000;
+/// The same while nothing is under way, but launches that are over are being reported: more will come at once.
+const REPORTING_NS: u64 = 50_000;
 /// How long the launches of a submission should take.
 pub(super) const TARGET_NS: f64 = 5e6;
 /// Launches (or parts of them) in one submission, and dispatches.
@@ -66,6 +70,8 @@ pub(super) enum Event {
     Withdraw(Ticket),
     /// A submission is over; what it showed of programs: units of work, and their time.
     Completed(SmallVec<[(PaceKey, f64, u64); 2]>),
+    /// The launches of the submission that is over are reported.
+    Reported,
     /// Staging of downloads of so many bytes is free again.
     Emptied(u64),
     /// Time has passed.
@@ -160,6 +166,10 @@ pub(super) struct Batcher {
     /// Staging of downloads that is lent.
     lent_bytes: u64,
     in_flight: usize,
+    /// Submissions that are over and whose launches are being reported.
+    reporting: usize,
+    /// Until when the GPU is busy, by prediction.
+    busy_until_ns: u64,
     /// Since when something has been waiting.
     waiting_ns: Option<u64>,
     /// Submissions of different launches since one that measured.
@@ -177,6 +187,8 @@ impl Batcher {
             downloads: VecDeque::new(),
             lent_bytes: 0,
             in_flight: 0,
+            reporting: 0,
+            busy_until_ns: 0,
             waiting_ns: None,
             mixed: 0,
             submitted: 0,
@@ -201,8 +213,10 @@ impl Batcher {
             Event::Withdraw(ticket) => self.withdraw(ticket),
             Event::Completed(shown) => {
                 self.in_flight = self.in_flight.saturating_sub(1);
+                self.reporting += 1;
                 shown.into_iter().for_each(|(key, units, ns)| self.pace.learn(key, units, ns));
             }
+            Event::Reported => self.reporting = self.reporting.saturating_sub(1),
             Event::Emptied(bytes) => self.lent_bytes = self.lent_bytes.saturating_sub(bytes),
             Event::Tick => {}
         }
@@ -210,25 +224,37 @@ impl Batcher {
 
     /// Says what is to be done now.
     pub(super) fn decide(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
+        if self.in_flight == 0 {
+            self.busy_until_ns = now_ns;
+        }
         while self.may_submit(now_ns) {
-            let batch = self.batch();
+            let (batch, predicted_ns) = self.batch();
             self.in_flight += 1;
             self.waiting_ns = None;
+            self.busy_until_ns = self.busy_until_ns.max(now_ns) + predicted_ns as u64;
             actions.push(Action::Submit(batch));
         }
         if !self.has_work() {
             self.waiting_ns = None;
         } else if self.in_flight < self.limits.in_flight {
             let since = *self.waiting_ns.get_or_insert(now_ns);
-            actions.push(Action::Wait(since + PATIENCE_NS));
+            actions.push(Action::Wait(self.patience_ends(since)));
         }
+    }
+
+    /// When to submit what has been waiting since then.
+    fn patience_ends(&self, since: u64) -> u64 {
+        if self.in_flight == 0 {
+            return since + REPORTING_NS;
+        }
+        self.busy_until_ns.saturating_sub(PATIENCE_NS).clamp(since + PATIENCE_NS, since + LONGEST_NS)
     }
 
     /// How many more launches must come before there is anything to do about them.
     pub(super) fn launches_wanted(&self) -> usize {
         if self.in_flight >= self.limits.in_flight {
             usize::MAX
-        } else if self.in_flight == 0 || self.waiting_ns.is_none() {
+        } else if self.waiting_ns.is_none() || (self.in_flight == 0 && self.reporting == 0) {
             1
         } else {
             GATHER.saturating_sub(self.launches.len()).max(1)
@@ -246,7 +272,7 @@ impl Batcher {
         self.launches.clear();
         self.uploads.clear();
         self.downloads.clear();
-        (self.waiting_ns, self.in_flight, self.lent_bytes) = (None, 0, 0);
+        (self.waiting_ns, self.in_flight, self.reporting, self.lent_bytes) = (None, 0, 0, 0);
     }
 
     /// There is no memory for a staging buffer now: these downloads wait until what is lent has come back, and no more is lent at once from now on.
@@ -279,7 +305,8 @@ impl Batcher {
         if !self.has_work() || self.in_flight >= self.limits.in_flight {
             return false;
         }
-        self.in_flight == 0 || self.is_enough() || self.waiting_ns.is_some_and(|since| now_ns >= since + PATIENCE_NS)
+        let idle = self.in_flight == 0 && self.reporting == 0;
+        idle || self.is_enough() || self.waiting_ns.is_some_and(|since| now_ns >= self.patience_ends(since))
     }
 
     fn is_enough(&self) -> bool {
@@ -305,7 +332,8 @@ impl Batcher {
         self.pace.predict_ns(launch.plan.pace, launch.plan.units, launch.estimate())
     }
 
-    fn batch(&mut self) -> Batch {
+    /// The next submission, and what its launches will take.
+    fn batch(&mut self) -> (Batch, f64) {
         let mut batch = Batch { uploads: self.uploads.drain(..).map(|upload| upload.0).collect(), ..Batch::default() };
         self.pack(&mut batch);
         self.fill(&mut batch);
@@ -313,7 +341,7 @@ impl Batcher {
         let long = predicted >= SHORT_NS || self.submitted.is_multiple_of(UNTIMED);
         batch.timed = !batch.parts.is_empty() && (long || batch.parts.iter().any(|part| part.asked));
         self.submitted += 1;
-        batch
+        (batch, predicted)
     }
 
     /// Bytes of the largest staging buffer that may be lent now; 0 if none.

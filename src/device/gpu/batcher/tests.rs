@@ -95,7 +95,7 @@ impl World {
         let room = self.batcher.limits.down_bytes > self.batcher.lent_bytes;
         let downs = self.downloads.values().any(|(at, bytes)| at < bytes) && room;
         let work = downs || self.launches.values().any(|l| !l.2) || !self.uploads.is_empty();
-        self.idle += u64::from(work && self.flying.is_empty());
+        self.idle += u64::from(work && self.flying.is_empty() && self.batcher.reporting == 0);
         assert!(self.flying.len() <= self.batcher.limits.in_flight);
     }
 
@@ -159,6 +159,7 @@ impl World {
                     self.emptying.push_back((self.now_ns + over.pack_bytes / 8, over.pack_bytes));
                 }
                 self.event(Event::Completed(over.shown));
+                self.event(Event::Reported);
             } else if emptying == Some(next) {
                 let Some((_, bytes)) = self.emptying.pop_front() else { break };
                 self.event(Event::Emptied(bytes));
@@ -292,6 +293,7 @@ fn of_mixed_submissions_one_in_sixteen_measures() {
         }
         if n % 32 == 31 {
             batcher.step(n, Event::Completed(SmallVec::new()), &mut actions);
+            batcher.step(n, Event::Reported, &mut actions);
         }
     }
     assert!((all / 20..all / 12).contains(&alone), "{alone} of {all}");
@@ -343,6 +345,27 @@ fn uploads_alone_keep_the_link_busy() {
 }
 
 #[test]
+fn what_follows_from_reports_goes_together_but_does_not_wait_for_ever() {
+    let (tiny, mut actions) = (kinds()[0].clone(), Vec::new());
+    let mut batcher = Batcher::new(LIMITS);
+    let launch = |n| Event::Launch(Ticket(n), tiny.clone(), 1000);
+    batcher.step(0, launch(0), &mut actions);
+    batcher.step(1000, Event::Completed(SmallVec::new()), &mut actions);
+    actions.clear();
+    (1..10).for_each(|n| batcher.step(2000, launch(n), &mut actions));
+    assert!(actions.iter().all(|action| matches!(action, Action::Wait(until) if *until == 2000 + REPORTING_NS)), "{actions:?}");
+    actions.clear();
+    batcher.step(3000, Event::Reported, &mut actions);
+    assert!(matches!(&actions[..], [Action::Submit(batch)] if batch.parts.len() == 9), "{actions:?}");
+    // A report that takes long holds nothing up.
+    batcher.step(4000, Event::Completed(SmallVec::new()), &mut actions);
+    batcher.step(5000, launch(11), &mut actions);
+    actions.clear();
+    batcher.step(5000 + REPORTING_NS, Event::Tick, &mut actions);
+    assert!(matches!(&actions[..], [Action::Submit(_)]), "{actions:?}");
+}
+
+#[test]
 fn without_staging_downloads_wait_for_what_is_lent() {
     let mut batcher = Batcher::new(LIMITS);
     let mut actions = Vec::new();
@@ -363,6 +386,7 @@ fn without_staging_downloads_wait_for_what_is_lent() {
     let lent = packs[0].pack_bytes;
     assert!(step(&mut batcher, Event::Tick).is_empty() || batcher.lent_bytes >= lent, "no more is lent than there is");
     step(&mut batcher, Event::Completed(SmallVec::new()));
+    step(&mut batcher, Event::Reported);
     let next = step(&mut batcher, Event::Emptied(lent));
     assert!(next.iter().flat_map(|b| &b.downloads).any(|piece| piece.ticket == Ticket(0) && piece.at == 2 << 20), "{next:?}");
 }
