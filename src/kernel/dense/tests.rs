@@ -5,9 +5,9 @@ use proptest::prelude::*;
 
 use super::micro::Num;
 use super::{Gemm, LEFT, Potrf, PotrfParams, ProductParams, RIGHT, Syrk, Trsm};
-use crate::kernel::{Fault, Kernel, Scratch};
+use crate::kernel::{Fault, GpuFacts, Kernel, Pass, Scratch};
 use crate::shape::Form;
-use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, Layout};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
 
 /// A matrix inside a wider one, whose other elements must stay as they are.
 #[derive(Clone)]
@@ -307,5 +307,20 @@ fn declarations() {
         let (_, len) = gemm.packed_len(form, a.meta());
         assert_eq!(len, Syrk::new().packed_len(form, a.meta()).1);
         assert!(len >= 300 && len % 30 == 0);
+    }
+}
+
+/// The passes of a program on operands of these shapes.
+fn passes(kernel: &dyn Kernel, params: &[u8], shapes: &[[usize; 2]]) -> Vec<Pass> {
+    let operands: Vec<_> = shapes.iter().map(|shape| ChunkMeta { dtype: DType::F32, shape, data: None }).collect();
+    kernel.program(params, &operands, &GpuFacts::ANY).unwrap_or_else(|| panic!("{} of {shapes:?}", kernel.name())).passes
+}
+
+#[test]
+fn solving_is_one_dispatch() {
+    for (m, n) in [(1, 1), (31, 33), (1024, 32), (33, 65), (1024, 1024), (1, 4095)] {
+        let solve = passes(&Trsm::new(), &[], &[[n, n], [m, n]]);
+        let steps = 0..n.div_ceil(32) as u32;
+        assert_eq!(solve, [Pass { entry: "solve".into(), groups: m.div_ceil(32) as u64, steps, resumable: true }]);
     }
 }
