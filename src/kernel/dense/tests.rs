@@ -317,10 +317,18 @@ fn passes(kernel: &dyn Kernel, params: &[u8], shapes: &[[usize; 2]]) -> Vec<Pass
 }
 
 #[test]
-fn solving_is_one_dispatch() {
+fn solving_is_one_dispatch_and_factoring_one_a_block_and_one() {
     for (m, n) in [(1, 1), (31, 33), (1024, 32), (33, 65), (1024, 1024), (1, 4095)] {
         let solve = passes(&Trsm::new(), &[], &[[n, n], [m, n]]);
         let steps = 0..n.div_ceil(32) as u32;
         assert_eq!(solve, [Pass { entry: "solve".into(), groups: m.div_ceil(32) as u64, steps, resumable: true }]);
+        let factor = passes(&Potrf::new(), &first_row(0), &[[n, n]]);
+        assert_eq!(factor.len(), n.div_ceil(32) + 1, "{n}");
+        let (finish, blocks) = factor.split_last().expect("a pass");
+        assert_eq!(finish.entry, "finish");
+        for (block, pass) in blocks.iter().enumerate() {
+            let below = n.saturating_sub(32 * (block + 1)).div_ceil(32).max(1);
+            assert_eq!(*pass, Pass::new("columns", below as u64, block as u32), "{n}");
+        }
     }
 }
