@@ -1,6 +1,6 @@
 //! The GPU half of a kernel, as data: which shader, which passes, which parameters.
 //!
-//! Owns: [`Program`], [`GpuFacts`]. Must not know: any GPU API, devices, queues. Invariant: a program says everything that
+//! Owns: [`Program`], [`GpuFacts`], [`Variants`]. Must not know: any GPU API, devices, queues. Invariant: a program says everything that
 //! an executor needs, so one executor runs all of them and may cut any of them into short launches.
 
 use std::borrow::Cow;
@@ -98,8 +98,30 @@ pub struct GpuFacts {
     pub invocations: u32,
     /// Workgroup memory, in bytes.
     pub workgroup_bytes: u32,
-    /// Variant of the matrix product, chosen by calibration; 0 is the default.
-    pub product: u8,
+    /// Which variants of kernels it runs fastest, as calibration found out.
+    #[serde(default)]
+    pub variants: Variants,
+}
+
+/// Which of several variants of a kernel a GPU takes, for `f32` and for `f64`. All give the same bits. 0 leaves the choice to the kernel, which
+/// goes by sizes. Where there is no variant of a number, or the GPU or the operands do not allow it, the nearest below is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Variants {
+    /// Tiles of gemm: 1, of 32 x 32; 2, of 64 x 64; 3, of 128 x 128.
+    pub gemm: [u8; 2],
+    /// Tiles of syrk, as those of gemm.
+    pub syrk: [u8; 2],
+    /// Workgroups of gemv, for rows of more than 256 elements, a multiple of 4: 1, of 256 invocations; 2, of 64 that do four times as much each.
+    pub gemv: [u8; 2],
+}
+
+impl Variants {
+    /// Variants of [`Variants::gemm`] and of [`Variants::syrk`], numbered from 1.
+    pub const PRODUCTS: u8 = 3;
+    /// Variants of [`Variants::gemv`], numbered from 1.
+    pub const GEMVS: u8 = 2;
+    /// No choice is made.
+    pub const AUTOMATIC: Self = Self { gemm: [0; 2], syrk: [0; 2], gemv: [0; 2] };
 }
 
 impl GpuFacts {
@@ -110,7 +132,7 @@ impl GpuFacts {
         bindings: u32::MAX,
         invocations: u32::MAX,
         workgroup_bytes: u32::MAX,
-        product: 0,
+        variants: Variants::AUTOMATIC,
     };
 }
 

@@ -79,7 +79,8 @@ impl Kernel for Gemm {
     }
 
     fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
-        product::program(operands, false, self.work(bytes, operands), gpu)
+        let wanted = product::TileUpdate { lower: false, most: self.work(bytes, operands), variant: gpu.variants.gemm };
+        product::program(operands, &wanted, gpu)
     }
 
     fn run_cpu(

@@ -69,7 +69,8 @@ impl Kernel for Syrk {
     }
 
     fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
-        product::program(operands, true, self.work(bytes, operands), gpu)
+        let wanted = product::TileUpdate { lower: true, most: self.work(bytes, operands), variant: gpu.variants.syrk };
+        product::program(operands, &wanted, gpu)
     }
 
     fn run_cpu(
