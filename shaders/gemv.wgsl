@@ -234,13 +234,12 @@ fn slim(
     @builtin(local_invocation_index) t: u32,
 ) {
     let folded = id.x + id.y * count.x;
-    if (folded >= p.groups) {
-        return;
-    }
-    let row = (p.first + folded) * 4u;
-    let sum = slim_rows(row, 0u, p.k, t);
-    if (t == 0u) {
-        store(row, sum);
+    if (folded < p.groups) {
+        let row = (p.first + folded) * 4u;
+        let sum = slim_rows(row, 0u, p.k, t);
+        if (t == 0u) {
+            store(row, sum);
+        }
     }
 }
 
@@ -251,13 +250,12 @@ fn slim_part(
     @builtin(local_invocation_index) t: u32,
 ) {
     let folded = id.x + id.y * count.x;
-    if (folded >= p.groups) {
-        return;
-    }
-    let at = rows_of(p.first + folded);
-    let sum = slim_rows(at.x, at.y * p.span, min((at.y + 1u) * p.span, p.k), t);
-    if (t == 0u) {
-        store_part(at.y, at.x, sum);
+    if (folded < p.groups) {
+        let at = rows_of(p.first + folded);
+        let sum = slim_rows(at.x, at.y * p.span, min((at.y + 1u) * p.span, p.k), t);
+        if (t == 0u) {
+            store_part(at.y, at.x, sum);
+        }
     }
 }
 
