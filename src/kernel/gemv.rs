@@ -81,7 +81,8 @@ impl Kernel for Gemv {
         let [a, x, y] = operands else { return None };
         let &[m, k] = a.shape else { return None };
         let real = a.dtype;
-        if !real.is_float() || x.dtype != real || y.dtype != real || m == 0 || k == 0 {
+        let fit = x.shape == [k] && y.shape == [m] && gpu.can_bind(operands);
+        if !real.is_float() || x.dtype != real || y.dtype != real || !fit {
             return None;
         }
         let (parts, span) = cut(m, k);

@@ -134,6 +134,16 @@ impl GpuFacts {
         workgroup_bytes: u32::MAX,
         variants: Variants::AUTOMATIC,
     };
+
+    /// Whether it can bind all of these, none of them empty. Then they have so few elements that a shader's `u32`s hold all extents, indices and
+    /// numbers of workgroups: what a kernel asks before it computes with them.
+    pub(crate) fn can_bind(&self, operands: &[ChunkMeta<'_>]) -> bool {
+        let largest = self.binding_bytes.min(LARGEST_OPERAND);
+        let bytes = |m: &ChunkMeta<'_>| {
+            m.shape.iter().try_fold(m.dtype.bytes() as u64, |bytes, &n| bytes.checked_mul(n as u64)).unwrap_or(u64::MAX)
+        };
+        operands.iter().all(|m| (1..=largest).contains(&bytes(m)))
+    }
 }
 
 /// Most bytes of a kernel's parameters.
@@ -165,16 +175,12 @@ impl Program {
     /// [`Program::fitting`], where not all of a shader's workgroups are as large as its largest: invocations, and bytes.
     pub(crate) fn fitting_within(self, gpu: &GpuFacts, operands: &[ChunkMeta<'_>], workgroup: (u32, u32)) -> Option<Self> {
         let bindings = operands.len() as u32 + u32::from(self.scratch_bytes > 0) + u32::from(self.faults);
-        let largest = gpu.binding_bytes.min(LARGEST_OPERAND);
-        let bytes = |m: &ChunkMeta<'_>| {
-            m.shape.iter().try_fold(m.dtype.bytes() as u64, |bytes, &n| bytes.checked_mul(n as u64)).unwrap_or(u64::MAX)
-        };
         let fits = (self.real != DType::F64 || gpu.f64)
             && bindings <= gpu.bindings
             && workgroup.0 <= gpu.invocations
             && workgroup.1 <= gpu.workgroup_bytes
-            && self.words(operands).1 <= largest
-            && operands.iter().all(|m| (1..=largest).contains(&bytes(m)));
+            && self.words(operands).1 <= gpu.binding_bytes.min(LARGEST_OPERAND)
+            && gpu.can_bind(operands);
         fits.then_some(self)
     }
 

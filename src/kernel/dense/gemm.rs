@@ -79,7 +79,9 @@ impl Kernel for Gemm {
     }
 
     fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
-        let wanted = product::TileUpdate { lower: false, most: self.work(bytes, operands), variant: gpu.variants.gemm };
+        let k = params::<ProductParams>(bytes).k;
+        let most = || self.work(bytes, operands);
+        let wanted = product::TileUpdate { lower: false, k, variant: gpu.variants.gemm, most: &most };
         product::program(operands, &wanted, gpu)
     }
 

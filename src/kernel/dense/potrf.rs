@@ -106,7 +106,7 @@ impl Kernel for Potrf {
     fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
         let [a] = operands else { return None };
         let &[n, columns] = a.shape else { return None };
-        if !a.dtype.is_float() || n != columns {
+        if !a.dtype.is_float() || n != columns || !gpu.can_bind(operands) {
             return None;
         }
         let blocks = n.div_ceil(BLOCK);

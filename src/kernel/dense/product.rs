@@ -51,21 +51,26 @@ static VARIANTS: [Variant; Variants::PRODUCTS as usize] = [
 /// With fewer medium tiles than this, more of a GPU is busy with small ones.
 const FEW: usize = 16;
 
-/// What is asked for: C, or only what reaches its lower triangle.
-pub(super) struct TileUpdate {
+/// What is asked for.
+pub(super) struct TileUpdate<'a> {
+    /// Only what reaches C's lower triangle.
     pub(super) lower: bool,
-    pub(super) most: Work,
+    /// Columns of A and of B, as the parameters say.
+    pub(super) k: u64,
     /// The variant for `f32` and for `f64`; 0 leaves it to the size.
     pub(super) variant: [u8; 2],
+    /// The work, of operands that fit each other.
+    pub(super) most: &'a dyn Fn() -> Work,
 }
 
 /// `C <- C - A B^T`, or only what reaches its lower triangle. The error of each element is within
 /// `(k + 1) u (|c| + sum |a| |b|)` to first order, `u` being 2^-24 or 2^-53.
-pub(super) fn program(operands: &[ChunkMeta<'_>], update: &TileUpdate, gpu: &GpuFacts) -> Option<Program> {
+pub(super) fn program(operands: &[ChunkMeta<'_>], update: &TileUpdate<'_>, gpu: &GpuFacts) -> Option<Program> {
     let [a, b, c] = operands else { return None };
-    let (&[m, n], &[_, k]) = (c.shape, a.shape) else { return None };
-    let real = c.dtype;
-    if !real.is_float() || a.dtype != real || b.dtype != real {
+    let &[m, n] = c.shape else { return None };
+    let (real, k) = (c.dtype, usize::try_from(update.k).ok()?);
+    let fit = a.shape == [m, k] && b.shape == [n, k] && (m == n || !update.lower) && gpu.can_bind(operands);
+    if !real.is_float() || a.dtype != real || b.dtype != real || !fit {
         return None;
     }
     let double = usize::from(real == DType::F64);
@@ -84,5 +89,5 @@ pub(super) fn program(operands: &[ChunkMeta<'_>], update: &TileUpdate, gpu: &Gpu
     let passes = vec![Pass::new(entry, tiles(variant.side) as u64, 0)];
     let params = Product { m: m as u32, n: n as u32, k: k as u32, lower: u32::from(update.lower) };
     let workgroup = (variant.invocations, variant.workgroup_bytes[double]);
-    Program::new(&SHADER, real, &params.words(), passes, update.most).fitting_within(gpu, operands, workgroup)
+    Program::new(&SHADER, real, &params.words(), passes, (update.most)()).fitting_within(gpu, operands, workgroup)
 }

@@ -69,7 +69,9 @@ impl Kernel for Syrk {
     }
 
     fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
-        let wanted = product::TileUpdate { lower: true, most: self.work(bytes, operands), variant: gpu.variants.syrk };
+        let k = params::<ProductParams>(bytes).k;
+        let most = || self.work(bytes, operands);
+        let wanted = product::TileUpdate { lower: true, k, variant: gpu.variants.syrk, most: &most };
         product::program(operands, &wanted, gpu)
     }
 

@@ -88,7 +88,7 @@ impl Kernel for Trsm {
     fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
         let [l, b] = operands else { return None };
         let &[m, n] = b.shape else { return None };
-        if !b.dtype.is_float() || l.dtype != b.dtype || l.shape != [n, n] {
+        if !b.dtype.is_float() || l.dtype != b.dtype || l.shape != [n, n] || !gpu.can_bind(operands) {
             return None;
         }
         // What is done so far is B itself, so a workgroup can leave off after any block.
