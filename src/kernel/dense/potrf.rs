@@ -28,8 +28,11 @@ pub struct PotrfParams {
 /// Update: A, of which the lower triangle is read; afterwards L, with zeros above the diagonal. Work: `n^3 / 3`.
 ///
 /// A GPU takes one pass for each block of 32 columns: it takes from the block what the columns before it contribute, factors what is on the
-/// diagonal, in each workgroup anew, and solves for the rows below; and one pass more to put the diagonal in place. So `|A - L L^T| <= (n + 4) u |L| |L^T|` to first order (Higham, 10.1), `u` being 2^-24 or 2^-53;
-/// a fault's pivot is known to about 2^-24 of itself, and as infinite or 0 outside the range of `f32`.
+/// diagonal, in each workgroup anew, and solves for the rows below; and one pass more to put the diagonal in place. So
+/// `|A - L L^T| <= (n + 20) u |L| |L^T|` to first order (Higham, 10.1), `u` being 2^-24 or 2^-53. An element is a sum of `n` terms at most,
+/// divided by a root, or that root. Vulkan and Metal allow a GPU 2.5 units in the last place for a reciprocal, 5 u, and 4.5 for a root (the
+/// reciprocal of an inverse root, which may be 2 off), 9 u, twice which its square is off.
+/// A fault's pivot is known to about 2^-24 of itself, and as infinite or 0 outside the range of `f32`.
 ///
 /// # Errors
 /// [`Fault::NotPositive`] with the global row of the first pivot that is not positive, or NaN, or infinite; the tile is then
