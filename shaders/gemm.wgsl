@@ -1,7 +1,8 @@
-// C <- C - A B^T, all of C or the tiles that reach its lower triangle. The host appends `alias Real` and tile.wgsl.
+// C <- C - A B^T, all of C or the tiles that reach its lower triangle. The host appends `alias Real` and large.wgsl and tile.wgsl.
 //
-// Inputs: A (m, k), B (n, k). Output: C (m, n). `medium` has tiles of 64 x 64, `small` of 32 x 32; those ending in `_any` take any
-// k and n, the others multiples of 4. In each, an element's products are added in ascending order of k, so all give the same bits.
+// Inputs: A (m, k), B (n, k). Output: C (m, n). `large` (large.wgsl) has tiles of 128 x 128, `medium` of 64 x 64, `small` of 32 x 32; those
+// ending in `_any` take any k and n, the others multiples of 4. In each, an element's products are added in ascending order of k, so all
+// give the same bits.
 struct Params {
     first: u32,
     groups: u32,
@@ -15,8 +16,10 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> a: array<Real>;
+@group(0) @binding(1) var<storage, read> a2: array<vec2<Real>>;
 @group(0) @binding(1) var<storage, read> a4: array<vec4<Real>>;
 @group(0) @binding(2) var<storage, read> b: array<Real>;
+@group(0) @binding(2) var<storage, read> b2: array<vec2<Real>>;
 @group(0) @binding(2) var<storage, read> b4: array<vec4<Real>>;
 @group(0) @binding(3) var<storage, read_write> c: array<Real>;
 @group(0) @binding(3) var<storage, read_write> c4: array<vec4<Real>>;

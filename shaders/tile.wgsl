@@ -1,4 +1,4 @@
-// The product of a 32 x 32 tile, C -= A B^T, by 64 threads with 4 x 4 elements each: shared by gemm, trsm and potrf.
+// The product of a 32 x 32 tile, A B^T, by 64 threads with 4 x 4 elements each: shared by gemm, trsm and potrf.
 //
 // A and B pass through workgroup memory in slabs of 16 columns. A slab is stored by columns, four rows a vector; a column is one
 // vector longer than it needs to be, which spreads the stores over the memory's banks. Each thread fetches a patch of 4 rows and
@@ -12,8 +12,8 @@ struct Patch {
     r3: vec4<Real>,
 }
 
-var<workgroup> left: array<vec4<Real>, 144>;
-var<workgroup> right: array<vec4<Real>, 144>;
+// A's slab, then B's.
+var<workgroup> slabs: array<vec4<Real>, 288>;
 
 // First row (of 32) and first column (of 16) of the patch that a thread fetches: threads 0..32 of A, 32..64 of B.
 fn patch_at(t: u32) -> vec2<u32> {
@@ -21,27 +21,16 @@ fn patch_at(t: u32) -> vec2<u32> {
 }
 
 fn put(t: u32, v: Patch) {
-    let at = (t & 3u) * 36u + ((t & 31u) >> 2u);
-    let c0 = vec4<Real>(v.r0.x, v.r1.x, v.r2.x, v.r3.x);
-    let c1 = vec4<Real>(v.r0.y, v.r1.y, v.r2.y, v.r3.y);
-    let c2 = vec4<Real>(v.r0.z, v.r1.z, v.r2.z, v.r3.z);
-    let c3 = vec4<Real>(v.r0.w, v.r1.w, v.r2.w, v.r3.w);
-    if (t < 32u) {
-        left[at] = c0;
-        left[at + 9u] = c1;
-        left[at + 18u] = c2;
-        left[at + 27u] = c3;
-    } else {
-        right[at] = c0;
-        right[at + 9u] = c1;
-        right[at + 18u] = c2;
-        right[at + 27u] = c3;
-    }
+    let at = (t >> 5u) * 144u + (t & 3u) * 36u + ((t & 31u) >> 2u);
+    slabs[at] = vec4<Real>(v.r0.x, v.r1.x, v.r2.x, v.r3.x);
+    slabs[at + 9u] = vec4<Real>(v.r0.y, v.r1.y, v.r2.y, v.r3.y);
+    slabs[at + 18u] = vec4<Real>(v.r0.z, v.r1.z, v.r2.z, v.r3.z);
+    slabs[at + 27u] = vec4<Real>(v.r0.w, v.r1.w, v.r2.w, v.r3.w);
 }
 
 fn multiply_column(sum: ptr<function, Patch>, at: u32, t: u32) {
-    let a = left[at + (t >> 3u)];
-    let b = right[at + (t & 7u)];
+    let a = slabs[at + (t >> 3u)];
+    let b = slabs[at + 144u + (t & 7u)];
     (*sum).r0 = fma(vec4<Real>(a.x), b, (*sum).r0);
     (*sum).r1 = fma(vec4<Real>(a.y), b, (*sum).r1);
     (*sum).r2 = fma(vec4<Real>(a.z), b, (*sum).r2);

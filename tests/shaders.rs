@@ -15,10 +15,11 @@ use chunkwise::kernel::map::ScalarOp;
 use chunkwise::kernel::map::table::{Domain, Gives, Row, TABLE};
 use chunkwise::kernel::peak::{Peak, PeakParams, ReadAll};
 use chunkwise::kernel::reduce::{ReduceChunk, Reduction};
-use chunkwise::kernel::{GpuFacts, Kernel, Program, SHADERS, Shader};
+use chunkwise::kernel::{GpuFacts, Kernel, Program, SHADERS, Shader, Variants};
 use chunkwise::shape::{ChunkMeta, DType, View};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, StorageAccess, TypeInner};
+use support::kernel_cases::choices;
 
 const REALS: [DType; 2] = [DType::F32, DType::F64];
 const LAUNCH: [&str; 4] = ["first", "groups", "begin", "end"];
@@ -203,8 +204,14 @@ fn unwritable(parsed: &Parsed, real: DType) -> Vec<String> {
     wrong
 }
 
-const GPU: GpuFacts =
-    GpuFacts { f64: true, binding_bytes: 1 << 30, bindings: 8, invocations: 256, workgroup_bytes: 32 << 10, product: 0 };
+const GPU: GpuFacts = GpuFacts {
+    f64: true,
+    binding_bytes: 1 << 30,
+    bindings: 8,
+    invocations: 256,
+    workgroup_bytes: 32 << 10,
+    variants: Variants::AUTOMATIC,
+};
 
 /// A kernel on chunks of these shapes, the last being its output.
 #[derive(Clone)]
@@ -297,8 +304,10 @@ fn metal_dx12_and_vulkan_get_code() {
 #[test]
 fn programs_name_what_their_shaders_have_and_all_of_it() {
     let mut named = BTreeSet::new();
-    for (case, real) in REALS.iter().flat_map(|&real| cases(real).into_iter().map(move |case| (case, real))) {
-        let program = case.program(real, &GPU).unwrap_or_else(|| panic!("{} has no program", case.kernel.name()));
+    let all = REALS.iter().flat_map(|&real| cases(real).into_iter().map(move |case| (case, real)));
+    for ((case, real), variants) in all.flat_map(|each| choices().map(move |variants| (each.clone(), variants))) {
+        let gpu = GpuFacts { variants, ..GPU };
+        let program = case.program(real, &gpu).unwrap_or_else(|| panic!("{} has no program", case.kernel.name()));
         assert!(SHADERS.contains(&program.shader), "{} is not in SHADERS", program.shader.name());
         assert_eq!(program.real, real);
         assert!(program.most.flops > 0.0 && program.most.bytes > 0.0, "{}", case.kernel.name());

@@ -81,18 +81,21 @@ impl Kernel for Gemv {
         let [a, x, y] = operands else { return None };
         let &[m, k] = a.shape else { return None };
         let real = a.dtype;
-        if !real.is_float() || x.dtype != real || y.dtype != real || m == 0 || k == 0 {
+        let fit = x.shape == [k] && y.shape == [m] && gpu.can_bind(operands);
+        if !real.is_float() || x.dtype != real || y.dtype != real || !fit {
             return None;
         }
         let (parts, span) = cut(m, k);
         let quads = m.div_ceil(4) as u64;
-        let passes = match (k <= SHORT, parts > 1, k % 4 == 0) {
-            (true, ..) => vec![Pass::new("short", m.div_ceil(16) as u64, 0)],
-            (_, false, wide) => vec![Pass::new(if wide { "wide" } else { "narrow" }, quads, 0)],
-            (_, true, wide) => vec![
-                Pass::new(if wide { "wide_part" } else { "narrow_part" }, quads * parts as u64, 0),
-                Pass::new("join", m.div_ceil(256) as u64, 0),
-            ],
+        let [whole, part] = match (k % 4 == 0, gpu.variants.gemv[usize::from(real == DType::F64)]) {
+            (false, _) => ["narrow", "narrow_part"],
+            (true, 0 | 1) => ["wide", "wide_part"],
+            (true, _) => ["slim", "slim_part"],
+        };
+        let passes = match (k <= SHORT, parts > 1) {
+            (true, _) => vec![Pass::new("short", m.div_ceil(16) as u64, 0)],
+            (_, false) => vec![Pass::new(whole, quads, 0)],
+            (_, true) => vec![Pass::new(part, quads * parts as u64, 0), Pass::new("join", m.div_ceil(256) as u64, 0)],
         };
         let cut = GemvShape { m: m as u32, k: k as u32, parts: parts as u32, span: span as u32 };
         let mut program = Program::new(&SHADER, real, &cut.words(), passes, self.work(&[], operands));

@@ -90,11 +90,12 @@ impl Kernel for Mandelbrot {
     /// whole set at 200 iterations 16 in 10 000, and 8 in a million.
     fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
         let [x, y, out] = operands else { return None };
-        if !x.dtype.is_float() || y.dtype != x.dtype || out.dtype != DType::I32 {
+        let &[m, n] = out.shape else { return None };
+        let fit = x.shape == [n] && y.shape == [m] && gpu.can_bind(operands);
+        if !x.dtype.is_float() || y.dtype != x.dtype || out.dtype != DType::I32 || !fit {
             return None;
         }
-        let (iterations, points) = (limit(bytes), out.shape.iter().product::<usize>() as f64);
-        let &[m, n] = out.shape else { return None };
+        let (iterations, points) = (limit(bytes), (m * n) as f64);
         let groups = (m.div_ceil(GROUP[0]) * n.div_ceil(GROUP[1])) as u64;
         let resumable = iterations > AT_ONCE;
         let pass = Pass { entry: if resumable { "resume" } else { "whole" }.into(), groups, steps: 0..iterations, resumable };

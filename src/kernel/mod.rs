@@ -46,7 +46,7 @@ use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form};
 pub(crate) use key::hash_on;
 pub use key::{Content, KernelKey, content_hash};
 pub use operands::{Params, check_dtypes, check_params, params};
-pub use program::{GpuFacts, Pass, Program};
+pub use program::{GpuFacts, Pass, Program, Variants};
 pub(crate) use rows::for_each_slice;
 pub use rows::{Elements, for_each_piece};
 pub use shader::Shader;

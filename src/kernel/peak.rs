@@ -59,7 +59,7 @@ impl Kernel for Peak {
 
     fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
         let [x, y] = operands else { return None };
-        if !x.dtype.is_float() || y.dtype != x.dtype {
+        if !x.dtype.is_float() || y.dtype != x.dtype || x.shape != [2] || !gpu.can_bind(operands) {
             return None;
         }
         let n = y.shape.iter().product::<usize>();
@@ -109,8 +109,11 @@ impl Kernel for ReadAll {
 
     fn program(&self, _: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
         let [x, y] = operands else { return None };
+        if !x.dtype.is_float() || y.dtype != x.dtype || !gpu.can_bind(operands) {
+            return None;
+        }
         let (len, n) = (x.shape.iter().product::<usize>(), y.shape.iter().product::<usize>());
-        if !x.dtype.is_float() || y.dtype != x.dtype || len % 4 != 0 {
+        if len % 4 != 0 {
             return None;
         }
         let extents = Extents { n: n as u32, quads: (len / 4) as u32 };

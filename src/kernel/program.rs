@@ -1,6 +1,6 @@
 //! The GPU half of a kernel, as data: which shader, which passes, which parameters.
 //!
-//! Owns: [`Program`], [`GpuFacts`]. Must not know: any GPU API, devices, queues. Invariant: a program says everything that
+//! Owns: [`Program`], [`GpuFacts`], [`Variants`]. Must not know: any GPU API, devices, queues. Invariant: a program says everything that
 //! an executor needs, so one executor runs all of them and may cut any of them into short launches.
 
 use std::borrow::Cow;
@@ -98,8 +98,30 @@ pub struct GpuFacts {
     pub invocations: u32,
     /// Workgroup memory, in bytes.
     pub workgroup_bytes: u32,
-    /// Variant of the matrix product, chosen by calibration; 0 is the default.
-    pub product: u8,
+    /// Which variants of kernels it runs fastest, as calibration found out.
+    #[serde(default)]
+    pub variants: Variants,
+}
+
+/// Which of several variants of a kernel a GPU takes, for `f32` and for `f64`. All give the same bits. 0 leaves the choice to the kernel, which
+/// goes by sizes. Where there is no variant of a number, or the GPU or the operands do not allow it, the nearest below is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Variants {
+    /// Tiles of gemm: 1, of 32 x 32; 2, of 64 x 64; 3, of 128 x 128.
+    pub gemm: [u8; 2],
+    /// Tiles of syrk, as those of gemm.
+    pub syrk: [u8; 2],
+    /// Workgroups of gemv, for rows of more than 256 elements, a multiple of 4: 1, of 256 invocations; 2, of 64 that do four times as much each.
+    pub gemv: [u8; 2],
+}
+
+impl Variants {
+    /// Variants of [`Variants::gemm`] and of [`Variants::syrk`], numbered from 1.
+    pub const PRODUCTS: u8 = 3;
+    /// Variants of [`Variants::gemv`], numbered from 1.
+    pub const GEMVS: u8 = 2;
+    /// No choice is made.
+    pub const AUTOMATIC: Self = Self { gemm: [0; 2], syrk: [0; 2], gemv: [0; 2] };
 }
 
 impl GpuFacts {
@@ -110,8 +132,18 @@ impl GpuFacts {
         bindings: u32::MAX,
         invocations: u32::MAX,
         workgroup_bytes: u32::MAX,
-        product: 0,
+        variants: Variants::AUTOMATIC,
     };
+
+    /// Whether it can bind all of these, none of them empty. Then they have so few elements that a shader's `u32`s hold all extents, indices and
+    /// numbers of workgroups: what a kernel asks before it computes with them.
+    pub(crate) fn can_bind(&self, operands: &[ChunkMeta<'_>]) -> bool {
+        let largest = self.binding_bytes.min(LARGEST_OPERAND);
+        let bytes = |m: &ChunkMeta<'_>| {
+            m.shape.iter().try_fold(m.dtype.bytes() as u64, |bytes, &n| bytes.checked_mul(n as u64)).unwrap_or(u64::MAX)
+        };
+        operands.iter().all(|m| (1..=largest).contains(&bytes(m)))
+    }
 }
 
 /// Most bytes of a kernel's parameters.
@@ -143,16 +175,12 @@ impl Program {
     /// [`Program::fitting`], where not all of a shader's workgroups are as large as its largest: invocations, and bytes.
     pub(crate) fn fitting_within(self, gpu: &GpuFacts, operands: &[ChunkMeta<'_>], workgroup: (u32, u32)) -> Option<Self> {
         let bindings = operands.len() as u32 + u32::from(self.scratch_bytes > 0) + u32::from(self.faults);
-        let largest = gpu.binding_bytes.min(LARGEST_OPERAND);
-        let bytes = |m: &ChunkMeta<'_>| {
-            m.shape.iter().try_fold(m.dtype.bytes() as u64, |bytes, &n| bytes.checked_mul(n as u64)).unwrap_or(u64::MAX)
-        };
         let fits = (self.real != DType::F64 || gpu.f64)
             && bindings <= gpu.bindings
             && workgroup.0 <= gpu.invocations
             && workgroup.1 <= gpu.workgroup_bytes
-            && self.words(operands).1 <= largest
-            && operands.iter().all(|m| (1..=largest).contains(&bytes(m)));
+            && self.words(operands).1 <= gpu.binding_bytes.min(LARGEST_OPERAND)
+            && gpu.can_bind(operands);
         fits.then_some(self)
     }
 

@@ -34,7 +34,7 @@ pub struct Shader {
     params: Vec<(Cow<'static, str>, usize)>,
     invocations: u32,
     workgroup_bytes: [u32; 2],
-    /// Whether its loops are known to end, and to read no workgroup memory that they have not written.
+    /// Whether its loops are known to end, its indices to be within its arrays, and workgroup memory to be written before it is read.
     trusted: bool,
 }
 
@@ -62,8 +62,9 @@ impl Shader {
         }
     }
 
-    /// One of this crate's own. All its loops end whatever its operands hold, with the parameters that its kernel gives; and it writes workgroup
-    /// memory before it reads it. So its loops are compiled without a counter, and its workgroup memory is not cleared.
+    /// One of this crate's own. With the parameters and for the operands that its kernel takes, and whatever these hold, all its loops end, and all its
+    /// indices are within its arrays (tests/gpu_bounds.rs); and it writes workgroup memory before it reads it. So its loops are compiled without
+    /// a counter, its indices without a check, and its workgroup memory is not cleared.
     pub(crate) fn ours(name: &'static str, source: &'static str) -> Self {
         Self { trusted: true, ..Self::new(name, source) }
     }
@@ -146,7 +147,7 @@ impl Shader {
         content_hash(bytemuck::bytes_of(&[self.hashes[0].to_le(), self.hashes[1].to_le(), bound.to_le()]))
     }
 
-    /// The same, with a counter in each loop.
+    /// The same, with a counter in each loop and a check of each index.
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
     pub(crate) fn distrusted(&self) -> Self {
         Self { trusted: false, ..self.clone() }

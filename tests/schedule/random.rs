@@ -4,7 +4,7 @@
 
 use chunkwise::device::{DeviceKind, DeviceSpec, HOST, LinkSpec};
 use chunkwise::id::{DeviceId, GraphId, SpaceId};
-use chunkwise::kernel::GpuFacts;
+use chunkwise::kernel::{GpuFacts, Variants};
 use chunkwise::schedule::{CANNOT, Each, EarliestFinish, Estimates, Event, Only, Policy, Scheduler};
 use chunkwise::task::TaskGraph;
 use proptest::prelude::*;
@@ -21,8 +21,14 @@ pub fn io() -> DeviceSpec {
 }
 
 pub fn gpu(space: u16, link: [LinkSpec; 2]) -> DeviceSpec {
-    let facts =
-        GpuFacts { f64: true, binding_bytes: 1 << 30, bindings: 8, invocations: 256, workgroup_bytes: 1 << 15, product: 0 };
+    let facts = GpuFacts {
+        f64: true,
+        binding_bytes: 1 << 30,
+        bindings: 8,
+        invocations: 256,
+        workgroup_bytes: 1 << 15,
+        variants: Variants::AUTOMATIC,
+    };
     DeviceSpec { gpu: Some(facts), ..device("gpu", DeviceKind::Gpu, 1, 64, Some((space, link))) }
 }
 

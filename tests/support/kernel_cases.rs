@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use chunkwise::kernel::Variants;
 use chunkwise::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
 use chunkwise::kernel::gemv::Gemv;
 use chunkwise::kernel::mandelbrot::{Mandelbrot, MandelbrotParams};
@@ -165,6 +166,12 @@ pub fn all(dtype: DType) -> Vec<Case> {
     all.push(resumed(dtype, 5000));
     all.push(resumed(dtype, 70_000));
     all
+}
+
+/// The choices of variants under which every variant of every kernel is taken; the first is none.
+pub fn choices() -> impl Iterator<Item = Variants> {
+    let most = Variants::PRODUCTS.max(Variants::GEMVS);
+    (0..=most).map(|chosen| Variants { gemm: [chosen; 2], syrk: [chosen; 2], gemv: [chosen; 2] })
 }
 
 /// The tasks of a Cholesky factorisation of `tiles` times `tiles` tiles, with the chunks that their cases need for shapes only.

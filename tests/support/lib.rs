@@ -22,3 +22,4 @@ pub mod programs;
 pub mod read;
 pub mod twice;
 pub mod wait;
+pub mod watched;

@@ -157,17 +157,23 @@ fn residual(index: usize, old: f64, found: f64, pairs: impl Iterator<Item = (f64
     Error { index, found, error: rest.abs(), bound }
 }
 
-/// `|X L^T - B| <= (n + 3) u |X| |L^T|`; only the lower triangle of L counts.
+/// What a GPU's reciprocal may be off: 2.5 units in the last place (the specifications of Vulkan and of WGSL), each two units `u`.
+const RECIPROCAL: f64 = 5.0;
+/// What its square root may be off: it is the reciprocal of an inverse root, for which they allow 2 units in the last place.
+const ROOT: f64 = 4.0 + RECIPROCAL;
+
+/// `|X L^T - B| <= (n + 7) u |X| |L^T|`: a chain of `n` and some terms, then a product with a reciprocal. Only the lower triangle of L counts.
 fn trsm(l: &Chunk, b: &Chunk, found: &[f64]) -> Vec<Error> {
     let (m, n) = (b.shape[0], b.shape[1]);
     let element = |(i, j): (usize, usize)| {
         let pairs = (0..=j).map(|p| (found[i * n + p], l.at(j, p)));
-        residual(i * n + j, b.at(i, j), found[i * n + j], pairs, n as f64 + 3.0, b.dtype)
+        residual(i * n + j, b.at(i, j), found[i * n + j], pairs, n as f64 + 2.0 + RECIPROCAL, b.dtype)
     };
     (0..m).flat_map(|i| (0..n).map(move |j| (i, j))).map(element).collect()
 }
 
-/// `|A - L L^T| <= (n + 4) u |L| |L^T|`, and zeros above the diagonal.
+/// `|A - L L^T| <= (n + 20) u |L| |L^T|`, and zeros above the diagonal: a chain as for trsm, then the product with a reciprocal, or, on the
+/// diagonal, a root, whose square counts.
 fn potrf(a: &Chunk, found: &[f64]) -> Vec<Error> {
     let n = a.shape[0];
     let element = |(i, j): (usize, usize)| {
@@ -176,7 +182,7 @@ fn potrf(a: &Chunk, found: &[f64]) -> Vec<Error> {
             return Error::equal(i * n + j, value, 0.0);
         }
         let pairs = (0..=j).map(|p| (found[i * n + p], found[j * n + p]));
-        let mut error = residual(i * n + j, a.at(i, j), value, pairs, n as f64 + 4.0, a.dtype);
+        let mut error = residual(i * n + j, a.at(i, j), value, pairs, n as f64 + 2.0 + 2.0 * ROOT, a.dtype);
         let positive = value > 0.0;
         if i == j && !positive {
             error.error = f64::NAN;

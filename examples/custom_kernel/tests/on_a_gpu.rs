@@ -6,7 +6,7 @@
 use super::*;
 use chunkwise::device::{Cpu, Device, IoLane};
 use chunkwise::id::DeviceId;
-use chunkwise::kernel::{Pass, Shader};
+use chunkwise::kernel::{Pass, Shader, Variants};
 use std::sync::Mutex;
 use support::gpu::{session, settled};
 
@@ -281,8 +281,14 @@ fn shaders_write_bools_as_words_and_read_them_as_bytes() {
 
 #[test]
 fn bools_whose_words_cannot_be_bound_are_left_to_others() {
-    let facts =
-        |bytes| GpuFacts { f64: true, binding_bytes: bytes, bindings: 8, invocations: 256, workgroup_bytes: 0, product: 0 };
+    let facts = |bytes| GpuFacts {
+        f64: true,
+        binding_bytes: bytes,
+        bindings: 8,
+        invocations: 256,
+        workgroup_bytes: 0,
+        variants: Variants::AUTOMATIC,
+    };
     let meta = |shape| ChunkMeta { dtype: DType::Bool, shape, data: None };
     let fits = |bytes| Bools.program(&[], &[meta(&[1000]), meta(&[1000])], &facts(bytes)).is_some();
     assert!(fits(4000) && !fits(3999));

@@ -7,7 +7,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
-use crate::kernel::GpuFacts;
+use crate::kernel::{GpuFacts, Variants};
 use wgpu::{Backend, Backends, DownlevelFlags, Features, InstanceDescriptor, InstanceFlags};
 
 /// What an adapter is made of.
@@ -97,7 +97,7 @@ impl AdapterInfo {
             bindings: self.limits.bindings,
             invocations: self.limits.invocations,
             workgroup_bytes: self.limits.workgroup_bytes,
-            product: 0,
+            variants: Variants::AUTOMATIC,
         }
     }
 }

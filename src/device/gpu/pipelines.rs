@@ -157,14 +157,19 @@ impl Pipelines {
         let group = self.layout([shader.inputs(), shader.outputs(), scratch, faults])?;
         let (device, name, source) = (&self.opened.device, shader.name(), shader.wgsl(*real));
         let mut checks = wgpu::ShaderRuntimeChecks::checked();
-        // A counter in every loop costs up to half the speed of a product. A user's loops have it: they might not end.
+        // A counter in every loop costs up to half the speed of a product, and each word from workgroup memory would be fetched at the lesser of two
+        // indices. A user's shaders have both: their loops might not end, and their indices might be anything.
         let ours = shader.is_trusted();
-        checks.force_loop_bounding = !ours;
+        (checks.force_loop_bounding, checks.bounds_checks) = (!ours, !ours);
         self.opened.caught(|| {
             let descriptor =
                 wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(source.into()) };
-            // SAFETY: all checks stay on but that of loops, and this only for the crate's own shaders (nobody else can make one that says
-            // so), whose loops end (their bounds are parameters).
+            // SAFETY: checks are off for the crate's own shaders only: nobody else can make one that says so, and a program that a user's kernel
+            // took from one of ours is not trusted (launch.rs). Their kernels make programs only for operands whose shapes and dtypes fit each
+            // other (tests/gpu_bounds.rs gives each of them others), with parameters that follow from these alone. For such, loops end, as
+            // their bounds are parameters; and every index is below the true length of its array: each is either held below it by a
+            // comparison in the text or a constant below that of a workgroup array, and it runs every entry point with each
+            // index compared.
             let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
             let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: Some(name),

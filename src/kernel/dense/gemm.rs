@@ -79,7 +79,10 @@ impl Kernel for Gemm {
     }
 
     fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
-        product::program(operands, false, self.work(bytes, operands), gpu)
+        let k = params::<ProductParams>(bytes).k;
+        let most = || self.work(bytes, operands);
+        let wanted = product::TileUpdate { lower: false, k, variant: gpu.variants.gemm, most: &most };
+        product::program(operands, &wanted, gpu)
     }
 
     fn run_cpu(

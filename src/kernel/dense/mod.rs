@@ -38,10 +38,9 @@ use micro::Num;
 /// The shaders: of gemm and syrk, of trsm, of potrf.
 pub(super) static SHADERS: [&LazyLock<Arc<Shader>>; 3] = [&product::SHADER, &trsm::SHADER, &potrf::SHADER];
 
-/// Side of the blocks in which the shaders of trsm and potrf work.
+/// Columns of the blocks in which the shaders of trsm and potrf work, and rows that one of their workgroups solves for. Rows are all that
+/// they do side by side, and a tile has a thousand of them at most: 64 at once would leave half of a large GPU's cores without a workgroup.
 const BLOCK: usize = 32;
-/// Rows that one of their workgroups solves for.
-const SOLVED: usize = 64;
 
 /// Whose packed forms those of [`Gemm`] and [`Syrk`] are.
 const TILES: &str = "dense tiles@1";

@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 use super::block::{ColumnBlock, DIAGONAL, factor, invert, solve, subtract_product};
 use super::micro::{self, Num};
 use super::pack::{PackPlace, Panels, pack};
-use super::{BLOCK, SOLVED, Space, level, rows_of, with_tile, with_type};
+use super::{BLOCK, Space, level, rows_of, with_tile, with_type};
 use crate::kernel::program::shader_params;
 use crate::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work, params};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut};
@@ -27,9 +27,12 @@ pub struct PotrfParams {
 ///
 /// Update: A, of which the lower triangle is read; afterwards L, with zeros above the diagonal. Work: `n^3 / 3`.
 ///
-/// A GPU takes blocks of 32 columns: factors the block on the diagonal, solves for the rows below it, takes what they contribute
-/// from the columns to the right. So `|A - L L^T| <= (n + 4) u |L| |L^T|` to first order (Higham, 10.1), `u` being 2^-24 or 2^-53;
-/// a fault's pivot is known to about 2^-24 of itself, and as infinite or 0 outside the range of `f32`.
+/// A GPU takes one pass for each block of 32 columns: it takes from the block what the columns before it contribute, factors what is on the
+/// diagonal, in each workgroup anew, and solves for the rows below; and one pass more to put the diagonal in place. So
+/// `|A - L L^T| <= (n + 20) u |L| |L^T|` to first order (Higham, 10.1), `u` being 2^-24 or 2^-53. An element is a sum of `n` terms at most,
+/// divided by a root, or that root. Vulkan and Metal allow a GPU 2.5 units in the last place for a reciprocal, 5 u, and 4.5 for a root (the
+/// reciprocal of an inverse root, which may be 2 off), 9 u, twice which its square is off.
+/// A fault's pivot is known to about 2^-24 of itself, and as infinite or 0 outside the range of `f32`.
 ///
 /// # Errors
 /// [`Fault::NotPositive`] with the global row of the first pivot that is not positive, or NaN, or infinite; the tile is then
@@ -48,19 +51,19 @@ shader_params!(
     }
 );
 
-/// Elements of a row that a workgroup clears.
-const CLEARED: usize = 256;
+/// Columns that a workgroup of the last pass finishes, of 32 rows.
+const FINISHED: usize = 256;
 
 pub(super) static SHADER: LazyLock<Arc<Shader>> = LazyLock::new(|| {
     let shader = Shader::ours(
         "potrf",
         concat!(
             include_str!("../../../shaders/potrf.wgsl"),
-            include_str!("../../../shaders/triangle.wgsl"),
+            include_str!("../../../shaders/substitution.wgsl"),
             include_str!("../../../shaders/tile.wgsl"),
         ),
     );
-    shader.with_params(Square::FIELDS).with_operands(0, 1).with_workgroup(256, [4608, 9216]).into()
+    shader.with_params(Square::FIELDS).with_operands(0, 1).with_workgroup(256, [5124, 10244]).into()
 });
 
 impl Potrf {
@@ -88,6 +91,10 @@ impl Kernel for Potrf {
         "potrf".into()
     }
 
+    fn version(&self) -> u32 {
+        2
+    }
+
     fn work(&self, _params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
         let a = operands[operands.len() - 1];
         let n = a.shape[0] as f64;
@@ -101,23 +108,18 @@ impl Kernel for Potrf {
 
     fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
         let [a] = operands else { return None };
-        let &[n, _] = a.shape else { return None };
-        if !a.dtype.is_float() {
+        let &[n, columns] = a.shape else { return None };
+        if !a.dtype.is_float() || n != columns || !gpu.can_bind(operands) {
             return None;
         }
-        let mut passes = Vec::new();
-        for (block, j) in (0..n).step_by(BLOCK).enumerate() {
-            passes.push(Pass::new("diagonal", 1, block as u32));
-            let below = n.saturating_sub(j + BLOCK);
-            if below > 0 {
-                let tiles = below.div_ceil(BLOCK) as u64;
-                passes.push(Pass::new("solve", below.div_ceil(SOLVED) as u64, block as u32));
-                passes.push(Pass::new("update", tiles * (tiles + 1) / 2, block as u32));
-            }
-        }
-        passes.push(Pass::new("clear", (n * n.div_ceil(CLEARED)) as u64, 0));
+        let blocks = n.div_ceil(BLOCK);
+        // Where nothing is below the diagonal any more, a workgroup has only the block on it.
+        let mut passes: Vec<_> =
+            (0..blocks).map(|block| Pass::new("columns", (blocks - block - 1).max(1) as u64, block as u32)).collect();
+        passes.push(Pass::new("finish", (blocks * n.div_ceil(FINISHED)) as u64, 0));
         let square = Square { n: n as u32, zero: 0 };
         let mut program = Program::new(&SHADER, a.dtype, &square.words(), passes, self.work(bytes, operands));
+        program.scratch_bytes = (blocks * BLOCK * BLOCK * a.dtype.bytes()) as u64;
         program.faults = true;
         program.fitting(gpu, operands)
     }

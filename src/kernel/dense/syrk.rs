@@ -69,7 +69,10 @@ impl Kernel for Syrk {
     }
 
     fn program(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
-        product::program(operands, true, self.work(bytes, operands), gpu)
+        let k = params::<ProductParams>(bytes).k;
+        let most = || self.work(bytes, operands);
+        let wanted = product::TileUpdate { lower: true, k, variant: gpu.variants.syrk, most: &most };
+        product::program(operands, &wanted, gpu)
     }
 
     fn run_cpu(

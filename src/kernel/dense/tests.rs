@@ -5,9 +5,9 @@ use proptest::prelude::*;
 
 use super::micro::Num;
 use super::{Gemm, LEFT, Potrf, PotrfParams, ProductParams, RIGHT, Syrk, Trsm};
-use crate::kernel::{Fault, Kernel, Scratch};
+use crate::kernel::{Fault, GpuFacts, Kernel, Pass, Scratch, Variants};
 use crate::shape::Form;
-use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, Layout};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
 
 /// A matrix inside a wider one, whose other elements must stay as they are.
 #[derive(Clone)]
@@ -307,5 +307,61 @@ fn declarations() {
         let (_, len) = gemm.packed_len(form, a.meta());
         assert_eq!(len, Syrk::new().packed_len(form, a.meta()).1);
         assert!(len >= 300 && len % 30 == 0);
+    }
+}
+
+/// The passes of a program on operands of these shapes.
+fn passes(kernel: &dyn Kernel, params: &[u8], shapes: &[[usize; 2]]) -> Vec<Pass> {
+    passes_on(kernel, params, (DType::F32, shapes), &GpuFacts::ANY)
+}
+
+fn passes_on(kernel: &dyn Kernel, params: &[u8], (dtype, shapes): (DType, &[[usize; 2]]), gpu: &GpuFacts) -> Vec<Pass> {
+    let operands: Vec<_> = shapes.iter().map(|shape| ChunkMeta { dtype, shape, data: None }).collect();
+    kernel.program(params, &operands, gpu).unwrap_or_else(|| panic!("{} of {shapes:?}", kernel.name())).passes
+}
+
+#[test]
+fn products_take_the_chosen_tile_or_the_next_that_fits() {
+    let entry = |lower: bool, dtype: DType, n: usize, gpu: &GpuFacts| {
+        let kernel: &dyn Kernel = if lower { &Syrk::new() } else { &Gemm::new() };
+        let [pass] = &passes_on(kernel, &product(8), (dtype, &[[n, 8], [n, 8], [n, n]]), gpu)[..] else { panic!("one pass") };
+        let side = [("small", 32), ("medium", 64), ("large", 128)].iter().find(|v| v.0 == pass.entry).expect("a variant").1;
+        let tiles = n.div_ceil(side);
+        assert_eq!(pass.groups, (if lower { tiles * (tiles + 1) / 2 } else { tiles * tiles }) as u64, "{} {n}", pass.entry);
+        side
+    };
+    let facts = |chosen: [u8; 2], workgroup_bytes: u32| {
+        let variants = Variants { gemm: chosen, syrk: [chosen[1], chosen[0]], gemv: [0; 2] };
+        GpuFacts { variants, workgroup_bytes, ..GpuFacts::ANY }
+    };
+    let (f32, f64) = (DType::F32, DType::F64);
+    for (chosen, sides) in
+        [([0, 0], [64, 64]), ([1, 2], [32, 64]), ([3, 1], [128, 32]), ([2, 3], [64, 128]), ([9, 9], [128, 128])]
+    {
+        let gpu = facts(chosen, 32 << 10);
+        assert_eq!([f32, f64].map(|dtype| entry(false, dtype, 512, &gpu)), sides, "{chosen:?}");
+        assert_eq!([f64, f32].map(|dtype| entry(true, dtype, 512, &gpu)), sides, "{chosen:?}");
+    }
+    assert_eq!(entry(false, f32, 128, &facts([0, 0], 32 << 10)), 32, "few tiles");
+    let least = facts([3, 3], 16 << 10);
+    assert_eq!([f32, f64].map(|dtype| entry(false, dtype, 512, &least)), [128, 32], "16 KiB");
+    let narrow = GpuFacts { invocations: 128, ..facts([3, 3], 32 << 10) };
+    assert_eq!([f32, f64].map(|dtype| entry(true, dtype, 512, &narrow)), [64, 64], "128 invocations");
+}
+
+#[test]
+fn solving_is_one_dispatch_and_factoring_one_a_block_and_one() {
+    for (m, n) in [(1, 1), (31, 33), (1024, 32), (33, 65), (1024, 1024), (1, 4095)] {
+        let solve = passes(&Trsm::new(), &[], &[[n, n], [m, n]]);
+        let steps = 0..n.div_ceil(32) as u32;
+        assert_eq!(solve, [Pass { entry: "solve".into(), groups: m.div_ceil(32) as u64, steps, resumable: true }]);
+        let factor = passes(&Potrf::new(), &first_row(0), &[[n, n]]);
+        assert_eq!(factor.len(), n.div_ceil(32) + 1, "{n}");
+        let (finish, blocks) = factor.split_last().expect("a pass");
+        assert_eq!(finish.entry, "finish");
+        for (block, pass) in blocks.iter().enumerate() {
+            let below = n.saturating_sub(32 * (block + 1)).div_ceil(32).max(1);
+            assert_eq!(*pass, Pass::new("columns", below as u64, block as u32), "{n}");
+        }
     }
 }

@@ -30,15 +30,19 @@ pub(crate) static SHADER: LazyLock<Arc<Shader>> = LazyLock::new(|| {
 const RUN: usize = 8192;
 
 /// The sum of a chunk of floats, in `f64`.
-pub(super) fn sum(operands: &[ChunkMeta<'_>], work: Work, gpu: &GpuFacts) -> Option<Program> {
-    let [x, _] = operands else { return None };
+pub(super) fn sum(operands: &[ChunkMeta<'_>], work: impl FnOnce() -> Work, gpu: &GpuFacts) -> Option<Program> {
+    let [x, out] = operands else { return None };
+    let is_sum = out.dtype == DType::F64 && out.shape.iter().all(|&n| n == 1);
+    if !x.dtype.is_float() || !is_sum || !gpu.can_bind(operands) {
+        return None;
+    }
     let len = x.shape.iter().product::<usize>();
     let runs = len.div_ceil(RUN);
     let first = if len % 4 == 0 { "wide" } else { "narrow" };
     let last = if x.dtype == DType::F64 { "finish_f64" } else { "finish" };
     let passes = vec![Pass::new(first, runs as u64, 0), Pass::new(last, 1, 0)];
     let params = SumShape { len: len as u32, runs: runs as u32 };
-    let mut program = Program::new(&SHADER, x.dtype, &params.words(), passes, work);
+    let mut program = Program::new(&SHADER, x.dtype, &params.words(), passes, work());
     program.scratch_bytes = (runs * x.dtype.bytes()) as u64;
     program.fitting(gpu, operands)
 }

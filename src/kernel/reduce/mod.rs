@@ -352,7 +352,7 @@ impl Kernel for ReduceChunk {
 
     fn program(&self, _: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
         let is_here = operands.first().is_some_and(|x| self.has_gpu_half(x.shape.len()) && x.dtype == self.program.inputs()[0]);
-        if is_here { gpu::sum(operands, self.work(&[], operands), gpu) } else { None }
+        if is_here { gpu::sum(operands, || self.work(&[], operands), gpu) } else { None }
     }
 
     fn is_steady(&self) -> bool {
