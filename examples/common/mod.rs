@@ -22,6 +22,8 @@
 //! ```
 #![allow(dead_code, unused_imports)] // each program uses its part
 
+#[cfg(feature = "gpu")]
+mod adapter;
 mod args;
 mod checking;
 mod failure;
@@ -36,6 +38,8 @@ mod session;
 mod table;
 mod timing;
 
+#[cfg(feature = "gpu")]
+pub use adapter::{adapter_abilities, adapter_json};
 pub use args::{CommonArgs, Precision, at_least_one, some_bytes, usage};
 pub use checking::{apart, in_words, ulps};
 pub use failure::{Outcome, UsageError, line, run};

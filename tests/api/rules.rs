@@ -24,6 +24,7 @@ pub const INSIDE: &[(&str, &str)] = &[
     ("examples/two_pools.rs", "makes devices of its own"),
     ("examples/compare", "measures the machine beside the work"),
     ("examples/custom_kernel/tests", "tests"),
+    ("examples/common/adapter.rs", "what drivers say of GPUs"),
     ("examples/common/report.rs", "the peak memory and the processor of the machine"),
     ("examples/common/session.rs", "the memory that is left, and the SIMD level"),
 ];
