@@ -174,7 +174,10 @@ impl Case {
 }
 
 impl std::fmt::Display for Case {
+    /// `gemv f32 [130, 260] [260] -> [130]`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} {:?}", self.kernel.name(), self.dtype, self.output.0)
+        write!(f, "{} {}", self.kernel.name(), self.dtype)?;
+        self.inputs.iter().try_for_each(|(shape, _)| write!(f, " {shape:?}"))?;
+        write!(f, " -> {:?}", self.output.0)
     }
 }

@@ -95,7 +95,11 @@ impl Lab {
         let own = self.device.memory_bytes().unwrap_or(u64::MAX);
         for (what, wanted, all) in [("host", host, system::available_memory()), ("the GPU's", there, own)] {
             if wanted > all / 2 {
-                return Err(Trouble::Skipped(format!("it takes {} of {what} memory, of {}", Bytes(wanted), Bytes(all))));
+                return Err(Trouble::Skipped(format!(
+                    "it takes {} of {what} memory, over half of {}",
+                    Bytes(wanted),
+                    Bytes(all)
+                )));
             }
         }
         Ok(())
