@@ -116,9 +116,10 @@ fn describe(session: &Session, allow_software: bool) -> Vec<Listed> {
                 rate(rates.bytes_per_s, "B/s")
             ),
         };
+        let says = adapter(&spec, allow_software).map(|says| says.json);
         let json = json!({
             "index": index, "name": spec.name, "kind": spec.kind, "model": spec.model, "threads": spec.workers,
-            "rates": rates, "peaks": peaks, "calibration": calibration, "link": spec.link, "gpu": spec.gpu,
+            "rates": rates, "peaks": peaks, "calibration": calibration, "link": spec.link, "gpu": spec.gpu, "adapter": says,
         });
         Listed { text: format!("{index}  {:<4}   {}\n          {speed}", spec.name, spec.model), json }
     };
@@ -130,7 +131,7 @@ fn gpu_text(spec: &DeviceSpec, rates: &Rates, peaks: Option<&Peaks>, allow_softw
     let has_f64 = spec.gpu.is_some_and(|g| g.f64);
     let dtypes = if has_f64 { "f32, f64" } else { "f32 (no f64: f64 work runs on the CPU)" };
     let chunks = spec.gpu.map_or(String::new(), |g| format!("chunks up to {}", Bytes(g.binding_bytes)));
-    let adapter = adapter_text(spec, allow_software);
+    let (is, can) = adapter(spec, allow_software).map_or_else(Default::default, |says| (says.is, says.can));
     let flops = |f64: f64, f32: f64| {
         let f64 = if has_f64 { format!("f64 {}, ", rate(f64, "flop/s")) } else { String::new() };
         format!("{f64}f32 {}", rate(f32, "flop/s"))
@@ -144,21 +145,35 @@ fn gpu_text(spec: &DeviceSpec, rates: &Rates, peaks: Option<&Peaks>, allow_softw
     });
     let products = flops(rates.f64_flops, rates.f32_flops);
     let memory = rate(rates.bytes_per_s, "B/s");
-    format!("{adapter}{dtypes}; {chunks}{peaks}\n          products {products}; matrix-vector {memory}{link}")
+    format!("{is}{dtypes}; {chunks}{can}{peaks}\n          products {products}; matrix-vector {memory}{link}")
+}
+
+/// What a driver says of its GPU.
+struct Told {
+    /// `discrete GPU with 8.6 GB, `.
+    is: String,
+    /// A line of what it could do beside.
+    can: String,
+    json: Value,
 }
 
 #[cfg(not(feature = "gpu"))]
-fn adapter_text(_: &DeviceSpec, _: bool) -> String {
-    String::new()
+fn adapter(_: &DeviceSpec, _: bool) -> Option<Told> {
+    None
 }
 
-/// `discrete GPU with 8.6 GB, `.
+/// If the device is one: for others no driver is loaded.
 #[cfg(feature = "gpu")]
-fn adapter_text(spec: &DeviceSpec, allow_software: bool) -> String {
+fn adapter(spec: &DeviceSpec, allow_software: bool) -> Option<Told> {
+    spec.gpu?;
     let all = chunkwise::device::gpu::known(allow_software);
-    let Some(adapter) = all.iter().find(|a| a.model() == spec.model) else { return String::new() };
+    let adapter = all.iter().find(|a| a.model() == spec.model)?;
     let memory = adapter.memory_bytes.map_or(String::new(), |bytes| format!(" with {}", Bytes(bytes)));
-    format!("{}{memory}, ", adapter.kind)
+    Some(Told {
+        is: format!("{}{memory}, ", adapter.kind),
+        can: format!("\n          {}", common::adapter_abilities(adapter)),
+        json: common::adapter_json(adapter),
+    })
 }
 
 fn measured_text(m: &Calibration) -> String {

@@ -16,6 +16,26 @@ fn devices_lists_the_cpu_and_speaks_json() {
     assert_eq!(example("devices").args("--quiet").run().success().stdout, "");
 }
 
+/// What a driver says of its GPU: as JSON all of it, for people what decides what can be done with it. Of the CPU no driver says anything.
+#[test]
+fn devices_tells_what_a_gpu_could_do() {
+    let json = example("devices").args("--json --allow-software").run().success().json();
+    let all = json["devices"].as_array().expect("a list");
+    assert!(all.iter().all(|d| d["adapter"].is_null() == (d["kind"] != "gpu")), "{json}");
+    let Some(gpu) = all.iter().find(|d| d["kind"] == "gpu") else { return };
+    let adapter = &gpu["adapter"];
+    assert!(gpu["model"].as_str().is_some_and(|model| model.starts_with(adapter["name"].as_str().expect("a name"))), "{gpu}");
+    assert_eq!(adapter["f64"], gpu["gpu"]["f64"], "{gpu}");
+    let sizes = &adapter["subgroup_sizes"];
+    assert!(sizes.is_null() || sizes[0].as_u64() >= Some(1) && sizes[1].as_u64() >= sizes[0].as_u64(), "{gpu}");
+    assert!(adapter["timestamps"].is_boolean() && adapter["cooperative_matrices"].is_array(), "{gpu}");
+    assert!(adapter["limits"]["binding_bytes"].as_u64() >= gpu["gpu"]["binding_bytes"].as_u64(), "{gpu}");
+    let text = example("devices").args("--allow-software").run().success().stdout;
+    for words in [["subgroups", "f16"], ["cooperative matrices", "time"], [adapter["kind"].as_str().expect("a kind"), "up "]] {
+        assert!(words.iter().all(|word| text.contains(word)), "no {words:?} in {text}");
+    }
+}
+
 /// All programs say the same of a GPU that somebody insists on and that has nothing to do.
 #[test]
 fn a_gpu_without_a_part_in_the_work_is_said_in_all_programs() {

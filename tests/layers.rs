@@ -59,6 +59,8 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/device/shared.rs", "the memory of a strided array that others have too"),
     ("src/store/hdf5/types.rs", "element types that the safe binding cannot compare or make"),
     ("examples/compare/tests/fake.rs", "the promise of a device"),
+    ("examples/gpu_lab/host.rs", "chunks are lent to a device that is driven by hand"),
+    ("examples/gpu_lab/tests.rs", "the promise of a device, broken"),
     ("examples/common/process.rs", "the environment, the allocator, the terminal: calls of the system"),
 ];
 

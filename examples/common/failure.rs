@@ -27,6 +27,23 @@ impl fmt::Display for UsageError {
 
 impl Error for UsageError {}
 
+/// A failure of a program that has more exit codes than the usual ones.
+#[derive(Debug)]
+pub struct CodedError {
+    /// The exit code.
+    pub code: u8,
+    /// What happened.
+    pub why: String,
+}
+
+impl fmt::Display for CodedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl Error for CodedError {}
+
 /// The body of `main`: reads the flags, runs `body`, and turns whatever happens into an exit code and a message.
 pub fn run<A: clap::Parser>(body: impl FnOnce(A) -> Outcome) -> ExitCode {
     let args = A::parse(); // prints help or what is wrong with the flags, and exits with 0 or 2
@@ -46,7 +63,7 @@ pub fn run<A: clap::Parser>(body: impl FnOnce(A) -> Outcome) -> ExitCode {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
             complain(&describe(&*error));
-            ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+            ExitCode::from(code(&*error))
         }
         Err(_) => {
             let what = panicked.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -56,6 +73,11 @@ pub fn run<A: clap::Parser>(body: impl FnOnce(A) -> Outcome) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn code(error: &(dyn Error + 'static)) -> u8 {
+    let own = error.downcast_ref::<CodedError>().map_or(1, |error| error.code);
+    if error.is::<UsageError>() { 2 } else { own }
 }
 
 /// `error: ...`, then one line per cause that says something new, and one for each thing to try.
@@ -163,6 +185,13 @@ mod tests {
         let told = "error: task gemv needs 3.00 MB at once, more than the 2.00 MB of host memory allowed\n  try     --chunk 64 (it \
                     needs 1.20 MB)\n  try     --chunk 64 with --memory-limit 1.50MB\n  try     --memory-limit 3.10MB";
         assert_eq!(describe(&error), told);
+    }
+
+    #[test]
+    fn codes_are_told_apart() {
+        let silent = CodedError { code: 3, why: "silent".into() };
+        assert_eq!([code(&silent), code(&UsageError("x".into())), code(&chunkwise::Error::Cancelled)], [3, 2, 1]);
+        assert_eq!(describe(&silent), "error: silent");
     }
 
     #[test]

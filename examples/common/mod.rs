@@ -2,7 +2,7 @@
 //!
 //! Owns: how an example talks to a person or a script. Must not know: what a program computes. Invariant:
 //! a program that goes through [`run`] ends with exit code 0, 1 (it failed; `error: ...` on stderr says why) or 2 (it was called
-//! wrongly), or 130 after Ctrl-C; never with a panic's backtrace, and never leaving half a file under its final name.
+//! wrongly), or 130 after Ctrl-C, or a code of its own that its help tells; never with a panic's backtrace, and never leaving half a file under its final name.
 //!
 //! ```ignore
 //! mod common;
@@ -22,6 +22,8 @@
 //! ```
 #![allow(dead_code, unused_imports)] // each program uses its part
 
+#[cfg(feature = "gpu")]
+mod adapter;
 mod args;
 mod checking;
 mod failure;
@@ -36,13 +38,15 @@ mod session;
 mod table;
 mod timing;
 
+#[cfg(feature = "gpu")]
+pub use adapter::{adapter_abilities, adapter_json};
 pub use args::{CommonArgs, Precision, at_least_one, some_bytes, usage};
 pub use checking::{apart, in_words, ulps};
-pub use failure::{Outcome, UsageError, line, run};
+pub use failure::{CodedError, Outcome, UsageError, line, run};
 pub use files::{TemporaryFolder, can_write, write_whole};
 pub use named::{Named, distinct};
 pub use picture::{Counts, LONGEST_SIDE};
-pub use process::{on_interrupt, trim_memory};
+pub use process::{leave, on_interrupt, trim_memory};
 pub use progress::Progress;
 pub use report::{Placed, Report, cut, extents, rate, seconds};
 pub use session::{

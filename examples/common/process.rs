@@ -34,6 +34,18 @@ fn clean_up() {
     super::files::remove_unfinished();
 }
 
+/// Ends the program now, whoever hangs and whatever a driver has registered for its end: nothing is cleaned up.
+#[cfg(unix)]
+pub fn leave(code: u8) -> ! {
+    signal_hook::low_level::exit(i32::from(code))
+}
+
+/// Ends the program now.
+#[cfg(not(unix))]
+pub fn leave(code: u8) -> ! {
+    std::process::exit(i32::from(code))
+}
+
 /// Makes the process ready for work. Called first in `main`, when there is no other thread.
 pub(super) fn prepare() {
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {

@@ -271,14 +271,6 @@ impl Window {
         &self.layout
     }
 
-    /// The same chunk as up to `parts` chunks, cut along the first axis.
-    #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
-    pub(crate) fn split_rows(&self, parts: usize) -> Vec<Self> {
-        let Some(&rows) = self.layout.shape.first() else { return vec![self.clone()] };
-        let each = rows.div_ceil(parts.max(1)).max(1);
-        (0..rows).step_by(each).map(|first| self.rows(first..rows.min(first + each))).collect()
-    }
-
     /// Elements of the chunk, counted in C order, as chunks: one after the other they are these elements in C order.
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
     pub(crate) fn stretch(&self, elements: Range<usize>) -> Vec<Self> {

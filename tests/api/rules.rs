@@ -22,8 +22,10 @@ pub const INSIDE: &[(&str, &str)] = &[
     ("examples/replay.rs", "decides a recorded run again"),
     ("examples/devices.rs", "tells rates, links and drivers"),
     ("examples/two_pools.rs", "makes devices of its own"),
+    ("examples/gpu_lab", "drives a GPU by hand"),
     ("examples/compare", "measures the machine beside the work"),
     ("examples/custom_kernel/tests", "tests"),
+    ("examples/common/adapter.rs", "what drivers say of GPUs"),
     ("examples/common/report.rs", "the peak memory and the processor of the machine"),
     ("examples/common/session.rs", "the memory that is left, and the SIMD level"),
 ];

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
 use crate::kernel::{GpuFacts, Variants};
+use crate::shape::DType;
 use wgpu::{Backend, Backends, DownlevelFlags, Features, InstanceDescriptor, InstanceFlags};
 
 /// What an adapter is made of.
@@ -55,6 +56,46 @@ pub struct AdapterLimits {
     pub workgroup_bytes: u32,
 }
 
+/// A product of small matrices that the invocations of a subgroup make together in one step (on matrix cores, where a GPU has them):
+/// `C <- A B + C`, A `(m, k)`, B `(k, n)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CooperativeMatrix {
+    /// m, n, k.
+    pub shape: [u32; 3],
+    /// What A and B are made of.
+    pub factors: DType,
+    /// What C is made of.
+    pub sums: DType,
+    /// Whether sums that are too large become the largest number there is.
+    pub saturates: bool,
+}
+
+impl CooperativeMatrix {
+    fn of(found: &wgpu::CooperativeMatrixProperties) -> Self {
+        let dtype = |of: wgpu::CooperativeScalarType| match of {
+            wgpu::CooperativeScalarType::F32 => DType::F32,
+            wgpu::CooperativeScalarType::F16 => DType::F16,
+            wgpu::CooperativeScalarType::I32 => DType::I32,
+            wgpu::CooperativeScalarType::U32 => DType::U32,
+        };
+        Self {
+            shape: [found.m_size, found.n_size, found.k_size],
+            factors: dtype(found.ab_type),
+            sums: dtype(found.cr_type),
+            saturates: found.saturating_accumulation,
+        }
+    }
+}
+
+impl fmt::Display for CooperativeMatrix {
+    /// `16x16x16 f16 to f32`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [m, n, k] = self.shape;
+        let saturating = if self.saturates { ", saturating" } else { "" };
+        f.pad(&format!("{m}x{n}x{k} {} to {}{saturating}", self.factors, self.sums))
+    }
+}
+
 /// One adapter, as its driver describes it. Clones are cheap; the value keeps the driver loaded.
 #[derive(Clone, Debug)]
 pub struct AdapterInfo {
@@ -68,8 +109,16 @@ pub struct AdapterInfo {
     pub driver: String,
     /// Whether shaders may compute in `f64` (Vulkan only).
     pub has_f64: bool,
+    /// Whether shaders may compute in `f16`; no kernel here does.
+    pub has_f16: bool,
     /// Whether the GPU can time its own work.
     pub has_timestamps: bool,
+    /// Least and most invocations of a subgroup, those that run in step; `None` where shaders have no operations on them.
+    pub subgroup_sizes: Option<[u32; 2]>,
+    /// Whether shaders may multiply cooperative matrices (an experiment of wgpu's; no kernel here does).
+    pub has_cooperative_matrices: bool,
+    /// Those that the driver offers, of the shapes and types that wgpu knows.
+    pub cooperative_matrices: Vec<CooperativeMatrix>,
     /// Its limits.
     pub limits: AdapterLimits,
     /// Bytes of its own memory (of an integrated GPU: of what it shares with the host), where the API tells.
@@ -174,7 +223,7 @@ fn enumerate(backends: Backends, allow_software: bool) -> Vec<AdapterInfo> {
 
 fn describe(handle: wgpu::Adapter, allow_software: bool) -> AdapterInfo {
     let info = handle.get_info();
-    let limits = handle.limits();
+    let features = handle.features();
     let kind = match info.device_type {
         wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
         wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
@@ -201,16 +250,13 @@ fn describe(handle: wgpu::Adapter, allow_software: bool) -> AdapterInfo {
             Backend::Noop => "no-op",
         },
         driver: [info.driver.trim(), info.driver_info.trim()].join(" ").trim().to_owned(),
-        has_f64: handle.features().contains(Features::SHADER_F64),
-        has_timestamps: handle.features().contains(Features::TIMESTAMP_QUERY),
-        limits: AdapterLimits {
-            buffer_bytes: limits.max_buffer_size,
-            binding_bytes: limits.max_storage_buffer_binding_size,
-            bindings: limits.max_storage_buffers_per_shader_stage,
-            workgroups: limits.max_compute_workgroups_per_dimension,
-            invocations: limits.max_compute_invocations_per_workgroup,
-            workgroup_bytes: limits.max_compute_workgroup_storage_size,
-        },
+        has_f64: features.contains(Features::SHADER_F64),
+        has_f16: features.contains(Features::SHADER_F16),
+        has_timestamps: features.contains(Features::TIMESTAMP_QUERY),
+        subgroup_sizes: features.contains(Features::SUBGROUP).then_some([info.subgroup_min_size, info.subgroup_max_size]),
+        has_cooperative_matrices: features.contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+        cooperative_matrices: cooperative(&handle),
+        limits: limits(&handle.limits()),
         unusable,
         memory_bytes: super::vulkan::memory_bytes(&handle),
         identity: Identity {
@@ -223,6 +269,25 @@ fn describe(handle: wgpu::Adapter, allow_software: bool) -> AdapterInfo {
         name: info.name,
         handle,
     }
+}
+
+fn limits(limits: &wgpu::Limits) -> AdapterLimits {
+    AdapterLimits {
+        buffer_bytes: limits.max_buffer_size,
+        binding_bytes: limits.max_storage_buffer_binding_size,
+        bindings: limits.max_storage_buffers_per_shader_stage,
+        workgroups: limits.max_compute_workgroups_per_dimension,
+        invocations: limits.max_compute_invocations_per_workgroup,
+        workgroup_bytes: limits.max_compute_workgroup_storage_size,
+    }
+}
+
+/// In ascending order, each once: drivers list them by what wgpu does not look at too.
+fn cooperative(handle: &wgpu::Adapter) -> Vec<CooperativeMatrix> {
+    let mut all: Vec<_> = handle.cooperative_matrix_properties().iter().map(CooperativeMatrix::of).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// Indices of the announcements to keep, the best backend of each GPU, in the given order.
@@ -274,6 +339,28 @@ mod tests {
 
     fn gpu(backend: Backend, vendor: u32, device: u32, pci_bus: &str) -> Identity {
         Identity { backend, vendor, device, pci_bus: pci_bus.into(), software: false }
+    }
+
+    #[test]
+    fn subgroups_and_cooperative_matrices_are_as_the_driver_says() {
+        let found = wgpu::CooperativeMatrixProperties {
+            m_size: 16,
+            n_size: 8,
+            k_size: 32,
+            ab_type: wgpu::CooperativeScalarType::F16,
+            cr_type: wgpu::CooperativeScalarType::F32,
+            saturating_accumulation: false,
+        };
+        let plain = CooperativeMatrix::of(&found);
+        assert_eq!((plain.shape, plain.factors, plain.sums), ([16, 8, 32], DType::F16, DType::F32));
+        assert_eq!(plain.to_string(), "16x8x32 f16 to f32");
+        assert!(CooperativeMatrix { saturates: true, ..plain }.to_string().ends_with(", saturating"));
+        let Some(adapter) = any() else { return };
+        if let Some([least, most]) = adapter.subgroup_sizes {
+            assert!(least.is_power_of_two() && most.is_power_of_two() && least <= most, "{adapter:?}");
+        }
+        // wgpu offers them where the driver lists any, and needs more of it than that.
+        assert!(!adapter.has_cooperative_matrices || !adapter.cooperative_matrices.is_empty(), "{adapter:?}");
     }
 
     #[test]

@@ -48,7 +48,7 @@ mod tickets;
 mod vulkan;
 mod waiter;
 
-pub use adapters::{AdapterInfo, AdapterKind, AdapterLimits, adapters, known};
+pub use adapters::{AdapterInfo, AdapterKind, AdapterLimits, CooperativeMatrix, adapters, known};
 pub use executor::Gpu;
 pub use probe::{ProbeReport, probe};
 #[doc(hidden)]

@@ -59,11 +59,6 @@ impl Pace {
         ns * 1e6 / self.predict_ns(key, 1e6, estimate)
     }
 
-    /// Whether anything was seen of a program.
-    pub(super) fn knows(&self, key: PaceKey) -> bool {
-        self.programs.contains_key(&key)
-    }
-
     /// So many units of a program took so long.
     pub(super) fn learn(&mut self, key: PaceKey, units: f64, ns: u64) {
         if self.programs.len() >= KEPT && !self.programs.contains_key(&key) {
@@ -89,7 +84,6 @@ mod tests {
         let (gemm, copy) = (PaceKey { shader: 1, real: DType::F32 }, PaceKey { shader: 2, real: DType::F32 });
         let wide = PaceKey { real: DType::F64, ..gemm };
         let mut pace = Pace::new();
-        assert!(!pace.knows(gemm));
         assert_eq!(pace.predict_ns(gemm, 1e6, (1e6, 0)), 1e5, "nothing is known");
         assert_eq!(pace.predict_ns(gemm, 5e6, (1e7, 20_000)), 1e4, "the estimate, in proportion");
         assert_eq!(pace.predict_ns(gemm, 64e6, (1e7, 1)), 1e5, "a hope");
@@ -102,7 +96,6 @@ mod tests {
         pace.learn(gemm, 1e3, 1_000_000);
         assert_eq!(pace.predict_ns(gemm, 1e3, (1e3, 0)), 1e6, "at once");
         assert_eq!(pace.predict_ns(copy, 1e3, (1e3, 0)), 1e6, "another one is as slow, for all that is known");
-        assert!(!pace.knows(wide));
         assert_eq!(pace.predict_ns(wide, 1e6, (1e6, 0)), 1e6, "the other width is not touched");
         let ns = pace.predict_ns(gemm, pace.units_in(gemm, 5e6, (1.0, 0)), (1.0, 0));
         assert!((ns / 5e6 - 1.0).abs() < 1e-9);

@@ -75,6 +75,7 @@ pub(super) enum Event {
     /// Staging of downloads of so many bytes is free again.
     Emptied(u64),
     /// Time has passed.
+    #[cfg(test)]
     Tick,
 }
 
@@ -196,7 +197,8 @@ impl Batcher {
     }
 
     /// Takes an event in; says what is to be done now.
-    pub(super) fn step(&mut self, now_ns: u64, event: Event, actions: &mut Vec<Action>) {
+    #[cfg(test)]
+    fn step(&mut self, now_ns: u64, event: Event, actions: &mut Vec<Action>) {
         self.take(event);
         self.decide(now_ns, actions);
     }
@@ -218,6 +220,7 @@ impl Batcher {
             }
             Event::Reported => self.reporting = self.reporting.saturating_sub(1),
             Event::Emptied(bytes) => self.lent_bytes = self.lent_bytes.saturating_sub(bytes),
+            #[cfg(test)]
             Event::Tick => {}
         }
     }
