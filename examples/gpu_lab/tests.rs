@@ -132,7 +132,7 @@ unsafe impl Device for Forgetful {
         if mv.upload == self.uploads && self.seen.fetch_add(1, Ordering::Relaxed) >= self.from {
             let Move { from, to, done, .. } = mv;
             drop((from, to));
-            return done(Report { elapsed_ns: 1, since_ns: 0, worker: 0, opaque: Vec::new(), outcome: Ok(()) });
+            return done(Report { elapsed_ns: 1, measured: true, since_ns: 0, worker: 0, opaque: Vec::new(), outcome: Ok(()) });
         }
         self.inner.transfer(mv);
     }
