@@ -101,10 +101,48 @@ impl BindGroups {
             }
         }
     }
+}
 
-    #[cfg(test)]
-    pub(super) fn len(&self) -> (usize, usize) {
-        let kept = self.kept();
-        (kept.groups.len(), kept.users.len())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::gpu::open::Opened;
+
+    #[test]
+    fn groups_are_kept_from_the_second_time_on_and_go_with_their_buffers() {
+        let Some(adapter) = crate::device::gpu::adapters::any() else { return };
+        let opened = Opened::new(&adapter).unwrap();
+        let layout = opened.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &[] });
+        let groups = BindGroups::default();
+        let made = std::cell::Cell::new(0);
+        let of = |key: &GroupKey| {
+            let make = || {
+                made.set(made.get() + 1);
+                let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &[] };
+                Ok::<_, ()>(opened.device.create_bind_group(&descriptor))
+            };
+            groups.of(key, make).unwrap()
+        };
+        let buffers: Vec<BufferKey> = (0..3).map(|_| BufferKey::new()).collect();
+        let key = |of: &[usize]| GroupKey { layout: [1, 1, 0, 0], bound: of.iter().map(|&i| (buffers[i], 0, 16)).collect() };
+        let (one, other) = (key(&[0, 1]), key(&[1, 2]));
+        let sizes = || {
+            let kept = groups.kept();
+            (kept.groups.len(), kept.users.len())
+        };
+        let first = [of(&one), of(&one), of(&one)];
+        assert_eq!(made.get(), 2, "the third time it is there");
+        assert!(first[1] == first[2]);
+        (0..3).for_each(|_| drop(of(&other)));
+        assert_eq!((made.get(), sizes()), (4, (2, 3)));
+        groups.forget(buffers[2]);
+        assert_eq!(sizes(), (1, 2), "the other's buffers know of it no more");
+        groups.forget(buffers[1]);
+        assert_eq!(sizes(), (0, 0));
+        for n in 0..2 * KEPT as u64 {
+            let key = GroupKey { layout: [1, 1, 0, 0], bound: SmallVec::from_iter([(buffers[0], n, 16)]) };
+            (0..2).for_each(|_| drop(of(&key)));
+        }
+        assert!(sizes().0 <= KEPT);
     }
 }
