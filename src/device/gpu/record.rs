@@ -101,8 +101,8 @@ pub(super) struct LaunchPart {
     pub(super) units: f64,
     pub(super) predicted_ns: f64,
     pub(super) least_ns: f64,
-    /// Whether it may have written fault words.
-    pub(super) faults: bool,
+    /// Where its fault words are, if it may have written some.
+    pub(super) faults: Option<usize>,
     pub(super) tally: Option<Arc<Mutex<Tally>>>,
     /// If this is the launch's last part.
     pub(super) end: Option<LaunchEnd>,
@@ -122,8 +122,8 @@ pub(super) struct Contents {
     pub(super) dispatches: u64,
     /// Passes whose times are in the report.
     passes: u32,
-    /// Whether fault words are in the report.
-    faults: bool,
+    /// Fault words in the report.
+    faults: u64,
     /// Whether a buffer could not be mapped.
     pub(super) unmapped: Arc<AtomicBool>,
 }
@@ -142,8 +142,8 @@ pub(super) type ReadReport = (Vec<[u32; 4]>, Vec<[u64; 2]>);
 impl Submission {
     /// What the GPU has written about it, if it was asked.
     pub(super) fn read_report(&self) -> Option<ReadReport> {
-        let Contents { parts, passes, faults, .. } = &self.contents;
-        if *passes == 0 && !faults {
+        let Contents { passes, faults, .. } = &self.contents;
+        if *passes == 0 && *faults == 0 {
             return None;
         }
         let read = || {
@@ -151,8 +151,7 @@ impl Submission {
             let at = |at: u64| bytes.get(at as usize..at as usize + 16);
             let words = |i: u64| Some(bytemuck::pod_read_unaligned(at(i * STRIDE)?));
             let ticks = |i: u64| Some(bytemuck::pod_read_unaligned(at(TIMES + i * 16)?));
-            let count = if *faults { parts.len() as u64 } else { 0 };
-            Some(((0..count).map(words).collect::<Option<_>>()?, (0..u64::from(*passes)).map(ticks).collect::<Option<_>>()?))
+            Some(((0..*faults).map(words).collect::<Option<_>>()?, (0..u64::from(*passes)).map(ticks).collect::<Option<_>>()?))
         };
         let found = read();
         self.kit.report.unmap();
@@ -168,8 +167,11 @@ pub(super) struct BatchRecorder<'a> {
     kit: &'a Kit,
     encoder: wgpu::CommandEncoder,
     pass: Option<wgpu::ComputePass<'static>>,
-    /// Parameters of all dispatches so far.
+    /// Parameters of all dispatches so far, and how many dispatches there may be.
     params: &'a mut Vec<u8>,
+    expected: usize,
+    /// Launches so far, those included that were refused half-way: each has fault words of its own.
+    launches: usize,
     timed: bool,
     contents: Contents,
 }
@@ -185,20 +187,20 @@ impl<'a> BatchRecorder<'a> {
     ) -> Self {
         params.clear();
         let mut encoder = opened.device.create_command_encoder(&Default::default());
-        let dispatches: usize = batch.parts.iter().map(|part| part.slices.len()).sum();
-        if dispatches > 0 {
-            let bytes = dispatches as u64 * STRIDE;
+        let expected: usize = batch.parts.iter().map(|part| part.slices.len()).sum();
+        if expected > 0 {
+            let bytes = expected as u64 * STRIDE;
             let at = kit.number * DISPATCHES as u64 * STRIDE;
             encoder.copy_buffer_to_buffer(&kit.params, 0, &common.params, at, bytes);
         }
         let (timed, contents) = (batch.timed && kit.times.is_some(), Contents::default());
-        Self { opened, pipelines, common, kit, encoder, pass: None, params, timed, contents }
+        Self { opened, pipelines, common, kit, encoder, pass: None, params, expected, launches: 0, timed, contents }
     }
 
     /// Fault words of launches that may write them are to be zero first: once, before any launch.
     pub(super) fn clear_faults(&mut self, parts: u64) {
         self.encoder.clear_buffer(&self.common.faults, self.kit.number * TIMES, Some(parts.max(1) * STRIDE));
-        self.contents.faults = true;
+        self.contents.faults = parts.max(1);
     }
 
     fn map_later(&mut self, buffer: &wgpu::Buffer, mode: MapMode) {
@@ -239,6 +241,7 @@ impl<'a> BatchRecorder<'a> {
 
     /// Records a part of a launch.
     pub(super) fn launch(&mut self, run: &mut Running, part: &LaunchSlices) -> Result<(), GpuRefusal> {
+        self.launches += 1;
         // Once: a launch that goes on in another submission must find what it wrote.
         for (from, to, bytes) in std::mem::take(&mut run.copy_in) {
             self.pass = None;
@@ -255,6 +258,11 @@ impl<'a> BatchRecorder<'a> {
             bound = Some((index, group));
         }
         Ok(())
+    }
+
+    /// Where the fault words are of the launch that was recorded last.
+    pub(super) fn fault_slot(&self) -> usize {
+        self.launches - 1
     }
 
     /// A launch is in the submission, or a part of it.
@@ -330,7 +338,7 @@ impl<'a> BatchRecorder<'a> {
         self.params.extend_from_slice(bytemuck::cast_slice(&launch));
         self.params.extend_from_slice(&stage.program.params);
         self.params.resize(at + STRIDE as usize, 0);
-        let fault = (self.kit.number * PARTS as u64 + self.contents.parts.len() as u64) * STRIDE;
+        let fault = (self.kit.number * PARTS as u64 + self.fault_slot() as u64) * STRIDE;
         let offsets = [(self.kit.number * DISPATCHES as u64 * STRIDE) as u32 + at as u32, fault as u32];
         let (x, y) = (slice.groups.min(AXIS), slice.groups.div_ceil(AXIS));
         self.contents.dispatches += 1;
@@ -356,19 +364,21 @@ impl<'a> BatchRecorder<'a> {
         if !self.timed {
             self.contents.passes = 0; // not all of it was timed
         }
-        let (passes, parts) = (self.contents.passes, self.contents.parts.len() as u64);
+        let passes = self.contents.passes;
         if let Some((set, resolved)) = self.kit.times.as_ref().filter(|_| passes > 0) {
             self.encoder.resolve_query_set(set, 0..2 * passes, resolved, 0);
             self.encoder.copy_buffer_to_buffer(resolved, 0, &self.kit.report, TIMES, u64::from(passes) * 16);
         }
-        if self.contents.faults {
-            let at = self.kit.number * TIMES;
-            self.encoder.copy_buffer_to_buffer(&self.common.faults, at, &self.kit.report, 0, parts.max(1) * STRIDE);
+        if self.contents.faults > 0 {
+            let (at, bytes) = (self.kit.number * TIMES, self.contents.faults * STRIDE);
+            self.encoder.copy_buffer_to_buffer(&self.common.faults, at, &self.kit.report, 0, bytes);
         }
-        if passes > 0 || self.contents.faults {
+        if passes > 0 || self.contents.faults > 0 {
             self.map_later(&self.kit.report.clone(), MapMode::Read);
         }
-        if !self.params.is_empty() {
+        if self.expected > 0 {
+            // Launches that were refused have left their parameters out.
+            self.params.resize(self.expected * STRIDE as usize, 0);
             match self.kit.params.get_mapped_range_mut(..self.params.len() as u64) {
                 Ok(mut mapped) => mapped.slice(..).copy_from_slice(self.params),
                 Err(error) => return (self.contents, Err(GpuRefusal::Invalid(error.to_string()))),

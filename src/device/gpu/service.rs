@@ -293,10 +293,12 @@ impl Service {
     ) -> Result<Option<(wgpu::SubmissionIndex, Instant)>, GpuRefusal> {
         let (opened, pipelines, common) = (self.shared.opened.clone(), self.shared.pipelines.clone(), self.common.clone());
         let mut recorder = BatchRecorder::new(&opened, &pipelines, (&common, kit), batch, params);
-        let mut outcome = Ok(());
         for &ticket in &batch.uploads {
-            if let Some(pack) = self.queued.uploads.take(ticket) {
-                outcome = outcome.and(recorder.up(pack));
+            if let Some(pack) = self.queued.uploads.take(ticket)
+                && let Err(refusal) = recorder.up(pack)
+            {
+                // Its chunks' buffers were made before the upload was reported.
+                opened.lose(&format!("a buffer is gone: {refusal:?}"));
             }
         }
         self.record_downs(&mut recorder, batch);
@@ -306,9 +308,9 @@ impl Service {
         for part in &batch.parts {
             self.record_launch(&mut recorder, part);
         }
-        if recorder.is_empty() || outcome.is_err() {
+        if recorder.is_empty() {
             *contents = recorder.give_up();
-            return outcome.map(|()| None);
+            return Ok(None);
         }
         let submitted;
         (*contents, submitted) = recorder.submit();
@@ -398,7 +400,7 @@ impl Service {
             units: part.units,
             predicted_ns: part.predicted_ns,
             least_ns: plan.least_ns * share.min(1.0),
-            faults: plan.faults(),
+            faults: plan.faults().then(|| recorder.fault_slot()),
             tally,
             end,
         });
@@ -428,6 +430,7 @@ impl Service {
         if let Err(lost) = self.shared.waiter.send(submission) {
             let refusal = GpuRefusal::Lost("its waiting thread has ended".into());
             lost.0.contents.fail(&self.shared.name, &refusal, [&self.shared.ups, &self.shared.downs]);
+            self.shared.opened.lose("its waiting thread has ended");
         }
     }
 

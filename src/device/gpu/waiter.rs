@@ -106,8 +106,8 @@ impl Waiter {
             DownPack::new(staging, self.downs.clone(), self.service.clone()).unpack(pieces, times.link_ns, &self.copiers);
         }
         let words = report.map(|(words, _)| words).unwrap_or_default();
-        for (i, (part, time)) in parts.into_iter().zip(times.launches).enumerate() {
-            let words = words.get(i).copied().filter(|_| part.faults);
+        for (part, time) in parts.into_iter().zip(times.launches) {
+            let words = part.faults.and_then(|slot| words.get(slot)).copied();
             self.report_part(part, words, time, times.measured);
         }
         let _ = self.service.send(Message::Reported);
