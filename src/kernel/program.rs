@@ -150,6 +150,10 @@ impl GpuFacts {
 #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
 const MOST_PARAMS: usize = 240;
 
+/// Most workgroups of a pass: 65 535 along each of two axes.
+#[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
+const MOST_GROUPS: u64 = 65_535 * 65_535;
+
 /// Where a binding may begin in a buffer, on any GPU.
 const ALIGNED: u64 = 256;
 
@@ -211,8 +215,8 @@ impl Program {
         if self.params.len() > MOST_PARAMS || !self.params.len().is_multiple_of(4) {
             return Some(format!("{} bytes of parameters, not a multiple of 4 up to {MOST_PARAMS}", self.params.len()));
         }
-        if self.passes.is_empty() || self.passes.iter().any(|pass| pass.groups > u64::from(u32::MAX)) {
-            return Some("it has no pass, or one of more than 2^32 workgroups".into());
+        if self.passes.is_empty() || self.passes.iter().any(|pass| pass.groups > MOST_GROUPS) {
+            return Some(format!("it has no pass, or one of more than {MOST_GROUPS} workgroups"));
         }
         let (scratch, largest) = (self.words(operands).1, gpu.binding_bytes.min(LARGEST_OPERAND));
         let too_much = || format!("{scratch} B of scratch, the words of bool outputs included, where {largest} B can be bound");

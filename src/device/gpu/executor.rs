@@ -189,7 +189,7 @@ fn usable_memory(adapter: &AdapterInfo) -> u64 {
 }
 
 #[allow(unsafe_code)] // the promise of a device
-// SAFETY: host memory is read and written by moves only, before they are reported (copies.rs); all else is wgpu's, which is safe.
+// SAFETY: host memory is read and written by moves only, before they are reported (link/); all else is wgpu's, which is safe.
 unsafe impl Device for Gpu {
     fn spec(&self) -> &DeviceSpec {
         &self.spec

@@ -163,8 +163,9 @@ fn run(
         slots.push(slot);
         layouts.push(layout);
     }
-    let plan = plans.of(kernel, params, &layouts, facts)?;
-    let updated = |operand: &usize| outputs.get(operand - inputs.len()).is_some_and(|output| output.copy_in.is_some());
+    let plan = plans.of(kernel, params, (&layouts, inputs.len()), facts)?;
+    let output = |operand: &usize| outputs.get(operand.checked_sub(inputs.len())?);
+    let updated = |operand: &usize| output(operand).is_some_and(|output| output.copy_in.is_some());
     if plan.in_words.iter().any(updated) {
         return Err("a GPU writes all of an output of bool, and this one is to be updated".into());
     }

@@ -83,13 +83,22 @@ impl LaunchPlan {
     }
 
     /// Of a kernel's program; then, for each output of `bool`, of one that makes bytes of its words. Operands: inputs, then outputs.
-    pub(super) fn run(kernel: &dyn Kernel, params: &[u8], layouts: &[&Layout], facts: &GpuFacts) -> Result<Self, String> {
+    pub(super) fn run(
+        kernel: &dyn Kernel,
+        params: &[u8],
+        (layouts, inputs): (&[&Layout], usize),
+        facts: &GpuFacts,
+    ) -> Result<Self, String> {
         let metas: SmallVec<[ChunkMeta<'_>; 4]> = layouts.iter().map(|layout| meta(layout)).collect();
         // A panic here would take the thread with it that hands out launches.
         let made = catch_unwind(AssertUnwindSafe(|| kernel.program(params, &metas, facts)));
         let mut program = made.ok().flatten().ok_or("the kernel has no GPU half for these operands")?;
         if let Some(mistake) = program.mistake(&metas, facts) {
             return Err(format!("its GPU half is wrong: {mistake}"));
+        }
+        if program.shader.inputs() as usize != inputs {
+            // It would write what others read.
+            return Err(format!("its GPU half is wrong: its shader reads {} operands, not {inputs}", program.shader.inputs()));
         }
         if program.shader.is_trusted() && !is_ours(kernel) {
             // A user may take a program of ours and change its parameters.
@@ -173,6 +182,8 @@ struct Alike {
     kernel: Weak<dyn Kernel>,
     params: Vec<u8>,
     operands: SmallVec<[(DType, Vec<usize>); 4]>,
+    /// How many of them are read.
+    inputs: usize,
     plan: Arc<LaunchPlan>,
 }
 
@@ -191,24 +202,24 @@ impl LaunchPlans {
         &self,
         kernel: &Arc<dyn Kernel>,
         params: &[u8],
-        layouts: &[&Layout],
+        (layouts, inputs): (&[&Layout], usize),
         facts: &GpuFacts,
     ) -> Result<Arc<LaunchPlan>, String> {
         let mut hasher = DefaultHasher::new();
-        (Arc::as_ptr(kernel).addr(), params).hash(&mut hasher);
+        (Arc::as_ptr(kernel).addr(), params, inputs).hash(&mut hasher);
         layouts.iter().for_each(|layout| (layout.dtype as u8, &layout.shape).hash(&mut hasher));
         let hash = hasher.finish();
         let find = |kept: &Kept| {
             let all = kept.plans.get(&hash)?;
-            all.iter().find(|alike| alike.is(kernel, params, layouts)).map(|alike| alike.plan.clone())
+            all.iter().find(|alike| alike.inputs == inputs && alike.is(kernel, params, layouts)).map(|alike| alike.plan.clone())
         };
         if let Some(plan) = find(&self.kept()) {
             return Ok(plan);
         }
         // A user's code: not under a lock.
-        let plan = Arc::new(LaunchPlan::run(&**kernel, params, layouts, facts)?);
+        let plan = Arc::new(LaunchPlan::run(&**kernel, params, (layouts, inputs), facts)?);
         let operands = layouts.iter().map(|layout| (layout.dtype, layout.shape.to_vec())).collect();
-        let alike = Alike { kernel: Arc::downgrade(kernel), params: params.to_vec(), operands, plan: plan.clone() };
+        let alike = Alike { kernel: Arc::downgrade(kernel), params: params.to_vec(), operands, inputs, plan: plan.clone() };
         let mut kept = self.kept();
         if let Some(twin) = find(&kept) {
             return Ok(twin); // two launches at once
@@ -237,18 +248,20 @@ mod tests {
         let layout = |shape: &[usize]| Layout::contiguous(DType::F32, shape);
         let (a, x, y) = (layout(&[4, 5]), layout(&[5]), layout(&[4]));
         let kernel: Arc<dyn Kernel> = Arc::new(Gemv);
-        let of = |kernel: &Arc<dyn Kernel>, layouts: [&Layout; 3]| plans.of(kernel, &[], &layouts, &GpuFacts::ANY).unwrap();
+        let of =
+            |kernel: &Arc<dyn Kernel>, layouts: [&Layout; 3]| plans.of(kernel, &[], (&layouts, 2), &GpuFacts::ANY).unwrap();
         let first = of(&kernel, [&a, &x, &y]);
         assert!(Arc::ptr_eq(&first, &of(&kernel, [&a, &x, &y])));
         let (b, z) = (layout(&[7, 5]), layout(&[7]));
         assert!(!Arc::ptr_eq(&first, &of(&kernel, [&b, &x, &z])));
         let wide = [&a, &x, &y].map(|l| Layout::contiguous(DType::F64, &l.shape));
         assert!(!Arc::ptr_eq(&first, &of(&kernel, [&wide[0], &wide[1], &wide[2]])));
-        assert!(plans.of(&kernel, &[], &[&a, &x], &GpuFacts::ANY).is_err(), "too few operands");
+        assert!(plans.of(&kernel, &[], (&[&a, &x], 1), &GpuFacts::ANY).is_err(), "too few operands");
+        assert!(plans.of(&kernel, &[], (&[&a, &x, &y], 1), &GpuFacts::ANY).is_err(), "it would write x");
         // Kernels that went by are not kept, and never taken for one another.
         for n in 0..3 * KEPT {
             let params = (n as u32).to_ne_bytes();
-            drop(plans.of(&kernel, &params, &[&a, &x, &y], &GpuFacts::ANY));
+            drop(plans.of(&kernel, &params, (&[&a, &x, &y], 2), &GpuFacts::ANY));
         }
         assert!(plans.kept().count <= KEPT);
         drop(kernel);

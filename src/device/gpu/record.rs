@@ -242,6 +242,9 @@ impl<'a> BatchRecorder<'a> {
     /// Records a part of a launch.
     pub(super) fn launch(&mut self, run: &mut Running, part: &LaunchSlices) -> Result<(), GpuRefusal> {
         self.launches += 1;
+        if run.plan.accepted.get().is_none() {
+            self.try_out(run)?;
+        }
         // Once: a launch that goes on in another submission must find what it wrote.
         for (from, to, bytes) in std::mem::take(&mut run.copy_in) {
             self.pass = None;
@@ -290,13 +293,34 @@ impl<'a> BatchRecorder<'a> {
             key.bound.push((scratch()?.key, 0, program.scratch_bytes));
         }
         let make = || self.make_group(&key, &buffers);
-        if run.plan.accepted.get().is_some() {
-            return self.opened.groups.of(&key, make);
+        // A group that may be refused is not kept.
+        if run.plan.accepted.get().is_some() { self.opened.groups.of(&key, make) } else { make() }
+    }
+
+    /// Records all of a launch, once for its plan, to see whether it is accepted: a program that is refused must not take the others of its submission
+    /// along. Nothing of this is submitted.
+    fn try_out(&self, run: &Running) -> Result<(), GpuRefusal> {
+        let tried = self.opened.caught(|| {
+            let mut encoder = self.opened.device.create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for (stage, pipelines) in run.plan.stages.iter().zip(run.plan.pipelines.get().into_iter().flatten()) {
+                let group = self.bind(run, stage)?;
+                for (of, pipeline) in stage.program.passes.iter().zip(pipelines).filter(|(pass, _)| pass.groups > 0) {
+                    pass.set_pipeline(pipeline);
+                    pass.set_bind_group(0, &group, &[0, 0][..1 + usize::from(stage.program.faults)]);
+                    pass.dispatch_workgroups(of.groups.min(AXIS) as u32, of.groups.div_ceil(AXIS) as u32, 1);
+                }
+            }
+            drop(pass);
+            drop(encoder.finish());
+            Ok(())
+        });
+        match tried {
+            Ok(()) => drop(run.plan.accepted.set(())),
+            Err(GpuRefusal::Invalid(message)) => return Err(GpuRefusal::Unfit(message)),
+            Err(other) => return Err(other),
         }
-        // A program whose bindings are refused must not take the others of its submission along.
-        let group = self.opened.caught(|| self.opened.groups.of(&key, make))?;
-        let _ = run.plan.accepted.set(());
-        Ok(group)
+        Ok(())
     }
 
     fn make_group(&self, key: &GroupKey, buffers: &[&wgpu::Buffer]) -> Result<wgpu::BindGroup, GpuRefusal> {

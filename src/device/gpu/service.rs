@@ -181,7 +181,10 @@ impl Service {
             let mut again = false;
             for action in actions.drain(..) {
                 match action {
-                    BatchAction::Submit(batch) => again |= !self.submit(batch),
+                    BatchAction::Submit(batch) => {
+                        self.submit(batch);
+                        again = true;
+                    }
                     BatchAction::Wait(until_ns) => self.tick = Some(self.began + Duration::from_nanos(until_ns)),
                 }
             }
@@ -254,12 +257,11 @@ impl Service {
         end.done.fail(failure);
     }
 
-    /// Records and submits; false if nothing came of it, and there may be something else.
-    fn submit(&mut self, batch: NextBatch) -> bool {
+    /// Records and submits.
+    fn submit(&mut self, batch: NextBatch) {
         let Some(kit) = self.kits.pop() else {
             // There are more than may be under way.
-            self.shared.opened.lose("more submissions are under way than there may be");
-            return true;
+            return self.shared.opened.lose("more submissions are under way than there may be");
         };
         let (opened, pack_bytes) = (self.shared.opened.clone(), batch.pack_bytes);
         let mut contents = Contents::default();
@@ -267,19 +269,12 @@ impl Service {
         let outcome = opened.caught(|| self.record(&kit, &batch, &mut params, &mut contents));
         self.params = params;
         match outcome {
-            Ok(Some((index, submitted))) => {
-                self.submitted(Submission { index, submitted, kit, contents });
-                true
-            }
+            Ok(Some((index, submitted))) => self.submitted(Submission { index, submitted, kit, contents }),
             Ok(None) => {
                 self.kits.push(kit);
                 self.batcher.not_submitted(0);
-                false
             }
-            Err(refusal) => {
-                self.not_submitted(kit, contents, pack_bytes, &refusal);
-                false
-            }
+            Err(refusal) => self.not_submitted(kit, contents, pack_bytes, &refusal),
         }
     }
 
@@ -322,7 +317,14 @@ impl Service {
         if batch.downloads.is_empty() {
             return;
         }
-        let staging = match self.shared.downs.try_take(batch.pack_bytes) {
+        let mut taken = self.shared.downs.try_take(batch.pack_bytes);
+        if taken.is_err() {
+            // What is kept for others goes first.
+            self.shared.ups.rest();
+            self.ring.clear(&self.shared.opened);
+            taken = self.shared.downs.try_take(batch.pack_bytes);
+        }
+        let staging = match taken {
             Ok(Some(staging)) => staging,
             Ok(None) => return self.batcher.no_staging(&batch.downloads, batch.pack_bytes),
             Err(refusal) => {
@@ -351,7 +353,7 @@ impl Service {
     fn fail_down(&mut self, piece: &DownPiece, refusal: &GpuRefusal) {
         let Some(down) = self.queued.downloads.get(piece.ticket) else { return };
         down.landing.fail(refusal.clone().into_failure("a chunk's move", &self.shared.name));
-        self.batcher.take(BatchEvent::Withdraw(piece.ticket));
+        self.batcher.take(BatchEvent::WithdrawDownload(piece.ticket));
         self.over(piece.ticket);
     }
 
@@ -379,7 +381,7 @@ impl Service {
         }
         if let Err(failure) = recorded {
             if !part.last {
-                self.batcher.take(BatchEvent::Withdraw(part.ticket));
+                self.batcher.take(BatchEvent::WithdrawLaunch(part.ticket));
             }
             return run.end.done.fail(failure);
         }

@@ -107,8 +107,17 @@ impl Waiter {
         }
         let words = report.map(|(words, _)| words).unwrap_or_default();
         for (part, time) in parts.into_iter().zip(times.launches) {
-            let words = part.faults.and_then(|slot| words.get(slot)).copied();
-            self.report_part(part, words, time, times.measured);
+            let found = part.faults.map(|slot| words.get(slot).copied());
+            if found == Some(None) {
+                // What it has to say cannot be read: its result may be none.
+                let why = "the report of a submission could not be read";
+                self.lose(why);
+                if let Some(end) = part.end {
+                    end.done.fail(GpuRefusal::Lost(why.into()).into_failure("a task", &self.name));
+                }
+                continue;
+            }
+            self.report_part(part, found.flatten(), time, times.measured);
         }
         let _ = self.service.send(Message::Reported);
     }

@@ -44,7 +44,7 @@ pub(super) const DISPATCHES: usize = 256;
 const MUCH: u64 = 4 << 20;
 /// Of so many submissions of different launches, one has a single launch.
 const MIXED: u32 = 16;
-/// Of so many short submissions, one asks the GPU's clock; all that are longer do.
+/// Of so many short submissions of several launches, one asks the GPU's clock; all others do.
 const UNTIMED: u64 = 8;
 const SHORT_NS: f64 = 100e3;
 
@@ -66,8 +66,10 @@ pub(super) enum BatchEvent {
     Upload(Ticket, u64, bool),
     /// A chunk to be brought down.
     Download(Ticket, u64),
-    /// What was queued under this ticket is given up.
-    Withdraw(Ticket),
+    /// The launch of this ticket is given up, what is left of it.
+    WithdrawLaunch(Ticket),
+    /// The download.
+    WithdrawDownload(Ticket),
     /// A submission is over; what it showed of programs: units of work, and their time.
     Completed(SmallVec<[(PaceKey, f64, u64); 2]>),
     /// The launches of the submission that is over are reported.
@@ -164,8 +166,9 @@ pub(super) struct Batcher {
     /// Tickets, and bytes, and whether more of the same chunk will come.
     uploads: Vec<(Ticket, u64, bool)>,
     downloads: VecDeque<QueuedDownload>,
-    /// Staging of downloads that is lent.
+    /// Staging of downloads that is lent, and the most that may be: less than the limit where memory was short.
     lent_bytes: u64,
+    down_bytes: u64,
     in_flight: usize,
     /// Submissions that are over and whose launches are being reported.
     reporting: usize,
@@ -187,6 +190,7 @@ impl Batcher {
             uploads: Vec::new(),
             downloads: VecDeque::new(),
             lent_bytes: 0,
+            down_bytes: limits.down_bytes,
             in_flight: 0,
             reporting: 0,
             busy_until_ns: 0,
@@ -200,7 +204,11 @@ impl Batcher {
     #[cfg(test)]
     fn step(&mut self, now_ns: u64, event: BatchEvent, actions: &mut Vec<BatchAction>) {
         self.take(event);
-        self.decide(now_ns, actions);
+        let mut before = usize::MAX;
+        while before != actions.len() && !matches!(actions.last(), Some(BatchAction::Wait(_))) {
+            before = actions.len();
+            self.decide(now_ns, actions);
+        }
     }
 
     /// Takes an event in, of several that came at once.
@@ -212,30 +220,35 @@ impl Batcher {
             }
             BatchEvent::Upload(ticket, bytes, last) => self.uploads.push((ticket, bytes, !last)),
             BatchEvent::Download(ticket, bytes) => self.downloads.push_back(QueuedDownload { ticket, at: 0, bytes }),
-            BatchEvent::Withdraw(ticket) => self.withdraw(ticket),
+            BatchEvent::WithdrawLaunch(ticket) => self.launches.retain(|launch| launch.ticket != ticket),
+            BatchEvent::WithdrawDownload(ticket) => self.downloads.retain(|download| download.ticket != ticket),
             BatchEvent::Completed(shown) => {
                 self.in_flight = self.in_flight.saturating_sub(1);
                 self.reporting += 1;
                 shown.into_iter().for_each(|(key, units, ns)| self.pace.learn(key, units, ns));
             }
             BatchEvent::Reported => self.reporting = self.reporting.saturating_sub(1),
-            BatchEvent::Emptied(bytes) => self.lent_bytes = self.lent_bytes.saturating_sub(bytes),
+            BatchEvent::Emptied(bytes) => {
+                self.lent_bytes = self.lent_bytes.saturating_sub(bytes);
+                // There may be memory again.
+                self.down_bytes = (self.down_bytes + bytes).min(self.limits.down_bytes);
+            }
             #[cfg(test)]
             BatchEvent::Tick => {}
         }
     }
 
-    /// Says what is to be done now.
+    /// Says what is to be done now: one submission, or how long to wait. After a submission it is to be asked again: what became of that one is known then.
     pub(super) fn decide(&mut self, now_ns: u64, actions: &mut Vec<BatchAction>) {
         if self.in_flight == 0 {
             self.busy_until_ns = now_ns;
         }
-        while self.may_submit(now_ns) {
+        if self.may_submit(now_ns) {
             let (batch, predicted_ns) = self.batch();
             self.in_flight += 1;
             self.waiting_ns = None;
             self.busy_until_ns = self.busy_until_ns.max(now_ns) + predicted_ns as u64;
-            actions.push(BatchAction::Submit(batch));
+            return actions.push(BatchAction::Submit(batch));
         }
         if !self.has_work() {
             self.waiting_ns = None;
@@ -281,7 +294,7 @@ impl Batcher {
     /// There is no memory for a staging buffer now: these downloads wait until what is lent has come back, and no more is lent at once from now on.
     pub(super) fn no_staging(&mut self, pieces: &[DownPiece], pack_bytes: u64) {
         self.lent_bytes = self.lent_bytes.saturating_sub(pack_bytes);
-        self.limits.down_bytes = self.lent_bytes;
+        self.down_bytes = self.lent_bytes;
         for piece in pieces.iter().rev() {
             match self.downloads.front_mut().filter(|download| download.ticket == piece.ticket) {
                 Some(download) => download.at = piece.at,
@@ -291,12 +304,6 @@ impl Batcher {
                 }
             }
         }
-    }
-
-    fn withdraw(&mut self, ticket: Ticket) {
-        self.launches.retain(|launch| launch.ticket != ticket);
-        self.uploads.retain(|upload| upload.0 != ticket);
-        self.downloads.retain(|download| download.ticket != ticket);
     }
 
     /// Whether anything is queued that could be submitted.
@@ -341,7 +348,7 @@ impl Batcher {
         self.pack(&mut batch);
         self.fill(&mut batch);
         let predicted: f64 = batch.parts.iter().map(|part| part.predicted_ns).sum();
-        let long = predicted >= SHORT_NS || self.submitted.is_multiple_of(UNTIMED);
+        let long = predicted >= SHORT_NS || self.submitted.is_multiple_of(UNTIMED) || batch.parts.len() == 1;
         batch.timed = !batch.parts.is_empty() && (long || batch.parts.iter().any(|part| part.asked));
         self.submitted += 1;
         (batch, predicted)
@@ -349,7 +356,7 @@ impl Batcher {
 
     /// Bytes of the largest staging buffer that may be lent now; 0 if none.
     fn pack_room(&self) -> u64 {
-        let left = self.limits.down_bytes.saturating_sub(self.lent_bytes);
+        let left = self.down_bytes.saturating_sub(self.lent_bytes);
         if left >= self.limits.piece_bytes {
             return self.limits.piece_bytes;
         }
@@ -380,8 +387,8 @@ impl Batcher {
                 self.downloads.pop_front();
             }
         }
-        let used = batch.downloads.last().map_or(0, |piece| piece.offset + piece.bytes);
-        batch.pack_bytes = if used == 0 { 0 } else { used.next_power_of_two().clamp(SMALLEST.min(room), room) };
+        let used = batch.downloads.last().map(|piece| piece.offset + piece.bytes);
+        batch.pack_bytes = used.map_or(0, |used| used.next_power_of_two().clamp(SMALLEST.min(room), room));
         self.lent_bytes += batch.pack_bytes;
     }
 

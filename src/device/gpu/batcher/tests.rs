@@ -92,7 +92,7 @@ impl World {
                 BatchAction::Wait(until) => self.tick_ns = Some(until),
             }
         }
-        let room = self.batcher.limits.down_bytes > self.batcher.lent_bytes;
+        let room = self.batcher.down_bytes > self.batcher.lent_bytes;
         let downs = self.downloads.values().any(|(at, bytes)| at < bytes) && room;
         let work = downs || self.launches.values().any(|l| !l.2) || !self.uploads.is_empty();
         self.idle += u64::from(work && self.flying.is_empty() && self.batcher.reporting == 0);
@@ -401,7 +401,7 @@ fn what_is_withdrawn_is_not_submitted() {
     (0..10).for_each(|n| world.event(BatchEvent::Launch(Ticket(n), tiny.clone(), 1000)));
     for n in 5..10 {
         world.launches.remove(&Ticket(n));
-        world.event(BatchEvent::Withdraw(Ticket(n)));
+        world.event(BatchEvent::WithdrawLaunch(Ticket(n)));
     }
     world.finish();
     assert_eq!(world.launches.len(), 5);

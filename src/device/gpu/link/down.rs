@@ -47,7 +47,10 @@ pub(in crate::device::gpu) struct Landing {
 struct Landed {
     done: Option<DonePromise>,
     bytes: u64,
-    ns: u64,
+    /// On the link, all pieces.
+    link_ns: u64,
+    /// From when until when it was copied, by several threads.
+    copied: Option<[Instant; 2]>,
     failed: Option<Failure>,
 }
 
@@ -56,9 +59,10 @@ impl Landing {
         self.so_far.lock().unwrap_or_else(PoisonError::into_inner).failed.get_or_insert(failure);
     }
 
-    fn landed(&self, bytes: u64, ns: u64) {
+    fn landed(&self, bytes: u64, began: Instant) {
         let mut so_far = self.so_far.lock().unwrap_or_else(PoisonError::into_inner);
-        (so_far.bytes, so_far.ns) = (so_far.bytes + bytes, so_far.ns.saturating_add(ns));
+        so_far.bytes += bytes;
+        so_far.copied = Some([so_far.copied.map_or(began, |copied| copied[0].min(began)), Instant::now()]);
     }
 
     /// Has a piece written to its place.
@@ -67,8 +71,7 @@ impl Landing {
         if piece.at == 0 {
             prepare(to);
         }
-        // The link's share is the piece's, whatever it is copied in.
-        self.landed(0, link_ns);
+        self.so_far.lock().unwrap_or_else(PoisonError::into_inner).link_ns += link_ns;
         let whole = Stretch { at: piece.at, bytes: piece.bytes, offset: piece.offset };
         if pack.bytes() <= AT_ONCE {
             return self.empty(pack, whole);
@@ -87,7 +90,7 @@ impl Landing {
         let (Some(to), Some(buffer)) = (&self.to, &pack.buffer) else { return };
         let began = Instant::now();
         match caught(|| empty(buffer, to, part)) {
-            Ok(()) => self.landed(part.bytes, began.elapsed().as_nanos() as u64),
+            Ok(()) => self.landed(part.bytes, began),
             Err(failure) => self.fail(failure),
         }
     }
@@ -97,7 +100,9 @@ impl Drop for Landing {
     fn drop(&mut self) {
         self.to = None;
         let so_far = std::mem::take(self.so_far.get_mut().unwrap_or_else(PoisonError::into_inner));
-        let Landed { done: Some(done), bytes, ns, failed } = so_far else { return };
+        let Landed { done: Some(done), bytes, link_ns, copied, failed } = so_far else { return };
+        let copying = copied.map_or(0, |[began, ended]| ended.saturating_duration_since(began).as_nanos() as u64);
+        let ns = link_ns.saturating_add(copying);
         match failed {
             Some(failure) => finish(done, ns, Err(failure)),
             // Pieces are copied while others are on the link.
