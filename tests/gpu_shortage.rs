@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use chunkwise::device::gpu::{Gpu, Sabotage};
-use chunkwise::device::{Body, Data, Device, Failure, Launch, Move, Output, Report};
+use chunkwise::device::{Body, Data, Failure, Launch, Move, Output, Report};
 use chunkwise::id::SpaceId;
 use chunkwise::kernel::gemv::Gemv;
 use chunkwise::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};

@@ -13,7 +13,7 @@ const WAY: &str = "CHUNKWISE_TEST_ENDS";
 /// Enough work that GPUs are looked for, and too little to wait for them.
 fn work() {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mean = Array::<f64>::random_uniform((10_000 * threads, 2000)).mean().compute().expect("computes").sum();
+    let mean = Array::<f64>::random_uniform((20_000 * threads, 2000)).mean().compute().expect("computes").sum();
     assert!((mean - 0.5).abs() < 0.01, "{mean}");
 }
 
