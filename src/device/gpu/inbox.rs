@@ -34,6 +34,7 @@ impl Inbox {
     }
 
     /// Sends a message; gives it back if nobody will receive it.
+    #[allow(clippy::result_large_err)] // once, at the end
     pub(super) fn send(&self, message: Message) -> Result<(), Message> {
         let wake = {
             let mut letters = self.letters();

@@ -22,8 +22,8 @@ pub(super) struct Running {
     pub(super) plan: Arc<LaunchPlan>,
     /// Inputs, then outputs.
     pub(super) operands: SmallVec<[Arc<ChunkSlot>; 4]>,
-    /// Old values to be copied into outputs first: from, to, bytes.
-    pub(super) copy_in: SmallVec<[(Arc<ChunkSlot>, Arc<ChunkSlot>, u64); 1]>,
+    /// To be copied first.
+    pub(super) copy_in: SmallVec<[OldValue; 1]>,
     pub(super) estimate_ns: u64,
     /// While a part of it has been submitted, and another is still to come.
     pub(super) scratch: Option<ScratchBuffer>,
@@ -31,6 +31,9 @@ pub(super) struct Running {
     pub(super) tally: Option<Arc<Mutex<Tally>>>,
     pub(super) end: LaunchEnd,
 }
+
+/// The old value of an output: from where, to where, bytes.
+pub(super) type OldValue = (Arc<ChunkSlot>, Arc<ChunkSlot>, u64);
 
 /// Who is told of a launch's end.
 pub(super) struct LaunchEnd {
@@ -141,7 +144,7 @@ fn chunk(data: &Data) -> Option<(Arc<ChunkSlot>, &Layout)> {
     }
 }
 
-fn old_value(output: &Output) -> Option<(Arc<ChunkSlot>, Arc<ChunkSlot>, u64)> {
+fn old_value(output: &Output) -> Option<OldValue> {
     let ((from, layout), (to, _)) = (chunk(output.copy_in.as_ref()?)?, chunk(&output.to)?);
     Some((from, to, layout.bytes()))
 }

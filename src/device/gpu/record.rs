@@ -5,7 +5,7 @@
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use smallvec::SmallVec;
@@ -14,13 +14,14 @@ use wgpu::{BufferBinding, BufferUsages, MapMode};
 use super::batcher::{DISPATCHES, DownPiece, LaunchSlices, NextBatch, PARTS};
 use super::driver::Load;
 use super::groups::GroupKey;
-use super::launch::{LaunchEnd, Running, Tally};
-use super::link::{FilledPack, Landing};
+use super::launch::{LaunchEnd, Running, Tally, label};
+use super::link::{FilledPack, Landing, Staging};
 use super::open::{GpuRefusal, Opened};
 use super::pace::PaceKey;
 use super::pipelines::Pipelines;
 use super::plan::{LaunchStage, OperandPlace};
 use super::slice::Slice;
+use crate::device::Failure;
 
 /// Distance between the parameters of dispatches, and between the fault words of launches: the largest alignment there is.
 const STRIDE: u64 = 256;
@@ -108,6 +109,9 @@ pub(super) struct LaunchPart {
     pub(super) end: Option<LaunchEnd>,
 }
 
+/// Pieces of downloads, and where they go.
+pub(super) type Landings = Vec<(DownPiece, Arc<Landing>)>;
+
 /// What is to come of a submission.
 #[derive(Default)]
 pub(super) struct Contents {
@@ -117,7 +121,7 @@ pub(super) struct Contents {
     /// Uploads whose last piece is here.
     pub(super) uploads: u64,
     /// The staging buffer of all downloads, and what is in it.
-    pub(super) pack: Option<(wgpu::Buffer, Vec<(DownPiece, Arc<Landing>)>)>,
+    pub(super) pack: Option<(wgpu::Buffer, Landings)>,
     pub(super) load: Load,
     pub(super) dispatches: u64,
     /// Passes whose times are in the report.
@@ -156,6 +160,30 @@ impl Submission {
         let found = read();
         self.kit.report.unmap();
         found
+    }
+}
+
+impl Contents {
+    /// Reports everything in it as failed.
+    pub(super) fn fail(self, device: &str, refusal: &GpuRefusal, [ups, downs]: [&Staging; 2]) {
+        for part in self.parts {
+            let task = part.end.as_ref().map_or("task".into(), |end| label(&*end.kernel));
+            let failure: Failure = refusal.clone().into_failure(&format!("task {task}"), device);
+            match part.end {
+                Some(end) => end.done.fail(failure),
+                // What goes on finds it there.
+                None => part.tally.iter().for_each(|tally| {
+                    tally.lock().unwrap_or_else(PoisonError::into_inner).failed.get_or_insert_with(|| failure.clone());
+                }),
+            }
+        }
+        self.ups.into_iter().for_each(|staging| ups.give(staging, false));
+        if let Some((staging, pieces)) = self.pack {
+            downs.give(staging, false);
+            for (_, landing) in pieces {
+                landing.fail(refusal.clone().into_failure("a chunk's move", device));
+            }
+        }
     }
 }
 

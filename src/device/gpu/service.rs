@@ -76,7 +76,7 @@ struct QueuedWork {
     uploads: Tickets<FilledPack>,
     downloads: Tickets<Down>,
     /// Launches whose pipelines are being compiled.
-    parked: Vec<Box<Running>>,
+    parked: Vec<Running>,
 }
 
 /// The state of the service thread.
@@ -221,7 +221,7 @@ impl Service {
             }
             Message::Emptied(bytes) => self.batcher.take(BatchEvent::Emptied(bytes)),
             Message::Compiled => {
-                std::mem::take(&mut self.queued.parked).into_iter().for_each(|run| self.admit(run));
+                std::mem::take(&mut self.queued.parked).into_iter().for_each(|run| self.admit(Box::new(run)));
             }
             Message::Completed(kit, shown) => {
                 self.kits.push(kit);
@@ -242,7 +242,7 @@ impl Service {
                 Ok(None) => {
                     // The others are asked for, too.
                     run.plan.stages.iter().for_each(|stage| drop(self.shared.pipelines.of(&stage.program)));
-                    return self.queued.parked.push(run);
+                    return self.queued.parked.push(*run);
                 }
                 Err(refusal) => return self.refuse(run.end, refusal),
             }
@@ -454,7 +454,10 @@ impl Service {
     /// Reports everything that waits as failed.
     fn fail_all(&mut self, refusal: &GpuRefusal) {
         let parked = std::mem::take(&mut self.queued.parked);
-        for run in self.queued.launches.drain().into_iter().chain(parked) {
+        for mut run in self.queued.launches.drain().into_iter().map(|run| *run).chain(parked) {
+            if let Some(scratch) = run.scratch.take() {
+                scratch.forget(&self.shared.opened);
+            }
             self.refuse(run.end, refusal.clone());
         }
         for pack in self.queued.uploads.drain() {
@@ -472,29 +475,5 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.ring.clear(&self.shared.opened);
         self.shared.opened.forget(self.common.bytes() + self.kits.iter().map(Kit::bytes).sum::<u64>());
-    }
-}
-
-impl Contents {
-    /// Reports everything in it as failed.
-    pub(super) fn fail(self, device: &str, refusal: &GpuRefusal, [ups, downs]: [&Staging; 2]) {
-        for part in self.parts {
-            let task = part.end.as_ref().map_or("task".into(), |end| label(&*end.kernel));
-            let failure: Failure = refusal.clone().into_failure(&format!("task {task}"), device);
-            match part.end {
-                Some(end) => end.done.fail(failure),
-                // What goes on finds it there.
-                None => part.tally.iter().for_each(|tally| {
-                    tally.lock().unwrap_or_else(PoisonError::into_inner).failed.get_or_insert_with(|| failure.clone());
-                }),
-            }
-        }
-        self.ups.into_iter().for_each(|staging| ups.give(staging, false));
-        if let Some((staging, pieces)) = self.pack {
-            downs.give(staging, false);
-            for (_, landing) in pieces {
-                landing.fail(refusal.clone().into_failure("a chunk's move", device));
-            }
-        }
     }
 }
