@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use chunkwise::device::{Counters, Cpu, Device, DeviceSpec, Launch, Memory, Move, Report};
+use chunkwise::device::{Counters, Cpu, Device, DeviceSpec, Launch, Memory, Move, Report, Tuning};
 use chunkwise::shape::DType;
 use support::lab::{Case as OnCpu, Chunk};
 
@@ -132,7 +132,14 @@ unsafe impl Device for Forgetful {
         if mv.upload == self.uploads && self.seen.fetch_add(1, Ordering::Relaxed) >= self.from {
             let Move { from, to, done, .. } = mv;
             drop((from, to));
-            return done(Report { elapsed_ns: 1, since_ns: 0, worker: 0, opaque: Vec::new(), outcome: Ok(()) });
+            return done(Report {
+                elapsed_ns: 1,
+                measured: false,
+                since_ns: 0,
+                worker: 0,
+                opaque: Vec::new(),
+                outcome: Ok(()),
+            });
         }
         self.inner.transfer(mv);
     }
@@ -143,6 +150,10 @@ unsafe impl Device for Forgetful {
 
     fn memory_bytes(&self) -> Option<u64> {
         self.inner.memory_bytes()
+    }
+
+    fn tune(&self, tuning: &Tuning) {
+        self.inner.tune(tuning);
     }
 
     fn counters(&self) -> Counters {

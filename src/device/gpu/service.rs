@@ -42,6 +42,8 @@ pub(super) enum Message {
     Completed(Kit, SmallVec<[(PaceKey, f64, u64); 2]>),
     /// Its launches are reported.
     Reported,
+    /// What to expect of programs never seen: units of work a ns, in numbers of up to 4 bytes and in `f64`.
+    Seed([f64; 2]),
     /// A run is over, or all are: what nobody uses now goes back.
     Rest,
     Stop,
@@ -225,6 +227,7 @@ impl Service {
                 self.batcher.take(Event::Completed(shown));
             }
             Message::Reported => self.batcher.take(Event::Reported),
+            Message::Seed(rates) => self.batcher.seed(rates),
             Message::Rest => self.resting = true,
             Message::Stop => {}
         }
