@@ -23,7 +23,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::pace::{Pace, PaceKey};
-use super::plan::{Plan, Stage};
+use super::plan::{LaunchPlan, LaunchStage};
 use super::slice::{Cursor, Slice};
 use crate::kernel::Program;
 
@@ -59,9 +59,9 @@ const SMALLEST: u64 = 64 << 10;
 pub(super) struct Ticket(pub(super) usize);
 
 /// What happens.
-pub(super) enum Event {
+pub(super) enum BatchEvent {
     /// A launch that can run, and what it is expected to take.
-    Launch(Ticket, Arc<Plan>, u64),
+    Launch(Ticket, Arc<LaunchPlan>, u64),
     /// Bytes that lie in staging, to be copied to their chunk; whether they are the last of it.
     Upload(Ticket, u64, bool),
     /// A chunk to be brought down.
@@ -81,28 +81,28 @@ pub(super) enum Event {
 
 /// What is to be done.
 #[derive(Debug)]
-pub(super) enum Action {
+pub(super) enum BatchAction {
     /// Record this, and submit it.
-    Submit(Batch),
+    Submit(NextBatch),
     /// If nothing else comes, tick at this time.
     Wait(u64),
 }
 
 /// One submission: uploads first, then downloads, then launches.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct NextBatch {
     pub(super) uploads: Vec<Ticket>,
-    pub(super) downloads: Vec<Piece>,
+    pub(super) downloads: Vec<DownPiece>,
     /// Bytes of the staging buffer of all downloads.
     pub(super) pack_bytes: u64,
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<LaunchSlices>,
     /// Whether the GPU's clock is to be asked.
     pub(super) timed: bool,
 }
 
 /// A piece of a download, and its place in the staging buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(super) struct DownPiece {
     pub(super) ticket: Ticket,
     pub(super) at: u64,
     pub(super) bytes: u64,
@@ -113,7 +113,7 @@ pub(super) struct Piece {
 
 /// What of a launch is in a submission.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct LaunchSlices {
     pub(super) ticket: Ticket,
     /// Of which stage, and what of it.
     pub(super) slices: SmallVec<[(usize, Slice); 1]>,
@@ -138,7 +138,7 @@ pub(super) struct Limits {
 
 struct QueuedLaunch {
     ticket: Ticket,
-    plan: Arc<Plan>,
+    plan: Arc<LaunchPlan>,
     estimate_ns: u64,
     stage: usize,
     cursor: Cursor,
@@ -198,35 +198,35 @@ impl Batcher {
 
     /// Takes an event in; says what is to be done now.
     #[cfg(test)]
-    fn step(&mut self, now_ns: u64, event: Event, actions: &mut Vec<Action>) {
+    fn step(&mut self, now_ns: u64, event: BatchEvent, actions: &mut Vec<BatchAction>) {
         self.take(event);
         self.decide(now_ns, actions);
     }
 
     /// Takes an event in, of several that came at once.
-    pub(super) fn take(&mut self, event: Event) {
+    pub(super) fn take(&mut self, event: BatchEvent) {
         match event {
-            Event::Launch(ticket, plan, estimate_ns) => {
+            BatchEvent::Launch(ticket, plan, estimate_ns) => {
                 let (stage, cursor) = (0, Cursor::default());
                 self.launches.push_back(QueuedLaunch { ticket, plan, estimate_ns, stage, cursor });
             }
-            Event::Upload(ticket, bytes, last) => self.uploads.push((ticket, bytes, !last)),
-            Event::Download(ticket, bytes) => self.downloads.push_back(QueuedDownload { ticket, at: 0, bytes }),
-            Event::Withdraw(ticket) => self.withdraw(ticket),
-            Event::Completed(shown) => {
+            BatchEvent::Upload(ticket, bytes, last) => self.uploads.push((ticket, bytes, !last)),
+            BatchEvent::Download(ticket, bytes) => self.downloads.push_back(QueuedDownload { ticket, at: 0, bytes }),
+            BatchEvent::Withdraw(ticket) => self.withdraw(ticket),
+            BatchEvent::Completed(shown) => {
                 self.in_flight = self.in_flight.saturating_sub(1);
                 self.reporting += 1;
                 shown.into_iter().for_each(|(key, units, ns)| self.pace.learn(key, units, ns));
             }
-            Event::Reported => self.reporting = self.reporting.saturating_sub(1),
-            Event::Emptied(bytes) => self.lent_bytes = self.lent_bytes.saturating_sub(bytes),
+            BatchEvent::Reported => self.reporting = self.reporting.saturating_sub(1),
+            BatchEvent::Emptied(bytes) => self.lent_bytes = self.lent_bytes.saturating_sub(bytes),
             #[cfg(test)]
-            Event::Tick => {}
+            BatchEvent::Tick => {}
         }
     }
 
     /// Says what is to be done now.
-    pub(super) fn decide(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
+    pub(super) fn decide(&mut self, now_ns: u64, actions: &mut Vec<BatchAction>) {
         if self.in_flight == 0 {
             self.busy_until_ns = now_ns;
         }
@@ -235,13 +235,13 @@ impl Batcher {
             self.in_flight += 1;
             self.waiting_ns = None;
             self.busy_until_ns = self.busy_until_ns.max(now_ns) + predicted_ns as u64;
-            actions.push(Action::Submit(batch));
+            actions.push(BatchAction::Submit(batch));
         }
         if !self.has_work() {
             self.waiting_ns = None;
         } else if self.in_flight < self.limits.in_flight {
             let since = *self.waiting_ns.get_or_insert(now_ns);
-            actions.push(Action::Wait(self.patience_ends(since)));
+            actions.push(BatchAction::Wait(self.patience_ends(since)));
         }
     }
 
@@ -284,7 +284,7 @@ impl Batcher {
     }
 
     /// There is no memory for a staging buffer now: these downloads wait until what is lent has come back, and no more is lent at once from now on.
-    pub(super) fn no_staging(&mut self, pieces: &[Piece], pack_bytes: u64) {
+    pub(super) fn no_staging(&mut self, pieces: &[DownPiece], pack_bytes: u64) {
         self.lent_bytes = self.lent_bytes.saturating_sub(pack_bytes);
         self.limits.down_bytes = self.lent_bytes;
         for piece in pieces.iter().rev() {
@@ -341,8 +341,8 @@ impl Batcher {
     }
 
     /// The next submission, and what its launches will take.
-    fn batch(&mut self) -> (Batch, f64) {
-        let mut batch = Batch { uploads: self.uploads.drain(..).map(|upload| upload.0).collect(), ..Batch::default() };
+    fn batch(&mut self) -> (NextBatch, f64) {
+        let mut batch = NextBatch { uploads: self.uploads.drain(..).map(|upload| upload.0).collect(), ..NextBatch::default() };
         self.pack(&mut batch);
         self.fill(&mut batch);
         let predicted: f64 = batch.parts.iter().map(|part| part.predicted_ns).sum();
@@ -367,7 +367,7 @@ impl Batcher {
     }
 
     /// Downloads, side by side in one buffer.
-    fn pack(&mut self, batch: &mut Batch) {
+    fn pack(&mut self, batch: &mut NextBatch) {
         let room = self.pack_room();
         let mut offset: u64 = 0;
         while let Some(download) = self.downloads.front_mut() {
@@ -378,7 +378,7 @@ impl Batcher {
                 break;
             }
             let last = bytes == rest;
-            batch.downloads.push(Piece { ticket: download.ticket, at: download.at, bytes, offset, last });
+            batch.downloads.push(DownPiece { ticket: download.ticket, at: download.at, bytes, offset, last });
             download.at += bytes;
             offset = (offset + bytes).next_multiple_of(ALIGNED);
             if last {
@@ -391,7 +391,7 @@ impl Batcher {
     }
 
     /// Launches, up to the target.
-    fn fill(&mut self, batch: &mut Batch) {
+    fn fill(&mut self, batch: &mut NextBatch) {
         let (mut room_ns, mut dispatches) = (TARGET_NS, DISPATCHES);
         let alone = self.mixed + 1 >= MIXED;
         let (mut before, mut alike) = (None, true);
@@ -428,11 +428,11 @@ impl Batcher {
     }
 
     /// The next part of a launch: what takes so long, and as many dispatches, at most.
-    fn cut(&self, launch: &mut QueuedLaunch, room_ns: f64, dispatches: usize) -> Part {
+    fn cut(&self, launch: &mut QueuedLaunch, room_ns: f64, dispatches: usize) -> LaunchSlices {
         let (plan, estimate) = (launch.plan.clone(), launch.estimate());
         let most = self.pace.units_in(plan.pace, room_ns.max(1.0), estimate);
         let (mut used, mut slices) = (0.0, SmallVec::new());
-        while let Some(Stage { program, .. }) = plan.stages.get(launch.stage) {
+        while let Some(LaunchStage { program, .. }) = plan.stages.get(launch.stage) {
             if launch.cursor.is_over(program) {
                 (launch.stage, launch.cursor) = (launch.stage + 1, Cursor::default());
                 continue;
@@ -453,7 +453,7 @@ impl Batcher {
         }
         let (asked, last) = (launch.estimate_ns == 0, launch.stage >= plan.stages.len());
         let predicted_ns = self.pace.predict_ns(plan.pace, used, estimate);
-        Part { ticket: launch.ticket, slices, units: used, predicted_ns, asked, last }
+        LaunchSlices { ticket: launch.ticket, slices, units: used, predicted_ns, asked, last }
     }
 }
 

@@ -10,7 +10,7 @@ use super::copiers::{Copiers, Direction};
 use super::host::{Stretch, caught, empty, prepare};
 use super::staging::Staging;
 use super::{JOB, finish};
-use crate::device::gpu::batcher::Piece;
+use crate::device::gpu::batcher::DownPiece;
 use crate::device::gpu::inbox::Inbox;
 use crate::device::gpu::launch::DonePromise;
 use crate::device::gpu::memory::ChunkSlot;
@@ -62,7 +62,7 @@ impl Landing {
     }
 
     /// Has a piece written to its place.
-    fn write(self: &Arc<Self>, pack: &Arc<DownPack>, piece: &Piece, link_ns: u64, copiers: &Copiers) {
+    fn write(self: &Arc<Self>, pack: &Arc<DownPack>, piece: &DownPiece, link_ns: u64, copiers: &Copiers) {
         let Some(to) = &self.to else { return };
         if piece.at == 0 {
             prepare(to);
@@ -124,7 +124,12 @@ impl DownPack {
     }
 
     /// Has its pieces, which took `link_ns` together, written to their places.
-    pub(in crate::device::gpu) fn unpack(self: Arc<Self>, pieces: Vec<(Piece, Arc<Landing>)>, link_ns: u64, copiers: &Copiers) {
+    pub(in crate::device::gpu) fn unpack(
+        self: Arc<Self>,
+        pieces: Vec<(DownPiece, Arc<Landing>)>,
+        link_ns: u64,
+        copiers: &Copiers,
+    ) {
         let all: u64 = pieces.iter().map(|(piece, _)| piece.bytes).sum();
         for (piece, landing) in pieces {
             let share = piece.bytes as f64 / all.max(1) as f64;
