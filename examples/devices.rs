@@ -4,7 +4,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use chunkwise::cost::{Calibration, Peaks, Rates};
+use chunkwise::cost::{Calibration, Peaks, Rates, RefusedVariant, Tuned};
 use chunkwise::device::{DeviceKind, DeviceSpec, system};
 use chunkwise::id::DeviceId;
 use chunkwise::kernel::simd::simd_name;
@@ -105,10 +105,13 @@ fn cpu_threads(session: &Session) -> u32 {
 fn describe(session: &Session, allow_software: bool) -> Vec<Listed> {
     let one = |(index, spec): (usize, DeviceSpec)| {
         let (rates, calibration) = session.rates(DeviceId::at(index)).unwrap_or((Rates::CPU, None));
-        let peaks = session.peaks(DeviceId::at(index));
+        let (peaks, tuned) = (session.peaks(DeviceId::at(index)), session.tuned(DeviceId::at(index)));
         let speed = match (&calibration, spec.kind) {
             (_, DeviceKind::Io) => "serves files that only libhdf5 can read, and writes results; does not compute".into(),
-            (_, DeviceKind::Gpu) => gpu_text(&spec, &rates, peaks.as_ref(), allow_software),
+            (_, DeviceKind::Gpu) => {
+                let tuned = tuned.as_ref().map_or(String::new(), |tuned| tuned_text(&spec, tuned));
+                gpu_text(&spec, &rates, peaks.as_ref(), allow_software) + &tuned
+            }
             (Some(measured), _) => measured_text(measured),
             (None, _) => format!(
                 "not measured yet: f64 {}, memory {} a thread assumed (--calibrate measures them)",
@@ -119,7 +122,7 @@ fn describe(session: &Session, allow_software: bool) -> Vec<Listed> {
         let says = adapter(&spec, allow_software).map(|says| says.json);
         let json = json!({
             "index": index, "name": spec.name, "kind": spec.kind, "model": spec.model, "threads": spec.workers,
-            "rates": rates, "peaks": peaks, "calibration": calibration, "link": spec.link, "gpu": spec.gpu, "adapter": says,
+            "rates": rates, "peaks": peaks, "tuned": tuned, "calibration": calibration, "link": spec.link, "gpu": spec.gpu, "adapter": says,
         });
         Listed { text: format!("{index}  {:<4}   {}\n          {speed}", spec.name, spec.model), json }
     };
@@ -146,6 +149,31 @@ fn gpu_text(spec: &DeviceSpec, rates: &Rates, peaks: Option<&Peaks>, allow_softw
     let products = flops(rates.f64_flops, rates.f32_flops);
     let memory = rate(rates.bytes_per_s, "B/s");
     format!("{is}{dtypes}; {chunks}{can}{peaks}\n          products {products}; matrix-vector {memory}{link}")
+}
+
+/// What was found out when a GPU was calibrated: variants that it runs faster than what kernels choose by themselves, those that must not be used, and the rate
+/// that programs never seen are taken to have.
+fn tuned_text(spec: &DeviceSpec, Tuned { tuning, refused }: &Tuned) -> String {
+    const TILES: [&str; 3] = ["32 x 32", "64 x 64", "128 x 128"];
+    const GROUPS: [&str; 2] = ["256 a row", "64 a row"];
+    let v = tuning.variants;
+    let kernels = [("gemm", v.gemm, &TILES[..]), ("syrk", v.syrk, &TILES[..]), ("gemv", v.gemv, &GROUPS[..])];
+    let chosen = kernels.iter().flat_map(|&(kernel, of, names)| {
+        let one = move |(dtype, variant): (&str, u8)| {
+            let name = names.get(usize::from(variant).checked_sub(1)?)?;
+            Some(format!("{kernel} {dtype} by {name}"))
+        };
+        ["f32", "f64"].into_iter().zip(of).filter_map(one)
+    });
+    let chosen: Vec<String> = chosen.collect();
+    let chosen = if chosen.is_empty() { "none is faster than the default".into() } else { chosen.join(", ") };
+    let bad = |RefusedVariant { kernel, dtype, variant }: &RefusedVariant| {
+        format!("; refused: {kernel} {dtype} by variant {variant}")
+    };
+    let bad: String = refused.iter().map(bad).collect();
+    let [narrow, wide] = tuning.units_per_ns.map(|units| rate(units * 1e9, "unit/s"));
+    let f64 = if spec.gpu.is_some_and(|gpu| gpu.f64) { format!("f64 {wide}, ") } else { String::new() };
+    format!("\n          variants: {chosen}{bad}; expected of programs never seen: {f64}f32 {narrow}")
 }
 
 /// What a driver says of its GPU.

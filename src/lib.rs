@@ -138,7 +138,7 @@ pub mod ext {
     pub use crate::cost::{LinkRate, Peaks};
     pub use crate::device::{
         Body, Counters, Cpu, Data, Device, DeviceKind, DeviceSpec, Done, Failure, HOST, HostBuffer, IoLane, Launch, LinkSpec,
-        Memory, Move, Origin, Output, Remote, Report, Window,
+        Memory, Move, Origin, Output, Remote, Report, Tuning, Window,
     };
     pub use crate::id::{DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
     pub use crate::kernel::{

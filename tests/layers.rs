@@ -58,6 +58,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/kernel/stream.rs", "stores past the caches, and prefetches"),
     ("src/device/shared.rs", "the memory of a strided array that others have too"),
     ("src/store/hdf5/types.rs", "element types that the safe binding cannot compare or make"),
+    ("src/cost/gpu_tests.rs", "the promise of a device that is made up"),
     ("examples/compare/tests/fake.rs", "the promise of a device"),
     ("examples/gpu_lab/host.rs", "chunks are lent to a device that is driven by hand"),
     ("examples/gpu_lab/tests.rs", "the promise of a device, broken"),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use chunkwise::device::{Counters, Cpu, Device, DeviceSpec, Launch, Memory, Move, Report};
+use chunkwise::device::{Counters, Cpu, Device, DeviceSpec, Launch, Memory, Move, Report, Tuning};
 use chunkwise::shape::DType;
 use support::lab::{Case as OnCpu, Chunk};
 
@@ -143,6 +143,10 @@ unsafe impl Device for Forgetful {
 
     fn memory_bytes(&self) -> Option<u64> {
         self.inner.memory_bytes()
+    }
+
+    fn tune(&self, tuning: &Tuning) {
+        self.inner.tune(tuning);
     }
 
     fn counters(&self) -> Counters {

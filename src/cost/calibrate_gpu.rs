@@ -3,30 +3,29 @@
 //! Owns: [`calibrate_gpu`], [`GpuCalibration`] and [`gpu_peaks`]. Must not know: GPU APIs; it drives any [`Device`] that runs programs. Invariant: a calibration ends
 //! within about half a second of measuring (compilers and slow drivers apart), and gives up a device that does not answer.
 
-use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::rates::{LinkRate, Peaks, Rates};
-use crate::device::{Body, Data, Device, HostBuffer, Launch, Memory, Move, Output, Remote, Report, Window};
-use crate::kernel::KernelKey;
-use crate::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
+use super::gpu_bench::{Bench, Trouble, ended, fresh};
+use super::gpu_cases::{Case, TimedKernel};
+use super::gpu_variants::{RefusedVariant, Tuned, choose};
+use super::rates::{LinkRate, Peaks, Rates, rounded};
+use crate::device::{Data, Device};
 use crate::kernel::gemv::Gemv;
-use crate::kernel::mandelbrot::{Mandelbrot, MandelbrotParams};
 use crate::kernel::peak::{Peak, PeakParams, ReadAll};
-use crate::kernel::reduce::{ReduceChunk, Reduction};
 use crate::kernel::{Kernel, Work};
 use crate::shape::{ChunkMeta, DType, Layout};
 
 /// After so much measuring, no further measurement starts; first launches, for which shaders are compiled, do not count.
 const BUDGET: Duration = Duration::from_millis(450);
-/// After this none starts whatever took the time.
-const LONGEST: Duration = Duration::from_secs(6);
-/// The time after which a device that does not answer is given up: a driver may compile for seconds.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// What of the time that is left when the links are measured goes to kernels as they are; the rest is for trying out their variants.
+const PLAIN: f64 = 0.6;
+/// Longest launch that is measured, by prediction.
+const LONGEST_NS: f64 = 20e6;
+/// A larger size is measured if that takes at most this part of the time that is left: others want to be measured, too.
+const SHARE: f64 = 8.0;
 /// Launches of a kernel whose times count, after one that does not.
 const REPEATS: usize = 4;
 /// Rows and columns of the f32 chunks that are moved to measure a link: 64 KiB, 16 MiB.
@@ -54,8 +53,12 @@ pub struct GpuCalibration {
     pub rates: Rates,
     /// Nanoseconds until the end of an (almost) empty launch is known to the host.
     pub round_trip_ns: f64,
-    /// Times of each kernel.
+    /// Times of each kernel, by the variants that were chosen.
     pub kernels: Vec<KernelSample>,
+    /// How it runs best, and what must not be tried there.
+    pub tuned: Tuned,
+    /// Whether a variant took the device along: what is here was measured before.
+    pub lost: bool,
     /// Nanoseconds that the calibration took.
     pub took_ns: u64,
 }
@@ -63,7 +66,7 @@ pub struct GpuCalibration {
 /// Times of one kernel on chunks of one size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KernelSample {
-    /// Its name and version: [`KernelKey::name_and_version`].
+    /// Its name and version: [`KernelKey::name_and_version`](crate::kernel::KernelKey::name_and_version).
     pub kernel: String,
     /// The dtype that its speed depends on.
     pub dtype: DType,
@@ -74,49 +77,97 @@ pub struct KernelSample {
     pub ns: Vec<u64>,
 }
 
-/// Measures a device that runs programs; `None` if it fails or does not answer.
-#[must_use]
-pub fn calibrate_gpu(device: &dyn Device) -> Option<GpuCalibration> {
-    let began = Instant::now();
-    let facts = device.spec().gpu?;
-    let bench = Bench { device, began, compiling: Cell::new(Duration::ZERO) };
-    let link = [bench.upload_rate()?, bench.download_rate()?];
-    let mut kernels = Vec::new();
-    let round_trip_ns = bench.round_trip(DType::F32)?;
-    for &dtype in dtypes(facts.f64) {
-        // The most important first: what is left out when time is over is predicted from the rates.
-        let product = |k: u64| bytemuck::bytes_of(&ProductParams { k }).to_vec();
-        let square = |n: usize| vec![n, n];
-        for n in [256, 512] {
-            kernels.extend(bench.kernel(
-                Arc::new(Gemm::new()),
-                product(n as u64),
-                dtype,
-                &[square(n), square(n)],
-                &[square(n)],
-            ));
+/// Times of a routine at one size.
+pub(super) struct Sampled {
+    pub(super) routine: TimedKernel,
+    pub(super) dtype: DType,
+    pub(super) size: usize,
+    /// Of all launches, measured or not.
+    pub(super) least_ns: u64,
+    work: Work,
+    units: f64,
+    ns: Vec<u64>,
+}
+
+impl Sampled {
+    /// A routine, by a variant, at growing sizes: as long as launches stay short, and there is time. At the first size always, where all else is predicted by it.
+    ///
+    /// # Errors
+    /// [`Trouble::Gone`].
+    pub(super) fn of(
+        bench: &Bench<'_>,
+        routine: TimedKernel,
+        dtype: DType,
+        variant: u8,
+        limit: Duration,
+    ) -> Result<Vec<Self>, Trouble> {
+        let mut all: Vec<Self> = Vec::new();
+        for &size in routine.sizes() {
+            let case = Case::new(routine, dtype, size, variant);
+            let needed = matches!(routine, TimedKernel::Gemm | TimedKernel::Gemv) && all.is_empty();
+            let expected = all.last().map_or(0.0, |last| last.least_ns as f64 * case.units() / last.units);
+            let limit = if needed { Duration::MAX } else { limit };
+            if expected > LONGEST_NS || !bench.has_time(limit, SHARE * REPEATS as f64 * expected) {
+                break;
+            }
+            match bench.times(&case, REPEATS) {
+                Ok(times) => {
+                    let (least_ns, work, units) = (times.least_ns, case.work, case.units());
+                    all.push(Self { routine, dtype, size, least_ns, work, units, ns: times.ns });
+                }
+                Err(Trouble::Gone) => return Err(Trouble::Gone),
+                // It cannot be run there, or not at this size.
+                Err(_) => break,
+            }
         }
-        kernels.extend(bench.kernel(Arc::new(Gemv), vec![], dtype, &[vec![2048, 2048], vec![2048]], &[vec![2048]]));
-        let n = 512;
-        kernels.extend(bench.kernel(Arc::new(Trsm::new()), vec![], dtype, &[square(n)], &[square(n)]));
-        kernels.extend(bench.kernel(Arc::new(Syrk::new()), product(n as u64), dtype, &[square(n), square(n)], &[square(n)]));
-        let potrf = bytemuck::bytes_of(&PotrfParams { row: 0 }).to_vec();
-        kernels.extend(bench.kernel(Arc::new(Potrf::new()), potrf, dtype, &[], &[square(n)]));
-        let params = bytemuck::bytes_of(&MandelbrotParams { iterations: 64 }).to_vec();
-        kernels.extend(bench.kernel(Arc::new(Mandelbrot), params, dtype, &[vec![512], vec![512]], &[square(512)]));
-        let sum = Arc::new(ReduceChunk::plain(Reduction::Sum, (&[0], &[1 << 20]), dtype));
-        kernels.extend(bench.kernel(sum, vec![], dtype, &[vec![1 << 20]], &[vec![1]]));
+        Ok(all)
     }
+}
+
+/// Measures a device that runs programs; `None` if it fails or does not answer. Variants that were `refused` before are not tried.
+#[must_use]
+pub fn calibrate_gpu(device: &dyn Device, refused: &[RefusedVariant]) -> Option<GpuCalibration> {
+    calibrate_within(BUDGET, device, refused)
+}
+
+/// The same, in so much time.
+pub(super) fn calibrate_within(budget: Duration, device: &dyn Device, refused: &[RefusedVariant]) -> Option<GpuCalibration> {
+    let dtypes = dtypes(device.spec().gpu?.f64);
+    let bench = Bench::new(device, budget);
+    let link = [bench.upload_rate().ok()?, bench.download_rate().ok()?];
+    let round_trip_ns = bench.round_trip(DType::F32).ok()?;
+    let plain = bench.spent() + budget.saturating_sub(bench.spent()).mul_f64(PLAIN);
+    let mut sampled = Vec::new();
+    for &dtype in dtypes {
+        for routine in TimedKernel::ALL {
+            sampled.extend(Sampled::of(&bench, routine, dtype, 0, plain).ok()?);
+        }
+    }
+    let mut tuned = Tuned { refused: refused.to_vec(), ..Tuned::default() };
+    let lost = choose(&bench, dtypes, &mut sampled, &mut tuned).is_err();
+    tuned.tuning.units_per_ns = [DType::F32, DType::F64].map(|dtype| expected_rate(&sampled, dtype));
+    let sample = |s: Sampled| KernelSample { kernel: s.routine.name(s.dtype), dtype: s.dtype, work: s.work, ns: s.ns };
+    let kernels: Vec<_> = sampled.into_iter().map(sample).filter(|sample| !sample.ns.is_empty()).collect();
     let rates = rates(&kernels, round_trip_ns);
-    Some(GpuCalibration { link, rates, round_trip_ns, kernels, took_ns: began.elapsed().as_nanos() as u64 })
+    let took_ns = bench.began.elapsed().as_nanos() as u64;
+    Some(GpuCalibration { link, rates, round_trip_ns, kernels, tuned, lost, took_ns })
+}
+
+/// Units a ns of a program of which nothing is known: those of the slowest of what fills a GPU, at its largest size; 0 if nothing was measured.
+fn expected_rate(sampled: &[Sampled], dtype: DType) -> f64 {
+    let rate = |routine| {
+        let own = sampled.iter().filter(|s| (s.routine, s.dtype) == (routine, dtype));
+        own.max_by_key(|s| s.size).map(|s| s.units / s.least_ns as f64)
+    };
+    let all = [TimedKernel::Gemm, TimedKernel::Gemv, TimedKernel::Sum].into_iter().filter_map(rate);
+    rounded(all.reduce(f64::min).unwrap_or(0.0))
 }
 
 /// What a device that runs programs does at best, and no less than the kernels of its calibration have reached; `None` if it fails, or has no
 /// memory for that. Nothing is placed by it, so a device need not wait for it to join.
 #[must_use]
 pub fn gpu_peaks(device: &dyn Device, measured: &GpuCalibration) -> Option<Peaks> {
-    let bench = Bench { device, began: Instant::now(), compiling: Cell::new(Duration::ZERO) };
-    let peaks = bench.peaks(dtypes(device.spec().gpu?.f64))?;
+    let peaks = Bench::new(device, BUDGET).peaks(dtypes(device.spec().gpu?.f64)).ok()?;
     Some(peaks.not_below(&reached(&measured.kernels)))
 }
 
@@ -136,122 +187,84 @@ fn rates(kernels: &[KernelSample], round_trip_ns: f64) -> Rates {
     }
 }
 
-/// The best rates of the samples: products, and matrices times vectors; 0 where there are none.
+/// The best rate of products, and that of the largest matrix times a vector, which caches do not hold; 0 where there are none.
 fn reached(kernels: &[KernelSample]) -> Peaks {
-    let best = |name: &str, dtype: DType, of: fn(&Work) -> f64| {
-        let these = kernels.iter().filter(|s| s.kernel.starts_with(name) && s.dtype == dtype);
-        let rate = |s: &KernelSample| s.ns.iter().min().map(|&ns| of(&s.work) * 1e9 / ns.max(1) as f64);
-        these.filter_map(rate).fold(0.0, f64::max)
+    let rates = |name: &'static str, dtype: DType, of: fn(&Work) -> f64| {
+        let these = kernels.iter().filter(move |s| s.kernel.starts_with(name) && s.dtype == dtype);
+        these.filter_map(move |s| s.ns.iter().min().map(|&ns| (of(&s.work), of(&s.work) * 1e9 / ns.max(1) as f64)))
     };
-    let flops = |dtype| best("gemm@", dtype, |w| w.flops);
-    let bytes = |dtype| best("gemv@", dtype, |w| w.bytes);
+    let flops = |dtype| rates("gemm@", dtype, |w| w.flops).map(|(_, rate)| rate).fold(0.0, f64::max);
+    let largest = |a: &(f64, f64), b: &(f64, f64)| a.0.total_cmp(&b.0);
+    let bytes = |dtype| rates("gemv@", dtype, |w| w.bytes).max_by(largest).map_or(0.0, |(_, rate)| rate);
     let bytes_per_s = bytes(DType::F32).max(bytes(DType::F64));
     Peaks { f32_flops: flops(DType::F32), f64_flops: flops(DType::F64), bytes_per_s }
 }
 
-struct Bench<'a> {
-    device: &'a dyn Device,
-    began: Instant,
-    /// Time of first launches.
-    compiling: Cell<Duration>,
-}
-
 impl Bench<'_> {
-    fn remote(&self, layout: &Layout) -> Option<Data> {
-        match self.device.allocate(layout.bytes().max(64)).ok()? {
-            Memory::Remote(memory) => Some(Data::Remote(Remote { memory, layout: layout.clone().into() })),
-            Memory::Host(_) => None,
-        }
-    }
-
-    fn host(layout: &Layout) -> Option<Window> {
-        let buffer = HostBuffer::pooled(layout.bytes() as usize).ok()?;
-        Some(Window::new(buffer, 0, layout.clone()))
-    }
-
-    fn move_to(&self, from: Data, to: Data, upload: bool) -> Receiver<Report> {
-        let (sender, receiver) = channel();
-        // The receiver may have given up.
-        let done = Box::new(move |report| drop(sender.send(report)));
-        self.device.transfer(Move { from, to, upload, done });
-        receiver
-    }
-
-    /// A chunk of ones, or, of a matrix, ones with `n` on the diagonal, on the device.
-    fn chunk(&self, dtype: DType, shape: &[usize]) -> Option<Data> {
-        let layout = Layout::contiguous(dtype, shape);
-        let (window, remote) = (Self::host(&layout)?, self.remote(&layout)?);
-        let diagonal = |i: usize| shape.len() == 2 && i.is_multiple_of(shape[1] + 1);
-        let value = |i: usize| if diagonal(i) { shape[1] as f64 } else { 0.5 };
-        crate::device::write(&window, value);
-        ended(&self.move_to(Data::Host(window), remote.clone(), true))?;
-        Some(remote)
-    }
-
     /// A short and a long upload. An upload is reported when it is submitted, so several long ones are timed until a small download behind
     /// them has arrived, less what that takes alone.
-    fn upload_rate(&self) -> Option<LinkRate> {
+    fn upload_rate(&self) -> Result<LinkRate, Trouble> {
         let tiny = Layout::contiguous(DType::F32, &[16]);
         let (far, near) = (self.remote(&tiny)?, Self::host(&tiny)?);
         ended(&self.move_to(Data::Host(near.clone()), far.clone(), true))?;
         let behind = || {
             let began = Instant::now();
             ended(&self.move_to(far.clone(), Data::Host(near.clone()), false))?;
-            Some(began.elapsed().as_nanos() as u64)
+            Ok::<_, Trouble>(began.elapsed().as_nanos() as u64)
         };
-        let empty = (0..3).map(|_| behind()).collect::<Option<Vec<_>>>()?.into_iter().min()?;
+        let empty = (0..3).map(|_| behind()).collect::<Result<Vec<_>, _>>()?.into_iter().min().unwrap_or(0);
         let timed = |side: usize, count: usize| {
             let layout = Layout::contiguous(DType::F32, &[side, side]);
             let (from, to) = (Self::host(&layout)?, self.remote(&layout)?);
             let once = || {
                 let began = Instant::now();
                 let moves = (0..count).map(|_| self.move_to(Data::Host(from.clone()), to.clone(), true));
-                moves.collect::<Vec<_>>().iter().map(ended).collect::<Option<Vec<_>>>()?;
+                moves.collect::<Vec<_>>().iter().map(ended).collect::<Result<Vec<_>, _>>()?;
                 behind()?;
-                Some((began.elapsed().as_nanos() as u64).saturating_sub(empty) / count as u64)
+                Ok::<_, Trouble>((began.elapsed().as_nanos() as u64).saturating_sub(empty) / count as u64)
             };
             once()?; // staging buffers are made, pages touched
-            Some((layout.bytes(), once()?.min(once()?)))
+            Ok::<_, Trouble>((layout.bytes(), once()?.min(once()?)))
         };
-        LinkRate::of(timed(SHORT, 1)?, timed(LONG_SIDE, IN_FLIGHT)?)
+        LinkRate::of(timed(SHORT, 1)?, timed(LONG_SIDE, IN_FLIGHT)?).ok_or(Trouble::Failed)
     }
 
     /// A short download, and several long ones at once.
-    fn download_rate(&self) -> Option<LinkRate> {
+    fn download_rate(&self) -> Result<LinkRate, Trouble> {
         let timed = |side: usize, count: usize| {
             let layout = Layout::contiguous(DType::F32, &[side, side]);
             let from = self.remote(&layout)?;
-            let to = (0..count).map(|_| Self::host(&layout)).collect::<Option<Vec<_>>>()?;
+            let to = (0..count).map(|_| Self::host(&layout)).collect::<Result<Vec<_>, _>>()?;
             let once = || {
                 let began = Instant::now();
                 let moves = to.iter().map(|to| self.move_to(from.clone(), Data::Host(to.clone()), false));
-                moves.collect::<Vec<_>>().iter().map(ended).collect::<Option<Vec<_>>>()?;
-                Some(began.elapsed().as_nanos() as u64 / count as u64)
+                moves.collect::<Vec<_>>().iter().map(ended).collect::<Result<Vec<_>, _>>()?;
+                Ok::<_, Trouble>(began.elapsed().as_nanos() as u64 / count as u64)
             };
             once()?;
-            Some((layout.bytes(), once()?.min(once()?)))
+            Ok::<_, Trouble>((layout.bytes(), once()?.min(once()?)))
         };
-        LinkRate::of(timed(SHORT, 1)?, timed(LONG_SIDE, IN_FLIGHT)?)
+        LinkRate::of(timed(SHORT, 1)?, timed(LONG_SIDE, IN_FLIGHT)?).ok_or(Trouble::Failed)
     }
 
     /// What multiply-adds in registers reach, and plain reads of more bytes than caches hold.
-    fn peaks(&self, dtypes: &[DType]) -> Option<Peaks> {
-        let flops = |dtype| if dtypes.contains(&dtype) { self.flops(dtype) } else { Some(0.0) };
+    fn peaks(&self, dtypes: &[DType]) -> Result<Peaks, Trouble> {
+        let flops = |dtype| if dtypes.contains(&dtype) { self.flops(dtype) } else { Ok(0.0) };
         let (f32_flops, f64_flops) = (flops(DType::F32)?, flops(DType::F64)?);
         // Wide elements may be read faster where arithmetic is slow.
-        let read = dtypes.iter().map(|&dtype| self.read_rate(dtype)).collect::<Option<Vec<_>>>()?;
-        Some(Peaks { f32_flops, f64_flops, bytes_per_s: read.into_iter().fold(0.0, f64::max) })
+        let read = dtypes.iter().map(|&dtype| self.read_rate(dtype)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Peaks { f32_flops, f64_flops, bytes_per_s: read.into_iter().fold(0.0, f64::max) })
     }
 
     /// Operations per second of launches that are made longer until they are long.
-    fn flops(&self, dtype: DType) -> Option<f64> {
+    fn flops(&self, dtype: DType) -> Result<f64, Trouble> {
         let kernel: Arc<dyn Kernel> = Arc::new(Peak);
-        let (factors, y) = (self.chunk(dtype, &[2])?, self.remote(&Layout::contiguous(dtype, &[PEAK_ELEMENTS]))?);
+        let (factors, y) = (self.chunk(dtype, &[2], |_| 0.5)?, self.remote(&Layout::contiguous(dtype, &[PEAK_ELEMENTS]))?);
         let metas = [ChunkMeta { dtype, shape: &[2], data: None }, ChunkMeta { dtype, shape: &[PEAK_ELEMENTS], data: None }];
         let once = |steps: u32| {
             let params = bytemuck::bytes_of(&PeakParams { steps }).to_vec();
-            let ns = self.launch(&kernel, &params, std::slice::from_ref(&factors), std::slice::from_ref(&y))?.elapsed_ns.max(1);
-            Some((ns, kernel.work(&params, &metas).flops * 1e9 / ns as f64))
+            let ns = self.launch(&kernel, &params, (std::slice::from_ref(&factors), &[fresh(&y)]))?.elapsed_ns.max(1);
+            Ok::<_, Trouble>((ns, kernel.work(&params, &metas).flops * 1e9 / ns as f64))
         };
         once(1)?; // its shader is compiled
         let (mut steps, mut best) = (1, 0.0f64);
@@ -260,96 +273,45 @@ impl Bench<'_> {
             let runs = [once(steps)?, once(steps)?];
             best = runs.iter().map(|run| run.1).fold(best, f64::max);
             if runs.iter().all(|run| u128::from(run.0) >= LONG.as_nanos()) || steps >= 1 << 20 {
-                let more = (0..PEAK_REPEATS).map(|_| Some(once(steps)?.1)).collect::<Option<Vec<_>>>()?;
-                return Some(more.into_iter().fold(best, f64::max));
+                let more = (0..PEAK_REPEATS).map(|_| Ok::<_, Trouble>(once(steps)?.1)).collect::<Result<Vec<_>, _>>()?;
+                return Ok(more.into_iter().fold(best, f64::max));
             }
             steps *= 4;
         }
     }
 
     /// Bytes per second of plain reads, as many one after the other as take long.
-    fn read_rate(&self, dtype: DType) -> Option<f64> {
-        let bytes = PEAK_BYTES.min(self.device.spec().gpu?.binding_bytes);
+    fn read_rate(&self, dtype: DType) -> Result<f64, Trouble> {
+        let bytes = PEAK_BYTES.min(self.device.spec().gpu.ok_or(Trouble::Failed)?.binding_bytes);
         let kernel: Arc<dyn Kernel> = Arc::new(ReadAll);
         // Nobody looks at what is in it.
         let x = self.remote(&Layout::contiguous(dtype, &[bytes as usize / dtype.bytes()]))?;
         let sum = self.remote(&Layout::contiguous(dtype, &[READERS]))?;
         let several = |count: u64| {
             let began = Instant::now();
-            let all = (0..count).map(|_| self.start(&kernel, &[], std::slice::from_ref(&x), std::slice::from_ref(&sum)));
-            all.collect::<Vec<_>>().iter().map(ended).collect::<Option<Vec<_>>>()?;
-            Some((began.elapsed().as_nanos() as u64).max(1))
+            let all = (0..count).map(|_| self.start(&kernel, &[], (std::slice::from_ref(&x), &[fresh(&sum)])));
+            all.collect::<Vec<_>>().iter().map(ended).collect::<Result<Vec<_>, _>>()?;
+            Ok::<_, Trouble>((began.elapsed().as_nanos() as u64).max(1))
         };
         several(1)?; // its shader is compiled
         let count = (2 * LONG.as_nanos() as u64).div_ceil(several(1)?).clamp(1, 48);
         let ns = several(count)?.min(several(count)?);
-        Some((count * bytes) as f64 * 1e9 / ns as f64)
-    }
-
-    fn launch(&self, kernel: &Arc<dyn Kernel>, params: &[u8], inputs: &[Data], outputs: &[Data]) -> Option<Report> {
-        ended(&self.start(kernel, params, inputs, outputs))
-    }
-
-    fn start(&self, kernel: &Arc<dyn Kernel>, params: &[u8], inputs: &[Data], outputs: &[Data]) -> Receiver<Report> {
-        let (sender, receiver) = channel();
-        let outputs = outputs.iter().map(|to| Output { to: to.clone(), copy_in: None }).collect();
-        let body = Body::Run { params: params.to_vec(), inputs: inputs.to_vec(), outputs, scratch_bytes: 0 };
-        let done = Box::new(move |report| drop(sender.send(report)));
-        self.device.launch(Launch { kernel: kernel.clone(), body, estimate_ns: 0, origin: None, done });
-        receiver
+        Ok((count * bytes) as f64 * 1e9 / ns as f64)
     }
 
     /// Median wall time of a launch with almost nothing to do, from its start until its report.
-    fn round_trip(&self, dtype: DType) -> Option<f64> {
+    fn round_trip(&self, dtype: DType) -> Result<f64, Trouble> {
         let kernel: Arc<dyn Kernel> = Arc::new(Gemv);
-        let (inputs, outputs) = ([self.chunk(dtype, &[4, 4])?, self.chunk(dtype, &[4])?], [self.chunk(dtype, &[4])?]);
-        self.launch(&kernel, &[], &inputs, &outputs)?;
+        let chunk = |shape: &[usize]| self.chunk(dtype, shape, |_| 0.5);
+        let (inputs, output) = ([chunk(&[4, 4])?, chunk(&[4])?], [fresh(&chunk(&[4])?)]);
+        self.launch(&kernel, &[], (&inputs, &output))?;
         let mut all = Vec::new();
         for _ in 0..9 {
             let began = Instant::now();
-            self.launch(&kernel, &[], &inputs, &outputs)?;
+            self.launch(&kernel, &[], (&inputs, &output))?;
             all.push(began.elapsed().as_nanos() as f64);
         }
         all.sort_by(f64::total_cmp);
-        Some(all[all.len() / 2])
+        Ok(all[all.len() / 2])
     }
-
-    /// Times of a kernel; `None` if time is over, or the device cannot run it. Outputs are updates where the kernel wants them.
-    fn kernel(
-        &self,
-        kernel: Arc<dyn Kernel>,
-        params: Vec<u8>,
-        dtype: DType,
-        inputs: &[Vec<usize>],
-        outputs: &[Vec<usize>],
-    ) -> Option<KernelSample> {
-        let elapsed = self.began.elapsed();
-        if elapsed.saturating_sub(self.compiling.get()) > BUDGET || elapsed > LONGEST {
-            return None;
-        }
-        let result = |shape: &Vec<usize>| match &*kernel.name() {
-            "mandelbrot" => (DType::I32, shape.clone()),
-            "sum" => (DType::F64, shape.clone()),
-            _ => (dtype, shape.clone()),
-        };
-        let all: Vec<(DType, Vec<usize>)> =
-            inputs.iter().map(|shape| (dtype, shape.clone())).chain(outputs.iter().map(result)).collect();
-        let metas: Vec<ChunkMeta<'_>> = all.iter().map(|(d, s)| ChunkMeta { dtype: *d, shape: s, data: None }).collect();
-        let work = kernel.work(&params, &metas);
-        let chunks: Vec<Data> = all.iter().map(|(d, s)| self.chunk(*d, s)).collect::<Option<_>>()?;
-        let (inputs, outputs) = chunks.split_at(inputs.len());
-        let first = Instant::now();
-        self.launch(&kernel, &params, inputs, outputs)?;
-        self.compiling.set(self.compiling.get() + first.elapsed());
-        let mut ns = Vec::new();
-        for _ in 0..REPEATS {
-            ns.push(self.launch(&kernel, &params, inputs, outputs)?.elapsed_ns);
-        }
-        Some(KernelSample { kernel: KernelKey::new(&*kernel, 0).name_and_version().to_owned(), dtype, work, ns })
-    }
-}
-
-/// The report of what ended well.
-fn ended(receiver: &Receiver<Report>) -> Option<Report> {
-    receiver.recv_timeout(PATIENCE).ok().filter(|report| report.outcome.is_ok())
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::history::{History, KEPT, LAST_CLASS, Samples};
-use super::{Calibration, Peaks, Rates};
+use super::{Calibration, Peaks, Rates, Tuned};
 use crate::device::system::{open_regular, random_name};
 use crate::shape::DType;
 
@@ -43,6 +43,9 @@ pub(super) struct DeviceEntry {
     pub rates: Option<Rates>,
     pub calibration: Option<Calibration>,
     pub peaks: Option<Peaks>,
+    /// Advice alone: where it makes no sense, there is none.
+    #[serde(default, deserialize_with = "if_plausible")]
+    pub tuned: Option<Tuned>,
     /// By `gemm@1/f64`.
     pub kernels: BTreeMap<String, KernelEntry>,
 }
@@ -53,6 +56,11 @@ pub(super) struct KernelEntry {
     /// The last write that added to it.
     pub run: u64,
     pub samples: Samples,
+}
+
+fn if_plausible<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Tuned>, D::Error> {
+    let found = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(found).ok().filter(Tuned::is_plausible))
 }
 
 /// The name under which a kernel of a device is stored.
@@ -100,6 +108,7 @@ impl CostFile {
             let device = self.devices.entry(name).or_default();
             if fresh.rates.is_some() {
                 (device.rates, device.calibration, device.peaks) = (fresh.rates, fresh.calibration, fresh.peaks);
+                device.tuned = fresh.tuned;
             }
             for (name, fresh) in fresh.kernels {
                 let kernel = device.kernels.entry(name).or_default();

@@ -39,6 +39,11 @@ mod calibrate;
 mod calibrate_gpu;
 mod file;
 mod fit;
+mod gpu_bench;
+mod gpu_cases;
+#[cfg(test)]
+mod gpu_tests;
+mod gpu_variants;
 mod history;
 mod rates;
 #[cfg(test)]
@@ -55,6 +60,7 @@ use crate::shape::DType;
 pub(crate) use calibrate::calibration_bytes;
 pub use calibrate::{Calibration, calibrate};
 pub use calibrate_gpu::{GpuCalibration, KernelSample, calibrate_gpu, gpu_peaks};
+pub use gpu_variants::{RefusedVariant, Tuned};
 pub use history::ClassSummary;
 pub use rates::{LinkRate, Peaks, Rates};
 
@@ -125,6 +131,9 @@ pub struct Estimate {
     pub basis: Basis,
 }
 
+/// How much faster than its peak a GPU may seem: peaks are measured, too.
+const PLAUSIBLE: f64 = 2.0;
+
 #[derive(Clone, Debug)]
 struct PricedDevice {
     key: DeviceKey,
@@ -134,6 +143,7 @@ struct PricedDevice {
     fresh: bool,
     calibration: Option<Calibration>,
     peaks: Option<Peaks>,
+    tuned: Option<Tuned>,
 }
 
 #[derive(Clone, Debug)]
@@ -191,6 +201,7 @@ impl CostModel {
             fresh: false,
             calibration: stored.and_then(|device| device.calibration.clone()),
             peaks: stored.and_then(|device| device.peaks),
+            tuned: stored.and_then(|device| device.tuned.clone()),
         });
         PricedId((self.devices.len() - 1) as u32)
     }
@@ -227,10 +238,23 @@ impl CostModel {
         })
     }
 
-    /// Learns that `work` took `measured_ns`, alone on its lane, without waiting.
+    /// Learns that `work` took `measured_ns`, alone on its lane, without waiting. What a GPU cannot have done, by what its peaks are known to be, is not believed: launches
+    /// that overlap are stamped with almost no time by some drivers.
     pub fn record(&mut self, id: CostId, work: Work, measured_ns: u64) {
+        if self.is_too_fast(id, work, measured_ns) {
+            return;
+        }
         let entry = &mut self.entries[id.0 as usize];
         entry.history.record(work, measured_ns, self.devices[entry.device.0 as usize].rates.launch_ns);
+    }
+
+    /// Whether it took less than half of what the operations alone take at a GPU's peak. Bytes say nothing: caches are faster than memory. Nor do integers of 8 bytes, for which
+    /// no peak is measured.
+    fn is_too_fast(&self, id: CostId, work: Work, measured_ns: u64) -> bool {
+        let Entry { device, dtype, .. } = &self.entries[id.0 as usize];
+        let peaks = self.devices[device.0 as usize].peaks.filter(|_| dtype.bytes() <= 4 || *dtype == DType::F64);
+        let bound_s = peaks.and_then(|peaks| peaks.bound_s(*dtype, work.flops, 0.0));
+        bound_s.is_some_and(|bound_s| (measured_ns as f64) < bound_s * 1e9 / PLAUSIBLE)
     }
 
     /// Nanoseconds that `bytes` are expected to take over a link.
@@ -283,6 +307,20 @@ impl CostModel {
         }
     }
 
+    /// How a GPU runs best, and what must not be tried there: found out now or in an earlier run.
+    #[must_use]
+    pub fn tuned(&self, device: PricedId) -> Option<&Tuned> {
+        self.devices[device.0 as usize].tuned.as_ref()
+    }
+
+    /// Takes what was found out of a GPU's variants, once it is calibrated. What makes no sense is ignored.
+    pub fn set_tuned(&mut self, device: PricedId, tuned: Tuned) {
+        if tuned.is_plausible() {
+            let device = &mut self.devices[device.0 as usize];
+            (device.tuned, device.fresh) = (Some(tuned), true);
+        }
+    }
+
     /// Takes rates that were measured, to four digits: `device` is calibrated from now on. Rates that make no sense are ignored.
     pub fn set_rates(&mut self, device: PricedId, rates: Rates) {
         if rates.usable() {
@@ -323,6 +361,7 @@ impl CostModel {
         for device in self.devices.iter_mut().filter(|device| device.fresh) {
             let stored = news.devices.entry(device.key.0.clone()).or_default();
             (stored.rates, stored.calibration, stored.peaks) = (Some(device.rates), device.calibration.clone(), device.peaks);
+            stored.tuned = device.tuned.clone();
             device.fresh = false;
         }
         for entry in &mut self.entries {

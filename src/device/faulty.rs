@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Body, Counters, Device, DeviceSpec, Failure, Launch, Memory, Move, Origin, Report};
+use super::{Body, Counters, Device, DeviceSpec, Failure, Launch, Memory, Move, Origin, Report, Tuning};
 use crate::error::Error;
 use crate::kernel::{Fault, Kernel, Scratch, Work};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut};
@@ -119,6 +119,10 @@ unsafe impl Device for Faulty {
 
     fn rest(&self, scratch_bytes: u64) {
         self.inner.rest(scratch_bytes);
+    }
+
+    fn tune(&self, tuning: &Tuning) {
+        self.inner.tune(tuning);
     }
 
     fn on_worker(&self) -> bool {

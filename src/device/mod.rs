@@ -20,6 +20,7 @@ mod io;
 mod scratch;
 mod shared;
 pub mod system;
+mod tuning;
 
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ pub use cpu::Cpu;
 pub use faulty::{Faulty, Injection};
 pub use io::IoLane;
 pub(crate) use shared::SharedElements;
+pub use tuning::Tuning;
 
 use crate::error::{Error, Remedy, Result};
 use crate::id::SpaceId;
@@ -297,6 +299,10 @@ pub unsafe trait Device: Send + Sync + 'static {
     /// Called when a graph is over that needed scratch, and when nothing is under way any more: gives back what it keeps beyond what the graphs
     /// under way need, if that is much. `scratch_bytes` is the most that a launch of theirs may take.
     fn rest(&self, _scratch_bytes: u64) {}
+
+    /// Says how it runs best: what was found out of its model on this machine, now or in an earlier session. It may follow that from the next launch on, or
+    /// not at all: no result depends on it.
+    fn tune(&self, _tuning: &Tuning) {}
 
     /// Whether this thread is one of its workers: then a wait for other tasks must not block it.
     fn on_worker(&self) -> bool {

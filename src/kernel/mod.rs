@@ -10,6 +10,7 @@ pub mod band;
 pub(crate) mod batch;
 pub mod block_sum;
 pub(crate) mod chain;
+mod chosen;
 pub mod copy;
 pub mod dense;
 pub mod gemv;
@@ -43,6 +44,7 @@ use std::sync::{Arc, LazyLock};
 use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form};
 
+pub(crate) use chosen::Chosen;
 pub(crate) use key::hash_on;
 pub use key::{Content, KernelKey, content_hash};
 pub use operands::{Params, check_dtypes, check_params, params};
@@ -350,5 +352,6 @@ pub(crate) fn is_ours(kernel: &dyn Kernel) -> bool {
         TypeId::of::<peak::Peak>(),
         TypeId::of::<peak::ReadAll>(),
     ];
-    known.contains(&(kernel as &dyn Any).type_id())
+    let chosen = (kernel as &dyn Any).downcast_ref::<Chosen>();
+    known.contains(&chosen.map_or(kernel as &dyn Any, |chosen| &*chosen.kernel as &dyn Any).type_id())
 }

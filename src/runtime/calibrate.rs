@@ -8,7 +8,9 @@ use std::sync::{Arc, PoisonError};
 use super::Session;
 use super::driver::Inner;
 use super::members::{Member, speed};
-use crate::cost::{Calibration, GpuCalibration, Peaks, Rates, calibrate, calibrate_gpu, calibration_bytes, gpu_peaks};
+use crate::cost::{
+    Calibration, GpuCalibration, Peaks, Rates, RefusedVariant, Tuned, calibrate, calibrate_gpu, calibration_bytes, gpu_peaks,
+};
 use crate::device::DeviceKind;
 use crate::id::DeviceId;
 use crate::schedule::Event;
@@ -22,7 +24,8 @@ impl Session {
         self.calibrate_cpu();
         for (index, member) in self.0.members.all().iter().enumerate().filter(|(_, m)| m.spec.gpu.is_some()) {
             let (mut member, device) = (member.clone(), DeviceId::at(index));
-            if let Some(measured) = calibrate_gpu(&*member.device) {
+            let refused = self.0.refused_variants(&member);
+            if let Some(measured) = calibrate_gpu(&*member.device, &refused) {
                 self.0.learn_gpu(&mut member, &measured);
                 if let Some(peaks) = gpu_peaks(&*member.device, &measured) {
                     self.0.with_costs(|costs| costs.set_peaks(member.priced, peaks));
@@ -97,6 +100,12 @@ impl Session {
         self.0.with_costs(|costs| costs.peaks(priced))
     }
 
+    /// See [`super::Inside::tuned`].
+    pub(super) fn known_tuning(&self, device: DeviceId) -> Option<Tuned> {
+        let priced = self.0.members.all().get(device.index())?.priced;
+        self.0.with_costs(|costs| costs.tuned(priced).cloned())
+    }
+
     pub(super) fn calibrated(&self) -> bool {
         let members = self.0.members.all();
         self.0.with_costs(|costs| members.iter().filter(|m| m.spec.kind == DeviceKind::Cpu).all(|m| costs.calibrated(m.priced)))
@@ -104,10 +113,16 @@ impl Session {
 }
 
 impl Inner {
-    /// Keeps what was measured of a GPU: rates, samples of kernels, the link, whose speed goes into the member's spec.
+    /// Variants of a GPU's kernels that were found to be wrong, or worse.
+    pub(super) fn refused_variants(&self, member: &Member) -> Vec<RefusedVariant> {
+        self.with_costs(|costs| costs.tuned(member.priced).map_or(Vec::new(), |tuned| tuned.refused.clone()))
+    }
+
+    /// Keeps what was measured of a GPU, and tells it how it runs best: rates, samples of kernels, the link, whose speed goes into the member's spec.
     pub(super) fn learn_gpu(self: &Arc<Self>, member: &mut Member, measured: &GpuCalibration) {
         self.with_costs(|costs| {
             costs.set_rates(member.priced, measured.rates);
+            costs.set_tuned(member.priced, measured.tuned.clone());
             for sample in &measured.kernels {
                 let id = costs.resolve(member.priced, &sample.kernel, sample.dtype);
                 sample.ns.iter().for_each(|&ns| costs.record(id, sample.work, ns));
@@ -119,5 +134,6 @@ impl Inner {
             }
             member.spec.link = Some(links.map(|link| speed(costs, link)));
         });
+        member.tune(&measured.tuned.tuning);
     }
 }

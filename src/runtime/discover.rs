@@ -224,10 +224,7 @@ const DRIVERS_BYTES: u64 = 512 << 20;
 
 #[cfg(feature = "gpu")]
 fn search(session: &std::sync::Weak<Inner>, settings: &super::builder::Settings, staging: u64) -> Vec<Absent> {
-    use super::members::Member;
-    use crate::cost::calibrate_gpu;
-    use crate::device::{Device, gpu};
-    use crate::id::SpaceId;
+    use crate::device::gpu;
 
     let left = crate::device::system::available_memory();
     if left < DRIVERS_BYTES {
@@ -242,29 +239,46 @@ fn search(session: &std::sync::Weak<Inner>, settings: &super::builder::Settings,
             absent.push(not_used(why));
             continue;
         }
-        let opened = gpu::Gpu::open(&adapter, &format!("gpu{number}"), SpaceId(number + 1), staging);
-        let device: Arc<dyn Device> = match opened {
-            Ok(gpu) => Arc::new(gpu),
-            Err(error) => {
-                absent.push(not_used(error.to_string()));
-                continue;
-            }
-        };
-        let Some(inner) = session.upgrade() else { return absent };
-        let mut member = Member::new(device, &inner.costs);
-        if settings.calibrate && !inner.with_costs(|costs| costs.calibrated(member.priced)) {
-            drop(inner); // a session that ends meanwhile need not wait for this
-            let Some(measured) = calibrate_gpu(&*member.device) else {
-                absent.push(not_used("it did not answer while its speed was measured".into()));
-                continue;
-            };
-            let Some(inner) = session.upgrade() else { return absent };
-            inner.learn_gpu(&mut member, &measured);
-            inner.join(member);
-        } else {
-            inner.join(member);
+        match take_in(session, settings, (&adapter, number, staging)) {
+            Ok(true) => number += 1,
+            Ok(false) => return absent,
+            Err(why) => absent.push(not_used(why)),
         }
-        number += 1;
     }
     absent
+}
+
+/// Opens the adapter as GPU `number` of the session, measures it if nobody has, and has it join; false if there is no session any more. Where a variant of a kernel has taken it along, it is
+/// opened once more, and does without that one.
+#[cfg(feature = "gpu")]
+fn take_in(
+    session: &std::sync::Weak<Inner>,
+    settings: &super::builder::Settings,
+    (adapter, number, staging): (&crate::device::gpu::AdapterInfo, u16, u64),
+) -> Result<bool, String> {
+    use super::members::Member;
+    use crate::cost::calibrate_gpu;
+    use crate::device::{Device, gpu};
+    use crate::id::SpaceId;
+
+    for _ in 0..2 {
+        let opened = gpu::Gpu::open(adapter, &format!("gpu{number}"), SpaceId(number + 1), staging);
+        let device: Arc<dyn Device> = Arc::new(opened.map_err(|error| error.to_string())?);
+        let Some(inner) = session.upgrade() else { return Ok(false) };
+        let mut member = Member::new(device, &inner.costs);
+        if !settings.calibrate || inner.with_costs(|costs| costs.calibrated(member.priced)) {
+            inner.join(member);
+            return Ok(true);
+        }
+        let refused = inner.refused_variants(&member);
+        drop(inner); // a session that ends meanwhile need not wait for this
+        let measured = calibrate_gpu(&*member.device, &refused).ok_or("it did not answer while its speed was measured")?;
+        let Some(inner) = session.upgrade() else { return Ok(false) };
+        inner.learn_gpu(&mut member, &measured);
+        if !measured.lost {
+            inner.join(member);
+            return Ok(true);
+        }
+    }
+    Err("it was lost while its speed was measured".into())
 }

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::{Handle, Plan, Session};
-use crate::cost::{Calibration, Rates};
+use crate::cost::{Calibration, Rates, Tuned};
 use crate::device::HOST;
 use crate::error::Result;
 use crate::id::DeviceId;
@@ -32,6 +32,9 @@ pub trait Inside {
     /// now or in an earlier run. `None` for an id that the session does not have.
     fn rates(&self, device: DeviceId) -> Option<(Rates, Option<Calibration>)>;
 
+    /// How a GPU runs best, and what must not be tried there, as it was found out when it was calibrated, now or in an earlier run.
+    fn tuned(&self, device: DeviceId) -> Option<Tuned>;
+
     /// What the memory limit leaves for arrays, chunks and tables: less what GPUs that have joined take for moves.
     fn usable_bytes(&self) -> u64;
 
@@ -57,6 +60,10 @@ impl Inside for Session {
 
     fn rates(&self, device: DeviceId) -> Option<(Rates, Option<Calibration>)> {
         self.known_rates(device)
+    }
+
+    fn tuned(&self, device: DeviceId) -> Option<Tuned> {
+        self.known_tuning(device)
     }
 
     fn usable_bytes(&self) -> u64 {

@@ -10,7 +10,7 @@ use super::driver::Inner;
 use super::prices::Prices;
 use super::run::Run;
 use crate::cost::{CostId, CostModel, DeviceKey, LinkRate, PricedId, Rates};
-use crate::device::{Device, DeviceKind, DeviceSpec, HOST, LinkSpec};
+use crate::device::{Device, DeviceKind, DeviceSpec, HOST, LinkSpec, Tuning};
 use crate::id::{DeviceId, SpaceId};
 use crate::schedule::Event;
 use crate::shape::DType;
@@ -59,8 +59,17 @@ impl Members {
 }
 
 impl Member {
-    /// The device, with the costs that are known of its model. The speed of a measured link replaces that of its spec.
+    /// The device, with the costs that are known of its model, by which it is tuned.
     pub(super) fn new(device: Arc<dyn Device>, costs: &Mutex<CostModel>) -> Self {
+        let (mut member, tuning) = Self::priced(device, costs);
+        if let Some(tuning) = tuning {
+            member.tune(&tuning);
+        }
+        member
+    }
+
+    /// The speed of a measured link replaces that of its spec.
+    fn priced(device: Arc<dyn Device>, costs: &Mutex<CostModel>) -> (Self, Option<Tuning>) {
         let mut spec = device.spec().clone();
         let (memory_bytes, staging_bytes) = (device.memory_bytes(), device.staging_bytes());
         // From here on the device is not asked: it may be a user's.
@@ -82,7 +91,16 @@ impl Member {
             spec.link = Some(links.map(|link| speed(costs, link)));
             member.spec = spec;
         }
-        member
+        let tuning = costs.tuned(priced).map(|tuned| tuned.tuning);
+        (member, tuning)
+    }
+
+    /// Tells the device how it runs best. Nothing may be locked: it may be a user's.
+    pub(super) fn tune(&mut self, tuning: &Tuning) {
+        if let Some(gpu) = &mut self.spec.gpu {
+            gpu.variants = tuning.variants;
+        }
+        self.device.tune(tuning);
     }
 
     fn unfit(&self) -> MutexGuard<'_, BTreeSet<(String, DType)>> {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use chunkwise::device::{Counters, Cpu, Device, DeviceSpec, Launch, Memory, Move, Origin};
+use chunkwise::device::{Counters, Cpu, Device, DeviceSpec, Launch, Memory, Move, Origin, Tuning};
 use chunkwise::id::DeviceId;
 use chunkwise::kernel::{Content, Fault, GpuFacts, Held, Kernel, Lane, Pass, Program, Scratch, Shader, Work};
 use chunkwise::ndarray::Array1;
@@ -322,6 +322,10 @@ unsafe impl Device for Nosy {
     fn rest(&self, scratch_bytes: u64) {
         self.1.at("a device's rest");
         self.0.rest(scratch_bytes);
+    }
+    fn tune(&self, tuning: &Tuning) {
+        self.1.at("a device's tune");
+        self.0.tune(tuning);
     }
     fn on_worker(&self) -> bool {
         self.1.at("a device's on_worker");

@@ -22,7 +22,7 @@ use super::probe::within;
 use super::sabotage::Breaker;
 use super::service::{Counts, Message, Service, Shared};
 use super::waiter::Waiter;
-use crate::device::{Counters, Data, Device, DeviceKind, DeviceSpec, Failure, Launch, LinkSpec, Memory, Move, system};
+use crate::device::{Counters, Data, Device, DeviceKind, DeviceSpec, Failure, Launch, LinkSpec, Memory, Move, Tuning, system};
 use crate::error::{Error, Result};
 use crate::id::SpaceId;
 use crate::kernel::GpuFacts;
@@ -167,6 +167,7 @@ impl Gpu {
     pub fn with_facts(mut self, change: impl FnOnce(&mut GpuFacts)) -> Self {
         change(&mut self.facts);
         self.spec.gpu = Some(self.facts);
+        self.plans.set_variants(self.facts.variants);
         self
     }
 
@@ -246,6 +247,11 @@ unsafe impl Device for Gpu {
 
     fn rest(&self, _scratch_bytes: u64) {
         let _ = self.service.send(Message::Rest); // a device that has ended keeps nothing
+    }
+
+    fn tune(&self, tuning: &Tuning) {
+        self.plans.set_variants(tuning.variants);
+        let _ = self.service.send(Message::Seed(tuning.units_per_ns)); // a device that has ended launches nothing
     }
 
     fn counters(&self) -> Counters {

@@ -43,6 +43,15 @@ impl Pace {
         Self { programs: HashMap::new(), any: UNKNOWN }
     }
 
+    /// What a program does of which nothing was seen yet, in numbers of up to 4 bytes and in `f64`; what is no rate is passed over.
+    pub(super) fn seed(&mut self, rates: [f64; 2]) {
+        for (any, rate) in self.any.iter_mut().zip(rates) {
+            if rate.is_normal() && rate > 0.0 {
+                *any = rate.clamp(1e-9, 1e9);
+            }
+        }
+    }
+
     /// Nanoseconds that `units` of a program will take. `estimate` (units, ns) is what whoever launches it expects of all of it; it counts where nothing
     /// was seen of this program yet.
     pub(super) fn predict_ns(&self, key: PaceKey, units: f64, estimate: (f64, u64)) -> f64 {
@@ -99,6 +108,28 @@ mod tests {
         assert_eq!(pace.predict_ns(wide, 1e6, (1e6, 0)), 1e6, "the other width is not touched");
         let ns = pace.predict_ns(gemm, pace.units_in(gemm, 5e6, (1.0, 0)), (1.0, 0));
         assert!((ns / 5e6 - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_seed_is_where_programs_never_seen_begin() {
+        let key = |shader, real| PaceKey { shader, real };
+        let [seen, new, wide] = [key(1, DType::F32), key(2, DType::F32), key(3, DType::F64)];
+        let mut pace = Pace::new();
+        pace.learn(seen, 1e6, 1_000_000);
+        pace.seed([500.0, 20.0]);
+        assert_eq!(pace.predict_ns(seen, 1e6, (1e6, 0)), 1e6, "it was seen");
+        assert_eq!(pace.predict_ns(new, 1e6, (1e6, 0)), 2e3);
+        assert_eq!(pace.predict_ns(new, 64e6, (64e6, 1)), 2e3, "a hope, from there on");
+        assert_eq!(pace.predict_ns(wide, 1e6, (1e6, 0)), 5e4);
+        for nonsense in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-310] {
+            pace.seed([nonsense, 40.0]);
+            assert_eq!(pace.predict_ns(new, 1e6, (1e6, 0)), 2e3, "{nonsense}");
+            assert_eq!(pace.predict_ns(wide, 1e6, (1e6, 0)), 2.5e4, "the other one counts");
+            pace.seed([500.0, nonsense]);
+            assert_eq!(pace.predict_ns(wide, 1e6, (1e6, 0)), 2.5e4, "{nonsense}");
+        }
+        pace.learn(new, 1e6, 1_000_000);
+        assert_eq!(pace.predict_ns(new, 1e6, (1e6, 0)), 1e6, "what is seen then counts");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a launch comes to, whatever its operands are: made once for launches that are alike.
 //!
 //! Owns: [`LaunchPlan`] and [`LaunchPlans`], which keeps them. Must not know: buffers, submissions. Invariant: two launches get one plan only if they are of one kernel
-//! (the very same object, still alive), with equal parameters, on operands of equal dtypes and shapes.
+//! (the very same object, still alive), with equal parameters, on operands of equal dtypes and shapes, and of the variants that are in force.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::pace::PaceKey;
 use super::slice::units;
-use crate::kernel::{GpuFacts, Kernel, Program, copy, is_ours};
+use crate::kernel::{GpuFacts, Kernel, Program, Variants, copy, is_ours};
 use crate::shape::{ChunkMeta, DType, Layout, View};
 
 /// Flops and bytes a ns of a GPU that is faster than any there will be for a while: what was measured as faster was measured wrongly.
@@ -174,6 +174,8 @@ struct Kept {
     /// By a hash of what tells them apart.
     plans: HashMap<u64, SmallVec<[Alike; 1]>>,
     count: usize,
+    /// Those of which all of them are.
+    variants: Variants,
 }
 
 /// What launches of one plan share.
@@ -197,7 +199,15 @@ impl Alike {
 }
 
 impl LaunchPlans {
-    /// The plan of a kernel's launch: kept, or made now.
+    /// From now on plans are of these variants.
+    pub(super) fn set_variants(&self, variants: Variants) {
+        let mut kept = self.kept();
+        if kept.variants != variants {
+            *kept = Kept { variants, ..Kept::default() };
+        }
+    }
+
+    /// The plan of a kernel's launch, by the variants in force: kept, or made now. Of those in `facts` nothing is taken.
     pub(super) fn of(
         &self,
         kernel: &Arc<dyn Kernel>,
@@ -213,19 +223,26 @@ impl LaunchPlans {
             let all = kept.plans.get(&hash)?;
             all.iter().find(|alike| alike.inputs == inputs && alike.is(kernel, params, layouts)).map(|alike| alike.plan.clone())
         };
-        if let Some(plan) = find(&self.kept()) {
-            return Ok(plan);
-        }
+        let variants = {
+            let kept = self.kept();
+            if let Some(plan) = find(&kept) {
+                return Ok(plan);
+            }
+            kept.variants
+        };
         // A user's code: not under a lock.
-        let plan = Arc::new(LaunchPlan::run(&**kernel, params, (layouts, inputs), facts)?);
+        let plan = Arc::new(LaunchPlan::run(&**kernel, params, (layouts, inputs), &GpuFacts { variants, ..*facts })?);
         let operands = layouts.iter().map(|layout| (layout.dtype, layout.shape.to_vec())).collect();
         let alike = Alike { kernel: Arc::downgrade(kernel), params: params.to_vec(), operands, inputs, plan: plan.clone() };
         let mut kept = self.kept();
+        if kept.variants != variants {
+            return Ok(plan); // the launch came before others were in force
+        }
         if let Some(twin) = find(&kept) {
             return Ok(twin); // two launches at once
         }
         if kept.count >= KEPT {
-            *kept = Kept::default();
+            *kept = Kept { variants, ..Kept::default() };
         }
         kept.count += 1;
         kept.plans.entry(hash).or_default().push(alike);
@@ -258,6 +275,14 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &of(&kernel, [&wide[0], &wide[1], &wide[2]])));
         assert!(plans.of(&kernel, &[], (&[&a, &x], 1), &GpuFacts::ANY).is_err(), "too few operands");
         assert!(plans.of(&kernel, &[], (&[&a, &x, &y], 1), &GpuFacts::ANY).is_err(), "it would write x");
+        let tall = [layout(&[4, 512]), layout(&[512])];
+        let entry = || of(&kernel, [&tall[0], &tall[1], &y]).stages[0].program.passes[0].entry.clone();
+        assert_eq!(entry(), "wide");
+        plans.set_variants(Variants { gemv: [2, 0], ..Variants::AUTOMATIC });
+        assert_eq!(entry(), "slim", "plans of other variants are not handed out");
+        assert!(plans.of(&kernel, &[], (&[&tall[0], &tall[1], &y], 2), &GpuFacts::ANY).is_ok_and(|p| p.stages.len() == 1));
+        plans.set_variants(Variants::AUTOMATIC);
+        assert_eq!(entry(), "wide");
         // Kernels that went by are not kept, and never taken for one another.
         for n in 0..3 * KEPT {
             let params = (n as u32).to_ne_bytes();

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
@@ -22,7 +22,7 @@ use super::pipelines::Pipelines;
 use super::record::{BatchRecorder, CommonBuffers, Contents, KITS, Kit, LaunchPart, Submission};
 use super::ring::ScratchRing;
 use super::tickets::Tickets;
-use crate::device::{Failure, panic_message};
+use crate::device::panic_message;
 
 /// Submissions under way at once.
 const IN_FLIGHT: usize = 3;
@@ -42,6 +42,8 @@ pub(super) enum Message {
     Completed(Kit, SmallVec<[(PaceKey, f64, u64); 2]>),
     /// Its launches are reported.
     Reported,
+    /// What to expect of programs never seen: units of work a ns, in numbers of up to 4 bytes and in `f64`.
+    Seed([f64; 2]),
     /// A run is over, or all are: what nobody uses now goes back.
     Rest,
     Stop,
@@ -228,6 +230,7 @@ impl Service {
                 self.batcher.take(BatchEvent::Completed(shown));
             }
             Message::Reported => self.batcher.take(BatchEvent::Reported),
+            Message::Seed(rates) => self.batcher.seed(rates),
             Message::Rest => self.resting = true,
             Message::Stop => {}
         }

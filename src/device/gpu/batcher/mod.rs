@@ -283,6 +283,11 @@ impl Batcher {
         self.lent_bytes = self.lent_bytes.saturating_sub(pack_bytes);
     }
 
+    /// What is to be expected of programs never seen.
+    pub(super) fn seed(&mut self, rates: [f64; 2]) {
+        self.pace.seed(rates);
+    }
+
     /// The GPU is lost: nothing is queued, and nothing of what was under way will end.
     pub(super) fn clear(&mut self) {
         self.launches.clear();

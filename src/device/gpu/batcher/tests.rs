@@ -252,6 +252,21 @@ fn nothing_expected_and_nothing_seen_still_gives_short_submissions() {
 }
 
 #[test]
+fn a_seed_fills_the_first_submission_and_a_wrong_one_keeps_it_short() {
+    let first = |seed: Option<f64>, rate: f64| {
+        let mut world = World::new(LIMITS, rate);
+        seed.into_iter().for_each(|seed| world.batcher.seed([seed, f64::NAN]));
+        world.event(BatchEvent::Launch(Ticket(0), plan("long", 1e12, &[(100_000, 0)]), 0));
+        let first = world.longest_ns;
+        world.finish();
+        (first, world.longest_ns)
+    };
+    assert!(first(None, 1e4).0 < TARGET_NS / 100.0, "nothing is known of a fast GPU");
+    assert!((first(Some(1e4), 1e4).0 / TARGET_NS - 1.0).abs() < 0.01);
+    assert!(first(Some(1e4), 1e3).1 <= 51e6, "ten times too much was expected");
+}
+
+#[test]
 fn a_gpu_that_becomes_ten_times_slower_has_short_submissions_from_the_next_on() {
     let (mut world, long) = (World::new(LIMITS, 1e4), plan("long", 1e12, &[(100_000, 0)]));
     world.event(BatchEvent::Launch(Ticket(0), long.clone(), 0));

@@ -1,0 +1,140 @@
+//! A GPU that is told how it runs best: measured on a real driver, kept, told again by a later session; and the same bits whatever it is told.
+//!
+//! Owns: what a session does with what calibration found out. Must not know: how variants are tried (src/cost). Invariant: what a device is told is seen by a wrapper
+//! of it, as any device would.
+#![cfg(feature = "gpu")]
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use chunkwise::cost::calibrate_gpu;
+use chunkwise::device::gpu::Gpu;
+use chunkwise::device::{Cpu, Device, DeviceSpec, IoLane, Launch, Memory, Move, Tuning};
+use chunkwise::id::DeviceId;
+use chunkwise::kernel::Variants;
+use chunkwise::runtime::Inside;
+use chunkwise::{Array, prelude::*};
+use ndarray::{Array1, Array2};
+use support::gpu::{cholesky, session};
+
+support::gpus!();
+
+const GPU: DeviceId = DeviceId(2);
+
+/// A GPU, and what it was told.
+struct Told {
+    inner: Arc<Gpu>,
+    spec: DeviceSpec,
+    told: Mutex<Vec<Tuning>>,
+}
+
+impl Told {
+    fn new(inner: &Arc<Gpu>, model: &str) -> Arc<Self> {
+        let spec = DeviceSpec { model: model.into(), ..inner.spec().clone() };
+        Arc::new(Self { inner: inner.clone(), spec, told: Mutex::default() })
+    }
+
+    fn told(&self) -> Vec<Tuning> {
+        self.told.lock().unwrap().clone()
+    }
+}
+
+#[allow(unsafe_code)] // the promise of a device
+// SAFETY: all goes on to the inner device.
+unsafe impl Device for Told {
+    fn spec(&self) -> &DeviceSpec {
+        &self.spec
+    }
+    fn launch(&self, launch: Launch) {
+        self.inner.launch(launch);
+    }
+    fn transfer(&self, mv: Move) {
+        self.inner.transfer(mv);
+    }
+    fn allocate(&self, bytes: u64) -> Result<Memory> {
+        self.inner.allocate(bytes)
+    }
+    fn memory_bytes(&self) -> Option<u64> {
+        self.inner.memory_bytes()
+    }
+    fn tune(&self, tuning: &Tuning) {
+        self.told.lock().unwrap().push(*tuning);
+        self.inner.tune(tuning);
+    }
+}
+
+#[test]
+fn a_real_driver_is_measured_in_time() {
+    let Some(gpu) = gpu() else { return };
+    let began = Instant::now();
+    let found = calibrate_gpu(&*gpu, &[]).expect("it answers");
+    // Half a second of measuring; the rest is the compiler's, which software Vulkan has none of for free, and that of whoever shares this machine.
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(!found.lost && found.tuned.refused.is_empty(), "{:?}", found.tuned);
+    let facts = gpu.spec().gpu.expect("a GPU");
+    for dtype in [DType::F32, DType::F64].into_iter().filter(|&dtype| dtype == DType::F32 || facts.f64) {
+        for kernel in ["gemm@1", "gemv@1"] {
+            let sample = found.kernels.iter().find(|s| s.kernel == kernel && s.dtype == dtype);
+            assert!(sample.is_some_and(|s| !s.ns.is_empty()), "{kernel} {dtype}: {:?}", found.kernels);
+        }
+        let rate = found.tuned.tuning.units_per_ns[usize::from(dtype == DType::F64)];
+        assert!(rate > 0.0 && rate.is_finite(), "{dtype}: {rate}");
+    }
+}
+
+#[test]
+fn what_was_found_out_is_kept_and_told_to_the_same_gpu_again() {
+    let Some(gpu) = gpu() else { return };
+    let dir = tempfile::tempdir().expect("a folder");
+    let with = |device: Arc<Told>, dir: &Path| {
+        let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(1).expect("pool")), Arc::new(IoLane::new()), device];
+        Session::builder().devices(devices).cache_dir(dir).memory_limit("1GB").build().expect("a session")
+    };
+    let first = Told::new(&gpu, "made by A: driver 1");
+    let session = with(first.clone(), dir.path());
+    assert_eq!((session.tuned(GPU), first.told()), (None, vec![]), "nothing is known");
+    session.calibrate();
+    let tuned = session.tuned(GPU).expect("it is calibrated");
+    assert_eq!(first.told(), [tuned.tuning], "and told at once");
+    assert_eq!(session.devices()[2].gpu.expect("a GPU").variants, tuned.tuning.variants);
+    drop(session);
+    let later = Told::new(&gpu, "made by A: driver 1");
+    let session = with(later.clone(), dir.path());
+    assert_eq!((session.tuned(GPU), later.told()), (Some(tuned.clone()), vec![tuned.tuning]));
+    drop(session);
+    let changed = Told::new(&gpu, "made by A: driver 2");
+    let session = with(changed.clone(), dir.path());
+    assert_eq!((session.tuned(GPU), changed.told()), (None, vec![]), "another driver");
+    drop(session);
+    let file = std::fs::read_dir(dir.path())
+        .expect("files")
+        .flatten()
+        .map(|f| f.path())
+        .find(|p| p.extension().is_some_and(|e| e == "json"));
+    std::fs::write(file.expect("costs"), "{").expect("written");
+    let corrupt = Told::new(&gpu, "made by A: driver 1");
+    assert_eq!((with(corrupt.clone(), dir.path()).tuned(GPU), corrupt.told()), (None, vec![]), "a file that is none");
+}
+
+#[test]
+fn bits_are_the_same_whatever_it_is_told() {
+    let Some(gpu) = gpu() else { return };
+    let device: Arc<dyn Device> = gpu.clone();
+    let session = session(Placement::Gpu, &[device]);
+    let a = Array2::from_shape_fn((300, 1024), |(i, j)| ((i * 5 + j * 11) % 17) as f32 / 17.0 - 0.4);
+    let x = Array1::from_shape_fn(1024, |j| (j % 13) as f32 / 13.0);
+    let compute = || {
+        let l = cholesky::<f32>(&session, 400, 200).and_then(|l| l.compute()).expect("a factor");
+        let (a, x) = (Array::from(a.clone()).in_session(&session), Array::from(x.clone()));
+        let y = a.try_chunks((100, 1024)).and_then(|a| a.try_matvec(&x)?.compute()).expect("a product");
+        (l.mapv(f32::to_bits), y.mapv(f32::to_bits))
+    };
+    let before = compute();
+    for variant in 1..=Variants::PRODUCTS {
+        let variants = Variants { gemm: [variant; 2], syrk: [variant; 2], gemv: [variant.min(Variants::GEMVS); 2] };
+        // Nonsense among the rates is not followed.
+        gpu.tune(&Tuning { variants, units_per_ns: [f64::NAN, f64::INFINITY] });
+        assert!(compute() == before, "variant {variant}");
+    }
+}
