@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chunkwise::AnyArray;
+use chunkwise::cost::Rates;
 use chunkwise::device::{Cpu, Device, IoLane, LinkSpec, take_result};
-use chunkwise::id::SpaceId;
+use chunkwise::id::{DeviceId, SpaceId};
 use chunkwise::kernel::{Content, Fault, Held, Kernel, Scratch, Work, for_each_piece};
 use chunkwise::runtime::{Inside, Plan};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form, Layout as Extents};
@@ -189,6 +190,27 @@ fn a_factor_of_300_by_300_tiles_is_planned_within_seconds() {
         assert_eq!(tasks, 300 * 301 * 302 / 6 + 300 * 301 / 2);
         eprintln!("{tasks} tasks in {:.1} s", begun.elapsed().as_secs_f64());
     });
+}
+
+/// On request alone: who does not ask has the tiles of every machine.
+#[test]
+fn chunks_are_tuned_to_what_is_predicted_here() {
+    let _one = alone();
+    let tuned = |threads: usize, launch_ns: f64| {
+        let session = session(threads);
+        session.set_rates(DeviceId(0), Rates { launch_ns, f32_flops: 1e10, f64_flops: 1e10, bytes_per_s: 1e12 });
+        let factor = session.default_rng().spd::<f64>(1500).cholesky();
+        assert_eq!(factor.grid().largest(), [256, 256]);
+        let seconds = |factor: &Array<f64>| factor.explain().expect("explains").totals[0].1;
+        let tuned = factor.clone().tuned_chunks().expect("tiles");
+        assert!(tuned.grid() == factor.grid() || seconds(&tuned) < seconds(&factor) / 1.05);
+        (tuned.grid().largest()[0], session)
+    };
+    let (large, session) = tuned(1, 1e9);
+    assert_eq!(large, 1024, "a second for each task: there are to be few");
+    assert_eq!(tuned(4, 0.0).0, 128, "nothing for each: there are to be enough for four");
+    let other = session.default_rng().spd::<f64>(1500) + 1.0;
+    assert_eq!(other.clone().tuned_chunks().expect("the same").grid(), other.grid(), "there is nothing to choose");
 }
 
 #[test]

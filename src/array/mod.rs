@@ -18,6 +18,7 @@ mod lower;
 mod ops;
 mod optimize;
 mod show;
+mod tuned;
 
 use std::marker::PhantomData;
 
