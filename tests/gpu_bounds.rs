@@ -15,7 +15,7 @@ use chunkwise::kernel::dense::{Gemm, ProductParams};
 use chunkwise::kernel::{Fault, GpuFacts, Kernel, Program, SHADERS, Variants, copy};
 use chunkwise::shape::{ChunkMeta, DType, View};
 use support::kernel_cases::{Numbers, all, choices, gemm, gemv, potrf, sum, syrk, trsm};
-use support::lab::{Case, Chunk, Lab};
+use support::lab::{ANY, Case, Chunk, Lab};
 use support::oracles::check;
 use support::watched::Watched;
 
@@ -24,16 +24,6 @@ support::gpus!();
 const REALS: [DType; 2] = [DType::F32, DType::F64];
 /// Around the sides of tiles, blocks and workgroups.
 const RAGGED: [usize; 10] = [1, 31, 32, 33, 63, 64, 65, 127, 128, 129];
-
-/// A GPU that takes every program.
-const ANY: GpuFacts = GpuFacts {
-    f64: true,
-    binding_bytes: u64::MAX,
-    bindings: u32::MAX,
-    invocations: u32::MAX,
-    workgroup_bytes: u32::MAX,
-    variants: Variants::AUTOMATIC,
-};
 
 /// The adapter with a choice of variants, and the dtypes that it computes in.
 fn labs() -> Vec<(Lab, Variants)> {

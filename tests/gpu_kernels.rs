@@ -12,26 +12,17 @@ use std::sync::Arc;
 use chunkwise::device::gpu::Gpu;
 use chunkwise::device::{Cpu, Data, Failure};
 use chunkwise::id::SpaceId;
-use chunkwise::kernel::{Fault, GpuFacts, SHADERS, Variants};
+use chunkwise::kernel::{Fault, GpuFacts, SHADERS};
 use chunkwise::shape::DType;
 use support::kernel_cases::{
     Numbers, all, choices, factorisation, gemm, gemv, mandelbrot, picture, potrf, resumed, sum, syrk, trsm,
 };
-use support::lab::{Case, Chunk, Lab, PLACES, Place, run_graph, wait};
+use support::lab::{ANY, Case, Chunk, Lab, PLACES, Place, run_graph, wait};
 use support::oracles::{self, Exact, alike, check, same_kinds};
 
 support::gpus!();
 
 const REALS: [DType; 2] = [DType::F32, DType::F64];
-/// A GPU that takes every program.
-const ANY: GpuFacts = GpuFacts {
-    f64: true,
-    binding_bytes: u64::MAX,
-    bindings: u32::MAX,
-    invocations: u32::MAX,
-    workgroup_bytes: u32::MAX,
-    variants: Variants::AUTOMATIC,
-};
 
 fn lab() -> Option<Lab> {
     gpu().map(|gpu| Lab { gpu })

@@ -9,12 +9,12 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use chunkwise::device::gpu::{Gpu, Sabotage};
-use chunkwise::device::{Body, Data, Failure, Launch, Move, Output, Report};
+use chunkwise::device::{Body, Data, Failure, Move, Output, Report};
 use chunkwise::id::SpaceId;
 use chunkwise::kernel::gemv::Gemv;
 use chunkwise::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form};
-use support::lab::{Chunk, Lab, Landing, Place, wait};
+use support::lab::{Chunk, Lab, Landing, Place, start, wait};
 
 support::gpus!();
 
@@ -22,22 +22,16 @@ fn numbers(n: usize) -> Chunk {
     Chunk::new(DType::F32, &[n], |i| i as f64)
 }
 
-fn launch(lab: &Lab, kernel: Arc<dyn Kernel>, body: Body, estimate_ns: u64) -> Receiver<Report> {
-    let (sender, receiver) = channel();
-    let done = Box::new(move |report| drop(sender.send(report)));
-    lab.gpu.launch(Launch { kernel, body, estimate_ns, origin: None, done });
-    receiver
-}
-
 fn run(lab: &Lab, kernel: &Arc<dyn Kernel>, inputs: &[&Data], to: &Data) -> Receiver<Report> {
     let outputs = vec![Output { to: to.clone(), copy_in: None }];
     let inputs = inputs.iter().map(|&data| data.clone()).collect();
-    launch(lab, kernel.clone(), Body::Run { params: Vec::new(), inputs, outputs, scratch_bytes: 0 }, 3_000_000)
+    start(&*lab.gpu, kernel, Body::Run { params: Vec::new(), inputs, outputs, scratch_bytes: 0 }, 3_000_000)
 }
 
 fn copy(lab: &Lab, from: &Data, to: &Data, estimate_ns: u64) -> Receiver<Report> {
     let body = Body::Pack { form: Form::Plain, view: None, from: from.clone(), to: to.clone() };
-    launch(lab, Arc::new(Gemv), body, estimate_ns)
+    let kernel: Arc<dyn Kernel> = Arc::new(Gemv);
+    start(&*lab.gpu, &kernel, body, estimate_ns)
 }
 
 fn download(lab: &Lab, from: &Data, n: usize) -> (Landing, Receiver<Report>) {

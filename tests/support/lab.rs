@@ -11,7 +11,7 @@ use std::time::Duration;
 use chunkwise::device::{
     Body, Cpu, Data, Device, Failure, HostBuffer, Launch, Memory, Move, Output, Remote, Report, Window, take_result,
 };
-use chunkwise::kernel::{GpuFacts, Kernel, Program};
+use chunkwise::kernel::{GpuFacts, Kernel, Program, Variants};
 use chunkwise::shape::Form;
 use chunkwise::shape::{ChunkMeta, DType, Element, Layout};
 
@@ -214,10 +214,21 @@ impl Case {
     }
 }
 
+/// A GPU that takes every program.
+pub const ANY: GpuFacts = GpuFacts {
+    f64: true,
+    binding_bytes: u64::MAX,
+    bindings: u32::MAX,
+    invocations: u32::MAX,
+    workgroup_bytes: u32::MAX,
+    variants: Variants::AUTOMATIC,
+};
+
 /// What launches are expected to take.
 const ESTIMATE_NS: u64 = 10_000;
 
-fn start(device: &dyn Device, kernel: &Arc<dyn Kernel>, body: Body, estimate_ns: u64) -> Receiver<Report> {
+/// Starts a launch by hand.
+pub fn start(device: &dyn Device, kernel: &Arc<dyn Kernel>, body: Body, estimate_ns: u64) -> Receiver<Report> {
     let (sender, receiver) = channel();
     let done = Box::new(move |report| drop(sender.send(report)));
     device.launch(Launch { kernel: kernel.clone(), body, estimate_ns, origin: None, done });

@@ -150,6 +150,13 @@ impl QueuedLaunch {
     fn estimate(&self) -> (f64, u64) {
         (self.plan.units, self.estimate_ns)
     }
+
+    /// Goes on to the next stage of which anything is left.
+    fn skip_what_is_over(&mut self) {
+        while self.plan.stages.get(self.stage).is_some_and(|stage| self.cursor.is_over(&stage.program)) {
+            (self.stage, self.cursor) = (self.stage + 1, Cursor::default());
+        }
+    }
 }
 
 struct QueuedDownload {
@@ -439,24 +446,19 @@ impl Batcher {
         let (plan, estimate) = (launch.plan.clone(), launch.estimate());
         let most = self.pace.units_in(plan.pace, room_ns.max(1.0), estimate);
         let (mut used, mut slices) = (0.0, SmallVec::new());
+        launch.skip_what_is_over();
         while let Some(LaunchStage { program, .. }) = plan.stages.get(launch.stage) {
-            if launch.cursor.is_over(program) {
-                (launch.stage, launch.cursor) = (launch.stage + 1, Cursor::default());
-                continue;
-            }
             if slices.len() >= dispatches || (!slices.is_empty() && used >= most) {
                 break;
             }
             let Some((slice, units)) = launch.cursor.next(program, (most - used).max(1.0)) else { break };
             used += units;
             slices.push((launch.stage, slice));
+            launch.skip_what_is_over();
             // A small piece of the same pass is not worth a dispatch of its own.
             if !ends_pass(program, &slice) && used >= most / 2.0 {
                 break;
             }
-        }
-        while plan.stages.get(launch.stage).is_some_and(|stage| launch.cursor.is_over(&stage.program)) {
-            (launch.stage, launch.cursor) = (launch.stage + 1, Cursor::default());
         }
         let (asked, last) = (launch.estimate_ns == 0, launch.stage >= plan.stages.len());
         let predicted_ns = self.pace.predict_ns(plan.pace, used, estimate);
