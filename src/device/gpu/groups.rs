@@ -101,10 +101,4 @@ impl BindGroups {
             }
         }
     }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> (usize, usize) {
-        let kept = self.kept();
-        (kept.groups.len(), kept.users.len())
-    }
 }

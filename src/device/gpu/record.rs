@@ -5,7 +5,7 @@
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use smallvec::SmallVec;
@@ -14,13 +14,14 @@ use wgpu::{BufferBinding, BufferUsages, MapMode};
 use super::batcher::{Batch, DISPATCHES, PARTS, Part, Piece};
 use super::driver::Load;
 use super::groups::GroupKey;
-use super::launch::{LaunchEnd, Running, Tally};
-use super::link::{FilledPack, Landing};
+use super::launch::{LaunchEnd, Running, Tally, label};
+use super::link::{FilledPack, Landing, Staging};
 use super::open::{GpuRefusal, Opened};
 use super::pace::PaceKey;
 use super::pipelines::Pipelines;
 use super::plan::{Place, Stage};
 use super::slice::Slice;
+use crate::device::Failure;
 
 /// Distance between the parameters of dispatches, and between the fault words of launches: the largest alignment there is.
 const STRIDE: u64 = 256;
@@ -126,6 +127,30 @@ pub(super) struct Contents {
     faults: bool,
     /// Whether a buffer could not be mapped.
     pub(super) unmapped: Arc<AtomicBool>,
+}
+
+impl Contents {
+    /// Reports everything in it as failed.
+    pub(super) fn fail(self, device: &str, refusal: &GpuRefusal, [ups, downs]: [&Staging; 2]) {
+        for part in self.parts {
+            let task = part.end.as_ref().map_or("task".into(), |end| label(&*end.kernel));
+            let failure: Failure = refusal.clone().into_failure(&format!("task {task}"), device);
+            match part.end {
+                Some(end) => end.done.fail(failure),
+                // What goes on finds it there.
+                None => part.tally.iter().for_each(|tally| {
+                    tally.lock().unwrap_or_else(PoisonError::into_inner).failed.get_or_insert_with(|| failure.clone());
+                }),
+            }
+        }
+        self.ups.into_iter().for_each(|staging| ups.give(staging, false));
+        if let Some((staging, pieces)) = self.pack {
+            downs.give(staging, false);
+            for (_, landing) in pieces {
+                landing.fail(refusal.clone().into_failure("a chunk's move", device));
+            }
+        }
+    }
 }
 
 /// A submission under way.

@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
@@ -22,7 +22,7 @@ use super::pipelines::Pipelines;
 use super::record::{Common, Contents, KITS, Kit, LaunchPart, Recorder, Submission};
 use super::ring::ScratchRing;
 use super::tickets::Tickets;
-use crate::device::{Failure, panic_message};
+use crate::device::panic_message;
 
 /// Submissions under way at once.
 const IN_FLIGHT: usize = 3;
@@ -102,7 +102,8 @@ impl Service {
         let limits = Limits {
             in_flight: IN_FLIGHT,
             down_bytes: shared.downs.limit_bytes(),
-            piece_bytes: shared.downs.piece(0, u64::MAX),
+            piece_bytes: shared.downs.piece_bytes(),
+            up_bytes: shared.ups.piece_bytes(),
         };
         // Now, while there is memory: later, what waits could not even be submitted.
         let common = Common::new(&shared.opened)?;
@@ -197,9 +198,15 @@ impl Service {
         self.resting = false;
         self.shared.ups.rest();
         self.shared.downs.rest();
+        self.limit_staging();
         if self.kits.len() as u64 == KITS {
             self.ring.clear(&self.shared.opened);
         }
+    }
+
+    /// Downloads may have all their staging, in the largest pieces.
+    fn limit_staging(&mut self) {
+        self.batcher.limit_staging(self.shared.downs.limit_bytes(), self.shared.downs.piece_bytes());
     }
 
     fn take(&mut self, message: Message) {
@@ -261,7 +268,7 @@ impl Service {
             self.shared.opened.lose("more submissions are under way than there may be");
             return true;
         };
-        let (opened, pack_bytes) = (self.shared.opened.clone(), batch.pack_bytes);
+        let opened = self.shared.opened.clone();
         let mut contents = Contents::default();
         let mut params = std::mem::take(&mut self.params);
         let outcome = opened.caught(|| self.record(&kit, &batch, &mut params, &mut contents));
@@ -277,7 +284,7 @@ impl Service {
                 false
             }
             Err(refusal) => {
-                self.not_submitted(kit, contents, pack_bytes, &refusal);
+                self.not_submitted(kit, contents, &refusal);
                 false
             }
         }
@@ -322,12 +329,18 @@ impl Service {
         }
         let staging = match self.shared.downs.try_take(batch.pack_bytes) {
             Ok(Some(staging)) => staging,
-            Ok(None) => return self.batcher.no_staging(&batch.downloads, batch.pack_bytes),
+            Ok(None) => {
+                let piece_bytes = self.shared.downs.piece_bytes();
+                return self.batcher.no_staging(&batch.downloads, batch.pack_bytes, piece_bytes);
+            }
             Err(refusal) => {
                 batch.downloads.iter().for_each(|piece| self.fail_down(piece, &refusal));
-                return self.batcher.take(Event::Emptied(batch.pack_bytes));
+                self.batcher.take(Event::Emptied(batch.pack_bytes));
+                return self.limit_staging();
             }
         };
+        let more = staging.size().saturating_sub(batch.pack_bytes);
+        self.batcher.lent_more(more);
         let mut pieces = Vec::with_capacity(batch.downloads.len());
         for &piece in &batch.downloads {
             let Some(down) = self.queued.downloads.get(piece.ticket) else { continue };
@@ -340,8 +353,8 @@ impl Service {
             self.over(piece.ticket);
         }
         if pieces.is_empty() {
-            self.shared.downs.give(staging, true);
-            return self.batcher.take(Event::Emptied(batch.pack_bytes));
+            self.batcher.take(Event::Emptied(staging.size()));
+            return self.shared.downs.give(staging, true);
         }
         recorder.down(staging, pieces);
     }
@@ -349,7 +362,7 @@ impl Service {
     fn fail_down(&mut self, piece: &Piece, refusal: &GpuRefusal) {
         let Some(down) = self.queued.downloads.get(piece.ticket) else { return };
         down.landing.fail(refusal.clone().into_failure("a chunk's move", &self.shared.name));
-        self.batcher.take(Event::Withdraw(piece.ticket));
+        self.batcher.take(Event::WithdrawDownload(piece.ticket));
         self.over(piece.ticket);
     }
 
@@ -377,7 +390,7 @@ impl Service {
         }
         if let Err(failure) = recorded {
             if !part.last {
-                self.batcher.take(Event::Withdraw(part.ticket));
+                self.batcher.take(Event::WithdrawLaunch(part.ticket));
             }
             return run.end.done.fail(failure);
         }
@@ -426,10 +439,10 @@ impl Service {
         }
     }
 
-    fn not_submitted(&mut self, kit: Kit, contents: Contents, pack_bytes: u64, refusal: &GpuRefusal) {
+    fn not_submitted(&mut self, kit: Kit, contents: Contents, refusal: &GpuRefusal) {
         // Uploads in it have been reported: without them, what is in the GPU's memory is not what others think.
         let gone = !contents.ups.is_empty() || matches!(refusal, GpuRefusal::OutOfMemory { .. });
-        self.batcher.not_submitted(if contents.pack.is_some() { pack_bytes } else { 0 });
+        self.batcher.not_submitted(contents.pack.as_ref().map_or(0, |pack| pack.0.size()));
         contents.fail(&self.shared.name, refusal, [&self.shared.ups, &self.shared.downs]);
         if gone {
             return self.shared.opened.lose(&format!("a submission failed: {refusal:?}"));
@@ -462,29 +475,5 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.ring.clear(&self.shared.opened);
         self.shared.opened.forget(self.common.bytes() + self.kits.iter().map(Kit::bytes).sum::<u64>());
-    }
-}
-
-impl Contents {
-    /// Reports everything in it as failed.
-    pub(super) fn fail(self, device: &str, refusal: &GpuRefusal, [ups, downs]: [&Staging; 2]) {
-        for part in self.parts {
-            let task = part.end.as_ref().map_or("task".into(), |end| label(&*end.kernel));
-            let failure: Failure = refusal.clone().into_failure(&format!("task {task}"), device);
-            match part.end {
-                Some(end) => end.done.fail(failure),
-                // What goes on finds it there.
-                None => part.tally.iter().for_each(|tally| {
-                    tally.lock().unwrap_or_else(PoisonError::into_inner).failed.get_or_insert_with(|| failure.clone());
-                }),
-            }
-        }
-        self.ups.into_iter().for_each(|staging| ups.give(staging, false));
-        if let Some((staging, pieces)) = self.pack {
-            downs.give(staging, false);
-            for (_, landing) in pieces {
-                landing.fail(refusal.clone().into_failure("a chunk's move", device));
-            }
-        }
     }
 }

@@ -9,11 +9,12 @@
 //! - At most [`Limits::in_flight`] submissions are under way. The first goes at once, or as soon as it is known what follows from those that were reported just
 //!   now. Behind it launches gather until there are [`GATHER`], or [`GATHER_NS`] of work, or one has waited [`PATIENCE_NS`] (longer while the GPU is busy
 //!   in any case): then the GPU finds the next submission when it is done with this one.
-//! - A submission takes all uploads (whatever is submitted with them or later may read them), downloads as far as there is staging, all of them into one
-//!   buffer, and launches up to [`TARGET_NS`] by prediction: a tenth of what a desktop can bear, because predictions may be wrong by a factor of ten. What
-//!   does not fit is cut, and goes on in the next one.
+//! - A submission takes uploads of up to a piece's bytes, downloads as far as there is staging, all of them into one buffer, and launches up to [`TARGET_NS`]
+//!   by prediction: a tenth of what a desktop can bear, because predictions may be wrong by a factor of ten. What does not fit is cut, and goes on in the next
+//!   one. Downloads and launches do not overtake the uploads that came before them.
 //! - Submissions of launches that are alike measure them. Where all are mixed, one in [`MIXED`] has a single launch.
 
+mod moves;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use self::moves::{Mark, Moves};
 use super::pace::{Pace, PaceKey};
 use super::plan::{Plan, Stage};
 use super::slice::{Cursor, Slice};
@@ -66,8 +68,10 @@ pub(super) enum Event {
     Upload(Ticket, u64, bool),
     /// A chunk to be brought down.
     Download(Ticket, u64),
-    /// What was queued under this ticket is given up.
-    Withdraw(Ticket),
+    /// What is left of a launch is given up.
+    WithdrawLaunch(Ticket),
+    /// What is left of a download is given up.
+    WithdrawDownload(Ticket),
     /// A submission is over; what it showed of programs: units of work, and their time.
     Completed(SmallVec<[(PaceKey, f64, u64); 2]>),
     /// The launches of the submission that is over are reported.
@@ -132,8 +136,10 @@ pub(super) struct Limits {
     pub(super) in_flight: usize,
     /// Bytes of staging for downloads, in all.
     pub(super) down_bytes: u64,
-    /// Bytes of a staging buffer, a power of two.
+    /// Bytes of a staging buffer for them, a power of two.
     pub(super) piece_bytes: u64,
+    /// Bytes of uploads in a submission, unless the first is larger.
+    pub(super) up_bytes: u64,
 }
 
 struct QueuedLaunch {
@@ -142,6 +148,7 @@ struct QueuedLaunch {
     estimate_ns: u64,
     stage: usize,
     cursor: Cursor,
+    after: Mark,
 }
 
 impl QueuedLaunch {
@@ -150,22 +157,11 @@ impl QueuedLaunch {
     }
 }
 
-struct QueuedDownload {
-    ticket: Ticket,
-    at: u64,
-    bytes: u64,
-}
-
 /// The queues of one GPU. See the module's text for the rules.
 pub(super) struct Batcher {
-    limits: Limits,
     pace: Pace,
     launches: VecDeque<QueuedLaunch>,
-    /// Tickets, and bytes, and whether more of the same chunk will come.
-    uploads: Vec<(Ticket, u64, bool)>,
-    downloads: VecDeque<QueuedDownload>,
-    /// Staging of downloads that is lent.
-    lent_bytes: u64,
+    moves: Moves,
     in_flight: usize,
     /// Submissions that are over and whose launches are being reported.
     reporting: usize,
@@ -181,12 +177,9 @@ pub(super) struct Batcher {
 impl Batcher {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
-            limits,
             pace: Pace::new(),
             launches: VecDeque::new(),
-            uploads: Vec::new(),
-            downloads: VecDeque::new(),
-            lent_bytes: 0,
+            moves: Moves::new(limits),
             in_flight: 0,
             reporting: 0,
             busy_until_ns: 0,
@@ -207,19 +200,20 @@ impl Batcher {
     pub(super) fn take(&mut self, event: Event) {
         match event {
             Event::Launch(ticket, plan, estimate_ns) => {
-                let (stage, cursor) = (0, Cursor::default());
-                self.launches.push_back(QueuedLaunch { ticket, plan, estimate_ns, stage, cursor });
+                let (stage, cursor, after) = (0, Cursor::default(), self.moves.mark());
+                self.launches.push_back(QueuedLaunch { ticket, plan, estimate_ns, stage, cursor, after });
             }
-            Event::Upload(ticket, bytes, last) => self.uploads.push((ticket, bytes, !last)),
-            Event::Download(ticket, bytes) => self.downloads.push_back(QueuedDownload { ticket, at: 0, bytes }),
-            Event::Withdraw(ticket) => self.withdraw(ticket),
+            Event::Upload(ticket, bytes, last) => self.moves.upload(ticket, bytes, last),
+            Event::Download(ticket, bytes) => self.moves.download(ticket, bytes),
+            Event::WithdrawLaunch(ticket) => self.launches.retain(|launch| launch.ticket != ticket),
+            Event::WithdrawDownload(ticket) => self.moves.withdraw(ticket),
             Event::Completed(shown) => {
                 self.in_flight = self.in_flight.saturating_sub(1);
                 self.reporting += 1;
                 shown.into_iter().for_each(|(key, units, ns)| self.pace.learn(key, units, ns));
             }
             Event::Reported => self.reporting = self.reporting.saturating_sub(1),
-            Event::Emptied(bytes) => self.lent_bytes = self.lent_bytes.saturating_sub(bytes),
+            Event::Emptied(bytes) => self.moves.emptied(bytes),
             #[cfg(test)]
             Event::Tick => {}
         }
@@ -239,7 +233,7 @@ impl Batcher {
         }
         if !self.has_work() {
             self.waiting_ns = None;
-        } else if self.in_flight < self.limits.in_flight {
+        } else if self.in_flight < self.moves.limits.in_flight {
             let since = *self.waiting_ns.get_or_insert(now_ns);
             actions.push(Action::Wait(self.patience_ends(since)));
         }
@@ -255,7 +249,7 @@ impl Batcher {
 
     /// How many more launches must come before there is anything to do about them.
     pub(super) fn launches_wanted(&self) -> usize {
-        if self.in_flight >= self.limits.in_flight {
+        if self.in_flight >= self.moves.limits.in_flight {
             usize::MAX
         } else if self.waiting_ns.is_none() || (self.in_flight == 0 && self.reporting == 0) {
             1
@@ -267,45 +261,38 @@ impl Batcher {
     /// A submission was not made: none of it is under way. What it took is not queued again.
     pub(super) fn not_submitted(&mut self, pack_bytes: u64) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.lent_bytes = self.lent_bytes.saturating_sub(pack_bytes);
+        self.moves.emptied(pack_bytes);
     }
 
     /// The GPU is lost: nothing is queued, and nothing of what was under way will end.
     pub(super) fn clear(&mut self) {
         self.launches.clear();
-        self.uploads.clear();
-        self.downloads.clear();
-        (self.waiting_ns, self.in_flight, self.reporting, self.lent_bytes) = (None, 0, 0, 0);
+        self.moves.clear();
+        (self.waiting_ns, self.in_flight, self.reporting) = (None, 0, 0);
     }
 
-    /// There is no memory for a staging buffer now: these downloads wait until what is lent has come back, and no more is lent at once from now on.
-    pub(super) fn no_staging(&mut self, pieces: &[Piece], pack_bytes: u64) {
-        self.lent_bytes = self.lent_bytes.saturating_sub(pack_bytes);
-        self.limits.down_bytes = self.lent_bytes;
-        for piece in pieces.iter().rev() {
-            match self.downloads.front_mut().filter(|download| download.ticket == piece.ticket) {
-                Some(download) => download.at = piece.at,
-                None => {
-                    let bytes = piece.at + piece.bytes;
-                    self.downloads.push_front(QueuedDownload { ticket: piece.ticket, at: piece.at, bytes });
-                }
-            }
-        }
+    /// There is no memory for a staging buffer now: these downloads are queued again, and no buffer is larger than `piece_bytes` from now on.
+    pub(super) fn no_staging(&mut self, pieces: &[Piece], pack_bytes: u64, piece_bytes: u64) {
+        self.moves.no_staging(pieces, pack_bytes, piece_bytes);
     }
 
-    fn withdraw(&mut self, ticket: Ticket) {
-        self.launches.retain(|launch| launch.ticket != ticket);
-        self.uploads.retain(|upload| upload.0 != ticket);
-        self.downloads.retain(|download| download.ticket != ticket);
+    /// A buffer for downloads is larger than was asked for by so much.
+    pub(super) fn lent_more(&mut self, bytes: u64) {
+        self.moves.lent_bytes += bytes;
+    }
+
+    /// How much staging downloads may have from now on.
+    pub(super) fn limit_staging(&mut self, down_bytes: u64, piece_bytes: u64) {
+        (self.moves.limits.down_bytes, self.moves.limits.piece_bytes) = (down_bytes, piece_bytes);
     }
 
     /// Whether anything is queued that could be submitted.
     fn has_work(&self) -> bool {
-        !self.uploads.is_empty() || !self.launches.is_empty() || (!self.downloads.is_empty() && self.pack_room() > 0)
+        !self.launches.is_empty() || self.moves.has_work()
     }
 
     fn may_submit(&self, now_ns: u64) -> bool {
-        if !self.has_work() || self.in_flight >= self.limits.in_flight {
+        if !self.has_work() || self.in_flight >= self.moves.limits.in_flight {
             return false;
         }
         let idle = self.in_flight == 0 && self.reporting == 0;
@@ -313,17 +300,9 @@ impl Batcher {
     }
 
     fn is_enough(&self) -> bool {
-        let up: u64 = self.uploads.iter().map(|upload| upload.1).sum();
-        // Nobody waits for an upload but the launches behind it, and the rest of the same chunk.
-        if up >= MUCH || self.uploads.len() >= GATHER || self.uploads.last().is_some_and(|upload| upload.2) {
-            return true;
-        }
-        let down: u64 = self.downloads.iter().map(|download| download.bytes - download.at).sum();
-        if self.pack_room() > 0 && (down >= MUCH || self.downloads.len() >= GATHER) {
-            return true;
-        }
         let mut ns = 0.0;
-        self.launches.len() >= GATHER
+        self.moves.is_enough()
+            || self.launches.len() >= GATHER
             || self.launches.iter().any(|launch| {
                 ns += self.left_ns(launch);
                 ns >= GATHER_NS
@@ -337,8 +316,8 @@ impl Batcher {
 
     /// The next submission, and what its launches will take.
     fn batch(&mut self) -> (Batch, f64) {
-        let mut batch = Batch { uploads: self.uploads.drain(..).map(|upload| upload.0).collect(), ..Batch::default() };
-        self.pack(&mut batch);
+        let mut batch = Batch::default();
+        self.moves.take(&mut batch);
         self.fill(&mut batch);
         let predicted: f64 = batch.parts.iter().map(|part| part.predicted_ns).sum();
         let long = predicted >= SHORT_NS || self.submitted.is_multiple_of(UNTIMED);
@@ -347,50 +326,15 @@ impl Batcher {
         (batch, predicted)
     }
 
-    /// Bytes of the largest staging buffer that may be lent now; 0 if none.
-    fn pack_room(&self) -> u64 {
-        let left = self.limits.down_bytes.saturating_sub(self.lent_bytes);
-        if left >= self.limits.piece_bytes {
-            return self.limits.piece_bytes;
-        }
-        // A limit below that of any buffer still lets one at a time through.
-        match self.lent_bytes {
-            0 => self.limits.piece_bytes,
-            _ if left < SMALLEST => 0,
-            _ => 1 << left.ilog2(),
-        }
-    }
-
-    /// Downloads, side by side in one buffer.
-    fn pack(&mut self, batch: &mut Batch) {
-        let room = self.pack_room();
-        let mut offset: u64 = 0;
-        while let Some(download) = self.downloads.front_mut() {
-            let bytes = (download.bytes - download.at).min(room.saturating_sub(offset));
-            let rest = download.bytes - download.at;
-            // A small one is not cut because little room is left beside others.
-            if bytes == 0 && rest > 0 || offset > 0 && bytes < rest && rest <= room || batch.downloads.len() >= PIECES {
-                break;
-            }
-            let last = bytes == rest;
-            batch.downloads.push(Piece { ticket: download.ticket, at: download.at, bytes, offset, last });
-            download.at += bytes;
-            offset = (offset + bytes).next_multiple_of(ALIGNED);
-            if last {
-                self.downloads.pop_front();
-            }
-        }
-        let used = batch.downloads.last().map_or(0, |piece| piece.offset + piece.bytes);
-        batch.pack_bytes = if used == 0 { 0 } else { used.next_power_of_two().clamp(SMALLEST.min(room), room) };
-        self.lent_bytes += batch.pack_bytes;
-    }
-
     /// Launches, up to the target.
     fn fill(&mut self, batch: &mut Batch) {
         let (mut room_ns, mut dispatches) = (TARGET_NS, DISPATCHES);
         let alone = self.mixed + 1 >= MIXED;
         let (mut before, mut alike) = (None, true);
         while let Some(launch) = self.launches.front() {
+            if !self.moves.has_gone(launch.after) {
+                break;
+            }
             if !batch.parts.is_empty()
                 && (alone || batch.parts.len() >= PARTS || !self.goes_beside(launch, room_ns, dispatches))
             {

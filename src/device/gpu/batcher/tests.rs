@@ -9,7 +9,7 @@ use crate::device::gpu::plan::Stage;
 use crate::kernel::{Pass, Program, Shader, Work};
 use crate::shape::DType;
 
-const LIMITS: Limits = Limits { in_flight: 3, down_bytes: 8 << 20, piece_bytes: 2 << 20 };
+const LIMITS: Limits = Limits { in_flight: 3, down_bytes: 8 << 20, piece_bytes: 2 << 20, up_bytes: 2 << 20 };
 
 /// A plan of one program: so many passes of these groups, some of which take steps.
 fn plan(name: &str, flops: f64, passes: &[(u64, u32)]) -> Arc<Plan> {
@@ -40,7 +40,10 @@ struct World {
     /// Of each launch: the next slice that may come, as (stage, pass, group, step), and whether it is over.
     launches: BTreeMap<Ticket, (Cursor, usize, bool)>,
     downloads: BTreeMap<Ticket, (u64, u64)>,
-    uploads: Vec<Ticket>,
+    /// Not submitted yet, and their bytes.
+    uploads: VecDeque<(Ticket, u64)>,
+    /// Of what is queued, the last upload before it.
+    behind: BTreeMap<Ticket, Ticket>,
     /// Units a ns.
     rate: f64,
     link: f64,
@@ -63,7 +66,8 @@ impl World {
             plans: BTreeMap::new(),
             launches: BTreeMap::new(),
             downloads: BTreeMap::new(),
-            uploads: Vec::new(),
+            uploads: VecDeque::new(),
+            behind: BTreeMap::new(),
             rate,
             link: 10.0,
             longest_ns: 0.0,
@@ -74,13 +78,16 @@ impl World {
     }
 
     fn event(&mut self, event: Event) {
+        if let (Event::Launch(ticket, ..) | Event::Download(ticket, _), Some(last)) = (&event, self.uploads.back()) {
+            self.behind.insert(*ticket, last.0);
+        }
         match &event {
             Event::Launch(ticket, plan, _) => {
                 self.plans.insert(*ticket, plan.clone());
                 self.launches.insert(*ticket, (Cursor::default(), 0, false));
             }
             Event::Download(ticket, bytes) => drop(self.downloads.insert(*ticket, (0, *bytes))),
-            Event::Upload(ticket, ..) => self.uploads.push(*ticket),
+            Event::Upload(ticket, bytes, _) => self.uploads.push_back((*ticket, *bytes)),
             _ => {}
         }
         let mut actions = Vec::new();
@@ -92,17 +99,27 @@ impl World {
                 Action::Wait(until) => self.tick_ns = Some(until),
             }
         }
-        let room = self.batcher.limits.down_bytes > self.batcher.lent_bytes;
+        let room = self.batcher.moves.limits.down_bytes > self.batcher.moves.lent_bytes;
         let downs = self.downloads.values().any(|(at, bytes)| at < bytes) && room;
         let work = downs || self.launches.values().any(|l| !l.2) || !self.uploads.is_empty();
         self.idle += u64::from(work && self.flying.is_empty() && self.batcher.reporting == 0);
-        assert!(self.flying.len() <= self.batcher.limits.in_flight);
+        assert!(self.flying.len() <= self.batcher.moves.limits.in_flight);
     }
 
     fn submit(&mut self, batch: Batch) {
         self.submissions += 1;
         self.launch_batches += u64::from(!batch.parts.is_empty());
-        assert_eq!(batch.uploads, std::mem::take(&mut self.uploads), "all uploads go first");
+        let mut up_bytes = 0;
+        for ticket in &batch.uploads {
+            let (first, bytes) = self.uploads.pop_front().unwrap();
+            assert_eq!(*ticket, first, "uploads in order");
+            up_bytes += bytes;
+        }
+        assert!(batch.uploads.len() <= 1 || up_bytes <= self.batcher.moves.limits.up_bytes, "{up_bytes} bytes of uploads");
+        for ticket in batch.parts.iter().map(|part| part.ticket).chain(batch.downloads.iter().map(|piece| piece.ticket)) {
+            let waits = |before: &Ticket| self.uploads.iter().any(|(upload, _)| upload == before);
+            assert!(!self.behind.get(&ticket).is_some_and(waits), "{ticket:?} overtakes an upload");
+        }
         let mut ns = 0.0;
         let mut shown = SmallVec::<[(PaceKey, f64, u64); 2]>::new();
         assert!(batch.parts.len() <= PARTS && batch.parts.iter().map(|p| p.slices.len()).sum::<usize>() <= DISPATCHES);
@@ -137,11 +154,11 @@ impl World {
             assert_eq!(piece.last, at == bytes);
         }
         let copied: u64 = batch.downloads.iter().map(|piece| piece.bytes).sum();
-        let took = ns + copied as f64 / self.link + 5000.0;
+        let took = ns + copied.max(up_bytes) as f64 / self.link + 5000.0;
         self.free_ns = self.free_ns.max(self.now_ns) + took as u64;
         self.flying.push_back(Flying { ends_ns: self.free_ns, shown, pack_bytes: batch.pack_bytes });
         let lent: u64 = self.flying.iter().map(|f| f.pack_bytes).chain(self.emptying.iter().map(|e| e.1)).sum();
-        assert!(lent <= self.batcher.limits.down_bytes.max(self.batcher.limits.piece_bytes), "{lent} lent");
+        assert!(lent <= self.batcher.moves.limits.down_bytes.max(self.batcher.moves.limits.piece_bytes), "{lent} lent");
     }
 
     /// Lets time pass until then.
@@ -179,7 +196,7 @@ impl World {
         }
         assert!(self.launches.values().all(|l| l.2), "a launch was left");
         assert!(self.downloads.values().all(|(at, bytes)| at == bytes), "a download was left");
-        assert!(self.uploads.is_empty() && self.batcher.lent_bytes == 0 && self.batcher.in_flight == 0);
+        assert!(self.uploads.is_empty() && self.batcher.moves.lent_bytes == 0 && self.batcher.in_flight == 0);
         assert_eq!(self.idle, 0, "work waited while nothing was under way");
     }
 }
@@ -219,7 +236,7 @@ proptest! {
         all in proptest::collection::vec(asked(), 1..60), rate in 50.0..5e4f64, in_flight in 1..4usize, small in any::<bool>(),
     ) {
         let down_bytes = if small { 64 << 10 } else { LIMITS.down_bytes };
-        let limits = Limits { in_flight, down_bytes, piece_bytes: LIMITS.piece_bytes.min(down_bytes) };
+        let limits = Limits { in_flight, down_bytes, piece_bytes: LIMITS.piece_bytes.min(down_bytes), ..LIMITS };
         let (mut world, kinds) = (World::new(limits, rate), kinds());
         for (n, asked) in all.into_iter().enumerate() {
             let ticket = Ticket(n);
@@ -382,9 +399,9 @@ fn without_staging_downloads_wait_for_what_is_lent() {
     let second = packs.remove(1);
     packs.truncate(1);
     batcher.not_submitted(0);
-    batcher.no_staging(&second.downloads, second.pack_bytes);
+    batcher.no_staging(&second.downloads, second.pack_bytes, LIMITS.piece_bytes);
     let lent = packs[0].pack_bytes;
-    assert!(step(&mut batcher, Event::Tick).is_empty() || batcher.lent_bytes >= lent, "no more is lent than there is");
+    assert!(step(&mut batcher, Event::Tick).is_empty() || batcher.moves.lent_bytes >= lent, "no more is lent than there is");
     step(&mut batcher, Event::Completed(SmallVec::new()));
     step(&mut batcher, Event::Reported);
     let next = step(&mut batcher, Event::Emptied(lent));
@@ -398,8 +415,40 @@ fn what_is_withdrawn_is_not_submitted() {
     (0..10).for_each(|n| world.event(Event::Launch(Ticket(n), tiny.clone(), 1000)));
     for n in 5..10 {
         world.launches.remove(&Ticket(n));
-        world.event(Event::Withdraw(Ticket(n)));
+        world.event(Event::WithdrawLaunch(Ticket(n)));
     }
     world.finish();
     assert_eq!(world.launches.len(), 5);
+}
+
+#[test]
+fn what_is_withdrawn_takes_nothing_of_the_same_number_along() {
+    let mut world = World::new(Limits { in_flight: 1, ..LIMITS }, 100.0);
+    let tiny = kinds()[0].clone();
+    for n in 0..4 {
+        world.event(Event::Upload(Ticket(n), 100, true));
+        world.event(Event::Download(Ticket(n), 100));
+        world.event(Event::Launch(Ticket(n), tiny.clone(), 1000));
+    }
+    world.launches.remove(&Ticket(2));
+    world.event(Event::WithdrawLaunch(Ticket(2)));
+    world.downloads.remove(&Ticket(3));
+    world.event(Event::WithdrawDownload(Ticket(3)));
+    world.finish();
+    assert_eq!((world.launches.len(), world.downloads.len()), (3, 3), "they were all carried out");
+}
+
+#[test]
+fn the_last_of_what_comes_down_is_cut_smaller() {
+    let mut batcher = Batcher::new(Limits { in_flight: 1, down_bytes: 64 << 20, piece_bytes: 16 << 20, ..LIMITS });
+    let (mut actions, mut pieces) = (Vec::new(), Vec::new());
+    batcher.step(0, Event::Download(Ticket(0), 64 << 20), &mut actions);
+    while let Some(Action::Submit(batch)) = actions.pop() {
+        pieces.push(batch.downloads[0].bytes >> 20);
+        batcher.take(Event::Emptied(batch.pack_bytes));
+        batcher.take(Event::Completed(SmallVec::new()));
+        batcher.take(Event::Reported);
+        batcher.decide(0, &mut actions);
+    }
+    assert_eq!(pieces, [16, 16, 8, 8, 4, 4, 4, 4]);
 }
