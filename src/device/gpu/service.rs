@@ -182,7 +182,10 @@ impl Service {
             let mut again = false;
             for action in actions.drain(..) {
                 match action {
-                    Action::Submit(batch) => again |= !self.submit(batch),
+                    Action::Submit(batch) => {
+                        self.submit(batch);
+                        again = true;
+                    }
                     Action::Wait(until_ns) => self.tick = Some(self.began + Duration::from_nanos(until_ns)),
                 }
             }
@@ -261,12 +264,11 @@ impl Service {
         end.done.fail(failure);
     }
 
-    /// Records and submits; false if nothing came of it, and there may be something else.
-    fn submit(&mut self, batch: Batch) -> bool {
+    /// Records and submits, if anything comes of it.
+    fn submit(&mut self, batch: Batch) {
         let Some(kit) = self.kits.pop() else {
             // There are more than may be under way.
-            self.shared.opened.lose("more submissions are under way than there may be");
-            return true;
+            return self.shared.opened.lose("more submissions are under way than there may be");
         };
         let opened = self.shared.opened.clone();
         let mut contents = Contents::default();
@@ -276,16 +278,13 @@ impl Service {
         match outcome {
             Ok(Some((index, submitted))) => {
                 self.submitted(Submission { index, submitted, kit, contents });
-                true
             }
             Ok(None) => {
                 self.kits.push(kit);
                 self.batcher.not_submitted(0);
-                false
             }
             Err(refusal) => {
                 self.not_submitted(kit, contents, &refusal);
-                false
             }
         }
     }

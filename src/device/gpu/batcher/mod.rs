@@ -193,7 +193,13 @@ impl Batcher {
     #[cfg(test)]
     fn step(&mut self, now_ns: u64, event: Event, actions: &mut Vec<Action>) {
         self.take(event);
-        self.decide(now_ns, actions);
+        loop {
+            let before = actions.len();
+            self.decide(now_ns, actions);
+            if !matches!(actions[before..], [Action::Submit(_)]) {
+                return;
+            }
+        }
     }
 
     /// Takes an event in, of several that came at once.
@@ -219,17 +225,18 @@ impl Batcher {
         }
     }
 
-    /// Says what is to be done now.
+    /// Says what is to be done now: one thing, and after a submission there may be more. What becomes of one decides the next: its downloads may find no staging,
+    /// and are queued again.
     pub(super) fn decide(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
         if self.in_flight == 0 {
             self.busy_until_ns = now_ns;
         }
-        while self.may_submit(now_ns) {
+        if self.may_submit(now_ns) {
             let (batch, predicted_ns) = self.batch();
             self.in_flight += 1;
             self.waiting_ns = None;
             self.busy_until_ns = self.busy_until_ns.max(now_ns) + predicted_ns as u64;
-            actions.push(Action::Submit(batch));
+            return actions.push(Action::Submit(batch));
         }
         if !self.has_work() {
             self.waiting_ns = None;

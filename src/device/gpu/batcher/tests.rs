@@ -452,3 +452,30 @@ fn the_last_of_what_comes_down_is_cut_smaller() {
     }
     assert_eq!(pieces, [16, 16, 8, 8, 4, 4, 4, 4]);
 }
+
+/// As on a card that refuses the buffer after it was decided on: no piece is brought down twice, and none is forgotten.
+#[test]
+fn what_finds_no_staging_is_decided_on_before_what_comes_behind_it() {
+    let mut batcher = Batcher::new(Limits { down_bytes: 64 << 20, piece_bytes: 16 << 20, ..LIMITS });
+    let (mut actions, mut landed, mut refused) = (Vec::new(), 0, 0);
+    batcher.take(Event::Download(Ticket(0), 64 << 20));
+    loop {
+        batcher.decide(0, &mut actions);
+        assert!(actions.len() <= 1, "one at a time");
+        let Some(Action::Submit(batch)) = actions.pop() else { break };
+        let piece = batch.downloads[0];
+        assert_eq!(piece.at, landed, "in order");
+        if batch.pack_bytes > 2 << 20 {
+            batcher.not_submitted(0);
+            batcher.no_staging(&batch.downloads, batch.pack_bytes, batch.pack_bytes / 2);
+            refused += 1;
+            continue;
+        }
+        landed += piece.bytes;
+        assert_eq!(piece.last, landed == 64 << 20);
+        batcher.take(Event::Completed(SmallVec::new()));
+        batcher.take(Event::Reported);
+        batcher.take(Event::Emptied(batch.pack_bytes));
+    }
+    assert_eq!((landed, refused), (64 << 20, 3));
+}
