@@ -18,7 +18,7 @@ use super::memory::ChunkSlot;
 use super::open::{GpuRefusal, Opened};
 use super::paced::PacedLink;
 use super::pipelines::Pipelines;
-use super::plan::Plans;
+use super::plan::LaunchPlans;
 use super::probe::within;
 use super::sabotage::Breaker;
 use super::service::{Counts, Message, Service, Shared};
@@ -42,7 +42,7 @@ pub struct Gpu {
     memory_bytes: u64,
     staging_bytes: u64,
     opened: Arc<Opened>,
-    plans: Plans,
+    plans: LaunchPlans,
     counts: Arc<Counts>,
     service: Arc<Inbox>,
     uploads: Option<Sender<Upload>>,
@@ -161,7 +161,7 @@ impl Gpu {
         };
         thread("wait").spawn(wait).map_err(no_thread)?;
         thread("up").spawn(move || uploader.run(&wanted)).map_err(no_thread)?;
-        let (plans, uploads, ended) = (Plans::default(), Some(uploads), Mutex::new(ended));
+        let (plans, uploads, ended) = (LaunchPlans::default(), Some(uploads), Mutex::new(ended));
         Ok(Self { spec, facts, memory_bytes, staging_bytes, opened, plans, counts, service, uploads, ended })
     }
 

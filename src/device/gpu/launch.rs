@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::memory::ChunkSlot;
 use super::open::GpuRefusal;
-use super::plan::{Plan, Plans};
+use super::plan::{LaunchPlan, LaunchPlans};
 use super::ring::ScratchBuffer;
 use crate::device::{Body, Data, Done, Failure, Launch, Output, Report};
 use crate::error::Error;
@@ -19,7 +19,7 @@ use crate::shape::{Form, Layout};
 
 /// A launch on its way.
 pub(super) struct Running {
-    pub(super) plan: Arc<Plan>,
+    pub(super) plan: Arc<LaunchPlan>,
     /// Inputs, then outputs.
     pub(super) operands: SmallVec<[Arc<ChunkSlot>; 4]>,
     /// Old values to be copied into outputs first: from, to, bytes.
@@ -86,7 +86,12 @@ impl Default for Tally {
 
 impl Running {
     /// What is to be done for a launch on the device of this name; an error if it cannot run it, which pricing has excluded.
-    pub(super) fn new(launch: Launch, facts: &GpuFacts, plans: &Plans, device: &str) -> Result<Box<Self>, (Done, Failure)> {
+    pub(super) fn new(
+        launch: Launch,
+        facts: &GpuFacts,
+        plans: &LaunchPlans,
+        device: &str,
+    ) -> Result<Box<Self>, (Done, Failure)> {
         let Launch { kernel, body, estimate_ns, done, .. } = launch;
         let (mut kernel_params, mut copy_in) = (Vec::new(), SmallVec::new());
         let made = match body {
@@ -97,7 +102,7 @@ impl Running {
                 made
             }
             Body::Pack { form: Form::Plain, view, from, to } => match chunk(&from).zip(chunk(&to)) {
-                Some(((from, value), (to, copied))) => Plan::show(view.as_deref(), value, copied, facts)
+                Some(((from, value), (to, copied))) => LaunchPlan::show(view.as_deref(), value, copied, facts)
                     .map(|plan| (Arc::new(plan), SmallVec::from_iter([from, to]))),
                 None => Err("a chunk is not in its memory".into()),
             },
@@ -142,14 +147,14 @@ fn old_value(output: &Output) -> Option<(Arc<ChunkSlot>, Arc<ChunkSlot>, u64)> {
 }
 
 /// A plan, and the operands for it.
-type Planned = (Arc<Plan>, SmallVec<[Arc<ChunkSlot>; 4]>);
+type Planned = (Arc<LaunchPlan>, SmallVec<[Arc<ChunkSlot>; 4]>);
 
 fn run(
     kernel: &Arc<dyn Kernel>,
     params: &[u8],
     (inputs, outputs): (&[Data], &[Output]),
     facts: &GpuFacts,
-    plans: &Plans,
+    plans: &LaunchPlans,
 ) -> Result<Planned, String> {
     let all = inputs.iter().chain(outputs.iter().map(|o| &o.to));
     let (mut slots, mut layouts): (SmallVec<_>, SmallVec<[&Layout; 4]>) = (SmallVec::new(), SmallVec::new());
@@ -207,7 +212,9 @@ mod tests {
             let (inputs, outputs) = (vec![chunk(&[9, 7]), chunk(&[7])], vec![Output { to: chunk(&[9]), copy_in: None }]);
             let body = Body::Run { params: Vec::new(), inputs, outputs, scratch_bytes: 0 };
             let launch = Launch { kernel, body, estimate_ns: 1, origin: None, done: Box::new(drop) };
-            let Ok(run) = Running::new(launch, &adapter.facts(), &Plans::default(), "gpu0") else { panic!("it has a program") };
+            let Ok(run) = Running::new(launch, &adapter.facts(), &LaunchPlans::default(), "gpu0") else {
+                panic!("it has a program")
+            };
             run.plan.stages[0].program.shader.is_trusted()
         };
         assert!(trusted(Arc::new(Gemv)) && !trusted(Arc::new(Borrowed)));

@@ -1,6 +1,6 @@
 //! What a launch comes to, whatever its operands are: made once for launches that are alike.
 //!
-//! Owns: [`Plan`] and [`Plans`], which keeps them. Must not know: buffers, submissions. Invariant: two launches get one plan only if they are of one kernel
+//! Owns: [`LaunchPlan`] and [`LaunchPlans`], which keeps them. Must not know: buffers, submissions. Invariant: two launches get one plan only if they are of one kernel
 //! (the very same object, still alive), with equal parameters, on operands of equal dtypes and shapes.
 
 use std::collections::HashMap;
@@ -19,15 +19,15 @@ use crate::shape::{ChunkMeta, DType, Layout, View};
 const ROOF: [f64; 2] = [1e6, 1e5];
 
 /// A program, and where what it reads and writes lies.
-pub(super) struct Stage {
+pub(super) struct LaunchStage {
     pub(super) program: Program,
     /// Its inputs, then its outputs.
-    pub(super) places: SmallVec<[Place; 4]>,
+    pub(super) places: SmallVec<[OperandPlace; 4]>,
 }
 
 /// What a stage reads or writes, and its bytes.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Place {
+pub(super) enum OperandPlace {
     /// An operand of the launch.
     Operand(usize, u64),
     /// A part of the scratch, from byte `at` on.
@@ -35,9 +35,9 @@ pub(super) enum Place {
 }
 
 /// What is to be done for a launch.
-pub(super) struct Plan {
+pub(super) struct LaunchPlan {
     /// Each sees all that the ones before it wrote.
-    pub(super) stages: Vec<Stage>,
+    pub(super) stages: Vec<LaunchStage>,
     /// Scratch that the stages share.
     pub(super) scratch_bytes: u64,
     /// Operands that are written as words first: they cannot be updated.
@@ -53,8 +53,8 @@ pub(super) struct Plan {
     pub(super) accepted: OnceLock<()>,
 }
 
-impl Plan {
-    pub(super) fn new(stages: Vec<Stage>, scratch_bytes: u64, in_words: SmallVec<[usize; 1]>) -> Self {
+impl LaunchPlan {
+    pub(super) fn new(stages: Vec<LaunchStage>, scratch_bytes: u64, in_words: SmallVec<[usize; 1]>) -> Self {
         let first = stages.first().map(|stage| &stage.program);
         let pace = PaceKey {
             shader: first.map_or(0, |program| program.shader.content()),
@@ -96,17 +96,17 @@ impl Plan {
             program.shader = Arc::new(program.shader.distrusted());
         }
         let (words, scratch_bytes) = program.words(&metas);
-        let mut places: SmallVec<[Place; 4]> =
-            layouts.iter().enumerate().map(|(i, layout)| Place::Operand(i, layout.bytes())).collect();
+        let mut places: SmallVec<[OperandPlace; 4]> =
+            layouts.iter().enumerate().map(|(i, layout)| OperandPlace::Operand(i, layout.bytes())).collect();
         let (mut packs, mut in_words) = (Vec::new(), SmallVec::new());
         for (operand, range) in words {
-            let words = Place::Scratch { at: range.start, bytes: range.end - range.start };
+            let words = OperandPlace::Scratch { at: range.start, bytes: range.end - range.start };
             let bytes = std::mem::replace(&mut places[operand], words.clone());
             let program = copy::bools(layouts[operand].len() as u64, program.real);
-            packs.push(Stage { program, places: SmallVec::from_iter([words, bytes]) });
+            packs.push(LaunchStage { program, places: SmallVec::from_iter([words, bytes]) });
             in_words.push(operand);
         }
-        let mut stages = vec![Stage { program, places }];
+        let mut stages = vec![LaunchStage { program, places }];
         stages.append(&mut packs);
         Ok(Self::new(stages, scratch_bytes, in_words))
     }
@@ -134,8 +134,8 @@ impl Plan {
         let program = copy::gather(view, meta(value)).map_err(|e| e.to_string())?;
         let program =
             program.fitting(facts, &[meta(value), meta(copied)]).ok_or("a copy of a view is larger than it can be there")?;
-        let places = SmallVec::from_iter([Place::Operand(0, value.bytes()), Place::Operand(1, copied.bytes())]);
-        Ok(Self::new(vec![Stage { program, places }], 0, SmallVec::new()))
+        let places = SmallVec::from_iter([OperandPlace::Operand(0, value.bytes()), OperandPlace::Operand(1, copied.bytes())]);
+        Ok(Self::new(vec![LaunchStage { program, places }], 0, SmallVec::new()))
     }
 }
 
@@ -151,12 +151,12 @@ fn least_ns(program: &Program) -> f64 {
     (program.most.flops / ROOF[0]).max(program.most.bytes / ROOF[1]).max(0.0)
 }
 
-/// Plans that are kept.
+/// LaunchPlans that are kept.
 const KEPT: usize = 1024;
 
 /// The plans of launches that were made lately.
 #[derive(Default)]
-pub(super) struct Plans {
+pub(super) struct LaunchPlans {
     kept: Mutex<Kept>,
 }
 
@@ -173,7 +173,7 @@ struct Alike {
     kernel: Weak<dyn Kernel>,
     params: Vec<u8>,
     operands: SmallVec<[(DType, Vec<usize>); 4]>,
-    plan: Arc<Plan>,
+    plan: Arc<LaunchPlan>,
 }
 
 impl Alike {
@@ -185,7 +185,7 @@ impl Alike {
     }
 }
 
-impl Plans {
+impl LaunchPlans {
     /// The plan of a kernel's launch: kept, or made now.
     pub(super) fn of(
         &self,
@@ -193,7 +193,7 @@ impl Plans {
         params: &[u8],
         layouts: &[&Layout],
         facts: &GpuFacts,
-    ) -> Result<Arc<Plan>, String> {
+    ) -> Result<Arc<LaunchPlan>, String> {
         let mut hasher = DefaultHasher::new();
         (Arc::as_ptr(kernel).addr(), params).hash(&mut hasher);
         layouts.iter().for_each(|layout| (layout.dtype as u8, &layout.shape).hash(&mut hasher));
@@ -206,7 +206,7 @@ impl Plans {
             return Ok(plan);
         }
         // A user's code: not under a lock.
-        let plan = Arc::new(Plan::run(&**kernel, params, layouts, facts)?);
+        let plan = Arc::new(LaunchPlan::run(&**kernel, params, layouts, facts)?);
         let operands = layouts.iter().map(|layout| (layout.dtype, layout.shape.to_vec())).collect();
         let alike = Alike { kernel: Arc::downgrade(kernel), params: params.to_vec(), operands, plan: plan.clone() };
         let mut kept = self.kept();
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn launches_that_are_alike_share_a_plan() {
-        let plans = Plans::default();
+        let plans = LaunchPlans::default();
         let layout = |shape: &[usize]| Layout::contiguous(DType::F32, shape);
         let (a, x, y) = (layout(&[4, 5]), layout(&[5]), layout(&[4]));
         let kernel: Arc<dyn Kernel> = Arc::new(Gemv);

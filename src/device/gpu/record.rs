@@ -1,6 +1,6 @@
 //! One submission: recording launches and copies, and what is needed to report them afterwards.
 //!
-//! Owns: [`Recorder`], [`Submission`], [`Kit`]. Must not know: what is recorded when. Invariant: whatever was recorded is in the submission, with everything that
+//! Owns: [`BatchRecorder`], [`Submission`], [`Kit`]. Must not know: what is recorded when. Invariant: whatever was recorded is in the submission, with everything that
 //! its report needs.
 
 use std::num::NonZeroU64;
@@ -11,7 +11,7 @@ use std::time::Instant;
 use smallvec::SmallVec;
 use wgpu::{BufferBinding, BufferUsages, MapMode};
 
-use super::batcher::{Batch, DISPATCHES, PARTS, Part, Piece};
+use super::batcher::{DISPATCHES, DownPiece, LaunchSlices, NextBatch, PARTS};
 use super::driver::Load;
 use super::groups::GroupKey;
 use super::launch::{LaunchEnd, Running, Tally, label};
@@ -19,7 +19,7 @@ use super::link::{FilledPack, Landing, Staging};
 use super::open::{GpuRefusal, Opened};
 use super::pace::PaceKey;
 use super::pipelines::Pipelines;
-use super::plan::{Place, Stage};
+use super::plan::{LaunchStage, OperandPlace};
 use super::slice::Slice;
 use crate::device::Failure;
 
@@ -36,12 +36,12 @@ pub(super) const KITS: u64 = 4;
 
 /// Buffers of which each submission has a part of its own, so that bind groups serve all submissions.
 #[derive(Clone)]
-pub(super) struct Common {
+pub(super) struct CommonBuffers {
     params: wgpu::Buffer,
     faults: wgpu::Buffer,
 }
 
-impl Common {
+impl CommonBuffers {
     pub(super) fn new(opened: &Opened) -> Result<Self, GpuRefusal> {
         let usage = BufferUsages::UNIFORM | BufferUsages::COPY_DST;
         let params = opened.buffer(KITS * DISPATCHES as u64 * STRIDE, usage, false)?;
@@ -118,7 +118,7 @@ pub(super) struct Contents {
     /// Uploads whose last piece is here.
     pub(super) uploads: u64,
     /// The staging buffer of all downloads, and what is in it.
-    pub(super) pack: Option<(wgpu::Buffer, Vec<(Piece, Arc<Landing>)>)>,
+    pub(super) pack: Option<(wgpu::Buffer, Vec<(DownPiece, Arc<Landing>)>)>,
     pub(super) load: Load,
     pub(super) dispatches: u64,
     /// Passes whose times are in the report.
@@ -186,10 +186,10 @@ impl Submission {
 }
 
 /// A submission that is being recorded. All of it is within [`Opened::caught`].
-pub(super) struct Recorder<'a> {
+pub(super) struct BatchRecorder<'a> {
     opened: &'a Opened,
     pipelines: &'a Pipelines,
-    common: &'a Common,
+    common: &'a CommonBuffers,
     kit: &'a Kit,
     encoder: wgpu::CommandEncoder,
     pass: Option<wgpu::ComputePass<'static>>,
@@ -199,13 +199,13 @@ pub(super) struct Recorder<'a> {
     contents: Contents,
 }
 
-impl<'a> Recorder<'a> {
+impl<'a> BatchRecorder<'a> {
     /// Begins to record what is in `batch`. `params` is for its own use.
     pub(super) fn new(
         opened: &'a Opened,
         pipelines: &'a Pipelines,
-        (common, kit): (&'a Common, &'a Kit),
-        batch: &Batch,
+        (common, kit): (&'a CommonBuffers, &'a Kit),
+        batch: &NextBatch,
         params: &'a mut Vec<u8>,
     ) -> Self {
         params.clear();
@@ -250,7 +250,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// Copies pieces of chunks to a staging buffer.
-    pub(super) fn down(&mut self, staging: wgpu::Buffer, pieces: Vec<(Piece, Arc<Landing>, wgpu::Buffer)>) {
+    pub(super) fn down(&mut self, staging: wgpu::Buffer, pieces: Vec<(DownPiece, Arc<Landing>, wgpu::Buffer)>) {
         let mut all = Vec::with_capacity(pieces.len());
         for (piece, landing, from) in pieces {
             let bytes = piece.bytes.next_multiple_of(4);
@@ -263,7 +263,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// Records a part of a launch.
-    pub(super) fn launch(&mut self, run: &mut Running, part: &Part) -> Result<(), GpuRefusal> {
+    pub(super) fn launch(&mut self, run: &mut Running, part: &LaunchSlices) -> Result<(), GpuRefusal> {
         // Once: a launch that goes on in another submission must find what it wrote.
         for (from, to, bytes) in std::mem::take(&mut run.copy_in) {
             self.pass = None;
@@ -288,7 +288,7 @@ impl<'a> Recorder<'a> {
         self.contents.parts.push(part);
     }
 
-    fn bind(&self, run: &Running, stage: &Stage) -> Result<wgpu::BindGroup, GpuRefusal> {
+    fn bind(&self, run: &Running, stage: &LaunchStage) -> Result<wgpu::BindGroup, GpuRefusal> {
         let (shader, program) = (&stage.program.shader, &stage.program);
         let more = [program.scratch_bytes > 0, program.faults].map(u32::from);
         let mut key = GroupKey { layout: [shader.inputs(), shader.outputs(), more[0], more[1]], bound: SmallVec::new() };
@@ -296,8 +296,8 @@ impl<'a> Recorder<'a> {
         let mut buffers: SmallVec<[&wgpu::Buffer; 5]> = SmallVec::new();
         for place in &stage.places {
             let (buffer, of, at, bytes) = match *place {
-                Place::Operand(i, bytes) => (run.operands[i].buffer()?, run.operands[i].key, 0, bytes),
-                Place::Scratch { at, bytes } => (&scratch()?.buffer, scratch()?.key, at, bytes),
+                OperandPlace::Operand(i, bytes) => (run.operands[i].buffer()?, run.operands[i].key, 0, bytes),
+                OperandPlace::Scratch { at, bytes } => (&scratch()?.buffer, scratch()?.key, at, bytes),
             };
             buffers.push(buffer);
             key.bound.push((of, at, bytes));
@@ -348,7 +348,7 @@ impl<'a> Recorder<'a> {
         })
     }
 
-    fn dispatch(&mut self, stage: &Stage, pipeline: &wgpu::ComputePipeline, group: &wgpu::BindGroup, slice: &Slice) {
+    fn dispatch(&mut self, stage: &LaunchStage, pipeline: &wgpu::ComputePipeline, group: &wgpu::BindGroup, slice: &Slice) {
         let at = self.params.len();
         // Operands above 2^32 workgroups have no program (program.rs).
         let launch = [slice.first as u32, slice.groups as u32, slice.begin, slice.end];

@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use super::batcher::{Action, Batch, Batcher, Event, Limits, Part, Piece, Ticket};
+use super::batcher::{BatchAction, BatchEvent, Batcher, DownPiece, LaunchSlices, Limits, NextBatch, Ticket};
 use super::inbox::Inbox;
 use super::launch::{LaunchEnd, Running, label};
 use super::link::{Down, FilledPack, Staging};
 use super::open::{GpuRefusal, Opened};
 use super::pace::PaceKey;
 use super::pipelines::Pipelines;
-use super::record::{Common, Contents, KITS, Kit, LaunchPart, Recorder, Submission};
+use super::record::{BatchRecorder, CommonBuffers, Contents, KITS, Kit, LaunchPart, Submission};
 use super::ring::ScratchRing;
 use super::tickets::Tickets;
 use crate::device::panic_message;
@@ -71,7 +71,7 @@ pub(super) struct Shared {
 
 /// What is queued.
 #[derive(Default)]
-struct Queued {
+struct QueuedWork {
     launches: Tickets<Box<Running>>,
     uploads: Tickets<FilledPack>,
     downloads: Tickets<Down>,
@@ -83,8 +83,8 @@ struct Queued {
 pub(super) struct Service {
     shared: Shared,
     batcher: Batcher,
-    queued: Queued,
-    common: Common,
+    queued: QueuedWork,
+    common: CommonBuffers,
     kits: Vec<Kit>,
     ring: ScratchRing,
     began: Instant,
@@ -94,7 +94,7 @@ pub(super) struct Service {
     resting: bool,
     /// Memory for parameters, and for actions.
     params: Vec<u8>,
-    actions: Vec<Action>,
+    actions: Vec<BatchAction>,
 }
 
 impl Service {
@@ -106,12 +106,12 @@ impl Service {
             up_bytes: shared.ups.piece_bytes(),
         };
         // Now, while there is memory: later, what waits could not even be submitted.
-        let common = Common::new(&shared.opened)?;
+        let common = CommonBuffers::new(&shared.opened)?;
         let kits = (0..KITS).map(|number| Kit::new(&shared.opened, number)).collect::<Result<_, _>>()?;
         Ok(Self {
             shared,
             batcher: Batcher::new(limits),
-            queued: Queued::default(),
+            queued: QueuedWork::default(),
             common,
             kits,
             ring: ScratchRing::default(),
@@ -182,11 +182,11 @@ impl Service {
             let mut again = false;
             for action in actions.drain(..) {
                 match action {
-                    Action::Submit(batch) => {
+                    BatchAction::Submit(batch) => {
                         self.submit(batch);
                         again = true;
                     }
-                    Action::Wait(until_ns) => self.tick = Some(self.began + Duration::from_nanos(until_ns)),
+                    BatchAction::Wait(until_ns) => self.tick = Some(self.began + Duration::from_nanos(until_ns)),
                 }
             }
             self.actions = actions;
@@ -219,22 +219,22 @@ impl Service {
                 let bytes = pack.pieces.iter().map(|piece| piece.bytes).sum();
                 let last = pack.pieces.iter().all(|piece| piece.last);
                 let ticket = self.queued.uploads.put(pack);
-                self.batcher.take(Event::Upload(ticket, bytes, last));
+                self.batcher.take(BatchEvent::Upload(ticket, bytes, last));
             }
             Message::Down(down) => {
                 let bytes = down.landing.bytes;
                 let ticket = self.queued.downloads.put(down);
-                self.batcher.take(Event::Download(ticket, bytes));
+                self.batcher.take(BatchEvent::Download(ticket, bytes));
             }
-            Message::Emptied(bytes) => self.batcher.take(Event::Emptied(bytes)),
+            Message::Emptied(bytes) => self.batcher.take(BatchEvent::Emptied(bytes)),
             Message::Compiled => {
                 std::mem::take(&mut self.queued.parked).into_iter().for_each(|run| self.admit(run));
             }
             Message::Completed(kit, shown) => {
                 self.kits.push(kit);
-                self.batcher.take(Event::Completed(shown));
+                self.batcher.take(BatchEvent::Completed(shown));
             }
-            Message::Reported => self.batcher.take(Event::Reported),
+            Message::Reported => self.batcher.take(BatchEvent::Reported),
             Message::Rest => self.resting = true,
             Message::Stop => {}
         }
@@ -256,7 +256,7 @@ impl Service {
         }
         let (plan, estimate_ns) = (run.plan.clone(), run.estimate_ns);
         let ticket = self.queued.launches.put(run);
-        self.batcher.take(Event::Launch(ticket, plan, estimate_ns));
+        self.batcher.take(BatchEvent::Launch(ticket, plan, estimate_ns));
     }
 
     fn refuse(&self, end: LaunchEnd, refusal: GpuRefusal) {
@@ -265,7 +265,7 @@ impl Service {
     }
 
     /// Records and submits, if anything comes of it.
-    fn submit(&mut self, batch: Batch) {
+    fn submit(&mut self, batch: NextBatch) {
         let Some(kit) = self.kits.pop() else {
             // There are more than may be under way.
             return self.shared.opened.lose("more submissions are under way than there may be");
@@ -293,12 +293,12 @@ impl Service {
     fn record(
         &mut self,
         kit: &Kit,
-        batch: &Batch,
+        batch: &NextBatch,
         params: &mut Vec<u8>,
         contents: &mut Contents,
     ) -> Result<Option<(wgpu::SubmissionIndex, Instant)>, GpuRefusal> {
         let (opened, pipelines, common) = (self.shared.opened.clone(), self.shared.pipelines.clone(), self.common.clone());
-        let mut recorder = Recorder::new(&opened, &pipelines, (&common, kit), batch, params);
+        let mut recorder = BatchRecorder::new(&opened, &pipelines, (&common, kit), batch, params);
         let mut outcome = Ok(());
         for &ticket in &batch.uploads {
             if let Some(pack) = self.queued.uploads.take(ticket) {
@@ -322,7 +322,7 @@ impl Service {
     }
 
     /// Records downloads into one staging buffer.
-    fn record_downs(&mut self, recorder: &mut Recorder<'_>, batch: &Batch) {
+    fn record_downs(&mut self, recorder: &mut BatchRecorder<'_>, batch: &NextBatch) {
         if batch.downloads.is_empty() {
             return;
         }
@@ -334,7 +334,7 @@ impl Service {
             }
             Err(refusal) => {
                 batch.downloads.iter().for_each(|piece| self.fail_down(piece, &refusal));
-                self.batcher.take(Event::Emptied(batch.pack_bytes));
+                self.batcher.take(BatchEvent::Emptied(batch.pack_bytes));
                 return self.limit_staging();
             }
         };
@@ -352,16 +352,16 @@ impl Service {
             self.over(piece.ticket);
         }
         if pieces.is_empty() {
-            self.batcher.take(Event::Emptied(staging.size()));
+            self.batcher.take(BatchEvent::Emptied(staging.size()));
             return self.shared.downs.give(staging, true);
         }
         recorder.down(staging, pieces);
     }
 
-    fn fail_down(&mut self, piece: &Piece, refusal: &GpuRefusal) {
+    fn fail_down(&mut self, piece: &DownPiece, refusal: &GpuRefusal) {
         let Some(down) = self.queued.downloads.get(piece.ticket) else { return };
         down.landing.fail(refusal.clone().into_failure("a chunk's move", &self.shared.name));
-        self.batcher.take(Event::WithdrawDownload(piece.ticket));
+        self.batcher.take(BatchEvent::WithdrawDownload(piece.ticket));
         self.over(piece.ticket);
     }
 
@@ -373,7 +373,7 @@ impl Service {
     }
 
     /// Records a part of a launch; a launch that cannot be is refused, and the others go on.
-    fn record_launch(&mut self, recorder: &mut Recorder<'_>, part: &Part) {
+    fn record_launch(&mut self, recorder: &mut BatchRecorder<'_>, part: &LaunchSlices) {
         let Some(mut run) = self.queued.launches.lend(part.ticket) else { return };
         let recorded = match run.failed_before() {
             Some(failure) => Err(failure),
@@ -389,7 +389,7 @@ impl Service {
         }
         if let Err(failure) = recorded {
             if !part.last {
-                self.batcher.take(Event::WithdrawLaunch(part.ticket));
+                self.batcher.take(BatchEvent::WithdrawLaunch(part.ticket));
             }
             return run.end.done.fail(failure);
         }
@@ -416,7 +416,12 @@ impl Service {
         });
     }
 
-    fn record_part(&mut self, recorder: &mut Recorder<'_>, run: &mut Running, part: &Part) -> Result<(), GpuRefusal> {
+    fn record_part(
+        &mut self,
+        recorder: &mut BatchRecorder<'_>,
+        run: &mut Running,
+        part: &LaunchSlices,
+    ) -> Result<(), GpuRefusal> {
         if run.plan.scratch_bytes > 0 && run.scratch.is_none() {
             run.scratch = Some(self.ring.take(&self.shared.opened, run.plan.scratch_bytes)?);
         }

@@ -25,7 +25,7 @@ use smallvec::SmallVec;
 
 use self::moves::{Mark, Moves};
 use super::pace::{Pace, PaceKey};
-use super::plan::{Plan, Stage};
+use super::plan::{LaunchPlan, LaunchStage};
 use super::slice::{Cursor, Slice};
 use crate::kernel::Program;
 
@@ -61,9 +61,9 @@ const SMALLEST: u64 = 64 << 10;
 pub(super) struct Ticket(pub(super) usize);
 
 /// What happens.
-pub(super) enum Event {
+pub(super) enum BatchEvent {
     /// A launch that can run, and what it is expected to take.
-    Launch(Ticket, Arc<Plan>, u64),
+    Launch(Ticket, Arc<LaunchPlan>, u64),
     /// Bytes that lie in staging, to be copied to their chunk; whether they are the last of it.
     Upload(Ticket, u64, bool),
     /// A chunk to be brought down.
@@ -85,28 +85,28 @@ pub(super) enum Event {
 
 /// What is to be done.
 #[derive(Debug)]
-pub(super) enum Action {
+pub(super) enum BatchAction {
     /// Record this, and submit it.
-    Submit(Batch),
+    Submit(NextBatch),
     /// If nothing else comes, tick at this time.
     Wait(u64),
 }
 
 /// One submission: uploads first, then downloads, then launches.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct NextBatch {
     pub(super) uploads: Vec<Ticket>,
-    pub(super) downloads: Vec<Piece>,
+    pub(super) downloads: Vec<DownPiece>,
     /// Bytes of the staging buffer of all downloads.
     pub(super) pack_bytes: u64,
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<LaunchSlices>,
     /// Whether the GPU's clock is to be asked.
     pub(super) timed: bool,
 }
 
 /// A piece of a download, and its place in the staging buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(super) struct DownPiece {
     pub(super) ticket: Ticket,
     pub(super) at: u64,
     pub(super) bytes: u64,
@@ -117,7 +117,7 @@ pub(super) struct Piece {
 
 /// What of a launch is in a submission.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct LaunchSlices {
     pub(super) ticket: Ticket,
     /// Of which stage, and what of it.
     pub(super) slices: SmallVec<[(usize, Slice); 1]>,
@@ -144,7 +144,7 @@ pub(super) struct Limits {
 
 struct QueuedLaunch {
     ticket: Ticket,
-    plan: Arc<Plan>,
+    plan: Arc<LaunchPlan>,
     estimate_ns: u64,
     stage: usize,
     cursor: Cursor,
@@ -191,43 +191,43 @@ impl Batcher {
 
     /// Takes an event in; says what is to be done now.
     #[cfg(test)]
-    fn step(&mut self, now_ns: u64, event: Event, actions: &mut Vec<Action>) {
+    fn step(&mut self, now_ns: u64, event: BatchEvent, actions: &mut Vec<BatchAction>) {
         self.take(event);
         loop {
             let before = actions.len();
             self.decide(now_ns, actions);
-            if !matches!(actions[before..], [Action::Submit(_)]) {
+            if !matches!(actions[before..], [BatchAction::Submit(_)]) {
                 return;
             }
         }
     }
 
     /// Takes an event in, of several that came at once.
-    pub(super) fn take(&mut self, event: Event) {
+    pub(super) fn take(&mut self, event: BatchEvent) {
         match event {
-            Event::Launch(ticket, plan, estimate_ns) => {
+            BatchEvent::Launch(ticket, plan, estimate_ns) => {
                 let (stage, cursor, after) = (0, Cursor::default(), self.moves.mark());
                 self.launches.push_back(QueuedLaunch { ticket, plan, estimate_ns, stage, cursor, after });
             }
-            Event::Upload(ticket, bytes, last) => self.moves.upload(ticket, bytes, last),
-            Event::Download(ticket, bytes) => self.moves.download(ticket, bytes),
-            Event::WithdrawLaunch(ticket) => self.launches.retain(|launch| launch.ticket != ticket),
-            Event::WithdrawDownload(ticket) => self.moves.withdraw(ticket),
-            Event::Completed(shown) => {
+            BatchEvent::Upload(ticket, bytes, last) => self.moves.upload(ticket, bytes, last),
+            BatchEvent::Download(ticket, bytes) => self.moves.download(ticket, bytes),
+            BatchEvent::WithdrawLaunch(ticket) => self.launches.retain(|launch| launch.ticket != ticket),
+            BatchEvent::WithdrawDownload(ticket) => self.moves.withdraw(ticket),
+            BatchEvent::Completed(shown) => {
                 self.in_flight = self.in_flight.saturating_sub(1);
                 self.reporting += 1;
                 shown.into_iter().for_each(|(key, units, ns)| self.pace.learn(key, units, ns));
             }
-            Event::Reported => self.reporting = self.reporting.saturating_sub(1),
-            Event::Emptied(bytes) => self.moves.emptied(bytes),
+            BatchEvent::Reported => self.reporting = self.reporting.saturating_sub(1),
+            BatchEvent::Emptied(bytes) => self.moves.emptied(bytes),
             #[cfg(test)]
-            Event::Tick => {}
+            BatchEvent::Tick => {}
         }
     }
 
     /// Says what is to be done now: one thing, and after a submission there may be more. What becomes of one decides the next: its downloads may find no staging,
     /// and are queued again.
-    pub(super) fn decide(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
+    pub(super) fn decide(&mut self, now_ns: u64, actions: &mut Vec<BatchAction>) {
         if self.in_flight == 0 {
             self.busy_until_ns = now_ns;
         }
@@ -236,13 +236,13 @@ impl Batcher {
             self.in_flight += 1;
             self.waiting_ns = None;
             self.busy_until_ns = self.busy_until_ns.max(now_ns) + predicted_ns as u64;
-            return actions.push(Action::Submit(batch));
+            return actions.push(BatchAction::Submit(batch));
         }
         if !self.has_work() {
             self.waiting_ns = None;
         } else if self.in_flight < self.moves.limits.in_flight {
             let since = *self.waiting_ns.get_or_insert(now_ns);
-            actions.push(Action::Wait(self.patience_ends(since)));
+            actions.push(BatchAction::Wait(self.patience_ends(since)));
         }
     }
 
@@ -279,7 +279,7 @@ impl Batcher {
     }
 
     /// There is no memory for a staging buffer now: these downloads are queued again, and no buffer is larger than `piece_bytes` from now on.
-    pub(super) fn no_staging(&mut self, pieces: &[Piece], pack_bytes: u64, piece_bytes: u64) {
+    pub(super) fn no_staging(&mut self, pieces: &[DownPiece], pack_bytes: u64, piece_bytes: u64) {
         self.moves.no_staging(pieces, pack_bytes, piece_bytes);
     }
 
@@ -322,8 +322,8 @@ impl Batcher {
     }
 
     /// The next submission, and what its launches will take.
-    fn batch(&mut self) -> (Batch, f64) {
-        let mut batch = Batch::default();
+    fn batch(&mut self) -> (NextBatch, f64) {
+        let mut batch = NextBatch::default();
         self.moves.take(&mut batch);
         self.fill(&mut batch);
         let predicted: f64 = batch.parts.iter().map(|part| part.predicted_ns).sum();
@@ -334,7 +334,7 @@ impl Batcher {
     }
 
     /// Launches, up to the target.
-    fn fill(&mut self, batch: &mut Batch) {
+    fn fill(&mut self, batch: &mut NextBatch) {
         let (mut room_ns, mut dispatches) = (TARGET_NS, DISPATCHES);
         let alone = self.mixed + 1 >= MIXED;
         let (mut before, mut alike) = (None, true);
@@ -374,11 +374,11 @@ impl Batcher {
     }
 
     /// The next part of a launch: what takes so long, and as many dispatches, at most.
-    fn cut(&self, launch: &mut QueuedLaunch, room_ns: f64, dispatches: usize) -> Part {
+    fn cut(&self, launch: &mut QueuedLaunch, room_ns: f64, dispatches: usize) -> LaunchSlices {
         let (plan, estimate) = (launch.plan.clone(), launch.estimate());
         let most = self.pace.units_in(plan.pace, room_ns.max(1.0), estimate);
         let (mut used, mut slices) = (0.0, SmallVec::new());
-        while let Some(Stage { program, .. }) = plan.stages.get(launch.stage) {
+        while let Some(LaunchStage { program, .. }) = plan.stages.get(launch.stage) {
             if launch.cursor.is_over(program) {
                 (launch.stage, launch.cursor) = (launch.stage + 1, Cursor::default());
                 continue;
@@ -399,7 +399,7 @@ impl Batcher {
         }
         let (asked, last) = (launch.estimate_ns == 0, launch.stage >= plan.stages.len());
         let predicted_ns = self.pace.predict_ns(plan.pace, used, estimate);
-        Part { ticket: launch.ticket, slices, units: used, predicted_ns, asked, last }
+        LaunchSlices { ticket: launch.ticket, slices, units: used, predicted_ns, asked, last }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::{ALIGNED, Batch, GATHER, Limits, MUCH, PIECES, Piece, SMALLEST, Ticket};
+use super::{ALIGNED, DownPiece, GATHER, Limits, MUCH, NextBatch, PIECES, SMALLEST, Ticket};
 
 struct QueuedUpload {
     ticket: Ticket,
@@ -123,7 +123,7 @@ impl Moves {
     }
 
     /// Puts what goes next into a submission.
-    pub(super) fn take(&mut self, batch: &mut Batch) {
+    pub(super) fn take(&mut self, batch: &mut NextBatch) {
         let mut bytes = 0;
         // Not all at once: staging comes back when a submission is over, and the next is filled from it meanwhile.
         while let Some(upload) = self.uploads.front() {
@@ -140,7 +140,7 @@ impl Moves {
     }
 
     /// Downloads, side by side in one buffer.
-    fn pack(&mut self, batch: &mut Batch) {
+    fn pack(&mut self, batch: &mut NextBatch) {
         let (room, gone) = (self.next_pack(), self.gone);
         let mut offset: u64 = 0;
         while let Some(download) = self.downloads.front_mut().filter(|download| download.after <= gone) {
@@ -151,7 +151,7 @@ impl Moves {
                 break;
             }
             let last = bytes == rest;
-            batch.downloads.push(Piece { ticket: download.ticket, at: download.at, bytes, offset, last });
+            batch.downloads.push(DownPiece { ticket: download.ticket, at: download.at, bytes, offset, last });
             download.at += bytes;
             self.down_bytes -= bytes;
             offset = (offset + bytes).next_multiple_of(ALIGNED);
@@ -166,7 +166,7 @@ impl Moves {
 
     /// There is no memory for a staging buffer now: these downloads are queued again. They go in smaller ones; where it is not their size, they wait until
     /// what is lent has come back, and no more is lent at once from now on.
-    pub(super) fn no_staging(&mut self, pieces: &[Piece], pack_bytes: u64, piece_bytes: u64) {
+    pub(super) fn no_staging(&mut self, pieces: &[DownPiece], pack_bytes: u64, piece_bytes: u64) {
         self.emptied(pack_bytes);
         if piece_bytes < self.limits.piece_bytes {
             self.limits.piece_bytes = piece_bytes;

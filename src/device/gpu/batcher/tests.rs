@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::device::gpu::plan::Stage;
+use crate::device::gpu::plan::LaunchStage;
 use crate::kernel::{Pass, Program, Shader, Work};
 use crate::shape::DType;
 
 const LIMITS: Limits = Limits { in_flight: 3, down_bytes: 8 << 20, piece_bytes: 2 << 20, up_bytes: 2 << 20 };
 
 /// A plan of one program: so many passes of these groups, some of which take steps.
-fn plan(name: &str, flops: f64, passes: &[(u64, u32)]) -> Arc<Plan> {
+fn plan(name: &str, flops: f64, passes: &[(u64, u32)]) -> Arc<LaunchPlan> {
     let passes =
         passes.iter().map(|&(groups, steps)| Pass { entry: "main".into(), groups, steps: 0..steps, resumable: steps > 0 });
     let shader = Shader::new(name.to_owned(), name.to_owned()).into();
     let program = Program::new(&shader, DType::F32, &[], passes.collect(), Work { flops, bytes: 0.0 });
-    Arc::new(Plan::new(vec![Stage { program, places: SmallVec::new() }], 0, SmallVec::new()))
+    Arc::new(LaunchPlan::new(vec![LaunchStage { program, places: SmallVec::new() }], 0, SmallVec::new()))
 }
 
 /// What is under way on a GPU that takes one submission after the other.
@@ -36,7 +36,7 @@ struct World {
     /// Staging on its way to the host chunks: when it is free, and its bytes.
     emptying: VecDeque<(u64, u64)>,
     tick_ns: Option<u64>,
-    plans: BTreeMap<Ticket, Arc<Plan>>,
+    plans: BTreeMap<Ticket, Arc<LaunchPlan>>,
     /// Of each launch: the next slice that may come, as (stage, pass, group, step), and whether it is over.
     launches: BTreeMap<Ticket, (Cursor, usize, bool)>,
     downloads: BTreeMap<Ticket, (u64, u64)>,
@@ -77,17 +77,17 @@ impl World {
         }
     }
 
-    fn event(&mut self, event: Event) {
-        if let (Event::Launch(ticket, ..) | Event::Download(ticket, _), Some(last)) = (&event, self.uploads.back()) {
+    fn event(&mut self, event: BatchEvent) {
+        if let (BatchEvent::Launch(ticket, ..) | BatchEvent::Download(ticket, _), Some(last)) = (&event, self.uploads.back()) {
             self.behind.insert(*ticket, last.0);
         }
         match &event {
-            Event::Launch(ticket, plan, _) => {
+            BatchEvent::Launch(ticket, plan, _) => {
                 self.plans.insert(*ticket, plan.clone());
                 self.launches.insert(*ticket, (Cursor::default(), 0, false));
             }
-            Event::Download(ticket, bytes) => drop(self.downloads.insert(*ticket, (0, *bytes))),
-            Event::Upload(ticket, bytes, _) => self.uploads.push_back((*ticket, *bytes)),
+            BatchEvent::Download(ticket, bytes) => drop(self.downloads.insert(*ticket, (0, *bytes))),
+            BatchEvent::Upload(ticket, bytes, _) => self.uploads.push_back((*ticket, *bytes)),
             _ => {}
         }
         let mut actions = Vec::new();
@@ -95,8 +95,8 @@ impl World {
         self.tick_ns = None;
         for action in actions {
             match action {
-                Action::Submit(batch) => self.submit(batch),
-                Action::Wait(until) => self.tick_ns = Some(until),
+                BatchAction::Submit(batch) => self.submit(batch),
+                BatchAction::Wait(until) => self.tick_ns = Some(until),
             }
         }
         let room = self.batcher.moves.limits.down_bytes > self.batcher.moves.lent_bytes;
@@ -106,7 +106,7 @@ impl World {
         assert!(self.flying.len() <= self.batcher.moves.limits.in_flight);
     }
 
-    fn submit(&mut self, batch: Batch) {
+    fn submit(&mut self, batch: NextBatch) {
         self.submissions += 1;
         self.launch_batches += u64::from(!batch.parts.is_empty());
         let mut up_bytes = 0;
@@ -175,13 +175,13 @@ impl World {
                 if over.pack_bytes > 0 {
                     self.emptying.push_back((self.now_ns + over.pack_bytes / 8, over.pack_bytes));
                 }
-                self.event(Event::Completed(over.shown));
-                self.event(Event::Reported);
+                self.event(BatchEvent::Completed(over.shown));
+                self.event(BatchEvent::Reported);
             } else if emptying == Some(next) {
                 let Some((_, bytes)) = self.emptying.pop_front() else { break };
-                self.event(Event::Emptied(bytes));
+                self.event(BatchEvent::Emptied(bytes));
             } else {
-                self.event(Event::Tick);
+                self.event(BatchEvent::Tick);
             }
         }
         self.now_ns = self.now_ns.max(then_ns);
@@ -219,7 +219,7 @@ fn asked() -> impl Strategy<Value = Asked> {
     ]
 }
 
-fn kinds() -> [Arc<Plan>; 5] {
+fn kinds() -> [Arc<LaunchPlan>; 5] {
     [
         plan("tiny", 1e3, &[(1, 0)]),
         plan("medium", 1e8, &[(256, 0)]),
@@ -244,10 +244,10 @@ proptest! {
                 Asked::Launch(kind, off) => {
                     // Off by up to ten times, either way.
                     let estimate_ns = (kinds[kind].units / rate * off).max(1.0) as u64;
-                    world.event(Event::Launch(ticket, kinds[kind].clone(), estimate_ns));
+                    world.event(BatchEvent::Launch(ticket, kinds[kind].clone(), estimate_ns));
                 }
-                Asked::Upload(bytes, last) => world.event(Event::Upload(ticket, bytes, last)),
-                Asked::Download(bytes) => world.event(Event::Download(ticket, bytes)),
+                Asked::Upload(bytes, last) => world.event(BatchEvent::Upload(ticket, bytes, last)),
+                Asked::Download(bytes) => world.event(BatchEvent::Download(ticket, bytes)),
                 Asked::Pause(ns) => world.until(world.now_ns + ns),
             }
         }
@@ -262,7 +262,7 @@ fn nothing_expected_and_nothing_seen_still_gives_short_submissions() {
     // Ten times slower than what is taken for slow.
     let mut world = World::new(LIMITS, 1.0);
     for (n, plan) in kinds().into_iter().enumerate() {
-        world.event(Event::Launch(Ticket(n), plan, 0));
+        world.event(BatchEvent::Launch(Ticket(n), plan, 0));
     }
     world.finish();
     assert!(world.longest_ns <= 51e6, "{}", world.longest_ns);
@@ -271,7 +271,7 @@ fn nothing_expected_and_nothing_seen_still_gives_short_submissions() {
 #[test]
 fn a_gpu_that_becomes_ten_times_slower_has_short_submissions_from_the_next_on() {
     let (mut world, long) = (World::new(LIMITS, 1e4), plan("long", 1e12, &[(100_000, 0)]));
-    world.event(Event::Launch(Ticket(0), long.clone(), 0));
+    world.event(BatchEvent::Launch(Ticket(0), long.clone(), 0));
     world.until(60_000_000);
     world.rate = 1e3;
     world.finish();
@@ -285,7 +285,7 @@ fn sixteen_and_more_of_what_is_queued_go_together() {
         let other = plan("other", 2e3, &[(1, 0)]);
         for n in 0..10_000 {
             let plan = if mixed && n % 2 == 1 { &other } else { &kinds[0] };
-            world.event(Event::Launch(Ticket(n), plan.clone(), 1000));
+            world.event(BatchEvent::Launch(Ticket(n), plan.clone(), 1000));
             if n % 100 == 99 {
                 world.until(world.now_ns + 20_000);
             }
@@ -301,16 +301,16 @@ fn of_mixed_submissions_one_in_sixteen_measures() {
     let (a, b) = (plan("a", 1e6, &[(8, 0)]), plan("b", 1e6, &[(8, 0)]));
     let (mut alone, mut all, mut actions) = (0, 0, Vec::new());
     for n in 0..20_000 {
-        batcher.step(n, Event::Launch(Ticket(n as usize), [&a, &b][n as usize % 2].clone(), 50_000), &mut actions);
+        batcher.step(n, BatchEvent::Launch(Ticket(n as usize), [&a, &b][n as usize % 2].clone(), 50_000), &mut actions);
         for action in actions.drain(..) {
-            if let Action::Submit(batch) = action {
+            if let BatchAction::Submit(batch) = action {
                 (alone, all) = (alone + u64::from(batch.parts.len() == 1), all + 1);
                 assert!(batch.timed || batch.parts.len() == 1, "long ones ask the clock");
             }
         }
         if n % 32 == 31 {
-            batcher.step(n, Event::Completed(SmallVec::new()), &mut actions);
-            batcher.step(n, Event::Reported, &mut actions);
+            batcher.step(n, BatchEvent::Completed(SmallVec::new()), &mut actions);
+            batcher.step(n, BatchEvent::Reported, &mut actions);
         }
     }
     assert!((all / 20..all / 12).contains(&alone), "{alone} of {all}");
@@ -319,11 +319,11 @@ fn of_mixed_submissions_one_in_sixteen_measures() {
 #[test]
 fn neither_direction_waits_for_the_other_nor_for_launches() {
     let (mut world, long) = (World::new(LIMITS, 1000.0), plan("long", 1e12, &[(100_000, 0)]));
-    world.event(Event::Launch(Ticket(0), long, 1_000_000_000));
+    world.event(BatchEvent::Launch(Ticket(0), long, 1_000_000_000));
     for n in 1..400 {
-        world.event(Event::Download(Ticket(n), 1 << 20));
+        world.event(BatchEvent::Download(Ticket(n), 1 << 20));
     }
-    world.event(Event::Upload(Ticket(1000), 1 << 20, true));
+    world.event(BatchEvent::Upload(Ticket(1000), 1 << 20, true));
     let asked_ns = world.now_ns;
     while !world.uploads.is_empty() {
         world.until(world.now_ns + 1_000_000);
@@ -340,12 +340,12 @@ fn neither_direction_waits_for_the_other_nor_for_launches() {
 fn small_downloads_share_a_staging_buffer() {
     let mut world = World::new(Limits { piece_bytes: 8 << 20, down_bytes: 32 << 20, ..LIMITS }, 100.0);
     for n in 0..384 {
-        world.event(Event::Download(Ticket(n), 1 << 20));
+        world.event(BatchEvent::Download(Ticket(n), 1 << 20));
     }
     world.finish();
     assert!(world.submissions <= 384 / 7, "{} submissions of 1 MiB chunks", world.submissions);
     let mut world = World::new(LIMITS, 100.0);
-    (0..10_000).for_each(|n| world.event(Event::Download(Ticket(n), 40)));
+    (0..10_000).for_each(|n| world.event(BatchEvent::Download(Ticket(n), 40)));
     world.finish();
     assert!(world.submissions <= 10_000 / 24, "{} submissions of tiny ones", world.submissions);
 }
@@ -355,9 +355,9 @@ fn uploads_alone_keep_the_link_busy() {
     let mut batcher = Batcher::new(LIMITS);
     let mut actions = Vec::new();
     for n in 0..3 {
-        batcher.step(0, Event::Upload(Ticket(n), 8 << 20, true), &mut actions);
+        batcher.step(0, BatchEvent::Upload(Ticket(n), 8 << 20, true), &mut actions);
     }
-    let submitted = actions.iter().filter(|action| matches!(action, Action::Submit(_))).count();
+    let submitted = actions.iter().filter(|action| matches!(action, BatchAction::Submit(_))).count();
     assert_eq!(submitted, 3, "as many as may be under way");
 }
 
@@ -365,21 +365,24 @@ fn uploads_alone_keep_the_link_busy() {
 fn what_follows_from_reports_goes_together_but_does_not_wait_for_ever() {
     let (tiny, mut actions) = (kinds()[0].clone(), Vec::new());
     let mut batcher = Batcher::new(LIMITS);
-    let launch = |n| Event::Launch(Ticket(n), tiny.clone(), 1000);
+    let launch = |n| BatchEvent::Launch(Ticket(n), tiny.clone(), 1000);
     batcher.step(0, launch(0), &mut actions);
-    batcher.step(1000, Event::Completed(SmallVec::new()), &mut actions);
+    batcher.step(1000, BatchEvent::Completed(SmallVec::new()), &mut actions);
     actions.clear();
     (1..10).for_each(|n| batcher.step(2000, launch(n), &mut actions));
-    assert!(actions.iter().all(|action| matches!(action, Action::Wait(until) if *until == 2000 + REPORTING_NS)), "{actions:?}");
+    assert!(
+        actions.iter().all(|action| matches!(action, BatchAction::Wait(until) if *until == 2000 + REPORTING_NS)),
+        "{actions:?}"
+    );
     actions.clear();
-    batcher.step(3000, Event::Reported, &mut actions);
-    assert!(matches!(&actions[..], [Action::Submit(batch)] if batch.parts.len() == 9), "{actions:?}");
+    batcher.step(3000, BatchEvent::Reported, &mut actions);
+    assert!(matches!(&actions[..], [BatchAction::Submit(batch)] if batch.parts.len() == 9), "{actions:?}");
     // A report that takes long holds nothing up.
-    batcher.step(4000, Event::Completed(SmallVec::new()), &mut actions);
+    batcher.step(4000, BatchEvent::Completed(SmallVec::new()), &mut actions);
     batcher.step(5000, launch(11), &mut actions);
     actions.clear();
-    batcher.step(5000 + REPORTING_NS, Event::Tick, &mut actions);
-    assert!(matches!(&actions[..], [Action::Submit(_)]), "{actions:?}");
+    batcher.step(5000 + REPORTING_NS, BatchEvent::Tick, &mut actions);
+    assert!(matches!(&actions[..], [BatchAction::Submit(_)]), "{actions:?}");
 }
 
 #[test]
@@ -389,11 +392,11 @@ fn without_staging_downloads_wait_for_what_is_lent() {
     let mut packs = Vec::new();
     let mut step = |batcher: &mut Batcher, event| {
         batcher.step(0, event, &mut actions);
-        let submits = actions.drain(..).filter_map(|a| if let Action::Submit(batch) = a { Some(batch) } else { None });
+        let submits = actions.drain(..).filter_map(|a| if let BatchAction::Submit(batch) = a { Some(batch) } else { None });
         submits.collect::<Vec<_>>()
     };
-    packs.extend(step(&mut batcher, Event::Download(Ticket(0), 3 << 20)));
-    packs.extend(step(&mut batcher, Event::Download(Ticket(1), 5 << 20)));
+    packs.extend(step(&mut batcher, BatchEvent::Download(Ticket(0), 3 << 20)));
+    packs.extend(step(&mut batcher, BatchEvent::Download(Ticket(1), 5 << 20)));
     assert!(packs.len() >= 2 && packs[1].downloads[0].at == 2 << 20);
     // The second cannot be had.
     let second = packs.remove(1);
@@ -401,10 +404,13 @@ fn without_staging_downloads_wait_for_what_is_lent() {
     batcher.not_submitted(0);
     batcher.no_staging(&second.downloads, second.pack_bytes, LIMITS.piece_bytes);
     let lent = packs[0].pack_bytes;
-    assert!(step(&mut batcher, Event::Tick).is_empty() || batcher.moves.lent_bytes >= lent, "no more is lent than there is");
-    step(&mut batcher, Event::Completed(SmallVec::new()));
-    step(&mut batcher, Event::Reported);
-    let next = step(&mut batcher, Event::Emptied(lent));
+    assert!(
+        step(&mut batcher, BatchEvent::Tick).is_empty() || batcher.moves.lent_bytes >= lent,
+        "no more is lent than there is"
+    );
+    step(&mut batcher, BatchEvent::Completed(SmallVec::new()));
+    step(&mut batcher, BatchEvent::Reported);
+    let next = step(&mut batcher, BatchEvent::Emptied(lent));
     assert!(next.iter().flat_map(|b| &b.downloads).any(|piece| piece.ticket == Ticket(0) && piece.at == 2 << 20), "{next:?}");
 }
 
@@ -412,10 +418,10 @@ fn without_staging_downloads_wait_for_what_is_lent() {
 fn what_is_withdrawn_is_not_submitted() {
     let mut world = World::new(Limits { in_flight: 1, ..LIMITS }, 100.0);
     let tiny = kinds()[0].clone();
-    (0..10).for_each(|n| world.event(Event::Launch(Ticket(n), tiny.clone(), 1000)));
+    (0..10).for_each(|n| world.event(BatchEvent::Launch(Ticket(n), tiny.clone(), 1000)));
     for n in 5..10 {
         world.launches.remove(&Ticket(n));
-        world.event(Event::WithdrawLaunch(Ticket(n)));
+        world.event(BatchEvent::WithdrawLaunch(Ticket(n)));
     }
     world.finish();
     assert_eq!(world.launches.len(), 5);
@@ -426,14 +432,14 @@ fn what_is_withdrawn_takes_nothing_of_the_same_number_along() {
     let mut world = World::new(Limits { in_flight: 1, ..LIMITS }, 100.0);
     let tiny = kinds()[0].clone();
     for n in 0..4 {
-        world.event(Event::Upload(Ticket(n), 100, true));
-        world.event(Event::Download(Ticket(n), 100));
-        world.event(Event::Launch(Ticket(n), tiny.clone(), 1000));
+        world.event(BatchEvent::Upload(Ticket(n), 100, true));
+        world.event(BatchEvent::Download(Ticket(n), 100));
+        world.event(BatchEvent::Launch(Ticket(n), tiny.clone(), 1000));
     }
     world.launches.remove(&Ticket(2));
-    world.event(Event::WithdrawLaunch(Ticket(2)));
+    world.event(BatchEvent::WithdrawLaunch(Ticket(2)));
     world.downloads.remove(&Ticket(3));
-    world.event(Event::WithdrawDownload(Ticket(3)));
+    world.event(BatchEvent::WithdrawDownload(Ticket(3)));
     world.finish();
     assert_eq!((world.launches.len(), world.downloads.len()), (3, 3), "they were all carried out");
 }
@@ -442,12 +448,12 @@ fn what_is_withdrawn_takes_nothing_of_the_same_number_along() {
 fn the_last_of_what_comes_down_is_cut_smaller() {
     let mut batcher = Batcher::new(Limits { in_flight: 1, down_bytes: 64 << 20, piece_bytes: 16 << 20, ..LIMITS });
     let (mut actions, mut pieces) = (Vec::new(), Vec::new());
-    batcher.step(0, Event::Download(Ticket(0), 64 << 20), &mut actions);
-    while let Some(Action::Submit(batch)) = actions.pop() {
+    batcher.step(0, BatchEvent::Download(Ticket(0), 64 << 20), &mut actions);
+    while let Some(BatchAction::Submit(batch)) = actions.pop() {
         pieces.push(batch.downloads[0].bytes >> 20);
-        batcher.take(Event::Emptied(batch.pack_bytes));
-        batcher.take(Event::Completed(SmallVec::new()));
-        batcher.take(Event::Reported);
+        batcher.take(BatchEvent::Emptied(batch.pack_bytes));
+        batcher.take(BatchEvent::Completed(SmallVec::new()));
+        batcher.take(BatchEvent::Reported);
         batcher.decide(0, &mut actions);
     }
     assert_eq!(pieces, [16, 16, 8, 8, 4, 4, 4, 4]);
@@ -458,11 +464,11 @@ fn the_last_of_what_comes_down_is_cut_smaller() {
 fn what_finds_no_staging_is_decided_on_before_what_comes_behind_it() {
     let mut batcher = Batcher::new(Limits { down_bytes: 64 << 20, piece_bytes: 16 << 20, ..LIMITS });
     let (mut actions, mut landed, mut refused) = (Vec::new(), 0, 0);
-    batcher.take(Event::Download(Ticket(0), 64 << 20));
+    batcher.take(BatchEvent::Download(Ticket(0), 64 << 20));
     loop {
         batcher.decide(0, &mut actions);
         assert!(actions.len() <= 1, "one at a time");
-        let Some(Action::Submit(batch)) = actions.pop() else { break };
+        let Some(BatchAction::Submit(batch)) = actions.pop() else { break };
         let piece = batch.downloads[0];
         assert_eq!(piece.at, landed, "in order");
         if batch.pack_bytes > 2 << 20 {
@@ -473,9 +479,9 @@ fn what_finds_no_staging_is_decided_on_before_what_comes_behind_it() {
         }
         landed += piece.bytes;
         assert_eq!(piece.last, landed == 64 << 20);
-        batcher.take(Event::Completed(SmallVec::new()));
-        batcher.take(Event::Reported);
-        batcher.take(Event::Emptied(batch.pack_bytes));
+        batcher.take(BatchEvent::Completed(SmallVec::new()));
+        batcher.take(BatchEvent::Reported);
+        batcher.take(BatchEvent::Emptied(batch.pack_bytes));
     }
     assert_eq!((landed, refused), (64 << 20, 3));
 }

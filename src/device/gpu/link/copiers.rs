@@ -20,12 +20,12 @@ pub(in crate::device::gpu) enum Direction {
 }
 
 /// A piece of work of a millisecond or less.
-type Job = Box<dyn FnOnce() + Send>;
+type CopyJob = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 struct Waiting {
     /// Up, and down.
-    jobs: [VecDeque<Job>; 2],
+    jobs: [VecDeque<CopyJob>; 2],
     closed: bool,
 }
 
@@ -41,7 +41,7 @@ impl Queue {
     }
 
     /// The next job, of this direction if there is one; `None` once all are done and no more will come.
-    fn next(&self, first: usize) -> Option<Job> {
+    fn next(&self, first: usize) -> Option<CopyJob> {
         let mut waiting = self.lock();
         loop {
             let other = 1 - first;

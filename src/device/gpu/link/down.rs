@@ -10,7 +10,7 @@ use super::copiers::{Copiers, Direction};
 use super::host::{Stretch, caught, empty, prepare};
 use super::staging::Staging;
 use super::{JOB, finish};
-use crate::device::gpu::batcher::Piece;
+use crate::device::gpu::batcher::DownPiece;
 use crate::device::gpu::inbox::Inbox;
 use crate::device::gpu::launch::DonePromise;
 use crate::device::gpu::memory::ChunkSlot;
@@ -62,7 +62,7 @@ impl Landing {
     }
 
     /// Some of it is about to be written, for which the link took so long; what.
-    fn begin(&self, piece: &Piece, link_ns: u64) -> Stretch {
+    fn begin(&self, piece: &DownPiece, link_ns: u64) -> Stretch {
         if let Some(to) = self.to.as_ref().filter(|_| piece.at == 0) {
             prepare(to);
         }
@@ -111,7 +111,12 @@ impl DownPack {
     }
 
     /// Has its pieces, which took `link_ns` together, written to their places: large ones by several threads, small ones several by one.
-    pub(in crate::device::gpu) fn unpack(self: Arc<Self>, pieces: Vec<(Piece, Arc<Landing>)>, link_ns: u64, copiers: &Copiers) {
+    pub(in crate::device::gpu) fn unpack(
+        self: Arc<Self>,
+        pieces: Vec<(DownPiece, Arc<Landing>)>,
+        link_ns: u64,
+        copiers: &Copiers,
+    ) {
         let all: u64 = pieces.iter().map(|(piece, _)| piece.bytes).sum();
         let (mut job, mut bytes) = (Vec::new(), 0);
         for (piece, landing) in pieces {
