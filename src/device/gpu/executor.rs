@@ -16,6 +16,7 @@ use super::launch::{DonePromise, Running};
 use super::link::{Copiers, Down, Staging, Upload, Uploader};
 use super::memory::ChunkSlot;
 use super::open::{GpuRefusal, Opened};
+use super::paced::PacedLink;
 use super::pipelines::Pipelines;
 use super::plan::LaunchPlans;
 use super::probe::within;
@@ -69,7 +70,17 @@ impl Gpu {
         Ok((Self::open_by(adapter, (name, space), staging_bytes, move || driver.driver())?, breaker))
     }
 
-    fn open_by(
+    /// The same, behind a link of known rates, however fast its own is: for measurements of what reaches the link.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    #[doc(hidden)]
+    pub fn open_paced(adapter: &AdapterInfo, name: &str, space: SpaceId, staging_bytes: u64, link: &PacedLink) -> Result<Self> {
+        let driver = link.clone();
+        Ok(Self::open_by(adapter, (name, space), staging_bytes, move || driver.driver())?.with_link(link.specs()))
+    }
+
+    pub(super) fn open_by(
         adapter: &AdapterInfo,
         (name, space): (&str, SpaceId),
         staging_bytes: u64,

@@ -40,6 +40,7 @@ mod link;
 mod memory;
 mod open;
 mod pace;
+mod paced;
 mod pipelines;
 mod plan;
 mod probe;
@@ -54,6 +55,8 @@ mod waiter;
 
 pub use adapters::{AdapterInfo, AdapterKind, AdapterLimits, CooperativeMatrix, adapters, known};
 pub use executor::Gpu;
+#[doc(hidden)]
+pub use paced::{Carried, PacedLink};
 pub use probe::{ProbeReport, probe};
 #[doc(hidden)]
 pub use sabotage::{Breaker, Sabotage};

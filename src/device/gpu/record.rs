@@ -132,6 +132,30 @@ pub(super) struct Contents {
     pub(super) unmapped: Arc<AtomicBool>,
 }
 
+impl Contents {
+    /// Reports everything in it as failed.
+    pub(super) fn fail(self, device: &str, refusal: &GpuRefusal, [ups, downs]: [&Staging; 2]) {
+        for part in self.parts {
+            let task = part.end.as_ref().map_or("task".into(), |end| label(&*end.kernel));
+            let failure: Failure = refusal.clone().into_failure(&format!("task {task}"), device);
+            match part.end {
+                Some(end) => end.done.fail(failure),
+                // What goes on finds it there.
+                None => part.tally.iter().for_each(|tally| {
+                    tally.lock().unwrap_or_else(PoisonError::into_inner).failed.get_or_insert_with(|| failure.clone());
+                }),
+            }
+        }
+        self.ups.into_iter().for_each(|staging| ups.give(staging, false));
+        if let Some((staging, pieces)) = self.pack {
+            downs.give(staging, false);
+            for (_, landing) in pieces {
+                landing.fail(refusal.clone().into_failure("a chunk's move", device));
+            }
+        }
+    }
+}
+
 /// A submission under way.
 pub(super) struct Submission {
     pub(super) index: wgpu::SubmissionIndex,
@@ -160,30 +184,6 @@ impl Submission {
         let found = read();
         self.kit.report.unmap();
         found
-    }
-}
-
-impl Contents {
-    /// Reports everything in it as failed.
-    pub(super) fn fail(self, device: &str, refusal: &GpuRefusal, [ups, downs]: [&Staging; 2]) {
-        for part in self.parts {
-            let task = part.end.as_ref().map_or("task".into(), |end| label(&*end.kernel));
-            let failure: Failure = refusal.clone().into_failure(&format!("task {task}"), device);
-            match part.end {
-                Some(end) => end.done.fail(failure),
-                // What goes on finds it there.
-                None => part.tally.iter().for_each(|tally| {
-                    tally.lock().unwrap_or_else(PoisonError::into_inner).failed.get_or_insert_with(|| failure.clone());
-                }),
-            }
-        }
-        self.ups.into_iter().for_each(|staging| ups.give(staging, false));
-        if let Some((staging, pieces)) = self.pack {
-            downs.give(staging, false);
-            for (_, landing) in pieces {
-                landing.fail(refusal.clone().into_failure("a chunk's move", device));
-            }
-        }
     }
 }
 

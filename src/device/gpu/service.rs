@@ -104,7 +104,8 @@ impl Service {
         let limits = Limits {
             in_flight: IN_FLIGHT,
             down_bytes: shared.downs.limit_bytes(),
-            piece_bytes: shared.downs.piece(0, u64::MAX),
+            piece_bytes: shared.downs.piece_bytes(),
+            up_bytes: shared.ups.piece_bytes(),
         };
         // Now, while there is memory: later, what waits could not even be submitted.
         let common = CommonBuffers::new(&shared.opened)?;
@@ -202,9 +203,15 @@ impl Service {
         self.resting = false;
         self.shared.ups.rest();
         self.shared.downs.rest();
+        self.limit_staging();
         if self.kits.len() as u64 == KITS {
             self.ring.clear(&self.shared.opened);
         }
+    }
+
+    /// Downloads may have all their staging, in the largest pieces.
+    fn limit_staging(&mut self) {
+        self.batcher.limit_staging(self.shared.downs.limit_bytes(), self.shared.downs.piece_bytes());
     }
 
     fn take(&mut self, message: Message) {
@@ -266,7 +273,7 @@ impl Service {
             // There are more than may be under way.
             return self.shared.opened.lose("more submissions are under way than there may be");
         };
-        let (opened, pack_bytes) = (self.shared.opened.clone(), batch.pack_bytes);
+        let opened = self.shared.opened.clone();
         let mut contents = Contents::default();
         let mut params = std::mem::take(&mut self.params);
         let outcome = opened.caught(|| self.record(&kit, &batch, &mut params, &mut contents));
@@ -277,7 +284,7 @@ impl Service {
                 self.kits.push(kit);
                 self.batcher.not_submitted(0);
             }
-            Err(refusal) => self.not_submitted(kit, contents, pack_bytes, &refusal),
+            Err(refusal) => self.not_submitted(kit, contents, &refusal),
         }
     }
 
@@ -320,21 +327,26 @@ impl Service {
         if batch.downloads.is_empty() {
             return;
         }
-        let mut taken = self.shared.downs.try_take(batch.pack_bytes);
-        if taken.is_err() {
-            // What is kept for others goes first.
-            self.shared.ups.rest();
-            self.ring.clear(&self.shared.opened);
-            taken = self.shared.downs.try_take(batch.pack_bytes);
-        }
+        // Where memory is short, what is kept for others goes first.
+        let (ups, ring, opened) = (&self.shared.ups, &mut self.ring, &self.shared.opened);
+        let taken = self.shared.downs.try_take(batch.pack_bytes, || {
+            ups.spare();
+            ring.clear(opened);
+        });
         let staging = match taken {
             Ok(Some(staging)) => staging,
-            Ok(None) => return self.batcher.no_staging(&batch.downloads, batch.pack_bytes),
+            Ok(None) => {
+                let piece_bytes = self.shared.downs.piece_bytes();
+                return self.batcher.no_staging(&batch.downloads, batch.pack_bytes, piece_bytes);
+            }
             Err(refusal) => {
                 batch.downloads.iter().for_each(|piece| self.fail_down(piece, &refusal));
-                return self.batcher.take(BatchEvent::Emptied(batch.pack_bytes));
+                self.batcher.take(BatchEvent::Emptied(batch.pack_bytes));
+                return self.limit_staging();
             }
         };
+        let more = staging.size().saturating_sub(batch.pack_bytes);
+        self.batcher.lent_more(more);
         let mut pieces = Vec::with_capacity(batch.downloads.len());
         for &piece in &batch.downloads {
             let Some(down) = self.queued.downloads.get(piece.ticket) else { continue };
@@ -347,8 +359,8 @@ impl Service {
             self.over(piece.ticket);
         }
         if pieces.is_empty() {
-            self.shared.downs.give(staging, true);
-            return self.batcher.take(BatchEvent::Emptied(batch.pack_bytes));
+            self.batcher.take(BatchEvent::Emptied(staging.size()));
+            return self.shared.downs.give(staging, true);
         }
         recorder.down(staging, pieces);
     }
@@ -439,10 +451,10 @@ impl Service {
         }
     }
 
-    fn not_submitted(&mut self, kit: Kit, contents: Contents, pack_bytes: u64, refusal: &GpuRefusal) {
+    fn not_submitted(&mut self, kit: Kit, contents: Contents, refusal: &GpuRefusal) {
         // Uploads in it have been reported: without them, what is in the GPU's memory is not what others think.
         let gone = !contents.ups.is_empty() || matches!(refusal, GpuRefusal::OutOfMemory { .. });
-        self.batcher.not_submitted(if contents.pack.is_some() { pack_bytes } else { 0 });
+        self.batcher.not_submitted(contents.pack.as_ref().map_or(0, |pack| pack.0.size()));
         contents.fail(&self.shared.name, refusal, [&self.shared.ups, &self.shared.downs]);
         if gone {
             return self.shared.opened.lose(&format!("a submission failed: {refusal:?}"));

@@ -9,19 +9,23 @@
 //! - At most [`Limits::in_flight`] submissions are under way. The first goes at once, or as soon as it is known what follows from those that were reported just
 //!   now. Behind it launches gather until there are [`GATHER`], or [`GATHER_NS`] of work, or one has waited [`PATIENCE_NS`] (longer while the GPU is busy
 //!   in any case): then the GPU finds the next submission when it is done with this one.
-//! - A submission takes all uploads (whatever is submitted with them or later may read them), downloads as far as there is staging, all of them into one
-//!   buffer, and launches up to [`TARGET_NS`] by prediction: a tenth of what a desktop can bear, because predictions may be wrong by a factor of ten. What
-//!   does not fit is cut, and goes on in the next one.
+//! - A submission takes uploads of up to a piece's bytes, downloads as far as there is staging, all of them into one buffer, and launches up to [`TARGET_NS`]
+//!   by prediction: a tenth of what a desktop can bear, because predictions may be wrong by a factor of ten. What does not fit is cut, and goes on in the next
+//!   one. Downloads and launches do not overtake the uploads that came before them.
 //! - Submissions of launches that are alike measure them. Where all are mixed, one in [`MIXED`] has a single launch.
 
+mod moves;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use self::moves::{Mark, Moves};
 use super::pace::{Pace, PaceKey};
 use super::plan::{LaunchPlan, LaunchStage};
 use super::slice::{Cursor, Slice};
@@ -134,8 +138,10 @@ pub(super) struct Limits {
     pub(super) in_flight: usize,
     /// Bytes of staging for downloads, in all.
     pub(super) down_bytes: u64,
-    /// Bytes of a staging buffer, a power of two.
+    /// Bytes of a staging buffer for them, a power of two.
     pub(super) piece_bytes: u64,
+    /// Bytes of uploads in a submission, unless the first is larger.
+    pub(super) up_bytes: u64,
 }
 
 struct QueuedLaunch {
@@ -144,6 +150,7 @@ struct QueuedLaunch {
     estimate_ns: u64,
     stage: usize,
     cursor: Cursor,
+    after: Mark,
 }
 
 impl QueuedLaunch {
@@ -159,24 +166,13 @@ impl QueuedLaunch {
     }
 }
 
-struct QueuedDownload {
-    ticket: Ticket,
-    at: u64,
-    bytes: u64,
-}
-
 /// The queues of one GPU. See the module's text for the rules.
 pub(super) struct Batcher {
-    limits: Limits,
     pace: Pace,
     launches: VecDeque<QueuedLaunch>,
-    /// Tickets, and bytes, and whether more of the same chunk will come.
-    uploads: Vec<(Ticket, u64, bool)>,
-    downloads: VecDeque<QueuedDownload>,
-    /// Staging of downloads that is lent, and the most that may be: less than the limit where memory was short.
-    lent_bytes: u64,
-    down_bytes: u64,
-    in_flight: usize,
+    moves: Moves,
+    /// Submissions under way, the first one first: whether bytes go up, and down.
+    in_flight: VecDeque<[bool; 2]>,
     /// Submissions that are over and whose launches are being reported.
     reporting: usize,
     /// Until when the GPU is busy, by prediction.
@@ -191,14 +187,10 @@ pub(super) struct Batcher {
 impl Batcher {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
-            limits,
             pace: Pace::new(),
             launches: VecDeque::new(),
-            uploads: Vec::new(),
-            downloads: VecDeque::new(),
-            lent_bytes: 0,
-            down_bytes: limits.down_bytes,
-            in_flight: 0,
+            moves: Moves::new(limits),
+            in_flight: VecDeque::new(),
             reporting: 0,
             busy_until_ns: 0,
             waiting_ns: None,
@@ -222,24 +214,20 @@ impl Batcher {
     pub(super) fn take(&mut self, event: BatchEvent) {
         match event {
             BatchEvent::Launch(ticket, plan, estimate_ns) => {
-                let (stage, cursor) = (0, Cursor::default());
-                self.launches.push_back(QueuedLaunch { ticket, plan, estimate_ns, stage, cursor });
+                let (stage, cursor, after) = (0, Cursor::default(), self.moves.mark());
+                self.launches.push_back(QueuedLaunch { ticket, plan, estimate_ns, stage, cursor, after });
             }
-            BatchEvent::Upload(ticket, bytes, last) => self.uploads.push((ticket, bytes, !last)),
-            BatchEvent::Download(ticket, bytes) => self.downloads.push_back(QueuedDownload { ticket, at: 0, bytes }),
+            BatchEvent::Upload(ticket, bytes, last) => self.moves.upload(ticket, bytes, last),
+            BatchEvent::Download(ticket, bytes) => self.moves.download(ticket, bytes),
             BatchEvent::WithdrawLaunch(ticket) => self.launches.retain(|launch| launch.ticket != ticket),
-            BatchEvent::WithdrawDownload(ticket) => self.downloads.retain(|download| download.ticket != ticket),
+            BatchEvent::WithdrawDownload(ticket) => self.moves.withdraw(ticket),
             BatchEvent::Completed(shown) => {
-                self.in_flight = self.in_flight.saturating_sub(1);
+                self.in_flight.pop_front();
                 self.reporting += 1;
                 shown.into_iter().for_each(|(key, units, ns)| self.pace.learn(key, units, ns));
             }
             BatchEvent::Reported => self.reporting = self.reporting.saturating_sub(1),
-            BatchEvent::Emptied(bytes) => {
-                self.lent_bytes = self.lent_bytes.saturating_sub(bytes);
-                // There may be memory again.
-                self.down_bytes = (self.down_bytes + bytes).min(self.limits.down_bytes);
-            }
+            BatchEvent::Emptied(bytes) => self.moves.emptied(bytes),
             #[cfg(test)]
             BatchEvent::Tick => {}
         }
@@ -247,19 +235,19 @@ impl Batcher {
 
     /// Says what is to be done now: one submission, or how long to wait. After a submission it is to be asked again: what became of that one is known then.
     pub(super) fn decide(&mut self, now_ns: u64, actions: &mut Vec<BatchAction>) {
-        if self.in_flight == 0 {
+        if self.in_flight.is_empty() {
             self.busy_until_ns = now_ns;
         }
         if self.may_submit(now_ns) {
             let (batch, predicted_ns) = self.batch();
-            self.in_flight += 1;
+            self.in_flight.push_back([!batch.uploads.is_empty(), !batch.downloads.is_empty()]);
             self.waiting_ns = None;
             self.busy_until_ns = self.busy_until_ns.max(now_ns) + predicted_ns as u64;
             return actions.push(BatchAction::Submit(batch));
         }
         if !self.has_work() {
             self.waiting_ns = None;
-        } else if self.in_flight < self.limits.in_flight {
+        } else if self.has_slot() {
             let since = *self.waiting_ns.get_or_insert(now_ns);
             actions.push(BatchAction::Wait(self.patience_ends(since)));
         }
@@ -267,7 +255,7 @@ impl Batcher {
 
     /// When to submit what has been waiting since then.
     fn patience_ends(&self, since: u64) -> u64 {
-        if self.in_flight == 0 {
+        if self.in_flight.is_empty() {
             return since + REPORTING_NS;
         }
         self.busy_until_ns.saturating_sub(PATIENCE_NS).clamp(since + PATIENCE_NS, since + LONGEST_NS)
@@ -275,9 +263,9 @@ impl Batcher {
 
     /// How many more launches must come before there is anything to do about them.
     pub(super) fn launches_wanted(&self) -> usize {
-        if self.in_flight >= self.limits.in_flight {
+        if self.in_flight.len() >= self.moves.limits.in_flight {
             usize::MAX
-        } else if self.waiting_ns.is_none() || (self.in_flight == 0 && self.reporting == 0) {
+        } else if self.waiting_ns.is_none() || (self.in_flight.is_empty() && self.reporting == 0) {
             1
         } else {
             GATHER.saturating_sub(self.launches.len()).max(1)
@@ -286,8 +274,8 @@ impl Batcher {
 
     /// A submission was not made: none of it is under way. What it took is not queued again.
     pub(super) fn not_submitted(&mut self, pack_bytes: u64) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.lent_bytes = self.lent_bytes.saturating_sub(pack_bytes);
+        self.in_flight.pop_back();
+        self.moves.not_lent(pack_bytes);
     }
 
     /// What is to be expected of programs never seen.
@@ -298,51 +286,53 @@ impl Batcher {
     /// The GPU is lost: nothing is queued, and nothing of what was under way will end.
     pub(super) fn clear(&mut self) {
         self.launches.clear();
-        self.uploads.clear();
-        self.downloads.clear();
-        (self.waiting_ns, self.in_flight, self.reporting, self.lent_bytes) = (None, 0, 0, 0);
+        self.moves.clear();
+        self.in_flight.clear();
+        (self.waiting_ns, self.reporting) = (None, 0);
     }
 
-    /// There is no memory for a staging buffer now: these downloads wait until what is lent has come back, and no more is lent at once from now on.
-    pub(super) fn no_staging(&mut self, pieces: &[DownPiece], pack_bytes: u64) {
-        self.lent_bytes = self.lent_bytes.saturating_sub(pack_bytes);
-        self.down_bytes = self.lent_bytes;
-        for piece in pieces.iter().rev() {
-            match self.downloads.front_mut().filter(|download| download.ticket == piece.ticket) {
-                Some(download) => download.at = piece.at,
-                None => {
-                    let bytes = piece.at + piece.bytes;
-                    self.downloads.push_front(QueuedDownload { ticket: piece.ticket, at: piece.at, bytes });
-                }
-            }
-        }
+    /// There is no memory for a staging buffer now: these downloads are queued again, and no buffer is larger than `piece_bytes` from now on.
+    pub(super) fn no_staging(&mut self, pieces: &[DownPiece], pack_bytes: u64, piece_bytes: u64) {
+        self.moves.no_staging(pieces, pack_bytes, piece_bytes);
+    }
+
+    /// A buffer for downloads is larger than was asked for by so much.
+    pub(super) fn lent_more(&mut self, bytes: u64) {
+        self.moves.lent_bytes += bytes;
+    }
+
+    /// How much staging downloads may have from now on.
+    pub(super) fn limit_staging(&mut self, down_bytes: u64, piece_bytes: u64) {
+        self.moves.limit(down_bytes, piece_bytes);
     }
 
     /// Whether anything is queued that could be submitted.
     fn has_work(&self) -> bool {
-        !self.uploads.is_empty() || !self.launches.is_empty() || (!self.downloads.is_empty() && self.pack_room() > 0)
+        !self.launches.is_empty() || self.moves.ready() != [false; 2]
+    }
+
+    /// Whether one more may be under way. The last slot goes on with what the first one carries, if nothing does yet: else its direction would idle after it.
+    fn has_slot(&self) -> bool {
+        let free = self.moves.limits.in_flight.saturating_sub(self.in_flight.len());
+        let last = free == 1 && self.in_flight.len() > 1 && self.launches.is_empty();
+        let goes_on = |d: usize, ready: bool| ready || self.in_flight.iter().filter(|bytes| bytes[d]).count() != 1;
+        let [up, down] = self.in_flight.front().copied().unwrap_or_default();
+        let [up_ready, down_ready] = self.moves.ready();
+        free > 0 && (!last || (!up || goes_on(0, up_ready)) && (!down || goes_on(1, down_ready || !self.moves.any_down())))
     }
 
     fn may_submit(&self, now_ns: u64) -> bool {
-        if !self.has_work() || self.in_flight >= self.limits.in_flight {
+        if !self.has_work() || !self.has_slot() {
             return false;
         }
-        let idle = self.in_flight == 0 && self.reporting == 0;
+        let idle = self.in_flight.is_empty() && self.reporting == 0;
         idle || self.is_enough() || self.waiting_ns.is_some_and(|since| now_ns >= self.patience_ends(since))
     }
 
     fn is_enough(&self) -> bool {
-        let up: u64 = self.uploads.iter().map(|upload| upload.1).sum();
-        // Nobody waits for an upload but the launches behind it, and the rest of the same chunk.
-        if up >= MUCH || self.uploads.len() >= GATHER || self.uploads.last().is_some_and(|upload| upload.2) {
-            return true;
-        }
-        let down: u64 = self.downloads.iter().map(|download| download.bytes - download.at).sum();
-        if self.pack_room() > 0 && (down >= MUCH || self.downloads.len() >= GATHER) {
-            return true;
-        }
         let mut ns = 0.0;
-        self.launches.len() >= GATHER
+        self.moves.is_enough()
+            || self.launches.len() >= GATHER
             || self.launches.iter().any(|launch| {
                 ns += self.left_ns(launch);
                 ns >= GATHER_NS
@@ -356,8 +346,8 @@ impl Batcher {
 
     /// The next submission, and what its launches will take.
     fn batch(&mut self) -> (NextBatch, f64) {
-        let mut batch = NextBatch { uploads: self.uploads.drain(..).map(|upload| upload.0).collect(), ..NextBatch::default() };
-        self.pack(&mut batch);
+        let mut batch = NextBatch::default();
+        self.moves.take(&mut batch);
         self.fill(&mut batch);
         let predicted: f64 = batch.parts.iter().map(|part| part.predicted_ns).sum();
         let long = predicted >= SHORT_NS || self.submitted.is_multiple_of(UNTIMED) || batch.parts.len() == 1;
@@ -366,50 +356,15 @@ impl Batcher {
         (batch, predicted)
     }
 
-    /// Bytes of the largest staging buffer that may be lent now; 0 if none.
-    fn pack_room(&self) -> u64 {
-        let left = self.down_bytes.saturating_sub(self.lent_bytes);
-        if left >= self.limits.piece_bytes {
-            return self.limits.piece_bytes;
-        }
-        // A limit below that of any buffer still lets one at a time through.
-        match self.lent_bytes {
-            0 => self.limits.piece_bytes,
-            _ if left < SMALLEST => 0,
-            _ => 1 << left.ilog2(),
-        }
-    }
-
-    /// Downloads, side by side in one buffer.
-    fn pack(&mut self, batch: &mut NextBatch) {
-        let room = self.pack_room();
-        let mut offset: u64 = 0;
-        while let Some(download) = self.downloads.front_mut() {
-            let bytes = (download.bytes - download.at).min(room.saturating_sub(offset));
-            let rest = download.bytes - download.at;
-            // A small one is not cut because little room is left beside others.
-            if bytes == 0 && rest > 0 || offset > 0 && bytes < rest && rest <= room || batch.downloads.len() >= PIECES {
-                break;
-            }
-            let last = bytes == rest;
-            batch.downloads.push(DownPiece { ticket: download.ticket, at: download.at, bytes, offset, last });
-            download.at += bytes;
-            offset = (offset + bytes).next_multiple_of(ALIGNED);
-            if last {
-                self.downloads.pop_front();
-            }
-        }
-        let used = batch.downloads.last().map(|piece| piece.offset + piece.bytes);
-        batch.pack_bytes = used.map_or(0, |used| used.next_power_of_two().clamp(SMALLEST.min(room), room));
-        self.lent_bytes += batch.pack_bytes;
-    }
-
     /// Launches, up to the target.
     fn fill(&mut self, batch: &mut NextBatch) {
         let (mut room_ns, mut dispatches) = (TARGET_NS, DISPATCHES);
         let alone = self.mixed + 1 >= MIXED;
         let (mut before, mut alike) = (None, true);
         while let Some(launch) = self.launches.front() {
+            if !self.moves.has_gone(launch.after) {
+                break;
+            }
             if !batch.parts.is_empty()
                 && (alone || batch.parts.len() >= PARTS || !self.goes_beside(launch, room_ns, dispatches))
             {

@@ -1,188 +1,9 @@
 //! The batcher on a clock of its own: 10 000 random schedules, on GPUs that are up to ten times slower than expected.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
+use super::world::{LIMITS, World, plan};
 use super::*;
-use crate::device::gpu::plan::LaunchStage;
-use crate::kernel::{Pass, Program, Shader, Work};
-use crate::shape::DType;
-
-const LIMITS: Limits = Limits { in_flight: 3, down_bytes: 8 << 20, piece_bytes: 2 << 20 };
-
-/// A plan of one program: so many passes of these groups, some of which take steps.
-fn plan(name: &str, flops: f64, passes: &[(u64, u32)]) -> Arc<LaunchPlan> {
-    let passes =
-        passes.iter().map(|&(groups, steps)| Pass { entry: "main".into(), groups, steps: 0..steps, resumable: steps > 0 });
-    let shader = Shader::new(name.to_owned(), name.to_owned()).into();
-    let program = Program::new(&shader, DType::F32, &[], passes.collect(), Work { flops, bytes: 0.0 });
-    Arc::new(LaunchPlan::new(vec![LaunchStage { program, places: SmallVec::new() }], 0, SmallVec::new()))
-}
-
-/// What is under way on a GPU that takes one submission after the other.
-struct Flying {
-    ends_ns: u64,
-    shown: SmallVec<[(PaceKey, f64, u64); 2]>,
-    pack_bytes: u64,
-}
-
-/// A GPU and a link with known speeds, and everything that was asked of them.
-struct World {
-    batcher: Batcher,
-    now_ns: u64,
-    free_ns: u64,
-    flying: VecDeque<Flying>,
-    /// Staging on its way to the host chunks: when it is free, and its bytes.
-    emptying: VecDeque<(u64, u64)>,
-    tick_ns: Option<u64>,
-    plans: BTreeMap<Ticket, Arc<LaunchPlan>>,
-    /// Of each launch: the next slice that may come, as (stage, pass, group, step), and whether it is over.
-    launches: BTreeMap<Ticket, (Cursor, usize, bool)>,
-    downloads: BTreeMap<Ticket, (u64, u64)>,
-    uploads: Vec<Ticket>,
-    /// Units a ns.
-    rate: f64,
-    link: f64,
-    longest_ns: f64,
-    submissions: u64,
-    launch_batches: u64,
-    /// Times at which there was work and nothing was under way.
-    idle: u64,
-}
-
-impl World {
-    fn new(limits: Limits, rate: f64) -> Self {
-        Self {
-            batcher: Batcher::new(limits),
-            now_ns: 0,
-            free_ns: 0,
-            flying: VecDeque::new(),
-            emptying: VecDeque::new(),
-            tick_ns: None,
-            plans: BTreeMap::new(),
-            launches: BTreeMap::new(),
-            downloads: BTreeMap::new(),
-            uploads: Vec::new(),
-            rate,
-            link: 10.0,
-            longest_ns: 0.0,
-            submissions: 0,
-            launch_batches: 0,
-            idle: 0,
-        }
-    }
-
-    fn event(&mut self, event: BatchEvent) {
-        match &event {
-            BatchEvent::Launch(ticket, plan, _) => {
-                self.plans.insert(*ticket, plan.clone());
-                self.launches.insert(*ticket, (Cursor::default(), 0, false));
-            }
-            BatchEvent::Download(ticket, bytes) => drop(self.downloads.insert(*ticket, (0, *bytes))),
-            BatchEvent::Upload(ticket, ..) => self.uploads.push(*ticket),
-            _ => {}
-        }
-        let mut actions = Vec::new();
-        self.batcher.step(self.now_ns, event, &mut actions);
-        self.tick_ns = None;
-        for action in actions {
-            match action {
-                BatchAction::Submit(batch) => self.submit(batch),
-                BatchAction::Wait(until) => self.tick_ns = Some(until),
-            }
-        }
-        let room = self.batcher.down_bytes > self.batcher.lent_bytes;
-        let downs = self.downloads.values().any(|(at, bytes)| at < bytes) && room;
-        let work = downs || self.launches.values().any(|l| !l.2) || !self.uploads.is_empty();
-        self.idle += u64::from(work && self.flying.is_empty() && self.batcher.reporting == 0);
-        assert!(self.flying.len() <= self.batcher.limits.in_flight);
-    }
-
-    fn submit(&mut self, batch: NextBatch) {
-        self.submissions += 1;
-        self.launch_batches += u64::from(!batch.parts.is_empty());
-        assert_eq!(batch.uploads, std::mem::take(&mut self.uploads), "all uploads go first");
-        let mut ns = 0.0;
-        let mut shown = SmallVec::<[(PaceKey, f64, u64); 2]>::new();
-        assert!(batch.parts.len() <= PARTS && batch.parts.iter().map(|p| p.slices.len()).sum::<usize>() <= DISPATCHES);
-        for part in &batch.parts {
-            let plan = &self.plans[&part.ticket];
-            let state = self.launches.get_mut(&part.ticket).unwrap();
-            assert!(!state.2, "over already");
-            let mut units = 0.0;
-            for (stage, slice) in &part.slices {
-                // The same slice as a cursor gives that is asked for just this much.
-                let program = &plan.stages[*stage].program;
-                assert!(slice.pass >= state.1, "passes in order");
-                state.1 = slice.pass;
-                let share = slice.groups as f64 / program.passes.iter().map(|p| p.groups).sum::<u64>() as f64;
-                let pass = &program.passes[slice.pass];
-                let steps = if pass.resumable { f64::from(slice.end - slice.begin) / f64::from(pass.steps.end) } else { 1.0 };
-                units += share * steps * plan.units;
-            }
-            assert!((units - part.units).abs() <= 1e-6 * plan.units.max(1.0), "{units} {}", part.units);
-            state.2 = part.last;
-            ns += units / self.rate;
-            shown.push((plan.pace, units, ((units / self.rate) as u64).max(1)));
-        }
-        self.longest_ns = self.longest_ns.max(ns);
-        let mut end = 0;
-        for piece in &batch.downloads {
-            let (at, bytes) = self.downloads.get_mut(&piece.ticket).unwrap();
-            assert_eq!(*at, piece.at, "bytes in order");
-            assert!(piece.offset >= end && piece.offset + piece.bytes <= batch.pack_bytes, "side by side");
-            end = piece.offset + piece.bytes;
-            *at += piece.bytes;
-            assert_eq!(piece.last, at == bytes);
-        }
-        let copied: u64 = batch.downloads.iter().map(|piece| piece.bytes).sum();
-        let took = ns + copied as f64 / self.link + 5000.0;
-        self.free_ns = self.free_ns.max(self.now_ns) + took as u64;
-        self.flying.push_back(Flying { ends_ns: self.free_ns, shown, pack_bytes: batch.pack_bytes });
-        let lent: u64 = self.flying.iter().map(|f| f.pack_bytes).chain(self.emptying.iter().map(|e| e.1)).sum();
-        assert!(lent <= self.batcher.limits.down_bytes.max(self.batcher.limits.piece_bytes), "{lent} lent");
-    }
-
-    /// Lets time pass until then.
-    fn until(&mut self, then_ns: u64) {
-        loop {
-            let flying = self.flying.front().map(|f| f.ends_ns);
-            let emptying = self.emptying.front().map(|e| e.0);
-            let Some(next) = [flying, emptying, self.tick_ns].into_iter().flatten().min().filter(|&at| at <= then_ns) else {
-                break;
-            };
-            self.now_ns = self.now_ns.max(next);
-            if flying == Some(next) {
-                let Some(over) = self.flying.pop_front() else { break };
-                if over.pack_bytes > 0 {
-                    self.emptying.push_back((self.now_ns + over.pack_bytes / 8, over.pack_bytes));
-                }
-                self.event(BatchEvent::Completed(over.shown));
-                self.event(BatchEvent::Reported);
-            } else if emptying == Some(next) {
-                let Some((_, bytes)) = self.emptying.pop_front() else { break };
-                self.event(BatchEvent::Emptied(bytes));
-            } else {
-                self.event(BatchEvent::Tick);
-            }
-        }
-        self.now_ns = self.now_ns.max(then_ns);
-    }
-
-    fn finish(&mut self) {
-        let mut rounds = 0;
-        while !(self.flying.is_empty() && self.emptying.is_empty() && self.tick_ns.is_none()) {
-            self.until(self.now_ns + 10_000_000_000);
-            rounds += 1;
-            assert!(rounds < 1_000_000, "it never ends");
-        }
-        assert!(self.launches.values().all(|l| l.2), "a launch was left");
-        assert!(self.downloads.values().all(|(at, bytes)| at == bytes), "a download was left");
-        assert!(self.uploads.is_empty() && self.batcher.lent_bytes == 0 && self.batcher.in_flight == 0);
-        assert_eq!(self.idle, 0, "work waited while nothing was under way");
-    }
-}
 
 #[derive(Clone, Debug)]
 enum Asked {
@@ -221,7 +42,7 @@ proptest! {
         // From a slow integrated GPU to a fast card, each power of ten as often.
         let rate = 10f64.powf(digits);
         let down_bytes = if small { 64 << 10 } else { LIMITS.down_bytes };
-        let limits = Limits { in_flight, down_bytes, piece_bytes: LIMITS.piece_bytes.min(down_bytes) };
+        let limits = Limits { in_flight, down_bytes, piece_bytes: LIMITS.piece_bytes.min(down_bytes), ..LIMITS };
         let (mut world, kinds) = (World::new(limits, rate), kinds());
         for (n, asked) in all.into_iter().enumerate() {
             let ticket = Ticket(n);
@@ -402,9 +223,12 @@ fn without_staging_downloads_wait_for_what_is_lent() {
     let second = packs.remove(1);
     packs.truncate(1);
     batcher.not_submitted(0);
-    batcher.no_staging(&second.downloads, second.pack_bytes);
+    batcher.no_staging(&second.downloads, second.pack_bytes, LIMITS.piece_bytes);
     let lent = packs[0].pack_bytes;
-    assert!(step(&mut batcher, BatchEvent::Tick).is_empty() || batcher.lent_bytes >= lent, "no more is lent than there is");
+    assert!(
+        step(&mut batcher, BatchEvent::Tick).is_empty() || batcher.moves.lent_bytes >= lent,
+        "no more is lent than there is"
+    );
     step(&mut batcher, BatchEvent::Completed(SmallVec::new()));
     step(&mut batcher, BatchEvent::Reported);
     let next = step(&mut batcher, BatchEvent::Emptied(lent));
@@ -422,4 +246,95 @@ fn what_is_withdrawn_is_not_submitted() {
     }
     world.finish();
     assert_eq!(world.launches.len(), 5);
+}
+
+#[test]
+fn what_is_withdrawn_takes_nothing_of_the_same_number_along() {
+    let mut world = World::new(Limits { in_flight: 1, ..LIMITS }, 100.0);
+    let tiny = kinds()[0].clone();
+    for n in 0..4 {
+        world.event(BatchEvent::Upload(Ticket(n), 100, true));
+        world.event(BatchEvent::Download(Ticket(n), 100));
+        world.event(BatchEvent::Launch(Ticket(n), tiny.clone(), 1000));
+    }
+    world.launches.remove(&Ticket(2));
+    world.event(BatchEvent::WithdrawLaunch(Ticket(2)));
+    world.downloads.remove(&Ticket(3));
+    world.event(BatchEvent::WithdrawDownload(Ticket(3)));
+    world.finish();
+    assert_eq!((world.launches.len(), world.downloads.len()), (3, 3), "they were all carried out");
+}
+
+#[test]
+fn the_last_of_what_comes_down_is_cut_smaller() {
+    let mut batcher = Batcher::new(Limits { in_flight: 1, down_bytes: 64 << 20, piece_bytes: 16 << 20, ..LIMITS });
+    let (mut actions, mut pieces) = (Vec::new(), Vec::new());
+    batcher.step(0, BatchEvent::Download(Ticket(0), 64 << 20), &mut actions);
+    while let Some(BatchAction::Submit(batch)) = actions.pop() {
+        pieces.push(batch.downloads[0].bytes >> 20);
+        batcher.take(BatchEvent::Emptied(batch.pack_bytes));
+        batcher.take(BatchEvent::Completed(SmallVec::new()));
+        batcher.take(BatchEvent::Reported);
+        batcher.decide(0, &mut actions);
+    }
+    assert_eq!(pieces, [16, 16, 8, 8, 4, 4, 4, 4]);
+}
+
+/// As on a card that refuses the buffer after it was decided on: no piece is brought down twice, and none is forgotten.
+#[test]
+fn what_finds_no_staging_is_decided_on_before_what_comes_behind_it() {
+    let mut batcher = Batcher::new(Limits { down_bytes: 64 << 20, piece_bytes: 16 << 20, ..LIMITS });
+    let (mut actions, mut landed, mut refused) = (Vec::new(), 0, 0);
+    batcher.take(BatchEvent::Download(Ticket(0), 64 << 20));
+    loop {
+        batcher.decide(0, &mut actions);
+        assert!(actions.len() <= 1, "one at a time");
+        let Some(BatchAction::Submit(batch)) = actions.pop() else { break };
+        let piece = batch.downloads[0];
+        assert_eq!(piece.at, landed, "in order");
+        if batch.pack_bytes > 2 << 20 {
+            batcher.not_submitted(0);
+            batcher.no_staging(&batch.downloads, batch.pack_bytes, batch.pack_bytes / 2);
+            refused += 1;
+            continue;
+        }
+        landed += piece.bytes;
+        assert_eq!(piece.last, landed == 64 << 20);
+        batcher.take(BatchEvent::Completed(SmallVec::new()));
+        batcher.take(BatchEvent::Reported);
+        batcher.take(BatchEvent::Emptied(batch.pack_bytes));
+    }
+    assert_eq!((landed, refused), (64 << 20, 3));
+}
+
+#[test]
+fn the_last_slot_goes_on_with_what_the_first_carries() {
+    let mut batcher = Batcher::new(Limits { down_bytes: 64 << 20, piece_bytes: 8 << 20, ..LIMITS });
+    let mut actions = Vec::new();
+    let under_way = |actions: &mut Vec<BatchAction>| {
+        let submitted = |action| match action {
+            BatchAction::Submit(batch) => Some([!batch.uploads.is_empty(), !batch.downloads.is_empty()]),
+            BatchAction::Wait(_) => None,
+        };
+        actions.drain(..).filter_map(submitted).collect::<Vec<_>>()
+    };
+    batcher.step(0, BatchEvent::Upload(Ticket(0), 2 << 20, true), &mut actions);
+    batcher.step(0, BatchEvent::Download(Ticket(1), 50 << 20), &mut actions);
+    assert_eq!(under_way(&mut actions), [[true, false], [false, true]]);
+    batcher.step(1, BatchEvent::Tick, &mut actions);
+    assert!(actions.is_empty(), "there is nothing to wait for but an event: {actions:?}");
+    batcher.step(2, BatchEvent::Upload(Ticket(2), 2 << 20, true), &mut actions);
+    assert_eq!(under_way(&mut actions), [[true, true]]);
+    // Two go down already.
+    batcher.take(BatchEvent::Completed(SmallVec::new()));
+    batcher.step(3, BatchEvent::Reported, &mut actions);
+    assert_eq!(under_way(&mut actions), [[false, true]]);
+    // With launches it is not about the link.
+    batcher.take(BatchEvent::Completed(SmallVec::new()));
+    batcher.step(3, BatchEvent::Reported, &mut actions);
+    assert!(under_way(&mut actions).is_empty());
+    for n in 0..GATHER {
+        batcher.step(3, BatchEvent::Launch(Ticket(10 + n), plan("tiny", 1e3, &[(1, 0)]), 10), &mut actions);
+    }
+    assert_eq!(under_way(&mut actions).len(), 1);
 }

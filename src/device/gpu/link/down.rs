@@ -65,25 +65,13 @@ impl Landing {
         so_far.copied = Some([so_far.copied.map_or(began, |copied| copied[0].min(began)), Instant::now()]);
     }
 
-    /// Has a piece written to its place.
-    fn write(self: &Arc<Self>, pack: &Arc<DownPack>, piece: &DownPiece, link_ns: u64, copiers: &Copiers) {
-        let Some(to) = &self.to else { return };
-        if piece.at == 0 {
+    /// Some of it is about to be written, for which the link took so long; what.
+    fn begin(&self, piece: &DownPiece, link_ns: u64) -> Stretch {
+        if let Some(to) = self.to.as_ref().filter(|_| piece.at == 0) {
             prepare(to);
         }
         self.so_far.lock().unwrap_or_else(PoisonError::into_inner).link_ns += link_ns;
-        let whole = Stretch { at: piece.at, bytes: piece.bytes, offset: piece.offset };
-        if pack.bytes() <= AT_ONCE {
-            return self.empty(pack, whole);
-        }
-        for part in whole.parts(JOB) {
-            let (landing, pack) = (self.clone(), pack.clone());
-            copiers.copy(Direction::Down, move || {
-                landing.empty(&pack, part);
-                // First the buffer: who is told of the download may count what is lent.
-                drop(pack);
-            });
-        }
+        Stretch { at: piece.at, bytes: piece.bytes, offset: piece.offset }
     }
 
     fn empty(&self, pack: &DownPack, part: Stretch) {
@@ -128,7 +116,7 @@ impl DownPack {
         self.buffer.as_ref().map_or(0, wgpu::Buffer::size)
     }
 
-    /// Has its pieces, which took `link_ns` together, written to their places.
+    /// Has its pieces, which took `link_ns` together, written to their places: large ones by several threads, small ones several by one.
     pub(in crate::device::gpu) fn unpack(
         self: Arc<Self>,
         pieces: Vec<(DownPiece, Arc<Landing>)>,
@@ -136,9 +124,33 @@ impl DownPack {
         copiers: &Copiers,
     ) {
         let all: u64 = pieces.iter().map(|(piece, _)| piece.bytes).sum();
+        let (mut job, mut bytes) = (Vec::new(), 0);
         for (piece, landing) in pieces {
             let share = piece.bytes as f64 / all.max(1) as f64;
-            landing.write(&self, &piece, (share * link_ns as f64) as u64, copiers);
+            let whole = landing.begin(&piece, (share * link_ns as f64) as u64);
+            for part in whole.parts(JOB) {
+                if bytes + part.bytes > JOB {
+                    self.clone().write(std::mem::take(&mut job), copiers);
+                    bytes = 0;
+                }
+                bytes += part.bytes;
+                job.push((landing.clone(), part));
+            }
+        }
+        self.write(job, copiers);
+    }
+
+    /// Has these parts written by one thread.
+    fn write(self: Arc<Self>, job: Vec<(Arc<Landing>, Stretch)>, copiers: &Copiers) {
+        let at_once = self.bytes() <= AT_ONCE;
+        let write = move || {
+            job.iter().for_each(|(landing, part)| landing.empty(&self, *part));
+            // First the buffer: who is told of a download may count what is lent.
+            drop((self, job));
+        };
+        match at_once {
+            true => write(),
+            false => copiers.copy(Direction::Down, write),
         }
     }
 }

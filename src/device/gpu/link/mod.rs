@@ -4,12 +4,15 @@
 //! reported and written before a download is; what both take of the host stays within the staging that is counted.
 //!
 //! A chunk crosses in pieces: a staging buffer each, of up to a quarter of its direction's staging and 32 MiB at most, so that one is filled while others are on
-//! the link. Small chunks share one. Each piece is copied by several threads at once ([`Copiers`]), windows of an array as well as contiguous chunks.
+//! the link; the first pieces up and the last ones down are smaller, because nothing is on the link meanwhile. Small chunks share one. Where no buffer of a size
+//! can be had, pieces become smaller. Each piece is copied by several threads at once ([`Copiers`]), windows of an array as well as contiguous chunks.
 
 mod copiers;
 mod down;
 mod host;
 mod staging;
+#[cfg(test)]
+mod tests;
 mod up;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

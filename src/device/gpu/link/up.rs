@@ -29,6 +29,8 @@ const SMALL: u64 = 256 << 10;
 const SHARED: u64 = 512 << 10;
 /// Where chunks begin in a buffer that they share.
 const ALIGNED: u64 = 64;
+/// The first piece of a large chunk; the others become larger.
+const FIRST: u64 = 4 << 20;
 /// Up to so many bytes are copied sooner than a thread is woken for them.
 const AT_ONCE: u64 = 16 << 10;
 
@@ -110,6 +112,11 @@ impl UpPack {
         pieces.last().map_or(0, |(piece, _)| (piece.offset + piece.bytes).next_multiple_of(ALIGNED))
     }
 
+    /// Bytes that still have room in it, in whole words.
+    fn room(&self) -> u64 {
+        self.buffer.as_ref().map_or(0, |buffer| buffer.size().saturating_sub(self.used()))
+    }
+
     /// Has a piece copied into it.
     fn add(self: &Arc<Self>, piece: UpPiece, end: &Arc<UploadEnd>, copiers: &Copiers) {
         let whole = Stretch { at: piece.at, bytes: piece.bytes, offset: piece.offset };
@@ -159,6 +166,12 @@ impl Drop for UpPack {
     }
 }
 
+/// The next piece of a chunk of `bytes` of which all up to `at` lies in staging. As long as what is on the link takes, the next one may take to be filled:
+/// nothing is there at first.
+fn piece(at: u64, bytes: u64) -> u64 {
+    (bytes - at).min(1 << at.max(FIRST).ilog2())
+}
+
 /// What the thread works with that hands out staging.
 pub(in crate::device::gpu) struct Uploader {
     pub(in crate::device::gpu) name: Arc<str>,
@@ -203,24 +216,25 @@ impl Uploader {
     ) -> Result<(), GpuRefusal> {
         // The chunk's buffer is made here, so that nothing but the loss of the device can go wrong after the report.
         to.buffer()?;
-        if bytes <= SMALL.min(self.staging.piece(0, u64::MAX)) {
-            let full =
-                |pack: &Arc<UpPack>| pack.buffer.as_ref().is_none_or(|b| pack.used() + bytes.next_multiple_of(4) > b.size());
-            if shared.as_ref().is_none_or(full) {
+        if bytes <= SMALL.min(self.staging.piece_bytes()) {
+            if shared.as_ref().is_none_or(|pack| pack.room() < bytes) {
                 *shared = None; // first this is handed on: it may be what the next one waits for
-                *shared = Some(self.pack(self.staging.piece(0, SHARED))?);
+                *shared = Some(self.pack(SHARED)?);
             }
-            let Some(pack) = shared else { return Ok(()) };
-            let piece = UpPiece { to: to.clone(), at: 0, bytes, offset: pack.used(), last: true };
-            pack.add(piece, end, &self.copiers);
-            return Ok(());
+            if let Some(pack) = shared.as_ref().filter(|pack| pack.room() >= bytes) {
+                let piece = UpPiece { to: to.clone(), at: 0, bytes, offset: pack.used(), last: true };
+                pack.add(piece, end, &self.copiers);
+                return Ok(());
+            }
         }
         *shared = None;
         let mut at = 0;
         while at < bytes {
-            let part = self.staging.piece(at, bytes);
+            let pack = self.pack(piece(at, bytes))?;
+            // It may be smaller than was asked for.
+            let part = pack.room().min(bytes - at);
             let piece = UpPiece { to: to.clone(), at, bytes: part, offset: 0, last: at + part == bytes };
-            self.pack(part)?.add(piece, end, &self.copiers);
+            pack.add(piece, end, &self.copiers);
             at += part;
         }
         Ok(())
@@ -229,5 +243,24 @@ impl Uploader {
     fn pack(&self, bytes: u64) -> Result<Arc<UpPack>, GpuRefusal> {
         let buffer = Some(self.staging.take(bytes)?);
         Ok(Arc::new(UpPack { buffer, staging: self.staging.clone(), service: self.service.clone(), pieces: Mutex::default() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_grow_with_what_is_on_the_link() {
+        for (bytes, wanted) in [(0, &[][..]), (5 << 20, &[4, 1]), (64 << 20, &[4, 4, 8, 16, 32]), (40 << 20, &[4, 4, 8, 16, 8])]
+        {
+            let mut at = 0;
+            for &mib in wanted {
+                assert_eq!(piece(at, bytes), mib << 20, "{at} of {bytes}");
+                at += mib << 20;
+            }
+            assert_eq!(at, bytes);
+        }
+        assert_eq!(piece(0, 1000), 1000);
     }
 }
