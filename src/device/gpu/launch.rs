@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use smallvec::SmallVec;
 
+use super::batcher::Mark;
 use super::memory::ChunkSlot;
 use super::open::GpuRefusal;
 use super::plan::{LaunchPlan, LaunchPlans};
@@ -121,6 +122,12 @@ impl Running {
                 Err((done, Failure::Unfit(Error::Task { task, message })))
             }
         }
+    }
+
+    /// After which uploads it may go.
+    pub(super) fn after(&self) -> Mark {
+        let old = self.copy_in.iter().map(|(from, ..)| from);
+        self.operands.iter().chain(old).map(|slot| slot.after()).max().unwrap_or_default()
     }
 
     /// The failure that an earlier part of it met, if any.

@@ -220,13 +220,15 @@ impl Service {
             Message::Up(pack) => {
                 let bytes = pack.pieces.iter().map(|piece| piece.bytes).sum();
                 let last = pack.pieces.iter().all(|piece| piece.last);
+                let slots: SmallVec<[_; 1]> = pack.pieces.iter().map(|piece| piece.to.clone()).collect();
                 let ticket = self.queued.uploads.put(pack);
                 self.batcher.take(BatchEvent::Upload(ticket, bytes, last));
+                slots.iter().for_each(|slot| slot.uploaded(self.batcher.mark()));
             }
             Message::Down(down) => {
-                let bytes = down.landing.bytes;
+                let (bytes, after) = (down.landing.bytes, down.from.after());
                 let ticket = self.queued.downloads.put(down);
-                self.batcher.take(BatchEvent::Download(ticket, bytes));
+                self.batcher.take(BatchEvent::Download(ticket, bytes, after));
             }
             Message::Emptied(bytes) => self.batcher.take(BatchEvent::Emptied(bytes)),
             Message::Compiled => {
@@ -257,9 +259,9 @@ impl Service {
                 Err(refusal) => return self.refuse(run.end, refusal),
             }
         }
-        let (plan, estimate_ns) = (run.plan.clone(), run.estimate_ns);
+        let (plan, estimate_ns, after) = (run.plan.clone(), run.estimate_ns, run.after());
         let ticket = self.queued.launches.put(run);
-        self.batcher.take(BatchEvent::Launch(ticket, plan, estimate_ns));
+        self.batcher.take(BatchEvent::Launch(ticket, plan, estimate_ns, after));
     }
 
     fn refuse(&self, end: LaunchEnd, refusal: GpuRefusal) {

@@ -25,7 +25,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use self::moves::{Mark, Moves};
+pub(super) use self::moves::Mark;
+use self::moves::Moves;
 use super::pace::{Pace, PaceKey};
 use super::plan::{LaunchPlan, LaunchStage};
 use super::slice::{Cursor, Slice};
@@ -64,12 +65,12 @@ pub(super) struct Ticket(pub(super) usize);
 
 /// What happens.
 pub(super) enum BatchEvent {
-    /// A launch that can run, and what it is expected to take.
-    Launch(Ticket, Arc<LaunchPlan>, u64),
+    /// A launch that can run, what it is expected to take, and after which uploads it may go.
+    Launch(Ticket, Arc<LaunchPlan>, u64, Mark),
     /// Bytes that lie in staging, to be copied to their chunk; whether they are the last of it.
     Upload(Ticket, u64, bool),
-    /// A chunk to be brought down.
-    Download(Ticket, u64),
+    /// So many bytes to be brought down, and after which uploads.
+    Download(Ticket, u64, Mark),
     /// The launch of this ticket is given up, what is left of it.
     WithdrawLaunch(Ticket),
     /// The download.
@@ -171,8 +172,8 @@ pub(super) struct Batcher {
     pace: Pace,
     launches: VecDeque<QueuedLaunch>,
     moves: Moves,
-    /// Submissions under way, the first one first: whether bytes go up, and down.
-    in_flight: VecDeque<[bool; 2]>,
+    /// Submissions under way, the first one first: bytes that go up, and down.
+    in_flight: VecDeque<[u64; 2]>,
     /// Submissions that are over and whose launches are being reported.
     reporting: usize,
     /// Until when the GPU is busy, by prediction.
@@ -213,12 +214,12 @@ impl Batcher {
     /// Takes an event in, of several that came at once.
     pub(super) fn take(&mut self, event: BatchEvent) {
         match event {
-            BatchEvent::Launch(ticket, plan, estimate_ns) => {
-                let (stage, cursor, after) = (0, Cursor::default(), self.moves.mark());
+            BatchEvent::Launch(ticket, plan, estimate_ns, after) => {
+                let (stage, cursor) = (0, Cursor::default());
                 self.launches.push_back(QueuedLaunch { ticket, plan, estimate_ns, stage, cursor, after });
             }
             BatchEvent::Upload(ticket, bytes, last) => self.moves.upload(ticket, bytes, last),
-            BatchEvent::Download(ticket, bytes) => self.moves.download(ticket, bytes),
+            BatchEvent::Download(ticket, bytes, after) => self.moves.download(ticket, bytes, after),
             BatchEvent::WithdrawLaunch(ticket) => self.launches.retain(|launch| launch.ticket != ticket),
             BatchEvent::WithdrawDownload(ticket) => self.moves.withdraw(ticket),
             BatchEvent::Completed(shown) => {
@@ -233,14 +234,19 @@ impl Batcher {
         }
     }
 
+    /// After all uploads so far.
+    pub(super) fn mark(&self) -> Mark {
+        self.moves.mark()
+    }
+
     /// Says what is to be done now: one submission, or how long to wait. After a submission it is to be asked again: what became of that one is known then.
     pub(super) fn decide(&mut self, now_ns: u64, actions: &mut Vec<BatchAction>) {
         if self.in_flight.is_empty() {
             self.busy_until_ns = now_ns;
         }
         if self.may_submit(now_ns) {
-            let (batch, predicted_ns) = self.batch();
-            self.in_flight.push_back([!batch.uploads.is_empty(), !batch.downloads.is_empty()]);
+            let (batch, bytes, predicted_ns) = self.batch();
+            self.in_flight.push_back(bytes);
             self.waiting_ns = None;
             self.busy_until_ns = self.busy_until_ns.max(now_ns) + predicted_ns as u64;
             return actions.push(BatchAction::Submit(batch));
@@ -315,10 +321,11 @@ impl Batcher {
     fn has_slot(&self) -> bool {
         let free = self.moves.limits.in_flight.saturating_sub(self.in_flight.len());
         let last = free == 1 && self.in_flight.len() > 1 && self.launches.is_empty();
-        let goes_on = |d: usize, ready: bool| ready || self.in_flight.iter().filter(|bytes| bytes[d]).count() != 1;
+        let goes_on = |d: usize, ready: bool| ready || self.in_flight.iter().filter(|bytes| bytes[d] > 0).count() != 1;
         let [up, down] = self.in_flight.front().copied().unwrap_or_default();
         let [up_ready, down_ready] = self.moves.ready();
-        free > 0 && (!last || (!up || goes_on(0, up_ready)) && (!down || goes_on(1, down_ready || !self.moves.any_down())))
+        free > 0
+            && (!last || (up == 0 || goes_on(0, up_ready)) && (down == 0 || goes_on(1, down_ready || !self.moves.any_down())))
     }
 
     fn may_submit(&self, now_ns: u64) -> bool {
@@ -344,16 +351,16 @@ impl Batcher {
         self.pace.predict_ns(launch.plan.pace, launch.plan.units, launch.estimate())
     }
 
-    /// The next submission, and what its launches will take.
-    fn batch(&mut self) -> (NextBatch, f64) {
+    /// The next submission, its bytes up and down, and what its launches will take.
+    fn batch(&mut self) -> (NextBatch, [u64; 2], f64) {
         let mut batch = NextBatch::default();
-        self.moves.take(&mut batch);
+        let bytes = self.moves.take(&mut batch, self.in_flight.iter().map(|bytes| bytes[1]).sum());
         self.fill(&mut batch);
         let predicted: f64 = batch.parts.iter().map(|part| part.predicted_ns).sum();
         let long = predicted >= SHORT_NS || self.submitted.is_multiple_of(UNTIMED) || batch.parts.len() == 1;
         batch.timed = !batch.parts.is_empty() && (long || batch.parts.iter().any(|part| part.asked));
         self.submitted += 1;
-        (batch, predicted)
+        (batch, bytes, predicted)
     }
 
     /// Launches, up to the target.

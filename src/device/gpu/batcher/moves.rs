@@ -1,7 +1,7 @@
 //! Moves that wait for a submission.
 //!
-//! Owns: [`Moves`]: uploads and downloads, each in order, and how much staging downloads have. Must not know: launches, what is under way. Invariant: what came
-//! after an upload goes with it or later, because it may be what reads that chunk.
+//! Owns: [`Moves`]: uploads and downloads, each in order, and how much staging downloads have. Must not know: launches, what is under way. Invariant: what is
+//! about an uploaded chunk goes with the upload or later.
 
 use std::collections::VecDeque;
 
@@ -21,9 +21,9 @@ struct QueuedDownload {
     after: Mark,
 }
 
-/// How many uploads had come.
+/// How many uploads had come: what is about the chunk of the last of them goes with it or later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Mark(u64);
+pub(in crate::device::gpu) struct Mark(pub(in crate::device::gpu) u64);
 
 /// What waits to be moved. Totals are kept, because there may be thousands.
 pub(super) struct Moves {
@@ -60,9 +60,9 @@ impl Moves {
         self.uploads.push_back(QueuedUpload { ticket, bytes, more: !last });
     }
 
-    pub(super) fn download(&mut self, ticket: Ticket, bytes: u64) {
+    pub(super) fn download(&mut self, ticket: Ticket, bytes: u64, after: Mark) {
         self.down_bytes += bytes;
-        self.downloads.push_back(QueuedDownload { ticket, at: 0, bytes, after: self.came });
+        self.downloads.push_back(QueuedDownload { ticket, at: 0, bytes, after });
     }
 
     /// A download is given up.
@@ -136,17 +136,25 @@ impl Moves {
         }
     }
 
-    /// Bytes of the next staging buffer at most: the last ones are smaller, because nothing is on the link while they are copied to their places.
-    fn next_pack(&self) -> u64 {
-        self.pack_room().min((self.down_bytes.next_power_of_two() / 4).max(MUCH))
+    /// Bytes of the next staging buffer at most. The first ones are smaller, so that what goes up finds a place soon, and the last ones, because nothing is on the
+    /// link while they are copied to their places.
+    fn next_pack(&self, under_way: u64) -> u64 {
+        let (first, last) = ((2 * under_way).next_power_of_two(), self.down_bytes.next_power_of_two() / 4);
+        self.pack_room().min(first.min(last).max(MUCH))
     }
 
-    /// Puts what goes next into a submission.
-    pub(super) fn take(&mut self, batch: &mut NextBatch) {
+    /// Puts what goes next into a submission; the bytes up, and down. Where bytes go both ways it is over when both are, and a direction that has less
+    /// of it idles.
+    pub(super) fn take(&mut self, batch: &mut NextBatch, down_under_way: u64) -> [u64; 2] {
+        let left = self.down_bytes;
+        let down = self.pack(batch, down_under_way);
+        // Of each direction the same share of what is left.
+        let share = (self.up_bytes as f64 / left.max(1) as f64).max(1.0) * down as f64;
+        let most = if down == 0 { self.limits.up_bytes } else { self.limits.up_bytes.min((share as u64).max(MUCH)) };
         let mut bytes = 0;
         // Not all at once: staging comes back when a submission is over, and the next is filled from it meanwhile.
         while let Some(upload) = self.uploads.front() {
-            if bytes > 0 && bytes + upload.bytes > self.limits.up_bytes {
+            if bytes > 0 && bytes + upload.bytes > most {
                 break;
             }
             bytes += upload.bytes;
@@ -155,12 +163,13 @@ impl Moves {
             self.gone.0 += 1;
         }
         self.up_bytes -= bytes;
-        self.pack(batch);
+        // What waited for these uploads.
+        [bytes, if down == 0 { self.pack(batch, down_under_way) } else { down }]
     }
 
-    /// Downloads, side by side in one buffer.
-    fn pack(&mut self, batch: &mut NextBatch) {
-        let (room, gone) = (self.next_pack(), self.gone);
+    /// Downloads, side by side in one buffer; their bytes.
+    fn pack(&mut self, batch: &mut NextBatch, under_way: u64) -> u64 {
+        let (room, gone) = (self.next_pack(under_way), self.gone);
         let mut offset: u64 = 0;
         while let Some(download) = self.downloads.front_mut().filter(|download| download.after <= gone) {
             let bytes = (download.bytes - download.at).min(room.saturating_sub(offset));
@@ -181,6 +190,7 @@ impl Moves {
         let used = batch.downloads.last().map_or(0, |piece| piece.offset + piece.bytes);
         batch.pack_bytes = if used == 0 { 0 } else { used.next_power_of_two().clamp(SMALLEST.min(room), room) };
         self.lent_bytes += batch.pack_bytes;
+        used
     }
 
     /// There is no memory for a staging buffer now: these downloads are queued again. They go in smaller ones; where it is not their size, they wait until

@@ -46,14 +46,16 @@ proptest! {
         let (mut world, kinds) = (World::new(limits, rate), kinds());
         for (n, asked) in all.into_iter().enumerate() {
             let ticket = Ticket(n);
+            // Some are about what was uploaded last.
+            let after = if n % 3 == 0 { world.batcher.mark() } else { Mark(0) };
             match asked {
                 Asked::Launch(kind, off) => {
                     // Off by up to ten times, either way.
                     let estimate_ns = (kinds[kind].units / rate * off).max(1.0) as u64;
-                    world.event(BatchEvent::Launch(ticket, kinds[kind].clone(), estimate_ns));
+                    world.event(BatchEvent::Launch(ticket, kinds[kind].clone(), estimate_ns, after));
                 }
                 Asked::Upload(bytes, last) => world.event(BatchEvent::Upload(ticket, bytes, last)),
-                Asked::Download(bytes) => world.event(BatchEvent::Download(ticket, bytes)),
+                Asked::Download(bytes) => world.event(BatchEvent::Download(ticket, bytes, after)),
                 Asked::Pause(ns) => world.until(world.now_ns + ns),
             }
         }
@@ -68,7 +70,7 @@ fn nothing_expected_and_nothing_seen_still_gives_short_submissions() {
     // Ten times slower than what is taken for slow.
     let mut world = World::new(LIMITS, 1.0);
     for (n, plan) in kinds().into_iter().enumerate() {
-        world.event(BatchEvent::Launch(Ticket(n), plan, 0));
+        world.event(BatchEvent::Launch(Ticket(n), plan, 0, Mark(0)));
     }
     world.finish();
     assert!(world.longest_ns <= 51e6, "{}", world.longest_ns);
@@ -79,7 +81,7 @@ fn a_seed_fills_the_first_submission_and_a_wrong_one_keeps_it_short() {
     let first = |seed: Option<f64>, rate: f64| {
         let mut world = World::new(LIMITS, rate);
         seed.into_iter().for_each(|seed| world.batcher.seed([seed, f64::NAN]));
-        world.event(BatchEvent::Launch(Ticket(0), plan("long", 1e12, &[(100_000, 0)]), 0));
+        world.event(BatchEvent::Launch(Ticket(0), plan("long", 1e12, &[(100_000, 0)]), 0, Mark(0)));
         let first = world.longest_ns;
         world.finish();
         (first, world.longest_ns)
@@ -92,7 +94,7 @@ fn a_seed_fills_the_first_submission_and_a_wrong_one_keeps_it_short() {
 #[test]
 fn a_gpu_that_becomes_ten_times_slower_has_short_submissions_from_the_next_on() {
     let (mut world, long) = (World::new(LIMITS, 1e4), plan("long", 1e12, &[(100_000, 0)]));
-    world.event(BatchEvent::Launch(Ticket(0), long.clone(), 0));
+    world.event(BatchEvent::Launch(Ticket(0), long.clone(), 0, Mark(0)));
     world.until(60_000_000);
     world.rate = 1e3;
     world.finish();
@@ -106,7 +108,7 @@ fn sixteen_and_more_of_what_is_queued_go_together() {
         let other = plan("other", 2e3, &[(1, 0)]);
         for n in 0..10_000 {
             let plan = if mixed && n % 2 == 1 { &other } else { &kinds[0] };
-            world.event(BatchEvent::Launch(Ticket(n), plan.clone(), 1000));
+            world.event(BatchEvent::Launch(Ticket(n), plan.clone(), 1000, Mark(0)));
             if n % 100 == 99 {
                 world.until(world.now_ns + 20_000);
             }
@@ -122,7 +124,11 @@ fn of_mixed_submissions_one_in_sixteen_measures() {
     let (a, b) = (plan("a", 1e6, &[(8, 0)]), plan("b", 1e6, &[(8, 0)]));
     let (mut alone, mut all, mut actions) = (0, 0, Vec::new());
     for n in 0..20_000 {
-        batcher.step(n, BatchEvent::Launch(Ticket(n as usize), [&a, &b][n as usize % 2].clone(), 50_000), &mut actions);
+        batcher.step(
+            n,
+            BatchEvent::Launch(Ticket(n as usize), [&a, &b][n as usize % 2].clone(), 50_000, Mark(0)),
+            &mut actions,
+        );
         for action in actions.drain(..) {
             if let BatchAction::Submit(batch) = action {
                 (alone, all) = (alone + u64::from(batch.parts.len() == 1), all + 1);
@@ -140,9 +146,9 @@ fn of_mixed_submissions_one_in_sixteen_measures() {
 #[test]
 fn neither_direction_waits_for_the_other_nor_for_launches() {
     let (mut world, long) = (World::new(LIMITS, 1000.0), plan("long", 1e12, &[(100_000, 0)]));
-    world.event(BatchEvent::Launch(Ticket(0), long, 1_000_000_000));
+    world.event(BatchEvent::Launch(Ticket(0), long, 1_000_000_000, Mark(0)));
     for n in 1..400 {
-        world.event(BatchEvent::Download(Ticket(n), 1 << 20));
+        world.event(BatchEvent::Download(Ticket(n), 1 << 20, Mark(0)));
     }
     world.event(BatchEvent::Upload(Ticket(1000), 1 << 20, true));
     let asked_ns = world.now_ns;
@@ -161,12 +167,12 @@ fn neither_direction_waits_for_the_other_nor_for_launches() {
 fn small_downloads_share_a_staging_buffer() {
     let mut world = World::new(Limits { piece_bytes: 8 << 20, down_bytes: 32 << 20, ..LIMITS }, 100.0);
     for n in 0..384 {
-        world.event(BatchEvent::Download(Ticket(n), 1 << 20));
+        world.event(BatchEvent::Download(Ticket(n), 1 << 20, Mark(0)));
     }
     world.finish();
     assert!(world.submissions <= 384 / 7, "{} submissions of 1 MiB chunks", world.submissions);
     let mut world = World::new(LIMITS, 100.0);
-    (0..10_000).for_each(|n| world.event(BatchEvent::Download(Ticket(n), 40)));
+    (0..10_000).for_each(|n| world.event(BatchEvent::Download(Ticket(n), 40, Mark(0))));
     world.finish();
     assert!(world.submissions <= 10_000 / 24, "{} submissions of tiny ones", world.submissions);
 }
@@ -186,7 +192,7 @@ fn uploads_alone_keep_the_link_busy() {
 fn what_follows_from_reports_goes_together_but_does_not_wait_for_ever() {
     let (tiny, mut actions) = (kinds()[0].clone(), Vec::new());
     let mut batcher = Batcher::new(LIMITS);
-    let launch = |n| BatchEvent::Launch(Ticket(n), tiny.clone(), 1000);
+    let launch = |n| BatchEvent::Launch(Ticket(n), tiny.clone(), 1000, Mark(0));
     batcher.step(0, launch(0), &mut actions);
     batcher.step(1000, BatchEvent::Completed(SmallVec::new()), &mut actions);
     actions.clear();
@@ -216,8 +222,8 @@ fn without_staging_downloads_wait_for_what_is_lent() {
         let submits = actions.drain(..).filter_map(|a| if let BatchAction::Submit(batch) = a { Some(batch) } else { None });
         submits.collect::<Vec<_>>()
     };
-    packs.extend(step(&mut batcher, BatchEvent::Download(Ticket(0), 3 << 20)));
-    packs.extend(step(&mut batcher, BatchEvent::Download(Ticket(1), 5 << 20)));
+    packs.extend(step(&mut batcher, BatchEvent::Download(Ticket(0), 3 << 20, Mark(0))));
+    packs.extend(step(&mut batcher, BatchEvent::Download(Ticket(1), 5 << 20, Mark(0))));
     assert!(packs.len() >= 2 && packs[1].downloads[0].at == 2 << 20);
     // The second cannot be had.
     let second = packs.remove(1);
@@ -239,7 +245,7 @@ fn without_staging_downloads_wait_for_what_is_lent() {
 fn what_is_withdrawn_is_not_submitted() {
     let mut world = World::new(Limits { in_flight: 1, ..LIMITS }, 100.0);
     let tiny = kinds()[0].clone();
-    (0..10).for_each(|n| world.event(BatchEvent::Launch(Ticket(n), tiny.clone(), 1000)));
+    (0..10).for_each(|n| world.event(BatchEvent::Launch(Ticket(n), tiny.clone(), 1000, Mark(0))));
     for n in 5..10 {
         world.launches.remove(&Ticket(n));
         world.event(BatchEvent::WithdrawLaunch(Ticket(n)));
@@ -254,8 +260,8 @@ fn what_is_withdrawn_takes_nothing_of_the_same_number_along() {
     let tiny = kinds()[0].clone();
     for n in 0..4 {
         world.event(BatchEvent::Upload(Ticket(n), 100, true));
-        world.event(BatchEvent::Download(Ticket(n), 100));
-        world.event(BatchEvent::Launch(Ticket(n), tiny.clone(), 1000));
+        world.event(BatchEvent::Download(Ticket(n), 100, Mark(0)));
+        world.event(BatchEvent::Launch(Ticket(n), tiny.clone(), 1000, Mark(0)));
     }
     world.launches.remove(&Ticket(2));
     world.event(BatchEvent::WithdrawLaunch(Ticket(2)));
@@ -266,18 +272,23 @@ fn what_is_withdrawn_takes_nothing_of_the_same_number_along() {
 }
 
 #[test]
-fn the_last_of_what_comes_down_is_cut_smaller() {
-    let mut batcher = Batcher::new(Limits { in_flight: 1, down_bytes: 64 << 20, piece_bytes: 16 << 20, ..LIMITS });
-    let (mut actions, mut pieces) = (Vec::new(), Vec::new());
-    batcher.step(0, BatchEvent::Download(Ticket(0), 64 << 20), &mut actions);
-    while let Some(BatchAction::Submit(batch)) = actions.pop() {
-        pieces.push(batch.downloads[0].bytes >> 20);
-        batcher.take(BatchEvent::Emptied(batch.pack_bytes));
-        batcher.take(BatchEvent::Completed(SmallVec::new()));
-        batcher.take(BatchEvent::Reported);
+fn the_first_and_the_last_of_what_comes_down_are_cut_smaller() {
+    let mut batcher = Batcher::new(Limits { in_flight: 2, down_bytes: 64 << 20, piece_bytes: 16 << 20, ..LIMITS });
+    let (mut actions, mut pieces, mut under_way) = (Vec::new(), Vec::new(), VecDeque::new());
+    batcher.take(BatchEvent::Download(Ticket(0), 100 << 20, Mark(0)));
+    loop {
         batcher.decide(0, &mut actions);
+        if let Some(BatchAction::Submit(batch)) = actions.pop() {
+            pieces.push(batch.downloads[0].bytes >> 20);
+            under_way.push_back(batch.pack_bytes);
+            continue;
+        }
+        let Some(bytes) = under_way.pop_front() else { break };
+        batcher.take(BatchEvent::Completed(SmallVec::new()));
+        batcher.take(BatchEvent::Emptied(bytes));
+        batcher.take(BatchEvent::Reported);
     }
-    assert_eq!(pieces, [16, 16, 8, 8, 4, 4, 4, 4]);
+    assert_eq!(pieces, [4, 8, 16, 16, 16, 16, 8, 4, 4, 4, 4]);
 }
 
 /// As on a card that refuses the buffer after it was decided on: no piece is brought down twice, and none is forgotten.
@@ -285,14 +296,14 @@ fn the_last_of_what_comes_down_is_cut_smaller() {
 fn what_finds_no_staging_is_decided_on_before_what_comes_behind_it() {
     let mut batcher = Batcher::new(Limits { down_bytes: 64 << 20, piece_bytes: 16 << 20, ..LIMITS });
     let (mut actions, mut landed, mut refused) = (Vec::new(), 0, 0);
-    batcher.take(BatchEvent::Download(Ticket(0), 64 << 20));
+    batcher.take(BatchEvent::Download(Ticket(0), 64 << 20, Mark(0)));
     loop {
         batcher.decide(0, &mut actions);
         assert!(actions.len() <= 1, "one at a time");
         let Some(BatchAction::Submit(batch)) = actions.pop() else { break };
         let piece = batch.downloads[0];
         assert_eq!(piece.at, landed, "in order");
-        if batch.pack_bytes > 2 << 20 {
+        if batch.pack_bytes > 512 << 10 {
             batcher.not_submitted(0);
             batcher.no_staging(&batch.downloads, batch.pack_bytes, batch.pack_bytes / 2);
             refused += 1;
@@ -319,7 +330,7 @@ fn the_last_slot_goes_on_with_what_the_first_carries() {
         actions.drain(..).filter_map(submitted).collect::<Vec<_>>()
     };
     batcher.step(0, BatchEvent::Upload(Ticket(0), 2 << 20, true), &mut actions);
-    batcher.step(0, BatchEvent::Download(Ticket(1), 50 << 20), &mut actions);
+    batcher.step(0, BatchEvent::Download(Ticket(1), 50 << 20, Mark(0)), &mut actions);
     assert_eq!(under_way(&mut actions), [[true, false], [false, true]]);
     batcher.step(1, BatchEvent::Tick, &mut actions);
     assert!(actions.is_empty(), "there is nothing to wait for but an event: {actions:?}");
@@ -334,7 +345,7 @@ fn the_last_slot_goes_on_with_what_the_first_carries() {
     batcher.step(3, BatchEvent::Reported, &mut actions);
     assert!(under_way(&mut actions).is_empty());
     for n in 0..GATHER {
-        batcher.step(3, BatchEvent::Launch(Ticket(10 + n), plan("tiny", 1e3, &[(1, 0)]), 10), &mut actions);
+        batcher.step(3, BatchEvent::Launch(Ticket(10 + n), plan("tiny", 1e3, &[(1, 0)]), 10, Mark(0)), &mut actions);
     }
     assert_eq!(under_way(&mut actions).len(), 1);
 }

@@ -78,15 +78,18 @@ impl World {
     }
 
     pub(super) fn event(&mut self, event: BatchEvent) {
-        if let (BatchEvent::Launch(ticket, ..) | BatchEvent::Download(ticket, _), Some(last)) = (&event, self.uploads.back()) {
+        if let (BatchEvent::Launch(ticket, _, _, after) | BatchEvent::Download(ticket, _, after), Some(last)) =
+            (&event, self.uploads.back())
+            && *after == self.batcher.mark()
+        {
             self.behind.insert(*ticket, last.0);
         }
         match &event {
-            BatchEvent::Launch(ticket, plan, _) => {
+            BatchEvent::Launch(ticket, plan, ..) => {
                 self.plans.insert(*ticket, plan.clone());
                 self.launches.insert(*ticket, (Cursor::default(), 0, false));
             }
-            BatchEvent::Download(ticket, bytes) => drop(self.downloads.insert(*ticket, (0, *bytes))),
+            BatchEvent::Download(ticket, bytes, _) => drop(self.downloads.insert(*ticket, (0, *bytes))),
             BatchEvent::Upload(ticket, bytes, _) => self.uploads.push_back((*ticket, *bytes)),
             _ => {}
         }
