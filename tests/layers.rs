@@ -62,6 +62,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("examples/compare/tests/fake.rs", "the promise of a device"),
     ("examples/gpu_lab/host.rs", "chunks are lent to a device that is driven by hand"),
     ("examples/gpu_lab/tests.rs", "the promise of a device, broken"),
+    ("benches/link.rs", "chunks are lent to a device that is driven by hand"),
     ("examples/common/process.rs", "the environment, the allocator, the terminal: calls of the system"),
 ];
 

@@ -16,7 +16,7 @@ pub fn adapter_json(adapter: &AdapterInfo) -> Value {
     json!({
         "name": adapter.name, "kind": adapter.kind.to_string(), "api": adapter.backend, "driver": adapter.driver,
         "memory_bytes": adapter.memory_bytes, "f64": adapter.has_f64, "f16": adapter.has_f16, "timestamps": adapter.has_timestamps,
-        "subgroup_sizes": adapter.subgroup_sizes, "cooperative_matrices_usable": adapter.has_cooperative_matrices,
+        "shares_memory": adapter.shares_memory(), "subgroup_sizes": adapter.subgroup_sizes, "cooperative_matrices_usable": adapter.has_cooperative_matrices,
         "cooperative_matrices": matrices.collect::<Vec<_>>(),
         "limits": {
             "buffer_bytes": limits.buffer_bytes, "binding_bytes": limits.binding_bytes, "bindings": limits.bindings,
@@ -40,5 +40,6 @@ pub fn adapter_abilities(adapter: &AdapterInfo) -> String {
         (false, false) => format!("cooperative matrices {} (not for shaders of wgpu)", matrices.join(", ")),
     };
     let clock = if adapter.has_timestamps { "times its own work" } else { "cannot time its own work" };
-    format!("{subgroups}, {f16}; {matrices}; {clock}")
+    let memory = if adapter.shares_memory() { "; memory that the host can map" } else { "" };
+    format!("{subgroups}, {f16}; {matrices}; {clock}{memory}")
 }

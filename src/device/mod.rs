@@ -291,6 +291,11 @@ pub unsafe trait Device: Send + Sync + 'static {
         0
     }
 
+    /// What its user is to be told, once: something does not work as it should, and goes another way. Asked for when the device rests.
+    fn notice(&self) -> Option<String> {
+        None
+    }
+
     /// What it has done so far.
     fn counters(&self) -> Counters {
         Counters::default()

@@ -143,14 +143,18 @@ impl Outgoing {
         }
         // What a user's destructor waits for may need what has just been ordered.
         drop((self.dead, self.opaque, self.runs, std::mem::take(&mut panics)));
+        let mut notices = Vec::new();
         if let Some(scratch_bytes) = self.rest {
-            inner.members.all().iter().for_each(|member| member.device.rest(scratch_bytes));
+            for member in inner.members.all().iter() {
+                member.device.rest(scratch_bytes);
+                notices.extend(member.device.notice().map(|notice| format!("{}: {notice}", member.spec.name)));
+            }
         }
         let unrecorded = self.backlog.and_then(|backlog| backlog.wait());
         // Whoever is told has the last word, but what was refused is still to be answered.
         let warn = || {
             let warnings = unrecorded.map(str::to_owned).into_iter().chain(self.warnings.iter().map(ToString::to_string));
-            warnings.for_each(|warning| (inner.settings.warn)(&warning));
+            warnings.chain(notices).for_each(|warning| (inner.settings.warn)(&warning));
         };
         if refused.is_empty() {
             warn();

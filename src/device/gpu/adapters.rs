@@ -136,6 +136,12 @@ impl AdapterInfo {
         format!("{self}; {}", self.driver)
     }
 
+    /// Whether chunks may lie in memory that the host maps: then nothing is copied on the way.
+    #[must_use]
+    pub fn shares_memory(&self) -> bool {
+        self.kind == AdapterKind::Integrated && self.handle.features().contains(Features::MAPPABLE_PRIMARY_BUFFERS)
+    }
+
     /// What programs for it may use.
     #[must_use]
     pub fn facts(&self) -> GpuFacts {

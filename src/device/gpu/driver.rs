@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use wgpu::{BufferDescriptor, CommandBuffer, PollError, PollType, SubmissionIndex};
+use wgpu::{BufferAsyncError, BufferDescriptor, CommandBuffer, MapMode, PollError, PollType, SubmissionIndex};
 
 use super::open::{GpuRefusal, Opened};
 
@@ -17,10 +17,16 @@ pub(super) struct Load {
     pub(super) down_bytes: u64,
 }
 
+/// What is told whether a buffer is mapped.
+pub(super) type MapDone = Box<dyn FnOnce(Result<(), BufferAsyncError>) + Send>;
+
 /// The calls that tests wrap: to fail, to stall, to take a known time.
 pub(super) trait Driver: Send + Sync {
     /// Makes a buffer.
     fn buffer(&self, opened: &Opened, descriptor: &BufferDescriptor<'_>) -> Result<wgpu::Buffer, GpuRefusal>;
+
+    /// Has a chunk's buffer mapped when no submission uses it any more, and `done` called then.
+    fn map(&self, opened: &Opened, buffer: &wgpu::Buffer, mode: MapMode, done: MapDone);
 
     /// Submits commands; nothing of them has happened if it refuses.
     fn submit(&self, opened: &Opened, commands: CommandBuffer, load: Load) -> Result<SubmissionIndex, GpuRefusal>;
@@ -35,6 +41,12 @@ pub(super) struct Plain;
 impl Driver for Plain {
     fn buffer(&self, opened: &Opened, descriptor: &BufferDescriptor<'_>) -> Result<wgpu::Buffer, GpuRefusal> {
         Ok(opened.device.create_buffer(descriptor))
+    }
+
+    fn map(&self, opened: &Opened, buffer: &wgpu::Buffer, mode: MapMode, done: MapDone) {
+        buffer.map_async(mode, .., done);
+        // If no submission uses it, nobody else looks for what is ready.
+        let _ = opened.device.poll(PollType::Poll); // what is wrong the waiting thread sees, too
     }
 
     fn submit(&self, opened: &Opened, commands: CommandBuffer, _: Load) -> Result<SubmissionIndex, GpuRefusal> {

@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SendError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::adapters::{AdapterInfo, AdapterKind};
 use super::driver::{Driver, Plain};
 use super::inbox::Inbox;
 use super::launch::{DonePromise, Running};
-use super::link::{Copiers, Down, Staging, Upload, Uploader};
+use super::link::{BOTH, Copiers, Down, Mapper, Staging, Upload, UploadOrder, Uploader, choose};
 use super::memory::ChunkSlot;
 use super::open::{GpuRefusal, Opened};
 use super::paced::PacedLink;
@@ -35,6 +35,29 @@ const QUEUE: u32 = 128;
 /// How long dropping waits for the GPU's threads, so that a program does not end while they are in the driver.
 const PARTING: Duration = Duration::from_millis(500);
 
+/// Whether the host maps chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MapChunks {
+    /// They cross through staging.
+    Never,
+    /// On an integrated GPU, if neither side is slower for it.
+    IfItPays,
+    Always,
+}
+
+/// Opens an adapter. To find out whether mapping pays it is opened once more: with the feature requested, other memory may be slower.
+fn open(adapter: &AdapterInfo, mapping: MapChunks, driver: Box<dyn Driver>) -> Result<Opened, GpuRefusal> {
+    let mapped = match mapping {
+        MapChunks::Always => Some(BOTH),
+        MapChunks::IfItPays if adapter.shares_memory() => {
+            let pays = choose(&Opened::mapping(adapter, Box::new(Plain), Some(BOTH))?);
+            Some(pays).filter(|pays| !pays.is_empty())
+        }
+        MapChunks::Never | MapChunks::IfItPays => None,
+    };
+    Opened::mapping(adapter, driver, mapped)
+}
+
 /// An adapter that executes launches.
 pub struct Gpu {
     spec: DeviceSpec,
@@ -45,7 +68,7 @@ pub struct Gpu {
     plans: LaunchPlans,
     counts: Arc<Counts>,
     service: Arc<Inbox>,
-    uploads: Option<Sender<Upload>>,
+    uploads: Option<Sender<UploadOrder>>,
     /// Fires when the waiting thread, the last one, has ended.
     ended: Mutex<Receiver<()>>,
 }
@@ -56,7 +79,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::Unable`] if the adapter must not be used; [`Error::Failed`] if it cannot be opened within 20 s.
     pub fn open(adapter: &AdapterInfo, name: &str, space: SpaceId, staging_bytes: u64) -> Result<Self> {
-        Self::open_by(adapter, (name, space), staging_bytes, || Box::new(Plain))
+        Self::open_by(adapter, (name, space), staging_bytes, MapChunks::IfItPays, || Box::new(Plain))
     }
 
     /// The same, with a driver that can be broken on purpose: for tests of what must hold then.
@@ -67,7 +90,18 @@ impl Gpu {
     pub fn open_breakable(adapter: &AdapterInfo, name: &str, space: SpaceId, staging_bytes: u64) -> Result<(Self, Breaker)> {
         let breaker = Breaker::default();
         let driver = breaker.clone();
-        Ok((Self::open_by(adapter, (name, space), staging_bytes, move || driver.driver())?, breaker))
+        Ok((Self::open_by(adapter, (name, space), staging_bytes, MapChunks::Never, move || driver.driver())?, breaker))
+    }
+
+    /// The same, with chunks that the host maps, as on an integrated GPU where that pays.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`]; also if the adapter has no such memory.
+    #[doc(hidden)]
+    pub fn open_mapped(adapter: &AdapterInfo, name: &str, space: SpaceId, staging_bytes: u64) -> Result<(Self, Breaker)> {
+        let breaker = Breaker::default();
+        let driver = breaker.clone();
+        Ok((Self::open_by(adapter, (name, space), staging_bytes, MapChunks::Always, move || driver.driver())?, breaker))
     }
 
     /// The same, behind a link of known rates, however fast its own is: for measurements of what reaches the link.
@@ -77,13 +111,15 @@ impl Gpu {
     #[doc(hidden)]
     pub fn open_paced(adapter: &AdapterInfo, name: &str, space: SpaceId, staging_bytes: u64, link: &PacedLink) -> Result<Self> {
         let driver = link.clone();
-        Ok(Self::open_by(adapter, (name, space), staging_bytes, move || driver.driver())?.with_link(link.specs()))
+        let opened = Self::open_by(adapter, (name, space), staging_bytes, MapChunks::Never, move || driver.driver())?;
+        Ok(opened.with_link(link.specs()))
     }
 
     pub(super) fn open_by(
         adapter: &AdapterInfo,
         (name, space): (&str, SpaceId),
         staging_bytes: u64,
+        mapping: MapChunks,
         driver: impl FnOnce() -> Box<dyn Driver> + Send + 'static,
     ) -> Result<Self> {
         if let Some(reason) = &adapter.unusable {
@@ -93,7 +129,7 @@ impl Gpu {
         let opened = within(OPENING, &adapter.to_string(), move || {
             let failed =
                 |refusal: GpuRefusal| Error::Failed { what: format!("opening {opening}"), message: refusal.to_string() };
-            Opened::with_driver(&opening, driver()).map_err(failed)
+            open(&opening, mapping, driver()).map_err(failed)
         })?;
         let facts = adapter.facts();
         let link = LinkSpec { latency_ns: 50_000, bytes_per_s: 4e9 };
@@ -122,7 +158,7 @@ impl Gpu {
         let thread = |what: &str| std::thread::Builder::new().name(format!("chunkwise-{name}-{what}"));
         let service = Arc::<Inbox>::default();
         let (to_waiter, submissions) = channel();
-        let (uploads, wanted) = channel::<Upload>();
+        let (uploads, wanted) = channel::<UploadOrder>();
         let (ending, ended) = channel();
         let staging = |upload| Arc::new(Staging::new(opened.clone(), upload, staging_bytes / 2));
         let (ups, downs) = (staging(true), staging(false));
@@ -132,8 +168,20 @@ impl Gpu {
         let pipelines = Pipelines::start(opened.clone(), &name, compiled).map_err(no_thread)?;
         let counts = Arc::<Counts>::default();
         let copiers = Copiers::start(&name).map_err(no_thread)?;
-        let uploader =
-            Uploader { name: name.clone(), staging: ups.clone(), copiers: copiers.clone(), service: service.clone() };
+        let mapper = Mapper {
+            name: name.clone(),
+            opened: opened.clone(),
+            copiers: copiers.clone(),
+            counts: counts.clone(),
+            service: service.clone(),
+        };
+        let uploader = Uploader {
+            name: name.clone(),
+            staging: ups.clone(),
+            copiers: copiers.clone(),
+            service: service.clone(),
+            mapper: mapper.clone(),
+        };
         let waiter = Waiter {
             name: name.clone(),
             opened: opened.clone(),
@@ -151,6 +199,8 @@ impl Gpu {
             downs,
             counts: counts.clone(),
             waiter: to_waiter,
+            mapper,
+            uploads: uploads.clone(),
         };
         let server = Service::new(shared).map_err(|refusal| refusal.to_string())?;
         let inbox = service.clone();
@@ -224,8 +274,10 @@ unsafe impl Device for Gpu {
         match (from, to) {
             (Data::Host(from), Data::Remote(to)) => match (to.memory.downcast::<ChunkSlot>(), &self.uploads) {
                 (Ok(to), Some(uploads)) => {
-                    if let Err(lost) = uploads.send(Upload { from, to, done }) {
-                        lost.0.done.fail(self.gone("a chunk's upload"));
+                    if let Err(SendError(UploadOrder::Upload(lost))) =
+                        uploads.send(UploadOrder::Upload(Upload { from, to, done }))
+                    {
+                        lost.done.fail(self.gone("a chunk's upload"));
                     }
                 }
                 _ => done.fail(self.gone("a chunk's upload")),
@@ -263,6 +315,10 @@ unsafe impl Device for Gpu {
     fn tune(&self, tuning: &Tuning) {
         self.plans.set_variants(tuning.variants);
         let _ = self.service.send(Message::Seed(tuning.units_per_ns)); // a device that has ended launches nothing
+    }
+
+    fn notice(&self) -> Option<String> {
+        self.opened.strategy.notice()
     }
 
     fn counters(&self) -> Counters {

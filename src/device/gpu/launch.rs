@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use smallvec::SmallVec;
 
 use super::batcher::Mark;
-use super::memory::ChunkSlot;
+use super::memory::{ChunkSlot, QueuedUse};
 use super::open::GpuRefusal;
 use super::plan::{LaunchPlan, LaunchPlans};
 use super::ring::ScratchBuffer;
@@ -30,6 +30,8 @@ pub(super) struct Running {
     pub(super) scratch: Option<ScratchBuffer>,
     /// What its parts have come to, if there are several.
     pub(super) tally: Option<Arc<Mutex<Tally>>>,
+    /// While it is queued, if the host maps chunks.
+    pub(super) queued: SmallVec<[QueuedUse; 4]>,
     pub(super) end: LaunchEnd,
 }
 
@@ -115,7 +117,16 @@ impl Running {
         match made {
             Ok((plan, operands)) => {
                 let end = LaunchEnd { kernel, params: kernel_params, done: DonePromise::new(done) };
-                Ok(Box::new(Self { plan, operands, copy_in, estimate_ns, scratch: None, tally: None, end }))
+                Ok(Box::new(Self {
+                    plan,
+                    operands,
+                    copy_in,
+                    estimate_ns,
+                    scratch: None,
+                    tally: None,
+                    queued: SmallVec::new(),
+                    end,
+                }))
             }
             Err(message) => {
                 let task = format!("{} on {device}", label(&*kernel));
@@ -126,8 +137,21 @@ impl Running {
 
     /// After which uploads it may go.
     pub(super) fn after(&self) -> Mark {
-        let old = self.copy_in.iter().map(|(from, ..)| from);
-        self.operands.iter().chain(old).map(|slot| slot.after()).max().unwrap_or_default()
+        self.uses().map(|slot| slot.after()).max().unwrap_or_default()
+    }
+
+    /// Chunks that it uses, some perhaps twice.
+    fn uses(&self) -> impl Iterator<Item = &Arc<ChunkSlot>> {
+        self.operands.iter().chain(self.copy_in.iter().map(|(from, ..)| from))
+    }
+
+    /// Keeps the host from mapping its chunks while it is queued; false if it has one just now.
+    pub(super) fn keep_from_host(&mut self) -> bool {
+        if self.uses().any(|slot| slot.is_lent()) {
+            return false;
+        }
+        self.queued = self.uses().map(QueuedUse::new).collect();
+        true
     }
 
     /// The failure that an earlier part of it met, if any.

@@ -11,6 +11,7 @@ use wgpu::{BufferDescriptor, BufferUsages, ErrorFilter, Features};
 use super::AdapterInfo;
 use super::driver::{Driver, Plain};
 use super::groups::BindGroups;
+use super::link::{LinkStrategy, Mapped, Staged};
 use crate::device::Failure;
 use crate::error::{Error, Remedy};
 
@@ -75,20 +76,27 @@ pub(super) struct Opened {
     /// Bind groups that were used twice.
     pub(super) groups: BindGroups,
     pub(super) driver: Box<dyn Driver>,
+    /// How chunks cross between its memory and the host's.
+    pub(super) strategy: Box<dyn LinkStrategy>,
     late: Arc<Mutex<Late>>,
 }
 
 impl Opened {
     /// Opens an adapter with all its limits, `f64` and timestamps where it has them.
     pub(super) fn new(adapter: &AdapterInfo) -> Result<Self, GpuRefusal> {
-        Self::with_driver(adapter, Box::new(Plain))
+        Self::mapping(adapter, Box::new(Plain), None)
     }
 
-    /// The same, by a driver of one's own.
-    pub(super) fn with_driver(adapter: &AdapterInfo, driver: Box<dyn Driver>) -> Result<Self, GpuRefusal> {
+    /// The same, by a driver of one's own; chunks are mapped in these ways, or cross through staging.
+    pub(super) fn mapping(
+        adapter: &AdapterInfo,
+        driver: Box<dyn Driver>,
+        mapped: Option<BufferUsages>,
+    ) -> Result<Self, GpuRefusal> {
         let has = adapter.handle.features();
         let timestamps = has.contains(Features::TIMESTAMP_QUERY);
-        let wanted = has & (Features::SHADER_F64 | Features::TIMESTAMP_QUERY);
+        let mapping = if mapped.is_some() { Features::MAPPABLE_PRIMARY_BUFFERS } else { Features::empty() };
+        let wanted = has & (Features::SHADER_F64 | Features::TIMESTAMP_QUERY | mapping);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("chunkwise"),
             required_features: wanted,
@@ -110,7 +118,11 @@ impl Opened {
         let tick_ns = timestamps.then(|| queue.get_timestamp_period()).filter(|&ns| ns > 0.0);
         let largest = device.limits().max_buffer_size & !15;
         let (used, groups) = (AtomicU64::new(0), BindGroups::default());
-        Ok(Self { device, queue, tick_ns, largest, used, groups, driver, late })
+        let strategy: Box<dyn LinkStrategy> = match mapped {
+            Some(usage) => Box::new(Mapped::new(usage)),
+            None => Box::new(Staged),
+        };
+        Ok(Self { device, queue, tick_ns, largest, used, groups, driver, strategy, late })
     }
 
     /// Why the device is gone, if it is.

@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use wgpu::{BufferDescriptor, CommandBuffer, SubmissionIndex};
+use wgpu::{BufferDescriptor, CommandBuffer, MapMode, SubmissionIndex};
 
-use super::driver::{Driver, Load, Plain};
+use super::driver::{Driver, Load, MapDone, Plain};
 use super::open::{GpuRefusal, Opened};
 use crate::device::LinkSpec;
 
@@ -30,13 +30,13 @@ pub struct Carried {
 
 /// One direction.
 #[derive(Default)]
-struct Line {
+struct PacedLine {
     /// When it has carried all that was submitted; `None` before the first.
     free_ns: Option<u64>,
     carried: Carried,
 }
 
-impl Line {
+impl PacedLine {
     /// When it will have carried these bytes, too.
     fn carry(&mut self, now_ns: u64, bytes: u64, link: &LinkSpec) -> u64 {
         let (free_ns, took_ns) = (self.free_ns.unwrap_or(now_ns), link.transfer_ns(bytes));
@@ -53,14 +53,14 @@ impl Line {
 
 /// Up, and down.
 #[derive(Default)]
-struct Lines {
-    lines: [Line; 2],
+struct PacedLines {
+    lines: [PacedLine; 2],
     /// When each submission under way is over, in order.
     ends_ns: VecDeque<u64>,
     last_ns: u64,
 }
 
-impl Lines {
+impl PacedLines {
     fn submit(&mut self, now_ns: u64, load: Load, link: &[LinkSpec; 2]) {
         let mut end_ns = self.last_ns.max(now_ns);
         for (i, bytes) in [load.up_bytes, load.down_bytes].into_iter().enumerate().filter(|&(_, bytes)| bytes > 0) {
@@ -76,7 +76,7 @@ impl Lines {
 pub struct PacedLink {
     link: [LinkSpec; 2],
     began: Instant,
-    lines: Arc<Mutex<Lines>>,
+    lines: Arc<Mutex<PacedLines>>,
 }
 
 impl PacedLink {
@@ -101,7 +101,7 @@ impl PacedLink {
 
     /// Counts from here.
     pub fn restart(&self) {
-        self.lines().lines = <[Line; 2]>::default();
+        self.lines().lines = <[PacedLine; 2]>::default();
     }
 
     /// How long it still takes for what was submitted.
@@ -114,7 +114,7 @@ impl PacedLink {
         Box::new(PacedDriver { inner: Plain, paced: self.clone() })
     }
 
-    fn lines(&self) -> MutexGuard<'_, Lines> {
+    fn lines(&self) -> MutexGuard<'_, PacedLines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -131,6 +131,10 @@ struct PacedDriver {
 impl Driver for PacedDriver {
     fn buffer(&self, opened: &Opened, descriptor: &BufferDescriptor<'_>) -> Result<wgpu::Buffer, GpuRefusal> {
         self.inner.buffer(opened, descriptor)
+    }
+
+    fn map(&self, opened: &Opened, buffer: &wgpu::Buffer, mode: MapMode, done: MapDone) {
+        self.inner.map(opened, buffer, mode, done);
     }
 
     fn submit(&self, opened: &Opened, commands: CommandBuffer, load: Load) -> Result<SubmissionIndex, GpuRefusal> {
@@ -164,7 +168,7 @@ mod tests {
     fn each_direction_takes_its_own_time_and_ends_come_in_order() {
         let link = [LinkSpec { latency_ns: 10, bytes_per_s: 1e9 }, LinkSpec { latency_ns: 20, bytes_per_s: 5e8 }];
         let load = |up_bytes, down_bytes| Load { launches: 0, up_bytes, down_bytes };
-        let mut lines = Lines::default();
+        let mut lines = PacedLines::default();
         lines.submit(0, load(100, 0), &link); // 110
         lines.submit(50, load(0, 100), &link); // 50 + 220
         lines.submit(60, load(100, 10), &link); // 220, and 270 + 40

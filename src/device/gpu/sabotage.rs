@@ -6,9 +6,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use wgpu::{BufferDescriptor, CommandBuffer, SubmissionIndex};
+use wgpu::{BufferAsyncError, BufferDescriptor, BufferUsages, CommandBuffer, MapMode, SubmissionIndex};
 
-use super::driver::{Driver, Load, Plain};
+use super::driver::{Driver, Load, MapDone, Plain};
 use super::open::{GpuRefusal, Opened};
 
 /// What can be broken, to see that nothing is lost.
@@ -26,6 +26,10 @@ pub enum Sabotage {
     Invalid,
     /// No submission ends any more.
     Stall,
+    /// No buffer can be made that launches use and the host maps.
+    Unmappable,
+    /// Such a buffer cannot be mapped to be read.
+    Map,
 }
 
 #[derive(Default)]
@@ -34,6 +38,8 @@ struct Fuse {
     set: Option<(u64, Sabotage)>,
     ceiling: Option<u64>,
     stalled: bool,
+    unmappable: bool,
+    unmapped: bool,
 }
 
 /// Sets a broken driver off.
@@ -46,6 +52,8 @@ impl Breaker {
         let mut fuse = self.fuse();
         match sabotage {
             Sabotage::Memory(bytes) if launches == 0 => fuse.ceiling = Some(bytes),
+            Sabotage::Unmappable if launches == 0 => fuse.unmappable = true,
+            Sabotage::Map if launches == 0 => fuse.unmapped = true,
             other => fuse.set = Some((launches, other)),
         }
     }
@@ -70,10 +78,17 @@ impl Breaker {
         match sabotage {
             Sabotage::Memory(bytes) => fuse.ceiling = Some(bytes),
             Sabotage::Stall => fuse.stalled = true,
+            Sabotage::Unmappable => fuse.unmappable = true,
+            Sabotage::Map => fuse.unmapped = true,
             _ => {}
         }
         Some(sabotage)
     }
+}
+
+/// Whether launches use it and the host maps it.
+fn shared(usage: BufferUsages) -> bool {
+    usage.contains(BufferUsages::STORAGE) && usage.intersects(BufferUsages::MAP_READ | BufferUsages::MAP_WRITE)
 }
 
 struct BrokenDriver {
@@ -88,7 +103,17 @@ impl Driver for BrokenDriver {
             let message = "the ceiling set for tests".into();
             return Err(GpuRefusal::OutOfMemory { requested_bytes: descriptor.size, message });
         }
+        if self.breaker.fuse().unmappable && shared(descriptor.usage) {
+            return Err(GpuRefusal::Invalid("injected: no such buffer".into()));
+        }
         self.inner.buffer(opened, descriptor)
+    }
+
+    fn map(&self, opened: &Opened, buffer: &wgpu::Buffer, mode: MapMode, done: MapDone) {
+        if self.breaker.fuse().unmapped && shared(buffer.usage()) {
+            return done(Err(BufferAsyncError));
+        }
+        self.inner.map(opened, buffer, mode, done);
     }
 
     fn submit(&self, opened: &Opened, commands: CommandBuffer, load: Load) -> Result<SubmissionIndex, GpuRefusal> {
@@ -103,7 +128,7 @@ impl Driver for BrokenDriver {
                 let _ = opened.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
                 return Err(GpuRefusal::Invalid("injected".into()));
             }
-            Some(Sabotage::Memory(_) | Sabotage::Stall) | None => {}
+            Some(Sabotage::Memory(_) | Sabotage::Stall | Sabotage::Unmappable | Sabotage::Map) | None => {}
         }
         self.inner.submit(opened, commands, load)
     }

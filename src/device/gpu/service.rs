@@ -3,6 +3,8 @@
 //! Owns: what is queued, and the buffers that submissions need. Must not know: graphs, who waits, and what is submitted when ([`Batcher`] does). Invariant: each
 //! launch and move that comes in is reported exactly once, whatever fails: also when the driver panics.
 
+mod downs;
+
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,10 +14,12 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use self::downs::DirectMoves;
 use super::batcher::{BatchAction, BatchEvent, Batcher, DownPiece, LaunchSlices, Limits, NextBatch, Ticket};
 use super::inbox::Inbox;
 use super::launch::{LaunchEnd, Running, label};
-use super::link::{Down, FilledPack, Staging};
+use super::link::{DirectMove, Down, FilledPack, Mapper, Staging, UploadOrder};
+use super::memory::ChunkSlot;
 use super::open::{GpuRefusal, Opened};
 use super::pace::PaceKey;
 use super::pipelines::Pipelines;
@@ -36,6 +40,12 @@ pub(super) enum Message {
     Down(Down),
     /// Staging of so many bytes that downloads had is free.
     Emptied(u64),
+    /// A chunk that is to be mapped, and what for.
+    Direct(Arc<ChunkSlot>, DirectMove),
+    /// One that cannot be.
+    Staged(Arc<ChunkSlot>, DirectMove),
+    /// A chunk that the host had mapped is back.
+    Returned,
     /// A pipeline is ready, or has failed; or the device is lost.
     Compiled,
     /// A submission is over: its kit, and what it showed of programs.
@@ -69,6 +79,8 @@ pub(super) struct Shared {
     pub(super) downs: Arc<Staging>,
     pub(super) counts: Arc<Counts>,
     pub(super) waiter: Sender<Submission>,
+    pub(super) mapper: Mapper,
+    pub(super) uploads: Sender<UploadOrder>,
 }
 
 /// What is queued.
@@ -79,6 +91,9 @@ struct QueuedWork {
     downloads: Tickets<Down>,
     /// Launches whose pipelines are being compiled.
     parked: Vec<Running>,
+    /// Launches that use chunks which the host has mapped.
+    kept: Vec<Box<Running>>,
+    direct: DirectMoves,
 }
 
 /// The state of the service thread.
@@ -179,6 +194,7 @@ impl Service {
     fn act(&mut self) {
         self.tick = None;
         while self.shared.opened.lost().is_none() {
+            self.admit_direct_again();
             let mut actions = std::mem::take(&mut self.actions);
             self.batcher.decide(self.began.elapsed().as_nanos() as u64, &mut actions);
             let mut again = false;
@@ -225,10 +241,11 @@ impl Service {
                 self.batcher.take(BatchEvent::Upload(ticket, bytes, last));
                 slots.iter().for_each(|slot| slot.uploaded(self.batcher.mark()));
             }
-            Message::Down(down) => {
-                let (bytes, after) = (down.landing.bytes, down.from.after());
-                let ticket = self.queued.downloads.put(down);
-                self.batcher.take(BatchEvent::Download(ticket, bytes, after));
+            Message::Down(down) => self.admit_down(down),
+            Message::Direct(slot, what) => self.admit_direct(slot, what),
+            Message::Staged(slot, what) => self.stage(slot, what),
+            Message::Returned => {
+                std::mem::take(&mut self.queued.kept).into_iter().for_each(|run| self.admit(run));
             }
             Message::Emptied(bytes) => self.batcher.take(BatchEvent::Emptied(bytes)),
             Message::Compiled => {
@@ -246,7 +263,7 @@ impl Service {
     }
 
     /// Queues a launch, once its pipelines are there.
-    fn admit(&mut self, run: Box<Running>) {
+    fn admit(&mut self, mut run: Box<Running>) {
         if run.plan.pipelines.get().is_none() {
             let all = run.plan.stages.iter().map(|stage| self.shared.pipelines.of(&stage.program));
             match all.collect::<Result<Option<Vec<_>>, _>>() {
@@ -258,6 +275,9 @@ impl Service {
                 }
                 Err(refusal) => return self.refuse(run.end, refusal),
             }
+        }
+        if self.shared.opened.strategy.maps() && !run.keep_from_host() {
+            return self.queued.kept.push(run);
         }
         let (plan, estimate_ns, after) = (run.plan.clone(), run.estimate_ns, run.after());
         let ticket = self.queued.launches.put(run);
@@ -322,63 +342,6 @@ impl Service {
         let submitted;
         (*contents, submitted) = recorder.submit();
         submitted.map(Some)
-    }
-
-    /// Records downloads into one staging buffer.
-    fn record_downs(&mut self, recorder: &mut BatchRecorder<'_>, batch: &NextBatch) {
-        if batch.downloads.is_empty() {
-            return;
-        }
-        // Where memory is short, what is kept for others goes first.
-        let (ups, ring, opened) = (&self.shared.ups, &mut self.ring, &self.shared.opened);
-        let taken = self.shared.downs.try_take(batch.pack_bytes, || {
-            ups.spare();
-            ring.clear(opened);
-        });
-        let staging = match taken {
-            Ok(Some(staging)) => staging,
-            Ok(None) => {
-                let piece_bytes = self.shared.downs.piece_bytes();
-                return self.batcher.no_staging(&batch.downloads, batch.pack_bytes, piece_bytes);
-            }
-            Err(refusal) => {
-                batch.downloads.iter().for_each(|piece| self.fail_down(piece, &refusal));
-                self.batcher.take(BatchEvent::Emptied(batch.pack_bytes));
-                return self.limit_staging();
-            }
-        };
-        let more = staging.size().saturating_sub(batch.pack_bytes);
-        self.batcher.lent_more(more);
-        let mut pieces = Vec::with_capacity(batch.downloads.len());
-        for &piece in &batch.downloads {
-            let Some(down) = self.queued.downloads.get(piece.ticket) else { continue };
-            match down.from.buffer() {
-                Ok(buffer) => pieces.push((piece, down.landing.clone(), buffer.clone())),
-                Err(refusal) => self.fail_down(&piece, &refusal),
-            }
-        }
-        for piece in batch.downloads.iter().filter(|piece| piece.last) {
-            self.over(piece.ticket);
-        }
-        if pieces.is_empty() {
-            self.batcher.take(BatchEvent::Emptied(staging.size()));
-            return self.shared.downs.give(staging, true);
-        }
-        recorder.down(staging, pieces);
-    }
-
-    fn fail_down(&mut self, piece: &DownPiece, refusal: &GpuRefusal) {
-        let Some(down) = self.queued.downloads.get(piece.ticket) else { return };
-        down.landing.fail(refusal.clone().into_failure("a chunk's move", &self.shared.name));
-        self.batcher.take(BatchEvent::WithdrawDownload(piece.ticket));
-        self.over(piece.ticket);
-    }
-
-    /// Nothing more of a download is to be recorded.
-    fn over(&mut self, ticket: Ticket) {
-        if self.queued.downloads.get(ticket).is_some() {
-            drop(self.queued.downloads.take(ticket));
-        }
     }
 
     /// Records a part of a launch; a launch that cannot be is refused, and the others go on.
@@ -471,7 +434,8 @@ impl Service {
     /// Reports everything that waits as failed.
     fn fail_all(&mut self, refusal: &GpuRefusal) {
         let parked = std::mem::take(&mut self.queued.parked);
-        for mut run in self.queued.launches.drain().into_iter().map(|run| *run).chain(parked) {
+        let runs = std::mem::take(&mut self.queued.kept);
+        for mut run in self.queued.launches.drain().into_iter().chain(runs).map(|run| *run).chain(parked) {
             if let Some(scratch) = run.scratch.take() {
                 scratch.forget(&self.shared.opened);
             }
@@ -480,6 +444,7 @@ impl Service {
         for pack in self.queued.uploads.drain() {
             self.shared.ups.give(pack.buffer, false);
         }
+        self.queued.direct.fail(refusal, &self.shared.name);
         for down in self.queued.downloads.drain() {
             down.landing.fail(refusal.clone().into_failure("a chunk's move", &self.shared.name));
         }

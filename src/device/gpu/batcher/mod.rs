@@ -239,6 +239,11 @@ impl Batcher {
         self.moves.mark()
     }
 
+    /// Whether all uploads before have gone.
+    pub(super) fn has_gone(&self, mark: Mark) -> bool {
+        self.moves.has_gone(mark)
+    }
+
     /// Says what is to be done now: one submission, or how long to wait. After a submission it is to be asked again: what became of that one is known then.
     pub(super) fn decide(&mut self, now_ns: u64, actions: &mut Vec<BatchAction>) {
         if self.in_flight.is_empty() {

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::copiers::{Copiers, Direction};
+use super::direct::Lent;
 use super::host::{Stretch, caught, empty, prepare};
 use super::staging::Staging;
 use super::{JOB, finish};
-use crate::device::gpu::batcher::DownPiece;
+use crate::device::gpu::batcher::{DownPiece, Ticket};
 use crate::device::gpu::inbox::Inbox;
 use crate::device::gpu::launch::DonePromise;
-use crate::device::gpu::memory::ChunkSlot;
+use crate::device::gpu::memory::{ChunkSlot, QueuedUse};
 use crate::device::gpu::service::Message;
 use crate::device::{Failure, Window};
 
@@ -24,6 +25,8 @@ const AT_ONCE: u64 = 64 << 10;
 pub(in crate::device::gpu) struct Down {
     pub(in crate::device::gpu) from: Arc<ChunkSlot>,
     pub(in crate::device::gpu) landing: Arc<Landing>,
+    /// While it is queued to be copied, if the host maps chunks.
+    pub(in crate::device::gpu) queued: Option<QueuedUse>,
 }
 
 impl Down {
@@ -31,7 +34,7 @@ impl Down {
         let bytes = to.layout().bytes();
         let so_far = Mutex::new(Landed { done: Some(done), ..Landed::default() });
         let landing = Landing { bytes, to: Some(to), asked: Instant::now(), so_far };
-        Self { from, landing: Arc::new(landing) }
+        Self { from, landing: Arc::new(landing), queued: None }
     }
 }
 
@@ -100,16 +103,28 @@ impl Drop for Landing {
     }
 }
 
-/// A staging buffer that has arrived, mapped; given back when the last piece in it is written.
+/// A buffer that has arrived, mapped: staging, or a chunk itself; given back when the last piece in it is written.
 pub(in crate::device::gpu) struct DownPack {
     buffer: Option<wgpu::Buffer>,
-    staging: Arc<Staging>,
-    service: Arc<Inbox>,
+    home: Option<DownHome>,
+}
+
+/// Where it goes back to.
+enum DownHome {
+    Staging(Arc<Staging>, Arc<Inbox>),
+    Chunk(Lent),
 }
 
 impl DownPack {
     pub(in crate::device::gpu) fn new(buffer: wgpu::Buffer, staging: Arc<Staging>, service: Arc<Inbox>) -> Arc<Self> {
-        Arc::new(Self { buffer: Some(buffer), staging, service })
+        Arc::new(Self { buffer: Some(buffer), home: Some(DownHome::Staging(staging, service)) })
+    }
+
+    /// Has a chunk that is mapped written to its place.
+    pub(super) fn direct(buffer: wgpu::Buffer, lent: Lent, landing: Arc<Landing>, copiers: &Copiers) {
+        let this = Arc::new(Self { buffer: Some(buffer), home: Some(DownHome::Chunk(lent)) });
+        let piece = DownPiece { ticket: Ticket(0), at: 0, bytes: landing.bytes, offset: 0, last: true };
+        this.unpack(vec![(piece, landing)], 0, copiers);
     }
 
     fn bytes(&self) -> u64 {
@@ -142,7 +157,7 @@ impl DownPack {
 
     /// Has these parts written by one thread.
     fn write(self: Arc<Self>, job: Vec<(Arc<Landing>, Stretch)>, copiers: &Copiers) {
-        let at_once = self.bytes() <= AT_ONCE;
+        let at_once = self.bytes() <= AT_ONCE && matches!(self.home, Some(DownHome::Staging(..)));
         let write = move || {
             job.iter().for_each(|(landing, part)| landing.empty(&self, *part));
             // First the buffer: who is told of a download may count what is lent.
@@ -160,7 +175,13 @@ impl Drop for DownPack {
         let Some(buffer) = self.buffer.take() else { return };
         let bytes = buffer.size();
         buffer.unmap();
-        self.staging.give(buffer, true);
-        let _ = self.service.send(Message::Emptied(bytes)); // a service that has ended lends no more
+        match self.home.take() {
+            Some(DownHome::Staging(staging, service)) => {
+                staging.give(buffer, true);
+                let _ = service.send(Message::Emptied(bytes)); // a service that has ended lends no more
+            }
+            Some(DownHome::Chunk(lent)) => drop(lent),
+            None => {}
+        }
     }
 }

@@ -5,12 +5,14 @@
 //!
 //! A chunk crosses in pieces: a staging buffer each, of up to a quarter of its direction's staging and 32 MiB at most, so that one is filled while others are on
 //! the link; the first pieces up and the last ones down are smaller, because nothing is on the link meanwhile. Small chunks share one. Where no buffer of a size
-//! can be had, pieces become smaller. Each piece is copied by several threads at once ([`Copiers`]), windows of an array as well as contiguous chunks.
+//! can be had, pieces become smaller. Where both share their memory nothing crosses ([`LinkStrategy`]): the host maps the chunk itself. Each piece is copied by several threads at once ([`Copiers`]), windows of an array as well as contiguous chunks.
 
 mod copiers;
+mod direct;
 mod down;
 mod host;
 mod staging;
+mod strategy;
 #[cfg(test)]
 mod tests;
 mod up;
@@ -18,9 +20,11 @@ mod up;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub(super) use copiers::Copiers;
+pub(super) use direct::{DirectMove, Lent, MapOrder, Mapper};
 pub(super) use down::{Down, DownPack, Landing};
 pub(super) use staging::Staging;
-pub(super) use up::{FilledPack, Upload, Uploader};
+pub(super) use strategy::{BOTH, LinkStrategy, Mapped, Staged, choose};
+pub(super) use up::{FilledPack, Upload, UploadOrder, Uploader};
 
 use super::launch::DonePromise;
 use crate::device::{Failure, Report};

@@ -7,10 +7,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use wgpu::{BufferDescriptor, BufferUsages, CommandBuffer, SubmissionIndex};
+use wgpu::{BufferDescriptor, BufferUsages, CommandBuffer, MapMode, SubmissionIndex};
 
-use crate::device::gpu::driver::{Driver, Load, Plain};
-use crate::device::gpu::executor::Gpu;
+use crate::device::gpu::driver::{Driver, Load, MapDone, Plain};
+use crate::device::gpu::executor::{Gpu, MapChunks};
 use crate::device::gpu::open::{GpuRefusal, Opened};
 use crate::device::{Data, Device, Failure, HostBuffer, Memory, Move, Remote, Window, take_result};
 use crate::id::SpaceId;
@@ -75,7 +75,7 @@ impl Watched {
     fn open() -> Option<(Gpu, Self)> {
         let (adapter, watched) = (crate::device::gpu::adapters::any()?, Self::default());
         let driver = watched.clone();
-        let gpu = Gpu::open_by(&adapter, ("gpu0", SpaceId(1)), STAGING, move || Box::new(driver));
+        let gpu = Gpu::open_by(&adapter, ("gpu0", SpaceId(1)), STAGING, MapChunks::Never, move || Box::new(driver));
         Some((gpu.unwrap(), watched))
     }
 
@@ -113,6 +113,10 @@ impl Driver for Watched {
             seen.made[direction] += 1;
         }
         Plain.buffer(opened, descriptor)
+    }
+
+    fn map(&self, opened: &Opened, buffer: &wgpu::Buffer, mode: MapMode, done: MapDone) {
+        Plain.map(opened, buffer, mode, done);
     }
 
     fn submit(&self, opened: &Opened, commands: CommandBuffer, load: Load) -> Result<SubmissionIndex, GpuRefusal> {

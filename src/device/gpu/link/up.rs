@@ -11,8 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use smallvec::SmallVec;
+use wgpu::BufferUsages;
 
 use super::copiers::{Copiers, Direction};
+use super::direct::{DirectMove, Mapper};
 use super::host::{Stretch, caught, fill};
 use super::staging::Staging;
 use super::{JOB, finish};
@@ -32,7 +34,7 @@ const ALIGNED: u64 = 64;
 /// The first piece of a large chunk; the others become larger.
 const FIRST: u64 = 4 << 20;
 /// Up to so many bytes are copied sooner than a thread is woken for them.
-const AT_ONCE: u64 = 16 << 10;
+pub(super) const AT_ONCE: u64 = 16 << 10;
 
 /// A chunk to be brought to the GPU.
 pub(in crate::device::gpu) struct Upload {
@@ -41,8 +43,23 @@ pub(in crate::device::gpu) struct Upload {
     pub(in crate::device::gpu) done: DonePromise,
 }
 
+impl Upload {
+    fn begin(self, device: &Arc<str>) -> (Arc<ChunkSlot>, Arc<UploadEnd>) {
+        let Self { from, to, done } = self;
+        let so_far = Mutex::new(Sent { done: Some(done), left: from.layout().bytes(), failed: None });
+        (to, Arc::new(UploadEnd { device: device.clone(), began: Instant::now(), from: Some(from), so_far }))
+    }
+}
+
+/// What the uploading thread is asked for.
+pub(in crate::device::gpu) enum UploadOrder {
+    Upload(Upload),
+    /// One whose chunk could not be mapped.
+    Staged(Arc<ChunkSlot>, Arc<UploadEnd>),
+}
+
 /// Who is told of an upload's end: reported when it is dropped.
-struct UploadEnd {
+pub(in crate::device::gpu) struct UploadEnd {
     device: Arc<str>,
     began: Instant,
     /// Until all of it has been handed on.
@@ -57,8 +74,26 @@ struct Sent {
 }
 
 impl UploadEnd {
-    fn fail(&self, failure: Failure) {
+    pub(super) fn fail(&self, failure: Failure) {
         self.sent().failed.get_or_insert(failure);
+    }
+
+    /// Bytes of the chunk.
+    pub(super) fn bytes(&self) -> u64 {
+        self.from.as_ref().map_or(0, |from| from.layout().bytes())
+    }
+
+    /// All of it is where launches find it.
+    pub(super) fn handed_on(&self) {
+        self.sent().left = 0;
+    }
+
+    /// Writes a part of the chunk to a mapped buffer.
+    pub(super) fn fill(&self, buffer: &wgpu::Buffer, part: Stretch) {
+        let Some(from) = &self.from else { return };
+        if let Err(failure) = caught(|| fill(buffer, from, part)) {
+            self.fail(failure);
+        }
     }
 
     fn sent(&self) -> std::sync::MutexGuard<'_, Sent> {
@@ -135,9 +170,8 @@ impl UpPack {
     }
 
     fn fill(&self, part: Stretch, end: &UploadEnd) {
-        let (Some(from), Some(buffer)) = (&end.from, &self.buffer) else { return };
-        if let Err(failure) = caught(|| fill(buffer, from, part)) {
-            end.fail(failure);
+        if let Some(buffer) = &self.buffer {
+            end.fill(buffer, part);
         }
     }
 }
@@ -178,36 +212,54 @@ pub(in crate::device::gpu) struct Uploader {
     pub(in crate::device::gpu) staging: Arc<Staging>,
     pub(in crate::device::gpu) copiers: Arc<Copiers>,
     pub(in crate::device::gpu) service: Arc<Inbox>,
+    pub(in crate::device::gpu) mapper: Mapper,
 }
 
 impl Uploader {
     /// Serves until nobody asks any more.
-    pub(in crate::device::gpu) fn run(self, wanted: &Receiver<Upload>) {
+    pub(in crate::device::gpu) fn run(self, asked: &Receiver<UploadOrder>) {
         let mut shared: Option<Arc<UpPack>> = None;
         loop {
-            let upload = match wanted.try_recv() {
-                Ok(upload) => upload,
+            let wanted = match asked.try_recv() {
+                Ok(wanted) => wanted,
                 Err(TryRecvError::Disconnected) => return,
                 Err(TryRecvError::Empty) => {
                     // Nobody else comes along just now.
                     shared = None;
-                    match wanted.recv() {
-                        Ok(upload) => upload,
+                    match asked.recv() {
+                        Ok(wanted) => wanted,
                         Err(_) => return,
                     }
                 }
             };
-            let bytes = upload.from.layout().bytes();
-            let left = Mutex::new(Sent { done: Some(upload.done), left: bytes, failed: None });
-            let end = UploadEnd { device: self.name.clone(), began: Instant::now(), from: Some(upload.from), so_far: left };
-            let end = Arc::new(end);
-            if let Err(refusal) = self.upload(&upload.to, bytes, &mut shared, &end) {
+            let (to, end) = match wanted {
+                UploadOrder::Upload(upload) => {
+                    let (to, end) = upload.begin(&self.name);
+                    if self.maps(&to, &end) {
+                        continue;
+                    }
+                    (to, end)
+                }
+                UploadOrder::Staged(to, end) => (to, end),
+            };
+            if let Err(refusal) = self.stage(&to, end.bytes(), &mut shared, &end) {
                 end.fail(refusal.into_failure("a chunk's upload", &self.name));
             }
         }
     }
 
-    fn upload(
+    /// Has the chunk's own memory filled, if the host can map it; false if it is to be staged.
+    fn maps(&self, to: &Arc<ChunkSlot>, end: &Arc<UploadEnd>) -> bool {
+        if let Some(buffer) = to.mapped() {
+            self.mapper.fill_first(buffer, to, end);
+            return true;
+        }
+        // The service thread knows who else uses it.
+        let direct = || Message::Direct(to.clone(), DirectMove::Up(end.clone()));
+        to.maps(BufferUsages::MAP_WRITE) && end.bytes() > 0 && self.service.send(direct()).is_ok()
+    }
+
+    fn stage(
         &self,
         to: &Arc<ChunkSlot>,
         bytes: u64,
