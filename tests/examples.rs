@@ -28,7 +28,12 @@ fn devices_tells_what_a_gpu_could_do() {
     assert_eq!(adapter["f64"], gpu["gpu"]["f64"], "{gpu}");
     let sizes = &adapter["subgroup_sizes"];
     assert!(sizes.is_null() || sizes[0].as_u64() >= Some(1) && sizes[1].as_u64() >= sizes[0].as_u64(), "{gpu}");
-    assert!(adapter["timestamps"].is_boolean() && adapter["cooperative_matrices"].is_array() && adapter["shares_memory"].is_boolean(), "{gpu}");
+    assert!(
+        adapter["timestamps"].is_boolean()
+            && adapter["cooperative_matrices"].is_array()
+            && adapter["shares_memory"].is_boolean(),
+        "{gpu}"
+    );
     assert!(adapter["limits"]["binding_bytes"].as_u64() >= gpu["gpu"]["binding_bytes"].as_u64(), "{gpu}");
     let text = example("devices").args("--allow-software").run().success().stdout;
     for words in [["subgroups", "f16"], ["cooperative matrices", "time"], [adapter["kind"].as_str().expect("a kind"), "up "]] {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunkwise::device::gpu::{Gpu, Sabotage};
+use chunkwise::device::gpu::{Breaker, Gpu, Sabotage};
 use chunkwise::device::{Cpu, Device, Faulty, Injection, IoLane};
 use chunkwise::id::{DeviceId, SpaceId};
 use chunkwise::prelude::*;
@@ -22,8 +22,8 @@ const LIMIT_S: u64 = 120;
 /// The result is right although something breaks at the launch after so many, and so is the next one. `lost`: whether the GPU is gone then.
 fn survives(what: &'static str, sabotage: fn(&Gpu) -> Sabotage, lost: bool) {
     for name in WORKLOADS {
-        for after in [1, 3] {
-            let Some((gpu, breaker)) = breakable() else { return };
+        for (after, open) in [(1, breakable as fn() -> _), (3, breakable), (1, mapped), (3, mapped)] {
+            let Some((gpu, breaker)) = open() else { return };
             within_as(&format!("{what}, {name} after {after} launches"), LIMIT_S, move || {
                 let (wanted, _) = compute::<f32>(name, &session(Placement::Cpu, &[])).expect("on the CPU");
                 let device: Arc<dyn Device> = gpu.clone();
@@ -70,7 +70,13 @@ fn no_memory_for_a_chunk_is_survived() {
 
 #[test]
 fn a_gpu_that_never_answers_is_given_up() {
-    let Some((gpu, breaker)) = breakable() else { return };
+    for open in [breakable, mapped] {
+        let Some((gpu, breaker)) = open() else { return };
+        never_answers(gpu, breaker);
+    }
+}
+
+fn never_answers(gpu: Arc<Gpu>, breaker: Breaker) {
     within_as("stall", LIMIT_S, move || {
         let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(1).expect("pool")), Arc::new(IoLane::new()), gpu.clone()];
         let builder = Session::builder().devices(devices).placement(Placement::Gpu).cache_dir("");

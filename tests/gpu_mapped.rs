@@ -8,9 +8,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use chunkwise::device::gpu::{Breaker, Gpu, Sabotage};
+use chunkwise::device::gpu::{Gpu, Sabotage};
 use chunkwise::device::{Body, Cpu, Data, Device, IoLane, Move, Report};
-use chunkwise::id::SpaceId;
 use chunkwise::kernel::Kernel;
 use chunkwise::kernel::gemv::Gemv;
 use chunkwise::prelude::*;
@@ -19,11 +18,6 @@ use support::gpu::{WORKLOADS, cholesky, compute, session};
 use support::lab::{Chunk, Lab, Landing, Place, start, wait};
 
 support::gpus!();
-
-fn mapped() -> Option<(Arc<Gpu>, Breaker)> {
-    let (gpu, breaker) = Gpu::open_mapped(&adapter()?, "gpu0", SpaceId(1), 64 << 20).expect("opens");
-    Some((Arc::new(gpu), breaker))
-}
 
 #[test]
 fn nothing_is_staged_and_results_are_the_same() {

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use chunkwise::cost::calibrate_gpu;
 use chunkwise::device::gpu::Gpu;
-use chunkwise::device::{Cpu, Device, DeviceSpec, IoLane, Launch, Memory, Move, Tuning};
+use chunkwise::device::{Body, Cpu, Data, Device, DeviceSpec, IoLane, Launch, Memory, Move, Report, Tuning};
 use chunkwise::id::DeviceId;
 use chunkwise::kernel::Variants;
 use chunkwise::runtime::Inside;
+use chunkwise::shape::ChunkMeta;
 use chunkwise::{Array, prelude::*};
 use ndarray::{Array1, Array2};
 use support::gpu::{cholesky, session};
@@ -80,6 +81,75 @@ fn a_real_driver_is_measured_in_time() {
         }
         let rate = found.tuned.tuning.units_per_ns[usize::from(dtype == DType::F64)];
         assert!(rate > 0.0 && rate.is_finite(), "{dtype}: {rate}");
+    }
+}
+
+/// A GPU that says of programs with this entry point that they take a thousandth of the time.
+struct Claims {
+    inner: Arc<Gpu>,
+    entry: &'static str,
+}
+
+impl Claims {
+    fn is_of(&self, launch: &Launch) -> bool {
+        let Body::Run { params, inputs, outputs, .. } = &launch.body else { return false };
+        let all = inputs.iter().chain(outputs.iter().map(|output| &output.to));
+        let metas: Vec<ChunkMeta<'_>> = all
+            .map(|chunk| match chunk {
+                Data::Remote(chunk) => ChunkMeta { dtype: chunk.layout.dtype, shape: &chunk.layout.shape, data: None },
+                _ => panic!("a chunk that is not on the GPU"),
+            })
+            .collect();
+        let facts = self.inner.spec().gpu.expect("a GPU");
+        launch.kernel.program(params, &metas, &facts).is_some_and(|p| p.passes[0].entry.starts_with(self.entry))
+    }
+}
+
+#[allow(unsafe_code)] // the promise of a device
+// SAFETY: all goes on to the inner device.
+unsafe impl Device for Claims {
+    fn spec(&self) -> &DeviceSpec {
+        self.inner.spec()
+    }
+    fn launch(&self, mut launch: Launch) {
+        let times = if self.is_of(&launch) { 1000 } else { 1 };
+        let done = launch.done;
+        launch.done = Box::new(move |report| done(Report { elapsed_ns: (report.elapsed_ns / times).max(1), ..report }));
+        self.inner.launch(launch);
+    }
+    fn transfer(&self, mv: Move) {
+        self.inner.transfer(mv);
+    }
+    fn allocate(&self, bytes: u64) -> Result<Memory> {
+        self.inner.allocate(bytes)
+    }
+    fn memory_bytes(&self) -> Option<u64> {
+        self.inner.memory_bytes()
+    }
+}
+
+#[test]
+fn a_variant_that_is_faster_is_found_right_on_a_real_driver_and_chosen() {
+    let Some(inner) = gpu() else { return };
+    for (entry, products, gemv) in [("large", 3, 0), ("slim", 0, 2)] {
+        let claims = Claims { inner: inner.clone(), entry };
+        // A machine that is busy may leave no time for one of them.
+        let found = (0..5).map(|_| calibrate_gpu(&claims, &[]).expect("it answers").tuned);
+        let mut wanted = [("gemm", products), ("syrk", products), ("gemv", gemv)].to_vec();
+        for tuned in found {
+            assert!(tuned.refused.is_empty(), "{entry}: {tuned:?}");
+            let v = tuned.tuning.variants;
+            let chosen = |kernel: &str| match kernel {
+                "gemm" => v.gemm[0],
+                "syrk" => v.syrk[0],
+                _ => v.gemv[0],
+            };
+            wanted.retain(|&(kernel, variant)| variant > 0 && chosen(kernel) != variant);
+            if wanted.is_empty() {
+                break;
+            }
+        }
+        assert!(wanted.is_empty(), "{entry}: not chosen {wanted:?}");
     }
 }
 

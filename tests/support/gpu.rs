@@ -48,6 +48,15 @@ macro_rules! gpus {
             let (gpu, breaker) = opened.expect("the adapter opens");
             Some((::std::sync::Arc::new(gpu), breaker))
         }
+
+        /// The adapter, opened as an integrated GPU whose chunks the host maps, and what breaks its driver.
+        #[allow(dead_code)]
+        fn mapped() -> Option<(::std::sync::Arc<::chunkwise::device::gpu::Gpu>, ::chunkwise::device::gpu::Breaker)> {
+            let space = ::chunkwise::id::SpaceId(1);
+            let opened = ::chunkwise::device::gpu::Gpu::open_mapped(&adapter()?, "gpu0", space, 64 << 20);
+            let (gpu, breaker) = opened.expect("the adapter opens");
+            Some((::std::sync::Arc::new(gpu), breaker))
+        }
     };
 }
 
