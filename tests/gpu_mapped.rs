@@ -24,7 +24,8 @@ fn nothing_is_staged_and_results_are_the_same() {
     let (Some((mapped, _)), Some(staged)) = (mapped(), gpu()) else { return };
     for name in WORKLOADS {
         let [there, here] = [&mapped, &staged].map(|gpu| {
-            let session = session(Placement::Gpu, &[gpu.clone()]);
+            let device: Arc<dyn Device> = gpu.clone();
+            let session = session(Placement::Gpu, &[device]);
             let (result, _) = compute::<f32>(name, &session).expect(name);
             result
         });

@@ -92,7 +92,7 @@ struct QueuedWork {
     /// Launches whose pipelines are being compiled.
     parked: Vec<Running>,
     /// Launches that use chunks which the host has mapped.
-    kept: Vec<Box<Running>>,
+    kept: Vec<Running>,
     direct: DirectMoves,
 }
 
@@ -245,7 +245,7 @@ impl Service {
             Message::Direct(slot, what) => self.admit_direct(slot, what),
             Message::Staged(slot, what) => self.stage(slot, what),
             Message::Returned => {
-                std::mem::take(&mut self.queued.kept).into_iter().for_each(|run| self.admit(run));
+                std::mem::take(&mut self.queued.kept).into_iter().for_each(|run| self.admit(Box::new(run)));
             }
             Message::Emptied(bytes) => self.batcher.take(BatchEvent::Emptied(bytes)),
             Message::Compiled => {
@@ -277,7 +277,7 @@ impl Service {
             }
         }
         if self.shared.opened.strategy.maps() && !run.keep_from_host() {
-            return self.queued.kept.push(run);
+            return self.queued.kept.push(*run);
         }
         let (plan, estimate_ns, after) = (run.plan.clone(), run.estimate_ns, run.after());
         let ticket = self.queued.launches.put(run);
@@ -435,7 +435,7 @@ impl Service {
     fn fail_all(&mut self, refusal: &GpuRefusal) {
         let parked = std::mem::take(&mut self.queued.parked);
         let runs = std::mem::take(&mut self.queued.kept);
-        for mut run in self.queued.launches.drain().into_iter().chain(runs).map(|run| *run).chain(parked) {
+        for mut run in self.queued.launches.drain().into_iter().map(|run| *run).chain(runs).chain(parked) {
             if let Some(scratch) = run.scratch.take() {
                 scratch.forget(&self.shared.opened);
             }
