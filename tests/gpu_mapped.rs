@@ -4,12 +4,13 @@
 //! a limit; what is compared is compared bit by bit.
 #![cfg(feature = "gpu")]
 
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chunkwise::device::gpu::{Gpu, Sabotage};
-use chunkwise::device::{Body, Cpu, Data, Device, IoLane, Move, Report};
+use chunkwise::device::{Body, Cpu, Data, Device, Faulty, Injection, IoLane, Move, Report};
 use chunkwise::kernel::Kernel;
 use chunkwise::kernel::gemv::Gemv;
 use chunkwise::prelude::*;
@@ -177,4 +178,111 @@ fn where_memory_is_short_it_is_said() {
     gpu.transfer(Move { from: Data::Host(large), to, upload: true, done });
     assert!(matches!(wait(&receiver), Err(chunkwise::device::Failure::OutOfMemory(_))));
     assert_eq!(lab.download(&far, Place::Plain)[999], 999.0, "the others are there");
+}
+
+fn upload(lab: &Lab, chunk: &Chunk, to: &Data) -> Receiver<Report> {
+    let (sender, receiver) = channel();
+    let done = Box::new(move |report| drop(sender.send(report)));
+    lab.gpu.transfer(Move { from: Data::Host(support::lab::host(chunk, Place::Plain)), to: to.clone(), upload: true, done });
+    receiver
+}
+
+#[test]
+fn a_driver_that_panics_while_it_maps_loses_no_report() {
+    let chunk = Chunk::new(DType::F32, &[5000], |i| i as f64);
+    for up in [false, true] {
+        let Some((gpu, breaker)) = mapped() else { return };
+        let lab = Lab { gpu };
+        let far = lab.upload(&chunk, Place::Plain);
+        breaker.after(0, Sabotage::MapPanic);
+        let report = if up { upload(&lab, &chunk, &far) } else { download(&lab, &far, 5000).1 };
+        assert!(wait(&report).is_err(), "{up}");
+        assert!(wait(&download(&lab, &far, 5000).1).is_err(), "it is lost");
+    }
+}
+
+/// One that was staged, because no memory was found at first, and is reported, but not submitted: the GPU is busy.
+#[test]
+fn an_upload_that_is_mapped_does_not_overtake_one_that_is_staged() {
+    let Some((gpu, breaker)) = mapped() else { return };
+    let (lab, n) = (Lab { gpu: gpu.clone() }, 70_000);
+    let small = lab.upload(&Chunk::new(DType::F32, &[64], |i| i as f64), Place::Plain);
+    let rooms: Vec<Data> = (0..8).map(|_| lab.room(DType::F32, &[64])).collect();
+    wait(&copy(&lab, &small, &rooms[7])).expect("compiled");
+    breaker.after(0, Sabotage::Stall);
+    breaker.after(0, Sabotage::FirstMap);
+    // As many submissions as may be under way.
+    let mut launches = Vec::new();
+    for room in &rooms[..3] {
+        launches.push(copy(&lab, &small, room));
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    let [one, two] = [1.0, 2.0].map(|v| Chunk::new(DType::F32, &[n], |_| v));
+    let far = lab.room(DType::F32, &[n]);
+    wait(&upload(&lab, &one, &far)).expect("staged");
+    let second = upload(&lab, &two, &far);
+    std::thread::sleep(Duration::from_millis(50));
+    breaker.after(0, Sabotage::Go);
+    launches.iter().for_each(|launch| wait(launch).expect("it runs"));
+    wait(&second).expect("it arrives");
+    assert!(lab.download(&far, Place::Plain) == two.values);
+}
+
+#[test]
+fn a_download_of_a_chunk_that_launches_go_on_reading_has_its_turn() {
+    let Some((gpu, _)) = mapped() else { return };
+    let (lab, n) = (Lab { gpu: gpu.clone() }, 200_000);
+    let chunk = Chunk::new(DType::F32, &[n], |i| i as f64);
+    let far = lab.upload(&chunk, Place::Plain);
+    let rooms: Vec<Data> = (0..60).map(|_| lab.room(DType::F32, &[n])).collect();
+    let mut queued: VecDeque<_> = rooms.iter().map(|room| (room, copy(&lab, &far, room))).collect();
+    let (landing, report) = download(&lab, &far, n);
+    let mut later = 0;
+    let arrived = loop {
+        match report.try_recv() {
+            Ok(report) => break report,
+            Err(_) => assert!(later < 3000, "{later} launches that came later went first"),
+        }
+        // There are always as many that read it.
+        let (room, launch) = queued.pop_front().expect("there are 60");
+        wait(&launch).expect("it runs");
+        queued.push_back((room, copy(&lab, &far, room)));
+        later += 1;
+    };
+    arrived.outcome.expect("it arrives");
+    assert!(landing.values() == chunk.values);
+    queued.iter().for_each(|(_, launch)| wait(launch).expect("they have their turn, too"));
+    assert_eq!(gpu.counters().staged_bytes, 0);
+}
+
+#[test]
+fn an_error_of_somebody_else_keeps_no_chunk_from_being_mapped() {
+    for _ in 0..4 {
+        let Some((gpu, breaker)) = mapped() else { return };
+        let (lab, n) = (Lab { gpu: gpu.clone() }, 300_000);
+        let chunk = Chunk::new(DType::F32, &[n], |i| i as f64);
+        let far = lab.upload(&chunk, Place::Plain);
+        let rooms: Vec<Data> = (0..8).map(|_| lab.room(DType::F32, &[n])).collect();
+        wait(&copy(&lab, &far, &rooms[0])).expect("compiled");
+        let launches: Vec<_> = rooms.iter().map(|room| copy(&lab, &far, room)).collect();
+        breaker.after(0, Sabotage::Stray);
+        let (landing, report) = download(&lab, &far, n);
+        wait(&report).expect("it arrives");
+        assert!(landing.values() == chunk.values);
+        launches.iter().for_each(|launch| drop(wait(launch)));
+        // What is submitted next is told of the error.
+        let mut again = rooms.iter().map(|room| wait(&copy(&lab, &far, room)));
+        assert!(again.by_ref().take(3).any(|outcome| outcome.is_ok()), "it is not mapped any more");
+        assert_eq!((gpu.notice(), gpu.counters().staged_bytes), (None, 0));
+    }
+}
+
+#[test]
+fn a_wrapped_gpu_says_what_it_has_to_say() {
+    let Some((gpu, breaker)) = mapped() else { return };
+    breaker.after(0, Sabotage::Unmappable);
+    let lab = Lab { gpu: Arc::new(Faulty::new(gpu, Injection::Panic, u64::MAX)) };
+    let far = lab.upload(&Chunk::new(DType::F32, &[100], |i| i as f64), Place::Plain);
+    assert_eq!(lab.download(&far, Place::Plain)[7], 7.0);
+    assert!(lab.gpu.notice().is_some_and(|notice| notice.contains("staging")));
 }

@@ -113,6 +113,10 @@ unsafe impl Device for Faulty {
         self.inner.staging_bytes()
     }
 
+    fn notice(&self) -> Option<String> {
+        self.inner.notice()
+    }
+
     fn counters(&self) -> Counters {
         self.inner.counters()
     }

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use super::discover::Discovery;
 use super::failures::{Faults, Warning};
 use super::handle::{HandsOut, Reports, WaitGraph};
-use super::members::Members;
+use super::members::{Member, Members};
 use super::orders::{Order, OrderHead, OrderId};
 use super::recorder::{Backlog, Recorder};
 use super::run::{Run, TaskSpan};
@@ -143,17 +143,17 @@ impl Outgoing {
         }
         // What a user's destructor waits for may need what has just been ordered.
         drop((self.dead, self.opaque, self.runs, std::mem::take(&mut panics)));
-        let mut notices = Vec::new();
-        if let Some(scratch_bytes) = self.rest {
-            for member in inner.members.all().iter() {
-                member.device.rest(scratch_bytes);
-                notices.extend(member.device.notice().map(|notice| format!("{}: {notice}", member.spec.name)));
-            }
+        let members = self.rest.map(|_| inner.members.all());
+        if let (Some(members), Some(scratch_bytes)) = (&members, self.rest) {
+            members.iter().for_each(|member| member.device.rest(scratch_bytes));
         }
         let unrecorded = self.backlog.and_then(|backlog| backlog.wait());
         // Whoever is told has the last word, but what was refused is still to be answered.
         let warn = || {
             let warnings = unrecorded.map(str::to_owned).into_iter().chain(self.warnings.iter().map(ToString::to_string));
+            // Taken one by one: whoever is told may panic, and what was not told yet is told the next time.
+            let notice = |member: &Member| member.device.notice().map(|notice| format!("{}: {notice}", member.spec.name));
+            let notices = members.iter().flat_map(|members| members.iter()).filter_map(notice);
             warnings.chain(notices).for_each(|warning| (inner.settings.warn)(&warning));
         };
         if refused.is_empty() {

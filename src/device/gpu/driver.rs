@@ -45,8 +45,8 @@ impl Driver for Plain {
 
     fn map(&self, opened: &Opened, buffer: &wgpu::Buffer, mode: MapMode, done: MapDone) {
         buffer.map_async(mode, .., done);
-        // If no submission uses it, nobody else looks for what is ready.
-        let _ = opened.device.poll(PollType::Poll); // what is wrong the waiting thread sees, too
+        // If no submission uses it, nobody else looks for what is ready. (It panics if the device is lost.)
+        let _ = opened.device.poll(PollType::Poll);
     }
 
     fn submit(&self, opened: &Opened, commands: CommandBuffer, _: Load) -> Result<SubmissionIndex, GpuRefusal> {

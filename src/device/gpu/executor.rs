@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, SendError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use wgpu::Features;
+
 use super::adapters::{AdapterInfo, AdapterKind};
 use super::driver::{Driver, Plain};
 use super::inbox::Inbox;
@@ -50,8 +52,8 @@ fn open(adapter: &AdapterInfo, mapping: MapChunks, driver: Box<dyn Driver>) -> R
     let mapped = match mapping {
         MapChunks::Always => Some(BOTH),
         MapChunks::IfItPays if adapter.shares_memory() => {
-            let pays = choose(&Opened::mapping(adapter, Box::new(Plain), Some(BOTH))?);
-            Some(pays).filter(|pays| !pays.is_empty())
+            let tried = Opened::mapping(adapter, Box::new(Plain), Some(BOTH));
+            tried.ok().map(|opened| choose(&opened)).filter(|pays| !pays.is_empty())
         }
         MapChunks::Never | MapChunks::IfItPays => None,
     };
@@ -99,6 +101,9 @@ impl Gpu {
     /// As [`Gpu::open`]; also if the adapter has no such memory.
     #[doc(hidden)]
     pub fn open_mapped(adapter: &AdapterInfo, name: &str, space: SpaceId, staging_bytes: u64) -> Result<(Self, Breaker)> {
+        if !adapter.handle.features().contains(Features::MAPPABLE_PRIMARY_BUFFERS) {
+            return Err(Error::Unable { device: adapter.to_string(), why: "its chunks cannot be mapped".into() });
+        }
         let breaker = Breaker::default();
         let driver = breaker.clone();
         Ok((Self::open_by(adapter, (name, space), staging_bytes, MapChunks::Always, move || driver.driver())?, breaker))
@@ -166,8 +171,7 @@ impl Gpu {
         // Nobody listens any more: the launches were failed when the service thread ended.
         let compiled = move || drop(again.send(Message::Compiled));
         let pipelines = Pipelines::start(opened.clone(), &name, compiled).map_err(no_thread)?;
-        let counts = Arc::<Counts>::default();
-        let copiers = Copiers::start(&name).map_err(no_thread)?;
+        let (counts, copiers) = (Arc::<Counts>::default(), Copiers::start(&name).map_err(no_thread)?);
         let mapper = Mapper {
             name: name.clone(),
             opened: opened.clone(),
@@ -175,13 +179,7 @@ impl Gpu {
             counts: counts.clone(),
             service: service.clone(),
         };
-        let uploader = Uploader {
-            name: name.clone(),
-            staging: ups.clone(),
-            copiers: copiers.clone(),
-            service: service.clone(),
-            mapper: mapper.clone(),
-        };
+        let uploader = Uploader { staging: ups.clone(), mapper: mapper.clone() };
         let waiter = Waiter {
             name: name.clone(),
             opened: opened.clone(),

@@ -147,7 +147,7 @@ impl Running {
 
     /// Keeps the host from mapping its chunks while it is queued; false if it has one just now.
     pub(super) fn keep_from_host(&mut self) -> bool {
-        if self.uses().any(|slot| slot.is_lent()) {
+        if self.uses().any(|slot| slot.is_spoken_for()) {
             return false;
         }
         self.queued = self.uses().map(QueuedUse::new).collect();

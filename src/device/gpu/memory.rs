@@ -1,7 +1,7 @@
 //! Memory of the GPU.
 //!
 //! Owns: [`ChunkSlot`] (a chunk's buffer), [`QueuedUse`]. Must not know: which chunk is in which buffer. Invariant: a slot's buffer is made once, and counted as long as
-//! it exists; while the host has it mapped, no launch that uses it is submitted.
+//! it exists; while the host has it mapped, nothing that uses it is submitted.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -22,8 +22,9 @@ pub(super) struct ChunkSlot {
     uploaded: AtomicU64,
     /// Launches and copies that are queued and use it.
     queued: AtomicU32,
-    /// Whether the host has it mapped, or soon will.
+    /// Whether the host has it mapped, or soon will; and moves that wait for it.
     lent: AtomicBool,
+    wanted: AtomicU32,
 }
 
 /// What every chunk's buffer is for.
@@ -41,6 +42,7 @@ impl ChunkSlot {
             uploaded: AtomicU64::new(0),
             queued: AtomicU32::new(0),
             lent: AtomicBool::new(false),
+            wanted: AtomicU32::new(0),
         }
     }
 
@@ -61,7 +63,7 @@ impl ChunkSlot {
         }
         let strategy = &self.opened.strategy;
         let usage = USES | strategy.usage();
-        let made = match self.opened.buffer(self.bytes, usage, false) {
+        let made = match self.make(usage, false) {
             // What both sides reach may be a small part of memory.
             Err(GpuRefusal::OutOfMemory { .. }) if usage != USES => self.opened.buffer(self.bytes, USES, false)?,
             Err(GpuRefusal::Invalid(why)) if usage != USES => {
@@ -73,13 +75,21 @@ impl ChunkSlot {
         Ok(self.buffer.get_or_init(|| made))
     }
 
+    /// A buffer that the host may map. An error that is somebody else's does not come twice.
+    fn make(&self, usage: BufferUsages, mapped: bool) -> Result<wgpu::Buffer, GpuRefusal> {
+        match self.opened.buffer(self.bytes, usage, mapped) {
+            Err(GpuRefusal::Invalid(_)) if usage != USES => self.opened.buffer(self.bytes, usage, mapped),
+            made => made,
+        }
+    }
+
     /// A buffer for a chunk that has none yet, mapped to be written, if such can be had; it is to be [`ChunkSlot::put`] here.
     pub(super) fn mapped(&self) -> Option<wgpu::Buffer> {
         let usage = self.opened.strategy.usage();
         if self.bytes == 0 || self.buffer.get().is_some() || !usage.contains(BufferUsages::MAP_WRITE) {
             return None;
         }
-        match self.opened.buffer(self.bytes, USES | usage, true) {
+        match self.make(USES | usage, true) {
             Ok(buffer) => Some(buffer),
             Err(GpuRefusal::Invalid(why)) => {
                 self.opened.strategy.give_up(&why);
@@ -104,6 +114,21 @@ impl ChunkSlot {
     /// Lends it to the host, if nobody else has it or is about to: until it is back, no launch that uses it may be submitted.
     pub(super) fn lend(&self) -> bool {
         self.queued.load(Ordering::Relaxed) == 0 && !self.lent.swap(true, Ordering::Acquire)
+    }
+
+    /// The host wants it, and it is in use: what comes now may use it after that.
+    pub(super) fn want(&self) {
+        self.wanted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One who wanted it asks again, or no more.
+    pub(super) fn unwant(&self) {
+        self.wanted.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a launch that uses it is to be kept.
+    pub(super) fn is_spoken_for(&self) -> bool {
+        self.is_lent() || self.wanted.load(Ordering::Relaxed) > 0
     }
 
     pub(super) fn is_lent(&self) -> bool {

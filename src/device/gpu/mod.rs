@@ -20,7 +20,8 @@
 //! `slice` cuts what would take long. `clock` says what a submission's time went to. `link` moves bytes. `plan` keeps what launches that are alike share, `groups`
 //! bind groups, `ring` scratch, `pipelines` what is compiled. What wgpu is asked that may fail or take long goes through `driver`, which tests wrap (`sabotage`).
 //!
-//! The queue is in order: an upload is reported as soon as the thread that submits has it, because whatever reads the chunk is submitted with it or later. Launches
+//! The queue is in order: an upload is reported as soon as the thread that submits has it, because whatever reads the chunk is submitted with it or later (one
+//! whose chunk the host maps: when it is full; while a chunk is mapped, nothing that uses it is submitted). Launches
 //! that are under way together do not depend on each other (the scheduler gives out only what is ready), so nothing keeps them from overlapping: no clock is read
 //! between them, each has scratch of its own. One whose pipeline is still being compiled lets others pass. Every error of wgpu becomes the failure of the launches and
 //! moves it concerns; a lost device fails all of them, and what comes later, at once.

@@ -137,14 +137,8 @@ impl Opened {
 
     /// Runs `calls` with every error that wgpu reports about them, at once or later, turned into a [`GpuRefusal`].
     pub(super) fn caught<R>(&self, calls: impl FnOnce() -> Result<R, GpuRefusal>) -> Result<R, GpuRefusal> {
-        // Scopes belong to the thread that opens them.
-        let memory = self.device.push_error_scope(ErrorFilter::OutOfMemory);
-        let internal = self.device.push_error_scope(ErrorFilter::Internal);
-        let validation = self.device.push_error_scope(ErrorFilter::Validation);
-        let result = calls();
-        // Innermost first. The scopes know the cause; `result` often knows only that nothing came of it.
-        let invalid = pollster::block_on(validation.pop()).or(pollster::block_on(internal.pop()));
-        let full = pollster::block_on(memory.pop());
+        let (result, invalid, full) = self.in_scopes(calls);
+        // The scopes know the cause; `result` often knows only that nothing came of it.
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(text) = &late.lost {
             return Err(GpuRefusal::Lost(text.clone()));
@@ -156,6 +150,18 @@ impl Opened {
             return Err(GpuRefusal::Invalid(text));
         }
         result
+    }
+
+    /// Runs `calls`; what wgpu reports at once about them: what is invalid, and what found no memory.
+    pub(super) fn in_scopes<R>(&self, calls: impl FnOnce() -> R) -> (R, Option<wgpu::Error>, Option<wgpu::Error>) {
+        // Scopes belong to the thread that opens them.
+        let memory = self.device.push_error_scope(ErrorFilter::OutOfMemory);
+        let internal = self.device.push_error_scope(ErrorFilter::Internal);
+        let validation = self.device.push_error_scope(ErrorFilter::Validation);
+        let result = calls();
+        // Innermost first.
+        let invalid = pollster::block_on(validation.pop()).or(pollster::block_on(internal.pop()));
+        (result, invalid, pollster::block_on(memory.pop()))
     }
 
     /// A new buffer.

@@ -152,6 +152,14 @@ impl Pipelines {
     }
 
     fn compile(&self, recipe: &PipelineKey) -> Result<wgpu::ComputePipeline, GpuRefusal> {
+        match self.try_compile(recipe) {
+            // An error that is somebody else's does not come twice, and what is refused is refused for good.
+            Err(GpuRefusal::Invalid(_)) => self.try_compile(recipe),
+            outcome => outcome,
+        }
+    }
+
+    fn try_compile(&self, recipe: &PipelineKey) -> Result<wgpu::ComputePipeline, GpuRefusal> {
         let PipelineKey { shader, real, entry, more } = recipe;
         let [scratch, faults] = more.map(u32::from);
         let group = self.layout([shader.inputs(), shader.outputs(), scratch, faults])?;

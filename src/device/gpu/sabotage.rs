@@ -28,8 +28,16 @@ pub enum Sabotage {
     Stall,
     /// No buffer can be made that launches use and the host maps.
     Unmappable,
-    /// Such a buffer cannot be mapped to be read.
+    /// Such a buffer cannot be mapped.
     Map,
+    /// The driver panics when it was asked to map one.
+    MapPanic,
+    /// No memory is found for a buffer that is mapped from the beginning.
+    FirstMap,
+    /// An error is reported on another thread while a buffer is mapped.
+    Stray,
+    /// Submissions end again.
+    Go,
 }
 
 #[derive(Default)]
@@ -40,6 +48,27 @@ struct Fuse {
     stalled: bool,
     unmappable: bool,
     unmapped: bool,
+    map_panics: bool,
+    first_map: bool,
+    stray: bool,
+}
+
+impl Fuse {
+    /// What holds from now on; false for what concerns one submission.
+    fn holds(&mut self, sabotage: Sabotage) -> bool {
+        match sabotage {
+            Sabotage::Memory(bytes) => self.ceiling = Some(bytes),
+            Sabotage::Stall => self.stalled = true,
+            Sabotage::Go => self.stalled = false,
+            Sabotage::Unmappable => self.unmappable = true,
+            Sabotage::Map => self.unmapped = true,
+            Sabotage::MapPanic => self.map_panics = true,
+            Sabotage::FirstMap => self.first_map = true,
+            Sabotage::Stray => self.stray = true,
+            Sabotage::Lose | Sabotage::Panic | Sabotage::FullAtSubmit | Sabotage::Invalid => return false,
+        }
+        true
+    }
 }
 
 /// Sets a broken driver off.
@@ -50,11 +79,8 @@ impl Breaker {
     /// Breaks the submission with the launch after so many more; with 0, the next one whatever it holds.
     pub fn after(&self, launches: u64, sabotage: Sabotage) {
         let mut fuse = self.fuse();
-        match sabotage {
-            Sabotage::Memory(bytes) if launches == 0 => fuse.ceiling = Some(bytes),
-            Sabotage::Unmappable if launches == 0 => fuse.unmappable = true,
-            Sabotage::Map if launches == 0 => fuse.unmapped = true,
-            other => fuse.set = Some((launches, other)),
+        if launches > 0 || !fuse.holds(sabotage) {
+            fuse.set = Some((launches, sabotage));
         }
     }
 
@@ -75,13 +101,7 @@ impl Breaker {
             return None;
         }
         fuse.set = None;
-        match sabotage {
-            Sabotage::Memory(bytes) => fuse.ceiling = Some(bytes),
-            Sabotage::Stall => fuse.stalled = true,
-            Sabotage::Unmappable => fuse.unmappable = true,
-            Sabotage::Map => fuse.unmapped = true,
-            _ => {}
-        }
+        fuse.holds(sabotage);
         Some(sabotage)
     }
 }
@@ -89,6 +109,11 @@ impl Breaker {
 /// Whether launches use it and the host maps it.
 fn shared(usage: BufferUsages) -> bool {
     usage.contains(BufferUsages::STORAGE) && usage.intersects(BufferUsages::MAP_READ | BufferUsages::MAP_WRITE)
+}
+
+fn nonsense(device: &wgpu::Device) -> wgpu::ShaderModule {
+    let source = wgpu::ShaderSource::Wgsl("injected nonsense".into());
+    device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source })
 }
 
 struct BrokenDriver {
@@ -106,6 +131,9 @@ impl Driver for BrokenDriver {
         if self.breaker.fuse().unmappable && shared(descriptor.usage) {
             return Err(GpuRefusal::Invalid("injected: no such buffer".into()));
         }
+        if self.breaker.fuse().first_map && descriptor.mapped_at_creation && shared(descriptor.usage) {
+            return Err(GpuRefusal::OutOfMemory { requested_bytes: descriptor.size, message: "injected".into() });
+        }
         self.inner.buffer(opened, descriptor)
     }
 
@@ -113,7 +141,15 @@ impl Driver for BrokenDriver {
         if self.breaker.fuse().unmapped && shared(buffer.usage()) {
             return done(Err(BufferAsyncError));
         }
+        if self.breaker.fuse().map_panics && shared(buffer.usage()) {
+            buffer.map_async(mode, .., done);
+            panic!("injected panic");
+        }
         self.inner.map(opened, buffer, mode, done);
+        if std::mem::take(&mut self.breaker.fuse().stray) {
+            let device = opened.device.clone();
+            let _ = std::thread::spawn(move || drop(nonsense(&device))).join();
+        }
     }
 
     fn submit(&self, opened: &Opened, commands: CommandBuffer, load: Load) -> Result<SubmissionIndex, GpuRefusal> {
@@ -124,11 +160,10 @@ impl Driver for BrokenDriver {
                 return Err(GpuRefusal::OutOfMemory { requested_bytes: 0, message: "injected".into() });
             }
             Some(Sabotage::Invalid) => {
-                let source = wgpu::ShaderSource::Wgsl("injected nonsense".into());
-                let _ = opened.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
+                drop(nonsense(&opened.device));
                 return Err(GpuRefusal::Invalid("injected".into()));
             }
-            Some(Sabotage::Memory(_) | Sabotage::Stall | Sabotage::Unmappable | Sabotage::Map) | None => {}
+            _ => {} // it holds from now on
         }
         self.inner.submit(opened, commands, load)
     }

@@ -244,9 +244,7 @@ impl Service {
             Message::Down(down) => self.admit_down(down),
             Message::Direct(slot, what) => self.admit_direct(slot, what),
             Message::Staged(slot, what) => self.stage(slot, what),
-            Message::Returned => {
-                std::mem::take(&mut self.queued.kept).into_iter().for_each(|run| self.admit(Box::new(run)));
-            }
+            Message::Returned => self.admit_kept(),
             Message::Emptied(bytes) => self.batcher.take(BatchEvent::Emptied(bytes)),
             Message::Compiled => {
                 std::mem::take(&mut self.queued.parked).into_iter().for_each(|run| self.admit(Box::new(run)));

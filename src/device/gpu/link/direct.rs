@@ -64,13 +64,20 @@ pub(in crate::device::gpu) struct Mapper {
     pub(in crate::device::gpu) service: Arc<Inbox>,
 }
 
-/// A chunk that will be mapped when no submission uses it any more: the driver tells, or never does.
-pub(in crate::device::gpu) struct MapOrder(Mutex<Option<(Lent, DirectMove)>>);
+/// A chunk that will be mapped when no submission uses it any more: the driver tells, or never does. What the driver keeps meanwhile keeps nothing else: what is to
+/// be done, and all that it needs, is here until somebody takes it.
+pub(in crate::device::gpu) struct MapOrder(Mutex<Option<(Mapper, Lent, DirectMove)>>);
 
 impl MapOrder {
     /// What is still to be done; nobody else will do it.
-    fn take(&self) -> Option<(Lent, DirectMove)> {
+    fn take(&self) -> Option<(Mapper, Lent, DirectMove)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn target(&self) -> Option<(Arc<ChunkSlot>, MapMode)> {
+        let order = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, lent, what) = order.as_ref()?;
+        Some((lent.slot.clone(), if matches!(what, DirectMove::Up(_)) { MapMode::Write } else { MapMode::Read }))
     }
 
     pub(in crate::device::gpu) fn is_over(&self) -> bool {
@@ -79,37 +86,47 @@ impl MapOrder {
 
     /// It is not waited for any more.
     pub(in crate::device::gpu) fn fail(&self, refusal: GpuRefusal, device: &str) {
-        if let Some((_, what)) = self.take() {
+        if let Some((_, _, what)) = self.take() {
             what.fail(refusal, device);
         }
     }
 }
 
-impl Mapper {
-    /// Has a chunk mapped, and filled or emptied then.
-    pub(in crate::device::gpu) fn order(&self, lent: Lent, what: DirectMove) -> Arc<MapOrder> {
-        let slot = lent.slot.clone();
-        let mode = if matches!(what, DirectMove::Up(_)) { MapMode::Write } else { MapMode::Read };
-        let order = Arc::new(MapOrder(Mutex::new(Some((lent, what)))));
-        let (told, this) = (order.clone(), self.clone());
-        let done = move |result: Result<(), _>| {
-            if let Some((lent, what)) = told.take() {
-                match result {
-                    Ok(()) => this.start(lent, what),
-                    Err(_) => this.refused(lent, what, "the driver refused it"),
-                }
-            }
-        };
-        let ordered = self.opened.caught(|| {
-            self.opened.driver.map(&self.opened, slot.buffer()?, mode, Box::new(done));
-            Ok(())
-        });
-        if let Err(refusal) = ordered
-            && let Some((lent, what)) = order.take()
-        {
-            self.refused(lent, what, &refusal.to_string());
+/// Who is told when a chunk is mapped. If it is dropped instead, nobody will be.
+struct MapEnd(Arc<MapOrder>);
+
+impl MapEnd {
+    fn hear<E>(self, result: Result<(), E>) {
+        let Some((mapper, lent, what)) = self.0.take() else { return };
+        match result {
+            Ok(()) => mapper.start(lent, what),
+            Err(_) => mapper.refused(lent, what, "the driver refused it"),
         }
-        order
+    }
+}
+
+impl Drop for MapEnd {
+    fn drop(&mut self) {
+        if let Some((mapper, lent, what)) = self.0.take() {
+            mapper.refused(lent, what, "the driver has forgotten it");
+        }
+    }
+}
+
+impl Mapper {
+    /// An order to map a chunk. It is to be kept where it is failed if the device is lost, and asked for after that: the driver may panic.
+    pub(in crate::device::gpu) fn order(&self, lent: Lent, what: DirectMove) -> Arc<MapOrder> {
+        Arc::new(MapOrder(Mutex::new(Some((self.clone(), lent, what)))))
+    }
+
+    /// Asks the driver for it.
+    pub(in crate::device::gpu) fn ask(&self, order: &Arc<MapOrder>) {
+        let Some((slot, mode)) = order.target() else { return };
+        let end = MapEnd(order.clone());
+        if let Ok(buffer) = slot.buffer() {
+            // What is wrong with it `end` is told; other errors are others'.
+            self.opened.in_scopes(|| self.opened.driver.map(&self.opened, buffer, mode, Box::new(|result| end.hear(result))));
+        }
     }
 
     /// It cannot be mapped: it is staged, as all others from now on.
@@ -132,7 +149,8 @@ impl Mapper {
             DirectMove::Up(end) => self.fill(buffer, UpHome::Lent(lent), &end),
             DirectMove::Down(landing) => {
                 self.counts.downloads.fetch_add(1, Ordering::Relaxed);
-                DownPack::direct(buffer, lent, landing, &self.copiers);
+                let copiers = self.copiers.clone();
+                self.copiers.copy(Direction::Down, move || DownPack::direct(buffer, lent, landing, &copiers));
             }
         }
     }
@@ -191,10 +209,8 @@ impl Drop for DirectUp {
         }
         match mapper.opened.lost() {
             Some(why) => end.fail(GpuRefusal::Lost(why).into_failure("a chunk's upload", &mapper.name)),
-            None => {
-                mapper.counts.uploads.fetch_add(1, Ordering::Relaxed);
-                end.handed_on();
-            }
+            None if end.handed_on() => drop(mapper.counts.uploads.fetch_add(1, Ordering::Relaxed)),
+            None => {} // it has failed
         }
     }
 }

@@ -72,12 +72,13 @@ impl Staging {
     pub(in crate::device::gpu) fn take(&self, bytes: u64) -> Result<wgpu::Buffer, GpuRefusal> {
         let mut pool = self.pool();
         loop {
-            let wanted = bytes.min(pool.piece_bytes);
+            let piece = pool.piece_bytes;
+            let wanted = bytes.min(piece);
             if let Some(buffer) = self.lend(&mut pool, wanted, || ())? {
                 return Ok(buffer);
             }
             // It may be that smaller ones are to be had.
-            if wanted <= pool.piece_bytes {
+            if pool.piece_bytes == piece {
                 pool = self.returned.wait_timeout(pool, Duration::from_millis(100)).unwrap_or_else(PoisonError::into_inner).0;
             }
         }

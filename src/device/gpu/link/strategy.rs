@@ -18,7 +18,7 @@ pub(in crate::device::gpu) trait LinkStrategy: Send + Sync {
     /// Whether it may be that the host maps the buffer of a chunk, also of one from before.
     fn maps(&self) -> bool;
 
-    /// MapChunks does not work: from now on chunks cross through staging.
+    /// Mapping does not work: from now on chunks cross through staging.
     fn give_up(&self, why: &str);
 
     /// What the user is to be told, once.
@@ -96,8 +96,7 @@ struct CopyRates {
 
 /// In which ways it pays to map chunks, found out by copying: some memory that both reach is slow for one of them.
 pub(in crate::device::gpu) fn choose(opened: &Opened) -> BufferUsages {
-    let read = [vec![1_u8; TRIED as usize], vec![2; TRIED as usize]];
-    let [from, mut to] = read;
+    let (from, mut to) = (vec![1_u8; TRIED as usize], vec![2; TRIED as usize]);
     let host = rate(|| to.copy_from_slice(&from));
     let Ok(plain) = gpu_rate(opened, BufferUsages::empty()) else { return BufferUsages::empty() };
     let pays = |usage: &BufferUsages| {
@@ -131,15 +130,15 @@ fn gpu_rate(opened: &Opened, usage: BufferUsages) -> Result<f64, GpuRefusal> {
     let buffers = [opened.buffer(TRIED, usage, false)?, opened.buffer(TRIED, usage, false)?];
     let mut outcome = Ok(());
     let found = rate(|| {
+        if outcome.is_err() {
+            return;
+        }
         let copied = opened.caught(|| {
             let mut encoder = opened.device.create_command_encoder(&Default::default());
             (0..4).for_each(|_| encoder.copy_buffer_to_buffer(&buffers[0], 0, &buffers[1], 0, TRIED));
             Ok(opened.queue.submit([encoder.finish()]))
         });
-        let over = copied.and_then(|index| wait(opened, Some(index)));
-        if outcome.is_ok() {
-            outcome = over;
-        }
+        outcome = copied.and_then(|index| wait(opened, Some(index)));
     });
     opened.forget(2 * TRIED);
     outcome.map(|()| found)
@@ -157,7 +156,8 @@ fn read_rate(opened: &Opened, usage: BufferUsages, to: &mut [u8]) -> Result<f64,
 }
 
 fn wait(opened: &Opened, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), GpuRefusal> {
-    let timeout = Some(std::time::Duration::from_secs(2));
+    // A GPU that needs longer for so little is no reason to wait with opening it.
+    let timeout = Some(std::time::Duration::from_millis(300));
     match opened.device.poll(wgpu::PollType::Wait { submission_index, timeout }) {
         Ok(_) => Ok(()),
         Err(error) => Err(GpuRefusal::Invalid(error.to_string())),

@@ -1,10 +1,10 @@
 //! Uploads: from host chunks to filled staging buffers.
 //!
-//! Owns: [`Upload`], [`UpPack`], [`serve`] (the thread that hands out staging). Must not know: the queue, what is submitted when. Invariant: a host chunk is read
+//! Owns: [`Upload`], [`UpPack`], [`Uploader`] (the thread that hands out staging). Must not know: the queue, what is submitted when. Invariant: a host chunk is read
 //! before its upload is reported, and not after.
 //!
-//! The queue is in order: an upload is reported as soon as all of it was handed to the service thread, because whatever reads the chunk is submitted with it or
-//! later.
+//! An upload is reported as soon as all of it was handed to the service thread, because whatever reads the chunk is submitted with it or later; where the host
+//! maps the chunk itself, when it is full and unmapped.
 
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -83,9 +83,11 @@ impl UploadEnd {
         self.from.as_ref().map_or(0, |from| from.layout().bytes())
     }
 
-    /// All of it is where launches find it.
-    pub(super) fn handed_on(&self) {
-        self.sent().left = 0;
+    /// All of it is where launches find it; false if it has failed.
+    pub(super) fn handed_on(&self) -> bool {
+        let mut sent = self.sent();
+        sent.left = 0;
+        sent.failed.is_none()
     }
 
     /// Writes a part of the chunk to a mapped buffer.
@@ -208,10 +210,7 @@ fn piece(at: u64, bytes: u64) -> u64 {
 
 /// What the thread works with that hands out staging.
 pub(in crate::device::gpu) struct Uploader {
-    pub(in crate::device::gpu) name: Arc<str>,
     pub(in crate::device::gpu) staging: Arc<Staging>,
-    pub(in crate::device::gpu) copiers: Arc<Copiers>,
-    pub(in crate::device::gpu) service: Arc<Inbox>,
     pub(in crate::device::gpu) mapper: Mapper,
 }
 
@@ -234,7 +233,7 @@ impl Uploader {
             };
             let (to, end) = match wanted {
                 UploadOrder::Upload(upload) => {
-                    let (to, end) = upload.begin(&self.name);
+                    let (to, end) = upload.begin(&self.mapper.name);
                     if self.maps(&to, &end) {
                         continue;
                     }
@@ -243,7 +242,7 @@ impl Uploader {
                 UploadOrder::Staged(to, end) => (to, end),
             };
             if let Err(refusal) = self.stage(&to, end.bytes(), &mut shared, &end) {
-                end.fail(refusal.into_failure("a chunk's upload", &self.name));
+                end.fail(refusal.into_failure("a chunk's upload", &self.mapper.name));
             }
         }
     }
@@ -256,7 +255,7 @@ impl Uploader {
         }
         // The service thread knows who else uses it.
         let direct = || Message::Direct(to.clone(), DirectMove::Up(end.clone()));
-        to.maps(BufferUsages::MAP_WRITE) && end.bytes() > 0 && self.service.send(direct()).is_ok()
+        to.maps(BufferUsages::MAP_WRITE) && end.bytes() > 0 && self.mapper.service.send(direct()).is_ok()
     }
 
     fn stage(
@@ -275,7 +274,7 @@ impl Uploader {
             }
             if let Some(pack) = shared.as_ref().filter(|pack| pack.room() >= bytes) {
                 let piece = UpPiece { to: to.clone(), at: 0, bytes, offset: pack.used(), last: true };
-                pack.add(piece, end, &self.copiers);
+                pack.add(piece, end, &self.mapper.copiers);
                 return Ok(());
             }
         }
@@ -286,7 +285,7 @@ impl Uploader {
             // It may be smaller than was asked for.
             let part = pack.room().min(bytes - at);
             let piece = UpPiece { to: to.clone(), at, bytes: part, offset: 0, last: at + part == bytes };
-            pack.add(piece, end, &self.copiers);
+            pack.add(piece, end, &self.mapper.copiers);
             at += part;
         }
         Ok(())
@@ -294,7 +293,12 @@ impl Uploader {
 
     fn pack(&self, bytes: u64) -> Result<Arc<UpPack>, GpuRefusal> {
         let buffer = Some(self.staging.take(bytes)?);
-        Ok(Arc::new(UpPack { buffer, staging: self.staging.clone(), service: self.service.clone(), pieces: Mutex::default() }))
+        Ok(Arc::new(UpPack {
+            buffer,
+            staging: self.staging.clone(),
+            service: self.mapper.service.clone(),
+            pieces: Mutex::default(),
+        }))
     }
 }
 

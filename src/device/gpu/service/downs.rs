@@ -1,7 +1,7 @@
 //! Downloads in the service thread, and chunks that are mapped: which of them are, and what they wait for.
 //!
-//! Owns: [`DirectMoves`]. Must not know: launches. Invariant: a chunk is lent to the host only while no launch that uses it is queued; a move whose chunk is in use is
-//! asked again after every submission.
+//! Owns: [`DirectMoves`]. Must not know: launches. Invariant: a chunk is lent to the host only while nothing that uses it is queued; a move whose chunk is in use is
+//! asked again after every submission, and goes before launches that come later.
 
 use std::sync::Arc;
 
@@ -22,6 +22,11 @@ pub(super) struct DirectMoves {
 }
 
 impl DirectMoves {
+    fn wait(&mut self, slot: Arc<ChunkSlot>, what: DirectMove) {
+        slot.want();
+        self.waiting.push((slot, what));
+    }
+
     fn ordered(&mut self, order: Arc<MapOrder>) {
         self.ordered.push(order);
         if self.ordered.len() > self.many {
@@ -32,7 +37,10 @@ impl DirectMoves {
 
     /// Reports all as failed.
     pub(super) fn fail(&mut self, refusal: &GpuRefusal, device: &str) {
-        self.waiting.drain(..).for_each(|(_, what)| what.fail(refusal.clone(), device));
+        for (slot, what) in self.waiting.drain(..) {
+            slot.unwant();
+            what.fail(refusal.clone(), device);
+        }
         self.ordered.drain(..).for_each(|order| order.fail(refusal.clone(), device));
     }
 }
@@ -46,7 +54,7 @@ impl Service {
         }
         if down.from.is_lent() {
             // No submission may use it.
-            return self.queued.direct.waiting.push((down.from, DirectMove::Down(down.landing)));
+            return self.queued.direct.wait(down.from, DirectMove::Down(down.landing));
         }
         down.queued = self.shared.opened.strategy.maps().then(|| QueuedUse::new(&down.from));
         let (bytes, after) = (down.landing.bytes, down.from.after());
@@ -56,9 +64,15 @@ impl Service {
 
     /// Has a chunk mapped, once it may be had.
     pub(super) fn admit_direct(&mut self, slot: Arc<ChunkSlot>, what: DirectMove) {
-        match Lent::new(&slot, &self.shared.mapper.service) {
-            Some(lent) => self.queued.direct.ordered(self.shared.mapper.order(lent, what)),
-            None => self.queued.direct.waiting.push((slot, what)),
+        // What was staged for it goes first.
+        let lent = if self.batcher.has_gone(slot.after()) { Lent::new(&slot, &self.shared.mapper.service) } else { None };
+        match lent {
+            Some(lent) => {
+                let order = self.shared.mapper.order(lent, what);
+                self.queued.direct.ordered(order.clone());
+                self.shared.mapper.ask(&order);
+            }
+            None => self.queued.direct.wait(slot, what),
         }
     }
 
@@ -66,13 +80,23 @@ impl Service {
     pub(super) fn admit_direct_again(&mut self) {
         if !self.queued.direct.waiting.is_empty() {
             let waiting = std::mem::take(&mut self.queued.direct.waiting);
+            let before = waiting.len();
             for (slot, what) in waiting {
+                slot.unwant();
                 match what {
                     DirectMove::Up(_) => self.admit_direct(slot, what),
                     DirectMove::Down(landing) => self.admit_down(Down { from: slot, landing, queued: None }),
                 }
             }
+            if self.queued.direct.waiting.len() < before {
+                self.admit_kept();
+            }
         }
+    }
+
+    /// Takes launches in again that were kept from chunks of the host's.
+    pub(super) fn admit_kept(&mut self) {
+        std::mem::take(&mut self.queued.kept).into_iter().for_each(|run| self.admit(Box::new(run)));
     }
 
     /// Moves a chunk through staging that cannot be mapped.
