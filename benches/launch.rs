@@ -18,6 +18,7 @@ use support::lab::{Chunk, Lab, Place, wait};
 /// Launches of a round by hand, and places for what they make.
 const LAUNCHES: usize = 20_000;
 const PLACES: usize = 64;
+/// Rounds; one where it is only seen whether it runs at all.
 const ROUNDS: usize = 4;
 
 /// CPU time of each thread so far, in ns, by its name; `None` where the system does not tell.
@@ -64,6 +65,7 @@ fn main() {
         return println!("no adapter: {adapters:?}");
     };
     println!("{adapter}");
+    let rounds = if std::env::args().any(|arg| arg == "--test") { 1 } else { ROUNDS };
     let gpu = Arc::new(Gpu::open(adapter, "gpu0", SpaceId(1), 64 << 20).expect("it opens"));
     let counted = |counters: chunkwise::device::Counters| {
         [counters.launches, counters.submissions, counters.uploads + counters.downloads]
@@ -73,7 +75,7 @@ fn main() {
     let case = gemv(numbers(&[4, 4]), numbers(&[4]));
     let inputs: Vec<_> = case.inputs.iter().map(|chunk| lab.upload(chunk, Place::Plain)).collect();
     let places: Vec<_> = (0..PLACES).map(|_| lab.room(DType::F32, &[4])).collect();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         measured(
             "gemv of 4 x 4 by hand",
             || counted(gpu.counters()),
@@ -88,7 +90,7 @@ fn main() {
     let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(1).expect("a pool")), Arc::new(IoLane::new()), gpu];
     let builder = Session::builder().devices(devices).placement(Placement::Gpu).cache_dir("").memory_limit("1GB");
     let session = builder.build().expect("a session");
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let mut factor = None;
         measured(
             "Cholesky of 300 in tiles of 8",

@@ -76,7 +76,8 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Opens an adapter as the device `name`, whose memory is `space`. `staging_bytes` is the most host memory for chunks on their way.
+    /// Opens an adapter as the device `name`, whose memory is `space`. `staging_bytes` is the most host memory for chunks on their way. Of an integrated GPU it is
+    /// tried first whether it pays that the host maps chunks: then none are on their way.
     ///
     /// # Errors
     /// [`Error::Unable`] if the adapter must not be used; [`Error::Failed`] if it cannot be opened within 20 s.
