@@ -5,18 +5,15 @@
 #![cfg(feature = "gpu")]
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chunkwise::device::gpu::{Gpu, Sabotage};
-use chunkwise::device::{Body, Cpu, Data, Device, Faulty, Injection, IoLane, Move, Report};
-use chunkwise::kernel::Kernel;
-use chunkwise::kernel::gemv::Gemv;
+use chunkwise::device::{Cpu, Data, Device, Faulty, Injection, IoLane};
 use chunkwise::prelude::*;
-use chunkwise::shape::{DType, Form};
+use chunkwise::shape::DType;
 use support::gpu::{WORKLOADS, cholesky, compute, session};
-use support::lab::{Chunk, Lab, Landing, Place, start, wait};
+use support::lab::{Chunk, Lab, Place, wait};
 
 support::gpus!();
 
@@ -57,20 +54,6 @@ fn whatever_its_size_and_layout_a_chunk_comes_back() {
     assert_eq!(gpu.counters().staged_bytes, 0);
 }
 
-fn copy(lab: &Lab, from: &Data, to: &Data) -> Receiver<Report> {
-    let body = Body::Pack { form: Form::Plain, view: None, from: from.clone(), to: to.clone() };
-    let kernel: Arc<dyn Kernel> = Arc::new(Gemv);
-    start(&*lab.gpu, &kernel, body, 1000)
-}
-
-fn download(lab: &Lab, from: &Data, n: usize) -> (Landing, Receiver<Report>) {
-    let landing = Landing::new(DType::F32, &[n], Place::Plain);
-    let (sender, receiver) = channel();
-    let done = Box::new(move |report| drop(sender.send(report)));
-    lab.gpu.transfer(Move { from: from.clone(), to: Data::Host(landing.window()), upload: false, done });
-    (landing, receiver)
-}
-
 /// A chunk is read by launches and brought down, several times at once, in any order: the host never has it while a submission uses it, and nobody waits for ever.
 #[test]
 fn launches_and_downloads_of_one_chunk_take_turns() {
@@ -85,10 +68,10 @@ fn launches_and_downloads_of_one_chunk_take_turns() {
             dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let (c, what) = ((dice >> 40) as usize % far.len(), (dice >> 50) % 3);
             if what == 0 {
-                downloads.push((c, download(&lab, &far[c], n)));
+                downloads.push((c, lab.start_download(&far[c], n)));
             } else {
                 let to = lab.upload(&Chunk::new(DType::F32, &[n], |_| 0.0), Place::Plain);
-                launches.push((c, copy(&lab, &far[c], &to), to));
+                launches.push((c, lab.start_copy(&far[c], &to, 1000), to));
             }
         }
         for (c, (landing, report)) in downloads {
@@ -151,17 +134,17 @@ fn a_gpu_that_is_lost_while_the_host_has_a_chunk_fails_what_is_asked_of_it() {
         let (lab, n) = (Lab { gpu }, 6 << 20);
         let chunk = Chunk::new(DType::F32, &[n], |i| i as f64);
         let far = lab.upload(&chunk, Place::Plain);
-        let (landing, report) = download(&lab, &far, n);
+        let (landing, report) = lab.start_download(&far, n);
         std::thread::sleep(Duration::from_millis(turn));
         breaker.after(0, Sabotage::Lose);
         let to = lab.room(DType::F32, &[n]);
-        let launched = copy(&lab, &far, &to);
+        let launched = lab.start_copy(&far, &to, 1000);
         // It may have arrived: then it is right.
         if wait(&report).is_ok() {
             assert_eq!(landing.values(), chunk.values);
         }
         assert!(wait(&launched).is_err(), "{turn}");
-        assert!(wait(&download(&lab, &far, n).1).is_err(), "it is gone");
+        assert!(wait(&lab.start_download(&far, n).1).is_err(), "it is gone");
     }
 }
 
@@ -172,19 +155,10 @@ fn where_memory_is_short_it_is_said() {
     let far = lab.upload(&Chunk::new(DType::F32, &[1000], |i| i as f64), Place::Plain);
     breaker.after(0, Sabotage::Memory(gpu.counters().bytes + (64 << 10)));
     let to = lab.room(DType::F32, &[1 << 20]);
-    let (sender, receiver) = channel();
-    let done = Box::new(move |report: Report| drop(sender.send(report)));
-    let large = support::lab::host(&Chunk::new(DType::F32, &[1 << 20], |i| i as f64), Place::Plain);
-    gpu.transfer(Move { from: Data::Host(large), to, upload: true, done });
+    let large = Chunk::new(DType::F32, &[1 << 20], |i| i as f64);
+    let receiver = lab.start_upload(&large, &to);
     assert!(matches!(wait(&receiver), Err(chunkwise::device::Failure::OutOfMemory(_))));
     assert_eq!(lab.download(&far, Place::Plain)[999], 999.0, "the others are there");
-}
-
-fn upload(lab: &Lab, chunk: &Chunk, to: &Data) -> Receiver<Report> {
-    let (sender, receiver) = channel();
-    let done = Box::new(move |report| drop(sender.send(report)));
-    lab.gpu.transfer(Move { from: Data::Host(support::lab::host(chunk, Place::Plain)), to: to.clone(), upload: true, done });
-    receiver
 }
 
 #[test]
@@ -195,9 +169,9 @@ fn a_driver_that_panics_while_it_maps_loses_no_report() {
         let lab = Lab { gpu };
         let far = lab.upload(&chunk, Place::Plain);
         breaker.after(0, Sabotage::MapPanic);
-        let report = if up { upload(&lab, &chunk, &far) } else { download(&lab, &far, 5000).1 };
+        let report = if up { lab.start_upload(&chunk, &far) } else { lab.start_download(&far, 5000).1 };
         assert!(wait(&report).is_err(), "{up}");
-        assert!(wait(&download(&lab, &far, 5000).1).is_err(), "it is lost");
+        assert!(wait(&lab.start_download(&far, 5000).1).is_err(), "it is lost");
     }
 }
 
@@ -208,19 +182,19 @@ fn an_upload_that_is_mapped_does_not_overtake_one_that_is_staged() {
     let (lab, n) = (Lab { gpu: gpu.clone() }, 70_000);
     let small = lab.upload(&Chunk::new(DType::F32, &[64], |i| i as f64), Place::Plain);
     let rooms: Vec<Data> = (0..8).map(|_| lab.room(DType::F32, &[64])).collect();
-    wait(&copy(&lab, &small, &rooms[7])).expect("compiled");
+    wait(&lab.start_copy(&small, &rooms[7], 1000)).expect("compiled");
     breaker.after(0, Sabotage::Stall);
     breaker.after(0, Sabotage::FirstMap);
     // As many submissions as may be under way.
     let mut launches = Vec::new();
     for room in &rooms[..3] {
-        launches.push(copy(&lab, &small, room));
+        launches.push(lab.start_copy(&small, room, 1000));
         std::thread::sleep(Duration::from_millis(30));
     }
     let [one, two] = [1.0, 2.0].map(|v| Chunk::new(DType::F32, &[n], |_| v));
     let far = lab.room(DType::F32, &[n]);
-    wait(&upload(&lab, &one, &far)).expect("staged");
-    let second = upload(&lab, &two, &far);
+    wait(&lab.start_upload(&one, &far)).expect("staged");
+    let second = lab.start_upload(&two, &far);
     std::thread::sleep(Duration::from_millis(50));
     breaker.after(0, Sabotage::Go);
     launches.iter().for_each(|launch| wait(launch).expect("it runs"));
@@ -235,8 +209,8 @@ fn a_download_of_a_chunk_that_launches_go_on_reading_has_its_turn() {
     let chunk = Chunk::new(DType::F32, &[n], |i| i as f64);
     let far = lab.upload(&chunk, Place::Plain);
     let rooms: Vec<Data> = (0..60).map(|_| lab.room(DType::F32, &[n])).collect();
-    let mut queued: VecDeque<_> = rooms.iter().map(|room| (room, copy(&lab, &far, room))).collect();
-    let (landing, report) = download(&lab, &far, n);
+    let mut queued: VecDeque<_> = rooms.iter().map(|room| (room, lab.start_copy(&far, room, 1000))).collect();
+    let (landing, report) = lab.start_download(&far, n);
     let mut later = 0;
     let arrived = loop {
         match report.try_recv() {
@@ -246,7 +220,7 @@ fn a_download_of_a_chunk_that_launches_go_on_reading_has_its_turn() {
         // There are always as many that read it.
         let (room, launch) = queued.pop_front().expect("there are 60");
         wait(&launch).expect("it runs");
-        queued.push_back((room, copy(&lab, &far, room)));
+        queued.push_back((room, lab.start_copy(&far, room, 1000)));
         later += 1;
     };
     arrived.outcome.expect("it arrives");
@@ -263,15 +237,15 @@ fn an_error_of_somebody_else_keeps_no_chunk_from_being_mapped() {
         let chunk = Chunk::new(DType::F32, &[n], |i| i as f64);
         let far = lab.upload(&chunk, Place::Plain);
         let rooms: Vec<Data> = (0..8).map(|_| lab.room(DType::F32, &[n])).collect();
-        wait(&copy(&lab, &far, &rooms[0])).expect("compiled");
-        let launches: Vec<_> = rooms.iter().map(|room| copy(&lab, &far, room)).collect();
+        wait(&lab.start_copy(&far, &rooms[0], 1000)).expect("compiled");
+        let launches: Vec<_> = rooms.iter().map(|room| lab.start_copy(&far, room, 1000)).collect();
         breaker.after(0, Sabotage::Stray);
-        let (landing, report) = download(&lab, &far, n);
+        let (landing, report) = lab.start_download(&far, n);
         wait(&report).expect("it arrives");
         assert!(landing.values() == chunk.values);
         launches.iter().for_each(|launch| drop(wait(launch)));
         // What is submitted next is told of the error.
-        let mut again = rooms.iter().map(|room| wait(&copy(&lab, &far, room)));
+        let mut again = rooms.iter().map(|room| wait(&lab.start_copy(&far, room, 1000)));
         assert!(again.by_ref().take(3).any(|outcome| outcome.is_ok()), "it is not mapped any more");
         assert_eq!((gpu.notice(), gpu.counters().staged_bytes), (None, 0));
     }

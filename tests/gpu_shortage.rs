@@ -5,16 +5,16 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use chunkwise::device::gpu::{Gpu, Sabotage};
-use chunkwise::device::{Body, Data, Failure, Move, Output, Report};
+use chunkwise::device::{Body, Data, Failure, Output, Report};
 use chunkwise::id::SpaceId;
 use chunkwise::kernel::gemv::Gemv;
 use chunkwise::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
-use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form};
-use support::lab::{Chunk, Lab, Landing, Place, start, wait};
+use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
+use support::lab::{Chunk, Lab, Place, start, wait};
 
 support::gpus!();
 
@@ -26,20 +26,6 @@ fn run(lab: &Lab, kernel: &Arc<dyn Kernel>, inputs: &[&Data], to: &Data) -> Rece
     let outputs = vec![Output { to: to.clone(), copy_in: None }];
     let inputs = inputs.iter().map(|&data| data.clone()).collect();
     start(&*lab.gpu, kernel, Body::Run { params: Vec::new(), inputs, outputs, scratch_bytes: 0 }, 3_000_000)
-}
-
-fn copy(lab: &Lab, from: &Data, to: &Data, estimate_ns: u64) -> Receiver<Report> {
-    let body = Body::Pack { form: Form::Plain, view: None, from: from.clone(), to: to.clone() };
-    let kernel: Arc<dyn Kernel> = Arc::new(Gemv);
-    start(&*lab.gpu, &kernel, body, estimate_ns)
-}
-
-fn download(lab: &Lab, from: &Data, n: usize) -> (Landing, Receiver<Report>) {
-    let landing = Landing::new(DType::F32, &[n], Place::Plain);
-    let (sender, receiver) = channel();
-    let done = Box::new(move |report| drop(sender.send(report)));
-    lab.gpu.transfer(Move { from: from.clone(), to: Data::Host(landing.window()), upload: false, done });
-    (landing, receiver)
 }
 
 /// With little staging, and what breaks it.
@@ -56,7 +42,7 @@ fn a_large_download_with_memory_for_a_staging_buffer_or_two_arrives() {
         let far = lab.upload(&chunk, Place::Plain);
         std::thread::sleep(Duration::from_millis(50));
         breaker.after(0, Sabotage::Memory(lab.gpu.counters().bytes + room));
-        let (landing, report) = download(&lab, &far, n);
+        let (landing, report) = lab.start_download(&far, n);
         wait(&report).unwrap_or_else(|e| panic!("{n} with room for {room}: {e:?}"));
         assert!(landing.values() == chunk.values, "{n} with room for {room}");
     }
@@ -70,14 +56,14 @@ fn a_launch_that_is_refused_takes_no_download_along() {
         let chunk = numbers(n);
         let far = lab.upload(&chunk, Place::Plain);
         let (s, t) = (lab.upload(&numbers(16), Place::Plain), lab.room(DType::F32, &[16]));
-        wait(&copy(&lab, &s, &t, 1000)).expect("compiled");
+        wait(&lab.start_copy(&s, &t, 1000)).expect("compiled");
         assert_eq!(lab.download(&t, Place::Plain), numbers(16).values);
         // Room for all staging, not for the copy, which would be cut.
         breaker.after(0, Sabotage::Memory(lab.gpu.counters().bytes + (1 << 20)));
         let big = lab.room(DType::F32, &[n]);
-        let (landing, down) = download(&lab, &far, n);
+        let (landing, down) = lab.start_download(&far, n);
         std::thread::sleep(Duration::from_micros(500));
-        let refused = wait(&copy(&lab, &far, &big, 200_000_000));
+        let refused = wait(&lab.start_copy(&far, &big, 200_000_000));
         assert!(matches!(refused, Err(Failure::OutOfMemory(_))), "{refused:?}");
         wait(&down).unwrap_or_else(|e| panic!("turn {turn}: {e:?}"));
         assert!(landing.values() == chunk.values, "turn {turn}");
@@ -191,7 +177,7 @@ fn a_program_that_is_refused_leaves_the_others_of_its_submission_alone() {
             let up = lab.upload(&numbers(16), Place::Plain);
             let refused = run(&lab, &rude, &[], &small);
             let behind: Vec<_> =
-                (0..5).map(|_| (lab.room(DType::F32, &[16]), &up)).map(|(to, up)| copy(&lab, up, &to, 1000)).collect();
+                (0..5).map(|_| (lab.room(DType::F32, &[16]), &up)).map(|(to, up)| lab.start_copy(up, &to, 1000)).collect();
             let refused = wait(&refused);
             assert!(matches!(refused, Err(Failure::Unfit(_))), "{refused:?}");
             before.iter().chain(&behind).for_each(|report| wait(report).expect("it is innocent"));

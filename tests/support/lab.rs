@@ -11,6 +11,7 @@ use std::time::Duration;
 use chunkwise::device::{
     Body, Cpu, Data, Device, Failure, HostBuffer, Launch, Memory, Move, Output, Remote, Report, Window, take_result,
 };
+use chunkwise::kernel::gemv::Gemv;
 use chunkwise::kernel::{GpuFacts, Kernel, Program, Variants};
 use chunkwise::shape::Form;
 use chunkwise::shape::{ChunkMeta, DType, Element, Layout};
@@ -255,11 +256,34 @@ impl Lab {
         }
     }
 
-    fn moved(&self, from: Data, to: Data, upload: bool) {
+    fn start_move(&self, from: Data, to: Data, upload: bool) -> Receiver<Report> {
         let (sender, receiver) = channel();
         let done = Box::new(move |report| drop(sender.send(report)));
         self.gpu.transfer(Move { from, to, upload, done });
-        wait(&receiver).unwrap_or_else(|e| panic!("a move failed: {e:?}"));
+        receiver
+    }
+
+    fn moved(&self, from: Data, to: Data, upload: bool) {
+        wait(&self.start_move(from, to, upload)).unwrap_or_else(|e| panic!("a move failed: {e:?}"));
+    }
+
+    /// Begins to bring a chunk to where one is already, or room for one.
+    pub fn start_upload(&self, chunk: &Chunk, to: &Data) -> Receiver<Report> {
+        self.start_move(Data::Host(host(chunk, Place::Plain)), to.clone(), true)
+    }
+
+    /// Begins to bring a chunk of `f32` back, and where it lands.
+    pub fn start_download(&self, from: &Data, n: usize) -> (Landing, Receiver<Report>) {
+        let landing = Landing::new(DType::F32, &[n], Place::Plain);
+        let receiver = self.start_move(from.clone(), Data::Host(landing.window()), false);
+        (landing, receiver)
+    }
+
+    /// Begins to copy a chunk to another on the GPU.
+    pub fn start_copy(&self, from: &Data, to: &Data, estimate_ns: u64) -> Receiver<Report> {
+        let body = Body::Pack { form: Form::Plain, view: None, from: from.clone(), to: to.clone() };
+        let kernel: Arc<dyn Kernel> = Arc::new(Gemv);
+        start(&*self.gpu, &kernel, body, estimate_ns)
     }
 
     /// Brings a chunk to the GPU.
