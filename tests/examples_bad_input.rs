@@ -271,8 +271,8 @@ fn one_step_is_enough_whatever_is_short() {
             let json = run(program, &format!("{} {limit} {flag} {value}", others.join(" --"))).success().json();
             if *flag == "--chunk" {
                 let peak = json["peak_rss_bytes"].as_u64().expect("bytes").saturating_sub(base);
-                // What an allocator keeps for itself is not counted.
-                assert!(peak <= 114_000_000, "{program} {flags} with {flag} {value} takes {peak} B");
+                // What an allocator keeps between 63 000 blocks of 512 B is not counted: 5 to 14 MB with glibc's.
+                assert!(peak <= 120_000_000, "{program} {flags} with {flag} {value} takes {peak} B");
             }
             followed += 1;
         }
