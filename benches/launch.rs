@@ -1,7 +1,7 @@
 //! What a tiny launch on a GPU costs the host: CPU time of this crate's threads, for a device by itself and through a session.
 //!
 //! Owns: counting threads' CPU time; a line a round. Must not know: how launches are carried out. Invariant: the driver's own threads are counted apart; each result
-//! is checked. The first round of each is not warm. Run it in turns with that of another commit: `cargo bench --bench launch`.
+//! is checked. The first round of each is not warm. Run it in turns with that of another commit: `cargo bench --bench launch`, or with `-- hand`, `-- session` a part.
 #![allow(missing_docs)]
 
 use std::collections::BTreeMap;
@@ -59,46 +59,56 @@ fn measured(what: &str, counters: impl Fn() -> [u64; 3], work: impl FnOnce()) {
     );
 }
 
-fn main() {
-    let adapters = known(true);
-    let Some(adapter) = adapters.iter().find(|adapter| adapter.unusable.is_none()) else {
-        return println!("no adapter: {adapters:?}");
-    };
-    println!("{adapter}");
-    let rounds = if std::env::args().any(|arg| arg == "--test") { 1 } else { ROUNDS };
-    let gpu = Arc::new(Gpu::open(adapter, "gpu0", SpaceId(1), 64 << 20).expect("it opens"));
-    let counted = |counters: chunkwise::device::Counters| {
-        [counters.launches, counters.submissions, counters.uploads + counters.downloads]
-    };
+/// The chunks of a launch given by hand, one after the other, and the numbers read back.
+fn by_hand(gpu: &Arc<Gpu>, rounds: usize) {
     let lab = Lab { gpu: gpu.clone() };
     let numbers = |shape: &[usize]| Chunk::new(DType::F32, shape, |i| i as f64);
     let case = gemv(numbers(&[4, 4]), numbers(&[4]));
     let inputs: Vec<_> = case.inputs.iter().map(|chunk| lab.upload(chunk, Place::Plain)).collect();
     let places: Vec<_> = (0..PLACES).map(|_| lab.room(DType::F32, &[4])).collect();
     for _ in 0..rounds {
-        measured(
-            "gemv of 4 x 4 by hand",
-            || counted(gpu.counters()),
-            || {
-                let reports: Vec<_> = (0..LAUNCHES).map(|i| lab.start(&case, &inputs, &places[i % PLACES], None)).collect();
-                reports.iter().for_each(|report| wait(report).expect("it runs"));
-            },
-        );
+        let work = || {
+            let reports: Vec<_> = (0..LAUNCHES).map(|i| lab.start(&case, &inputs, &places[i % PLACES], None)).collect();
+            reports.iter().for_each(|report| wait(report).expect("it runs"));
+        };
+        measured("gemv of 4 x 4 by hand", || counted(gpu.counters()), work);
     }
     let wanted = case.on_cpu(&Cpu::new(1).expect("a pool")).expect("it runs");
     places.iter().for_each(|place| assert_eq!(lab.download(place, Place::Plain), wanted));
+}
+
+/// Small tiles of a factor: each launch is a task of the scheduler, and each of the array's tiles goes up and down.
+fn through_a_session(gpu: Arc<Gpu>, rounds: usize) {
     let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(1).expect("a pool")), Arc::new(IoLane::new()), gpu];
     let builder = Session::builder().devices(devices).placement(Placement::Gpu).cache_dir("").memory_limit("1GB");
     let session = builder.build().expect("a session");
     for _ in 0..rounds {
         let mut factor = None;
-        measured(
-            "Cholesky of 300 in tiles of 8",
-            || counted(session.counters(DeviceId(2))),
-            || {
-                factor = cholesky::<f32>(&session, 300, 8).and_then(|l| l.compute()).ok();
-            },
-        );
+        let work = || factor = cholesky::<f32>(&session, 300, 8).and_then(|l| l.compute()).ok();
+        measured("Cholesky of 300 in tiles of 8, through a session", || counted(session.counters(DeviceId(2))), work);
         assert!(residual::<f32>(&factor.expect("a factor").mapv(f64::from)) < 1.0);
+    }
+}
+
+/// Launches, submissions and moves.
+fn counted(counters: chunkwise::device::Counters) -> [u64; 3] {
+    [counters.launches, counters.submissions, counters.uploads + counters.downloads]
+}
+
+fn main() {
+    let adapters = known(true);
+    let Some(adapter) = adapters.iter().find(|adapter| adapter.unusable.is_none()) else {
+        return println!("no adapter: {adapters:?}");
+    };
+    println!("{adapter}");
+    let flags: Vec<String> = std::env::args().skip(1).collect();
+    let rounds = if flags.iter().any(|flag| flag == "--test") { 1 } else { ROUNDS };
+    let chosen = |part: &str| flags.iter().all(|flag| flag.starts_with("--") || flag == part);
+    let gpu = Arc::new(Gpu::open(adapter, "gpu0", SpaceId(1), 64 << 20).expect("it opens"));
+    if chosen("hand") {
+        by_hand(&gpu, rounds);
+    }
+    if chosen("session") {
+        through_a_session(gpu, rounds);
     }
 }
