@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use chunkwise::cost::calibrate_gpu;
+use chunkwise::cost::{calibrate_gpu, calibrate_gpu_within};
 use chunkwise::device::gpu::Gpu;
 use chunkwise::device::{Body, Cpu, Data, Device, DeviceSpec, IoLane, Launch, Memory, Move, Report, Tuning};
 use chunkwise::id::DeviceId;
@@ -28,7 +28,7 @@ struct Told {
     inner: Arc<Gpu>,
     spec: DeviceSpec,
     told: Mutex<Vec<Tuning>>,
-    /// Programs with this entry point take a thousandth of the time, it says.
+    /// Programs with this entry point take an eighth of the time, it says. (Much less, and they would be measured at sizes that really take long.)
     claims: Option<&'static str>,
 }
 
@@ -64,7 +64,7 @@ unsafe impl Device for Told {
         &self.spec
     }
     fn launch(&self, mut launch: Launch) {
-        let times = if self.claims(&launch) { 1000 } else { 1 };
+        let times = if self.claims(&launch) { 8 } else { 1 };
         let done = launch.done;
         launch.done = Box::new(move |report| done(Report { elapsed_ns: (report.elapsed_ns / times).max(1), ..report }));
         self.inner.launch(launch);
@@ -106,25 +106,18 @@ fn a_real_driver_is_measured_in_time() {
 #[test]
 fn a_variant_that_is_faster_is_found_right_on_a_real_driver() {
     let Some(inner) = gpu() else { return };
-    for (entry, products, gemv) in [("large", 3, 0), ("slim", 0, 2)] {
+    // Time enough for a machine that is busy, too.
+    let budget = Duration::from_secs(4);
+    for entry in ["large", "slim"] {
         let (spec, told) = (inner.spec().clone(), Mutex::default());
         let claims = Told { inner: inner.clone(), spec, told, claims: Some(entry) };
-        let mut wanted = [("gemm", products), ("syrk", products), ("gemv", gemv)].to_vec();
-        // Half a second, on a machine that is busy, may leave no time to try one of them: then it is not chosen, but never refused.
-        for _ in 0..8 {
-            let tuned = calibrate_gpu(&claims, &[]).expect("it answers").tuned;
-            assert!(tuned.refused.is_empty(), "{entry}: {tuned:?}");
-            let v = tuned.tuning.variants;
-            let chosen = |kernel: &str| match kernel {
-                "gemm" => v.gemm[0],
-                "syrk" => v.syrk[0],
-                _ => v.gemv[0],
-            };
-            assert!(wanted.iter().all(|&(kernel, variant)| [0, variant].contains(&chosen(kernel))), "{entry}: {tuned:?}");
-            wanted.retain(|&(kernel, variant)| variant > 0 && chosen(kernel) != variant);
-            if wanted.is_empty() {
-                break;
-            }
+        let tuned = calibrate_gpu_within(budget, &claims, &[]).expect("it answers").tuned;
+        assert!(tuned.refused.is_empty(), "{entry}: {tuned:?}");
+        // Of the other kernels, any may be the fastest.
+        let Variants { gemm, syrk, gemv } = tuned.tuning.variants;
+        match entry {
+            "large" => assert_eq!((gemm[0], syrk[0]), (3, 3), "{tuned:?}"),
+            _ => assert_eq!(gemv[0], 2, "{tuned:?}"),
         }
     }
 }

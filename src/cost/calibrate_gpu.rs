@@ -127,11 +127,12 @@ impl Sampled {
 /// Measures a device that runs programs; `None` if it fails or does not answer. Variants that were `refused` before are not tried.
 #[must_use]
 pub fn calibrate_gpu(device: &dyn Device, refused: &[RefusedVariant]) -> Option<GpuCalibration> {
-    calibrate_within(BUDGET, device, refused)
+    calibrate_gpu_within(BUDGET, device, refused)
 }
 
-/// The same, in so much time.
-pub(super) fn calibrate_within(budget: Duration, device: &dyn Device, refused: &[RefusedVariant]) -> Option<GpuCalibration> {
+/// [`calibrate_gpu`], in so much time: on a slow or busy machine half a second may not be enough to try all variants of all kernels.
+#[must_use]
+pub fn calibrate_gpu_within(budget: Duration, device: &dyn Device, refused: &[RefusedVariant]) -> Option<GpuCalibration> {
     let dtypes = dtypes(device.spec().gpu?.f64);
     let bench = Bench::new(device, budget);
     let link = [bench.upload_rate().ok()?, bench.download_rate().ok()?];

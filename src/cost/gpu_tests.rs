@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::calibrate_gpu::calibrate_within;
+use super::calibrate_gpu::calibrate_gpu_within;
 use super::*;
 use crate::device::{
     Body, Data, Device, DeviceKind, DeviceSpec, Failure, Launch, LinkSpec, Memory, Move, Remote, Report, Tuning, Window,
@@ -164,7 +164,7 @@ fn refused(kernel: &str, dtype: DType, variant: u8) -> RefusedVariant {
 
 /// With time for all, however busy this machine is.
 fn calibrated(gpu: &MadeUp, refused: &[RefusedVariant]) -> Option<GpuCalibration> {
-    calibrate_within(Duration::from_secs(20), gpu, refused)
+    calibrate_gpu_within(Duration::from_secs(20), gpu, refused)
 }
 
 /// Variants that are faster, too little faster, wrong, that fail.

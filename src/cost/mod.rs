@@ -59,7 +59,7 @@ use crate::shape::DType;
 
 pub(crate) use calibrate::calibration_bytes;
 pub use calibrate::{Calibration, calibrate};
-pub use calibrate_gpu::{GpuCalibration, KernelSample, calibrate_gpu, gpu_peaks};
+pub use calibrate_gpu::{GpuCalibration, KernelSample, calibrate_gpu, calibrate_gpu_within, gpu_peaks};
 pub use gpu_variants::{RefusedVariant, Tuned};
 pub use history::ClassSummary;
 pub use rates::{LinkRate, Peaks, Rates};
