@@ -1,20 +1,18 @@
 //! What the service thread is told.
 //!
-//! Owns: [`Inbox`], and when it wakes the thread. Must not know: what messages mean, but which are launches. Invariant: what was sent is received, in order, or is
-//! given back to who sent it; a thread that sleeps is woken by the first message that it may act on.
-//!
-//! Launches come in their hundreds, one by one, while others are under way; to wake a thread for each costs more than the launch. So the thread says how many it
-//! waits for.
+//! Owns: [`Inbox`]. Must not know: what messages mean, but how soon each is to be seen ([`Haste`](super::batcher::Haste)). Invariant: what was sent is received, in
+//! order, or is given back to who sent it; a thread that sleeps is woken when its alarm says so, by one call of the system, not by one for each message until it runs.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::batcher::{Alarm, Bell};
 use super::service::Message;
 
 /// Messages for one thread.
-#[derive(Default)]
 pub(super) struct Inbox {
+    began: Instant,
     letters: Mutex<Letters>,
     changed: Condvar,
 }
@@ -22,10 +20,16 @@ pub(super) struct Inbox {
 #[derive(Default)]
 struct Letters {
     messages: VecDeque<Message>,
-    /// Launches that must still come before the thread is woken for them.
-    launches: usize,
-    asleep: bool,
+    bell: Bell,
+    /// What the thread waits for, while it sleeps and was not woken.
+    asleep: Option<Alarm>,
     closed: bool,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self { began: Instant::now(), letters: Mutex::default(), changed: Condvar::new() }
+    }
 }
 
 impl Inbox {
@@ -33,20 +37,32 @@ impl Inbox {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The time by which [`Inbox::now_ns`] counts.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Nanoseconds since it was made.
+    pub(super) fn now_ns(&self) -> u64 {
+        self.began.elapsed().as_nanos() as u64
+    }
+
     /// Sends a message; gives it back if nobody will receive it.
     #[allow(clippy::result_large_err)] // once, at the end
     pub(super) fn send(&self, message: Message) -> Result<(), Message> {
+        let (haste, now_ns) = (message.haste(), self.now_ns());
         let wake = {
             let mut letters = self.letters();
             if letters.closed {
                 return Err(message);
             }
-            let is_launch = matches!(message, Message::Launch(_));
             letters.messages.push_back(message);
-            if is_launch {
-                letters.launches = letters.launches.saturating_sub(1);
+            let alarm = letters.asleep;
+            let wake = letters.bell.note(haste, now_ns, alarm);
+            if wake {
+                letters.asleep = None;
             }
-            letters.asleep && (!is_launch || letters.launches == 0)
+            wake
         };
         if wake {
             self.changed.notify_one();
@@ -54,25 +70,23 @@ impl Inbox {
         Ok(())
     }
 
-    /// Moves all messages to `into`; sleeps until there is one. Launches alone end the sleep when there are `launches` of them. At `until` it ends in any case.
-    pub(super) fn receive(&self, into: &mut VecDeque<Message>, launches: usize, until: Option<Instant>) {
+    /// Moves all messages to `into`, which is empty; sleeps until the alarm goes off, or `until`. Says when the first came that could wait.
+    pub(super) fn receive(&self, into: &mut VecDeque<Message>, alarm: Alarm, until: Option<Instant>) -> Option<u64> {
         let mut letters = self.letters();
-        let waiting = letters.messages.iter().filter(|message| matches!(message, Message::Launch(_))).count();
-        letters.launches = launches.saturating_sub(waiting);
-        loop {
-            let others = letters.messages.iter().any(|message| !matches!(message, Message::Launch(_)));
-            if others || (!letters.messages.is_empty() && letters.launches == 0) {
+        letters.asleep = Some(alarm).filter(|&alarm| !letters.bell.rings(alarm, self.now_ns()));
+        while letters.asleep.is_some() {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
                 break;
             }
-            letters.asleep = true;
-            letters = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+            letters = match left {
                 None => self.changed.wait(letters).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => break,
                 Some(left) => self.changed.wait_timeout(letters, left).unwrap_or_else(PoisonError::into_inner).0,
             };
         }
-        letters.asleep = false;
-        into.append(&mut letters.messages);
+        letters.asleep = None;
+        std::mem::swap(into, &mut letters.messages);
+        letters.bell.stop()
     }
 
     /// While this is there, messages are received.
@@ -102,22 +116,33 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use super::super::batcher::{Batcher, Limits};
     use super::*;
+
+    /// Of a GPU that has nothing to do.
+    fn idle() -> Alarm {
+        Batcher::new(Limits { in_flight: 3, down_bytes: 1, piece_bytes: 1, up_bytes: 1 }).alarm(0)
+    }
 
     #[test]
     fn what_is_sent_is_received_or_given_back() {
         let inbox = Arc::new(Inbox::default());
         let mut found = VecDeque::new();
         let began = Instant::now();
-        inbox.receive(&mut found, 1, Some(began + Duration::from_millis(20)));
+        inbox.receive(&mut found, idle(), Some(began + Duration::from_millis(20)));
         assert!(found.is_empty() && began.elapsed() >= Duration::from_millis(20));
         let sender = inbox.clone();
         let thread = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(20));
+            while sender.letters().asleep.is_none() {
+                std::thread::yield_now();
+            }
             assert!(sender.send(Message::Emptied(7)).is_ok());
+            assert!(sender.letters().asleep.is_some(), "nothing waits for it");
+            assert!(sender.send(Message::Compiled).is_ok());
         });
-        inbox.receive(&mut found, usize::MAX, None);
-        assert!(matches!(found.pop_front(), Some(Message::Emptied(7))), "woken by what is no launch");
+        inbox.receive(&mut found, idle(), None);
+        assert!(matches!(found.pop_front(), Some(Message::Emptied(7))));
+        assert!(matches!(found.pop_front(), Some(Message::Compiled)));
         thread.join().unwrap();
         assert!(inbox.send(Message::Rest).is_ok());
         assert_eq!(inbox.close().len(), 1);

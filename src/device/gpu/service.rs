@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use self::downs::DirectMoves;
-use super::batcher::{BatchAction, BatchEvent, Batcher, DownPiece, LaunchSlices, Limits, NextBatch, Ticket};
+use super::batcher::{BatchAction, BatchEvent, Batcher, DownPiece, Haste, LaunchSlices, Limits, NextBatch, Ticket};
 use super::inbox::Inbox;
 use super::launch::{LaunchEnd, Running, label};
 use super::link::{DirectMove, Down, FilledPack, Mapper, Staging, UploadOrder};
@@ -57,6 +57,19 @@ pub(super) enum Message {
     /// A run is over, or all are: what nobody uses now goes back.
     Rest,
     Stop,
+}
+
+impl Message {
+    pub(super) fn haste(&self) -> Haste {
+        match self {
+            Self::Launch(_) => Haste::Order,
+            Self::Up(pack) => Haste::of_move(pack.bytes(), pack.is_whole()),
+            Self::Down(down) => Haste::of_move(down.landing.bytes, true),
+            Self::Completed(..) | Self::Emptied(_) => Haste::End,
+            Self::Reported => Haste::LastEnd,
+            _ => Haste::Urgent,
+        }
+    }
 }
 
 /// Counts that others may look at.
@@ -143,6 +156,7 @@ impl Service {
     /// Serves until told to stop.
     pub(super) fn run(mut self, inbox: &Inbox) {
         let mut messages = VecDeque::new();
+        self.began = inbox.began();
         let _open = inbox.open();
         loop {
             self.receive(inbox, &mut messages);
@@ -168,14 +182,15 @@ impl Service {
 
     /// What has come, waited for until it is time to look.
     fn receive(&mut self, inbox: &Inbox, messages: &mut VecDeque<Message>) {
-        let launches = self.batcher.launches_wanted();
-        if self.tick.is_none() && self.resting {
-            inbox.receive(messages, launches, Some(Instant::now() + QUIET));
-            if messages.is_empty() {
-                self.rest();
-            }
-        } else {
-            inbox.receive(messages, launches, self.tick);
+        let mut alarm = self.batcher.alarm(self.now_ns());
+        alarm.ends |= self.queued.direct.waits() || !self.queued.kept.is_empty();
+        let quiet = self.tick.is_none() && self.resting;
+        let until = if quiet { Some(Instant::now() + QUIET) } else { self.tick };
+        if let Some(first) = inbox.receive(messages, alarm, until) {
+            self.batcher.waiting_since(first);
+        }
+        if quiet && messages.is_empty() {
+            self.rest();
         }
     }
 
@@ -191,12 +206,16 @@ impl Service {
         false
     }
 
+    fn now_ns(&self) -> u64 {
+        self.began.elapsed().as_nanos() as u64
+    }
+
     fn act(&mut self) {
         self.tick = None;
         while self.shared.opened.lost().is_none() {
             self.admit_direct_again();
             let mut actions = std::mem::take(&mut self.actions);
-            self.batcher.decide(self.began.elapsed().as_nanos() as u64, &mut actions);
+            self.batcher.decide(self.now_ns(), &mut actions);
             let mut again = false;
             for action in actions.drain(..) {
                 match action {
@@ -234,8 +253,7 @@ impl Service {
         match message {
             Message::Launch(run) => self.admit(run),
             Message::Up(pack) => {
-                let bytes = pack.pieces.iter().map(|piece| piece.bytes).sum();
-                let last = pack.pieces.iter().all(|piece| piece.last);
+                let (bytes, last) = (pack.bytes(), pack.is_whole());
                 let slots: SmallVec<[_; 1]> = pack.pieces.iter().map(|piece| piece.to.clone()).collect();
                 let ticket = self.queued.uploads.put(pack);
                 self.batcher.take(BatchEvent::Upload(ticket, bytes, last));

@@ -14,6 +14,7 @@
 //!   one. Downloads and launches do not overtake the uploads that came before them.
 //! - Submissions of launches that are alike measure them. Where all are mixed, one in [`MIXED`] has a single launch.
 
+mod bell;
 mod moves;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+pub(super) use self::bell::{Alarm, Bell, Haste};
 pub(super) use self::moves::Mark;
 use self::moves::Moves;
 use super::pace::{Pace, PaceKey};
@@ -40,6 +42,8 @@ const PATIENCE_NS: u64 = 200_000;
 const LONGEST_NS: u64 = 2_000_000;
 /// The same while nothing is under way, but launches that are over are being reported: more will come at once.
 const REPORTING_NS: u64 = 50_000;
+/// What is over within this time need not be waited for by the clock.
+const SOON_NS: u64 = 1_000_000;
 /// How long the launches of a submission should take.
 pub(super) const TARGET_NS: f64 = 5e6;
 /// Launches (or parts of them) in one submission, and dispatches.
@@ -272,15 +276,27 @@ impl Batcher {
         self.busy_until_ns.saturating_sub(PATIENCE_NS).clamp(since + PATIENCE_NS, since + LONGEST_NS)
     }
 
-    /// How many more launches must come before there is anything to do about them.
-    pub(super) fn launches_wanted(&self) -> usize {
-        if self.in_flight.len() >= self.moves.limits.in_flight {
-            usize::MAX
-        } else if self.waiting_ns.is_none() || (self.in_flight.is_empty() && self.reporting == 0) {
-            1
-        } else {
-            GATHER.saturating_sub(self.launches.len()).max(1)
-        }
+    /// What must come before there is anything to decide, but for the time that was asked for.
+    pub(super) fn alarm(&self, now_ns: u64) -> Alarm {
+        // What waits for staging is no work yet, but an end may make it some.
+        let (under_way, ends) = (self.in_flight.len(), !self.launches.is_empty() || self.moves.any());
+        let (full, unreported) = (under_way >= self.moves.limits.in_flight, under_way + self.reporting);
+        // Of what waits here already, it is known when to look.
+        let timed = self.has_work() && self.has_slot();
+        // What is under way will end soon, and tell.
+        let soon = under_way > 0 && self.busy_until_ns < now_ns + SOON_NS;
+        let orders = if timed || soon { GATHER.saturating_sub(self.launches.len()).max(1) } else { 1 };
+        let patience_ns = match under_way {
+            _ if timed => u64::MAX,
+            0 | 1 => REPORTING_NS,
+            _ => PATIENCE_NS,
+        };
+        Alarm { orders, patience_ns, unreported, full, ends }
+    }
+
+    /// Of what comes now, some has waited since then.
+    pub(super) fn waiting_since(&mut self, ns: u64) {
+        self.waiting_ns.get_or_insert(ns);
     }
 
     /// A submission was not made: none of it is under way. What it took is not queued again.

@@ -114,6 +114,11 @@ impl Moves {
         !self.downloads.is_empty()
     }
 
+    /// Whether anything waits.
+    pub(super) fn any(&self) -> bool {
+        !self.uploads.is_empty() || self.any_down()
+    }
+
     /// Whether it is not worth it to wait for more.
     pub(super) fn is_enough(&self) -> bool {
         // Nobody waits for an upload but the launches behind it, and the rest of the same chunk.

@@ -38,12 +38,14 @@ proptest! {
     #[test]
     fn any_schedule_is_carried_out_in_short_submissions(
         all in proptest::collection::vec(asked(), 1..60), digits in 0.7..4.7f64, in_flight in 1..4usize, small in any::<bool>(),
+        asleep in any::<bool>(),
     ) {
         // From a slow integrated GPU to a fast card, each power of ten as often.
         let rate = 10f64.powf(digits);
         let down_bytes = if small { 64 << 10 } else { LIMITS.down_bytes };
         let limits = Limits { in_flight, down_bytes, piece_bytes: LIMITS.piece_bytes.min(down_bytes), ..LIMITS };
-        let (mut world, kinds) = (World::new(limits, rate), kinds());
+        // Half of them by a thread that sleeps until its alarm goes off.
+        let (mut world, kinds) = (if asleep { World::asleep(limits, rate) } else { World::new(limits, rate) }, kinds());
         for (n, asked) in all.into_iter().enumerate() {
             let ticket = Ticket(n);
             // Some are about what was uploaded last.

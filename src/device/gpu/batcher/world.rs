@@ -36,6 +36,12 @@ pub(super) struct World {
     /// Staging on its way to the host chunks: when it is free, and its bytes.
     emptying: VecDeque<(u64, u64)>,
     tick_ns: Option<u64>,
+    /// What came while the thread slept, and whether it is about the last upload.
+    letters: VecDeque<(BatchEvent, bool)>,
+    bell: Bell,
+    /// What the thread waits for, if it sleeps until it is woken; and when reports of submissions that are over end.
+    asleep: Option<Alarm>,
+    reports: VecDeque<u64>,
     pub(super) plans: BTreeMap<Ticket, Arc<LaunchPlan>>,
     /// Of each launch: the next slice that may come, as (stage, pass, group, step), and whether it is over.
     pub(super) launches: BTreeMap<Ticket, (Cursor, usize, bool)>,
@@ -50,6 +56,7 @@ pub(super) struct World {
     pub(super) longest_ns: f64,
     pub(super) submissions: u64,
     pub(super) launch_batches: u64,
+    seen: u64,
     /// Times at which there was work and nothing was under way.
     idle: u64,
 }
@@ -63,6 +70,10 @@ impl World {
             flying: VecDeque::new(),
             emptying: VecDeque::new(),
             tick_ns: None,
+            letters: VecDeque::new(),
+            bell: Bell::default(),
+            asleep: None,
+            reports: VecDeque::new(),
             plans: BTreeMap::new(),
             launches: BTreeMap::new(),
             downloads: BTreeMap::new(),
@@ -73,11 +84,33 @@ impl World {
             longest_ns: 0.0,
             submissions: 0,
             launch_batches: 0,
+            seen: 0,
             idle: 0,
         }
     }
 
+    /// The same, where the batcher is asked only when its alarm goes off, and reports take their time.
+    pub(super) fn asleep(limits: Limits, rate: f64) -> Self {
+        let mut world = Self::new(limits, rate);
+        world.asleep = Some(world.batcher.alarm(0));
+        world
+    }
+
+    fn haste(event: &BatchEvent) -> Haste {
+        match *event {
+            BatchEvent::Launch(..) => Haste::Order,
+            BatchEvent::Upload(_, bytes, last) => Haste::of_move(bytes, last),
+            BatchEvent::Download(_, bytes, _) => Haste::of_move(bytes, true),
+            BatchEvent::Completed(_) | BatchEvent::Emptied(_) => Haste::End,
+            BatchEvent::Reported => Haste::LastEnd,
+            _ => Haste::Urgent,
+        }
+    }
+
     pub(super) fn event(&mut self, event: BatchEvent) {
+        let mark = self.batcher.mark();
+        let about_last =
+            matches!(event, BatchEvent::Launch(.., after) | BatchEvent::Download(.., after) if after == mark && mark > Mark(0));
         if let (BatchEvent::Launch(ticket, _, _, after) | BatchEvent::Download(ticket, _, after), Some(last)) =
             (&event, self.uploads.back())
             && *after == self.batcher.mark()
@@ -93,20 +126,46 @@ impl World {
             BatchEvent::Upload(ticket, bytes, _) => self.uploads.push_back((*ticket, *bytes)),
             _ => {}
         }
-        let mut actions = Vec::new();
-        self.batcher.step(self.now_ns, event, &mut actions);
-        self.tick_ns = None;
-        for action in actions {
-            match action {
-                BatchAction::Submit(batch) => self.submit(batch),
-                BatchAction::Wait(until) => self.tick_ns = Some(until),
-            }
+        let haste = Self::haste(&event);
+        self.letters.push_back((event, about_last));
+        let woken = self.bell.note(haste, self.now_ns, self.asleep);
+        if woken || self.asleep.is_none() {
+            self.wake();
         }
         let room = self.batcher.moves.most_bytes > self.batcher.moves.lent_bytes;
         let downs = self.downloads.values().any(|(at, bytes)| at < bytes) && room;
         let work = downs || self.launches.values().any(|l| !l.2) || !self.uploads.is_empty();
-        self.idle += u64::from(work && self.flying.is_empty() && self.batcher.reporting == 0);
+        let reporting = self.batcher.reporting > 0 || !self.reports.is_empty();
+        self.idle += u64::from(work && self.flying.is_empty() && !reporting);
         assert!(self.flying.len() <= self.batcher.moves.limits.in_flight);
+    }
+
+    /// The batcher is told what came, and asked.
+    fn wake(&mut self) {
+        if let Some(first) = self.bell.stop().filter(|_| self.asleep.is_some()) {
+            self.batcher.waiting_since(first);
+        }
+        for (mut event, about_last) in std::mem::take(&mut self.letters) {
+            if let (BatchEvent::Launch(.., after) | BatchEvent::Download(.., after), true) = (&mut event, about_last) {
+                *after = self.batcher.mark();
+            }
+            self.batcher.take(event);
+        }
+        self.tick_ns = None;
+        loop {
+            let mut actions = Vec::new();
+            self.batcher.decide(self.now_ns, &mut actions);
+            match actions.pop() {
+                Some(BatchAction::Submit(batch)) => self.submit(batch),
+                Some(BatchAction::Wait(until)) => self.tick_ns = Some(until),
+                None => {}
+            }
+            if self.tick_ns.is_some() || !actions.is_empty() || self.submissions == self.seen {
+                break;
+            }
+            self.seen = self.submissions;
+        }
+        self.asleep = self.asleep.map(|_| self.batcher.alarm(self.now_ns));
     }
 
     fn submit(&mut self, batch: NextBatch) {
@@ -169,7 +228,9 @@ impl World {
         loop {
             let flying = self.flying.front().map(|f| f.ends_ns);
             let emptying = self.emptying.front().map(|e| e.0);
-            let Some(next) = [flying, emptying, self.tick_ns].into_iter().flatten().min().filter(|&at| at <= then_ns) else {
+            let reported = self.reports.front().copied();
+            let Some(next) = [flying, emptying, reported, self.tick_ns].into_iter().flatten().min().filter(|&at| at <= then_ns)
+            else {
                 break;
             };
             self.now_ns = self.now_ns.max(next);
@@ -178,13 +239,22 @@ impl World {
                 if over.pack_bytes > 0 {
                     self.emptying.push_back((self.now_ns + over.pack_bytes / 8, over.pack_bytes));
                 }
-                self.event(BatchEvent::Completed(over.shown));
+                if self.asleep.is_some() {
+                    let after = self.reports.back().copied().unwrap_or(0).max(self.now_ns);
+                    self.reports.push_back(after + 30_000);
+                    self.event(BatchEvent::Completed(over.shown));
+                } else {
+                    self.event(BatchEvent::Completed(over.shown));
+                    self.event(BatchEvent::Reported);
+                }
+            } else if reported == Some(next) {
+                self.reports.pop_front();
                 self.event(BatchEvent::Reported);
             } else if emptying == Some(next) {
                 let Some((_, bytes)) = self.emptying.pop_front() else { break };
                 self.event(BatchEvent::Emptied(bytes));
             } else {
-                self.event(BatchEvent::Tick);
+                self.wake();
             }
         }
         self.now_ns = self.now_ns.max(then_ns);
@@ -192,14 +262,16 @@ impl World {
 
     pub(super) fn finish(&mut self) {
         let mut rounds = 0;
-        while !(self.flying.is_empty() && self.emptying.is_empty() && self.tick_ns.is_none()) {
+        while !(self.flying.is_empty() && self.emptying.is_empty() && self.reports.is_empty() && self.tick_ns.is_none()) {
             self.until(self.now_ns + 10_000_000_000);
             rounds += 1;
             assert!(rounds < 1_000_000, "it never ends");
         }
         assert!(self.launches.values().all(|l| l.2), "a launch was left");
         assert!(self.downloads.values().all(|(at, bytes)| at == bytes), "a download was left");
-        assert!(self.uploads.is_empty() && self.batcher.moves.lent_bytes == 0 && self.batcher.in_flight.is_empty());
+        assert!(self.uploads.is_empty(), "an upload was left");
         assert_eq!(self.idle, 0, "work waited while nothing was under way");
+        self.wake(); // the last ends are nothing to wake for
+        assert!(self.batcher.moves.lent_bytes == 0 && self.batcher.in_flight.is_empty());
     }
 }

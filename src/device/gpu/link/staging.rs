@@ -33,6 +33,8 @@ struct BufferPool {
     idle: BTreeMap<u64, Vec<wgpu::Buffer>>,
     lent: u64,
     bytes: u64,
+    /// Threads that wait for one to come back.
+    waiting: u32,
 }
 
 impl Staging {
@@ -43,7 +45,7 @@ impl Staging {
         } else {
             BufferUsages::MAP_READ | BufferUsages::COPY_DST
         };
-        let pool = BufferPool { piece_bytes: piece_of(limit_bytes), idle: BTreeMap::new(), lent: 0, bytes: 0 };
+        let pool = BufferPool { piece_bytes: piece_of(limit_bytes), idle: BTreeMap::new(), lent: 0, bytes: 0, waiting: 0 };
         Self { opened, usage, limit_bytes, pool: Mutex::new(pool), returned: Condvar::new() }
     }
 
@@ -79,7 +81,9 @@ impl Staging {
             }
             // It may be that smaller ones are to be had.
             if pool.piece_bytes == piece {
+                pool.waiting += 1;
                 pool = self.returned.wait_timeout(pool, Duration::from_millis(100)).unwrap_or_else(PoisonError::into_inner).0;
+                pool.waiting -= 1;
             }
         }
     }
@@ -194,7 +198,9 @@ impl Staging {
             pool.bytes -= class;
             self.opened.forget(class);
         }
-        self.returned.notify_all();
+        if pool.waiting > 0 {
+            self.returned.notify_all(); // a call of the system, whether anybody waits or not
+        }
     }
 }
 

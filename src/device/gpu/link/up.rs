@@ -135,6 +135,17 @@ pub(in crate::device::gpu) struct FilledPack {
     pub(in crate::device::gpu) pieces: SmallVec<[UpPiece; 1]>,
 }
 
+impl FilledPack {
+    pub(in crate::device::gpu) fn bytes(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.bytes).sum()
+    }
+
+    /// Whether nothing more of its chunks will come.
+    pub(in crate::device::gpu) fn is_whole(&self) -> bool {
+        self.pieces.iter().all(|piece| piece.last)
+    }
+}
+
 /// A staging buffer that is being filled. Who lets it go last hands it to the service thread.
 struct UpPack {
     buffer: Option<wgpu::Buffer>,

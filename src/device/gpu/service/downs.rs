@@ -22,6 +22,11 @@ pub(super) struct DirectMoves {
 }
 
 impl DirectMoves {
+    /// Whether any waits for its chunk.
+    pub(super) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     fn wait(&mut self, slot: Arc<ChunkSlot>, what: DirectMove) {
         slot.want();
         self.waiting.push((slot, what));
