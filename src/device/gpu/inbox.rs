@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::batcher::{Alarm, Bell};
 use super::service::Message;
@@ -73,12 +73,18 @@ impl Inbox {
     /// Moves all messages to `into`, which is empty; sleeps until the alarm goes off, or `until`. Says when the first came that could wait.
     pub(super) fn receive(&self, into: &mut VecDeque<Message>, alarm: Alarm, until: Option<Instant>) -> Option<u64> {
         let mut letters = self.letters();
-        letters.asleep = Some(alarm).filter(|&alarm| !letters.bell.rings(alarm, self.now_ns()));
-        while letters.asleep.is_some() {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
+        letters.asleep = Some(alarm).filter(|&alarm| !letters.bell.rings(alarm));
+        while let Some(alarm) = letters.asleep {
+            let now = Instant::now();
+            let late = alarm.late_ns.map(|ns| self.began + Duration::from_nanos(ns));
+            if late.is_some_and(|late| late <= now) {
+                letters.asleep = Some(alarm.late()).filter(|&alarm| !letters.bell.rings(alarm));
+                continue;
+            }
+            if until.is_some_and(|until| until <= now) {
                 break;
             }
+            let left = until.into_iter().chain(late).min().map(|until| until.saturating_duration_since(now));
             letters = match left {
                 None => self.changed.wait(letters).unwrap_or_else(PoisonError::into_inner),
                 Some(left) => self.changed.wait_timeout(letters, left).unwrap_or_else(PoisonError::into_inner).0,
@@ -114,7 +120,6 @@ impl Drop for OpenInbox<'_> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::super::batcher::{Batcher, Limits};
     use super::*;

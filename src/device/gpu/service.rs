@@ -62,7 +62,11 @@ pub(super) enum Message {
 impl Message {
     pub(super) fn haste(&self) -> Haste {
         match self {
+            // The compiler may as well begin now.
+            Self::Launch(run) if run.plan.pipelines.get().is_none() => Haste::Urgent,
             Self::Launch(_) => Haste::Order,
+            // It needs no submission.
+            Self::Down(down) if down.from.maps(wgpu::BufferUsages::MAP_READ) => Haste::Urgent,
             Self::Up(pack) => Haste::of_move(pack.bytes(), pack.is_whole()),
             Self::Down(down) => Haste::of_move(down.landing.bytes, true),
             Self::Completed(..) | Self::Emptied(_) => Haste::End,

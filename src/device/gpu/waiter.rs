@@ -62,8 +62,10 @@ impl Waiter {
                 Err(refusal) => {
                     self.opened.forget(submission.kit.bytes());
                     submission.contents.fail(&self.name, &refusal, [&self.ups, &self.downs]);
-                    if let GpuRefusal::Lost(why) = &refusal {
-                        self.lose(why);
+                    // It counts as under way for ever, so nothing may come behind it.
+                    match refusal {
+                        GpuRefusal::Lost(why) => self.lose(&why),
+                        other => self.lose(&format!("a submission could not be waited for: {other:?}")),
                     }
                 }
             }
@@ -134,9 +136,9 @@ impl Waiter {
         if let Some(tally) = &part.tally {
             let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
             tally.elapsed_ns += elapsed_ns;
-            tally.measured &= measured;
+            tally.measured_ns += if measured { elapsed_ns } else { 0 };
             tally.fault = tally.fault.or(fault);
-            (elapsed_ns, measured, fault, failed) = (tally.elapsed_ns, tally.measured, tally.fault, tally.failed.clone());
+            (elapsed_ns, measured, fault, failed) = (tally.elapsed_ns, tally.is_measured(), tally.fault, tally.failed.clone());
         }
         let Some(end) = part.end else { return };
         let told = |words| match catch_unwind(AssertUnwindSafe(|| end.kernel.fault(&end.params, words))) {

@@ -34,14 +34,21 @@ impl Haste {
 pub(in crate::device::gpu) struct Alarm {
     /// So many orders,
     pub(super) orders: usize,
-    /// or one that has waited so long when another comes;
-    pub(super) patience_ns: u64,
-    /// or any at all once so many submissions are reported, because none is left then;
+    /// or any at all once so many submissions are reported, because none is left then,
     pub(super) unreported: usize,
+    /// or from this time on, by when it would be decided what to do about one;
+    pub(in crate::device::gpu) late_ns: Option<u64>,
     /// but none before a submission has ended.
     pub(super) full: bool,
     /// Whether anything waits for an end.
     pub(in crate::device::gpu) ends: bool,
+}
+
+impl Alarm {
+    /// The same, from that time on.
+    pub(in crate::device::gpu) fn late(self) -> Self {
+        Self { orders: 1, late_ns: None, ..self }
+    }
 }
 
 /// What has come since the thread last looked.
@@ -69,22 +76,22 @@ impl Bell {
             Haste::Urgent => self.urgent = true,
         }
         alarm.is_some_and(|alarm| match haste {
-            Haste::Order => self.are_due(alarm, now_ns),
+            Haste::Order => self.are_due(alarm),
             Haste::End | Haste::LastEnd => alarm.ends || self.orders > 0,
             Haste::Urgent => true,
         })
     }
 
-    /// Whether orders have waited enough, or are enough, or nothing is left to wait for.
-    fn are_due(&self, alarm: Alarm, now_ns: u64) -> bool {
-        let enough = self.orders >= alarm.orders || now_ns.saturating_sub(self.first_ns) >= alarm.patience_ns;
-        self.orders > 0 && (self.reported >= alarm.unreported || (self.ended || !alarm.full) && enough)
+    /// Whether orders are enough, or nothing is left to wait for.
+    fn are_due(&self, alarm: Alarm) -> bool {
+        let enough = self.orders >= alarm.orders && (self.ended || !alarm.full);
+        self.orders > 0 && (enough || self.reported >= alarm.unreported)
     }
 
     /// Whether there is no need to sleep.
-    pub(in crate::device::gpu) fn rings(&self, alarm: Alarm, now_ns: u64) -> bool {
+    pub(in crate::device::gpu) fn rings(&self, alarm: Alarm) -> bool {
         let ended = self.ended || self.reported > 0;
-        self.urgent || ended && (alarm.ends || self.orders > 0) || self.are_due(alarm, now_ns)
+        self.urgent || ended && (alarm.ends || self.orders > 0) || self.are_due(alarm)
     }
 
     /// The thread looks: when did the first order come?
@@ -96,53 +103,45 @@ impl Bell {
 
 #[cfg(test)]
 mod tests {
+    use super::Haste::*;
     use super::*;
 
-    const ALARM: Alarm = Alarm { orders: 3, patience_ns: 1000, unreported: 2, full: false, ends: false };
+    const ALARM: Alarm = Alarm { orders: 3, unreported: 2, late_ns: Some(1000), full: false, ends: false };
 
-    fn rings(alarm: Alarm, all: &[(Haste, u64)]) -> Vec<bool> {
+    fn rings(alarm: Alarm, all: &[Haste]) -> Vec<bool> {
         let mut bell = Bell::default();
-        all.iter().map(|&(haste, at)| bell.note(haste, at, Some(alarm))).collect()
+        all.iter().map(|&haste| bell.note(haste, 0, Some(alarm))).collect()
     }
 
     #[test]
-    fn orders_wait_for_more_or_for_so_long() {
-        use Haste::*;
-        assert_eq!(rings(ALARM, &[(Order, 0), (Order, 1), (Order, 2)]), [false, false, true]);
-        assert_eq!(rings(ALARM, &[(Order, 7), (Order, 1007)]), [false, true]);
-        assert_eq!(rings(ALARM, &[(Order, 0), (Urgent, 1)]), [false, true]);
+    fn orders_wait_for_more_until_it_is_late() {
+        assert_eq!(rings(ALARM, &[Order, Order, Order]), [false, false, true]);
+        assert_eq!(rings(ALARM, &[Order, Urgent]), [false, true]);
+        assert_eq!(rings(ALARM.late(), &[Order]), [true]);
     }
 
     #[test]
     fn where_all_is_full_they_wait_for_an_end() {
-        use Haste::*;
         let full = Alarm { full: true, ..ALARM };
-        assert_eq!(
-            rings(full, &[(Order, 0), (Order, 1), (Order, 2), (Order, 9999), (End, 9999)]),
-            [false, false, false, false, true]
-        );
-        assert_eq!(
-            rings(full, &[(End, 0), (Order, 0), (Order, 1), (Order, 2)]),
-            [false, false, false, true],
-            "there is place already"
-        );
+        assert_eq!(rings(full, &[Order, Order, Order, Order, End]), [false, false, false, false, true]);
+        assert_eq!(rings(full.late(), &[Order, Order, End]), [false, false, true]);
+        assert_eq!(rings(full, &[End, Order, Order, Order]), [false, false, false, true], "there is place already");
     }
 
     #[test]
     fn an_end_matters_where_anything_waits_for_it() {
-        use Haste::*;
-        assert_eq!(rings(ALARM, &[(End, 0), (LastEnd, 1), (LastEnd, 2)]), [false; 3]);
-        assert_eq!(rings(ALARM, &[(End, 0), (Order, 0), (LastEnd, 1)]), [false, false, true]);
-        assert_eq!(rings(Alarm { ends: true, ..ALARM }, &[(End, 0)]), [true]);
-        assert_eq!(rings(ALARM, &[(LastEnd, 0), (LastEnd, 0), (Order, 1)]), [false, false, true], "nothing else will come");
+        assert_eq!(rings(ALARM, &[End, LastEnd, LastEnd]), [false; 3]);
+        assert_eq!(rings(ALARM, &[End, Order, LastEnd]), [false, false, true]);
+        assert_eq!(rings(Alarm { ends: true, ..ALARM }, &[End]), [true]);
+        assert_eq!(rings(ALARM, &[LastEnd, LastEnd, Order]), [false, false, true], "nothing else will come");
     }
 
     #[test]
     fn nobody_is_woken_who_does_not_sleep_and_what_came_meanwhile_is_seen() {
         let mut bell = Bell::default();
-        assert!(!bell.note(Haste::Urgent, 5, None) && bell.rings(ALARM, 5));
-        assert_eq!((bell.stop(), bell.rings(ALARM, 6)), (None, false));
-        assert!(!bell.note(Haste::Order, 7, None) && !bell.rings(ALARM, 8) && bell.rings(ALARM, 1007));
+        assert!(!bell.note(Urgent, 5, None) && bell.rings(ALARM));
+        assert_eq!((bell.stop(), bell.rings(ALARM)), (None, false));
+        assert!(!bell.note(Order, 7, None) && !bell.note(Order, 8, None) && !bell.rings(ALARM) && bell.rings(ALARM.late()));
         assert_eq!(bell.stop(), Some(7));
     }
 }

@@ -42,8 +42,6 @@ const PATIENCE_NS: u64 = 200_000;
 const LONGEST_NS: u64 = 2_000_000;
 /// The same while nothing is under way, but launches that are over are being reported: more will come at once.
 const REPORTING_NS: u64 = 50_000;
-/// What is over within this time need not be waited for by the clock.
-const SOON_NS: u64 = 1_000_000;
 /// How long the launches of a submission should take.
 pub(super) const TARGET_NS: f64 = 5e6;
 /// Launches (or parts of them) in one submission, and dispatches.
@@ -281,17 +279,11 @@ impl Batcher {
         // What waits for staging is no work yet, but an end may make it some.
         let (under_way, ends) = (self.in_flight.len(), !self.launches.is_empty() || self.moves.any());
         let (full, unreported) = (under_way >= self.moves.limits.in_flight, under_way + self.reporting);
-        // Of what waits here already, it is known when to look.
+        let orders = GATHER.saturating_sub(self.launches.len()).max(1);
+        // Of what waits here already, it is known when to look; what comes from now on is looked at no later than if it had come now.
         let timed = self.has_work() && self.has_slot();
-        // What is under way will end soon, and tell.
-        let soon = under_way > 0 && self.busy_until_ns < now_ns + SOON_NS;
-        let orders = if timed || soon { GATHER.saturating_sub(self.launches.len()).max(1) } else { 1 };
-        let patience_ns = match under_way {
-            _ if timed => u64::MAX,
-            0 | 1 => REPORTING_NS,
-            _ => PATIENCE_NS,
-        };
-        Alarm { orders, patience_ns, unreported, full, ends }
+        let late_ns = (!timed && unreported > 0).then(|| self.patience_ends(now_ns));
+        Alarm { orders, unreported, late_ns, full, ends }
     }
 
     /// Of what comes now, some has waited since then.

@@ -38,7 +38,7 @@ proptest! {
     #[test]
     fn any_schedule_is_carried_out_in_short_submissions(
         all in proptest::collection::vec(asked(), 1..60), digits in 0.7..4.7f64, in_flight in 1..4usize, small in any::<bool>(),
-        asleep in any::<bool>(),
+        asleep in any::<bool>(), long_reports in any::<bool>(),
     ) {
         // From a slow integrated GPU to a fast card, each power of ten as often.
         let rate = 10f64.powf(digits);
@@ -46,6 +46,7 @@ proptest! {
         let limits = Limits { in_flight, down_bytes, piece_bytes: LIMITS.piece_bytes.min(down_bytes), ..LIMITS };
         // Half of them by a thread that sleeps until its alarm goes off.
         let (mut world, kinds) = (if asleep { World::asleep(limits, rate) } else { World::new(limits, rate) }, kinds());
+        world.long_reports = long_reports;
         for (n, asked) in all.into_iter().enumerate() {
             let ticket = Ticket(n);
             // Some are about what was uploaded last.
@@ -350,4 +351,59 @@ fn the_last_slot_goes_on_with_what_the_first_carries() {
         batcher.step(3, BatchEvent::Launch(Ticket(10 + n), plan("tiny", 1e3, &[(1, 0)]), 10, Mark(0)), &mut actions);
     }
     assert_eq!(under_way(&mut actions).len(), 1);
+}
+
+#[test]
+fn who_sleeps_submits_when_who_is_awake_would() {
+    // Of the first submission: the rate, what is expected, and what is moved. Then a launch comes.
+    let cases: [(f64, u64, u64); 5] =
+        [(125.0, 800_000, 0), (333.0, 300_000, 0), (1.0, 200_000, 0), (20.0, 4_000_000, 0), (1000.0, 0, 32 << 20)];
+    for (rate, estimate_ns, up_bytes) in cases {
+        for comes_ns in [10_000, 150_000, 290_000] {
+            let second = |mut world: World| {
+                let medium = plan("medium", 1e8, &[(256, 0)]);
+                match up_bytes {
+                    0 => world.event(BatchEvent::Launch(Ticket(0), medium.clone(), estimate_ns, Mark(0))),
+                    bytes => world.event(BatchEvent::Upload(Ticket(0), bytes, true)),
+                }
+                world.until(comes_ns);
+                world.event(BatchEvent::Launch(Ticket(1), medium, estimate_ns, Mark(0)));
+                while world.submissions < 2 {
+                    world.until(world.now_ns + 1000);
+                }
+                let at = world.now_ns;
+                world.finish();
+                at
+            };
+            let limits = Limits { down_bytes: 128 << 20, piece_bytes: 32 << 20, up_bytes: 32 << 20, ..LIMITS };
+            let (awake, asleep) = (second(World::new(limits, rate)), second(World::asleep(limits, rate)));
+            // Its reports take 30 us; and while the first takes long, there is time.
+            let ends = if up_bytes > 0 { up_bytes / 10 } else { estimate_ns.min((1e8 / rate) as u64) };
+            let soon = asleep <= awake + 31_000 || asleep + PATIENCE_NS / 2 <= ends;
+            assert!(soon, "{rate} {estimate_ns} {up_bytes} {comes_ns}: {asleep}, awake {awake}");
+        }
+    }
+}
+
+#[test]
+fn a_launch_does_not_wait_for_a_long_report() {
+    let mut world = World::asleep(LIMITS, 1000.0);
+    world.long_reports = true;
+    let (tiny, mut at) = (kinds()[0].clone(), 0);
+    for n in 0..3 {
+        world.event(BatchEvent::Launch(Ticket(n), tiny.clone(), 1000, Mark(0)));
+        at = world.now_ns;
+        while world.submissions <= n as u64 {
+            world.until(world.now_ns + 1000);
+        }
+        // The third is being reported from here on.
+        world.until(world.now_ns + 100_000);
+    }
+    at = at.max(world.now_ns);
+    world.event(BatchEvent::Launch(Ticket(3), tiny, 1000, Mark(0)));
+    while world.submissions < 4 {
+        world.until(world.now_ns + 1000);
+    }
+    assert!(world.now_ns <= at + LONGEST_NS + PATIENCE_NS, "{} after {at}", world.now_ns);
+    world.finish();
 }
