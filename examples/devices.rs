@@ -89,7 +89,9 @@ fn unusable(folder: &Path) -> Option<String> {
     if !nearest.is_dir() {
         return Some(format!("{} is not a folder", nearest.display()));
     }
-    can_write(&nearest.join("chunkwise")).err().map(|error| error.to_string())
+    let tried = nearest.join("chunkwise");
+    let why = can_write(&tried).err()?.to_string();
+    Some(why.replace(&tried.display().to_string(), &folder.display().to_string()))
 }
 
 struct Listed {

@@ -44,12 +44,12 @@ struct Args {
     #[arg(long, value_enum, value_name = "NAME")]
     kernel: Option<Routine>,
 
-    /// Fewer sizes.
+    /// Fewer sizes. (Of software, few are measured in any case.)
     #[arg(long)]
     quick: bool,
 
     /// Take a software adapter, which computes on the CPU's cores, if there is no GPU: for tests.
-    #[arg(long)]
+    #[arg(long, visible_alias = "allow-software")]
     software: bool,
 
     /// Seconds for all.

@@ -8,11 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
-use std::time::Duration;
 
 use chunkwise::device::gpu::Gpu;
-use chunkwise::device::{Cpu, Data, Failure, Report};
+use chunkwise::device::{Cpu, Data, Failure};
 use chunkwise::id::SpaceId;
 use chunkwise::kernel::{Fault, GpuFacts, SHADERS};
 use chunkwise::shape::DType;
@@ -384,26 +382,6 @@ fn launches_in_many_parts_are_right() {
     a.values[3 * n + 3] = -2.0;
     let case = potrf(a, 100);
     assert_eq!(fault(in_parts(&case, true).expect("an adapter")).0, 103);
-}
-
-#[test]
-fn launches_that_are_cut_are_measured() {
-    let (Some(lab), mut r) = (lab(), Numbers(18)) else { return };
-    let real = DType::F32;
-    let case = gemm(r.chunk(real, &[700, 700]), r.chunk(real, &[700, 700]), r.chunk(real, &[700, 700]));
-    let inputs: Vec<Data> = case.inputs.iter().map(|input| lab.upload(input, Place::Plain)).collect();
-    let places: Vec<Data> = (0..3).map(|_| lab.upload(&case.output, Place::Plain)).collect();
-    assert!(bits(&lab.download(&places[2], Place::Plain)) == bits(&case.output.values));
-    let before = lab.gpu.counters().submissions;
-    // Nothing is expected, so little is tried at first; the end of each goes beside the beginning of the next.
-    let reports: Vec<_> = places.iter().map(|place| lab.start_expecting(0, &case, &inputs, (place, None))).collect();
-    let wait = |report: Receiver<Report>| report.recv_timeout(Duration::from_secs(120)).expect("it is reported");
-    let reports: Vec<Report> = reports.into_iter().map(wait).collect();
-    assert!(lab.gpu.counters().submissions > before + 3, "not cut");
-    assert!(reports.iter().all(|report| report.outcome.is_ok()));
-    // Or history would never hear of kernels of which a process runs a few that are long.
-    let measured: Vec<(u64, bool)> = reports.iter().map(|report| (report.elapsed_ns, report.measured)).collect();
-    assert!(measured.iter().filter(|report| report.1).count() >= 2, "{measured:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 #![cfg(feature = "gpu")]
 
 use std::path::Path;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ use chunkwise::shape::ChunkMeta;
 use chunkwise::{Array, prelude::*};
 use ndarray::{Array1, Array2};
 use support::gpu::{cholesky, session};
+use support::kernel_cases::{Numbers, gemm};
+use support::lab::{Lab, Place};
 
 support::gpus!();
 
@@ -120,6 +123,27 @@ fn a_variant_that_is_faster_is_found_right_on_a_real_driver() {
             _ => assert_eq!(gemv[0], 2, "{tuned:?}"),
         }
     }
+}
+
+#[test]
+fn launches_that_are_cut_are_measured() {
+    let (Some(gpu), mut r, real) = (gpu(), Numbers(18), DType::F32) else { return };
+    let lab = Lab { gpu };
+    let case = gemm(r.chunk(real, &[700, 700]), r.chunk(real, &[700, 700]), r.chunk(real, &[700, 700]));
+    let inputs: Vec<Data> = case.inputs.iter().map(|input| lab.upload(input, Place::Plain)).collect();
+    let places: Vec<Data> = (0..3).map(|_| lab.upload(&case.output, Place::Plain)).collect();
+    // A download comes after all uploads, so what is submitted from here on are the launches.
+    assert!(lab.download(&places[2], Place::Plain) == case.output.values);
+    let before = lab.gpu.counters().submissions;
+    // Nothing is expected, so little is tried at first; the end of each goes beside the beginning of the next.
+    let reports: Vec<_> = places.iter().map(|place| lab.start_expecting(0, &case, &inputs, (place, None))).collect();
+    let wait = |report: Receiver<Report>| report.recv_timeout(Duration::from_secs(120)).expect("it is reported");
+    let reports: Vec<Report> = reports.into_iter().map(wait).collect();
+    assert!(lab.gpu.counters().submissions > before + 3, "not cut");
+    assert!(reports.iter().all(|report| report.outcome.is_ok()));
+    // Or history would never hear of kernels of which a process runs a few that are long.
+    let measured: Vec<(u64, bool)> = reports.iter().map(|report| (report.elapsed_ns, report.measured)).collect();
+    assert!(measured.iter().filter(|report| report.1).count() >= 2, "{measured:?}");
 }
 
 #[test]

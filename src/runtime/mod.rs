@@ -118,10 +118,12 @@ impl Session {
         self.0.discovery.absent()
     }
 
-    /// In one line, why the session has no GPU.
+    /// In one line, why the session has no GPU; or which it has.
     #[must_use]
     pub fn why_no_gpu(&self) -> String {
-        self.0.discovery.why_none()
+        let members = self.0.members.all();
+        let gpus: Vec<&str> = members.iter().filter(|m| m.spec.kind == DeviceKind::Gpu).map(|m| m.spec.name.as_str()).collect();
+        if gpus.is_empty() { self.0.discovery.why_none() } else { format!("it has {}", gpus.join(", ")) }
     }
 
     /// What a device with memory of its own has done so far: launches, submissions, moves. Zeros for the others.
