@@ -163,7 +163,10 @@ impl Service {
         self.began = inbox.began();
         let _open = inbox.open();
         loop {
-            self.receive(inbox, &mut messages);
+            if messages.is_empty() {
+                // Otherwise there are those that came behind one that panicked.
+                self.receive(inbox, &mut messages);
+            }
             let step = catch_unwind(AssertUnwindSafe(|| self.serve(&mut messages)));
             let stop = match step {
                 Ok(stop) => stop,

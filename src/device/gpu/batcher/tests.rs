@@ -45,8 +45,8 @@ proptest! {
         let down_bytes = if small { 64 << 10 } else { LIMITS.down_bytes };
         let limits = Limits { in_flight, down_bytes, piece_bytes: LIMITS.piece_bytes.min(down_bytes), ..LIMITS };
         // Half of them by a thread that sleeps until its alarm goes off.
-        let (mut world, kinds) = (if asleep { World::asleep(limits, rate) } else { World::new(limits, rate) }, kinds());
-        world.long_reports = long_reports;
+        let world = if asleep { World::asleep(limits, rate) } else { World::new(limits, rate) };
+        let (mut world, kinds) = (world.with_long_reports(long_reports), kinds());
         for (n, asked) in all.into_iter().enumerate() {
             let ticket = Ticket(n);
             // Some are about what was uploaded last.
@@ -64,7 +64,7 @@ proptest! {
         }
         world.finish();
         // A group of the largest, or sixteen steps of it, cannot be cut.
-        prop_assert!(world.longest_ns <= 50e6 * 1.01 + 3e6 / rate, "{} ms", world.longest_ns / 1e6);
+        prop_assert!(world.seen.longest_ns <= 50e6 * 1.01 + 3e6 / rate, "{} ms", world.seen.longest_ns / 1e6);
     }
 }
 
@@ -76,7 +76,7 @@ fn nothing_expected_and_nothing_seen_still_gives_short_submissions() {
         world.event(BatchEvent::Launch(Ticket(n), plan, 0, Mark(0)));
     }
     world.finish();
-    assert!(world.longest_ns <= 51e6, "{}", world.longest_ns);
+    assert!(world.seen.longest_ns <= 51e6, "{}", world.seen.longest_ns);
 }
 
 #[test]
@@ -85,9 +85,9 @@ fn a_seed_fills_the_first_submission_and_a_wrong_one_keeps_it_short() {
         let mut world = World::new(LIMITS, rate);
         seed.into_iter().for_each(|seed| world.batcher.seed([seed, f64::NAN]));
         world.event(BatchEvent::Launch(Ticket(0), plan("long", 1e12, &[(100_000, 0)]), 0, Mark(0)));
-        let first = world.longest_ns;
+        let first = world.seen.longest_ns;
         world.finish();
-        (first, world.longest_ns)
+        (first, world.seen.longest_ns)
     };
     assert!(first(None, 1e4).0 < TARGET_NS / 100.0, "nothing is known of a fast GPU");
     assert!((first(Some(1e4), 1e4).0 / TARGET_NS - 1.0).abs() < 0.01);
@@ -101,7 +101,7 @@ fn a_gpu_that_becomes_ten_times_slower_has_short_submissions_from_the_next_on() 
     world.until(60_000_000);
     world.rate = 1e3;
     world.finish();
-    assert!(world.longest_ns <= 51e6, "{}", world.longest_ns);
+    assert!(world.seen.longest_ns <= 51e6, "{}", world.seen.longest_ns);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn sixteen_and_more_of_what_is_queued_go_together() {
             }
         }
         world.finish();
-        assert!(world.submissions <= 10_000 / 16, "{mixed}: {} submissions", world.submissions);
+        assert!(world.seen.submissions <= 10_000 / 16, "{mixed}: {} submissions", world.seen.submissions);
     }
 }
 
@@ -155,15 +155,15 @@ fn neither_direction_waits_for_the_other_nor_for_launches() {
     }
     world.event(BatchEvent::Upload(Ticket(1000), 1 << 20, true));
     let asked_ns = world.now_ns;
-    while !world.uploads.is_empty() {
+    while !world.asked.uploads.is_empty() {
         world.until(world.now_ns + 1_000_000);
     }
     assert!(world.now_ns - asked_ns <= 20_000_000, "an upload waits for a few submissions");
     world.until(300_000_000);
-    let landed = world.downloads.values().filter(|(at, bytes)| at == bytes).count();
+    let landed = world.asked.downloads.values().filter(|(at, bytes)| at == bytes).count();
     assert!(landed > 60, "{landed} downloads landed beside a long launch");
     world.finish();
-    assert_eq!(world.launch_batches, world.submissions.min(world.launch_batches));
+    assert_eq!(world.seen.launch_batches, world.seen.submissions.min(world.seen.launch_batches));
 }
 
 #[test]
@@ -173,11 +173,11 @@ fn small_downloads_share_a_staging_buffer() {
         world.event(BatchEvent::Download(Ticket(n), 1 << 20, Mark(0)));
     }
     world.finish();
-    assert!(world.submissions <= 384 / 7, "{} submissions of 1 MiB chunks", world.submissions);
+    assert!(world.seen.submissions <= 384 / 7, "{} submissions of 1 MiB chunks", world.seen.submissions);
     let mut world = World::new(LIMITS, 100.0);
     (0..10_000).for_each(|n| world.event(BatchEvent::Download(Ticket(n), 40, Mark(0))));
     world.finish();
-    assert!(world.submissions <= 10_000 / 24, "{} submissions of tiny ones", world.submissions);
+    assert!(world.seen.submissions <= 10_000 / 24, "{} submissions of tiny ones", world.seen.submissions);
 }
 
 #[test]
@@ -250,11 +250,11 @@ fn what_is_withdrawn_is_not_submitted() {
     let tiny = kinds()[0].clone();
     (0..10).for_each(|n| world.event(BatchEvent::Launch(Ticket(n), tiny.clone(), 1000, Mark(0))));
     for n in 5..10 {
-        world.launches.remove(&Ticket(n));
+        world.asked.launches.remove(&Ticket(n));
         world.event(BatchEvent::WithdrawLaunch(Ticket(n)));
     }
     world.finish();
-    assert_eq!(world.launches.len(), 5);
+    assert_eq!(world.asked.launches.len(), 5);
 }
 
 #[test]
@@ -266,12 +266,12 @@ fn what_is_withdrawn_takes_nothing_of_the_same_number_along() {
         world.event(BatchEvent::Download(Ticket(n), 100, Mark(0)));
         world.event(BatchEvent::Launch(Ticket(n), tiny.clone(), 1000, Mark(0)));
     }
-    world.launches.remove(&Ticket(2));
+    world.asked.launches.remove(&Ticket(2));
     world.event(BatchEvent::WithdrawLaunch(Ticket(2)));
-    world.downloads.remove(&Ticket(3));
+    world.asked.downloads.remove(&Ticket(3));
     world.event(BatchEvent::WithdrawDownload(Ticket(3)));
     world.finish();
-    assert_eq!((world.launches.len(), world.downloads.len()), (3, 3), "they were all carried out");
+    assert_eq!((world.asked.launches.len(), world.asked.downloads.len()), (3, 3), "they were all carried out");
 }
 
 #[test]
@@ -368,9 +368,7 @@ fn who_sleeps_submits_when_who_is_awake_would() {
                 }
                 world.until(comes_ns);
                 world.event(BatchEvent::Launch(Ticket(1), medium, estimate_ns, Mark(0)));
-                while world.submissions < 2 {
-                    world.until(world.now_ns + 1000);
-                }
+                world.until_submitted(2);
                 let at = world.now_ns;
                 world.finish();
                 at
@@ -387,23 +385,18 @@ fn who_sleeps_submits_when_who_is_awake_would() {
 
 #[test]
 fn a_launch_does_not_wait_for_a_long_report() {
-    let mut world = World::asleep(LIMITS, 1000.0);
-    world.long_reports = true;
+    let mut world = World::asleep(LIMITS, 1000.0).with_long_reports(true);
     let (tiny, mut at) = (kinds()[0].clone(), 0);
     for n in 0..3 {
         world.event(BatchEvent::Launch(Ticket(n), tiny.clone(), 1000, Mark(0)));
         at = world.now_ns;
-        while world.submissions <= n as u64 {
-            world.until(world.now_ns + 1000);
-        }
+        world.until_submitted(n as u64 + 1);
         // The third is being reported from here on.
         world.until(world.now_ns + 100_000);
     }
     at = at.max(world.now_ns);
     world.event(BatchEvent::Launch(Ticket(3), tiny, 1000, Mark(0)));
-    while world.submissions < 4 {
-        world.until(world.now_ns + 1000);
-    }
+    world.until_submitted(4);
     assert!(world.now_ns <= at + LONGEST_NS + PATIENCE_NS, "{} after {at}", world.now_ns);
     world.finish();
 }

@@ -27,22 +27,9 @@ struct Flying {
     pack_bytes: u64,
 }
 
-/// A GPU and a link with known speeds, and everything that was asked of them.
-pub(super) struct World {
-    pub(super) batcher: Batcher,
-    pub(super) now_ns: u64,
-    free_ns: u64,
-    flying: VecDeque<Flying>,
-    /// Staging on its way to the host chunks: when it is free, and its bytes.
-    emptying: VecDeque<(u64, u64)>,
-    tick_ns: Option<u64>,
-    /// What came while the thread slept, and whether it is about the last upload.
-    letters: VecDeque<(BatchEvent, bool)>,
-    bell: Bell,
-    /// What the thread waits for, if it sleeps until it is woken; and when reports of submissions that are over end.
-    asleep: Option<Alarm>,
-    reports: VecDeque<u64>,
-    pub(super) long_reports: bool,
+/// Everything that was asked.
+#[derive(Default)]
+pub(super) struct Asked {
     pub(super) plans: BTreeMap<Ticket, Arc<LaunchPlan>>,
     /// Of each launch: the next slice that may come, as (stage, pass, group, step), and whether it is over.
     pub(super) launches: BTreeMap<Ticket, (Cursor, usize, bool)>,
@@ -51,15 +38,46 @@ pub(super) struct World {
     pub(super) uploads: VecDeque<(Ticket, u64)>,
     /// Of what is queued, the last upload before it.
     behind: BTreeMap<Ticket, Ticket>,
-    /// Units a ns.
-    pub(super) rate: f64,
-    link: f64,
+}
+
+/// A thread that sleeps until its alarm goes off.
+#[derive(Default)]
+struct Sleeper {
+    /// What came meanwhile, and whether it is about the last upload.
+    letters: VecDeque<(BatchEvent, bool)>,
+    bell: Bell,
+    /// What it waits for; `None` if it never sleeps.
+    alarm: Option<Alarm>,
+    /// When reports of submissions that are over end, and whether some take long.
+    reports: VecDeque<u64>,
+    long_reports: bool,
+}
+
+/// What was seen of submissions.
+#[derive(Default)]
+pub(super) struct Seen {
     pub(super) longest_ns: f64,
     pub(super) submissions: u64,
     pub(super) launch_batches: u64,
-    seen: u64,
     /// Times at which there was work and nothing was under way.
     idle: u64,
+}
+
+/// A GPU and a link with known speeds.
+pub(super) struct World {
+    pub(super) batcher: Batcher,
+    pub(super) now_ns: u64,
+    free_ns: u64,
+    flying: VecDeque<Flying>,
+    /// Staging on its way to the host chunks: when it is free, and its bytes.
+    emptying: VecDeque<(u64, u64)>,
+    tick_ns: Option<u64>,
+    sleeper: Sleeper,
+    pub(super) asked: Asked,
+    /// Units a ns.
+    pub(super) rate: f64,
+    link: f64,
+    pub(super) seen: Seen,
 }
 
 impl World {
@@ -71,36 +89,30 @@ impl World {
             flying: VecDeque::new(),
             emptying: VecDeque::new(),
             tick_ns: None,
-            letters: VecDeque::new(),
-            bell: Bell::default(),
-            asleep: None,
-            reports: VecDeque::new(),
-            long_reports: false,
-            plans: BTreeMap::new(),
-            launches: BTreeMap::new(),
-            downloads: BTreeMap::new(),
-            uploads: VecDeque::new(),
-            behind: BTreeMap::new(),
+            sleeper: Sleeper::default(),
+            asked: Asked::default(),
             rate,
             link: 10.0,
-            longest_ns: 0.0,
-            submissions: 0,
-            launch_batches: 0,
-            seen: 0,
-            idle: 0,
+            seen: Seen::default(),
         }
     }
 
     /// The same, where the batcher is asked only when its alarm goes off, and reports take their time.
     pub(super) fn asleep(limits: Limits, rate: f64) -> Self {
         let mut world = Self::new(limits, rate);
-        world.asleep = Some(world.batcher.alarm(0));
+        world.sleeper.alarm = Some(world.batcher.alarm(0));
         world
     }
 
-    /// How long the launches of a submission are reported: now and then a user's code takes its time.
+    /// And now and then reporting takes its time, because it runs into a user's code.
+    pub(super) fn with_long_reports(mut self, long: bool) -> Self {
+        self.sleeper.long_reports = long;
+        self
+    }
+
+    /// How long the launches of a submission are reported.
     fn report_ns(&self, submission: u64) -> u64 {
-        if self.long_reports && submission.is_multiple_of(3) { 10_000_000 } else { 30_000 }
+        if self.sleeper.long_reports && submission.is_multiple_of(3) { 10_000_000 } else { 30_000 }
     }
 
     fn haste(event: &BatchEvent) -> Haste {
@@ -119,40 +131,40 @@ impl World {
         let about_last =
             matches!(event, BatchEvent::Launch(.., after) | BatchEvent::Download(.., after) if after == mark && mark > Mark(0));
         if let (BatchEvent::Launch(ticket, _, _, after) | BatchEvent::Download(ticket, _, after), Some(last)) =
-            (&event, self.uploads.back())
+            (&event, self.asked.uploads.back())
             && *after == self.batcher.mark()
         {
-            self.behind.insert(*ticket, last.0);
+            self.asked.behind.insert(*ticket, last.0);
         }
         match &event {
             BatchEvent::Launch(ticket, plan, ..) => {
-                self.plans.insert(*ticket, plan.clone());
-                self.launches.insert(*ticket, (Cursor::default(), 0, false));
+                self.asked.plans.insert(*ticket, plan.clone());
+                self.asked.launches.insert(*ticket, (Cursor::default(), 0, false));
             }
-            BatchEvent::Download(ticket, bytes, _) => drop(self.downloads.insert(*ticket, (0, *bytes))),
-            BatchEvent::Upload(ticket, bytes, _) => self.uploads.push_back((*ticket, *bytes)),
+            BatchEvent::Download(ticket, bytes, _) => drop(self.asked.downloads.insert(*ticket, (0, *bytes))),
+            BatchEvent::Upload(ticket, bytes, _) => self.asked.uploads.push_back((*ticket, *bytes)),
             _ => {}
         }
         let haste = Self::haste(&event);
-        self.letters.push_back((event, about_last));
-        let woken = self.bell.note(haste, self.now_ns, self.asleep);
-        if woken || self.asleep.is_none() {
+        self.sleeper.letters.push_back((event, about_last));
+        let woken = self.sleeper.bell.note(haste, self.now_ns, self.sleeper.alarm);
+        if woken || self.sleeper.alarm.is_none() {
             self.wake();
         }
         let room = self.batcher.moves.most_bytes > self.batcher.moves.lent_bytes;
-        let downs = self.downloads.values().any(|(at, bytes)| at < bytes) && room;
-        let work = downs || self.launches.values().any(|l| !l.2) || !self.uploads.is_empty();
-        let reporting = self.batcher.reporting > 0 || !self.reports.is_empty();
-        self.idle += u64::from(work && self.flying.is_empty() && !reporting);
+        let downs = self.asked.downloads.values().any(|(at, bytes)| at < bytes) && room;
+        let work = downs || self.asked.launches.values().any(|l| !l.2) || !self.asked.uploads.is_empty();
+        let reporting = self.batcher.reporting > 0 || !self.sleeper.reports.is_empty();
+        self.seen.idle += u64::from(work && self.flying.is_empty() && !reporting);
         assert!(self.flying.len() <= self.batcher.moves.limits.in_flight);
     }
 
     /// The batcher is told what came, and asked.
     fn wake(&mut self) {
-        if let Some(first) = self.bell.stop().filter(|_| self.asleep.is_some()) {
+        if let Some(first) = self.sleeper.bell.stop().filter(|_| self.sleeper.alarm.is_some()) {
             self.batcher.waiting_since(first);
         }
-        for (mut event, about_last) in std::mem::take(&mut self.letters) {
+        for (mut event, about_last) in std::mem::take(&mut self.sleeper.letters) {
             if let (BatchEvent::Launch(.., after) | BatchEvent::Download(.., after), true) = (&mut event, about_last) {
                 *after = self.batcher.mark();
             }
@@ -164,37 +176,33 @@ impl World {
             self.batcher.decide(self.now_ns, &mut actions);
             match actions.pop() {
                 Some(BatchAction::Submit(batch)) => self.submit(batch),
-                Some(BatchAction::Wait(until)) => self.tick_ns = Some(until),
-                None => {}
+                Some(BatchAction::Wait(until)) => break self.tick_ns = Some(until),
+                None => break,
             }
-            if self.tick_ns.is_some() || !actions.is_empty() || self.submissions == self.seen {
-                break;
-            }
-            self.seen = self.submissions;
         }
-        self.asleep = self.asleep.map(|_| self.batcher.alarm(self.now_ns));
+        self.sleeper.alarm = self.sleeper.alarm.map(|_| self.batcher.alarm(self.now_ns));
     }
 
     fn submit(&mut self, batch: NextBatch) {
-        self.submissions += 1;
-        self.launch_batches += u64::from(!batch.parts.is_empty());
+        self.seen.submissions += 1;
+        self.seen.launch_batches += u64::from(!batch.parts.is_empty());
         let mut up_bytes = 0;
         for ticket in &batch.uploads {
-            let (first, bytes) = self.uploads.pop_front().unwrap();
+            let (first, bytes) = self.asked.uploads.pop_front().unwrap();
             assert_eq!(*ticket, first, "uploads in order");
             up_bytes += bytes;
         }
         assert!(batch.uploads.len() <= 1 || up_bytes <= self.batcher.moves.limits.up_bytes, "{up_bytes} bytes of uploads");
         for ticket in batch.parts.iter().map(|part| part.ticket).chain(batch.downloads.iter().map(|piece| piece.ticket)) {
-            let waits = |before: &Ticket| self.uploads.iter().any(|(upload, _)| upload == before);
-            assert!(!self.behind.get(&ticket).is_some_and(waits), "{ticket:?} overtakes an upload");
+            let waits = |before: &Ticket| self.asked.uploads.iter().any(|(upload, _)| upload == before);
+            assert!(!self.asked.behind.get(&ticket).is_some_and(waits), "{ticket:?} overtakes an upload");
         }
         let mut ns = 0.0;
         let mut shown = SmallVec::<[(PaceKey, f64, u64); 2]>::new();
         assert!(batch.parts.len() <= PARTS && batch.parts.iter().map(|p| p.slices.len()).sum::<usize>() <= DISPATCHES);
         for part in &batch.parts {
-            let plan = &self.plans[&part.ticket];
-            let state = self.launches.get_mut(&part.ticket).unwrap();
+            let plan = &self.asked.plans[&part.ticket];
+            let state = self.asked.launches.get_mut(&part.ticket).unwrap();
             assert!(!state.2, "over already");
             let mut units = 0.0;
             for (stage, slice) in &part.slices {
@@ -212,10 +220,10 @@ impl World {
             ns += units / self.rate;
             shown.push((plan.pace, units, ((units / self.rate) as u64).max(1)));
         }
-        self.longest_ns = self.longest_ns.max(ns);
+        self.seen.longest_ns = self.seen.longest_ns.max(ns);
         let mut end = 0;
         for piece in &batch.downloads {
-            let (at, bytes) = self.downloads.get_mut(&piece.ticket).unwrap();
+            let (at, bytes) = self.asked.downloads.get_mut(&piece.ticket).unwrap();
             assert_eq!(*at, piece.at, "bytes in order");
             assert!(piece.offset >= end && piece.offset + piece.bytes <= batch.pack_bytes, "side by side");
             end = piece.offset + piece.bytes;
@@ -235,8 +243,8 @@ impl World {
         loop {
             let flying = self.flying.front().map(|f| f.ends_ns);
             let emptying = self.emptying.front().map(|e| e.0);
-            let reported = self.reports.front().copied();
-            let late = self.asleep.and_then(|alarm| alarm.late_ns);
+            let reported = self.sleeper.reports.front().copied();
+            let late = self.sleeper.alarm.and_then(|alarm| alarm.late_ns);
             let Some(next) =
                 [flying, emptying, reported, late, self.tick_ns].into_iter().flatten().min().filter(|&at| at <= then_ns)
             else {
@@ -248,21 +256,21 @@ impl World {
                 if over.pack_bytes > 0 {
                     self.emptying.push_back((self.now_ns + over.pack_bytes / 8, over.pack_bytes));
                 }
-                if self.asleep.is_some() {
-                    let after = self.reports.back().copied().unwrap_or(0).max(self.now_ns);
-                    self.reports.push_back(after + self.report_ns(self.submissions));
+                if self.sleeper.alarm.is_some() {
+                    let after = self.sleeper.reports.back().copied().unwrap_or(0).max(self.now_ns);
+                    self.sleeper.reports.push_back(after + self.report_ns(self.seen.submissions));
                     self.event(BatchEvent::Completed(over.shown));
                 } else {
                     self.event(BatchEvent::Completed(over.shown));
                     self.event(BatchEvent::Reported);
                 }
             } else if late == Some(next) {
-                self.asleep = self.asleep.map(Alarm::late);
-                if self.asleep.is_some_and(|alarm| self.bell.rings(alarm)) {
+                self.sleeper.alarm = self.sleeper.alarm.map(Alarm::late);
+                if self.sleeper.alarm.is_some_and(|alarm| self.sleeper.bell.rings(alarm)) {
                     self.wake();
                 }
             } else if reported == Some(next) {
-                self.reports.pop_front();
+                self.sleeper.reports.pop_front();
                 self.event(BatchEvent::Reported);
             } else if emptying == Some(next) {
                 let Some((_, bytes)) = self.emptying.pop_front() else { break };
@@ -274,17 +282,27 @@ impl World {
         self.now_ns = self.now_ns.max(then_ns);
     }
 
+    /// Lets time pass until so many submissions were made.
+    pub(super) fn until_submitted(&mut self, submissions: u64) {
+        let most_ns = self.now_ns + 1_000_000_000;
+        while self.seen.submissions < submissions {
+            assert!(self.now_ns < most_ns, "it never comes");
+            self.until(self.now_ns + 1000);
+        }
+    }
+
     pub(super) fn finish(&mut self) {
         let mut rounds = 0;
-        while !(self.flying.is_empty() && self.emptying.is_empty() && self.reports.is_empty() && self.tick_ns.is_none()) {
+        while !(self.flying.is_empty() && self.emptying.is_empty() && self.sleeper.reports.is_empty() && self.tick_ns.is_none())
+        {
             self.until(self.now_ns + 10_000_000_000);
             rounds += 1;
             assert!(rounds < 1_000_000, "it never ends");
         }
-        assert!(self.launches.values().all(|l| l.2), "a launch was left");
-        assert!(self.downloads.values().all(|(at, bytes)| at == bytes), "a download was left");
-        assert!(self.uploads.is_empty(), "an upload was left");
-        assert_eq!(self.idle, 0, "work waited while nothing was under way");
+        assert!(self.asked.launches.values().all(|l| l.2), "a launch was left");
+        assert!(self.asked.downloads.values().all(|(at, bytes)| at == bytes), "a download was left");
+        assert!(self.asked.uploads.is_empty(), "an upload was left");
+        assert_eq!(self.seen.idle, 0, "work waited while nothing was under way");
         self.wake(); // the last ends are nothing to wake for
         assert!(self.batcher.moves.lent_bytes == 0 && self.batcher.in_flight.is_empty());
     }
