@@ -5,7 +5,6 @@
 #![cfg(feature = "gpu")]
 
 use std::path::Path;
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,7 @@ use chunkwise::{Array, prelude::*};
 use ndarray::{Array1, Array2};
 use support::gpu::{cholesky, session};
 use support::kernel_cases::{Numbers, gemm};
-use support::lab::{Lab, Place};
+use support::lab::{Lab, Place, reported};
 
 support::gpus!();
 
@@ -137,8 +136,7 @@ fn launches_that_are_cut_are_measured() {
     let before = lab.gpu.counters().submissions;
     // Nothing is expected, so little is tried at first; the end of each goes beside the beginning of the next.
     let reports: Vec<_> = places.iter().map(|place| lab.start_expecting(0, &case, &inputs, (place, None))).collect();
-    let wait = |report: Receiver<Report>| report.recv_timeout(Duration::from_secs(120)).expect("it is reported");
-    let reports: Vec<Report> = reports.into_iter().map(wait).collect();
+    let reports: Vec<Report> = reports.iter().map(reported).collect();
     assert!(lab.gpu.counters().submissions > before + 3, "not cut");
     assert!(reports.iter().all(|report| report.outcome.is_ok()));
     // Or history would never hear of kernels of which a process runs a few that are long.

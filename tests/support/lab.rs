@@ -236,9 +236,14 @@ pub fn start(device: &dyn Device, kernel: &Arc<dyn Kernel>, body: Body, estimate
     receiver
 }
 
-/// Waits for a report.
+/// Waits for a launch or a move.
+pub fn reported(receiver: &Receiver<Report>) -> Report {
+    receiver.recv_timeout(PATIENCE).expect("every launch and move is reported")
+}
+
+/// The same, for what became of it.
 pub fn wait(receiver: &Receiver<Report>) -> Result<(), Failure> {
-    receiver.recv_timeout(PATIENCE).expect("every launch and move is reported").outcome
+    reported(receiver).outcome
 }
 
 /// A GPU, driven by hand.

@@ -121,7 +121,6 @@ pub(super) struct Service {
     common: CommonBuffers,
     kits: Vec<Kit>,
     ring: ScratchRing,
-    began: Instant,
     /// When to look again if nothing comes.
     tick: Option<Instant>,
     /// Whether there may be something to give back.
@@ -149,7 +148,6 @@ impl Service {
             common,
             kits,
             ring: ScratchRing::default(),
-            began: Instant::now(),
             tick: None,
             resting: false,
             params: Vec::new(),
@@ -160,7 +158,6 @@ impl Service {
     /// Serves until told to stop.
     pub(super) fn run(mut self, inbox: &Inbox) {
         let mut messages = VecDeque::new();
-        self.began = inbox.began();
         let _open = inbox.open();
         loop {
             if messages.is_empty() {
@@ -189,7 +186,7 @@ impl Service {
 
     /// What has come, waited for until it is time to look.
     fn receive(&mut self, inbox: &Inbox, messages: &mut VecDeque<Message>) {
-        let mut alarm = self.batcher.alarm(self.now_ns());
+        let mut alarm = self.batcher.alarm(self.shared.mapper.service.now_ns());
         alarm.ends |= self.queued.direct.waits() || !self.queued.kept.is_empty();
         let quiet = self.tick.is_none() && self.resting;
         let until = if quiet { Some(Instant::now() + QUIET) } else { self.tick };
@@ -213,16 +210,12 @@ impl Service {
         false
     }
 
-    fn now_ns(&self) -> u64 {
-        self.began.elapsed().as_nanos() as u64
-    }
-
     fn act(&mut self) {
         self.tick = None;
         while self.shared.opened.lost().is_none() {
             self.admit_direct_again();
             let mut actions = std::mem::take(&mut self.actions);
-            self.batcher.decide(self.now_ns(), &mut actions);
+            self.batcher.decide(self.shared.mapper.service.now_ns(), &mut actions);
             let mut again = false;
             for action in actions.drain(..) {
                 match action {
@@ -230,7 +223,9 @@ impl Service {
                         self.submit(batch);
                         again = true;
                     }
-                    BatchAction::Wait(until_ns) => self.tick = Some(self.began + Duration::from_nanos(until_ns)),
+                    BatchAction::Wait(until_ns) => {
+                        self.tick = Some(self.shared.mapper.service.began() + Duration::from_nanos(until_ns))
+                    }
                 }
             }
             self.actions = actions;

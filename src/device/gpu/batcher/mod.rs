@@ -206,6 +206,12 @@ impl Batcher {
     #[cfg(test)]
     fn step(&mut self, now_ns: u64, event: BatchEvent, actions: &mut Vec<BatchAction>) {
         self.take(event);
+        self.decide_all(now_ns, actions);
+    }
+
+    /// All that is to be done now, where what becomes of submissions does not matter.
+    #[cfg(test)]
+    fn decide_all(&mut self, now_ns: u64, actions: &mut Vec<BatchAction>) {
         let mut before = usize::MAX;
         while before != actions.len() && !matches!(actions.last(), Some(BatchAction::Wait(_))) {
             before = actions.len();

@@ -170,14 +170,13 @@ impl World {
             }
             self.batcher.take(event);
         }
+        let mut actions = Vec::new();
+        self.batcher.decide_all(self.now_ns, &mut actions);
         self.tick_ns = None;
-        loop {
-            let mut actions = Vec::new();
-            self.batcher.decide(self.now_ns, &mut actions);
-            match actions.pop() {
-                Some(BatchAction::Submit(batch)) => self.submit(batch),
-                Some(BatchAction::Wait(until)) => break self.tick_ns = Some(until),
-                None => break,
+        for action in actions {
+            match action {
+                BatchAction::Submit(batch) => self.submit(batch),
+                BatchAction::Wait(until) => self.tick_ns = Some(until),
             }
         }
         self.sleeper.alarm = self.sleeper.alarm.map(|_| self.batcher.alarm(self.now_ns));
