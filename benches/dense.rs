@@ -81,7 +81,7 @@ impl<T: Number> Tile<T> {
     }
 
     fn meta(&self) -> ChunkMeta<'_> {
-        ChunkMeta { dtype: T::DTYPE, shape: &self.layout.shape, data: None }
+        ChunkMeta::new(T::DTYPE, &self.layout.shape)
     }
 
     fn packed(&self, form: u8) -> Self {
@@ -101,7 +101,7 @@ fn call<T: Number>(kernel: &dyn Kernel, params: &[u8], inputs: &[&Tile<T>], c: &
 
 fn scratch_for<T: Number>(kernel: &dyn Kernel, n: usize) -> Vec<u8> {
     let layout = Layout::contiguous(T::DTYPE, &[n, n]);
-    let meta = ChunkMeta { dtype: T::DTYPE, shape: &layout.shape, data: None };
+    let meta = ChunkMeta::new(T::DTYPE, &layout.shape);
     vec![0; kernel.scratch_bytes(&[], &[meta]) as usize]
 }
 

@@ -39,8 +39,8 @@ impl<T: Element> Chunk<T> {
     }
 
     fn compute(&mut self, kernel: &dyn Kernel, params: &[u8], inputs: &[ChunkView<'_>]) {
-        let metas = inputs.iter().map(|input| ChunkMeta { dtype: input.layout().dtype, shape: input.shape(), data: None });
-        let metas: Vec<_> = metas.chain([ChunkMeta { dtype: T::DTYPE, shape: &self.layout.shape, data: None }]).collect();
+        let metas = inputs.iter().map(|input| ChunkMeta::new(input.layout().dtype, input.shape()));
+        let metas: Vec<_> = metas.chain([ChunkMeta::new(T::DTYPE, &self.layout.shape)]).collect();
         let mut scratch = vec![0; kernel.scratch_bytes(params, &metas) as usize];
         let mut out = [ChunkViewMut::from_slice(&mut self.data, &self.layout)];
         kernel.run_cpu(params, inputs, &mut out, &mut Scratch::new(&mut scratch)).expect("these kernels have no faults");

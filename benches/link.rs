@@ -62,7 +62,7 @@ impl Chunks {
 fn remote(gpu: &Gpu, chunks: &Chunks) -> Vec<Data> {
     let layout = Arc::new(Layout::contiguous(DType::U32, &[chunks.side, chunks.side]));
     let one = |_| match gpu.allocate(layout.bytes()).expect("its memory is the host's") {
-        Memory::Remote(memory) => Data::Remote(Remote { memory, layout: layout.clone() }),
+        Memory::Remote(memory) => Data::Remote(Remote::whole(memory, layout.clone())),
         Memory::Host(_) => panic!("a GPU has memory of its own"),
     };
     (0..chunks.count).map(one).collect()

@@ -148,7 +148,7 @@ pub mod ext {
     pub use crate::runtime::{Absent, Comparison, ComparisonRow, MoveSpan, Record, Replayed, TaskSpan};
     pub use crate::schedule::{Candidate, Choice, EarliestFinish, Ended, GroupRow, Only, OnlyDevice, Policy, Ready};
     pub use crate::shape::{
-        AxisRange, ChunkMeta, ChunkView, ChunkViewMut, Form, Layout, Opaque, Region, Scalar, View, ViewAxis,
+        AxisRange, ChunkMeta, ChunkView, ChunkViewMut, Form, Layout, Lies, Opaque, Region, Scalar, View, ViewAxis,
     };
     pub use crate::task::{Block, ChunkSink, ChunkSource, Intake, SCAN_BLOCK_BYTES, read_stepped};
 }

@@ -87,7 +87,7 @@ fn moved(gpu: &Gpu, from: Data, to: Data, upload: bool) -> Option<Report> {
 fn remote(gpu: &Gpu, dtype: DType, shape: &[usize]) -> Data {
     let layout = Layout::contiguous(dtype, shape);
     let Ok(Memory::Remote(memory)) = gpu.allocate(layout.bytes()) else { panic!("memory of the GPU") };
-    Data::Remote(Remote { memory, layout: layout.into() })
+    Data::Remote(Remote::whole(memory, layout.into()))
 }
 
 /// The GPU's buffers beside a chunk of so many bytes and a few that are always there.

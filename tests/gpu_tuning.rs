@@ -50,7 +50,7 @@ impl Told {
         let all = inputs.iter().chain(outputs.iter().map(|output| &output.to));
         let metas: Vec<ChunkMeta<'_>> = all
             .map(|chunk| match chunk {
-                Data::Remote(chunk) => ChunkMeta { dtype: chunk.layout.dtype, shape: &chunk.layout.shape, data: None },
+                Data::Remote(chunk) => ChunkMeta::new(chunk.layout.dtype, &chunk.layout.shape),
                 _ => panic!("a chunk that is not on the GPU"),
             })
             .collect();

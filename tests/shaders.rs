@@ -206,6 +206,8 @@ fn unwritable(parsed: &Parsed, real: DType) -> Vec<String> {
 
 const GPU: GpuFacts = GpuFacts {
     f64: true,
+    i64: true,
+    simplifies: true,
     binding_bytes: 1 << 30,
     bindings: 8,
     invocations: 256,
@@ -235,7 +237,7 @@ impl Case {
         };
         let last = self.shapes.len() - 1;
         let dtype = |i: usize| if i == last { output } else { real };
-        let meta = |(i, shape)| ChunkMeta { dtype: dtype(i), shape, data: None };
+        let meta = |(i, shape)| ChunkMeta::new(dtype(i), shape);
         let operands: Vec<_> = self.shapes.iter().map(Vec::as_slice).enumerate().map(meta).collect();
         self.kernel.program(&self.params, &operands, gpu)
     }
@@ -273,7 +275,7 @@ fn cases(real: DType) -> Vec<Case> {
 /// The copies that a GPU makes for itself, which no kernel asks for.
 fn copies() -> Vec<Program> {
     let view = View::whole(&[4, 5]).permute(&[1, 0]).expect("two axes");
-    let gather = |dtype| copy::gather(&view, ChunkMeta { dtype, shape: &[4, 5], data: None }).expect("a view");
+    let gather = |dtype| copy::gather(&view, ChunkMeta::new(dtype, &[4, 5])).expect("a view");
     [DType::Bool, DType::U16, DType::I32, DType::F64, DType::C128]
         .map(gather)
         .into_iter()
@@ -308,10 +310,12 @@ fn programs_name_what_their_shaders_have_and_all_of_it() {
     for ((case, real), variants) in all.flat_map(|each| choices().map(move |variants| (each.clone(), variants))) {
         let gpu = GpuFacts { variants, ..GPU };
         let program = case.program(real, &gpu).unwrap_or_else(|| panic!("{} has no program", case.kernel.name()));
-        assert!(SHADERS.contains(&program.shader), "{} is not in SHADERS", program.shader.name());
-        assert_eq!(program.real, real);
+        // What is generated is in no list, and adds in more than it reads.
+        let is_made = program.shader.name().starts_with("reduce ");
+        assert!(is_made || SHADERS.contains(&program.shader), "{} is not in SHADERS", program.shader.name());
+        assert!(is_made || program.real == real);
         assert!(program.most.flops > 0.0 && program.most.bytes > 0.0, "{}", case.kernel.name());
-        let parsed = parse(&program.shader, real).expect("parses");
+        let parsed = parse(&program.shader, program.real).expect("parses");
         let wrong = wrong_program(&program, &parsed);
         assert_none(wrong.into_iter().map(|text| format!("{} {:?}: {text}", case.kernel.name(), case.shapes)).collect());
         named.extend(program.passes.iter().map(|pass| (program.shader.name().to_owned(), pass.entry.to_string())));

@@ -158,7 +158,7 @@ impl Case {
 
     /// What a launch has to do, as the kernel says.
     pub fn work(&self) -> Work {
-        let meta = |(dtype, shape)| ChunkMeta { dtype, shape, data: None };
+        let meta = |(dtype, shape)| ChunkMeta::new(dtype, shape);
         let metas: Vec<_> = self.all_shapes().into_iter().map(meta).collect();
         self.kernel.work(&self.params, &metas)
     }

@@ -130,7 +130,7 @@ impl Lab {
     /// Room for a chunk.
     pub fn room(&self, layout: &Layout) -> Measured<Data> {
         match self.device.allocate(layout.bytes()).map_err(failed)? {
-            Memory::Remote(memory) => Ok(Data::Remote(Remote { memory, layout: layout.clone().into() })),
+            Memory::Remote(memory) => Ok(Data::Remote(Remote::whole(memory, layout.clone().into()))),
             Memory::Host(_) => Err(failed("its memory is the host's")),
         }
     }

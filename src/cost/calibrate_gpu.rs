@@ -261,7 +261,7 @@ impl Bench<'_> {
     fn flops(&self, dtype: DType) -> Result<f64, Trouble> {
         let kernel: Arc<dyn Kernel> = Arc::new(Peak);
         let (factors, y) = (self.chunk(dtype, &[2], |_| 0.5)?, self.remote(&Layout::contiguous(dtype, &[PEAK_ELEMENTS]))?);
-        let metas = [ChunkMeta { dtype, shape: &[2], data: None }, ChunkMeta { dtype, shape: &[PEAK_ELEMENTS], data: None }];
+        let metas = [ChunkMeta::new(dtype, &[2]), ChunkMeta::new(dtype, &[PEAK_ELEMENTS])];
         let once = |steps: u32| {
             let params = bytemuck::bytes_of(&PeakParams { steps }).to_vec();
             let ns = self.launch(&kernel, &params, (std::slice::from_ref(&factors), &[fresh(&y)]))?.elapsed_ns.max(1);

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::history::{History, KEPT, LAST_CLASS, Samples};
 use super::{Calibration, Peaks, Rates, Tuned};
-use crate::device::system::{open_regular, random_name};
+use crate::device::files::{open_regular, write_whole};
 use crate::shape::DType;
 
 /// Raised when the meaning of the file changes (classes, units, fields).
@@ -223,12 +223,7 @@ pub(super) fn merge(path: &Path, news: CostFile) -> Result<(), Problem> {
     };
     stored.add(news);
     let text = serde_json::to_vec(&stored).map_err(|error| unwritable(error.into()))?;
-    let beside = path.with_extension(format!("{}.tmp", random_name()));
-    let written = File::create_new(&beside).and_then(|mut file| file.write_all(&text));
-    written.and_then(|()| fs::rename(&beside, path)).map_err(|error| {
-        let _ = fs::remove_file(&beside); // It may not exist; the first error is the one to tell.
-        unwritable(error)
-    })
+    write_whole(path, &text).map_err(unwritable)
 }
 
 /// A turn at the file, given back when dropped. Waits at most 100 ms: a lost sample is better than a wait.

@@ -68,7 +68,7 @@ impl<'a> Bench<'a> {
     /// A chunk in the device's memory, whatever is in it.
     pub(super) fn remote(&self, layout: &Layout) -> Result<Data, Trouble> {
         match self.device.allocate(layout.bytes().max(64)) {
-            Ok(Memory::Remote(memory)) => Ok(Data::Remote(Remote { memory, layout: layout.clone().into() })),
+            Ok(Memory::Remote(memory)) => Ok(Data::Remote(Remote::whole(memory, layout.clone().into()))),
             Ok(Memory::Host(_)) => Err(Trouble::Failed),
             Err(_) => Err(Trouble::NoMemory),
         }

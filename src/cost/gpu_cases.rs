@@ -135,7 +135,7 @@ impl Case {
             TimedKernel::Mandelbrot => bytemuck::bytes_of(&MandelbrotParams { iterations: 64 }).to_vec(),
             TimedKernel::Gemv | TimedKernel::Trsm | TimedKernel::Sum => Vec::new(),
         };
-        let meta = |dtype, shape| ChunkMeta { dtype, shape, data: None };
+        let meta = |dtype, shape| ChunkMeta::new(dtype, shape);
         let all: Vec<_> = inputs.iter().map(|shape| meta(dtype, shape)).chain([meta(output.0, &output.1)]).collect();
         let work = kernel.work(&params, &all);
         Self { kernel, params, work, routine, dtype, inputs, output }

@@ -74,8 +74,7 @@ impl MadeUp {
     fn run(&self, launch: &Launch) -> (u64, bool, Result<(), Failure>) {
         let Body::Run { params, inputs, outputs, .. } = &launch.body else { panic!("nothing is packed") };
         let chunks: Vec<&Remote> = inputs.iter().chain(outputs.iter().map(|o| &o.to)).map(remote).collect();
-        let metas: Vec<_> =
-            chunks.iter().map(|c| ChunkMeta { dtype: c.layout.dtype, shape: &c.layout.shape, data: None }).collect();
+        let metas: Vec<_> = chunks.iter().map(|c| ChunkMeta::new(c.layout.dtype, &c.layout.shape)).collect();
         let failed = |message: &str| Error::Task { task: launch.kernel.name().into(), message: message.into() };
         if self.lost.load(Ordering::Relaxed) {
             return (1, true, Err(Failure::Lost(failed("it was lost before"))));

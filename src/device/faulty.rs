@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Body, Counters, Device, DeviceSpec, Failure, Launch, Memory, Move, Origin, Report, Tuning};
 use crate::error::Error;
-use crate::kernel::{Fault, Kernel, Scratch, Work};
+use crate::kernel::{Fault, Kernel, Program, Scratch, Work};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut};
 
 /// What happens to the chosen launch.
@@ -127,6 +127,18 @@ unsafe impl Device for Faulty {
 
     fn tune(&self, tuning: &Tuning) {
         self.inner.tune(tuning);
+    }
+
+    fn compiling_ns(&self, kernel: &dyn Kernel, program: &Program) -> u64 {
+        self.inner.compiling_ns(kernel, program)
+    }
+
+    fn compile_ahead(&self, kernel: &dyn Kernel, program: &Program) {
+        self.inner.compile_ahead(kernel, program);
+    }
+
+    fn finish_compiling(&self, until: std::time::Instant) {
+        self.inner.finish_compiling(until);
     }
 
     fn on_worker(&self) -> bool {

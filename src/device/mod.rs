@@ -14,6 +14,7 @@ mod buffer;
 mod calls;
 mod cpu;
 mod faulty;
+pub(crate) mod files;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod io;
@@ -38,7 +39,7 @@ pub use tuning::Tuning;
 
 use crate::error::{Error, Remedy, Result};
 use crate::id::SpaceId;
-use crate::kernel::{Fault, GpuFacts, Kernel, Lane, Scratch};
+use crate::kernel::{Fault, GpuFacts, Kernel, Lane, Program, Scratch};
 use crate::shape::{ChunkView, ChunkViewMut, DType, Form, Layout, Opaque, View};
 
 /// The host's memory, where caller's arrays and results live.
@@ -119,13 +120,30 @@ pub enum Memory {
     Remote(Arc<dyn std::any::Any + Send + Sync>),
 }
 
-/// A chunk in a device's own memory: in C order, from the start of a buffer.
+/// A chunk in a device's own memory: in C order from the start of a buffer, or what a view shows of such a one.
 #[derive(Clone)]
 pub struct Remote {
     /// The buffer.
     pub memory: Arc<dyn std::any::Any + Send + Sync>,
-    /// Dtype and shape; contiguous.
+    /// Dtype, shape and strides: contiguous, but for inputs of kernels that read views.
     pub layout: Arc<Layout>,
+    /// Its first element in the buffer.
+    pub offset: usize,
+}
+
+impl Remote {
+    /// All of a buffer.
+    #[must_use]
+    pub fn whole(memory: Arc<dyn std::any::Any + Send + Sync>, layout: Arc<Layout>) -> Self {
+        Self { memory, layout, offset: 0 }
+    }
+
+    /// What a view shows of it.
+    #[must_use]
+    pub fn viewed(&self, view: &View) -> Self {
+        let (offset, layout) = view.of(&self.layout);
+        Self { memory: self.memory.clone(), layout: layout.into(), offset: self.offset.saturating_add_signed(offset) }
+    }
 }
 
 /// An operand of a launch: bytes, or a Rust value.
@@ -253,6 +271,12 @@ pub struct Counters {
     pub staged_bytes: u64,
     /// Bytes of buffers that exist now: chunks, scratch, staging.
     pub bytes: u64,
+    /// Entry points of shaders that were compiled, or refused.
+    pub compiled: u64,
+    /// Those that are kept now.
+    pub programs: u64,
+    /// What launches that are alike share, as far as it is kept now.
+    pub plans: u64,
 }
 
 /// See the module's text for the contract.
@@ -308,6 +332,18 @@ pub unsafe trait Device: Send + Sync + 'static {
     /// Says how it runs best: what was found out of its model on this machine, now or in an earlier session. It may follow that from the next launch on, or
     /// not at all: no result depends on it.
     fn tune(&self, _tuning: &Tuning) {}
+
+    /// How long a launch of this kernel's program would wait until it is compiled, as far as is known: 0 where it could begin at once, as on a device that compiles nothing. Asked
+    /// when work is priced, so it must not take long.
+    fn compiling_ns(&self, _kernel: &dyn Kernel, _program: &Program) -> u64 {
+        0
+    }
+
+    /// Such launches may come: whoever compiles may begin, and nobody waits for it.
+    fn compile_ahead(&self, _kernel: &dyn Kernel, _program: &Program) {}
+
+    /// Compiles nothing more ahead, and waits until nothing is being compiled, at most until then: the program may be about to end.
+    fn finish_compiling(&self, _until: std::time::Instant) {}
 
     /// Whether this thread is one of its workers: then a wait for other tasks must not block it.
     fn on_worker(&self) -> bool {

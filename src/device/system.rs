@@ -98,31 +98,6 @@ fn limit_in(limits: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok() // or `unlimited`
 }
 
-/// Opens a regular file for reading, and nothing else: a pipe would make the caller wait, a device may never end.
-///
-/// # Errors
-/// What the system says; `InvalidInput` for what is not a regular file.
-pub(crate) fn open_regular(path: &Path) -> std::io::Result<fs::File> {
-    let mut options = fs::OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK); // of no effect on regular files
-    let file = options.open(path)?;
-    if file.metadata()?.is_file() {
-        return Ok(file);
-    }
-    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not a regular file"))
-}
-
-/// Twelve random digits, for names that nobody else makes: process numbers repeat between containers that share a folder.
-pub(crate) fn random_name() -> String {
-    use std::hash::{BuildHasher, Hasher};
-    // The standard library's hash keys are random in each process, and new for each state.
-    let mut random = std::hash::RandomState::new().build_hasher();
-    random.write_u32(std::process::id());
-    format!("{:012x}", random.finish() >> 16)
-}
-
 /// Bytes that the control groups of a process leave it: the least of limit - usage over its group and all above it.
 /// Pages of files that can be dropped do not count as used. `root` is put before every path (empty: the real system).
 fn cgroup_headroom(root: &Path, groups: &str, mounts: &str) -> Option<u64> {

@@ -39,7 +39,7 @@ impl Batch {
 
     /// Calls `each` with the operands of the work on each chunk.
     fn for_each(&self, bytes: &[u8], operands: &[ChunkMeta<'_>], mut each: impl FnMut(&[u8], &[ChunkMeta<'_>])) {
-        let made = ChunkMeta { dtype: self.makes.0, shape: &self.makes.1, data: None };
+        let made = ChunkMeta::new(self.makes.0, &self.makes.1);
         for (number, params) in self.parts(bytes).into_iter().enumerate() {
             let inputs = operands.iter().skip(number * self.inputs).take(self.inputs).copied();
             each(params, &inputs.chain([made]).collect::<Vec<_>>());
@@ -48,7 +48,7 @@ impl Batch {
 
     /// The results of `count` chunks, and the output.
     fn merged<'a>(&'a self, count: usize, operands: &[ChunkMeta<'a>]) -> Vec<ChunkMeta<'a>> {
-        let made = ChunkMeta { dtype: self.makes.0, shape: &self.makes.1, data: None };
+        let made = ChunkMeta::new(self.makes.0, &self.makes.1);
         std::iter::repeat_n(made, count).chain(operands.last().copied()).collect()
     }
 
@@ -149,7 +149,7 @@ mod tests {
         let batch = Batch { part: Arc::new(part()), inputs: 1, makes, merge: Arc::new(merge()) };
         let params = Batch::params([&[][..]; 3].into_iter());
         let shapes: [&[usize]; 4] = [&[3], &[5], &[2], &[1]];
-        let metas = shapes.map(|shape| ChunkMeta { dtype: DType::F64, shape, data: None });
+        let metas = shapes.map(|shape| ChunkMeta::new(DType::F64, shape));
         let mut scratch = vec![0xff; batch.scratch_bytes(&params, &metas) as usize];
         let views: Vec<_> = chunks.iter().map(Chunk::view).collect();
         let mut out = [ChunkViewMut::from_slice(&mut found.data, &found.layout)];

@@ -73,7 +73,7 @@ impl Chain {
         let (shape, params) = self.parts(bytes);
         let Some((last, _)) = operands.split_last() else { return };
         for (at, (step, params)) in self.steps.iter().zip(params).enumerate() {
-            let made = |step: usize| ChunkMeta { dtype: self.steps[step].dtype, shape: &shape, data: None };
+            let made = |step: usize| ChunkMeta::new(self.steps[step].dtype, &shape);
             let input = |from: &Feed| match *from {
                 Feed::Input(input) => operands[input],
                 Feed::Step(step) => made(step),
@@ -220,7 +220,7 @@ mod tests {
         let link = |inputs: &[Feed]| ChainStep { kernel: Arc::new(Bad), inputs: inputs.into(), dtype: DType::F64 };
         let chain = Chain::new(vec![link(&[]), link(&[Feed::Step(0)])]);
         let params = Chain::params(&[30], [&[][..], &[]].into_iter());
-        let metas = [ChunkMeta { dtype: DType::F64, shape: &[30], data: None }];
+        let metas = [ChunkMeta::new(DType::F64, &[30])];
         assert!(chain.scratch_bytes(&params, &metas) >= 240);
     }
 
@@ -243,7 +243,7 @@ mod tests {
         ]);
         let params = Chain::params(&shape, [&uniform[..], &[], &[]].into_iter());
         let operands = [(&shape[..], DType::F64), (&[1], DType::F64)];
-        let metas = operands.map(|(shape, dtype)| ChunkMeta { dtype, shape, data: None });
+        let metas = operands.map(|(shape, dtype)| ChunkMeta::new(dtype, shape));
         let mut scratch = vec![0xff; chain.scratch_bytes(&params, &metas) as usize];
         let mut found = Chunk::filled(&[1], 0.0);
         let mut out = [ChunkViewMut::from_slice(&mut found.data, &found.layout)];

@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn a_kernel_of_ours_by_a_chosen_variant_is_ours() {
         let shapes = [&[8, 512][..], &[512], &[8]];
-        let metas = shapes.map(|shape| ChunkMeta { dtype: DType::F32, shape, data: None });
+        let metas = shapes.map(|shape| ChunkMeta::new(DType::F32, shape));
         let entry = |kernel: &dyn Kernel, variants| {
             let program = kernel.program(&[], &metas, &GpuFacts { variants, ..GpuFacts::ANY }).unwrap();
             program.passes[0].entry.clone()

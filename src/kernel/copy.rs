@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(of(repeated, &[1, 4]), [(4, 1), (35, 0)]);
         assert_eq!(of(View::whole(&[]), &[]), []);
         let nine = View::whole(&[2; 9]).permute(&[8, 7, 6, 5, 4, 3, 2, 1, 0]).unwrap();
-        let meta = ChunkMeta { dtype: DType::F32, shape: &[2; 9], data: None };
+        let meta = ChunkMeta::new(DType::F32, &[2; 9]);
         assert!(gather(&nine, meta).unwrap_err().to_string().contains("9 axes"));
         assert!(gather(&View::whole(&[3]), meta).is_err(), "a view of another value");
     }

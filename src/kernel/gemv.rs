@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn work_counts_the_matrix_once() {
-        let meta = |shape| ChunkMeta { dtype: DType::F32, shape, data: None };
+        let meta = |shape| ChunkMeta::new(DType::F32, shape);
         let work = Gemv.work(&[], &[meta(&[10, 20]), meta(&[20]), meta(&[10])]);
         assert_eq!(work, Work { flops: 400.0, bytes: 920.0 });
     }

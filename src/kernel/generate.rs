@@ -21,7 +21,24 @@ pub(crate) trait Generate: Kernel {
     fn nearest(&self, params: &[u8], dtype: DType) -> Option<usize>;
     /// Operations that an element is worth.
     fn work_of(&self, dtype: DType) -> f64;
+    /// How a GPU makes the chunk of this shape with these parameters; `None` if none can.
+    fn on_gpu(&self, _params: &[u8], _dtype: DType, _shape: &[usize]) -> Option<GpuFeed> {
+        None
+    }
 }
+
+/// What makes an input on a GPU: each element follows from its index.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct GpuFeed {
+    pub(crate) indices: FlatIndices,
+    /// Its parameters.
+    pub(crate) words: Vec<u32>,
+    /// WGSL, in which `@` is the input's number: a function `made@(low: U4, high: U4)` of the words of four indices; its parameters are `p.g@_0`, `p.g@_1` and so on.
+    pub(crate) text: String,
+}
+
+/// Of each input of a program, what makes it; `None` where it is a chunk.
+pub(crate) type GpuFeeds = Vec<Option<GpuFeed>>;
 
 /// Of a chunk's elements, the C-order indices in a whole array: an affine map, modulo 2^64.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +50,16 @@ pub(crate) struct FlatIndices {
 }
 
 impl FlatIndices {
+    /// Of one axis: the first index, how many there are, and how far apart.
+    pub(crate) fn line(start: u64, extent: usize, apart: u64) -> Self {
+        Self { start, axes: SmallVec::from_slice(&[[extent as u64, apart]]) }
+    }
+
+    /// Of the first element, and how far apart neighbours are along each axis.
+    pub(crate) fn steps(&self) -> (u64, SmallVec<[u64; 4]>) {
+        (self.start, self.axes.iter().map(|axis| axis[1]).collect())
+    }
+
     /// Of the part of an array of shape `array` that is this region.
     pub(crate) fn of(array: &[usize], region: &Region) -> Self {
         let (mut start, mut step) = (0u64, 1u64);
@@ -274,6 +301,25 @@ impl Feeds {
         };
         let made = self.made.iter().flatten().map(|_| part()).collect();
         FeedParams { own: part(), shape: Some(shape), made }
+    }
+
+    /// Of each input that is made, how a GPU makes it for a chunk of this shape, with its axes in this order if one is given; `None` where it is a chunk, or nothing if one cannot be made there.
+    pub(crate) fn on_gpu(
+        &self,
+        dtypes: &[DType],
+        params: &FeedParams<'_>,
+        (shape, order): (&[usize], Option<&[usize]>),
+    ) -> Option<GpuFeeds> {
+        let mut made = params.made.iter();
+        let of = |(input, &dtype): (usize, &DType)| match self.makes(input) {
+            None => Some(None),
+            Some(of) => {
+                let params = made.next()?;
+                let params = order.map_or((*params).into(), |order| std::borrow::Cow::Owned(of.reordered(params, order)));
+                Some(Some(of.on_gpu(&params, dtype, shape)?))
+            }
+        };
+        dtypes.iter().enumerate().map(of).collect()
     }
 
     /// All inputs of a program of these dtypes: the chunks that there are, and what is made, each with its axes in this order if one is given.

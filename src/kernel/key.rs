@@ -58,6 +58,11 @@ impl KernelKey {
         &self.0[..end.unwrap_or(self.0.len())]
     }
 
+    /// Whether it exists only here: then others may have its key in other graphs.
+    pub(crate) fn is_local(&self) -> bool {
+        self.0[self.name_and_version().len()..].starts_with("#local")
+    }
+
     /// The kernel's name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -103,6 +108,7 @@ mod tests {
         ] {
             let key = KernelKey::from_text(text);
             assert_eq!((key.name_and_version(), key.name()), (both, name), "{text}");
+            assert_eq!(key.is_local(), text.contains("#local"));
         }
     }
 

@@ -55,7 +55,7 @@ pub use shader::Shader;
 
 /// Every fixed shader: what is checked against the kernels' parameters.
 pub static SHADERS: LazyLock<Vec<Arc<Shader>>> = LazyLock::new(|| {
-    let all = [&mandelbrot::SHADER, &gemv::SHADER, &reduce::SHADER, &peak::SHADER, &copy::SHADER];
+    let all = [&mandelbrot::SHADER, &gemv::SHADER, &peak::SHADER, &copy::SHADER];
     all.into_iter().chain(dense::SHADERS).map(|shader| Arc::clone(shader)).collect()
 });
 
@@ -77,7 +77,7 @@ impl Work {
     /// ```
     /// use chunkwise::ext::{ChunkMeta, Work};
     /// use chunkwise::DType;
-    /// let operands = [DType::F32, DType::F64].map(|dtype| ChunkMeta { dtype, shape: &[10, 10], data: None });
+    /// let operands = [DType::F32, DType::F64].map(|dtype| ChunkMeta::new(dtype, &[10, 10]));
     /// assert_eq!(Work::streaming(&operands, 2.0), Work { flops: 200.0, bytes: 1200.0 });
     /// ```
     #[must_use]
@@ -315,6 +315,16 @@ pub trait Kernel: Any + Send + Sync {
         None
     }
 
+    /// Why there is no GPU half for these operands on any GPU, for people, where the kernel can say more than that it has none: `explain` tells it.
+    fn no_program(&self, _params: &[u8], _operands: &[ChunkMeta<'_>]) -> Option<String> {
+        None
+    }
+
+    /// Whether the GPU half reads what a view shows of a value in that value's own buffer ([`ChunkMeta::lies`]). If not, it is given contiguous copies.
+    fn reads_views(&self) -> bool {
+        false
+    }
+
     /// What a program's fault words say, if they say anything.
     fn fault(&self, _params: &[u8], _words: [u32; 4]) -> Option<Fault> {
         None
@@ -338,10 +348,11 @@ pub(crate) fn calm<R>(answer: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(answer)).ok()
 }
 
-/// Whether this is one of the kernels here that have a fixed shader: then its program is what its shader is made for.
+/// Whether this is one of the kernels here that have a GPU half: then its program is what its shader is made for.
 #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
 pub(crate) fn is_ours(kernel: &dyn Kernel) -> bool {
     let known = [
+        TypeId::of::<map::Elementwise>(),
         TypeId::of::<mandelbrot::Mandelbrot>(),
         TypeId::of::<gemv::Gemv>(),
         TypeId::of::<reduce::ReduceChunk>(),

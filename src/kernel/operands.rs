@@ -67,7 +67,7 @@ pub fn check_params<P: bytemuck::AnyBitPattern>(kernel: &dyn Kernel, bytes: &[u8
 /// #         Ok(())
 /// #     }
 /// # }
-/// let operands = [F64, I32, F64].map(|dtype| ChunkMeta { dtype, shape: &[2], data: None });
+/// let operands = [F64, I32, F64].map(|dtype| ChunkMeta::new(dtype, &[2]));
 /// assert!(check_dtypes(&Add, &operands, &[&[F32, F64], &[I32], &[F64]], 1).is_ok());
 /// let error = check_dtypes(&Add, &operands, &[&[F64], &[Bool], &[F64]], 1).unwrap_err();
 /// assert_eq!(error.to_string(), "input 1 of kernel add: its dtype, i32, cannot be used here: give it bool");

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use half::{bf16, f16};
 
-use super::generate::Generate;
+use super::generate::{FlatIndices, Generate, GpuFeed};
 use super::{Fault, Kernel, Scratch, Work, check_dtypes, check_params, params, rows};
 use crate::error::Result;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element, Real, with_dtype};
@@ -84,6 +84,71 @@ impl PointsParams {
         if self.kind == 1 {
             self.put(self.count.saturating_sub(1), T::from_f64(b), start, out);
         }
+    }
+
+    /// How a GPU makes a chunk of so many: of indices below 2^32.
+    fn on_gpu(&self, dtype: DType, len: usize) -> Option<GpuFeed> {
+        let last = self.step.checked_mul(len.saturating_sub(1) as u64)?.checked_add(self.first)?;
+        let two = |n: u64| [n as u32, (n >> 32) as u32];
+        let [a, b] = self.numbers.map(f64::from_bits);
+        let (text, words) = match (self.kind, dtype) {
+            _ if last >= u32::MAX.into() => return None,
+            (2, DType::F64) => {
+                let words = [a, b, b - a].map(|x| two(x.to_bits())).concat();
+                (
+                    "D4 {\n    return d_point(low, d_word(p.g@_0, p.g@_1), d_word(p.g@_2, p.g@_3), d_word(p.g@_4, p.g@_5));",
+                    words,
+                )
+            }
+            (2, DType::F32 | DType::F16 | DType::BF16) => {
+                let (a, b) = (a as f32, b as f32);
+                let text = match dtype {
+                    DType::F16 => "F4 {\n    return f_round_to_half(f_point(low, p.g@_0, p.g@_1, p.g@_2));",
+                    DType::BF16 => "F4 {\n    return f_round_to_brain(f_point(low, p.g@_0, p.g@_1, p.g@_2));",
+                    _ => "F4 {\n    return f_point(low, p.g@_0, p.g@_1, p.g@_2);",
+                };
+                (text, [a, b, b - a].map(f32::to_bits).to_vec())
+            }
+            (2, _) => {
+                let step = self.numbers[1].wrapping_sub(self.numbers[0]);
+                let text = match dtype {
+                    DType::I64 => {
+                        "L4 {\n    return bitcast<L4>(u_to_m(low) * M4(u64(p.g@_2) | (u64(p.g@_3) << 32u)) + M4(u64(p.g@_0) | (u64(p.g@_1) << 32u)));"
+                    }
+                    DType::U64 => {
+                        "M4 {\n    return u_to_m(low) * M4(u64(p.g@_2) | (u64(p.g@_3) << 32u)) + M4(u64(p.g@_0) | (u64(p.g@_1) << 32u));"
+                    }
+                    DType::I32 => "I4 {\n    return bitcast<I4>(low * p.g@_2 + U4(p.g@_0));",
+                    DType::U32 => "U4 {\n    return low * p.g@_2 + U4(p.g@_0);",
+                    DType::I16 => "I4 {\n    return i_wrap(bitcast<I4>(low * p.g@_2 + U4(p.g@_0)), 16u);",
+                    DType::U16 => "U4 {\n    return u_wrap(low * p.g@_2 + U4(p.g@_0), 16u);",
+                    DType::I8 => "I4 {\n    return i_wrap(bitcast<I4>(low * p.g@_2 + U4(p.g@_0)), 8u);",
+                    DType::U8 => "U4 {\n    return u_wrap(low * p.g@_2 + U4(p.g@_0), 8u);",
+                    _ => return None,
+                };
+                (text, [self.numbers[0], step].map(two).concat())
+            }
+            _ if !dtype.is_float() || self.count < 2 => return None,
+            (kind, _) => {
+                let apart = (b - a) / (self.count - 1) as f64;
+                if kind == 1 && apart == 0.0 {
+                    return None;
+                }
+                let last = if kind == 1 { u32::try_from(self.count - 1).ok()? } else { u32::MAX };
+                let words = [&two(a.to_bits())[..], &two(apart.to_bits()), &[last], &two(b.to_bits())].concat();
+                let text = match dtype {
+                    DType::F64 => {
+                        "D4 {\n    return d_between(low, d_word(p.g@_0, p.g@_1), d_word(p.g@_2, p.g@_3), p.g@_4, d_word(p.g@_5, p.g@_6));"
+                    }
+                    _ => {
+                        "F4 {\n    return d_to_f(d_between(low, d_word(p.g@_0, p.g@_1), d_word(p.g@_2, p.g@_3), p.g@_4, d_word(p.g@_5, p.g@_6)));"
+                    }
+                };
+                (text, words)
+            }
+        };
+        let text = format!("fn made@(low: U4, high: U4) -> {text}\n}}\n");
+        Some(GpuFeed { indices: FlatIndices::line(self.first, len, self.step), words, text })
     }
 
     /// Sets the number of one index, if it is among those from the chunk's number `start` on.
@@ -223,6 +288,10 @@ impl Generate for Points {
 
     fn work_of(&self, _: DType) -> f64 {
         2.0
+    }
+
+    fn on_gpu(&self, bytes: &[u8], dtype: DType, shape: &[usize]) -> Option<GpuFeed> {
+        params::<PointsParams>(bytes).on_gpu(dtype, *shape.first()?)
     }
 }
 

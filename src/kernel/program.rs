@@ -60,6 +60,7 @@ impl Pass {
 /// a pass as several dispatches over parts of its workgroups, so no workgroup may rely on another of its pass; passes run one
 /// after the other, each seeing all that the ones before it wrote. Operands are contiguous, in C order; the buffer behind a
 /// binding is padded to a multiple of 16 bytes. Scratch and workgroup memory hold anything at first; the fault words are 0.
+/// (Inputs of a kernel that [reads views](crate::ext::Kernel::reads_views) lie as [`ChunkMeta::lies`] says.)
 ///
 /// # Booleans
 ///
@@ -90,6 +91,13 @@ pub struct Program {
 pub struct GpuFacts {
     /// Whether shaders may compute in `f64`.
     pub f64: bool,
+    /// Whether shaders may compute with integers of 64 bits.
+    #[serde(default)]
+    pub i64: bool,
+    /// Whether its compiler may compute with floats as if they were real numbers: add in another order, or round a product and a sum once. Then generated programs keep
+    /// operations apart.
+    #[serde(default = "yes")]
+    pub simplifies: bool,
     /// Largest chunk that one binding can see, in bytes.
     pub binding_bytes: u64,
     /// Storage buffers that one shader can see.
@@ -101,6 +109,11 @@ pub struct GpuFacts {
     /// Which variants of kernels it runs fastest, as calibration found out.
     #[serde(default)]
     pub variants: Variants,
+}
+
+/// What is not known of a GPU is taken to be as bad as it can be.
+fn yes() -> bool {
+    true
 }
 
 /// Which of several variants of a kernel a GPU takes, for `f32` and for `f64`. All give the same bits. 0 leaves the choice to the kernel, which
@@ -128,6 +141,8 @@ impl GpuFacts {
     /// A GPU that runs every program.
     pub(crate) const ANY: Self = Self {
         f64: true,
+        i64: true,
+        simplifies: true,
         binding_bytes: u64::MAX,
         bindings: u32::MAX,
         invocations: u32::MAX,
@@ -135,19 +150,23 @@ impl GpuFacts {
         variants: Variants::AUTOMATIC,
     };
 
+    /// Bytes of the largest chunk that its programs may have.
+    pub(crate) fn most_bytes(&self) -> u64 {
+        self.binding_bytes.min(LARGEST_OPERAND)
+    }
+
     /// Whether it can bind all of these, none of them empty. Then they have so few elements that a shader's `u32`s hold all extents, indices and
     /// numbers of workgroups: what a kernel asks before it computes with them.
     pub(crate) fn can_bind(&self, operands: &[ChunkMeta<'_>]) -> bool {
-        let largest = self.binding_bytes.min(LARGEST_OPERAND);
+        let largest = self.most_bytes();
         let bytes = |m: &ChunkMeta<'_>| {
             m.shape.iter().try_fold(m.dtype.bytes() as u64, |bytes, &n| bytes.checked_mul(n as u64)).unwrap_or(u64::MAX)
         };
-        operands.iter().all(|m| (1..=largest).contains(&bytes(m)))
+        operands.iter().all(|m| (1..=largest).contains(&bytes(m)) && m.end_bytes() <= largest)
     }
 }
 
 /// Most bytes of a kernel's parameters.
-#[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
 const MOST_PARAMS: usize = 240;
 
 /// Most workgroups of a pass: 65 535 along each of two axes.
@@ -169,6 +188,11 @@ impl Program {
         Self { shader: shader.clone(), real, params, passes, scratch_bytes: 0, faults: false, most }
     }
 
+    /// Whether so many words of parameters are few enough.
+    pub(crate) fn takes_params(words: usize) -> bool {
+        words * 4 <= MOST_PARAMS
+    }
+
     /// Itself, if this GPU can run it on these operands and none of them is empty: the last line of most [`super::Kernel::program`]s.
     #[must_use]
     pub fn fitting(self, gpu: &GpuFacts, operands: &[ChunkMeta<'_>]) -> Option<Self> {
@@ -180,6 +204,8 @@ impl Program {
     pub(crate) fn fitting_within(self, gpu: &GpuFacts, operands: &[ChunkMeta<'_>], workgroup: (u32, u32)) -> Option<Self> {
         let bindings = operands.len() as u32 + u32::from(self.scratch_bytes > 0) + u32::from(self.faults);
         let fits = (self.real != DType::F64 || gpu.f64)
+            && (!self.shader.needs_i64() || gpu.i64)
+            && self.params.len() <= MOST_PARAMS
             && bindings <= gpu.bindings
             && workgroup.0 <= gpu.invocations
             && workgroup.1 <= gpu.workgroup_bytes
@@ -193,7 +219,7 @@ impl Program {
     pub(crate) fn words(&self, operands: &[ChunkMeta<'_>]) -> (Vec<(usize, std::ops::Range<u64>)>, u64) {
         let (mut words, mut end) = (Vec::new(), self.scratch_bytes);
         let outputs = operands.iter().enumerate().skip(self.shader.inputs() as usize);
-        for (operand, meta) in outputs.filter(|(_, meta)| meta.dtype == DType::Bool) {
+        for (operand, meta) in outputs.filter(|(_, meta)| meta.dtype == DType::Bool && !self.shader.packs_bools()) {
             let bytes = meta.shape.iter().fold(4u64, |bytes, &n| bytes.saturating_mul(n as u64));
             let start = end.checked_next_multiple_of(ALIGNED).unwrap_or(u64::MAX);
             end = start.saturating_add(bytes);

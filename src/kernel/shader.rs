@@ -36,6 +36,10 @@ pub struct Shader {
     workgroup_bytes: [u32; 2],
     /// Whether its loops are known to end, its indices to be within its arrays, and workgroup memory to be written before it is read.
     trusted: bool,
+    /// Whether it writes outputs of `bool` as bytes.
+    packs_bools: bool,
+    /// Whether it computes in 64 bits: floats, and integers.
+    wide: [bool; 2],
 }
 
 /// What every GPU has.
@@ -59,13 +63,15 @@ impl Shader {
             invocations: INVOCATIONS,
             workgroup_bytes: [0; 2],
             trusted: false,
+            packs_bools: false,
+            wide: [false; 2],
         }
     }
 
     /// One of this crate's own. With the parameters and for the operands that its kernel takes, and whatever these hold, all its loops end, and all its
     /// indices are within its arrays (tests/gpu_bounds.rs); and it writes workgroup memory before it reads it. So its loops are compiled without
     /// a counter, its indices without a check, and its workgroup memory is not cleared.
-    pub(crate) fn ours(name: &'static str, source: &'static str) -> Self {
+    pub(crate) fn ours(name: impl Into<Cow<'static, str>>, source: impl Into<Cow<'static, str>>) -> Self {
         Self { trusted: true, ..Self::new(name, source) }
     }
 
@@ -89,6 +95,18 @@ impl Shader {
     pub fn with_workgroup(mut self, invocations: u32, bytes: [u32; 2]) -> Self {
         (self.invocations, self.workgroup_bytes) = (invocations, bytes);
         self
+    }
+
+    /// The shader that writes its outputs of `bool` as bytes, four to a word, as inputs are: all of a word by one invocation.
+    #[must_use]
+    pub(crate) fn with_packed_bools(self) -> Self {
+        Self { packs_bools: true, ..self }
+    }
+
+    /// The shader that computes in `f64`, or with integers of 64 bits, whatever `Real` is.
+    #[must_use]
+    pub(crate) fn with_wide_types(self, f64: bool, i64: bool) -> Self {
+        Self { wide: [f64, i64], ..self }
     }
 
     /// Its name: of this crate's own, the stem of its file in `shaders/`.
@@ -151,6 +169,20 @@ impl Shader {
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
     pub(crate) fn distrusted(&self) -> Self {
         Self { trusted: false, ..self.clone() }
+    }
+
+    pub(crate) fn packs_bools(&self) -> bool {
+        self.packs_bools
+    }
+
+    /// Whether it computes in `f64` whatever `Real` is.
+    pub(crate) fn needs_f64(&self) -> bool {
+        self.wide[0]
+    }
+
+    /// Whether it computes with integers of 64 bits.
+    pub(crate) fn needs_i64(&self) -> bool {
+        self.wide[1]
     }
 
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only

@@ -57,7 +57,7 @@ impl<T: Element> Chunk<T> {
     }
 
     fn meta(&self) -> ChunkMeta<'_> {
-        ChunkMeta { dtype: T::DTYPE, shape: &self.layout.shape, data: None }
+        ChunkMeta::new(T::DTYPE, &self.layout.shape)
     }
 
     /// The same in C order.
@@ -133,7 +133,7 @@ fn tiles_agree<T: Float>([m, n]: [usize; 2], dice: &mut Dice) -> Result<(), Test
         let l = Chunk::lying(&[n, n], dice, |v| T::from_f64(if v.abs() < 0.1 { 2.0 } else { 2.0 + v }));
         let solve = |l: ChunkView<'_>| {
             let mut b = a.plain();
-            let metas = [ChunkMeta { dtype: T::DTYPE, shape: l.shape(), data: None }, a.meta()];
+            let metas = [ChunkMeta::new(T::DTYPE, l.shape()), a.meta()];
             let mut scratch = vec![0xffu8; Trsm::at(level).scratch_bytes(&[], &metas) as usize];
             let mut out = [ChunkViewMut::from_slice(&mut b.data, &b.layout)];
             Trsm::at(level).run_cpu(&[], &[l], &mut out, &mut Scratch::new(&mut scratch)).unwrap();

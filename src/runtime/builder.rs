@@ -33,6 +33,9 @@ pub(crate) struct Settings {
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
     pub(super) allow_software: bool,
     pub(super) gpu_memory_limit: Option<u64>,
+    /// Where costs are kept, and what GPUs' drivers have compiled.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
+    pub(super) cache_dir: Option<PathBuf>,
     pub(super) stall_floor: Duration,
     pub(super) warn: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -77,6 +80,7 @@ impl SessionBuilder {
                 calibrate: true,
                 allow_software: false,
                 gpu_memory_limit: None,
+                cache_dir: None,
                 stall_floor: STALL_FLOOR,
                 warn: Arc::new(|text| eprintln!("chunkwise: warning: {text}")),
             },
@@ -133,7 +137,7 @@ impl SessionBuilder {
         self
     }
 
-    /// Where measured costs are kept; default: the user's cache directory. An empty path keeps them in memory only.
+    /// Where measured costs are kept, and what the drivers of GPUs have compiled; default: the user's cache directory. An empty path keeps costs in memory only, and nothing that was compiled.
     #[must_use]
     pub fn cache_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.cache_dir = Some(dir.into());
@@ -196,6 +200,7 @@ impl SessionBuilder {
         };
         let dir = self.cache_dir.or_else(system::cache_dir).filter(|d| !d.as_os_str().is_empty());
         let (costs, warning) = CostModel::load(dir.as_deref());
+        settings.cache_dir = dir;
         if let Some(warning) = warning {
             (settings.warn)(&warning);
         }

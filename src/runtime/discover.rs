@@ -263,7 +263,11 @@ fn take_in(
 
     for _ in 0..2 {
         let opened = gpu::Gpu::open(adapter, &format!("gpu{number}"), SpaceId(number + 1), staging);
-        let device: Arc<dyn Device> = Arc::new(opened.map_err(|error| error.to_string())?);
+        let opened = opened.map_err(|error| error.to_string())?;
+        let device: Arc<dyn Device> = Arc::new(match &settings.cache_dir {
+            Some(dir) => opened.with_cache_dir(dir),
+            None => opened,
+        });
         let Some(inner) = session.upgrade() else { return Ok(false) };
         let mut member = Member::new(device, &inner.costs);
         if !settings.calibrate || inner.with_costs(|costs| costs.calibrated(member.priced)) {

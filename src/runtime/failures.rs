@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use super::driver::{Inner, SessionState};
 use super::handle::Reports;
-use super::run::MoveSpan;
+use super::run::{Fixed, MoveSpan};
 use crate::device::{Failure, Report};
 use crate::error::Error;
 use crate::id::{CopyId, DeviceId, GraphId, LaunchId, TaskId, ValueId};
+use crate::kernel::{Kernel, KernelKey};
 use crate::schedule::{Estimates, Event};
 use crate::shape::DType;
-use crate::task::{Profile, TaskGraph};
+use crate::task::Profile;
 
 /// Times that a task is tried on devices that fail before the graph gives up.
 const ATTEMPTS: u32 = 3;
@@ -194,11 +195,10 @@ impl Inner {
     ) -> Event {
         let members = self.members.all();
         let Some(run) = state.runs.get_mut(&graph) else { return Event::LaunchFailed { launch } };
-        let graph_of_task = run.graph().clone();
-        let kind = WorkKind::of(&graph_of_task, task);
-        let can = |e: &Estimates| {
-            e.ns(&graph_of_task, task).is_some() && !members[e.device.index()].is_unfit(kind.kernel, kind.dtype)
-        };
+        let fixed = run.fixed.clone();
+        let kind = WorkKind::of(&fixed, task);
+        let unfit = |device: DeviceId| members[device.index()].is_unfit(kind.key, kind.kernel, kind.dtype);
+        let can = |e: &Estimates| e.ns(&fixed.graph, task).is_some() && !unfit(e.device);
         let estimates = run.prices.estimates();
         let mut others = estimates.iter().filter(|e| e.device != device && !state.faults.gone.contains(&e.device));
         if !others.any(can) {
@@ -207,14 +207,14 @@ impl Inner {
         }
         let member = &members[device.index()];
         // If it is a form of an operand that it cannot make, it may still run the kernel on others.
-        let new = kernel && member.forbid(kind.kernel, kind.dtype);
+        let new = kernel && member.forbid(kind.key, kind.kernel, kind.dtype);
         if new {
             let name = &member.spec.name;
             state.warnings.push(Warning { device: name.clone(), what: " for this kernel", error });
         }
         // A run that was priced before and began since has to be told too.
         for (&id, run) in state.runs.iter().filter(|(id, _)| new || **id == graph) {
-            let tasks = kind.tasks_in(run.graph());
+            let tasks = kind.tasks_in(&run.fixed);
             if !tasks.is_empty() {
                 events.push_back(Event::Unfit { graph: id, device, tasks });
             }
@@ -280,22 +280,28 @@ impl Inner {
     }
 }
 
-/// A kernel's name and version, and the dtype of its tasks: what a device is able to run, or not.
+/// A kernel, and the dtype of its tasks: what a device is able to run, or not.
 struct WorkKind<'a> {
-    kernel: &'a str,
+    key: &'a KernelKey,
+    kernel: &'a Arc<dyn Kernel>,
     dtype: DType,
 }
 
 impl<'a> WorkKind<'a> {
-    fn of(graph: &'a TaskGraph, task: TaskId) -> Self {
-        let profile = graph.profile(task);
-        Self { kernel: graph.kernels()[profile.kernel.index()].key.name_and_version(), dtype: profile.dtype }
+    fn of(fixed: &'a Fixed, task: TaskId) -> Self {
+        let (kernel, dtype) = (fixed.graph.kernel_id(task).index(), fixed.graph.profile(task).dtype);
+        Self { key: &fixed.graph.kernels()[kernel].key, kernel: &fixed.kernels[kernel], dtype }
     }
 
     /// The tasks of this kind.
-    fn tasks_in(&self, graph: &TaskGraph) -> Arc<[TaskId]> {
+    fn tasks_in(&self, Fixed { graph, kernels, .. }: &Fixed) -> Arc<[TaskId]> {
         let same = |profile: &Profile| {
-            profile.dtype == self.dtype && graph.kernels()[profile.kernel.index()].key.name_and_version() == self.kernel
+            let kernel = profile.kernel.index();
+            let is_it = match self.key.is_local() {
+                true => Arc::ptr_eq(&kernels[kernel], self.kernel),
+                false => graph.kernels()[kernel].key == *self.key,
+            };
+            profile.dtype == self.dtype && is_it
         };
         let is_it: Vec<bool> = graph.profiles().iter().map(same).collect();
         graph.tasks().filter(|&task| is_it[graph.profile_id(task).index()]).collect()

@@ -4,7 +4,7 @@
 //! before the scheduler hears of it, and stays there; ids are places in the list.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use super::driver::Inner;
 use super::prices::Prices;
@@ -12,6 +12,7 @@ use super::run::Run;
 use crate::cost::{CostId, CostModel, DeviceKey, LinkRate, PricedId, Rates};
 use crate::device::{Device, DeviceKind, DeviceSpec, HOST, LinkSpec, Tuning};
 use crate::id::{DeviceId, SpaceId};
+use crate::kernel::{Kernel, KernelKey};
 use crate::schedule::Event;
 use crate::shape::DType;
 
@@ -26,8 +27,24 @@ pub(super) struct Member {
     pub(super) staging_bytes: u64,
     /// The links to its memory and back, where that is a GPU's.
     pub(super) links: Option<[CostId; 2]>,
-    /// Kernels, each with a dtype, that it turned out to be unable to run.
-    unfit: Arc<Mutex<BTreeSet<(String, DType)>>>,
+    /// What it turned out to be unable to run.
+    unfit: Arc<Mutex<UnfitKernels>>,
+}
+
+/// Kernels, each with a dtype: by all that they do, so that one expression does not take others of its name along.
+#[derive(Default)]
+struct UnfitKernels {
+    keys: BTreeSet<(KernelKey, DType)>,
+    /// Those that exist only here, whose keys are others' in other graphs. Kept by their places, which nobody else has while they are here.
+    local: Vec<(Weak<dyn Kernel>, DType)>,
+}
+
+impl UnfitKernels {
+    fn has(&self, key: &KernelKey, kernel: &Arc<dyn Kernel>, dtype: DType) -> bool {
+        let is_it =
+            |(known, of): &(Weak<dyn Kernel>, DType)| std::ptr::addr_eq(known.as_ptr(), Arc::as_ptr(kernel)) && *of == dtype;
+        if key.is_local() { self.local.iter().any(is_it) } else { self.keys.contains(&(key.clone(), dtype)) }
+    }
 }
 
 /// The list: a snapshot for whoever asks.
@@ -103,19 +120,28 @@ impl Member {
         self.device.tune(tuning);
     }
 
-    fn unfit(&self) -> MutexGuard<'_, BTreeSet<(String, DType)>> {
+    fn unfit(&self) -> MutexGuard<'_, UnfitKernels> {
         self.unfit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it turned out to be unable to run this kernel (by its name and version).
-    pub(super) fn is_unfit(&self, kernel: &str, dtype: DType) -> bool {
-        let unfit = self.unfit();
-        !unfit.is_empty() && unfit.contains(&(kernel.to_owned(), dtype))
+    /// Whether it turned out to be unable to run this kernel, of this key.
+    pub(super) fn is_unfit(&self, key: &KernelKey, kernel: &Arc<dyn Kernel>, dtype: DType) -> bool {
+        self.unfit().has(key, kernel, dtype)
     }
 
     /// From now on it is not asked to run this kernel. Whether that is new.
-    pub(super) fn forbid(&self, kernel: &str, dtype: DType) -> bool {
-        self.unfit().insert((kernel.to_owned(), dtype))
+    pub(super) fn forbid(&self, key: &KernelKey, kernel: &Arc<dyn Kernel>, dtype: DType) -> bool {
+        let mut unfit = self.unfit();
+        if unfit.has(key, kernel, dtype) {
+            return false;
+        }
+        if key.is_local() {
+            unfit.local.retain(|(known, _)| known.strong_count() > 0);
+            unfit.local.push((Arc::downgrade(kernel), dtype));
+        } else {
+            unfit.keys.insert((key.clone(), dtype));
+        }
+        true
     }
 }
 

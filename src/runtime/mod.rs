@@ -5,6 +5,8 @@
 //!
 //! README.md in this folder has every lock and what may run under it, how a launch comes to a device, and what kernels are asked when.
 
+mod ahead;
+mod asked;
 mod builder;
 mod calibrate;
 mod discover;
@@ -24,6 +26,7 @@ mod run;
 mod slots;
 mod steps;
 mod submit;
+mod unable;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, PoisonError};
@@ -221,8 +224,7 @@ impl Session {
         let bound = self.needs_bytes(&plan.graph);
         let mut explanation = Explanation::new(&plan.graph, &sim, &outcome, totals, bound);
         let limit = |space| self.0.lock().scheduler.limit_bytes(space);
-        let idle = plan.prices.1.idle(&plan.graph, &self.0.members.all(), limit);
-        explanation.notes.extend(idle.into_iter().map(|(name, why)| format!("{name}: {why}")));
+        explanation.notes.extend(plan.prices.1.not_run(&plan.graph, &self.0.members.all(), limit));
         if !looks && self.0.discovery.is_due() {
             explanation
                 .notes

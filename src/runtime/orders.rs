@@ -182,6 +182,7 @@ impl OrderHead {
             };
             read.push(match (operand.view.filter(|_| form == PLAIN), &data) {
                 (Some(view), Data::Host(window)) => Data::Host(window.viewed(&graph.views()[view.index()])),
+                (Some(view), Data::Remote(remote)) => Data::Remote(remote.viewed(&graph.views()[view.index()])),
                 _ => data,
             });
         }
@@ -227,7 +228,7 @@ fn pooled(at: At, inner: &Inner, layout: &Arc<Layout>, name: &dyn Fn() -> String
     };
     Ok(match slot.memory(inner, name)? {
         Memory::Host(buffer) => Data::Host(Window::new(buffer.clone(), 0, layout)),
-        Memory::Remote(memory) => Data::Remote(Remote { memory: memory.clone(), layout }),
+        Memory::Remote(memory) => Data::Remote(Remote::whole(memory.clone(), layout)),
     })
 }
 

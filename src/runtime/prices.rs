@@ -1,19 +1,21 @@
 //! What the tasks of a plan take on each device.
 //!
-//! Owns: [`Prices`]. Must not know: placement. Invariant: a kernel is asked for its GPU half once for each task and GPU, while nothing is locked; the
+//! Owns: [`Prices`]. Must not know: placement. Invariant: kernels and devices are asked while nothing is locked; the
 //! cost model is locked for arithmetic only; what is learned from a run belongs to what was predicted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::ahead::compile_ahead;
+use super::asked::{AskedPrograms, ProgramAnswer};
 use super::driver::Inner;
 use super::members::Member;
+use super::unable::{self, CannotRun, Unable};
 use crate::cost::{Basis, CostId, Estimate};
 use crate::device::DeviceSpec;
 use crate::id::{DeviceId, SpaceId, TaskId};
-use crate::kernel::{GpuFacts, Kernel, Work, calm};
+use crate::kernel::{Kernel, Work};
 use crate::schedule::{CANNOT, Each, Estimates, Scheduler};
-use crate::shape::{ChunkMeta, DType};
 use crate::task::{Profile, TaskGraph};
 
 /// Time that each pass after the first adds where a program was never measured.
@@ -30,23 +32,8 @@ pub(super) struct Column {
     pub(super) estimates: Estimates,
     /// By profile: where times are learned; `None` if the device does not serve the kernel's lane.
     costs: Vec<Option<CostId>>,
-    /// Why the device cannot run some tasks although the kernel has a GPU half for them: the first reason.
-    unable: Option<Unable>,
-}
-
-/// Why a GPU cannot run a task.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Unable {
-    /// The kernel has no GPU half for these operands: the CPU's work, nothing to tell.
-    NoHalf,
-    /// It has no `f64`.
-    NoF64(String),
-    /// It turned out that it cannot run the kernel: the shader does not compile there.
-    Unfit(String),
-    /// A chunk is larger than its shaders can see.
-    TooLarge { kernel: String, bytes: u64, most: u64 },
-    /// Its memory has no room for any task.
-    Full { bytes: u64, most: u64 },
+    /// What the device does not run, if it is a GPU, and why.
+    cannot: Vec<CannotRun>,
 }
 
 /// What is known of a profile before its tasks are priced.
@@ -79,9 +66,9 @@ impl Prices {
         self.columns.get(device.index())?.costs[graph.profile_id(task).index()]
     }
 
-    /// The devices that cannot run some tasks, and why.
-    pub(super) fn unable(&self) -> impl Iterator<Item = (DeviceId, &Unable)> {
-        self.columns.iter().filter_map(|column| Some((column.estimates.device, column.unable.as_ref()?)))
+    /// What a device lacks for some of the tasks, and did from the beginning.
+    pub(super) fn lacks(&self, device: DeviceId) -> Option<&CannotRun> {
+        self.columns.get(device.index())?.cannot.iter().find(|one| one.why.is_lack() && one.why != Unable::Unfit)
     }
 
     /// Prices every task on one device.
@@ -91,9 +78,10 @@ impl Prices {
         (at, member): (usize, &Member),
         inner: &Inner,
     ) -> Column {
-        let known: Vec<KnownProfile> = graph.profiles().iter().map(|profile| known(graph, profile, member)).collect();
-        let programs = member.spec.gpu.map(|facts| Programs::ask(graph, kernels, &facts));
-        let costs = inner.with_costs(|costs| {
+        let known: Vec<KnownProfile> = graph.profiles().iter().map(|profile| known(graph, kernels, profile, member)).collect();
+        let served: Vec<bool> = known.iter().map(|known| known.served).collect();
+        let asked = member.spec.gpu.map(|facts| AskedPrograms::of(graph, kernels, (member, &facts), &served));
+        let (costs, estimates) = inner.with_costs(|costs| {
             let mut resolved = BTreeMap::new();
             let mut one = |(known, profile): (&KnownProfile, &Profile)| {
                 let key = &graph.kernels()[profile.kernel.index()].key;
@@ -105,54 +93,57 @@ impl Prices {
                 ids.iter().zip(graph.profiles()).map(|(id, profile)| Some(costs.estimate((*id)?, profile.work))).collect();
             (ids, estimates)
         });
-        let (costs, estimates) = costs;
-        let mut unable = None;
-        let mut price = |profile: usize, program: Option<&Result<usize, Unable>>| {
-            let (Some(estimate), known) = (&estimates[profile], &known[profile]) else { return CANNOT };
-            let why = match program {
-                None => return estimate.ns,
-                Some(_) if known.unfit => Unable::Unfit(kernel_name(graph, profile).into()),
-                Some(Ok(passes)) => return on_gpu(estimate, *passes),
-                Some(Err(why)) => why.clone(),
-            };
-            if why != Unable::NoHalf {
-                unable.get_or_insert(why);
+        // What a task takes, and how long it is until its program is compiled.
+        let price = |profile: usize, answer: Option<&ProgramAnswer>| match (&estimates[profile], answer) {
+            (Some(estimate), None) => (estimate.ns, 0),
+            (Some(estimate), Some(&Ok((passes, compiling_ns)))) if !known[profile].unfit => {
+                (on_gpu(estimate, passes), compiling_ns)
             }
-            CANNOT
+            _ => (CANNOT, 0),
         };
         let measured = |profile: usize| {
             let trusted = known[profile].steady && graph.profiles()[profile].work != Work::default();
             trusted && estimates[profile].as_ref().is_some_and(|e| matches!(e.basis, Basis::Measured { .. }))
         };
-        let profiles = 0..graph.profiles().len();
-        let (each, ns, measured): (_, Vec<u64>, Vec<bool>) = match &programs {
-            None => (Each::Profile, profiles.clone().map(|p| price(p, None)).collect(), profiles.map(measured).collect()),
-            Some(Programs::Alike(all)) => {
-                let ns = profiles.clone().map(|p| price(p, Some(&all[p]))).collect();
-                (Each::Profile, ns, profiles.map(measured).collect())
-            }
-            Some(Programs::Each(all)) => {
-                let profile = |task: TaskId| graph.profile_id(task).index();
-                let ns = graph.tasks().map(|t| price(profile(t), Some(&all[t.index()]))).collect();
-                (Each::Task, ns, graph.tasks().map(|t| measured(profile(t))).collect())
-            }
+        let Some(asked) = asked else {
+            let all = (0..graph.profiles().len()).map(|p| (price(p, None), measured(p)));
+            return Column { estimates: tabled((at, Each::Profile), all), costs, cannot: Vec::new() };
         };
-        let measured = measured.contains(&true).then(|| measured.into());
-        Column { estimates: Estimates { device: DeviceId::at(at), each, ns: ns.into(), measured }, costs, unable }
+        let profile = |task: TaskId| graph.profile_id(task).index();
+        let of_task = |task: TaskId| match asked.number(task) {
+            Some(number) => price(profile(task), Some(&asked.answers[number])),
+            None => (CANNOT, 0),
+        };
+        let estimates = match alike(graph, of_task) {
+            Some(all) => tabled((at, Each::Profile), all.into_iter().enumerate().map(|(p, one)| (one, measured(p)))),
+            None => tabled((at, Each::Task), graph.tasks().map(|t| (of_task(t), measured(profile(t))))),
+        };
+        compile_ahead(graph, &asked.uncompiled, (&estimates, member), inner);
+        Column { cannot: cannot(graph, &asked, &known), estimates, costs }
     }
 
-    /// The GPUs that could not run some of the work, or have nothing to do in it, and why, for people. `limit` is that of a memory space.
+    /// The GPUs that lack something for some of the work, or have nothing to do in it, and why, for people. `limit` is that of a memory space.
     pub(super) fn idle(&self, graph: &TaskGraph, members: &[Member], limit: impl Fn(SpaceId) -> u64) -> Vec<(String, String)> {
         let gpus = self.columns.iter().zip(members).filter(|(_, member)| member.spec.gpu.is_some());
         let of = |(column, member): (&Column, &Member)| {
-            let why = match &column.unable {
-                None if !column.estimates.any() => Some(Unable::NoHalf),
-                None => full(graph, &column.estimates, &member.spec, limit(member.spec.space)),
-                some => some.clone(),
-            };
-            Some((member.spec.name.clone(), why?.to_string()))
+            let why = unable::in_short(&column.cannot, !column.estimates.any());
+            let why =
+                why.or_else(|| full(graph, &column.estimates, &member.spec, limit(member.spec.space)).map(|f| f.to_string()));
+            Some((member.spec.name.clone(), why?))
         };
         gpus.filter_map(of).collect()
+    }
+
+    /// All that GPUs do not run, and why, in lines for people.
+    pub(super) fn not_run(&self, graph: &TaskGraph, members: &[Member], limit: impl Fn(SpaceId) -> u64) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (column, member) in self.columns.iter().zip(members).filter(|(_, member)| member.spec.gpu.is_some()) {
+            lines.extend(unable::in_full(&member.spec.name, &column.cannot, !column.estimates.any()));
+            if let Some(full) = full(graph, &column.estimates, &member.spec, limit(member.spec.space)) {
+                lines.push(format!("{}: {full}", member.spec.name));
+            }
+        }
+        lines
     }
 
     /// Each task on the device that is fastest for it, shared out to its workers: a guess of the makespan.
@@ -181,17 +172,58 @@ impl Prices {
     }
 }
 
-fn kernel_name(graph: &TaskGraph, profile: usize) -> &str {
-    graph.kernels()[graph.profiles()[profile].kernel.index()].key.name()
-}
-
-fn known(graph: &TaskGraph, profile: &Profile, member: &Member) -> KnownProfile {
+fn known(graph: &TaskGraph, kernels: &[Arc<dyn Kernel>], profile: &Profile, member: &Member) -> KnownProfile {
     let kernel = &graph.kernels()[profile.kernel.index()];
     KnownProfile {
         served: member.spec.serves(kernel.lane),
-        unfit: member.is_unfit(kernel.key.name_and_version(), profile.dtype),
+        unfit: member.is_unfit(&kernel.key, &kernels[profile.kernel.index()], profile.dtype),
         steady: kernel.is_steady,
     }
+}
+
+/// The prices of profiles, if all tasks of each have one.
+fn alike(graph: &TaskGraph, of_task: impl Fn(TaskId) -> (u64, u64)) -> Option<Vec<(u64, u64)>> {
+    let mut all = vec![None; graph.profiles().len()];
+    for task in graph.tasks() {
+        let price = of_task(task);
+        let known = all[graph.profile_id(task).index()].get_or_insert(price);
+        if *known != price {
+            return None;
+        }
+    }
+    Some(all.into_iter().map(|price| price.unwrap_or((CANNOT, 0))).collect())
+}
+
+/// Estimates of these times, of how long it is until they are compiled, and of whether they are measured.
+fn tabled((at, each): (usize, Each), all: impl Iterator<Item = ((u64, u64), bool)>) -> Estimates {
+    let (prices, measured): (Vec<(u64, u64)>, Vec<bool>) = all.unzip();
+    let (ns, compiling_ns): (Vec<u64>, Vec<u64>) = prices.into_iter().unzip();
+    let measured = measured.contains(&true).then(|| measured.into());
+    let compiling_ns = compiling_ns.iter().any(|&ns| ns > 0).then(|| compiling_ns.into());
+    Estimates { device: DeviceId::at(at), each, ns: ns.into(), measured, compiling_ns }
+}
+
+/// What a GPU does not run, each kernel and reason once.
+fn cannot(graph: &TaskGraph, asked: &AskedPrograms, known: &[KnownProfile]) -> Vec<CannotRun> {
+    let mut counts: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+    for task in graph.tasks() {
+        if let Some(number) = asked.number(task) {
+            let profile = graph.profile_id(task).index();
+            if known[profile].unfit || asked.answers[number].is_err() {
+                *counts.entry((graph.kernel_id(task).index(), number)).or_default() += 1;
+            }
+        }
+    }
+    let mut all: Vec<CannotRun> = Vec::new();
+    for ((kernel, number), tasks) in counts {
+        let kernel = graph.kernels()[kernel].key.name();
+        let why = asked.answers[number].as_ref().err().cloned().unwrap_or(Unable::Unfit);
+        match all.iter_mut().find(|one| one.kernel == kernel && one.why == why) {
+            Some(one) => one.tasks += tasks,
+            None => all.push(CannotRun { kernel: kernel.to_owned(), why, tasks }),
+        }
+    }
+    all
 }
 
 /// Why a GPU has room for none of the tasks that it could run.
@@ -205,68 +237,6 @@ fn full(graph: &TaskGraph, estimates: &Estimates, spec: &DeviceSpec, most: u64) 
         least = Some(least.map_or(bytes, |least| least.min(bytes)));
     }
     Some(Unable::Full { bytes: least?, most })
-}
-
-/// Numbers of passes of tasks' GPU halves, or why there is none.
-enum Programs {
-    /// By profile: all tasks of each have the same.
-    Alike(Vec<Result<usize, Unable>>),
-    /// By task.
-    Each(Vec<Result<usize, Unable>>),
-}
-
-impl Programs {
-    fn ask(graph: &TaskGraph, kernels: &[Arc<dyn Kernel>], facts: &GpuFacts) -> Self {
-        let mut alike: Vec<Option<Result<usize, Unable>>> = vec![None; graph.profiles().len()];
-        for task in graph.tasks() {
-            let answer = passes(graph, kernels, task, facts);
-            match &mut alike[graph.profile_id(task).index()] {
-                Some(known) if *known != answer => {
-                    return Self::Each(graph.tasks().map(|task| passes(graph, kernels, task, facts)).collect());
-                }
-                known => *known = Some(answer),
-            }
-        }
-        Self::Alike(alike.into_iter().map(|known| known.unwrap_or(Err(Unable::NoHalf))).collect())
-    }
-}
-
-impl std::fmt::Display for Unable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NoHalf => f.write_str("nothing of this work can run on a GPU, so the CPU does all of it"),
-            Self::NoF64(kernel) => write!(f, "it has no f64, which {kernel} needs here; f32 would do"),
-            Self::Unfit(kernel) => write!(f, "it cannot run {kernel}, as a warning has said"),
-            Self::TooLarge { kernel, bytes, most } => {
-                let (bytes, most) = (crate::Bytes(*bytes), crate::Bytes(*most));
-                write!(f, "a chunk of {kernel} has {bytes}, and its shaders see at most {most}; smaller chunks would do")
-            }
-            Self::Full { bytes, most } => {
-                let (bytes, most) = (crate::Bytes(*bytes), crate::Bytes(*most));
-                write!(f, "a task takes {bytes} of its memory, of which it may use {most}; smaller chunks would do")
-            }
-        }
-    }
-}
-
-/// Number of passes of a task's GPU half, if the GPU can run it.
-fn passes(graph: &TaskGraph, kernels: &[Arc<dyn Kernel>], task: TaskId, facts: &GpuFacts) -> Result<usize, Unable> {
-    let metas: Vec<ChunkMeta<'_>> = graph.metas(task).collect();
-    let (kernel, params) = (&kernels[graph.kernel_id(task).index()], graph.params(task));
-    if let Some(program) = calm(|| kernel.program(params, &metas, facts)).flatten() {
-        return Ok(program.passes.len());
-    }
-    // Would another GPU run it?
-    let Some(program) = calm(|| kernel.program(params, &metas, &GpuFacts::ANY)).flatten() else { return Err(Unable::NoHalf) };
-    let bytes = |m: &ChunkMeta<'_>| (m.shape.iter().product::<usize>() * m.dtype.bytes()) as u64;
-    let largest = metas.iter().map(bytes).max().unwrap_or(0).max(program.words(&metas).1);
-    Err(match graph.kernel_name(task) {
-        kernel if program.real == DType::F64 && !facts.f64 => Unable::NoF64(kernel.into()),
-        kernel if largest > facts.binding_bytes => {
-            Unable::TooLarge { kernel: kernel.into(), bytes: largest, most: facts.binding_bytes }
-        }
-        _ => Unable::NoHalf,
-    })
 }
 
 fn on_gpu(estimate: &Estimate, passes: usize) -> u64 {

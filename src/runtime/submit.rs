@@ -8,11 +8,11 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::handle::{Quiet, Waits};
-use super::prices::{Prices, Unable};
+use super::prices::Prices;
 use super::results::allocate_result;
 use super::run::{Fixed, Measurements, Run};
 use super::{Handle, Inside, Plan, Session};
-use crate::device::{self, DeviceKind, DeviceSpec, HostBuffer};
+use crate::device::{self, HostBuffer};
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, GraphId};
 use crate::schedule::{Event, Placement};
@@ -124,21 +124,12 @@ impl Session {
         self.rough_ns(plan) > WORTH_LOOKING_NS
     }
 
-    /// Whether the devices that the user insists on can do the work.
+    /// Whether the one device that the user insists on has what the work needs.
     fn check_able(&self, prices: &Prices) -> Result<()> {
-        let members = self.0.members.all();
-        let wanted = |id: DeviceId| match self.0.settings.placement {
-            Placement::Gpu => true,
-            Placement::Device(index) => id.0 == index,
-            Placement::Auto | Placement::Cpu => false,
-        };
-        let gpus = members.iter().filter(|m| m.spec.kind == DeviceKind::Gpu).count();
-        // What turned out while the session worked has been told, and is the CPU's work since.
-        let known = |unable: &Unable| !matches!(unable, Unable::Unfit(_));
-        let unable: Vec<_> = prices.unable().filter(|(id, why)| wanted(*id) && known(why)).collect();
-        match (unable.first(), self.0.settings.placement) {
-            (Some((id, why)), Placement::Device(_)) => Err(unable_error(&members[id.index()].spec, why)),
-            (Some((id, why)), Placement::Gpu) if unable.len() == gpus => Err(unable_error(&members[id.index()].spec, why)),
+        let Placement::Device(index) = self.0.settings.placement else { return Ok(()) };
+        let device = DeviceId(index);
+        match (self.0.members.all().get(device.index()), prices.lacks(device)) {
+            (Some(member), Some(lacks)) => Err(Error::Unable { device: member.spec.name.clone(), why: lacks.to_string() }),
             _ => Ok(()),
         }
     }
@@ -199,8 +190,4 @@ fn gone(sources: &mut BTreeMap<u64, Weak<HostBuffer>>) -> Vec<Event> {
     let dead: Vec<u64> = sources.iter().filter(|(_, bytes)| bytes.strong_count() == 0).map(|(&source, _)| source).collect();
     dead.iter().for_each(|source| drop(sources.remove(source)));
     dead.into_iter().map(|source| Event::SourceGone { source }).collect()
-}
-
-fn unable_error(spec: &DeviceSpec, why: &Unable) -> Error {
-    Error::Unable { device: spec.name.clone(), why: why.to_string() }
 }

@@ -153,7 +153,7 @@ impl Scheduler {
         let base = HeldBytes::new(&tasks, scratch, self.host_workers());
         let within = within.filter(|outer| !outer.is_empty());
         let nested = within.is_some();
-        let job = Job::new(tasks, estimates, base, nested);
+        let job = Job::new(tasks, (estimates, self.now), base, nested);
         let (base, limit) = (job.promise.base.bytes(), self.memory.limit(HOST));
         let peak = base.saturating_add(job.promise.peak);
         if peak > limit {

@@ -395,8 +395,9 @@ impl Scheduler {
         // Packing takes less than the task that it is for.
         let expected_ns = estimate_ns.max(job.estimate(task, at).unwrap_or(0));
         let clock = self.watch.start(expected_ns, job.is_measured(task, at));
+        let compiling_ns = job.compiling_in(task, at, self.now);
         let device = &mut self.devices[at.index()];
-        let (ahead_ns, seat) = (device.wait_ns(self.now), device.room_for(graph).unwrap_or(Seat::Own));
+        let (ahead_ns, seat) = (device.wait_ns(self.now).max(compiling_ns), device.room_for(graph).unwrap_or(Seat::Own));
         device.started(self.now, estimate_ns, seat);
         self.took_off(graph);
         let (start_ns, device) = (self.now, at);

@@ -33,6 +33,9 @@ pub struct Estimates {
     /// Whether each is a time that such tasks were measured to take, and that follows from their work; `None` if none is. Only such a
     /// time can say that a task hangs.
     pub measured: Option<Arc<[bool]>>,
+    /// How long after the graph was submitted (or priced) the device can begin such a task, where its program is yet to be compiled; `None` if all are.
+    #[serde(default)]
+    pub compiling_ns: Option<Arc<[u64]>>,
 }
 
 impl Estimates {
@@ -54,6 +57,12 @@ impl Estimates {
     #[must_use]
     pub fn is_measured(&self, graph: &TaskGraph, task: TaskId) -> bool {
         self.measured.as_ref().and_then(|measured| measured.get(self.at(graph, task))).is_some_and(|&measured| measured)
+    }
+
+    /// How long after it was priced the device can begin the task at the earliest.
+    #[must_use]
+    pub fn compiling_ns(&self, graph: &TaskGraph, task: TaskId) -> u64 {
+        self.compiling_ns.as_ref().and_then(|all| all.get(self.at(graph, task)).copied()).unwrap_or(0)
     }
 
     /// Whether the device can run any of the tasks.

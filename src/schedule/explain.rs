@@ -86,7 +86,12 @@ impl Explanation {
                 Some(sum * 1e-9 / count as f64)
             };
             let each_s: Vec<Option<f64>> = (0..n).map(mean).collect();
-            let why = why(&each_s, &placed, sim, fixed.then_some(&asked as &dyn Fn(usize) -> bool));
+            let compiling = |d: usize| {
+                let column = sim.beliefs.iter().find(|c| c.device.index() == d)?;
+                tasks().map(|t| column.compiling_ns(graph, TaskId::at(t))).max()
+            };
+            let compiling_s: Vec<f64> = (0..n).map(|d| compiling(d).unwrap_or(0) as f64 * 1e-9).collect();
+            let why = why((&each_s, &compiling_s), &placed, sim, fixed.then_some(&asked as &dyn Fn(usize) -> bool));
             let crossing: u64 = tasks().map(|t| crossing_ns(graph, TaskId::at(t), sim)).fold(0, u64::saturating_add);
             let link_s = (crossing > 0).then(|| crossing as f64 * 1e-9 / count as f64);
             GroupRow { label: label.to_owned(), tasks: count, each_s, link_s, placed, why }
@@ -136,7 +141,12 @@ fn kind_name(kind: DeviceKind) -> &'static str {
     }
 }
 
-fn why(each_s: &[Option<f64>], placed: &[usize], sim: &Simulation, asked: Option<&dyn Fn(usize) -> bool>) -> String {
+fn why(
+    (each_s, compiling_s): (&[Option<f64>], &[f64]),
+    placed: &[usize],
+    sim: &Simulation,
+    asked: Option<&dyn Fn(usize) -> bool>,
+) -> String {
     let able: Vec<usize> = (0..each_s.len()).filter(|&d| each_s[d].is_some()).collect();
     let used: Vec<usize> = (0..placed.len()).filter(|&d| placed[d] > 0).collect();
     let name = |d: usize| &sim.devices[d].name;
@@ -148,6 +158,11 @@ fn why(each_s: &[Option<f64>], placed: &[usize], sim: &Simulation, asked: Option
         (_, [one]) if asked.is_some_and(|asked| asked(*one)) => format!("{} was asked for", name(*one)),
         (_, [one]) if asked.is_some() => format!("{} does what that asked for cannot", name(*one)),
         (_, [one]) if able.iter().all(|&d| each_s[*one] <= each_s[d]) => format!("{} is faster", name(*one)),
+        (_, [one]) if able.iter().any(|&d| d != *one && compiling_s[d] > 0.0) => {
+            let late = able.iter().filter(|&&d| d != *one && compiling_s[d] > 0.0);
+            let each: Vec<String> = late.map(|&d| format!("{} compiles it first, {}", name(d), time(compiling_s[d]))).collect();
+            format!("{} is sooner: {}", name(*one), each.join(", "))
+        }
         (_, [one]) if sim.devices[*one].link.is_none() => {
             format!("{} is sooner: moving the data costs more than computing there", name(*one))
         }

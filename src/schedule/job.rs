@@ -20,6 +20,8 @@ use crate::task::{PLAIN, TaskGraph};
 struct TaskPrices {
     /// By device; `None` for one that can run no task.
     estimates: Vec<Option<Estimates>>,
+    /// By device: when it was priced.
+    since_ns: Vec<u64>,
     /// Devices that turned out to be unable to run a task, whatever was estimated.
     unfit: BTreeSet<(DeviceId, TaskId)>,
     /// Most that a task takes in a space of its own: of a device that takes packed forms, and of one that does not.
@@ -64,7 +66,7 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub(super) fn new(graph: Arc<TaskGraph>, estimates: &[Estimates], base: HeldBytes, nested: bool) -> Self {
+    pub(super) fn new(graph: Arc<TaskGraph>, (estimates, now): (&[Estimates], u64), base: HeldBytes, nested: bool) -> Self {
         let (peak, peak_task) = peak::sequential_peak(&graph);
         let mut job = Self {
             prices: TaskPrices::default(),
@@ -75,18 +77,26 @@ impl Job {
             graph,
         };
         for column in estimates {
-            job.price(column);
+            job.price(column, now);
         }
         job.tasks.rank(&job.graph, &job.prices.estimates);
         job
     }
 
-    pub(super) fn price(&mut self, column: &Estimates) {
-        let (at, estimates) = (column.device.index(), &mut self.prices.estimates);
+    pub(super) fn price(&mut self, column: &Estimates, now: u64) {
+        let (at, TaskPrices { estimates, since_ns, .. }) = (column.device.index(), &mut self.prices);
         if estimates.len() <= at {
             estimates.resize(at + 1, None);
+            since_ns.resize(at + 1, now);
         }
-        estimates[at] = column.any().then(|| column.clone());
+        (estimates[at], since_ns[at]) = (column.any().then(|| column.clone()), now);
+    }
+
+    /// Time until the task's program is compiled for the device.
+    pub(super) fn compiling_in(&self, task: TaskId, device: DeviceId, now: u64) -> u64 {
+        let Some(column) = self.column(device).filter(|column| column.compiling_ns.is_some()) else { return 0 };
+        let end = self.prices.since_ns[device.index()].saturating_add(column.compiling_ns(&self.graph, task));
+        end.saturating_sub(now)
     }
 
     fn column(&self, device: DeviceId) -> Option<&Estimates> {

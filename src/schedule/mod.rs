@@ -272,7 +272,7 @@ impl Scheduler {
 
     fn price(&mut self, graph: GraphId, estimates: &Estimates) {
         if let Some(job) = self.jobs.get_mut(&graph) {
-            job.price(estimates);
+            job.price(estimates, self.now);
         }
     }
 

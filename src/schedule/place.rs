@@ -114,7 +114,7 @@ impl Scheduler {
         let device = &self.devices[at.index()];
         let estimate_ns = job.estimate(task, at).filter(|_| self.serves(job, task, at))?;
         let (mut inward, mut backlog, mut out) = (None, 0u64, 0u64);
-        let mut waits = device.start_in(self.now);
+        let mut waits = device.start_in(self.now).max(job.compiling_in(task, at, self.now));
         if self.has_links {
             if device.spec.space != HOST && job.touches_opaque(task) {
                 return None;
@@ -439,6 +439,8 @@ impl Scheduler {
                 graphs.flat_map(|id| ready.of(id).map(move |task| (id, task))).take(LOOK).collect()
             };
             for (id, task) in keys {
+                // What has yet to be compiled there begins no sooner, however short the queue is.
+                let drain = drain.max(self.jobs[&id].compiling_in(task, DeviceId::at(victim), self.now));
                 // Moves that have been paid for by waiting are no reason to come back.
                 let drain = drain.saturating_sub(self.paid(id, task, DeviceId::at(victim)));
                 // Whatever waits for it, it takes its own time.

@@ -18,7 +18,7 @@ pub struct Candidate {
     pub estimate_ns: u64,
     /// Time on the link for its missing inputs, and for its results back to the host.
     pub transfer_ns: u64,
-    /// Time from now until it would be finished there, queue and link included.
+    /// Time from now until it would be finished there: queue, link and compiler included.
     pub finish_ns: u64,
 }
 
@@ -167,9 +167,10 @@ pub enum Placement {
     Auto,
     /// The CPU only.
     Cpu,
-    /// GPUs, for all that they can run: a session without one is refused. What they cannot run (a kernel without a GPU half, a dtype that the adapter lacks) runs on the CPU; `explain` says so.
+    /// GPUs, for all that they can run: a session without one is refused. What they cannot run (an operation without a GPU half, a dtype that the adapter lacks, a shader that its driver refuses) runs on the CPU;
+    /// `explain` says what, and why.
     Gpu,
-    /// One device, by its number in the session's list, for all that it can run.
+    /// One device, by its number in the session's list, for all that it can run. Work for which the device lacks something (a dtype, bindings) is an error.
     Device(u16),
 }
 

@@ -99,6 +99,8 @@ struct World<'a> {
     sequence: u64,
     /// When each worker of each device is free.
     free: Vec<Vec<u64>>,
+    /// When what is compiled last for each device, of launches that wait for it, has run: others pass it.
+    late: Vec<u64>,
     /// When each direction of each link is free.
     links: Vec<[u64; 2]>,
     /// When this run began.
@@ -139,6 +141,7 @@ pub fn simulate_repeats(graph: &Arc<TaskGraph>, sim: &Simulation, policy: Box<dy
         sequence: 0,
         start: 0,
         free: sim.devices.iter().map(|d| vec![0; d.workers as usize]).collect(),
+        late: vec![0; sim.devices.len()],
         links: vec![[0; 2]; sim.devices.len()],
         hung: sim.hangs.clone(),
         out: Outcome::default(),
@@ -211,19 +214,20 @@ impl World<'_> {
         match *action {
             Action::Run { launch, task, device, .. } => {
                 let truth = if self.sim.truth.is_empty() { &self.sim.beliefs } else { &self.sim.truth };
-                let cost =
-                    truth.iter().find(|c| c.device == device).and_then(|c| c.ns(self.graph, task)).unwrap_or(super::CANNOT);
+                let column = truth.iter().find(|c| c.device == device);
+                let cost = column.and_then(|c| c.ns(self.graph, task)).unwrap_or(super::CANNOT);
+                let compiled = column.map_or(0, |c| self.start.saturating_add(c.compiling_ns(self.graph, task)));
                 if let Some(at) = self.hung.iter().position(|&t| t == task.0) {
                     self.hung.swap_remove(at);
                     return Ok(());
                 }
-                let (worker, start, end) = self.occupy(device, cost);
+                let (worker, start, end) = self.occupy(device, (cost, compiled));
                 // A device behind a link goes on with its queue while the host has yet to hear.
                 let told = self.sim.devices[device.index()].link.map_or(0, |link| link[1].latency_ns);
                 self.due(end + told, Due::Launch(launch, task, device.0, worker, (start, end)));
             }
             Action::Pack { launch, value, device, .. } => {
-                let (_, _, end) = self.occupy(device, self.graph.bytes(value) / 4);
+                let (_, _, end) = self.occupy(device, (self.graph.bytes(value) / 4, 0));
                 self.due(end, Due::Pack(launch));
             }
             Action::Move { copy, value, device, upload, .. } => {
@@ -267,11 +271,17 @@ impl World<'_> {
         Ok(())
     }
 
-    /// The worker that is free first takes `cost` ns.
-    fn occupy(&mut self, device: DeviceId, cost: u64) -> (u32, u64, u64) {
+    /// The worker that is free first takes `cost` ns; if it has to wait until something is compiled, others pass it.
+    fn occupy(&mut self, device: DeviceId, (cost, compiled): (u64, u64)) -> (u32, u64, u64) {
         let workers = &mut self.free[device.index()];
         let worker = (0..workers.len()).min_by_key(|&w| workers[w]).unwrap_or(0);
         let start = workers[worker].max(self.now);
+        if compiled > start {
+            let late = &mut self.late[device.index()];
+            let start = compiled.max(*late);
+            *late = start + cost;
+            return (worker as u32, start, start + cost);
+        }
         workers[worker] = start + cost;
         (worker as u32, start, start + cost)
     }

@@ -27,7 +27,7 @@ pub use layout::Layout;
 pub use promote::Promote;
 pub use region::{AxisRange, Region};
 pub use scalar::Scalar;
-pub use view::{ChunkMeta, ChunkView, ChunkViewMut, Opaque};
+pub use view::{ChunkMeta, ChunkView, ChunkViewMut, Lies, Opaque};
 
 use crate::error::{Error, Result};
 

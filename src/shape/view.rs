@@ -25,6 +25,7 @@ pub struct Opaque {
 
 /// What a kernel may know of an operand before it runs.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct ChunkMeta<'a> {
     /// Element type.
     pub dtype: DType,
@@ -32,6 +33,34 @@ pub struct ChunkMeta<'a> {
     pub shape: &'a [usize],
     /// The data, where they exist before the run (caller's arrays).
     pub data: Option<ChunkView<'a>>,
+    /// Where a GPU finds the elements, if it reads what a view shows of a value in that value's own buffer; else they are contiguous, from the start of a buffer.
+    pub lies: Option<Lies<'a>>,
+}
+
+/// Where the elements of an operand are in a buffer, in elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lies<'a> {
+    /// Of the first one.
+    pub offset: usize,
+    /// From one to the next, along each axis.
+    pub strides: &'a [isize],
+}
+
+impl<'a> ChunkMeta<'a> {
+    /// An operand of which no more is known.
+    #[must_use]
+    pub fn new(dtype: DType, shape: &'a [usize]) -> Self {
+        Self { dtype, shape, data: None, lies: None }
+    }
+
+    /// Of what lies somewhere in a buffer, the bytes of that up to its last element; else 0.
+    pub(crate) fn end_bytes(&self) -> u64 {
+        let Some(lies) = self.lies else { return 0 };
+        let ends = self.shape.iter().zip(lies.strides).filter(|(n, stride)| **n > 1 && **stride > 0);
+        let last =
+            ends.fold(lies.offset as u64, |at, (&n, &stride)| at.saturating_add((n as u64 - 1).saturating_mul(stride as u64)));
+        last.saturating_add(1).saturating_mul(self.dtype.bytes() as u64)
+    }
 }
 
 /// Shared access to one chunk, which may lie in memory by any strides: negative (flipped), 0 (one element for all indices of an axis).

@@ -12,7 +12,7 @@ use super::leftovers::stands_under;
 use super::runs::{ElementRun, runs};
 use super::stored::{Decoded, Stored};
 use super::table::ChunkTable;
-use crate::device::system::open_regular;
+use crate::device::files::open_regular;
 use crate::error::{Error, Result};
 use crate::shape::{AxisRange, ChunkView, ChunkViewMut, Region, Scalar, with_dtype};
 use crate::task::storage_parts;

@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::mark;
-use crate::device::system::{open_regular, random_name};
+use crate::device::files::{open_regular, random_name};
 
 const MARK: &str = ".tmp-";
 

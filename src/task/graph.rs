@@ -108,6 +108,9 @@ pub struct KernelFacts {
     pub lane: Lane,
     /// Whether tasks of equal work take equal time.
     pub is_steady: bool,
+    /// Whether its GPU half reads what views show of a value where it lies.
+    #[serde(default)]
+    pub reads_views: bool,
 }
 
 /// What tasks that cost the same have in common.
@@ -293,8 +296,9 @@ impl TaskGraph {
         self.reads_of(task).iter().map(|read| read.value).chain(old)
     }
     /// What a task reads, each with the form in which it is there: on a device that takes views and packed forms, or (`contiguous`) on one that
-    /// takes contiguous chunks only. The old values of updates come last.
+    /// takes contiguous chunks only, unless the task's kernel reads views there. The old values of updates come last.
     pub fn residents(&self, task: TaskId, contiguous: bool) -> impl Iterator<Item = (ValueId, FormId)> + Clone + '_ {
+        let contiguous = contiguous && !self.kernels[self.kernel_id(task).index()].reads_views;
         let old = self.writes_of(task).iter().filter_map(tables::Write::updates);
         let form = move |read: &tables::Use| (read.value, self.operands.form(read.access, contiguous));
         self.reads_of(task).iter().map(form).chain(old.map(|old| (old, PLAIN)))
@@ -412,11 +416,11 @@ impl TaskGraph {
         let inputs = self.reads_of(task).iter().map(|read| {
             let view = self.operands.accesses[read.access as usize].view;
             let shape = view.map_or_else(|| self.shape(read.value), |view| &self.operands.view_shapes[view.index()]);
-            ChunkMeta { dtype: self.dtype(read.value), shape, data: None }
+            ChunkMeta::new(self.dtype(read.value), shape)
         });
         inputs.chain(self.writes_of(task).iter().map(|write| {
             let layout = self.layout(write.value);
-            ChunkMeta { dtype: layout.dtype, shape: &layout.shape, data: None }
+            ChunkMeta::new(layout.dtype, &layout.shape)
         }))
     }
     /// A task as people name it: kernel, and its place in its group.

@@ -23,6 +23,8 @@ pub fn io() -> DeviceSpec {
 pub fn gpu(space: u16, link: [LinkSpec; 2]) -> DeviceSpec {
     let facts = GpuFacts {
         f64: true,
+        i64: true,
+        simplifies: true,
         binding_bytes: 1 << 30,
         bindings: 8,
         invocations: 256,
@@ -71,7 +73,7 @@ fn estimates(graph: &TaskGraph, only: &[Option<bool>], devices: &[DeviceSpec], d
         };
         let ns = (0..graph.len()).map(cost).collect();
         let measured = dice.percent(50).then(|| vec![true; graph.len()].into());
-        Estimates { device: DeviceId::at(index), each: Each::Task, ns, measured }
+        Estimates { device: DeviceId::at(index), each: Each::Task, ns, measured, compiling_ns: None }
     };
     devices.iter().enumerate().map(column).collect()
 }
@@ -176,7 +178,7 @@ fn faults(dice: &mut Dice, devices: &[DeviceSpec], submissions: &[Submission], l
         faults.at.push((at, Event::DeviceJoined { device, spec }));
         for (index, s) in submissions.iter().enumerate() {
             let cpu = &s.estimates[0].ns;
-            let estimates = Estimates { device, each: Each::Task, ns: cpu.clone(), measured: None };
+            let estimates = Estimates { device, each: Each::Task, ns: cpu.clone(), measured: None, compiling_ns: None };
             faults.at.push((at.max(s.at) + 1, Event::Priced { graph: GraphId::at(index), estimates }));
         }
     }

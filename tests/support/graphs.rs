@@ -331,7 +331,13 @@ pub fn uniform(graph: &TaskGraph, device: usize, ns: u64) -> Estimates {
 
 /// A cost by task.
 pub fn costs(graph: &TaskGraph, device: usize, ns: impl Fn(TaskId) -> u64) -> Estimates {
-    Estimates { device: DeviceId::at(device), each: Each::Task, ns: graph.tasks().map(ns).collect(), measured: None }
+    Estimates {
+        device: DeviceId::at(device),
+        each: Each::Task,
+        ns: graph.tasks().map(ns).collect(),
+        measured: None,
+        compiling_ns: None,
+    }
 }
 
 /// No task can run there.

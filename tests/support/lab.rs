@@ -39,7 +39,7 @@ impl Chunk {
     }
 
     pub fn meta(&self) -> ChunkMeta<'_> {
-        ChunkMeta { dtype: self.dtype, shape: &self.shape, data: None }
+        ChunkMeta::new(self.dtype, &self.shape)
     }
 
     /// Element of a matrix.
@@ -119,6 +119,12 @@ pub fn host(chunk: &Chunk, place: Place) -> Window {
     };
     // SAFETY: a caller's memory, and the tests' kernels write their outputs only.
     unsafe { Window::lent(buffer, around.offset, around.layout) }
+}
+
+/// All of a buffer, for one move at a time.
+pub fn whole(buffer: Arc<HostBuffer>, layout: Arc<Layout>) -> Window {
+    // SAFETY: whoever asks has made the buffer just now, and looks at it when the move is over.
+    unsafe { Window::lent(buffer, 0, layout) }
 }
 
 /// A chunk in host memory that is going to be written; zeros lie around it, and must stay.
@@ -218,6 +224,8 @@ impl Case {
 /// A GPU that takes every program.
 pub const ANY: GpuFacts = GpuFacts {
     f64: true,
+    i64: true,
+    simplifies: true,
     binding_bytes: u64::MAX,
     bindings: u32::MAX,
     invocations: u32::MAX,
@@ -256,7 +264,7 @@ impl Lab {
     pub fn room(&self, dtype: DType, shape: &[usize]) -> Data {
         let layout = Layout::contiguous(dtype, shape);
         match self.gpu.allocate(layout.bytes()) {
-            Ok(Memory::Remote(memory)) => Data::Remote(Remote { memory, layout: layout.into() }),
+            Ok(Memory::Remote(memory)) => Data::Remote(Remote::whole(memory, layout.into())),
             _ => panic!("a GPU's chunks are in its own memory"),
         }
     }

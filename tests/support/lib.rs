@@ -4,11 +4,14 @@
 //! test here; whatever the library's features, it compiles, because cargo cannot hand them on to it (see [`gpus`]).
 
 pub mod built;
+pub mod bytes;
 pub mod calls;
 pub mod code;
+pub mod contracted;
 pub mod counted;
 pub mod curious;
 pub mod dag;
+pub mod drivers;
 pub mod folder;
 pub mod golden;
 pub mod gpu;

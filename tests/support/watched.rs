@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use chunkwise::ext::Lies;
 use chunkwise::kernel::{Fault, GpuFacts, Kernel, Program, Scratch, Shader, Work};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
@@ -31,7 +32,7 @@ fn number(declaration: &str, mark: &str) -> Option<u64> {
 }
 
 /// The array that a declaration (what stands before its `;`) declares, if any.
-fn watch(declaration: &str, real: DType) -> Option<Watch> {
+fn watch(declaration: &str, real: DType, text: &str) -> Option<Watch> {
     let (head, kind) = declaration.split_once(": array<")?;
     let name = head.rsplit(' ').next()?.to_owned();
     let element = kind.split([',', ' ']).next()?.trim_end_matches('>');
@@ -41,7 +42,10 @@ fn watch(declaration: &str, real: DType) -> Option<Watch> {
         "vec2<Real" => 2 * real,
         "vec4<Real" => 4 * real,
         "u32" | "i32" | "atomic<u32" => 4,
-        "vec2<u32" => 8,
+        "f32" => 4,
+        "f64" | "i64" | "u64" | "vec2<u32" | "vec2<f32" => 8,
+        "vec4<f32" | "vec4<i32" | "vec4<u32" | "vec2<f64" | "vec2<i64" | "vec2<u64" => 16,
+        "Part" => part_bytes(text),
         other => panic!("an array of {other}"),
     };
     let place = match number(declaration, "@binding(") {
@@ -49,6 +53,14 @@ fn watch(declaration: &str, real: DType) -> Option<Watch> {
         None => ArrayPlace::Workgroup(number(kind, ", ").expect("a length")),
     };
     Some(Watch { name, bytes, place })
+}
+
+/// Bytes of a part of a reduction, whose fields have the alignment of the largest.
+fn part_bytes(text: &str) -> u64 {
+    let (_, fields) = text.split_once("struct Part {").expect("what a part is");
+    let fields = fields.split('}').next().unwrap_or_default().split(',').filter_map(|field| field.split(": ").nth(1));
+    let bytes: Vec<u64> = fields.map(|scalar| if scalar.ends_with("64") { 8 } else { 4 }).collect();
+    bytes.iter().sum::<u64>().next_multiple_of(bytes.iter().copied().max().unwrap_or(4))
 }
 
 /// The text without its comments.
@@ -70,8 +82,14 @@ fn indexed(text: &str, watches: &[Watch]) -> String {
         rest = after;
         let known = watches.iter().position(|watch| watch.name == name);
         if let Some(inside) = after.strip_prefix('[') {
-            let which = known.unwrap_or_else(|| panic!("{name} is indexed, and no array that is watched"));
             let end = closing(inside);
+            // What has a fixed length and is indexed by a number, a compiler looks at.
+            if known.is_none() && inside[..end].chars().all(|c| c.is_ascii_digit()) {
+                out += &format!("[{}]", &inside[..end]);
+                rest = &inside[end + 1..];
+                continue;
+            }
+            let which = known.unwrap_or_else(|| panic!("{name} is indexed, and no array that is watched"));
             let limit = match watches[which].place {
                 ArrayPlace::Bound(_) => format!("p.limit{which}"),
                 ArrayPlace::Workgroup(len) => format!("{len}u"),
@@ -110,11 +128,12 @@ fn seen(which: u32, index: u32, limit: u32) -> u32 {
 /// arrays come with it.
 fn watched(program: &Program, bytes: &[u64], slip: Option<(&str, &str)>) -> (Program, Vec<String>) {
     let mut text = code(program.shader.source());
+    let is_made = ["map ", "reduce "].iter().any(|made| program.shader.name().starts_with(made));
     if let Some((right, wrong)) = slip {
         assert!(text.contains(right), "no `{right}` in {}", program.shader.name());
         text = text.replacen(right, wrong, 1);
     }
-    let watches: Vec<Watch> = text.split(';').filter_map(|declaration| watch(declaration, program.real)).collect();
+    let watches: Vec<Watch> = text.split(';').filter_map(|declaration| watch(declaration, program.real, &text)).collect();
     // Scratch that the shader knows and this program has none of is bound here, and empty.
     let bound = |watch: &Watch| matches!(watch.place, ArrayPlace::Bound(binding) if binding as usize == bytes.len() + 1);
     let has_scratch = program.scratch_bytes > 0 || watches.iter().any(|watch| bound(watch) && watch.name != "fault");
@@ -125,8 +144,9 @@ fn watched(program: &Program, bytes: &[u64], slip: Option<(&str, &str)>) -> (Pro
     for (which, watch) in watches.iter().enumerate() {
         if let ArrayPlace::Bound(binding) = watch.place {
             limits += &format!("limit{which}: u32,\n");
-            // Of elements smaller than a word, the whole word is theirs.
-            let length = lengths[binding as usize - 1].next_multiple_of(4) / watch.bytes;
+            // Of elements smaller than a word, the whole word is theirs; and what is generated counts on it that bindings end at multiples of 16 bytes.
+            let unit = if is_made { 16 } else { 4 };
+            let length = lengths[binding as usize - 1].next_multiple_of(unit) / watch.bytes;
             params.extend_from_slice(&(length as u32).to_ne_bytes());
         }
     }
@@ -196,7 +216,14 @@ impl Kernel for Watched {
     }
 
     fn program(&self, params: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
-        let bytes = |m: &ChunkMeta<'_>| (m.shape.iter().product::<usize>() * m.dtype.bytes()) as u64;
+        // Of what a view shows, those up to its last element.
+        let bytes = |m: &ChunkMeta<'_>| {
+            let last = |lies: Lies<'_>| {
+                let steps = m.shape.iter().zip(lies.strides).map(|(&n, &step)| step.max(0) as usize * (n - 1));
+                lies.offset + steps.sum::<usize>() + 1
+            };
+            (m.lies.map_or(m.shape.iter().product(), last) * m.dtype.bytes()) as u64
+        };
         let (program, bytes) = match &self.what {
             What::Kernel(kernel) => (kernel.program(params, operands, gpu)?, operands.iter().map(bytes).collect()),
             What::Program(program, bytes) => (Program::clone(program), bytes.clone()),
@@ -204,6 +231,10 @@ impl Kernel for Watched {
         let (program, names) = watched(&program, &bytes, self.slip);
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
         Some(program)
+    }
+
+    fn reads_views(&self) -> bool {
+        matches!(&self.what, What::Kernel(kernel) if kernel.reads_views())
     }
 
     fn fault(&self, params: &[u8], words: [u32; 4]) -> Option<Fault> {

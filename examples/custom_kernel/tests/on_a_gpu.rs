@@ -186,7 +186,11 @@ fn a_later_run_of_a_wrong_gpu_half_does_not_ask_the_gpu() {
     let (again, run) = grown.run().expect("the CPU does it");
     assert_eq!(first, again);
     assert!(run.placement().iter().all(|p| p.0 != "gpu0"), "{:?}", run.placement());
-    assert!(run.idle.iter().any(|(gpu, why)| gpu == "gpu0" && why.contains("cannot run test::changed")), "{:?}", run.idle);
+    assert!(
+        run.idle.iter().any(|(gpu, why)| gpu == "gpu0" && why.contains("test::changed: it cannot run it")),
+        "{:?}",
+        run.idle
+    );
 }
 
 #[test]
@@ -283,13 +287,15 @@ fn shaders_write_bools_as_words_and_read_them_as_bytes() {
 fn bools_whose_words_cannot_be_bound_are_left_to_others() {
     let facts = |bytes| GpuFacts {
         f64: true,
+        i64: true,
+        simplifies: true,
         binding_bytes: bytes,
         bindings: 8,
         invocations: 256,
         workgroup_bytes: 0,
         variants: Variants::AUTOMATIC,
     };
-    let meta = |shape| ChunkMeta { dtype: DType::Bool, shape, data: None };
+    let meta = |shape| ChunkMeta::new(DType::Bool, shape);
     let fits = |bytes| Bools.program(&[], &[meta(&[1000]), meta(&[1000])], &facts(bytes)).is_some();
     assert!(fits(4000) && !fits(3999));
 }

@@ -30,6 +30,7 @@ pub(super) fn make(call: &Call, recipe: &Recipe, around: &Around<'_>) -> Rc<dyn 
         inputs: recipe.inputs.iter().zip(&call.along).map(operand).collect(),
         grid: recipe.grid.clone(),
         dtype: recipe.dtype,
+        is_light: false,
     })
 }
 
@@ -43,6 +44,7 @@ pub(super) fn map(program: &Arc<ScalarProgram>, recipe: &Recipe, fed: &Fed) -> R
         inputs: fed.chunks(&recipe.inputs).into_iter().map(|stage| Input { stage, placed: None }).collect(),
         grid: recipe.grid.clone(),
         dtype: recipe.dtype,
+        is_light: true,
     })
 }
 
@@ -53,6 +55,8 @@ struct Calls {
     inputs: Vec<Input>,
     grid: ChunkGrid,
     dtype: DType,
+    /// Whether small chunks of it are a CPU's work, whatever a GPU could do.
+    is_light: bool,
 }
 
 /// An input of a kernel.
@@ -89,7 +93,7 @@ impl Make for Calls {
             dtype: self.dtype,
             shape: None,
             first: 0,
-            is_light: false,
+            is_light: self.is_light,
         })
     }
 }

@@ -95,7 +95,7 @@ fn is_small(routine: &Routine, stages: &Stages) -> bool {
     }
     let output = routine.shape.as_deref().unwrap_or(shape);
     let Ok(params) = (routine.params)(0) else { return false };
-    let meta = |dtype, shape| ChunkMeta { dtype, shape, data: None };
+    let meta = |dtype, shape| ChunkMeta::new(dtype, shape);
     let inputs = routine.inputs.iter().map(|&input| meta(stages.at(input).dtype, shape));
     let metas: Vec<ChunkMeta<'_>> = inputs.chain([meta(routine.dtype, output)]).collect();
     let kernel = &*routine.kernel;

@@ -36,8 +36,8 @@ pub(super) fn make(
     let parts = files.as_ref().map_or(places.parts, Files::len);
     let extents_of = |axes: &[usize]| axes.iter().map(|&axis| grid.shape()[axis]).collect::<Vec<_>>();
     let kernel = ReduceChunk::new(reduce.what, (&reduce.axes, &extents_of(&reduce.axes)), program.clone()).fed(fed.feeds());
-    // Where a GPU may take a chunk, what is left to do afterwards is a task of its own.
-    let is_direct = files.is_none() && parts == 1 && !kernel.has_gpu_half(grid.shape().len());
+    // Where any GPU may take a chunk, what is left to do afterwards is a task of its own: it takes `f64`, which not all have.
+    let is_direct = files.is_none() && parts == 1 && !kernel.is_single();
     let kernel = if is_direct { kernel.finishing(reduce.then.clone()) } else { kernel };
     let name = kernel.name();
     let merge = MergeParts::new(reduce.what, program.dtype());

@@ -147,6 +147,6 @@ impl<T> Array<T> {
 pub(in super::super) fn check(call: &Call, inputs: &[Expr], output: DType, grid: &ChunkGrid) -> Result<()> {
     let shape = &grid.largest()[..];
     let dtypes = inputs.iter().map(|input| input.op.dtype).chain(once(output));
-    let operands: Vec<ChunkMeta<'_>> = dtypes.map(|dtype| ChunkMeta { dtype, shape, data: None }).collect();
+    let operands: Vec<ChunkMeta<'_>> = dtypes.map(|dtype| ChunkMeta::new(dtype, shape)).collect();
     call.kernel.0.check(&call.params, &operands)
 }

@@ -172,7 +172,7 @@ reductions! {
             let count = over.count();
             over.made(Reduction::Sum, measured, |b, x| divided(b, x, count))
         },
-        "The mean, in `f64` whatever the dtype: the sum, as for `sum` but not rounded, divided by the number of elements. NaN of no element. (Of `f32`, a GPU adds in `f32`.)",
+        "The mean, in `f64` whatever the dtype: the sum, as for `sum` but not rounded, divided by the number of elements. NaN of no element. (Of `f32`, a GPU without `f64` adds in `f32`.)",
         "",
         "```",
         "use chunkwise::{Array, prelude::*};",

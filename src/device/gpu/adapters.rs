@@ -109,6 +109,8 @@ pub struct AdapterInfo {
     pub driver: String,
     /// Whether shaders may compute in `f64` (Vulkan only).
     pub has_f64: bool,
+    /// Whether shaders may compute with integers of 64 bits.
+    pub has_i64: bool,
     /// Whether shaders may compute in `f16`; no kernel here does.
     pub has_f16: bool,
     /// Whether the GPU can time its own work.
@@ -147,6 +149,8 @@ impl AdapterInfo {
     pub fn facts(&self) -> GpuFacts {
         GpuFacts {
             f64: self.has_f64,
+            i64: self.has_i64,
+            simplifies: true,
             // Bindings and buffers are padded to 16 bytes.
             binding_bytes: self.limits.binding_bytes.min(self.limits.buffer_bytes) & !15,
             bindings: self.limits.bindings,
@@ -257,6 +261,7 @@ fn describe(handle: wgpu::Adapter, allow_software: bool) -> AdapterInfo {
         },
         driver: [info.driver.trim(), info.driver_info.trim()].join(" ").trim().to_owned(),
         has_f64: features.contains(Features::SHADER_F64),
+        has_i64: features.contains(Features::SHADER_INT64),
         has_f16: features.contains(Features::SHADER_F16),
         has_timestamps: features.contains(Features::TIMESTAMP_QUERY),
         subgroup_sizes: features.contains(Features::SUBGROUP).then_some([info.subgroup_min_size, info.subgroup_max_size]),

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use wgpu::{BufferAsyncError, BufferDescriptor, CommandBuffer, MapMode, PollError, PollType, SubmissionIndex};
+use wgpu::{
+    BufferAsyncError, BufferDescriptor, CommandBuffer, ComputePipelineDescriptor, MapMode, PollError, PollType, SubmissionIndex,
+};
 
 use super::open::{GpuRefusal, Opened};
 
@@ -24,6 +26,11 @@ pub(super) type MapDone = Box<dyn FnOnce(Result<(), BufferAsyncError>) + Send>;
 pub(super) trait Driver: Send + Sync {
     /// Makes a buffer.
     fn buffer(&self, opened: &Opened, descriptor: &BufferDescriptor<'_>) -> Result<wgpu::Buffer, GpuRefusal>;
+
+    /// Compiles a shader.
+    fn pipeline(&self, opened: &Opened, descriptor: &ComputePipelineDescriptor<'_>) -> wgpu::ComputePipeline {
+        opened.device.create_compute_pipeline(descriptor)
+    }
 
     /// Has a chunk's buffer mapped when no submission uses it any more, and `done` called then.
     fn map(&self, opened: &Opened, buffer: &wgpu::Buffer, mode: MapMode, done: MapDone);

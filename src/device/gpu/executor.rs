@@ -7,7 +7,7 @@ use std::any::Any;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SendError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wgpu::Features;
 
@@ -20,7 +20,7 @@ use super::memory::ChunkSlot;
 use super::open::{GpuRefusal, Opened};
 use super::paced::PacedLink;
 use super::pipelines::Pipelines;
-use super::plan::LaunchPlans;
+use super::plan::{LaunchPlans, launched};
 use super::probe::within;
 use super::sabotage::Breaker;
 use super::service::{Counts, Message, Service, Shared};
@@ -28,7 +28,7 @@ use super::waiter::Waiter;
 use crate::device::{Counters, Data, Device, DeviceKind, DeviceSpec, Failure, Launch, LinkSpec, Memory, Move, Tuning, system};
 use crate::error::{Error, Result};
 use crate::id::SpaceId;
-use crate::kernel::GpuFacts;
+use crate::kernel::{GpuFacts, Kernel, Program};
 
 /// How long opening an adapter may take: drivers are loaded and checked.
 const OPENING: Duration = Duration::from_secs(20);
@@ -68,6 +68,7 @@ pub struct Gpu {
     staging_bytes: u64,
     opened: Arc<Opened>,
     plans: LaunchPlans,
+    pipelines: Arc<Pipelines>,
     counts: Arc<Counts>,
     service: Arc<Inbox>,
     uploads: Option<Sender<UploadOrder>>,
@@ -193,7 +194,7 @@ impl Gpu {
         let shared = Shared {
             name: name.clone(),
             opened: opened.clone(),
-            pipelines,
+            pipelines: pipelines.clone(),
             ups,
             downs,
             counts: counts.clone(),
@@ -211,7 +212,15 @@ impl Gpu {
         thread("wait").spawn(wait).map_err(no_thread)?;
         thread("up").spawn(move || uploader.run(&wanted)).map_err(no_thread)?;
         let (plans, uploads, ended) = (LaunchPlans::default(), Some(uploads), Mutex::new(ended));
-        Ok(Self { spec, facts, memory_bytes, staging_bytes, opened, plans, counts, service, uploads, ended })
+        Ok(Self { spec, facts, memory_bytes, staging_bytes, opened, plans, pipelines, counts, service, uploads, ended })
+    }
+
+    /// The same device, whose driver keeps what it has compiled in this folder from one session to the next, if it can: then a program that was compiled before is there sooner. What
+    /// is wrong with the folder, or with what lies there, is no error.
+    #[must_use]
+    pub fn with_cache_dir(self, dir: impl AsRef<std::path::Path>) -> Self {
+        self.pipelines.keep_in(dir.as_ref());
+        self
     }
 
     /// The same device with another link speed in its spec.
@@ -258,7 +267,9 @@ unsafe impl Device for Gpu {
 
     fn launch(&self, launch: Launch) {
         match Running::new(launch, &self.facts, &self.plans, &self.spec.name) {
-            Ok(run) => {
+            Ok(mut run) => {
+                // The compiler may as well begin now. What it refuses is refused in its turn.
+                let _ = self.pipelines.complete(&run.plan, &mut run.pipelines);
                 if let Err(Message::Launch(run)) = self.service.send(Message::Launch(run)) {
                     run.end.done.fail(self.gone("a task"));
                 }
@@ -316,12 +327,25 @@ unsafe impl Device for Gpu {
         let _ = self.service.send(Message::Seed(tuning.units_per_ns)); // a device that has ended launches nothing
     }
 
+    fn compiling_ns(&self, kernel: &dyn Kernel, program: &Program) -> u64 {
+        self.pipelines.wait_ns(&launched(kernel, program))
+    }
+
+    fn compile_ahead(&self, kernel: &dyn Kernel, program: &Program) {
+        self.pipelines.compile_ahead(&launched(kernel, program));
+    }
+
+    fn finish_compiling(&self, until: Instant) {
+        self.pipelines.finish(until);
+    }
+
     fn notice(&self) -> Option<String> {
         self.opened.strategy.notice()
     }
 
     fn counters(&self) -> Counters {
         let get = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+        let [compiled, programs] = self.pipelines.counts();
         Counters {
             launches: get(&self.counts.launches),
             submissions: get(&self.counts.submissions),
@@ -330,6 +354,9 @@ unsafe impl Device for Gpu {
             downloads: get(&self.counts.downloads),
             staged_bytes: get(&self.counts.staged_bytes),
             bytes: self.opened.bytes(),
+            compiled,
+            programs,
+            plans: self.plans.len() as u64,
         }
     }
 }
@@ -337,10 +364,14 @@ unsafe impl Device for Gpu {
 impl Drop for Gpu {
     fn drop(&mut self) {
         self.uploads = None;
-        let sound = self.opened.lost().is_none();
+        let (sound, until) = (self.opened.lost().is_none(), Instant::now() + PARTING);
+        if sound {
+            self.pipelines.end(until);
+        }
         if self.service.send(Message::Stop).is_ok() && sound {
             // What does not end within this is left alone.
-            let _ = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(PARTING);
+            let left = || until.saturating_duration_since(Instant::now());
+            let _ = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(left());
         }
     }
 }

@@ -11,12 +11,13 @@ use smallvec::SmallVec;
 use super::batcher::Mark;
 use super::memory::{ChunkSlot, QueuedUse};
 use super::open::GpuRefusal;
-use super::plan::{LaunchPlan, LaunchPlans};
+use super::pipelines::LaunchPipelines;
+use super::plan::{LaunchPlan, LaunchPlans, OperandAt};
 use super::ring::ScratchBuffer;
 use crate::device::{Body, Data, Done, Failure, Launch, Output, Report};
 use crate::error::Error;
 use crate::kernel::{GpuFacts, Kernel};
-use crate::shape::{Form, Layout};
+use crate::shape::Form;
 
 /// A launch on its way.
 pub(super) struct Running {
@@ -26,6 +27,8 @@ pub(super) struct Running {
     /// To be copied first.
     pub(super) copy_in: SmallVec<[OldValue; 1]>,
     pub(super) estimate_ns: u64,
+    /// What it runs, as far as that is compiled.
+    pub(super) pipelines: LaunchPipelines,
     /// While a part of it has been submitted, and another is still to come.
     pub(super) scratch: Option<ScratchBuffer>,
     /// What its parts have come to, if there are several.
@@ -110,7 +113,7 @@ impl Running {
                 made
             }
             Body::Pack { form: Form::Plain, view, from, to } => match chunk(&from).zip(chunk(&to)) {
-                Some(((from, value), (to, copied))) => LaunchPlan::show(view.as_deref(), value, copied, facts)
+                Some(((from, value), (to, copied))) => LaunchPlan::show(view.as_deref(), value.layout, copied.layout, facts)
                     .map(|plan| (Arc::new(plan), SmallVec::from_iter([from, to]))),
                 None => Err("a chunk is not in its memory".into()),
             },
@@ -124,6 +127,7 @@ impl Running {
                     operands,
                     copy_in,
                     estimate_ns,
+                    pipelines: LaunchPipelines::default(),
                     scratch: None,
                     tally: None,
                     queued: SmallVec::new(),
@@ -170,16 +174,19 @@ pub(super) fn label(kernel: &dyn Kernel) -> String {
 }
 
 /// A chunk in this GPU's memory.
-fn chunk(data: &Data) -> Option<(Arc<ChunkSlot>, &Layout)> {
+fn chunk(data: &Data) -> Option<(Arc<ChunkSlot>, OperandAt<'_>)> {
     match data {
-        Data::Remote(remote) => Some((remote.memory.clone().downcast().ok()?, &remote.layout)),
+        Data::Remote(remote) => {
+            let slot = remote.memory.clone().downcast().ok()?;
+            Some((slot, OperandAt { layout: &remote.layout, offset: remote.offset }))
+        }
         _ => None,
     }
 }
 
 fn old_value(output: &Output) -> Option<OldValue> {
-    let ((from, layout), (to, _)) = (chunk(output.copy_in.as_ref()?)?, chunk(&output.to)?);
-    Some((from, to, layout.bytes()))
+    let ((from, placed), (to, _)) = (chunk(output.copy_in.as_ref()?)?, chunk(&output.to)?);
+    Some((from, to, placed.layout.bytes()))
 }
 
 /// A plan, and the operands for it.
@@ -193,13 +200,13 @@ fn run(
     plans: &LaunchPlans,
 ) -> Result<Planned, String> {
     let all = inputs.iter().chain(outputs.iter().map(|o| &o.to));
-    let (mut slots, mut layouts): (SmallVec<_>, SmallVec<[&Layout; 4]>) = (SmallVec::new(), SmallVec::new());
+    let (mut slots, mut placed): (SmallVec<_>, SmallVec<[OperandAt<'_>; 4]>) = (SmallVec::new(), SmallVec::new());
     for data in all {
-        let (slot, layout) = chunk(data).ok_or("an operand is not in its memory")?;
+        let (slot, place) = chunk(data).ok_or("an operand is not in its memory")?;
         slots.push(slot);
-        layouts.push(layout);
+        placed.push(place);
     }
-    let plan = plans.of(kernel, params, (&layouts, inputs.len()), facts)?;
+    let plan = plans.of(kernel, params, (&placed, inputs.len()), facts)?;
     let output = |operand: &usize| outputs.get(operand.checked_sub(inputs.len())?);
     let updated = |operand: &usize| output(operand).is_some_and(|output| output.copy_in.is_some());
     if plan.in_words.iter().any(updated) {
@@ -217,7 +224,7 @@ mod tests {
     use crate::device::gpu::open::Opened;
     use crate::kernel::gemv::Gemv;
     use crate::kernel::{Fault, Program, Scratch, Work};
-    use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
+    use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
 
     /// A user's kernel with a program of ours.
     struct Borrowed;
@@ -243,7 +250,7 @@ mod tests {
         let opened = Arc::new(Opened::new(&adapter).unwrap());
         let chunk = |shape: &[usize]| {
             let layout = Layout::contiguous(DType::F32, shape);
-            Data::Remote(Remote { memory: Arc::new(ChunkSlot::new(opened.clone(), layout.bytes())), layout: layout.into() })
+            Data::Remote(Remote::whole(Arc::new(ChunkSlot::new(opened.clone(), layout.bytes())), layout.into()))
         };
         let trusted = |kernel: Arc<dyn Kernel>| {
             let (inputs, outputs) = (vec![chunk(&[9, 7]), chunk(&[7])], vec![Output { to: chunk(&[9]), copy_in: None }]);

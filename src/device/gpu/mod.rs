@@ -14,7 +14,7 @@
 //! | wait | asks the driver for the end of each submission, reports its launches | the GPU |
 //! | up | hands out staging for uploads | staging |
 //! | copy | several: copy between host chunks and staging | what is to be copied |
-//! | compile | makes pipelines | requests |
+//! | compile | a few: make pipelines, and write what the driver has compiled | requests |
 //!
 //! `batcher` decides what is submitted when, and how much at once (pure: events in, actions out, tested on a clock of its own); `pace` predicts how long it will take,
 //! `slice` cuts what would take long. `clock` says what a submission's time went to. `link` moves bytes. `plan` keeps what launches that are alike share, `groups`

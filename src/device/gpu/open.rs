@@ -12,6 +12,7 @@ use super::AdapterInfo;
 use super::driver::{Driver, Plain};
 use super::groups::BindGroups;
 use super::link::{LinkStrategy, Mapped, Staged};
+use super::pipelines::cache_name;
 use crate::device::Failure;
 use crate::error::{Error, Remedy};
 
@@ -69,6 +70,8 @@ pub(super) struct Opened {
     pub(super) queue: wgpu::Queue,
     /// Whether launches can be timed by the GPU, and how many ns a tick of its clock is.
     pub(super) tick_ns: Option<f32>,
+    /// By which its driver's cache of compiled shaders is told from others; `None` if it has none.
+    pub(super) cache_name: Option<String>,
     /// Bytes of the largest buffer.
     pub(super) largest: u64,
     /// Bytes of buffers that exist.
@@ -82,7 +85,7 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Opens an adapter with all its limits, `f64` and timestamps where it has them.
+    /// Opens an adapter with all its limits, 64-bit types and timestamps where it has them.
     pub(super) fn new(adapter: &AdapterInfo) -> Result<Self, GpuRefusal> {
         Self::mapping(adapter, Box::new(Plain), None)
     }
@@ -96,7 +99,8 @@ impl Opened {
         let has = adapter.handle.features();
         let timestamps = has.contains(Features::TIMESTAMP_QUERY);
         let mapping = if mapped.is_some() { Features::MAPPABLE_PRIMARY_BUFFERS } else { Features::empty() };
-        let wanted = has & (Features::SHADER_F64 | Features::TIMESTAMP_QUERY | mapping);
+        let more = Features::TIMESTAMP_QUERY | Features::PIPELINE_CACHE | mapping;
+        let wanted = has & (Features::SHADER_F64 | Features::SHADER_INT64 | more);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("chunkwise"),
             required_features: wanted,
@@ -117,12 +121,13 @@ impl Opened {
         });
         let tick_ns = timestamps.then(|| queue.get_timestamp_period()).filter(|&ns| ns > 0.0);
         let largest = device.limits().max_buffer_size & !15;
+        let cache_name = if has.contains(Features::PIPELINE_CACHE) { cache_name(&adapter.handle.get_info()) } else { None };
         let (used, groups) = (AtomicU64::new(0), BindGroups::default());
         let strategy: Box<dyn LinkStrategy> = match mapped {
             Some(usage) => Box::new(Mapped::new(usage)),
             None => Box::new(Staged),
         };
-        Ok(Self { device, queue, tick_ns, largest, used, groups, driver, strategy, late })
+        Ok(Self { device, queue, tick_ns, cache_name, largest, used, groups, driver, strategy, late })
     }
 
     /// Why the device is gone, if it is.

@@ -1,8 +1,9 @@
 //! What a launch comes to, whatever its operands are: made once for launches that are alike.
 //!
 //! Owns: [`LaunchPlan`] and [`LaunchPlans`], which keeps them. Must not know: buffers, submissions. Invariant: two launches get one plan only if they are of one kernel
-//! (the very same object, still alive), with equal parameters, on operands of equal dtypes and shapes, and of the variants that are in force.
+//! (the very same object, still alive), with equal parameters, on operands that lie alike, and of the variants that are in force.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +14,7 @@ use smallvec::SmallVec;
 use super::pace::PaceKey;
 use super::slice::units;
 use crate::kernel::{GpuFacts, Kernel, Program, Variants, copy, is_ours};
-use crate::shape::{ChunkMeta, DType, Layout, View};
+use crate::shape::{ChunkMeta, DType, Layout, Lies, View};
 
 /// Flops and bytes a ns of a GPU that is faster than any there will be for a while: what was measured as faster was measured wrongly.
 const ROOF: [f64; 2] = [1e6, 1e5];
@@ -34,6 +35,31 @@ pub(super) enum OperandPlace {
     Scratch { at: u64, bytes: u64 },
 }
 
+/// Where an operand is in its buffer.
+#[derive(Clone, Copy)]
+pub(super) struct OperandAt<'a> {
+    pub(super) layout: &'a Layout,
+    /// The number of its first element there.
+    pub(super) offset: usize,
+}
+
+impl<'a> OperandAt<'a> {
+    /// Whether it is all there is, from the start on, in C order.
+    fn is_whole(&self) -> bool {
+        self.offset == 0 && self.layout.is_contiguous()
+    }
+
+    fn meta(&self) -> ChunkMeta<'a> {
+        let lies = Lies { offset: self.offset, strides: &self.layout.strides };
+        ChunkMeta { lies: (!self.is_whole()).then_some(lies), ..meta(self.layout) }
+    }
+
+    /// Bytes of its buffer up to its last element.
+    fn end_bytes(&self) -> u64 {
+        if self.is_whole() { self.layout.bytes() } else { self.meta().end_bytes() }
+    }
+}
+
 /// What is to be done for a launch.
 pub(super) struct LaunchPlan {
     /// Each sees all that the ones before it wrote.
@@ -47,8 +73,6 @@ pub(super) struct LaunchPlan {
     /// What it takes on any GPU, at least.
     pub(super) least_ns: f64,
     pub(super) pace: PaceKey,
-    /// Of each stage, of each pass; once they are compiled.
-    pub(super) pipelines: OnceLock<Vec<Vec<wgpu::ComputePipeline>>>,
     /// Whether its bindings were accepted once: then those of the next launch are, too.
     pub(super) accepted: OnceLock<()>,
 }
@@ -66,7 +90,6 @@ impl LaunchPlan {
             units: stages.iter().map(|stage| units(&stage.program)).sum(),
             least_ns: stages.iter().map(|stage| least_ns(&stage.program)).fold(0.0, f64::max),
             pace,
-            pipelines: OnceLock::new(),
             accepted: OnceLock::new(),
             stages,
         }
@@ -86,10 +109,17 @@ impl LaunchPlan {
     pub(super) fn run(
         kernel: &dyn Kernel,
         params: &[u8],
-        (layouts, inputs): (&[&Layout], usize),
+        (placed, inputs): (&[OperandAt<'_>], usize),
         facts: &GpuFacts,
     ) -> Result<Self, String> {
-        let metas: SmallVec<[ChunkMeta<'_>; 4]> = layouts.iter().map(|layout| meta(layout)).collect();
+        let metas: SmallVec<[ChunkMeta<'_>; 4]> = placed.iter().map(OperandAt::meta).collect();
+        let is_viewed = metas.iter().any(|meta| meta.lies.is_some());
+        if is_viewed && !catch_unwind(AssertUnwindSafe(|| kernel.reads_views())).unwrap_or(false) {
+            return Err("it reads no views, and an operand is one".into());
+        }
+        if !placed[inputs.min(placed.len())..].iter().all(OperandAt::is_whole) {
+            return Err("a GPU writes whole chunks".into());
+        }
         // A panic here would take the thread with it that hands out launches.
         let made = catch_unwind(AssertUnwindSafe(|| kernel.program(params, &metas, facts)));
         let mut program = made.ok().flatten().ok_or("the kernel has no GPU half for these operands")?;
@@ -100,18 +130,17 @@ impl LaunchPlan {
             // It would write what others read.
             return Err(format!("its GPU half is wrong: its shader reads {} operands, not {inputs}", program.shader.inputs()));
         }
-        if program.shader.is_trusted() && !is_ours(kernel) {
-            // A user may take a program of ours and change its parameters.
-            program.shader = Arc::new(program.shader.distrusted());
+        if let Cow::Owned(distrusted) = launched(kernel, &program) {
+            program = distrusted;
         }
         let (words, scratch_bytes) = program.words(&metas);
         let mut places: SmallVec<[OperandPlace; 4]> =
-            layouts.iter().enumerate().map(|(i, layout)| OperandPlace::Operand(i, layout.bytes())).collect();
+            placed.iter().enumerate().map(|(i, placed)| OperandPlace::Operand(i, placed.end_bytes())).collect();
         let (mut packs, mut in_words) = (Vec::new(), SmallVec::new());
         for (operand, range) in words {
             let words = OperandPlace::Scratch { at: range.start, bytes: range.end - range.start };
             let bytes = std::mem::replace(&mut places[operand], words.clone());
-            let program = copy::bools(layouts[operand].len() as u64, program.real);
+            let program = copy::bools(placed[operand].layout.len() as u64, program.real);
             packs.push(LaunchStage { program, places: SmallVec::from_iter([words, bytes]) });
             in_words.push(operand);
         }
@@ -148,8 +177,16 @@ impl LaunchPlan {
     }
 }
 
+/// A kernel's program as it is launched: a user may take one of ours and change its parameters.
+pub(super) fn launched<'p>(kernel: &dyn Kernel, program: &'p Program) -> Cow<'p, Program> {
+    if !program.shader.is_trusted() || is_ours(kernel) {
+        return Cow::Borrowed(program);
+    }
+    Cow::Owned(Program { shader: Arc::new(program.shader.distrusted()), ..program.clone() })
+}
+
 fn meta(layout: &Layout) -> ChunkMeta<'_> {
-    ChunkMeta { dtype: layout.dtype, shape: &layout.shape, data: None }
+    ChunkMeta::new(layout.dtype, &layout.shape)
 }
 
 /// Work that depends on the data may be none at all: then nothing is known.
@@ -160,7 +197,7 @@ fn least_ns(program: &Program) -> f64 {
     (program.most.flops / ROOF[0]).max(program.most.bytes / ROOF[1]).max(0.0)
 }
 
-/// LaunchPlans that are kept.
+/// Plans that are kept.
 const KEPT: usize = 1024;
 
 /// The plans of launches that were made lately.
@@ -183,22 +220,31 @@ struct Alike {
     /// Not alive for its sake: it may hold a file that somebody waits for. But its place is not given to another while this is here.
     kernel: Weak<dyn Kernel>,
     params: Vec<u8>,
-    operands: SmallVec<[(DType, Vec<usize>); 4]>,
+    operands: SmallVec<[(Layout, usize); 4]>,
     /// How many of them are read.
     inputs: usize,
     plan: Arc<LaunchPlan>,
 }
 
 impl Alike {
-    fn is(&self, kernel: &Arc<dyn Kernel>, params: &[u8], layouts: &[&Layout]) -> bool {
+    fn is(&self, kernel: &Arc<dyn Kernel>, params: &[u8], placed: &[OperandAt<'_>]) -> bool {
         std::ptr::addr_eq(self.kernel.as_ptr(), Arc::as_ptr(kernel))
             && self.params == params
-            && self.operands.len() == layouts.len()
-            && self.operands.iter().zip(layouts).all(|((dtype, shape), l)| *dtype == l.dtype && *shape == l.shape)
+            && self.operands.len() == placed.len()
+            && self
+                .operands
+                .iter()
+                .zip(placed)
+                .all(|((layout, offset), placed)| layout == placed.layout && *offset == placed.offset)
     }
 }
 
 impl LaunchPlans {
+    /// How many are kept.
+    pub(super) fn len(&self) -> usize {
+        self.kept().count
+    }
+
     /// From now on plans are of these variants.
     pub(super) fn set_variants(&self, variants: Variants) {
         let mut kept = self.kept();
@@ -212,16 +258,16 @@ impl LaunchPlans {
         &self,
         kernel: &Arc<dyn Kernel>,
         params: &[u8],
-        (layouts, inputs): (&[&Layout], usize),
+        (placed, inputs): (&[OperandAt<'_>], usize),
         facts: &GpuFacts,
     ) -> Result<Arc<LaunchPlan>, String> {
         let mut hasher = DefaultHasher::new();
         (Arc::as_ptr(kernel).addr(), params, inputs).hash(&mut hasher);
-        layouts.iter().for_each(|layout| (layout.dtype as u8, &layout.shape).hash(&mut hasher));
+        placed.iter().for_each(|placed| (placed.layout, placed.offset).hash(&mut hasher));
         let hash = hasher.finish();
         let find = |kept: &Kept| {
             let all = kept.plans.get(&hash)?;
-            all.iter().find(|alike| alike.inputs == inputs && alike.is(kernel, params, layouts)).map(|alike| alike.plan.clone())
+            all.iter().find(|alike| alike.inputs == inputs && alike.is(kernel, params, placed)).map(|alike| alike.plan.clone())
         };
         let variants = {
             let kept = self.kept();
@@ -231,8 +277,8 @@ impl LaunchPlans {
             kept.variants
         };
         // A user's code: not under a lock.
-        let plan = Arc::new(LaunchPlan::run(&**kernel, params, (layouts, inputs), &GpuFacts { variants, ..*facts })?);
-        let operands = layouts.iter().map(|layout| (layout.dtype, layout.shape.to_vec())).collect();
+        let plan = Arc::new(LaunchPlan::run(&**kernel, params, (placed, inputs), &GpuFacts { variants, ..*facts })?);
+        let operands = placed.iter().map(|placed| (placed.layout.clone(), placed.offset)).collect();
         let alike = Alike { kernel: Arc::downgrade(kernel), params: params.to_vec(), operands, inputs, plan: plan.clone() };
         let mut kept = self.kept();
         if kept.variants != variants {
@@ -265,28 +311,36 @@ mod tests {
         let layout = |shape: &[usize]| Layout::contiguous(DType::F32, shape);
         let (a, x, y) = (layout(&[4, 5]), layout(&[5]), layout(&[4]));
         let kernel: Arc<dyn Kernel> = Arc::new(Gemv);
-        let of =
-            |kernel: &Arc<dyn Kernel>, layouts: [&Layout; 3]| plans.of(kernel, &[], (&layouts, 2), &GpuFacts::ANY).unwrap();
+        fn placed(layout: &Layout) -> OperandAt<'_> {
+            OperandAt { layout, offset: 0 }
+        }
+        let of = |kernel: &Arc<dyn Kernel>, layouts: [&Layout; 3]| {
+            plans.of(kernel, &[], (&layouts.map(placed), 2), &GpuFacts::ANY).unwrap()
+        };
         let first = of(&kernel, [&a, &x, &y]);
         assert!(Arc::ptr_eq(&first, &of(&kernel, [&a, &x, &y])));
         let (b, z) = (layout(&[7, 5]), layout(&[7]));
         assert!(!Arc::ptr_eq(&first, &of(&kernel, [&b, &x, &z])));
         let wide = [&a, &x, &y].map(|l| Layout::contiguous(DType::F64, &l.shape));
         assert!(!Arc::ptr_eq(&first, &of(&kernel, [&wide[0], &wide[1], &wide[2]])));
-        assert!(plans.of(&kernel, &[], (&[&a, &x], 1), &GpuFacts::ANY).is_err(), "too few operands");
-        assert!(plans.of(&kernel, &[], (&[&a, &x, &y], 1), &GpuFacts::ANY).is_err(), "it would write x");
+        assert!(plans.of(&kernel, &[], (&[&a, &x].map(placed), 1), &GpuFacts::ANY).is_err(), "too few operands");
+        assert!(plans.of(&kernel, &[], (&[&a, &x, &y].map(placed), 1), &GpuFacts::ANY).is_err(), "it would write x");
         let tall = [layout(&[4, 512]), layout(&[512])];
         let entry = || of(&kernel, [&tall[0], &tall[1], &y]).stages[0].program.passes[0].entry.clone();
         assert_eq!(entry(), "wide");
         plans.set_variants(Variants { gemv: [2, 0], ..Variants::AUTOMATIC });
         assert_eq!(entry(), "slim", "plans of other variants are not handed out");
-        assert!(plans.of(&kernel, &[], (&[&tall[0], &tall[1], &y], 2), &GpuFacts::ANY).is_ok_and(|p| p.stages.len() == 1));
+        assert!(
+            plans
+                .of(&kernel, &[], (&[&tall[0], &tall[1], &y].map(placed), 2), &GpuFacts::ANY)
+                .is_ok_and(|p| p.stages.len() == 1)
+        );
         plans.set_variants(Variants::AUTOMATIC);
         assert_eq!(entry(), "wide");
         // Kernels that went by are not kept, and never taken for one another.
         for n in 0..3 * KEPT {
             let params = (n as u32).to_ne_bytes();
-            drop(plans.of(&kernel, &params, (&[&a, &x, &y], 2), &GpuFacts::ANY));
+            drop(plans.of(&kernel, &params, (&[&a, &x, &y].map(placed), 2), &GpuFacts::ANY));
         }
         assert!(plans.kept().count <= KEPT);
         drop(kernel);

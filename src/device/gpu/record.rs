@@ -102,6 +102,8 @@ pub(super) struct LaunchPart {
     pub(super) units: f64,
     pub(super) predicted_ns: f64,
     pub(super) least_ns: f64,
+    /// Whether it is the first that a pipeline runs.
+    pub(super) is_new: bool,
     /// Where its fault words are, if it may have written some.
     pub(super) faults: Option<usize>,
     pub(super) tally: Option<Arc<Mutex<Tally>>>,
@@ -185,6 +187,11 @@ impl Submission {
         self.kit.report.unmap();
         found
     }
+}
+
+/// A launch is queued once its pipelines are there.
+fn uncompiled() -> GpuRefusal {
+    GpuRefusal::Invalid("its program is not compiled".into())
 }
 
 /// A submission that is being recorded. All of it is within [`Opened::caught`].
@@ -280,12 +287,13 @@ impl<'a> BatchRecorder<'a> {
         }
         let mut bound: Option<(usize, wgpu::BindGroup)> = None;
         for &(index, slice) in &part.slices {
-            let (Some(stage), Some(pipelines)) = (run.plan.stages.get(index), run.plan.pipelines.get()) else { continue };
+            let Some(stage) = run.plan.stages.get(index) else { continue };
+            let pipeline = run.pipelines.of(&run.plan, index, slice.pass).ok_or_else(uncompiled)?;
             let group = match bound.take() {
                 Some((of, group)) if of == index => group,
                 _ => self.bind(run, stage)?,
             };
-            self.dispatch(stage, &pipelines[index][slice.pass], &group, &slice);
+            self.dispatch(stage, pipeline, &group, &slice);
             bound = Some((index, group));
         }
         Ok(())
@@ -331,10 +339,10 @@ impl<'a> BatchRecorder<'a> {
         let tried = self.opened.caught(|| {
             let mut encoder = self.opened.device.create_command_encoder(&Default::default());
             let mut pass = encoder.begin_compute_pass(&Default::default());
-            for (stage, pipelines) in run.plan.stages.iter().zip(run.plan.pipelines.get().into_iter().flatten()) {
+            for (index, stage) in run.plan.stages.iter().enumerate() {
                 let group = self.bind(run, stage)?;
-                for (of, pipeline) in stage.program.passes.iter().zip(pipelines).filter(|(pass, _)| pass.groups > 0) {
-                    pass.set_pipeline(pipeline);
+                for (at, of) in stage.program.passes.iter().enumerate().filter(|(_, pass)| pass.groups > 0) {
+                    pass.set_pipeline(run.pipelines.of(&run.plan, index, at).ok_or_else(uncompiled)?);
                     pass.set_bind_group(0, &group, &[0, 0][..1 + usize::from(stage.program.faults)]);
                     pass.dispatch_workgroups(of.groups.min(AXIS) as u32, of.groups.div_ceil(AXIS) as u32, 1);
                 }

@@ -6,7 +6,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use wgpu::{BufferAsyncError, BufferDescriptor, BufferUsages, CommandBuffer, MapMode, SubmissionIndex};
+use wgpu::{
+    BufferAsyncError, BufferDescriptor, BufferUsages, CommandBuffer, ComputePipelineDescriptor, MapMode, SubmissionIndex,
+};
 
 use super::driver::{Driver, Load, MapDone, Plain};
 use super::open::{GpuRefusal, Opened};
@@ -36,6 +38,14 @@ pub enum Sabotage {
     FirstMap,
     /// An error is reported on another thread while a buffer is mapped.
     Stray,
+    /// Each shader takes so long to compile from now on.
+    Compiling(Duration),
+    /// The device is lost when the next shader is compiled.
+    LoseCompiling,
+    /// The compiler panics at the next shader.
+    CompilerPanic,
+    /// The driver refuses the next shaders, so many.
+    Refuse(u32),
     /// Submissions end again.
     Go,
 }
@@ -51,6 +61,16 @@ struct Fuse {
     map_panics: bool,
     first_map: bool,
     stray: bool,
+    compiling: CompilerFuse,
+}
+
+/// What is to break when shaders are compiled.
+#[derive(Default)]
+struct CompilerFuse {
+    delay: Duration,
+    loses: bool,
+    panics: bool,
+    refused: u32,
 }
 
 impl Fuse {
@@ -65,6 +85,10 @@ impl Fuse {
             Sabotage::MapPanic => self.map_panics = true,
             Sabotage::FirstMap => self.first_map = true,
             Sabotage::Stray => self.stray = true,
+            Sabotage::Compiling(time) => self.compiling.delay = time,
+            Sabotage::LoseCompiling => self.compiling.loses = true,
+            Sabotage::CompilerPanic => self.compiling.panics = true,
+            Sabotage::Refuse(shaders) => self.compiling.refused = shaders,
             Sabotage::Lose | Sabotage::Panic | Sabotage::FullAtSubmit | Sabotage::Invalid => return false,
         }
         true
@@ -135,6 +159,24 @@ impl Driver for BrokenDriver {
             return Err(GpuRefusal::OutOfMemory { requested_bytes: descriptor.size, message: "injected".into() });
         }
         self.inner.buffer(opened, descriptor)
+    }
+
+    fn pipeline(&self, opened: &Opened, descriptor: &ComputePipelineDescriptor<'_>) -> wgpu::ComputePipeline {
+        let CompilerFuse { delay, loses, panics, refused } = {
+            let mut fuse = self.breaker.fuse();
+            let CompilerFuse { delay, refused, .. } = fuse.compiling;
+            let left = CompilerFuse { delay, refused: refused.saturating_sub(1), ..CompilerFuse::default() };
+            std::mem::replace(&mut fuse.compiling, left)
+        };
+        std::thread::sleep(delay);
+        if loses {
+            opened.device.destroy();
+        }
+        assert!(!panics, "injected panic");
+        if refused > 0 {
+            drop(nonsense(&opened.device));
+        }
+        self.inner.pipeline(opened, descriptor)
     }
 
     fn map(&self, opened: &Opened, buffer: &wgpu::Buffer, mode: MapMode, done: MapDone) {

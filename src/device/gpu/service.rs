@@ -62,8 +62,6 @@ pub(super) enum Message {
 impl Message {
     pub(super) fn haste(&self) -> Haste {
         match self {
-            // The compiler may as well begin now.
-            Self::Launch(run) if run.plan.pipelines.get().is_none() => Haste::Urgent,
             Self::Launch(_) => Haste::Order,
             // It needs no submission.
             Self::Down(down) if down.from.maps(wgpu::BufferUsages::MAP_READ) => Haste::Urgent,
@@ -240,6 +238,7 @@ impl Service {
         self.resting = false;
         self.shared.ups.rest();
         self.shared.downs.rest();
+        self.shared.pipelines.save();
         self.limit_staging();
         if self.kits.len() as u64 == KITS {
             self.ring.clear(&self.shared.opened);
@@ -282,17 +281,10 @@ impl Service {
 
     /// Queues a launch, once its pipelines are there.
     fn admit(&mut self, mut run: Box<Running>) {
-        if run.plan.pipelines.get().is_none() {
-            let all = run.plan.stages.iter().map(|stage| self.shared.pipelines.of(&stage.program));
-            match all.collect::<Result<Option<Vec<_>>, _>>() {
-                Ok(Some(pipelines)) => drop(run.plan.pipelines.set(pipelines)), // alike, if another launch was faster
-                Ok(None) => {
-                    // The others are asked for, too.
-                    run.plan.stages.iter().for_each(|stage| drop(self.shared.pipelines.of(&stage.program)));
-                    return self.queued.parked.push(*run);
-                }
-                Err(refusal) => return self.refuse(run.end, refusal),
-            }
+        match self.shared.pipelines.complete(&run.plan, &mut run.pipelines) {
+            Ok(true) => {}
+            Ok(false) => return self.queued.parked.push(*run),
+            Err(refusal) => return self.refuse(run.end, refusal),
         }
         if self.shared.opened.strategy.maps() && !run.keep_from_host() {
             return self.queued.kept.push(*run);
@@ -387,6 +379,7 @@ impl Service {
             run.tally.get_or_insert_default();
         }
         let (plan, tally) = (run.plan.clone(), run.tally.clone());
+        let is_new = std::mem::take(&mut run.pipelines.are_new);
         let share = part.units / plan.units.max(1.0);
         let end = if part.last {
             Some(run.end)
@@ -400,6 +393,7 @@ impl Service {
             units: part.units,
             predicted_ns: part.predicted_ns,
             least_ns: plan.least_ns * share.min(1.0),
+            is_new,
             faults: plan.faults().then(|| recorder.fault_slot()),
             tally,
             end,

@@ -38,7 +38,7 @@ impl<T: Num> Window<T> {
     }
 
     fn meta(&self) -> ChunkMeta<'_> {
-        ChunkMeta { dtype: T::DTYPE, shape: &self.layout.shape, data: None }
+        ChunkMeta::new(T::DTYPE, &self.layout.shape)
     }
 
     fn guards_are_intact(&self) -> bool {
@@ -316,7 +316,7 @@ fn passes(kernel: &dyn Kernel, params: &[u8], shapes: &[[usize; 2]]) -> Vec<Pass
 }
 
 fn passes_on(kernel: &dyn Kernel, params: &[u8], (dtype, shapes): (DType, &[[usize; 2]]), gpu: &GpuFacts) -> Vec<Pass> {
-    let operands: Vec<_> = shapes.iter().map(|shape| ChunkMeta { dtype, shape, data: None }).collect();
+    let operands: Vec<_> = shapes.iter().map(|shape| ChunkMeta::new(dtype, shape)).collect();
     kernel.program(params, &operands, gpu).unwrap_or_else(|| panic!("{} of {shapes:?}", kernel.name())).passes
 }
 

@@ -133,8 +133,8 @@ fn work_is_near_the_truth_for_chunks_of_the_default_picture() {
             let mut out = Chunk::filled(&[y.data.len(), x.data.len()], -1);
             out.compute(&Mandelbrot, &bytes(iterations), &[x.view(), y.view()]);
             let truth: f64 = out.data.iter().map(|&k| 8.0 * f64::from((k as u32 + 1).min(iterations))).sum();
-            let inputs = [&x, &y].map(|c| ChunkMeta { dtype: DType::F64, shape: &c.layout.shape, data: Some(c.view()) });
-            let output = ChunkMeta { dtype: DType::I32, shape: &out.layout.shape, data: None };
+            let inputs = [&x, &y].map(|c| ChunkMeta { data: Some(c.view()), ..ChunkMeta::new(DType::F64, &c.layout.shape) });
+            let output = ChunkMeta::new(DType::I32, &out.layout.shape);
             let work = Mandelbrot.work(&bytes(iterations), &[inputs[0], inputs[1], output]);
             let ratio = work.flops / truth;
             assert!((0.8..1.25).contains(&ratio), "{ratio}");

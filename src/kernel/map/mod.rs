@@ -5,9 +5,9 @@
 //!
 //! `table` has a row for each operation; `program` is what they are put together to; `code` turns that into steps, each a loop (`loops`, `casts`) over strips of
 //! 2 or 4 KiB, which stay in the nearest cache; `walk` feeds strips from chunks and writes them back. `complex` computes complex numbers by their parts, `math` has the
-//! functions that no instruction has.
+//! functions that no instruction has. `wgsl` makes the same program for GPUs.
 //!
-//! To add an operation: a row, and its loop.
+//! To add an operation: a row, its loop, and its function in `shaders/`.
 
 mod casts;
 mod code;
@@ -22,6 +22,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 mod walk;
+pub(crate) mod wgsl;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub use table::ScalarOp;
 
 use super::generate::{Feeds, ProgramInput};
 use super::rows::GATHER;
-use super::{Content, Fault, Kernel, Scratch, Work, check_dtypes, check_params, simd};
+use super::{Content, Fault, GpuFacts, Kernel, Program, Scratch, Work, check_dtypes, check_params, simd};
 use crate::error::Result;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
@@ -43,13 +44,14 @@ pub struct Elementwise {
     program: Arc<ScalarProgram>,
     code: code::Code,
     feeds: Feeds,
+    modules: wgsl::Modules,
 }
 
 impl Elementwise {
     /// The kernel of a program.
     #[must_use]
     pub fn new(program: Arc<ScalarProgram>) -> Self {
-        Self { code: code::Code::of(&program), program, feeds: Feeds::default() }
+        Self { code: code::Code::of(&program), program, feeds: Feeds::default(), modules: wgsl::Modules::default() }
     }
 
     /// With inputs that are made.
@@ -112,6 +114,29 @@ impl Kernel for Elementwise {
     fn scratch_bytes(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> u64 {
         let len = operands.last().map_or(0, |out| out.shape.iter().product()).min(GATHER);
         walk::scratch_bytes(&self.code, (len, len), self.program.inputs().iter().copied())
+    }
+
+    fn program(&self, params: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
+        let (out, dtypes) = (operands.last()?, self.program.inputs());
+        let feeds = self.feeds.on_gpu(dtypes, &self.feeds.split(params), (out.shape, None))?;
+        self.modules.program((&self.program, &feeds), operands, || self.work(params, operands), gpu)
+    }
+
+    fn no_program(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Option<String> {
+        let (out, dtypes) = (operands.last()?, self.program.inputs());
+        let feeds = self.feeds.on_gpu(dtypes, &self.feeds.split(params), (out.shape, None));
+        match (wgsl::missing(&self.program), feeds) {
+            (Some((op, dtype)), _) => Some(format!("{} of {dtype} does not run on a GPU", op.row().name)),
+            (_, None) => Some("what it makes of indices is not made on a GPU".into()),
+            (_, Some(feeds)) => {
+                let is_so = wgsl::is_too_scattered((&self.program, &feeds), operands);
+                is_so.then(|| "its operands lie along too many axes for a GPU".into())
+            }
+        }
+    }
+
+    fn reads_views(&self) -> bool {
+        true
     }
 
     fn run_cpu(

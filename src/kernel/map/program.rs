@@ -18,6 +18,10 @@ impl Value {
     /// In the place of an operand that an operation does not have.
     const NONE: Self = Self(u32::MAX);
 
+    pub(super) fn at(number: usize) -> Self {
+        Self(number as u32)
+    }
+
     pub(super) fn index(self) -> usize {
         self.0 as usize
     }

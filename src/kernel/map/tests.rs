@@ -46,8 +46,8 @@ fn chunk(scalars: &[Scalar], layout: Layout) -> Box<dyn AnyChunk> {
 fn run(map: &Elementwise, level: Level, inputs: &[ChunkView<'_>], layout: &Layout) -> Vec<Scalar> {
     let metas: Vec<ChunkMeta<'_>> = inputs
         .iter()
-        .map(|input| ChunkMeta { dtype: input.layout().dtype, shape: input.shape(), data: None })
-        .chain([ChunkMeta { dtype: layout.dtype, shape: &layout.shape, data: None }])
+        .map(|input| ChunkMeta::new(input.layout().dtype, input.shape()))
+        .chain([ChunkMeta::new(layout.dtype, &layout.shape)])
         .collect();
     let mut scratch = vec![0xffu8; map.scratch_bytes(&[], &metas) as usize];
     let (before, from) = layout.reach().unwrap();

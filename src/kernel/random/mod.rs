@@ -14,6 +14,7 @@
 //!   all four words;
 //! - truth values: element `4q + j` is `wj < 2^32 p`.
 
+mod gpu;
 mod items;
 mod normal;
 mod philox;
@@ -23,9 +24,10 @@ mod uniform;
 use std::borrow::Cow;
 use std::marker::PhantomData;
 
+pub use gpu::NORMAL_ULPS;
 pub use spd::{Spd, SpdParams};
 
-use super::generate::{FlatIndices, Generate};
+use super::generate::{FlatIndices, Generate, GpuFeed};
 use super::rows::{extent, fill};
 use super::{Content, Fault, Kernel, Scratch, Work, simd};
 use crate::error::{Error, Result};
@@ -283,6 +285,10 @@ impl Generate for Random {
 
     fn work_of(&self, dtype: DType) -> f64 {
         self.0.work(dtype)
+    }
+
+    fn on_gpu(&self, params: &[u8], dtype: DType, _: &[usize]) -> Option<GpuFeed> {
+        gpu::feed(self.0, RandomParams::from_bytes(params), dtype)
     }
 }
 

@@ -32,6 +32,12 @@ impl Finish {
         self.after.as_ref().map_or(self.what.gives(self.reads), |after| after.0.dtype())
     }
 
+    /// What becomes of a result.
+    pub(super) fn program(&self) -> Arc<ScalarProgram> {
+        let gives = self.what.gives(self.reads);
+        self.after.as_ref().map_or_else(|| Arc::new(ScalarProgram::identity(gives)), |after| after.0.clone())
+    }
+
     pub(super) fn text(&self) -> String {
         self.after.as_ref().map_or(String::new(), |after| after.0.text())
     }
@@ -39,7 +45,7 @@ impl Finish {
     pub(super) fn scratch_bytes(&self, len: usize) -> u64 {
         let result = DType::C128.bytes() * len + 64;
         let shape = [len];
-        let meta = |dtype| ChunkMeta { dtype, shape: &shape, data: None };
+        let meta = |dtype| ChunkMeta::new(dtype, &shape);
         let after = |after: &(Arc<ScalarProgram>, Elementwise)| {
             after.1.scratch_bytes(&[], &[meta(self.what.gives(self.reads)), meta(after.0.dtype())])
         };

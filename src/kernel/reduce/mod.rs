@@ -24,10 +24,10 @@ use std::sync::Arc;
 use bytemuck::cast_slice;
 use smallvec::SmallVec;
 
-pub(super) use gpu::SHADER;
 pub use merge::MergeParts;
 
 use super::generate::Feeds;
+use super::map::wgsl::missing;
 use super::map::{Builder, LineInputs, Lines, ROWS, ScalarProgram, Strip, Takes, is_steady};
 use super::{Content, Fault, GpuFacts, Kernel, Program, Scratch, Work, check_dtypes};
 use crate::error::Result;
@@ -208,6 +208,7 @@ pub struct ReduceChunk {
     /// Whether complex numbers come in parts.
     in_parts: bool,
     finish: Option<Finish>,
+    modules: gpu::ReduceModules,
 }
 
 impl ReduceChunk {
@@ -222,7 +223,8 @@ impl ReduceChunk {
         let parts = if what == Reduction::Sum { Lines::of_parts(&program) } else { None };
         let in_parts = parts.is_some();
         let lines = parts.unwrap_or_else(|| Lines::new(&program));
-        Self { what, axes: axes.to_vec(), extents, lines, in_parts, program, feeds: Feeds::default(), finish: None }
+        let (axes, modules) = (axes.to_vec(), gpu::ReduceModules::default());
+        Self { what, axes, extents, lines, in_parts, program, feeds: Feeds::default(), finish: None, modules }
     }
 
     /// With inputs that are made.
@@ -246,11 +248,11 @@ impl ReduceChunk {
         self
     }
 
-    /// Whether a GPU can do it for chunks of so many axes: sums of all of floats as they are.
+    /// Whether a GPU without `f64` can do it, if that leaves what is to be done afterwards to a task of its own.
     #[must_use]
-    pub fn has_gpu_half(&self, ndim: usize) -> bool {
-        let is_plain = self.program.passes().is_some() && self.program.dtype().is_float() && self.feeds.are_chunks();
-        self.what == Reduction::Sum && is_plain && self.finish.is_none() && self.axes.len() == ndim
+    pub fn is_single(&self) -> bool {
+        let is_simple = matches!(self.what, Reduction::Sum | Reduction::Min | Reduction::Max);
+        is_simple && self.program.dtype() == DType::F32 && missing(&self.program).is_none()
     }
 
     fn words(&self) -> usize {
@@ -350,9 +352,35 @@ impl Kernel for ReduceChunk {
         Work { flops: len(self.feeds.split(params).shape_or(operands.first().map(|operand| operand.shape))) * each, bytes }
     }
 
-    fn program(&self, _: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
-        let is_here = operands.first().is_some_and(|x| self.has_gpu_half(x.shape.len()) && x.dtype == self.program.inputs()[0]);
-        if is_here { gpu::sum(operands, || self.work(&[], operands), gpu) } else { None }
+    fn program(&self, params: &[u8], operands: &[ChunkMeta<'_>], gpu: &GpuFacts) -> Option<Program> {
+        let given = self.feeds.split(params);
+        let starts: Vec<u64> = given.own.chunks_exact(8).map(bytemuck::pod_read_unaligned).collect();
+        let Self { what, axes, extents, program, .. } = self;
+        let shape = given.shape_or(operands.first().map(|operand| operand.shape));
+        let feeds = |order: &[usize]| self.feeds.on_gpu(program.inputs(), &given, (shape, Some(order)));
+        let after = self.finish.as_ref().map(Finish::program);
+        let of = gpu::GpuReduction { what: *what, axes, extents, starts: &starts, program, shape, feeds: &feeds, after };
+        self.modules.program(&of, operands, || self.work(params, operands), gpu)
+    }
+
+    fn no_program(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Option<String> {
+        let after = || missing(&self.finish.as_ref()?.program());
+        if let Some((op, dtype)) = missing(&self.program).or_else(after) {
+            return Some(format!("{} of {dtype} does not run on a GPU", op.row().name));
+        }
+        let given = self.feeds.split(params);
+        let shape = given.shape_or(operands.first().map(|operand| operand.shape));
+        Some(match self.feeds.on_gpu(self.program.inputs(), &given, (shape, None)) {
+            None => "what it makes of indices is not made on a GPU".into(),
+            Some(_) if operands.last().is_some_and(|out| out.dtype.bytes() < 4 && out.dtype != DType::Bool) => {
+                "results of less than four bytes are not made on a GPU".into()
+            }
+            Some(_) => "its operands have too many axes for a GPU, or too many elements".into(),
+        })
+    }
+
+    fn reads_views(&self) -> bool {
+        true
     }
 
     fn is_steady(&self) -> bool {

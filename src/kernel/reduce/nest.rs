@@ -7,7 +7,7 @@
 //! reduced axes are then joined, in C order.
 
 use crate::kernel::map::Lines;
-use crate::shape::ChunkView;
+use crate::shape::{ChunkMeta, ChunkView, Layout};
 
 /// Elements that a run has at least, if there are so many: less than a row of a block of what is gathered, so that a run of several axes is read in its order.
 const RUN: usize = 64;
@@ -84,6 +84,20 @@ fn nearest_axis(shape: &[usize], reduced: &[usize], inputs: &[ChunkView<'_>], ma
     }
     let best = |&axis: &usize| (votes[axis], reduced.contains(&axis));
     (0..shape.len()).rev().max_by_key(best).filter(|&axis| votes[axis] > 0)
+}
+
+/// The axis along which most of what a GPU reads lies closest; of two as good the last.
+pub(super) fn nearest(shape: &[usize], inputs: &[ChunkMeta<'_>]) -> Option<usize> {
+    let mut votes = vec![0usize; shape.len()];
+    for input in inputs {
+        let whole = Layout::contiguous(input.dtype, shape);
+        let strides = input.lies.map_or(&whole.strides[..], |lies| lies.strides);
+        let seen = (0..shape.len()).rev().filter(|&axis| shape[axis] > 1 && strides[axis] != 0);
+        if let Some(axis) = seen.clone().min_by_key(|&axis| strides[axis].unsigned_abs()) {
+            votes[axis] += seen.map(|axis| shape[axis]).product::<usize>() * input.dtype.bytes();
+        }
+    }
+    (0..shape.len()).max_by_key(|&axis| votes[axis]).filter(|&axis| votes[axis] > 0)
 }
 
 /// The number, in C order of the whole axes, of an element that has this number in C order of a chunk's.

@@ -82,8 +82,9 @@ impl GraphBuilder {
 }
 
 fn facts_of(key: KernelKey, kernel: &dyn Kernel) -> KernelFacts {
-    let (lane, is_steady) = calm(|| (kernel.lane(), kernel.is_steady())).unwrap_or((Lane::Compute, false));
-    KernelFacts { key, lane, is_steady }
+    let asked = calm(|| (kernel.lane(), kernel.is_steady(), kernel.reads_views()));
+    let (lane, is_steady, reads_views) = asked.unwrap_or((Lane::Compute, false, false));
+    KernelFacts { key, lane, is_steady, reads_views }
 }
 
 /// Work as it can be written down, and added up.
@@ -309,11 +310,11 @@ impl TaskGraph {
     fn raw_metas(&self, task: TaskId) -> impl Iterator<Item = ChunkMeta<'_>> {
         let inputs = self.reads_of(task).iter().map(|read| {
             let view = read.access.checked_sub(1).map(|view| &*self.operands.view_shapes[view as usize]);
-            ChunkMeta { dtype: self.dtype(read.value), shape: view.unwrap_or_else(|| self.shape(read.value)), data: None }
+            ChunkMeta::new(self.dtype(read.value), view.unwrap_or_else(|| self.shape(read.value)))
         });
         inputs.chain(self.writes_of(task).iter().map(|write| {
             let layout = self.layout(write.value);
-            ChunkMeta { dtype: layout.dtype, shape: &layout.shape, data: None }
+            ChunkMeta::new(layout.dtype, &layout.shape)
         }))
     }
 

@@ -186,7 +186,7 @@ impl Chunks {
     fn remote(&self, gpu: &Gpu) -> Vec<Data> {
         let layout = Arc::new(Layout::contiguous(DType::U32, &[self.rows, self.columns]));
         let one = |_| match gpu.allocate(layout.bytes()).unwrap() {
-            Memory::Remote(memory) => Data::Remote(Remote { memory, layout: layout.clone() }),
+            Memory::Remote(memory) => Data::Remote(Remote::whole(memory, layout.clone())),
             Memory::Host(_) => panic!("a GPU has memory of its own"),
         };
         (0..self.count).map(one).collect()

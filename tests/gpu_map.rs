@@ -1,0 +1,310 @@
+//! Element-wise programs on a GPU: every operation and cast on every dtype, every way in which operands lie, against the CPU's bits.
+//!
+//! Owns: which programs are tried. Must not know: generated text. Invariant: an operation of the table that has no function in `shaders/` is named here; what is exact is
+//! compared to the bit, the rest by the bounds in the table.
+#![cfg(feature = "gpu")]
+
+use std::sync::Arc;
+
+use chunkwise::DType;
+use chunkwise::device::Failure;
+use chunkwise::kernel::map::table::{Gives, OnGpu, TABLE};
+use chunkwise::kernel::map::{Builder, Elementwise, ScalarOp, Value};
+use chunkwise::kernel::{Kernel, Shader};
+use chunkwise::shape::{ChunkMeta, View};
+use support::bytes::{Bytes, Seen, compare, on_cpu, on_gpu};
+use support::lab::Lab;
+use support::watched::Watched;
+
+support::gpus!();
+
+fn lab() -> Option<Lab> {
+    gpu().map(|gpu| Lab { gpu })
+}
+
+/// Numbers without a pattern.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 11 ^ self.0 << 40
+    }
+}
+
+const EDGES: [f64; 16] = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    0.5,
+    -2.5,
+    3.0,
+    f64::INFINITY,
+    f64::NEG_INFINITY,
+    f64::NAN,
+    1e30,
+    -7e9,
+    0.499_999_97,
+    8_388_609.0,
+    -4_503_599_627_370_497.5,
+    65_519.9,
+];
+
+fn float(r: &mut Random, at: usize) -> f64 {
+    let bits = r.next();
+    match EDGES.get((bits % 40) as usize) {
+        Some(&edge) if at.is_multiple_of(3) => edge,
+        _ if at.is_multiple_of(5) => f64::from_bits(r.next()),
+        _ => ((bits >> 20) as f64 / 2f64.powi(40) - 4096.0) * 2f64.powi((bits % 24) as i32 - 16),
+    }
+}
+
+/// Elements of a dtype: edges, then numbers of all sizes.
+fn chunk(dtype: DType, shape: &[usize], seed: u64) -> Bytes {
+    let r = std::cell::RefCell::new(Random(seed | 1));
+    Bytes::new(dtype, shape, |at| {
+        let r = &mut *r.borrow_mut();
+        let any = |r: &mut Random| float(r, at);
+        let narrow = |x: f64, raw: u64| if raw.is_multiple_of(11) { f32::from_bits(raw as u32) } else { x as f32 };
+        match dtype {
+            DType::Bool => vec![(r.next() & 1) as u8],
+            DType::F64 => any(r).to_ne_bytes().into(),
+            DType::F32 => narrow(any(r), r.next()).to_ne_bytes().into(),
+            DType::F16 | DType::BF16 => (r.next() as u16).to_ne_bytes().into(),
+            DType::C64 => [narrow(any(r), 1), (r.next() % 9) as f32 - 4.0].iter().flat_map(|x| x.to_ne_bytes()).collect(),
+            DType::C128 => [any(r), (r.next() % 9) as f64 - 4.0].iter().flat_map(|x| x.to_ne_bytes()).collect(),
+            _ => {
+                let bits = r.next();
+                let small = if bits % 7 < 4 { (bits >> 8) % 20 } else { bits };
+                let signed = if small & 3 == 1 { small.wrapping_neg() } else { small };
+                signed.to_ne_bytes()[..dtype.bytes()].into()
+            }
+        }
+    })
+}
+
+/// The program of one operation.
+fn one(op: ScalarOp, dtypes: &[DType]) -> Arc<dyn Kernel> {
+    let mut b = Builder::new();
+    let args: Vec<Value> = dtypes.iter().map(|&dtype| b.input(dtype)).collect();
+    let made = b.apply(op, &args);
+    Arc::new(Elementwise::new(Arc::new(b.finish(made).0)))
+}
+
+/// Whether there is a GPU half at all.
+fn has_program(kernel: &dyn Kernel, inputs: &[Seen], out: (DType, &[usize])) -> bool {
+    let lies: Vec<_> = inputs.iter().map(Seen::lies).collect();
+    kernel.program(&[], &support::bytes::metas(&lies, out), &support::lab::ANY).is_some()
+}
+
+#[track_caller]
+fn check(lab: &Lab, what: &str, kernel: &Arc<dyn Kernel>, inputs: &[Seen], (out, ulps): ((DType, &[usize]), f64)) {
+    let found = on_gpu(lab, (kernel, &[]), inputs, out).unwrap_or_else(|e| panic!("{what}: {e:?}"));
+    let wanted = on_cpu((&**kernel, &[]), inputs, out);
+    compare(&found, &wanted, ulps).unwrap_or_else(|e| {
+        let at = e.split("first ").nth(1).and_then(|e| e.split(':').next()?.parse::<usize>().ok()).unwrap_or(0);
+        let args: Vec<_> =
+            inputs.iter().filter(|seen| seen.chunk.len() == wanted.len()).map(|seen| seen.chunk.element(at)).collect();
+        panic!("{what}: {e}, of {args:02x?}")
+    });
+}
+
+/// Operations without a GPU half, by the dtype that they work on.
+const CPU_ONLY: &[(&str, DType)] = &[];
+
+#[test]
+fn every_operation_gives_the_cpus_elements_on_every_dtype() {
+    let Some(lab) = lab() else { return };
+    let mut missing = Vec::new();
+    for row in TABLE.iter().filter(|row| row.gives != Gives::Said) {
+        for &dtype in DType::ALL.iter().filter(|&&dtype| row.domain.has(dtype)) {
+            let kernel = one(row.op, &vec![dtype; row.arity]);
+            let gives = if row.gives == Gives::Test { DType::Bool } else { dtype };
+            let ulps = match row.gpu {
+                OnGpu::Ulps(single, double) if dtype.is_float() => {
+                    (if dtype == DType::F64 { double } else { single } + row.ulps).ceil()
+                }
+                _ => 0.0,
+            };
+            for n in [1037, 1024, 1, 2] {
+                let inputs: Vec<Seen> = (0..row.arity).map(|at| Seen::whole(chunk(dtype, &[n], 77 + at as u64))).collect();
+                let out = (gives, &[n][..]);
+                if !has_program(&*kernel, &inputs, out) {
+                    missing.push((row.name, dtype));
+                    break;
+                }
+                check(&lab, &format!("{} of {n} {dtype}", row.name), &kernel, &inputs, (out, ulps));
+            }
+        }
+    }
+    assert_eq!(missing, CPU_ONLY, "what has no GPU half");
+}
+
+#[test]
+fn every_pair_of_dtypes_is_cast_as_on_the_cpu() {
+    let Some(lab) = lab() else { return };
+    for &from in DType::ALL {
+        for &to in DType::ALL {
+            let mut b = Builder::new();
+            let x = b.input(from);
+            let made = b.cast(x, to);
+            let kernel: Arc<dyn Kernel> = Arc::new(Elementwise::new(Arc::new(b.finish(made).0)));
+            for n in [1023, 2048] {
+                let inputs = [Seen::whole(chunk(from, &[n], 9))];
+                check(&lab, &format!("{from} to {to}"), &kernel, &inputs, ((to, &[n]), 0.0));
+            }
+        }
+    }
+}
+
+/// Views that show these extents of chunks of other ones.
+fn views(m: usize, n: usize) -> Vec<(&'static str, Vec<usize>, View)> {
+    let of = |shape: &[usize]| View::whole(shape);
+    let wide = || of(&[m + 3, n + 5]);
+    vec![
+        ("whole", vec![m, n], of(&[m, n])),
+        ("transposed", vec![n, m], of(&[n, m]).permute(&[1, 0]).unwrap()),
+        ("a row for all", vec![n], of(&[n]).broadcast(&[m, n]).unwrap()),
+        ("a column for all", vec![m, 1], of(&[m, 1]).broadcast(&[m, n]).unwrap()),
+        ("one for all", vec![1, 1], of(&[1, 1]).broadcast(&[m, n]).unwrap()),
+        ("flipped", vec![m, n], of(&[m, n]).slice(0, m - 1, m, -1).unwrap().slice(1, n - 1, n, -1).unwrap()),
+        ("rows from four on", vec![m + 4, n], of(&[m + 4, n]).slice(0, 4, m, 1).unwrap()),
+        ("a window", vec![m + 3, n + 5], wide().slice(0, 1, m, 1).unwrap().slice(1, 3, n, 1).unwrap()),
+        (
+            "a window at a multiple of four",
+            vec![m + 3, n + 8],
+            of(&[m + 3, n + 8]).slice(0, 1, m, 1).unwrap().slice(1, 4, n, 1).unwrap(),
+        ),
+        ("every third", vec![m, 3 * n], of(&[m, 3 * n]).slice(1, 2, n, 3).unwrap()),
+        ("backwards by two", vec![2 * m, n], of(&[2 * m, n]).slice(0, 2 * m - 1, m, -2).unwrap()),
+    ]
+}
+
+/// What the test of views rests on: an index beyond its array is seen.
+#[test]
+fn a_slip_of_an_index_is_found() {
+    let Some(lab) = lab() else { return };
+    let turned = View::whole(&[5, 5]).permute(&[1, 0]).unwrap();
+    let slips: [(DType, View, &[usize], &str, &str); 4] = [
+        (DType::F32, View::whole(&[5, 5]), &[5, 5], "(p.n + 3u) / 4u", "(p.n + 7u) / 4u"),
+        (DType::F64, View::whole(&[5, 5]), &[5, 5], "(p.n - 1u) / 2u", "(p.n + 1u) / 2u"),
+        (DType::F64, View::whole(&[5, 5]), &[5, 5], "4u * q + 2u < p.n", "4u * q < p.n"),
+        (DType::I32, turned, &[5, 5], "c1 * p.s0_1", "(c1 + U4(9u)) * p.s0_1"),
+    ];
+    for (dtype, view, shape, right, wrong) in slips {
+        let kernel = one(ScalarOp::Add, &[dtype; 2]);
+        let inputs = || [Seen { chunk: chunk(dtype, shape, 1), view: view.clone() }, Seen::whole(chunk(dtype, &[5, 5], 2))];
+        let run = |watched: Watched| {
+            let watched: Arc<dyn Kernel> = Arc::new(watched);
+            on_gpu(&lab, (&watched, &[]), &inputs(), (dtype, &[5, 5]))
+        };
+        run(Watched::kernel(kernel.clone())).expect("nothing is wrong yet");
+        let outcome = run(Watched::kernel(kernel.clone()).with_slip(right, wrong));
+        assert!(matches!(outcome, Err(Failure::Fault(_))), "`{wrong}` of {dtype} is not seen: {outcome:?}");
+    }
+}
+
+#[test]
+fn operands_are_read_where_they_lie() {
+    let Some(lab) = lab() else { return };
+    let dtypes = [DType::F32, DType::U8, DType::Bool, DType::I16, DType::F16, DType::I64, DType::F64, DType::C64, DType::C128];
+    for (m, n) in [(5, 7), (6, 8), (33, 64), (1, 13), (12, 1)] {
+        for (turn, &dtype) in dtypes.iter().enumerate() {
+            let all = views(m, n);
+            for (at, (name, shape, view)) in all.iter().enumerate() {
+                let mut b = Builder::new();
+                let (x, y) = (b.input(dtype), b.input(DType::I32));
+                let is_odd = b.cast(y, DType::Bool);
+                let other = b.constant(dtype.one());
+                let made = b.apply(ScalarOp::Where, &[is_odd, x, other]);
+                let kernel: Arc<dyn Kernel> = Arc::new(Elementwise::new(Arc::new(b.finish(made).0)));
+                let (second, shape2, view2) = &all[(3 * at + turn) % all.len()];
+                let inputs = [
+                    Seen { chunk: chunk(dtype, shape, 5), view: view.clone() },
+                    Seen { chunk: chunk(DType::I32, shape2, 6), view: view2.clone() },
+                ];
+                let (what, out) = (format!("{dtype} {m} x {n}, {name}, {second}"), (dtype, &[m, n][..]));
+                check(&lab, &what, &kernel, &inputs, (out, 0.0));
+                let watched: Arc<dyn Kernel> = Arc::new(Watched::kernel(kernel.clone()));
+                on_gpu(&lab, (&watched, &[]), &inputs, out).unwrap_or_else(|e| panic!("{what}: {e:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn axes_are_followed_up_to_eight() {
+    let Some(lab) = lab() else { return };
+    for rank in 2..=9 {
+        let shape: Vec<usize> = (0..rank).map(|axis| 2 + axis % 2).collect();
+        let back: Vec<usize> = (0..rank).rev().collect();
+        let turned: Vec<usize> = shape.iter().rev().copied().collect();
+        let view = View::whole(&turned).permute(&back).unwrap();
+        let inputs = [Seen::whole(chunk(DType::I32, &shape, 1)), Seen { chunk: chunk(DType::I32, &turned, 2), view }];
+        let kernel = one(ScalarOp::Sub, &[DType::I32; 2]);
+        let out = (DType::I32, &shape[..]);
+        assert_eq!(has_program(&*kernel, &inputs, out), rank <= 8);
+        if rank <= 8 {
+            check(&lab, &format!("{rank} axes"), &kernel, &inputs, (out, 0.0));
+        }
+    }
+}
+
+/// The part of README that says what GPUs compute: made anew with `UPDATE_README=1`.
+#[test]
+fn readme_says_what_the_table_says() {
+    let exact: Vec<String> = TABLE.iter().filter(|row| row.gpu == OnGpu::Exact).map(|row| format!("`{}`", row.name)).collect();
+    let mut table = String::from("\n| operation | `f32` | `f64` |\n|---|---|---|\n");
+    table += &format!("| {} | the CPU's bits | the CPU's bits |\n", exact.join(", "));
+    for row in TABLE {
+        if let OnGpu::Ulps(single, double) = row.gpu {
+            table += &format!("| `{}` | {single} ulp | {double} ulp |\n", row.name);
+        }
+    }
+    table += "| uniform numbers, integers, truth values | the CPU's bits | the CPU's bits |\n";
+    table += &format!(
+        "| normal numbers | {0} ulp from the CPU's | {0} ulp from the CPU's |\n\n",
+        chunkwise::kernel::random::NORMAL_ULPS
+    );
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let text = std::fs::read_to_string(path).expect("README");
+    let (before, rest) = text.split_once("<!-- operations -->\n").expect("its place");
+    let (found, after) = rest.split_once("<!-- end of operations -->").expect("its end");
+    if std::env::var("UPDATE_README").is_ok_and(|v| v == "1") {
+        let made = format!("{before}<!-- operations -->\n{table}<!-- end of operations -->{after}");
+        std::fs::write(path, made).expect("written");
+    } else {
+        assert_eq!(found, table, "UPDATE_README=1 cargo test --test gpu_map writes it");
+    }
+}
+
+/// Each module is valid, also as Metal and DX12 get it.
+fn valid(shader: &Shader) {
+    use naga::back::{hlsl, msl, spv};
+    let text = shader.wgsl(DType::F32);
+    let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}\n{text}", e.emit_to_string(&text)));
+    let capabilities = naga::valid::Capabilities::FLOAT64 | naga::valid::Capabilities::SHADER_INT64;
+    let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
+    let info = validator.validate(&module).unwrap_or_else(|e| panic!("{e:?}\n{text}"));
+    spv::write_vec(&module, &info, &spv::Options::default(), None).unwrap();
+    // Metal has no `f64`.
+    if !text.contains("f64") {
+        msl::write_string(&module, &info, &msl::Options::default(), &msl::PipelineOptions::default()).unwrap();
+    }
+    let (mut dx12, options) = (String::new(), hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, ..Default::default() });
+    hlsl::Writer::new(&mut dx12, &options, &hlsl::PipelineOptions::default()).write(&module, &info, None).unwrap();
+}
+
+#[test]
+fn every_operation_is_valid_everywhere() {
+    for row in TABLE.iter().filter(|row| row.gives != Gives::Said) {
+        for &dtype in DType::ALL.iter().filter(|&&dtype| row.domain.has(dtype)) {
+            let gives = if row.gives == Gives::Test { DType::Bool } else { dtype };
+            let metas: Vec<ChunkMeta<'_>> =
+                std::iter::repeat_n(dtype, row.arity).chain([gives]).map(|dtype| ChunkMeta::new(dtype, &[30])).collect();
+            let program = one(row.op, &vec![dtype; row.arity]).program(&[], &metas, &support::lab::ANY);
+            valid(&program.unwrap_or_else(|| panic!("{} of {dtype} has no program", row.name)).shader);
+        }
+    }
+}
