@@ -15,7 +15,7 @@ use super::rates::{LinkRate, Peaks, Rates, rounded};
 use crate::device::{Data, Device};
 use crate::kernel::gemv::Gemv;
 use crate::kernel::peak::{Peak, PeakParams, ReadAll};
-use crate::kernel::{Kernel, Work};
+use crate::kernel::{Kernel, Structure, Work};
 use crate::shape::{ChunkMeta, DType, Layout};
 
 /// After so much measuring, no further measurement starts; first launches, for which shaders are compiled, do not count.
@@ -68,6 +68,9 @@ pub struct GpuCalibration {
 pub struct KernelSample {
     /// Its name and version: [`KernelKey::name_and_version`](crate::kernel::KernelKey::name_and_version).
     pub kernel: String,
+    /// Of a program, what tells it from others of its name.
+    #[serde(skip)]
+    pub structure: Option<Structure>,
     /// The dtype that its speed depends on.
     pub dtype: DType,
     /// The work of one launch.
@@ -90,7 +93,7 @@ pub(super) struct Sampled {
 }
 
 impl Sampled {
-    /// A routine, by a variant, at growing sizes: as long as launches stay short, and there is time. At the first size always, where all else is predicted by it.
+    /// A routine, by a variant, at growing sizes: as long as launches stay short, and there is time. At the first size always, where all else is predicted by it ([`TimedKernel::is_needed`]).
     ///
     /// # Errors
     /// [`Trouble::Gone`].
@@ -104,7 +107,7 @@ impl Sampled {
         let mut all: Vec<Self> = Vec::new();
         for &size in routine.sizes() {
             let case = Case::new(routine, dtype, size, variant);
-            let needed = matches!(routine, TimedKernel::Gemm | TimedKernel::Gemv) && all.is_empty();
+            let needed = routine.is_needed() && all.is_empty();
             let expected = all.last().map_or(0.0, |last| last.least_ns as f64 * case.units() / last.units);
             let limit = if needed { Duration::MAX } else { limit };
             if expected > LONGEST_NS || !bench.has_time(limit, SHARE * REPEATS as f64 * expected) {
@@ -121,6 +124,11 @@ impl Sampled {
             }
         }
         Ok(all)
+    }
+
+    fn sample(self) -> KernelSample {
+        let structure = self.routine.structure(self.dtype);
+        KernelSample { kernel: self.routine.name(self.dtype), structure, dtype: self.dtype, work: self.work, ns: self.ns }
     }
 }
 
@@ -147,8 +155,7 @@ pub fn calibrate_gpu_within(budget: Duration, device: &dyn Device, refused: &[Re
     let mut tuned = Tuned { refused: refused.to_vec(), ..Tuned::default() };
     let lost = choose(&bench, dtypes, &mut sampled, &mut tuned).is_err();
     tuned.tuning.units_per_ns = [DType::F32, DType::F64].map(|dtype| expected_rate(&sampled, dtype));
-    let sample = |s: Sampled| KernelSample { kernel: s.routine.name(s.dtype), dtype: s.dtype, work: s.work, ns: s.ns };
-    let kernels: Vec<_> = sampled.into_iter().map(sample).filter(|sample| !sample.ns.is_empty()).collect();
+    let kernels: Vec<_> = sampled.into_iter().map(Sampled::sample).filter(|sample| !sample.ns.is_empty()).collect();
     let rates = rates(&kernels, round_trip_ns);
     let took_ns = bench.began.elapsed().as_nanos() as u64;
     Some(GpuCalibration { link, rates, round_trip_ns, kernels, tuned, lost, took_ns })

@@ -9,8 +9,9 @@ use crate::device::{Data, Output};
 use crate::kernel::dense::{Gemm, Potrf, PotrfParams, ProductParams, Syrk, Trsm};
 use crate::kernel::gemv::Gemv;
 use crate::kernel::mandelbrot::{Mandelbrot, MandelbrotParams};
+use crate::kernel::map::{Builder, Elementwise, ScalarOp, ScalarProgram};
 use crate::kernel::reduce::{ReduceChunk, Reduction};
-use crate::kernel::{Chosen, Kernel, KernelKey, Variants, Work};
+use crate::kernel::{Chosen, Kernel, KernelKey, Structure, Variants, Work};
 use crate::shape::{ChunkMeta, DType, Layout};
 
 /// A kernel that is measured.
@@ -23,17 +24,43 @@ pub(super) enum TimedKernel {
     Potrf,
     Mandelbrot,
     Sum,
+    /// Of two chunks: memory is what it waits for.
+    Add,
+    /// A long polynomial: arithmetic.
+    Polynomial,
+    /// Transcendental functions.
+    Functions,
+    /// Arithmetic of integers, of which one is made of each number.
+    Integers,
 }
 
 /// Columns of the matrices of gemv.
 const COLUMNS: usize = 2048;
+/// Steps of the long polynomial, and of the arithmetic of integers.
+const DEGREE: u8 = 24;
 /// A coordinate of points within the Mandelbrot set: each takes all steps.
 const WITHIN: f64 = 0.2;
 
 impl TimedKernel {
     /// The most important first: what is left out when time is over is predicted from the rates.
-    pub(super) const ALL: [Self; 7] =
-        [Self::Gemm, Self::Gemv, Self::Trsm, Self::Syrk, Self::Potrf, Self::Mandelbrot, Self::Sum];
+    pub(super) const ALL: [Self; 11] = [
+        Self::Gemm,
+        Self::Gemv,
+        Self::Add,
+        Self::Polynomial,
+        Self::Functions,
+        Self::Integers,
+        Self::Trsm,
+        Self::Syrk,
+        Self::Potrf,
+        Self::Mandelbrot,
+        Self::Sum,
+    ];
+    /// Those by which all else is predicted: the others are measured if there is time.
+    pub(super) fn is_needed(self) -> bool {
+        matches!(self, Self::Gemm | Self::Gemv | Self::Add | Self::Polynomial | Self::Functions | Self::Integers)
+    }
+
     /// Those that have variants.
     pub(super) const VARIED: [Self; 3] = [Self::Gemm, Self::Gemv, Self::Syrk];
 
@@ -43,6 +70,7 @@ impl TimedKernel {
         match self {
             Self::Gemv => &[128, 512, 2048, 8192],
             Self::Sum => &[1 << 16, 1 << 20, 1 << 24],
+            Self::Add | Self::Polynomial | Self::Functions | Self::Integers => &[1 << 16, 1 << 19, 1 << 22],
             _ => &[128, 256, 512, 1024, 2048],
         }
     }
@@ -68,7 +96,7 @@ impl TimedKernel {
         Some(&mut of[usize::from(dtype == DType::F64)])
     }
 
-    fn kernel(self, dtype: DType) -> Arc<dyn Kernel> {
+    pub(super) fn kernel(self, dtype: DType) -> Arc<dyn Kernel> {
         match self {
             Self::Gemm => Arc::new(Gemm::new()),
             Self::Gemv => Arc::new(Gemv),
@@ -77,7 +105,45 @@ impl TimedKernel {
             Self::Potrf => Arc::new(Potrf::new()),
             Self::Mandelbrot => Arc::new(Mandelbrot),
             Self::Sum => Arc::new(ReduceChunk::plain(Reduction::Sum, (&[0], &[1 << 20]), dtype)),
+            Self::Add | Self::Polynomial | Self::Functions | Self::Integers => Arc::new(Elementwise::new(self.program(dtype))),
         }
+    }
+
+    /// What it computes of each number, or of two.
+    fn program(self, dtype: DType) -> Arc<ScalarProgram> {
+        let mut b = Builder::new();
+        let x = b.input(dtype);
+        let whole = if dtype == DType::F64 { DType::I64 } else { DType::I32 };
+        let number = |b: &mut Builder, dtype, of: u8| {
+            let of = b.constant(of);
+            b.cast(of, dtype)
+        };
+        let made = match self {
+            Self::Polynomial => (0..DEGREE).fold(x, |sum, k| {
+                let (product, term) = (b.apply(ScalarOp::Mul, &[sum, x]), number(&mut b, dtype, k + 1));
+                b.apply(ScalarOp::Add, &[product, term])
+            }),
+            Self::Functions => [ScalarOp::Sin, ScalarOp::Exp, ScalarOp::Log].iter().fold(x, |of, &op| b.apply(op, &[of])),
+            Self::Integers => {
+                let first = b.cast(x, whole);
+                let last = (0..DEGREE).fold(first, |of, k| {
+                    let (factor, bits) = (number(&mut b, whole, 2 * k + 3), number(&mut b, whole, k % 7 + 1));
+                    let (product, down) = (b.apply(ScalarOp::Mul, &[of, factor]), b.apply(ScalarOp::Shr, &[of, bits]));
+                    b.apply(ScalarOp::Xor, &[product, down])
+                });
+                b.cast(last, dtype)
+            }
+            _ => {
+                let y = b.input(dtype);
+                b.apply(ScalarOp::Add, &[x, y])
+            }
+        };
+        Arc::new(b.finish(made).0)
+    }
+
+    /// [`Kernel::structure`].
+    pub(super) fn structure(self, dtype: DType) -> Option<Structure> {
+        self.kernel(dtype).structure()
     }
 
     /// [`KernelKey::name_and_version`].
@@ -108,6 +174,8 @@ impl Case {
             TimedKernel::Gemv => (vec![vec![size, COLUMNS], vec![COLUMNS]], (dtype, vec![size])),
             TimedKernel::Mandelbrot => (vec![vec![size]; 2], (DType::I32, square)),
             TimedKernel::Sum => (vec![vec![size]], (DType::F64, vec![1])),
+            TimedKernel::Add => (vec![vec![size]; 2], (dtype, vec![size])),
+            TimedKernel::Polynomial | TimedKernel::Functions | TimedKernel::Integers => (vec![vec![size]], (dtype, vec![size])),
         };
         Self::of(routine, dtype, (inputs, output), variant)
     }
@@ -133,7 +201,7 @@ impl Case {
             TimedKernel::Gemm | TimedKernel::Syrk => bytemuck::bytes_of(&ProductParams { k: inputs[0][1] as u64 }).to_vec(),
             TimedKernel::Potrf => bytemuck::bytes_of(&PotrfParams { row: 0 }).to_vec(),
             TimedKernel::Mandelbrot => bytemuck::bytes_of(&MandelbrotParams { iterations: 64 }).to_vec(),
-            TimedKernel::Gemv | TimedKernel::Trsm | TimedKernel::Sum => Vec::new(),
+            _ => Vec::new(),
         };
         let meta = |dtype, shape| ChunkMeta::new(dtype, shape);
         let all: Vec<_> = inputs.iter().map(|shape| meta(dtype, shape)).chain([meta(output.0, &output.1)]).collect();

@@ -311,7 +311,7 @@ fn times_below_half_of_what_a_gpu_can_do_are_not_believed() {
     let gpu = costs.device(&DeviceKey::new("gpu:test"), Rates::GPU);
     let work = Work { flops: 1e9, bytes: 1e9 };
     let told = |costs: &mut CostModel, dtype, ns: u64| {
-        let id = costs.resolve(gpu, &format!("gemm{ns}@1"), dtype);
+        let id = costs.resolve(gpu, format!("gemm{ns}@1").as_str(), dtype);
         (0..5).for_each(|_| costs.record(id, work, ns));
         costs.estimate(id, work).basis
     };

@@ -181,11 +181,21 @@ impl History {
 
     /// Learns that `work` took `ns`. The first time in a process is set aside: caches were cold, code and shaders new.
     pub fn record(&mut self, work: Work, ns: u64, launch_ns: f64) {
-        let (size, ns) = (size(work), ns.max(1));
         if !std::mem::replace(&mut self.warm, true) {
-            self.cold.push(whole_ns(ns as f64 * COLD_UNIT / size.max(TINY)), COLD_KEPT);
+            self.cold.push(whole_ns(ns.max(1) as f64 * COLD_UNIT / size(work).max(TINY)), COLD_KEPT);
             return;
         }
+        self.record_warm(work, ns, launch_ns);
+    }
+
+    /// Whether the next time in this process is not the first.
+    pub fn is_warm(&self) -> bool {
+        self.warm
+    }
+
+    /// Learns that `work` took `ns`, first or not.
+    pub fn record_warm(&mut self, work: Work, ns: u64, launch_ns: f64) {
+        let (size, ns) = (size(work), ns.max(1));
         let class = class(size);
         let scale = if class == TINY_CLASS { 1.0 } else { centre(class) / size };
         self.classes.entry(class).or_default().push(whole_ns(ns as f64 * scale), KEPT);
@@ -218,16 +228,16 @@ impl History {
             let samples = ring.samples.len() as u32;
             return Some(Estimate { ns: whole_ns(ring.median as f64 * scale), basis: Basis::Measured { samples } });
         }
-        let ns = match self.fit {
-            Some(line) => line.at(size),
-            // A kernel that runs once per process is never warm; what several processes saw is its cost.
-            None if self.cold.samples.len() >= COLD_TRUSTED && self.classes.is_empty() => {
-                let least = self.cold.samples.iter().copied().min().unwrap_or(1);
-                least as f64 * size.max(TINY) / COLD_UNIT
-            }
-            None => return None,
-        };
-        Some(Estimate { ns: whole_ns(ns), basis: Basis::Fitted })
+        Some(Estimate { ns: whole_ns(self.fit?.at(size)), basis: Basis::Fitted })
+    }
+
+    /// The time of `work` by first times alone: a kernel that runs once per process is never warm, and what several processes saw is its cost.
+    pub fn estimate_cold(&self, work: Work) -> Option<Estimate> {
+        if self.cold.samples.len() < COLD_TRUSTED || !self.classes.is_empty() {
+            return None;
+        }
+        let least = *self.cold.samples.iter().min()?;
+        Some(Estimate { ns: whole_ns(least as f64 * size(work).max(TINY) / COLD_UNIT), basis: Basis::Fitted })
     }
 
     /// What each class has shown, by rising size.
@@ -332,10 +342,11 @@ mod tests {
     #[test]
     fn a_kernel_run_once_per_process_is_priced_by_its_cold_runs() {
         let mut samples = Samples { cold: vec![40_000_000], ..Samples::default() };
-        assert_eq!(History::from_samples(&samples, 0.0).estimate(flops(1e6)), None, "one may be an accident");
+        assert_eq!(History::from_samples(&samples, 0.0).estimate_cold(flops(1e6)), None, "one may be an accident");
         samples.cold.push(6_000_000);
         let history = History::from_samples(&samples, 0.0);
-        assert_eq!(history.estimate(flops(5e5)), Some(Estimate { ns: 3_000_000, basis: Basis::Fitted }));
+        assert_eq!(history.estimate(flops(5e5)), None);
+        assert_eq!(history.estimate_cold(flops(5e5)), Some(Estimate { ns: 3_000_000, basis: Basis::Fitted }));
     }
 
     proptest! {

@@ -9,10 +9,12 @@
 //! 1. **Measured**: the median of at least 3 of the last 32 times of (kernel@version, dtype, device) in the task's size
 //!    class, a quarter of an octave of `max(flops, 8 bytes)`; scaled with work inside the class, except for tiny tasks.
 //! 2. **Fitted**: a line `start + slope size` through the medians of all classes, fitted in relative error.
-//! 3. **Prior**: the roofline `launch + max(flops / F, bytes / B)` of the device's [`Rates`], calibrated or built in.
+//! 3. **Classes**: for a program, whose [`Structure`] is known, what programs of the same classes of operations took: arithmetic, transcendental functions,
+//!    integers, memory. Times of a program are kept by its structure.
+//! 4. **Prior**: the roofline `launch + max(flops / F, bytes / B)` of the device's [`Rates`], calibrated or built in.
 //!
 //! The first time of a kernel in a process is set aside (cold caches, compilation); it counts only for kernels that never
-//! ran twice in one process. A time more than 2x off the median is an outlier; when outliers are as many as the others,
+//! ran twice in one process, and not for programs. A time more than 2x off the median is an outlier; when outliers are as many as the others,
 //! the others are forgotten, because the machine, the driver or the data have changed.
 //!
 //! A link is priced as a device that runs the one kernel `transfer`: the same history, the same file.
@@ -37,6 +39,8 @@
 
 mod calibrate;
 mod calibrate_gpu;
+mod calibrate_programs;
+mod classes;
 mod file;
 mod fit;
 mod gpu_bench;
@@ -54,16 +58,18 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::device::system;
-use crate::kernel::Work;
+use crate::kernel::{OpMix, Structure, Work};
 use crate::shape::DType;
 
 pub(crate) use calibrate::calibration_bytes;
 pub use calibrate::{Calibration, calibrate};
 pub use calibrate_gpu::{GpuCalibration, KernelSample, calibrate_gpu, calibrate_gpu_within, gpu_peaks};
+pub use calibrate_programs::calibrate_programs;
 pub use gpu_variants::{RefusedVariant, Tuned};
 pub use history::ClassSummary;
 pub use rates::{LinkRate, Peaks, Rates};
 
+use classes::{CLASS_NAMES, ClassIds, ClassWork, class_dtype};
 use file::CostFile;
 use history::History;
 use rates::whole_ns;
@@ -118,7 +124,9 @@ pub enum Basis {
     },
     /// A line through times of this kernel at other sizes.
     Fitted,
-    /// The device's roofline: this kernel was not seen yet.
+    /// What other programs have taken, of the same classes of operations.
+    Classes,
+    /// The device's roofline: nothing like it was seen yet.
     Prior,
 }
 
@@ -144,6 +152,8 @@ struct PricedDevice {
     calibration: Option<Calibration>,
     peaks: Option<Peaks>,
     tuned: Option<Tuned>,
+    /// Once a program was priced there: of dtypes of up to 4 bytes, and of 8.
+    classes: [Option<ClassIds>; 2],
 }
 
 #[derive(Clone, Debug)]
@@ -152,6 +162,23 @@ struct Entry {
     kernel: String,
     dtype: DType,
     history: History,
+    /// Of a program, its operations.
+    mix: Option<OpMix>,
+}
+
+/// The name that a kernel is priced by: [`KernelKey::name_and_version`](crate::kernel::KernelKey::name_and_version), and of a program its structure.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PricedAs<'a> {
+    /// Name and version.
+    pub kernel: &'a str,
+    /// What tells apart programs of one name.
+    pub structure: Option<&'a Structure>,
+}
+
+impl<'a> From<&'a str> for PricedAs<'a> {
+    fn from(kernel: &'a str) -> Self {
+        Self { kernel, structure: None }
+    }
 }
 
 /// All that is known about speed. See the module's text for the rule.
@@ -202,6 +229,7 @@ impl CostModel {
             calibration: stored.and_then(|device| device.calibration.clone()),
             peaks: stored.and_then(|device| device.peaks),
             tuned: stored.and_then(|device| device.tuned.clone()),
+            classes: [None; 2],
         });
         PricedId((self.devices.len() - 1) as u32)
     }
@@ -213,17 +241,28 @@ impl CostModel {
         self.resolve(link, "transfer@1", DType::U8)
     }
 
-    /// The handle under which a kernel (by [`KernelKey::name_and_version`](crate::kernel::KernelKey::name_and_version)) is priced on a device. Costs a search by name: resolve once.
-    pub fn resolve(&mut self, device: PricedId, kernel: &str, dtype: DType) -> CostId {
-        let name = (device, kernel.to_owned(), dtype);
+    /// The handle under which a kernel is priced on a device. Costs a search by name: resolve once.
+    pub fn resolve<'a>(&mut self, device: PricedId, kernel: impl Into<PricedAs<'a>>, dtype: DType) -> CostId {
+        let PricedAs { kernel, structure } = kernel.into();
+        let Some(structure) = structure else { return self.entry(device, kernel.to_owned(), dtype, None) };
+        let wide = usize::from(dtype.align() == 8);
+        if self.devices[device.0 as usize].classes[wide].is_none() {
+            let [memory, ops @ ..] = CLASS_NAMES.map(|name| self.entry(device, name.to_owned(), class_dtype(dtype), None));
+            self.devices[device.0 as usize].classes[wide] = Some(ClassIds { memory, ops });
+        }
+        self.entry(device, format!("{kernel}~{:016x}", structure.hash), dtype, Some(structure.mix))
+    }
+
+    fn entry(&mut self, device: PricedId, kernel: String, dtype: DType, mix: Option<OpMix>) -> CostId {
+        let name = (device, kernel, dtype);
         if let Some(&id) = self.by_name.get(&name) {
             return id;
         }
         let PricedDevice { key, rates, .. } = &self.devices[device.0 as usize];
-        let stored = self.stored.kernel(&key.0, &file::kernel_name(kernel, dtype));
+        let stored = self.stored.kernel(&key.0, &file::kernel_name(&name.1, dtype));
         let history = stored.map(|samples| History::from_samples(samples, rates.launch_ns)).unwrap_or_default();
         let id = CostId(self.entries.len() as u32);
-        self.entries.push(Entry { device, kernel: kernel.to_owned(), dtype, history });
+        self.entries.push(Entry { device, kernel: name.1.clone(), dtype, history, mix });
         self.by_name.insert(name, id);
         id
     }
@@ -232,10 +271,25 @@ impl CostModel {
     #[must_use]
     pub fn estimate(&self, id: CostId, work: Work) -> Estimate {
         let entry = &self.entries[id.0 as usize];
-        entry.history.estimate(work).unwrap_or_else(|| Estimate {
-            ns: self.devices[entry.device.0 as usize].rates.prior_ns(entry.dtype, work),
-            basis: Basis::Prior,
-        })
+        let device = &self.devices[entry.device.0 as usize];
+        let seen = entry.history.estimate(work);
+        let otherwise = || match self.class_work(entry, work) {
+            Some(of) => self.by_classes(&of),
+            None => entry.history.estimate_cold(work),
+        };
+        seen.or_else(otherwise)
+            .unwrap_or_else(|| Estimate { ns: device.rates.prior_ns(entry.dtype, work), basis: Basis::Prior })
+    }
+
+    /// The work of a program, by its classes; `None` of a kernel that is none.
+    fn class_work<'a>(&'a self, entry: &'a Entry, work: Work) -> Option<ClassWork<'a>> {
+        let device = &self.devices[entry.device.0 as usize];
+        let ids = device.classes[usize::from(entry.dtype.align() == 8)].as_ref()?;
+        Some(ClassWork { ids, mix: entry.mix.as_ref()?, dtype: entry.dtype, rates: &device.rates, work })
+    }
+
+    fn history(&self, id: CostId) -> &History {
+        &self.entries[id.0 as usize].history
     }
 
     /// Learns that `work` took `measured_ns`, alone on its lane, without waiting. What a GPU cannot have done, by what its peaks are known to be, is not believed: launches
@@ -245,7 +299,17 @@ impl CostModel {
             return;
         }
         let entry = &mut self.entries[id.0 as usize];
-        entry.history.record(work, measured_ns, self.devices[entry.device.0 as usize].rates.launch_ns);
+        let rates = self.devices[entry.device.0 as usize].rates;
+        let is_first = !entry.history.is_warm();
+        entry.history.record(work, measured_ns, rates.launch_ns);
+        if is_first {
+            return;
+        }
+        let entry = &self.entries[id.0 as usize];
+        let sample = self.class_work(entry, work).and_then(|of| self.class_sample(&of, measured_ns));
+        if let Some((class, part, ns)) = sample {
+            self.entries[class.0 as usize].history.record_warm(part, ns, 0.0);
+        }
     }
 
     /// Whether it took less than half of what the operations alone take at a GPU's peak. Bytes say nothing: caches are faster than memory. Nor do integers of 8 bytes, for which
@@ -266,6 +330,13 @@ impl CostModel {
     /// Learns that `bytes` took `measured_ns` over a link, without waiting for others.
     pub fn record_transfer(&mut self, link: CostId, bytes: u64, measured_ns: u64) {
         self.record(link, Work { flops: 0.0, bytes: bytes as f64 }, measured_ns);
+    }
+
+    /// Learns what a calibration has measured of a kernel.
+    pub fn record_sample(&mut self, device: PricedId, sample: &KernelSample) {
+        let name = PricedAs { kernel: &sample.kernel, structure: sample.structure.as_ref() };
+        let id = self.resolve(device, name, sample.dtype);
+        sample.ns.iter().for_each(|&ns| self.record(id, sample.work, ns));
     }
 
     /// Whether a device's rates were measured, now or in an earlier run.

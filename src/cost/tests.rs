@@ -235,7 +235,7 @@ fn the_file_stays_bounded_and_forgets_the_least_recent() {
     assert_eq!(costs.save(), None);
     let cpu = costs.device(&DeviceKey::new("cpu:test"), Rates::CPU);
     for k in 0..1024 {
-        let id = costs.resolve(cpu, &format!("map{k}@1"), DType::F32);
+        let id = costs.resolve(cpu, format!("map{k}@1").as_str(), DType::F32);
         (0..2).for_each(|_| costs.record(id, WORK, 10));
     }
     assert_eq!(costs.save(), None);

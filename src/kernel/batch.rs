@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::chain::in_scratch;
-use super::{Content, Fault, Kernel, KernelKey, Scratch, Work, calm};
+use super::{Content, Fault, Kernel, KernelKey, Scratch, Structure, Work, calm};
 use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
 
@@ -89,6 +89,10 @@ impl Kernel for Batch {
             (all.flops, all.bytes) = (all.flops + work.flops, all.bytes + work.bytes);
         });
         all
+    }
+
+    fn structure(&self) -> Option<Structure> {
+        self.part.structure()
     }
 
     fn is_steady(&self) -> bool {

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Content, Fault, GpuFacts, Kernel, Program, Scratch, Variants, Work};
+use super::{Content, Fault, GpuFacts, Kernel, Program, Scratch, Structure, Variants, Work};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut};
 
 /// A kernel that goes by these variants.
@@ -36,6 +36,10 @@ impl Kernel for Chosen {
 
     fn work(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
         self.kernel.work(params, operands)
+    }
+
+    fn structure(&self) -> Option<Structure> {
+        self.kernel.structure()
     }
 
     fn is_steady(&self) -> bool {

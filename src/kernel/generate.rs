@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Content, Kernel, KernelKey, params};
+use super::{Content, Kernel, KernelKey, OpMix, params};
 use crate::shape::{ChunkView, DType, Region, View};
 
 /// A kernel without inputs, any part of whose chunk can be made by itself.
@@ -20,7 +20,7 @@ pub(crate) trait Generate: Kernel {
     /// The axis along which it is made with less work than along others, if there is one.
     fn nearest(&self, params: &[u8], dtype: DType) -> Option<usize>;
     /// Operations that an element is worth.
-    fn work_of(&self, dtype: DType) -> f64;
+    fn mix_of(&self, dtype: DType) -> OpMix;
     /// How a GPU makes the chunk of this shape with these parameters; `None` if none can.
     fn on_gpu(&self, _params: &[u8], _dtype: DType, _shape: &[usize]) -> Option<GpuFeed> {
         None
@@ -247,8 +247,9 @@ impl Feeds {
     }
 
     /// Operations that the making of an element of each is worth.
-    pub(crate) fn work(&self, dtypes: &[DType]) -> f64 {
-        dtypes.iter().enumerate().filter_map(|(input, &dtype)| Some(self.makes(input)?.work_of(dtype))).sum()
+    pub(crate) fn mix(&self, dtypes: &[DType]) -> OpMix {
+        let each = dtypes.iter().enumerate().filter_map(|(input, &dtype)| Some(self.makes(input)?.mix_of(dtype)));
+        each.fold(OpMix::default(), OpMix::with)
     }
 
     /// Its name, before that of what is done with it: `uniform + `.

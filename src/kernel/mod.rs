@@ -32,6 +32,7 @@ pub mod simd;
 mod stream;
 #[cfg(test)]
 mod strided_tests;
+mod structure;
 pub mod sums;
 #[cfg(test)]
 mod testing;
@@ -52,6 +53,7 @@ pub use program::{GpuFacts, Pass, Program, Variants};
 pub(crate) use rows::for_each_slice;
 pub use rows::{Elements, for_each_piece};
 pub use shader::Shader;
+pub use structure::{OpClass, OpMix, Structure};
 
 /// Every fixed shader: what is checked against the kernels' parameters.
 pub static SHADERS: LazyLock<Vec<Arc<Shader>>> = LazyLock::new(|| {
@@ -267,6 +269,11 @@ pub trait Kernel: Any + Send + Sync {
 
     /// Flops and bytes of one task; `operands` are the inputs, then the outputs. May sample the data.
     fn work(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Work;
+
+    /// What its speed follows from beside name and version, where kernels of one name are many programs: times of one say nothing of another.
+    fn structure(&self) -> Option<Structure> {
+        None
+    }
 
     /// Whether tasks of equal work take equal time. Not so where the time depends on the data, or on a disk or a network: then no measured time
     /// says that a task hangs, and one that takes long is waited for.

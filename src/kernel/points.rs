@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use half::{bf16, f16};
 
 use super::generate::{FlatIndices, Generate, GpuFeed};
-use super::{Fault, Kernel, Scratch, Work, check_dtypes, check_params, params, rows};
+use super::{Fault, Kernel, OpClass, OpMix, Scratch, Work, check_dtypes, check_params, params, rows};
 use crate::error::Result;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element, Real, with_dtype};
 
@@ -286,8 +286,8 @@ impl Generate for Points {
         Some(0)
     }
 
-    fn work_of(&self, _: DType) -> f64 {
-        2.0
+    fn mix_of(&self, _: DType) -> OpMix {
+        OpMix::all(OpClass::Alu, 2.0)
     }
 
     fn on_gpu(&self, bytes: &[u8], dtype: DType, shape: &[usize]) -> Option<GpuFeed> {

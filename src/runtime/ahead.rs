@@ -10,6 +10,7 @@ use super::asked::Uncompiled;
 use super::discover::LEAVE;
 use super::driver::Inner;
 use super::members::Member;
+use super::prices::priced_as;
 use crate::cost::CostId;
 use crate::device::{Device, DeviceKind};
 use crate::id::TaskId;
@@ -32,7 +33,7 @@ pub(super) fn compile_ahead(
     let members = inner.members.all();
     let on_cpu = |task: TaskId| {
         let profile = graph.profile(task);
-        let kernel = graph.kernels()[profile.kernel.index()].key.name_and_version();
+        let kernel = priced_as(&graph.kernels()[profile.kernel.index()]);
         let cpus = members.iter().filter(|m| m.spec.kind == DeviceKind::Cpu);
         inner.with_costs(|costs| {
             let ns = |m: &Member| costs.resolve(m.priced, kernel, profile.dtype);

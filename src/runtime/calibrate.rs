@@ -9,7 +9,8 @@ use super::Session;
 use super::driver::Inner;
 use super::members::{Member, speed};
 use crate::cost::{
-    Calibration, GpuCalibration, Peaks, Rates, RefusedVariant, Tuned, calibrate, calibrate_gpu, calibration_bytes, gpu_peaks,
+    Calibration, GpuCalibration, Peaks, Rates, RefusedVariant, Tuned, calibrate, calibrate_gpu, calibrate_programs,
+    calibration_bytes, gpu_peaks,
 };
 use crate::device::DeviceKind;
 use crate::id::DeviceId;
@@ -77,11 +78,14 @@ impl Session {
             let Ok(pool) = rayon::ThreadPoolBuilder::new().num_threads(threads).build() else { continue };
             // On a thread of no pool: one of a pool would run other tasks while it waits, which may want to measure too.
             let measured = std::thread::scope(|scope| {
-                let measure = || calibrate(&pool, self.0.memory_limit / 4);
+                let measure = || (calibrate(&pool, self.0.memory_limit / 4), calibrate_programs(&pool));
                 std::thread::Builder::new().spawn_scoped(scope, measure).ok()?.join().ok()
             });
-            if let Some(measured) = measured.filter(|_| valid()) {
-                self.0.with_costs(|costs| costs.set_calibration(member.priced, measured));
+            if let Some((measured, programs)) = measured.filter(|_| valid()) {
+                self.0.with_costs(|costs| {
+                    costs.set_calibration(member.priced, measured);
+                    programs.iter().for_each(|sample| costs.record_sample(member.priced, sample));
+                });
             }
         }
     }
@@ -124,8 +128,7 @@ impl Inner {
             costs.set_rates(member.priced, measured.rates);
             costs.set_tuned(member.priced, measured.tuned.clone());
             for sample in &measured.kernels {
-                let id = costs.resolve(member.priced, &sample.kernel, sample.dtype);
-                sample.ns.iter().for_each(|&ns| costs.record(id, sample.work, ns));
+                costs.record_sample(member.priced, sample);
             }
             let Some(links) = member.links else { return };
             for (link, rate) in links.into_iter().zip(measured.link) {

@@ -11,12 +11,12 @@ use super::asked::{AskedPrograms, ProgramAnswer};
 use super::driver::Inner;
 use super::members::Member;
 use super::unable::{self, CannotRun, Unable};
-use crate::cost::{Basis, CostId, Estimate};
+use crate::cost::{Basis, CostId, Estimate, PricedAs};
 use crate::device::DeviceSpec;
 use crate::id::{DeviceId, SpaceId, TaskId};
 use crate::kernel::{Kernel, Work};
 use crate::schedule::{CANNOT, Each, Estimates, Scheduler};
-use crate::task::{Profile, TaskGraph};
+use crate::task::{KernelFacts, Profile, TaskGraph};
 
 /// Time that each pass after the first adds where a program was never measured.
 const PASS_NS: u64 = 5_000;
@@ -84,8 +84,8 @@ impl Prices {
         let (costs, estimates) = inner.with_costs(|costs| {
             let mut resolved = BTreeMap::new();
             let mut one = |(known, profile): (&KnownProfile, &Profile)| {
-                let key = &graph.kernels()[profile.kernel.index()].key;
-                let resolve = || costs.resolve(member.priced, key.name_and_version(), profile.dtype);
+                let resolve =
+                    || costs.resolve(member.priced, priced_as(&graph.kernels()[profile.kernel.index()]), profile.dtype);
                 known.served.then(|| *resolved.entry((profile.kernel, profile.dtype)).or_insert_with(resolve))
             };
             let ids: Vec<Option<CostId>> = known.iter().zip(graph.profiles()).map(&mut one).collect();
@@ -170,6 +170,11 @@ impl Prices {
         }
         loads.iter().zip(members).map(|(load, m)| load / u64::from(m.spec.workers.max(1))).max().unwrap_or(0)
     }
+}
+
+/// The name that a graph's kernel is priced by.
+pub(super) fn priced_as(kernel: &KernelFacts) -> PricedAs<'_> {
+    PricedAs { kernel: kernel.key.name_and_version(), structure: kernel.structure.as_ref() }
 }
 
 fn known(graph: &TaskGraph, kernels: &[Arc<dyn Kernel>], profile: &Profile, member: &Member) -> KnownProfile {

@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use crate::id::{ArrayId, FormId, GroupId, KernelId, ProfileId, TaskId, ValueId, ViewId};
-use crate::kernel::{Held, KernelKey, Lane, Work};
+use crate::kernel::{Held, KernelKey, Lane, Structure, Work};
 use crate::shape::{ChunkMeta, DType, Form, Layout, View};
 
 pub use builder::GraphBuilder;
@@ -100,7 +100,7 @@ impl HostArray {
 }
 
 /// What a graph knows of a kernel.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct KernelFacts {
     /// What it is known by.
     pub key: KernelKey,
@@ -108,6 +108,9 @@ pub struct KernelFacts {
     pub lane: Lane,
     /// Whether tasks of equal work take equal time.
     pub is_steady: bool,
+    /// What its speed follows from beside its name.
+    #[serde(default)]
+    pub structure: Option<Structure>,
     /// Whether its GPU half reads what views show of a value where it lies.
     #[serde(default)]
     pub reads_views: bool,

@@ -92,7 +92,7 @@ impl Draft {
         };
         match &exprs.op(self.expr).primitive {
             Primitive::Map(program) if !self.is_rechunk => {
-                program.work() <= rounds::REMADE_WORK && exprs.inputs(self.expr).iter().all(is_leaf)
+                program.mix().total() <= rounds::REMADE_WORK && exprs.inputs(self.expr).iter().all(is_leaf)
             }
             _ => matches!(self.kind(exprs), Kind::Read(..) | Kind::Made),
         }

@@ -182,7 +182,7 @@ pub(super) fn is_remade(exprs: &Exprs, expr: ExprId) -> bool {
             | Primitive::View(_)
             | Primitive::Concat(_)
             | Primitive::Call(_) => true,
-            Primitive::Map(program) => program.work() <= REMADE_WORK,
+            Primitive::Map(program) => program.mix().total() <= REMADE_WORK,
             _ => false,
         };
         // Looked at before the inputs are: they may be very many.

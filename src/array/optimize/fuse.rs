@@ -252,7 +252,7 @@ fn heads(
         }
     }
     let before = readers.iter().map(|reader| copied[reader.index()]).fold(0.0, f64::max);
-    let again = if heads.len() > 1 { before + own.work() } else { 0.0 };
+    let again = if heads.len() > 1 { before + own.mix().total() } else { 0.0 };
     let is_cheap = heads.len() == 1 || again <= CHEAP_WORK && exprs.inputs(id).len() <= CHEAP_INPUTS;
     let has_room = |head: &ExprId| clusters.get(head).is_none_or(|cluster| cluster.has_room(exprs, id, uses));
     (is_cheap && heads.iter().all(has_room)).then_some((heads, again))

@@ -35,7 +35,7 @@ pub use table::ScalarOp;
 
 use super::generate::{Feeds, ProgramInput};
 use super::rows::GATHER;
-use super::{Content, Fault, GpuFacts, Kernel, Program, Scratch, Work, check_dtypes, check_params, simd};
+use super::{Content, Fault, GpuFacts, Kernel, OpMix, Program, Scratch, Structure, Work, check_dtypes, check_params, simd};
 use crate::error::Result;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
@@ -57,6 +57,11 @@ impl Elementwise {
     /// With inputs that are made.
     pub(crate) fn fed(self, feeds: Feeds) -> Self {
         Self { feeds, ..self }
+    }
+
+    /// What an element is worth, the making of inputs included.
+    fn mix(&self) -> OpMix {
+        self.program.mix().with(self.feeds.mix(self.program.inputs()))
     }
 
     /// [`Kernel::run_cpu`] with instructions of this level: for tests and benches that compare them.
@@ -104,7 +109,11 @@ impl Kernel for Elementwise {
     fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
         let len = operands.last().map_or(0, |out| out.shape.iter().product::<usize>()) as f64;
         let bytes: usize = operands.iter().map(|operand| operand.dtype.bytes()).sum();
-        Work { flops: len * (self.program.work() + self.feeds.work(self.program.inputs())), bytes: len * bytes as f64 }
+        Work { flops: len * (self.mix().total()), bytes: len * bytes as f64 }
+    }
+
+    fn structure(&self) -> Option<Structure> {
+        Some(Structure::new(&(self.program.structure_text() + &self.feeds.text()), self.mix()))
     }
 
     fn is_steady(&self) -> bool {

@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use super::loops::folded;
 use super::table::{Gives, ScalarOp};
+use crate::kernel::{OpClass, OpMix};
 use crate::shape::{DType, Scalar};
 
 /// A value of a program: the instruction that makes it.
@@ -89,10 +90,18 @@ impl ScalarProgram {
         })
     }
 
-    /// Operations that an element is worth, an addition being one.
+    /// Operations that an element is worth, an addition being one, by their classes.
     #[must_use]
-    pub fn work(&self) -> f64 {
-        self.ops().map(|op| op.row().work).sum()
+    pub fn mix(&self) -> OpMix {
+        let mut mix = OpMix::default();
+        for instr in &self.code {
+            if let Instr::Op(op, dtype, args) = instr {
+                // Tests are of the dtype of what they test.
+                let dtype = if *dtype == DType::Bool { self.dtype_of(args[0]) } else { *dtype };
+                mix.add(OpClass::of(*op, dtype), op.row().work);
+            }
+        }
+        mix
     }
 
     /// The result, if it is the same for all elements.
@@ -180,11 +189,22 @@ impl ScalarProgram {
     /// All that its result follows from: `f64 f64; 0: input 0; 1: const f64 3ff0..; 2: add f64 0 1`.
     #[must_use]
     pub fn text(&self) -> String {
+        self.written(true)
+    }
+
+    /// [`ScalarProgram::text`] without the numbers: what its speed follows from.
+    #[must_use]
+    pub fn structure_text(&self) -> String {
+        self.written(false)
+    }
+
+    fn written(&self, with_numbers: bool) -> String {
         let mut text = self.inputs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         for (number, instr) in self.code.iter().enumerate() {
             _ = write!(text, "; {number}: ");
             _ = match instr {
                 Instr::Input(input) => write!(text, "input {input}"),
+                Instr::Const(scalar) if !with_numbers => write!(text, "const {}", scalar.dtype()),
                 Instr::Const(scalar) => {
                     let bytes: String = scalar.bytes().iter().rev().map(|byte| format!("{byte:02x}")).collect();
                     write!(text, "const {} {bytes}", scalar.dtype())

@@ -29,7 +29,7 @@ pub use spd::{Spd, SpdParams};
 
 use super::generate::{FlatIndices, Generate, GpuFeed};
 use super::rows::{extent, fill};
-use super::{Content, Fault, Kernel, Scratch, Work, simd};
+use super::{Content, Fault, Kernel, OpClass, OpMix, Scratch, Work, simd};
 use crate::error::{Error, Result};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element, Region, View, with_dtype};
 use items::{Below, Few, Many};
@@ -81,12 +81,12 @@ impl Distribution {
 
     /// Operations that an element is worth.
     #[must_use]
-    pub fn work(self, dtype: DType) -> f64 {
-        let counter = 90.0 / f64::from(1 << self.shift(dtype));
+    pub fn mix(self, dtype: DType) -> OpMix {
+        let counter = OpMix::all(OpClass::Integer, 90.0 / f64::from(1 << self.shift(dtype)));
         match self {
             Self::Uniform | Self::Bernoulli { .. } => counter,
-            Self::Normal => counter + 50.0,
-            Self::Integers { .. } => counter + 5.0,
+            Self::Normal => counter.with(OpMix::all(OpClass::Transcendental, 50.0)),
+            Self::Integers { .. } => counter.with(OpMix::all(OpClass::Integer, 5.0)),
         }
     }
 }
@@ -184,7 +184,7 @@ impl Kernel for Random {
     }
 
     fn work(&self, _: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
-        counter_work(operands, operands.last().map_or(0.0, |out| self.0.work(out.dtype)))
+        counter_work(operands, operands.last().map_or(0.0, |out| self.0.mix(out.dtype).total()))
     }
 
     fn run_cpu(
@@ -283,8 +283,8 @@ impl Generate for Random {
         RandomParams::from_bytes(params).shared_axis(self.0, dtype)
     }
 
-    fn work_of(&self, dtype: DType) -> f64 {
-        self.0.work(dtype)
+    fn mix_of(&self, dtype: DType) -> OpMix {
+        self.0.mix(dtype)
     }
 
     fn on_gpu(&self, params: &[u8], dtype: DType, _: &[usize]) -> Option<GpuFeed> {

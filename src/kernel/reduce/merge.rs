@@ -42,6 +42,10 @@ impl Finish {
         self.after.as_ref().map_or(String::new(), |after| after.0.text())
     }
 
+    pub(super) fn structure_text(&self) -> String {
+        self.after.as_ref().map_or(String::new(), |after| after.0.structure_text())
+    }
+
     pub(super) fn scratch_bytes(&self, len: usize) -> u64 {
         let result = DType::C128.bytes() * len + 64;
         let shape = [len];

@@ -28,8 +28,8 @@ pub use merge::MergeParts;
 
 use super::generate::Feeds;
 use super::map::wgsl::missing;
-use super::map::{Builder, LineInputs, Lines, ROWS, ScalarProgram, Strip, Takes, is_steady};
-use super::{Content, Fault, GpuFacts, Kernel, Program, Scratch, Work, check_dtypes};
+use super::map::{Builder, LineInputs, Lines, ROWS, ScalarOp, ScalarProgram, Strip, Takes, is_steady};
+use super::{Content, Fault, GpuFacts, Kernel, OpClass, OpMix, Program, Scratch, Structure, Work, check_dtypes};
 use crate::error::Result;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
 use across::Across;
@@ -227,6 +227,13 @@ impl ReduceChunk {
         Self { what, axes, extents, lines, in_parts, program, feeds: Feeds::default(), finish: None, modules }
     }
 
+    /// What an element is worth, the making of inputs included.
+    fn mix(&self) -> OpMix {
+        let inputs = self.feeds.mix(self.program.inputs());
+        let what = OpMix::all(OpClass::of(ScalarOp::Add, self.program.dtype()), self.what.work());
+        self.program.mix().with(inputs).with(what)
+    }
+
     /// With inputs that are made.
     pub(crate) fn fed(self, feeds: Feeds) -> Self {
         Self { feeds, ..self }
@@ -348,7 +355,7 @@ impl Kernel for ReduceChunk {
     fn work(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
         let len = |shape: &[usize]| shape.iter().product::<usize>() as f64;
         let bytes = operands.iter().map(|operand| len(operand.shape) * operand.dtype.bytes() as f64).sum();
-        let each = self.feeds.work(self.program.inputs()) + self.program.work() + self.what.work();
+        let each = self.mix().total();
         Work { flops: len(self.feeds.split(params).shape_or(operands.first().map(|operand| operand.shape))) * each, bytes }
     }
 
@@ -381,6 +388,12 @@ impl Kernel for ReduceChunk {
 
     fn reads_views(&self) -> bool {
         true
+    }
+
+    fn structure(&self) -> Option<Structure> {
+        let finish = self.finish.as_ref().map_or(String::new(), |finish| finish.structure_text()) + &self.feeds.text();
+        let text = format!("{} {:?}; {}{finish}", self.what.name(), self.axes, self.program.structure_text());
+        Some(Structure::new(&text, self.mix()))
     }
 
     fn is_steady(&self) -> bool {

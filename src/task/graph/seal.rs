@@ -82,9 +82,9 @@ impl GraphBuilder {
 }
 
 fn facts_of(key: KernelKey, kernel: &dyn Kernel) -> KernelFacts {
-    let asked = calm(|| (kernel.lane(), kernel.is_steady(), kernel.reads_views()));
-    let (lane, is_steady, reads_views) = asked.unwrap_or((Lane::Compute, false, false));
-    KernelFacts { key, lane, is_steady, reads_views }
+    let asked = calm(|| (kernel.lane(), kernel.is_steady(), kernel.structure(), kernel.reads_views()));
+    let (lane, is_steady, structure, reads_views) = asked.unwrap_or((Lane::Compute, false, None, false));
+    KernelFacts { key, lane, is_steady, structure, reads_views }
 }
 
 /// Work as it can be written down, and added up.
