@@ -63,7 +63,7 @@ struct Lab<'a> {
 
 impl Lab<'_> {
     fn session(&self, folder: &Path) -> Session {
-        let builder = Session::builder().placement(self.placement.clone()).allow_software(true).cache_dir(folder);
+        let builder = Session::builder().placement(self.placement).allow_software(true).cache_dir(folder);
         builder.build().expect("a session")
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use chunkwise::cost::{Calibration, Peaks, Rates, RefusedVariant, Tuned};
 use chunkwise::device::{DeviceKind, DeviceSpec, system};
 use chunkwise::id::DeviceId;
+use chunkwise::kernel::ExactFloats;
 use chunkwise::kernel::simd::simd_name;
 use chunkwise::runtime::Inside;
 use chunkwise::{Bytes, Session};
@@ -153,9 +154,25 @@ fn gpu_text(spec: &DeviceSpec, rates: &Rates, peaks: Option<&Peaks>, allow_softw
     format!("{is}{dtypes}; {chunks}{can}{peaks}\n          products {products}; matrix-vector {memory}{link}")
 }
 
-/// What was found out when a GPU was calibrated: variants that it runs faster than what kernels choose by themselves, those that must not be used, and the rate
+/// Whether a GPU's arithmetic gives the bits that a CPU's does.
+fn exact_text(exact: &ExactFloats, has_f64: bool) -> String {
+    if !exact.tested {
+        return "not tested".into();
+    }
+    let of = |(wide, dtype): (usize, &str)| {
+        let ExactFloats { sums, subnormals, quotients, roots, .. } = *exact;
+        let parts =
+            [(sums, "sums"), (subnormals, "numbers below the least normal one"), (quotients, "quotients"), (roots, "roots")];
+        let not: Vec<&str> = parts.iter().filter(|(is_so, _)| !is_so[wide]).map(|&(_, name)| name).collect();
+        if not.is_empty() { format!("{dtype} exact") } else { format!("{dtype} not exact: {}", not.join(", ")) }
+    };
+    let dtypes: &[&str] = if has_f64 { &["f32", "f64"] } else { &["f32"] };
+    dtypes.iter().copied().enumerate().map(of).collect::<Vec<_>>().join("; ")
+}
+
+/// What was found out when a GPU was calibrated: whether it is exact, variants that it runs faster than what kernels choose by themselves, those that must not be used, and the rate
 /// that programs never seen are taken to have.
-fn tuned_text(spec: &DeviceSpec, Tuned { tuning, refused }: &Tuned) -> String {
+fn tuned_text(spec: &DeviceSpec, Tuned { tuning, refused, exact }: &Tuned) -> String {
     const TILES: [&str; 3] = ["32 x 32", "64 x 64", "128 x 128"];
     const GROUPS: [&str; 2] = ["256 a row", "64 a row"];
     let v = tuning.variants;
@@ -174,8 +191,12 @@ fn tuned_text(spec: &DeviceSpec, Tuned { tuning, refused }: &Tuned) -> String {
     };
     let bad: String = refused.iter().map(bad).collect();
     let [narrow, wide] = tuning.units_per_ns.map(|units| rate(units * 1e9, "unit/s"));
-    let f64 = if spec.gpu.is_some_and(|gpu| gpu.f64) { format!("f64 {wide}, ") } else { String::new() };
-    format!("\n          variants: {chosen}{bad}; expected of programs never seen: {f64}f32 {narrow}")
+    let has_f64 = spec.gpu.is_some_and(|gpu| gpu.f64);
+    let f64 = if has_f64 { format!("f64 {wide}, ") } else { String::new() };
+    let exact = exact_text(exact, has_f64);
+    format!(
+        "\n          arithmetic: {exact}\n          variants: {chosen}{bad}; expected of programs never seen: {f64}f32 {narrow}"
+    )
 }
 
 /// What a driver says of its GPU.

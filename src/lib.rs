@@ -142,8 +142,8 @@ pub mod ext {
     };
     pub use crate::id::{DeviceId, GraphId, LaunchId, SpaceId, TaskId, ValueId};
     pub use crate::kernel::{
-        Content, Elements, Fault, GpuFacts, Held, Kernel, Lane, Params, Pass, Program, Scratch, Shader, Variants, Work,
-        check_dtypes, check_params, for_each_piece, params,
+        Content, Elements, ExactFloats, Fault, GpuFacts, Held, Kernel, Lane, OpClass, OpMix, Params, Pass, Program, Scratch,
+        Shader, Structure, Variants, Work, check_dtypes, check_params, for_each_piece, params,
     };
     pub use crate::runtime::{Absent, Comparison, ComparisonRow, MoveSpan, Record, Replayed, TaskSpan};
     pub use crate::schedule::{Candidate, Choice, EarliestFinish, Ended, GroupRow, Only, OnlyDevice, Policy, Ready};

@@ -15,7 +15,7 @@ use chunkwise::kernel::map::ScalarOp;
 use chunkwise::kernel::map::table::{Domain, Gives, Row, TABLE};
 use chunkwise::kernel::peak::{Peak, PeakParams, ReadAll};
 use chunkwise::kernel::reduce::{ReduceChunk, Reduction};
-use chunkwise::kernel::{GpuFacts, Kernel, Program, SHADERS, Shader, Variants};
+use chunkwise::kernel::{ExactFloats, GpuFacts, Kernel, Program, SHADERS, Shader, Variants};
 use chunkwise::shape::{ChunkMeta, DType, View};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, StorageAccess, TypeInner};
@@ -208,6 +208,7 @@ const GPU: GpuFacts = GpuFacts {
     f64: true,
     i64: true,
     simplifies: true,
+    exact: ExactFloats::UNTESTED,
     binding_bytes: 1 << 30,
     bindings: 8,
     invocations: 256,

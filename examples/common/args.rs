@@ -44,6 +44,11 @@ pub struct CommonArgs {
     #[arg(verbatim_doc_comment, long)]
     pub allow_software: bool,
 
+    /// GPUs run only what they give the very bits of that the CPU gives; all else is the
+    /// CPU's, and --explain says what and why.
+    #[arg(verbatim_doc_comment, long)]
+    pub strict: bool,
+
     /// Seed of the random input. Equal seeds give equal input on every machine, with any
     /// chunks and threads.
     #[arg(verbatim_doc_comment, long, value_name = "N", default_value_t = 0)]

@@ -34,7 +34,8 @@ pub fn session_of(args: &CommonArgs) -> Result<Session> {
     if let Some(path) = &args.trace {
         can_write(path)?; // said now, not after the work
     }
-    let mut builder = Session::builder().placement(args.device).seed(args.seed).allow_software(args.allow_software);
+    let mut builder =
+        Session::builder().placement(args.device).seed(args.seed).allow_software(args.allow_software).strict(args.strict);
     if let Some(threads) = args.threads {
         builder = builder.threads(threads);
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gpu_bench::{Bench, Trouble, ended, fresh};
 use super::gpu_cases::{Case, TimedKernel};
+use super::gpu_exact::test_exact;
 use super::gpu_variants::{RefusedVariant, Tuned, choose};
 use super::rates::{LinkRate, Peaks, Rates, rounded};
 use crate::device::{Data, Device};
@@ -19,7 +20,7 @@ use crate::kernel::{Kernel, Structure, Work};
 use crate::shape::{ChunkMeta, DType, Layout};
 
 /// After so much measuring, no further measurement starts; first launches, for which shaders are compiled, do not count.
-const BUDGET: Duration = Duration::from_millis(450);
+pub(super) const BUDGET: Duration = Duration::from_millis(450);
 /// What of the time that is left when the links are measured goes to kernels as they are; the rest is for trying out their variants.
 const PLAIN: f64 = 0.6;
 /// Longest launch that is measured, by prediction.
@@ -152,7 +153,7 @@ pub fn calibrate_gpu_within(budget: Duration, device: &dyn Device, refused: &[Re
             sampled.extend(Sampled::of(&bench, routine, dtype, 0, plain).ok()?);
         }
     }
-    let mut tuned = Tuned { refused: refused.to_vec(), ..Tuned::default() };
+    let mut tuned = Tuned { refused: refused.to_vec(), exact: test_exact(device), ..Tuned::default() };
     let lost = choose(&bench, dtypes, &mut sampled, &mut tuned).is_err();
     tuned.tuning.units_per_ns = [DType::F32, DType::F64].map(|dtype| expected_rate(&sampled, dtype));
     let kernels: Vec<_> = sampled.into_iter().map(Sampled::sample).filter(|sample| !sample.ns.is_empty()).collect();

@@ -13,7 +13,7 @@ use crate::device::{
 };
 use crate::error::{Error, Result};
 use crate::id::SpaceId;
-use crate::kernel::{GpuFacts, Variants};
+use crate::kernel::{ExactFloats, GpuFacts, Variants};
 use crate::shape::{ChunkMeta, ChunkView};
 
 /// A launch, as the law of a GPU sees it.
@@ -275,7 +275,7 @@ fn what_was_found_out_survives_the_file_and_what_makes_no_sense_does_not() {
         (costs.calibrated(gpu), costs.tuned(gpu).cloned())
     };
     let tuning = Tuning { variants: Variants { gemm: [3, 1], ..Variants::AUTOMATIC }, units_per_ns: [1234.0, 56.7] };
-    let tuned = Tuned { tuning, refused: vec![refused("syrk@1", DType::F64, 2)] };
+    let tuned = Tuned { tuning, refused: vec![refused("syrk@1", DType::F64, 2)], exact: ExactFloats::ALL };
     let mut costs = load();
     let gpu = costs.device(&DeviceKey::new("gpu: driver 1"), Rates::GPU);
     costs.set_rates(gpu, Rates::GPU);

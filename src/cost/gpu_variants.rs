@@ -11,6 +11,7 @@ use super::calibrate_gpu::Sampled;
 use super::gpu_bench::{Bench, Trouble};
 use super::gpu_cases::{Case, TimedKernel};
 use crate::device::Tuning;
+use crate::kernel::ExactFloats;
 use crate::shape::DType;
 
 /// Launches of a variant whose fastest counts, after one that does not.
@@ -38,6 +39,9 @@ pub struct Tuned {
     pub tuning: Tuning,
     /// What must not be tried there again.
     pub refused: Vec<RefusedVariant>,
+    /// Whether its arithmetic gives the bits of a CPU's.
+    #[serde(default)]
+    pub exact: ExactFloats,
 }
 
 impl Tuned {

@@ -45,6 +45,7 @@ mod file;
 mod fit;
 mod gpu_bench;
 mod gpu_cases;
+mod gpu_exact;
 #[cfg(test)]
 mod gpu_tests;
 mod gpu_variants;
@@ -58,13 +59,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::device::system;
-use crate::kernel::{OpMix, Structure, Work};
+use crate::kernel::{ExactFloats, OpMix, Structure, Work};
 use crate::shape::DType;
 
 pub(crate) use calibrate::calibration_bytes;
 pub use calibrate::{Calibration, calibrate};
 pub use calibrate_gpu::{GpuCalibration, KernelSample, calibrate_gpu, calibrate_gpu_within, gpu_peaks};
 pub use calibrate_programs::calibrate_programs;
+pub use gpu_exact::test_exact;
 pub use gpu_variants::{RefusedVariant, Tuned};
 pub use history::ClassSummary;
 pub use rates::{LinkRate, Peaks, Rates};
@@ -390,6 +392,13 @@ impl CostModel {
             let device = &mut self.devices[device.0 as usize];
             (device.tuned, device.fresh) = (Some(tuned), true);
         }
+    }
+
+    /// Takes what was found out of a GPU's arithmetic; kept in the file once the GPU is calibrated.
+    pub fn set_exact(&mut self, device: PricedId, exact: Option<ExactFloats>) {
+        let device = &mut self.devices[device.0 as usize];
+        device.tuned.get_or_insert_default().exact = exact.unwrap_or_default();
+        device.fresh |= device.calibrated;
     }
 
     /// Takes rates that were measured, to four digits: `device` is calibrated from now on. Rates that make no sense are ignored.

@@ -50,6 +50,10 @@ impl Kernel for Chosen {
         self.kernel.program(params, operands, &GpuFacts { variants: self.variants, ..*gpu })
     }
 
+    fn inexact(&self, gpu: &GpuFacts) -> Option<String> {
+        self.kernel.inexact(gpu)
+    }
+
     fn fault(&self, params: &[u8], words: [u32; 4]) -> Option<Fault> {
         self.kernel.fault(params, words)
     }

@@ -21,6 +21,10 @@ pub(crate) trait Generate: Kernel {
     fn nearest(&self, params: &[u8], dtype: DType) -> Option<usize>;
     /// Operations that an element is worth.
     fn mix_of(&self, dtype: DType) -> OpMix;
+    /// What a GPU makes other bits of than a CPU, for people, if it does.
+    fn inexact_on_gpu(&self) -> Option<String> {
+        None
+    }
     /// How a GPU makes the chunk of this shape with these parameters; `None` if none can.
     fn on_gpu(&self, _params: &[u8], _dtype: DType, _shape: &[usize]) -> Option<GpuFeed> {
         None
@@ -268,6 +272,11 @@ impl Feeds {
     /// Whether a kernel with these inputs is the same in any process.
     pub(crate) fn is_local(&self) -> bool {
         self.made.iter().flatten().any(|made| made.content() == Content::Local)
+    }
+
+    /// What of them a GPU makes other bits of than a CPU.
+    pub(crate) fn inexact(&self) -> Option<String> {
+        self.made.iter().flatten().find_map(|made| made.inexact_on_gpu())
     }
 
     /// Whether elements of each take equal time.

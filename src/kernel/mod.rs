@@ -13,6 +13,7 @@ pub(crate) mod chain;
 mod chosen;
 pub mod copy;
 pub mod dense;
+mod exact;
 pub mod gemv;
 pub(crate) mod generate;
 pub(crate) mod indexed;
@@ -46,6 +47,7 @@ use crate::error::Error;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form};
 
 pub(crate) use chosen::Chosen;
+pub use exact::ExactFloats;
 pub(crate) use key::hash_on;
 pub use key::{Content, KernelKey, content_hash};
 pub use operands::{Params, check_dtypes, check_params, params};
@@ -325,6 +327,11 @@ pub trait Kernel: Any + Send + Sync {
     /// Why there is no GPU half for these operands on any GPU, for people, where the kernel can say more than that it has none: `explain` tells it.
     fn no_program(&self, _params: &[u8], _operands: &[ChunkMeta<'_>]) -> Option<String> {
         None
+    }
+
+    /// Why the GPU half may give other bits on that GPU than the CPU body, for people; `None` if it gives the same. A strict session keeps such a kernel on the CPU.
+    fn inexact(&self, _gpu: &GpuFacts) -> Option<String> {
+        Some("its GPU half does not promise the CPU's bits".into())
     }
 
     /// Whether the GPU half reads what a view shows of a value in that value's own buffer ([`ChunkMeta::lies`]). If not, it is given contiguous copies.

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Shader, Work};
+use super::{ExactFloats, Shader, Work};
 use crate::shape::{ChunkMeta, DType};
 
 /// One entry point of a shader, run over some workgroups.
@@ -98,6 +98,9 @@ pub struct GpuFacts {
     /// operations apart.
     #[serde(default = "yes")]
     pub simplifies: bool,
+    /// Whether its arithmetic was found to give the bits of a CPU's.
+    #[serde(default)]
+    pub exact: ExactFloats,
     /// Largest chunk that one binding can see, in bytes.
     pub binding_bytes: u64,
     /// Storage buffers that one shader can see.
@@ -143,6 +146,7 @@ impl GpuFacts {
         f64: true,
         i64: true,
         simplifies: true,
+        exact: ExactFloats::ALL,
         binding_bytes: u64::MAX,
         bindings: u32::MAX,
         invocations: u32::MAX,

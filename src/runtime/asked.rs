@@ -36,6 +36,8 @@ pub(super) struct AskedPrograms {
     /// By task; [`NOT_ASKED`] for those that are other devices' work.
     of: Vec<u32>,
     pub(super) uncompiled: Vec<Uncompiled>,
+    /// Whether the device is to run only what it gives the CPU's bits of.
+    strict: bool,
 }
 
 const NOT_ASKED: u32 = u32::MAX;
@@ -49,9 +51,9 @@ impl AskedPrograms {
         graph: &TaskGraph,
         kernels: &[Arc<dyn Kernel>],
         (member, facts): (&Member, &GpuFacts),
-        served: &[bool],
+        (served, strict): (&[bool], bool),
     ) -> Self {
-        let mut this = Self { of: Vec::with_capacity(graph.len()), ..Self::default() };
+        let mut this = Self { of: Vec::with_capacity(graph.len()), strict, ..Self::default() };
         let mut known: HashMap<TaskKey<'_>, u32> = HashMap::new();
         for task in graph.tasks() {
             if !served[graph.profile_id(task).index()] {
@@ -81,7 +83,9 @@ impl AskedPrograms {
         let lies = places(graph, task);
         let metas: Vec<ChunkMeta<'_>> = graph.metas(task).zip(&lies).map(|(meta, lies)| placed(meta, lies.as_ref())).collect();
         let program = calm(|| kernel.program(params, &metas, facts)).flatten();
+        let inexact = if self.strict { calm(|| kernel.inexact(facts)).unwrap_or(Some("it panicked".into())) } else { None };
         self.answers.push(match program {
+            Some(_) if let Some(why) = inexact => Err(Unable::Inexact(why)),
             None => Err(Unable::of(&**kernel, params, &metas, facts)),
             Some(program) => {
                 let passes = program.passes.len();

@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(super) policy: Option<Arc<dyn Fn() -> Box<dyn Policy> + Send + Sync>>,
     pub(super) seed: u64,
     pub(super) calibrate: bool,
+    /// Whether GPUs run only what they give the CPU's bits of.
+    pub(super) strict: bool,
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
     pub(super) allow_software: bool,
     pub(super) gpu_memory_limit: Option<u64>,
@@ -78,6 +80,7 @@ impl SessionBuilder {
                 policy: None,
                 seed: 0,
                 calibrate: true,
+                strict: false,
                 allow_software: false,
                 gpu_memory_limit: None,
                 cache_dir: None,
@@ -113,6 +116,23 @@ impl SessionBuilder {
     #[must_use]
     pub fn allow_software(mut self, allow: bool) -> Self {
         self.settings.allow_software = allow;
+        self
+    }
+
+    /// Whether GPUs run only what they are known to give the very bits of that the CPU gives; default: no, then functions such as `sin` and sums of floats may differ
+    /// by the stated units in the last place. What a GPU is not exact at runs on the CPU, whatever the placement; [`Explanation`](crate::Explanation) says what and why.
+    /// Arithmetic is tested once for each GPU and driver, and what was found is kept with the costs.
+    ///
+    /// ```
+    /// use chunkwise::{Array, Session};
+    /// let session = Session::builder().strict(true).build()?;
+    /// let x = Array::from(ndarray::arr1(&[0.5f32, 1.5])).in_session(&session);
+    /// assert_eq!((&x * 2.0 + 1.0).compute()?[1], 4.0); // on any device
+    /// # Ok::<(), chunkwise::Error>(())
+    /// ```
+    #[must_use]
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.settings.strict = strict;
         self
     }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use super::driver::Inner;
 use super::prices::Prices;
 use super::run::Run;
-use crate::cost::{CostId, CostModel, DeviceKey, LinkRate, PricedId, Rates};
+use crate::cost::{CostId, CostModel, DeviceKey, LinkRate, PricedId, Rates, test_exact};
 use crate::device::{Device, DeviceKind, DeviceSpec, HOST, LinkSpec, Tuning};
 use crate::id::{DeviceId, SpaceId};
 use crate::kernel::{Kernel, KernelKey};
@@ -108,7 +108,11 @@ impl Member {
             spec.link = Some(links.map(|link| speed(costs, link)));
             member.spec = spec;
         }
-        let tuning = costs.tuned(priced).map(|tuned| tuned.tuning);
+        let tuned = costs.tuned(priced);
+        if let (Some(gpu), Some(tuned)) = (&mut member.spec.gpu, tuned) {
+            gpu.exact = tuned.exact;
+        }
+        let tuning = tuned.map(|tuned| tuned.tuning);
         (member, tuning)
     }
 
@@ -118,6 +122,14 @@ impl Member {
             gpu.variants = tuning.variants;
         }
         self.device.tune(tuning);
+    }
+
+    /// Has a GPU of which nobody knows tested whether its arithmetic gives a CPU's bits. Nothing may be locked, as it takes a while. Whether
+    /// it was tested now.
+    fn test_exact(&mut self) -> bool {
+        let Some(gpu) = self.spec.gpu.as_mut().filter(|gpu| !gpu.exact.tested) else { return false };
+        gpu.exact = test_exact(&*self.device);
+        true
     }
 
     fn unfit(&self) -> MutexGuard<'_, UnfitKernels> {
@@ -153,7 +165,10 @@ pub(super) fn speed(costs: &CostModel, link: CostId) -> LinkSpec {
 
 impl Inner {
     /// Takes a device in: graphs that are under way may use it from now on. They are priced on it while nothing is locked.
-    pub(super) fn join(self: &Arc<Self>, member: Member) {
+    pub(super) fn join(self: &Arc<Self>, mut member: Member) {
+        if self.settings.strict && member.test_exact() {
+            self.with_costs(|costs| costs.set_exact(member.priced, member.spec.gpu.map(|gpu| gpu.exact)));
+        }
         let spec = member.spec.clone();
         let mut unpriced = Vec::new();
         let mut joined = DeviceId(0);

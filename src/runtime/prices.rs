@@ -80,7 +80,8 @@ impl Prices {
     ) -> Column {
         let known: Vec<KnownProfile> = graph.profiles().iter().map(|profile| known(graph, kernels, profile, member)).collect();
         let served: Vec<bool> = known.iter().map(|known| known.served).collect();
-        let asked = member.spec.gpu.map(|facts| AskedPrograms::of(graph, kernels, (member, &facts), &served));
+        let asked =
+            member.spec.gpu.map(|facts| AskedPrograms::of(graph, kernels, (member, &facts), (&served, inner.settings.strict)));
         let (costs, estimates) = inner.with_costs(|costs| {
             let mut resolved = BTreeMap::new();
             let mut one = |(known, profile): (&KnownProfile, &Profile)| {

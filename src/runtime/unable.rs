@@ -21,6 +21,8 @@ pub(super) enum Unable {
     Bindings { bound: u64, most: u64 },
     /// Its workgroups are smaller, or have less memory.
     Workgroups,
+    /// It may give other bits than the CPU, for this reason, and the session is strict; or what it gives was found to be wrong.
+    Inexact(String),
     /// It turned out that it cannot run the kernel: the shader does not compile there.
     Unfit,
     /// A chunk is larger than its shaders can see.
@@ -64,13 +66,14 @@ impl Unable {
             () if bound > u64::from(facts.bindings) => Self::Bindings { bound, most: facts.bindings.into() },
             () if bytes > most => Self::TooLarge { bytes, most },
             () if shader.invocations() > facts.invocations || workgroup_bytes > facts.workgroup_bytes => Self::Workgroups,
-            () => Self::NoHalf,
+            // It has a program of which something was found to be wrong.
+            () => calm(|| kernel.inexact(facts)).flatten().map_or(Self::NoHalf, Self::Inexact),
         }
     }
 
     /// Whether the GPU lacks something that others have; else no GPU does it.
     pub(super) fn is_lack(&self) -> bool {
-        !matches!(self, Self::NoHalf | Self::Because(_))
+        !matches!(self, Self::NoHalf | Self::Because(_) | Self::Inexact(_))
     }
 }
 
@@ -78,7 +81,7 @@ impl std::fmt::Display for Unable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NoHalf => f.write_str("no GPU runs it"),
-            Self::Because(why) => f.write_str(why),
+            Self::Because(why) | Self::Inexact(why) => f.write_str(why),
             Self::NoF64 => f.write_str("it has no f64; f32 would do"),
             Self::NoI64 => f.write_str("it has no integers of 64 bits; those of 32 bits would do"),
             Self::Bindings { bound, most } => write!(f, "{bound} buffers are bound, and its shaders see at most {most}"),

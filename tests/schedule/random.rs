@@ -4,7 +4,7 @@
 
 use chunkwise::device::{DeviceKind, DeviceSpec, HOST, LinkSpec};
 use chunkwise::id::{DeviceId, GraphId, SpaceId};
-use chunkwise::kernel::{GpuFacts, Variants};
+use chunkwise::kernel::{ExactFloats, GpuFacts, Variants};
 use chunkwise::schedule::{CANNOT, Each, EarliestFinish, Estimates, Event, Only, Policy, Scheduler};
 use chunkwise::task::TaskGraph;
 use proptest::prelude::*;
@@ -25,6 +25,7 @@ pub fn gpu(space: u16, link: [LinkSpec; 2]) -> DeviceSpec {
         f64: true,
         i64: true,
         simplifies: true,
+        exact: ExactFloats::UNTESTED,
         binding_bytes: 1 << 30,
         bindings: 8,
         invocations: 256,

@@ -12,7 +12,7 @@ use chunkwise::device::{
     Body, Cpu, Data, Device, Failure, HostBuffer, Launch, Memory, Move, Output, Remote, Report, Window, take_result,
 };
 use chunkwise::kernel::gemv::Gemv;
-use chunkwise::kernel::{GpuFacts, Kernel, Program, Variants};
+use chunkwise::kernel::{ExactFloats, GpuFacts, Kernel, Program, Variants};
 use chunkwise::shape::Form;
 use chunkwise::shape::{ChunkMeta, DType, Element, Layout};
 
@@ -226,6 +226,7 @@ pub const ANY: GpuFacts = GpuFacts {
     f64: true,
     i64: true,
     simplifies: true,
+    exact: ExactFloats::UNTESTED,
     binding_bytes: u64::MAX,
     bindings: u32::MAX,
     invocations: u32::MAX,

@@ -6,7 +6,7 @@
 use super::*;
 use chunkwise::device::{Cpu, Device, IoLane};
 use chunkwise::id::DeviceId;
-use chunkwise::kernel::{Pass, Shader, Variants};
+use chunkwise::kernel::{ExactFloats, Pass, Shader, Variants};
 use std::sync::Mutex;
 use support::gpu::{session, settled};
 
@@ -289,6 +289,7 @@ fn bools_whose_words_cannot_be_bound_are_left_to_others() {
         f64: true,
         i64: true,
         simplifies: true,
+        exact: ExactFloats::UNTESTED,
         binding_bytes: bytes,
         bindings: 8,
         invocations: 256,

@@ -7,7 +7,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
-use crate::kernel::{GpuFacts, Variants};
+use crate::kernel::{ExactFloats, GpuFacts, Variants};
 use crate::shape::DType;
 use wgpu::{Backend, Backends, DownlevelFlags, Features, InstanceDescriptor, InstanceFlags};
 
@@ -151,6 +151,7 @@ impl AdapterInfo {
             f64: self.has_f64,
             i64: self.has_i64,
             simplifies: true,
+            exact: ExactFloats::default(),
             // Bindings and buffers are padded to 16 bytes.
             binding_bytes: self.limits.binding_bytes.min(self.limits.buffer_bytes) & !15,
             bindings: self.limits.bindings,

@@ -144,6 +144,10 @@ impl Kernel for Elementwise {
         }
     }
 
+    fn inexact(&self, gpu: &GpuFacts) -> Option<String> {
+        self.feeds.inexact().or_else(|| gpu.exact.inexact(&self.program))
+    }
+
     fn reads_views(&self) -> bool {
         true
     }

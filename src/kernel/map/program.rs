@@ -41,7 +41,7 @@ pub enum Instr {
 
 impl Instr {
     /// The values that it uses.
-    pub(super) fn args(&self) -> &[Value] {
+    pub(in crate::kernel) fn args(&self) -> &[Value] {
         match self {
             Self::Op(op, _, args) => &args[..op.row().arity],
             _ => &[],
@@ -78,7 +78,7 @@ impl ScalarProgram {
     }
 
     /// The dtype of a value.
-    pub(super) fn dtype_of(&self, value: Value) -> DType {
+    pub(in crate::kernel) fn dtype_of(&self, value: Value) -> DType {
         dtype_of(&self.code[value.index()], &self.inputs)
     }
 

@@ -287,6 +287,10 @@ impl Generate for Random {
         self.0.mix(dtype)
     }
 
+    fn inexact_on_gpu(&self) -> Option<String> {
+        (self.0 == Distribution::Normal).then(|| format!("normal numbers are within {NORMAL_ULPS} ulp of the CPU's there"))
+    }
+
     fn on_gpu(&self, params: &[u8], dtype: DType, _: &[usize]) -> Option<GpuFeed> {
         gpu::feed(self.0, RandomParams::from_bytes(params), dtype)
     }

@@ -386,6 +386,16 @@ impl Kernel for ReduceChunk {
         })
     }
 
+    fn inexact(&self, gpu: &GpuFacts) -> Option<String> {
+        let dtype = self.program.dtype();
+        let is_added = matches!(self.what, Reduction::Sum | Reduction::Prod | Reduction::Moments);
+        if is_added && !dtype.is_integer() && dtype != DType::Bool {
+            return Some(format!("{} of {dtype} takes in elements in another order there", self.what.name()));
+        }
+        let after = || gpu.exact.inexact(&self.finish.as_ref()?.program());
+        self.feeds.inexact().or_else(|| gpu.exact.inexact(&self.program)).or_else(after)
+    }
+
     fn reads_views(&self) -> bool {
         true
     }

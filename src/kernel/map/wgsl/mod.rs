@@ -92,7 +92,11 @@ impl Modules {
     ) -> Option<Program> {
         let (out, chunks) = operands.split_last()?;
         let inputs = MapInputs::new(program, chunks, feeds, out.shape)?;
-        if out.dtype != program.dtype() || !gpu.can_bind(operands) || missing(program).is_some() {
+        if out.dtype != program.dtype()
+            || !gpu.can_bind(operands)
+            || missing(program).is_some()
+            || gpu.exact.is_wrong(program).is_some()
+        {
             return None;
         }
         let MapLayout { form, params } = MapLayout::of(&inputs.all, out.shape, Starts::AtFours)?;
