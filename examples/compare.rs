@@ -1,4 +1,4 @@
-//! CPU against GPU on the four workloads: measured, drawn, and said in one sentence each.
+//! CPU against GPU on six workloads: measured, drawn, and said in one sentence each.
 //!
 //! Owns: flags, and the order of things: what cannot work is said before measuring. Must not know: how anything is measured. Invariant:
 //! the exit code is 1 if a device's result was wrong, however fast it was.
@@ -9,6 +9,7 @@ mod common;
 mod compare {
     pub mod chart;
     pub mod duel;
+    pub mod fused;
     pub mod lanes;
     pub mod machine;
     pub mod measure;
@@ -45,7 +46,7 @@ use compare::roofline::{GpuRates, Roofline};
 use compare::run::{Comparison, lock};
 use compare::study::{SCHEMA, Study, utc};
 
-/// Compare devices on all four workloads, in f32 and f64, at several sizes: CPU, GPU and automatic placement, data cold and
+/// Compare devices on six workloads, in f32 and f64, at several sizes: CPU, GPU and automatic placement, data cold and
 /// resident. Without a GPU: one thread, all threads, and what the machine's measured peaks allow.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(after_help = common::usage(&[

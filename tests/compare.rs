@@ -28,14 +28,25 @@ fn a_small_run_gives_table_sentences_report_page_and_pictures() {
     let conclusions: Vec<&str> = text.lines().skip_while(|l| *l != "On this machine:").skip(1).collect();
     let of = |name: &str| conclusions.iter().filter(|c| c.starts_with(name) && c.chars().count() <= 80).count();
     assert!(
-        ["mandelbrot f", "matvec f", "blocked_mean f", "blocked_mean_file f", "cholesky f"].iter().all(|w| of(w) == 4),
+        ["mandelbrot f", "matvec f", "blocked_mean f", "blocked_mean_file f", "cholesky f", "expression f", "reduce f"]
+            .iter()
+            .all(|w| of(w) == 4),
         "{text}"
     );
     has(&text, &["  bound: the least time that the measured peaks allow"]);
     let sentences = text.lines().filter(|l| {
-        !["mandelbrot  ", "matvec  ", "blocked_mean  ", "blocked_mean_file  ", "cholesky  ", "workload "]
-            .iter()
-            .any(|w| l.starts_with(w))
+        ![
+            "mandelbrot  ",
+            "matvec  ",
+            "blocked_mean  ",
+            "blocked_mean_file  ",
+            "cholesky  ",
+            "expression  ",
+            "reduce  ",
+            "workload ",
+        ]
+        .iter()
+        .any(|w| l.starts_with(w))
     });
     sentences.for_each(|line| assert!(line.chars().count() <= 80, "{line}"));
     has(&text, &["wrote r/compare.png", "wrote r/compare.md"]);
@@ -47,7 +58,7 @@ fn a_small_run_gives_table_sentences_report_page_and_pictures() {
     assert_eq!((&json["schema"], &json["interrupted"]), (&"chunkwise-compare/3".into(), &false.into()));
     assert_eq!(json["wrote"].as_array().unwrap().len(), files);
     let rows = json["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 20);
+    assert_eq!(rows.len(), 28);
     rows.iter().for_each(row_of_a_small_run);
 }
 
@@ -57,7 +68,7 @@ fn files_of_a_small_run(folder: &Folder) -> usize {
     let mut names: Vec<String> = files.map(|f| f.file_name().into_string().unwrap()).collect();
     names.sort();
     let mut wanted = vec!["compare.json".to_owned(), "compare.md".to_owned()];
-    for name in ["compare", "mandelbrot", "matvec", "blocked_mean", "blocked_mean_file", "cholesky"] {
+    for name in ["compare", "mandelbrot", "matvec", "blocked_mean", "blocked_mean_file", "cholesky", "expression", "reduce"] {
         wanted.extend([format!("{name}.png"), format!("{name}.svg")]);
         let picture = image::open(folder.file("r").join(format!("{name}.png"))).unwrap();
         assert!(picture.width() >= 1000 && picture.height() >= 500, "{name}");
@@ -127,7 +138,8 @@ fn crossovers_are_searched_when_asked() {
 #[test]
 fn a_gpu_adds_its_columns() {
     let folder = Folder::new("compare-gpu");
-    let args = "--allow-software --workloads matvec,blocked_mean --sizes 60 --dtype f32 --repeats 2 --json --out r";
+    let args =
+        "--allow-software --workloads matvec,blocked_mean,expression,reduce --sizes 60 --dtype f32 --repeats 2 --json --out r";
     let json = example("compare").with_history(folder.path()).args(args).run().success().json();
     let found = !json["machine"]["gpus"].as_array().unwrap().is_empty();
     assert!(found || std::env::var("REQUIRE_GPU").is_ok_and(|v| v == "1").eq(&false), "{}", json["machine"]);
@@ -162,7 +174,7 @@ fn refused(flags: &str, word: &str) {
 
 #[test]
 fn nonsense_is_a_usage_error() {
-    refused("--workloads nonsense", "mandelbrot, matvec, blocked_mean, cholesky");
+    refused("--workloads nonsense", "mandelbrot, matvec, blocked_mean, cholesky, expression, reduce");
     refused("--workloads matvec,,", "workloads");
     refused("--repeats 0", "at least 1");
     refused("--sizes 0", "at least 1");

@@ -59,7 +59,7 @@ fn of_workload(study: &Study, workload: Workload) -> Scene {
     scene
 }
 
-/// All workloads in memory, four panels in a line; the one in a file has a drawing of its own.
+/// All workloads in memory, four panels in a line (two workloads in two precisions); the one in a file has a drawing of its own.
 fn overview(study: &Study, workloads: &[Workload]) -> Scene {
     let shown = study.groups().into_iter().filter(|g| workloads.contains(&g.0) && g.0 != Workload::BlockedMeanFile);
     let panels: Vec<(Workload, DType)> = shown.collect();

@@ -3,7 +3,10 @@
 //! Owns: the method section of the page. Must not know: results. Invariant: each statement holds for every row of every page; those that
 //! code can hold are tested in `tests/claims.rs`, `tests/gpu.rs` and the unit tests of `measure.rs` and `stats.rs`.
 
+use chunkwise::kernel::map::ScalarOp;
+
 use crate::common::seconds;
+use crate::compare::fused::{EXPRESSION, REDUCE, worth};
 use crate::compare::measure::{State, WARM_UP};
 use crate::compare::stats::NARROW;
 use crate::compare::study::Study;
@@ -19,7 +22,8 @@ const SAME_WORK: &str = "Every column runs the same expression on the same input
 
 const DEAD_CODE: &str = "Each run hands out its whole result, and each result is compared with the CPU's reference outside the clock, also \
     of the runs that do not count: bit for bit where no GPU took part, else within the tolerance that compare.json states beside the \
-    difference. A wrong result makes the program fail.";
+    difference. The reference itself is checked where that can be done without another result: Cholesky by its residual, expression and reduce by \
+    plain loops in f64 over elements from all of it. A wrong result makes the program fail.";
 
 const STATISTICS: &str = "A machine has phases of seconds and longer in which everything is slower, so samples taken one after another say \
     less than their number. What counts is one value per sweep, the median of its rounds: a time is the median of these values, and its \
@@ -118,6 +122,12 @@ fn sizes() -> String {
     format!(
         "A matrix of up to 16 MiB is one chunk, which is one task, which one thread computes: more threads gain nothing (--chunk cuts finer). n \
          of n x n. mandelbrot: n x n points of x in [-1.5, 0], y in [-1, 0], {ITERATIONS} steps at most. matvec: n x n times n. \
-         blocked_mean: n x n uniform numbers. cholesky: order n. Operations counted: 8 per step, 2 n², n², n³/3."
+         blocked_mean: n x n uniform numbers. cholesky: order n. expression: 1.5 x x + 0.25 x + sin(x) exp(-y y) of two arrays of n x n uniform \
+         numbers. reduce: sums of (x - c)² along axis 0, n of n x n uniform numbers. Operations counted: 8 per step, 2 n², n², n³/3, {} n² (a sine \
+         counts as {:.0}, an exponential as {:.0}: the library's table of operations says what each is worth, and so do its predictions), {} n².",
+        worth(&EXPRESSION),
+        worth(&[ScalarOp::Sin]),
+        worth(&[ScalarOp::Exp]),
+        worth(&REDUCE)
     )
 }

@@ -64,11 +64,16 @@ pub enum Family {
     BlockedMean,
     /// Factor of a positive definite matrix.
     Cholesky,
+    /// Arithmetic, a sine and an exponential of two arrays in memory.
+    Expression,
+    /// Sums of squared deviations along axis 0 of an array in memory.
+    Reduce,
 }
 
 impl Family {
     /// All of them, in order.
-    pub const ALL: [Self; 4] = [Self::Mandelbrot, Self::Matvec, Self::BlockedMean, Self::Cholesky];
+    pub const ALL: [Self; 6] =
+        [Self::Mandelbrot, Self::Matvec, Self::BlockedMean, Self::Cholesky, Self::Expression, Self::Reduce];
 
     fn workloads(self) -> &'static [Workload] {
         match self {
@@ -76,6 +81,8 @@ impl Family {
             Self::Matvec => &[Workload::Matvec],
             Self::BlockedMean => &[Workload::BlockedMean, Workload::BlockedMeanFile],
             Self::Cholesky => &[Workload::Cholesky],
+            Self::Expression => &[Workload::Expression],
+            Self::Reduce => &[Workload::Reduce],
         }
     }
 }
@@ -86,9 +93,11 @@ fn default_sizes(workload: Workload, quick: bool) -> &'static [usize] {
     match (workload, quick) {
         (Workload::Mandelbrot, true) => &[500, 2000, 4000],
         (Workload::Cholesky, true) => &[500, 1000, 2000],
+        (Workload::Expression, true) => &[1000, 3000, 6000],
         (_, true) => &[1000, 4000, 8000],
         (Workload::Mandelbrot, false) => &[250, 500, 1000, 2000, 4000, 8000],
         (Workload::Cholesky, false) => &[250, 500, 1000, 2000, 4000],
+        (Workload::Expression, false) => &[250, 500, 1000, 2000, 4000, 8000],
         (_, false) => &[500, 1000, 2000, 4000, 8000, 16_000],
     }
 }
@@ -135,7 +144,10 @@ mod tests {
         let plan = Plan::new(&Wishes { quick: true, ..Wishes::default() });
         let mut workloads: Vec<&str> = plan.rows.iter().map(|r| r.workload.name()).collect();
         workloads.dedup();
-        assert_eq!(workloads, ["mandelbrot", "matvec", "blocked_mean", "blocked_mean_file", "cholesky"]);
+        assert_eq!(
+            workloads,
+            ["mandelbrot", "matvec", "blocked_mean", "blocked_mean_file", "cholesky", "expression", "reduce"]
+        );
         for workload in workloads {
             for dtype in [DType::F32, DType::F64] {
                 let rows = plan.rows.iter().filter(|r| r.workload.name() == workload && r.dtype == dtype);

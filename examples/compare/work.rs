@@ -1,4 +1,4 @@
-//! The four workloads: their input, one timed run, and how far a result is from the reference.
+//! The six workloads: their input, one timed run, and how far a result is from the reference.
 //!
 //! Owns: what is computed and inside which lines the clock runs. Must not know: repeats, statistics, pictures. Invariant: the timed
 //! part is the same call for every device, from the request to the result in host memory, planning and allocation included; the
@@ -15,6 +15,7 @@ use chunkwise::{Array, Error, Session, store};
 use serde::Serialize;
 
 use crate::common::TemporaryFolder;
+use crate::compare::fused::{self, Plain};
 use crate::compare::stats::Shuffle;
 
 /// Steps of the Mandelbrot iteration: those of the `mandelbrot` program. After more steps, more points than the tolerance allows lie so
@@ -35,6 +36,10 @@ pub enum Workload {
     BlockedMeanFile,
     /// Factor of a matrix of order n, in memory.
     Cholesky,
+    /// [`fused::expression`] of two arrays of n x n numbers in memory.
+    Expression,
+    /// [`fused::reduce`]: n sums of n x n numbers in memory.
+    Reduce,
 }
 
 impl Workload {
@@ -46,6 +51,8 @@ impl Workload {
             Self::BlockedMean => "blocked_mean",
             Self::BlockedMeanFile => "blocked_mean_file",
             Self::Cholesky => "cholesky",
+            Self::Expression => "expression",
+            Self::Reduce => "reduce",
         }
     }
 
@@ -57,6 +64,8 @@ impl Workload {
             Self::BlockedMean => "mean of an array in memory",
             Self::BlockedMeanFile => "mean of a dataset in an HDF5 file",
             Self::Cholesky => "Cholesky",
+            Self::Expression => "element-wise expression with functions",
+            Self::Reduce => "sums of squared deviations along an axis",
         }
     }
 
@@ -69,6 +78,8 @@ impl Workload {
             Self::BlockedMean | Self::BlockedMeanFile => (n * n * element, 8.0),
             // Only one triangle of A must be read; all of L is written.
             Self::Cholesky => (0.5 * n * (n + 1.0) * element, n * n * element),
+            Self::Expression => (2.0 * n * n * element, n * n * element),
+            Self::Reduce => ((n * n + n) * element, n * element),
         }
     }
 
@@ -84,7 +95,8 @@ impl Workload {
         if self == Self::Cholesky { result / 2.0 } else { result }
     }
 
-    /// Floating-point operations at size `n`; of Mandelbrot those of `steps` steps in all, 8 each.
+    /// Floating-point operations at size `n`; of Mandelbrot those of `steps` steps in all, 8 each. A function counts as what the library's table of
+    /// operations says that it is worth.
     fn flops(self, n: usize, steps: f64) -> f64 {
         let n = n as f64;
         match self {
@@ -92,6 +104,8 @@ impl Workload {
             Self::Matvec => 2.0 * n * n,
             Self::BlockedMean | Self::BlockedMeanFile => n * n,
             Self::Cholesky => n * n * n / 3.0,
+            Self::Expression => fused::worth(&fused::EXPRESSION) * n * n,
+            Self::Reduce => fused::worth(&fused::REDUCE) * n * n,
         }
     }
 }
@@ -132,7 +146,13 @@ pub struct Job {
     /// Size.
     pub n: usize,
     prepare: Box<Prepare>,
-    probe: Option<Probe>,
+    alone: Option<Alone>,
+}
+
+/// What checks a result without another one.
+enum Alone {
+    Probe(Probe),
+    Plain(Plain),
 }
 
 impl Job {
@@ -159,7 +179,7 @@ impl Job {
         folder: &TemporaryFolder,
     ) -> Result<Self, Error> {
         let numbers = || Ok::<_, Error>(Array::from(session.default_rng().try_uniform::<T>([n, n])?.compute()?));
-        let mut probe = None;
+        let mut alone = None;
         let prepare: Box<Prepare> = match workload {
             Workload::Mandelbrot => Box::new(move |session| {
                 let (x, y) = (Array::try_ogrid(-1.5, 0.0, n)?, Array::try_ogrid(-1.0, 0.0, n)?);
@@ -184,12 +204,25 @@ impl Job {
             }
             Workload::Cholesky => {
                 let a = session.default_rng().try_spd::<T>(n)?.compute()?;
-                probe = Some(Probe::of(&a, session.seed()));
+                alone = Some(Alone::Probe(Probe::of(&a, session.seed())));
                 let a = Array::from(a);
                 Box::new(move |session| Ok(timed(cut(a.clone().in_session(session).try_cholesky()?, chunk)?)))
             }
+            Workload::Expression | Workload::Reduce => {
+                let rng = session.default_rng();
+                let is_reduce = workload == Workload::Reduce;
+                let second = if is_reduce { rng.try_uniform::<T>([n])? } else { rng.try_uniform::<T>([n, n])? };
+                let (x, second) = (rng.try_uniform::<T>([n, n])?.compute()?, second.compute()?);
+                let plain = if is_reduce { Plain::of_reduce(&x, &second) } else { Plain::of_expression(&x, &second) };
+                alone = Some(Alone::Plain(plain));
+                let (x, second) = (cut(Array::from(x), chunk)?, cut(Array::from(second), chunk)?);
+                Box::new(move |session| {
+                    let [x, second] = [&x, &second].map(|array| array.clone().in_session(session));
+                    Ok(timed(if is_reduce { fused::reduce(&x, &second)? } else { fused::expression(&x, &second)? }))
+                })
+            }
         };
-        Ok(Self { workload, dtype: T::DTYPE, n, prepare, probe })
+        Ok(Self { workload, dtype: T::DTYPE, n, prepare, alone })
     }
 
     /// Gets the computation ready in a session; runs nothing.
@@ -221,22 +254,33 @@ impl Job {
                 measure: "share of elements that differ in any bit",
             };
         }
-        let epsilon = if self.dtype == DType::F32 { f64::from(f32::EPSILON) } else { f64::EPSILON };
-        let (difference, tolerance, measure) = match (self.workload, &self.probe) {
+        let epsilon = self.epsilon();
+        let (difference, tolerance, measure) = match (self.workload, &self.alone) {
             (Workload::Mandelbrot, _) => (unequal(got, reference), 1e-4, "share of points with another count"),
-            (Workload::Cholesky, Some(probe)) => (probe.residual(got, epsilon), 1.0, "max|A - L L^T| / (n eps max|A|), probed"),
+            (Workload::Cholesky, Some(Alone::Probe(probe))) => {
+                (probe.residual(got, epsilon), 1.0, "max|A - L L^T| / (n eps max|A|), probed")
+            }
             (Workload::Matvec, _) => {
                 let tolerance = 16.0 * epsilon * (self.n as f64).sqrt();
                 (relative(got, reference), tolerance, "max|y - y_cpu| / max|y_cpu|")
+            }
+            (Workload::Expression | Workload::Reduce, Some(Alone::Plain(plain))) => {
+                (relative(got, reference), plain.tolerance(epsilon), "max|z - z_cpu| / max|z_cpu|")
             }
             _ => (relative(got, reference), if self.dtype == DType::F32 { 1e-5 } else { 1e-12 }, "|m - m_cpu| / |m_cpu|"),
         };
         Check { difference, tolerance, measure }
     }
 
-    /// The reference's own check, where there is one without another result: the residual of Cholesky.
+    /// The reference's own check, where there is one without another result: the residual of Cholesky, plain loops.
     pub fn check_alone(&self, got: &Values) -> Check {
-        self.check(got, got, true)
+        let Some(Alone::Plain(plain)) = &self.alone else { return self.check(got, got, true) };
+        let measure = "max|z - z_loop| / max|z_loop|, of some elements";
+        Check { difference: plain.apart(got), tolerance: plain.tolerance(self.epsilon()), measure }
+    }
+
+    fn epsilon(&self) -> f64 {
+        if self.dtype == DType::F32 { f64::from(f32::EPSILON) } else { f64::EPSILON }
     }
 }
 

@@ -14,8 +14,15 @@ use crate::compare::measure::{Lane, State};
 use crate::compare::plan::Family;
 use crate::compare::work::{Job, Reference, Values, Workload, relative, unequal};
 
-const ALL: [Workload; 5] =
-    [Workload::Mandelbrot, Workload::Matvec, Workload::BlockedMean, Workload::BlockedMeanFile, Workload::Cholesky];
+const ALL: [Workload; 7] = [
+    Workload::Mandelbrot,
+    Workload::Matvec,
+    Workload::BlockedMean,
+    Workload::BlockedMeanFile,
+    Workload::Cholesky,
+    Workload::Expression,
+    Workload::Reduce,
+];
 
 fn each_job(n: usize, chunk: Option<usize>, with: impl Fn(&Job, &Session)) {
     let (session, folder) = (session(Placement::Cpu, 2, None).unwrap(), TemporaryFolder::create("method").unwrap());
@@ -24,7 +31,7 @@ fn each_job(n: usize, chunk: Option<usize>, with: impl Fn(&Job, &Session)) {
             with(&Job::new(workload, (dtype, n, chunk), &session, &folder).unwrap(), &session);
         }
     }
-    assert_eq!(Family::ALL.len(), 4);
+    assert_eq!(Family::ALL.len(), 6);
 }
 
 /// Planning, allocation and waiting are inside the clock: it shows at least what the session recorded from the request to the result.
@@ -98,6 +105,9 @@ fn checks_pass_what_is_right_and_find_what_is_not() {
                     *v.iter_mut().next().unwrap() += most / 1000.0;
                 }
             }
+            assert!(job.check_alone(&right).passes(), "{}", job.workload.name());
+            let by_itself = [Workload::Cholesky, Workload::Expression, Workload::Reduce].contains(&job.workload);
+            assert!(!by_itself || !job.check_alone(&wrong).passes(), "{} {} alone", job.workload.name(), job.dtype);
             let check = job.check(&wrong, &right, gpu);
             assert!(!check.passes(), "{} {} gpu {gpu}: {check:?}", job.workload.name(), job.dtype);
         }
@@ -106,6 +116,7 @@ fn checks_pass_what_is_right_and_find_what_is_not() {
             Values::F32(v) => Values::F32(v.mapv(|_| f32::NAN)),
             Values::F64(v) => Values::F64(v.mapv(|_| f64::NAN)),
         };
+        assert!(matches!(job.workload, Workload::Expression | Workload::Reduce) <= !job.check_alone(&nan).passes());
         assert!(!job.check(&nan, &right, true).passes() && !job.check(&nan, &right, false).passes());
     });
 }
@@ -138,9 +149,12 @@ fn work_is_counted_as_the_page_says() {
             }
             (Workload::Matvec, _) => assert_eq!(flops, 2.0 * n * n),
             (Workload::Cholesky, _) => assert!((flops - n * n * n / 3.0).abs() < 1e-6),
+            // Eight of arithmetic, a sine (19) and an exponential (20); a difference, a square and a sum.
+            (Workload::Expression, _) => assert_eq!(flops, 47.0 * n * n),
+            (Workload::Reduce, _) => assert_eq!(flops, 3.0 * n * n),
             _ => assert_eq!(flops, n * n),
         }
-        assert!(bytes >= n * n * 4.0 && bytes <= 2.1 * n * n * 8.0, "{bytes}");
+        assert!(bytes >= n * n * 4.0 && bytes <= 3.0 * n * n * 8.0, "{bytes}");
         assert!(job.workload.memory(job.dtype, job.n) >= bytes);
     });
 }

@@ -49,7 +49,7 @@ fn wishes(workloads: &[Family]) -> Wishes {
 #[test]
 fn every_workload_runs_in_every_lane() {
     let study = compared(&wishes(&[]), false, || Ok(Arc::new(FakeGpu::new()?)));
-    assert_eq!(study.rows.len(), 20);
+    assert_eq!(study.rows.len(), 28);
     for row in &study.rows {
         let name = format!("{} {} {}", row.workload.name(), row.dtype, row.n);
         assert_eq!(row.skipped, None, "{name}");
