@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use chunkwise::{Array, DType, Float, Session, where_};
 use common::{
     Cell, CommonArgs, Fallible, Outcome, Precision, Progress, Report, Table, UsageError, finish, open_session, philox,
@@ -157,6 +159,8 @@ struct Row {
     /// A copy or read of as many bytes.
     plain_s: f64,
     bytes: usize,
+    /// Tasks by device.
+    placement: Vec<(String, usize)>,
 }
 
 impl Row {
@@ -165,13 +169,14 @@ impl Row {
         let speed = common::rate(self.bytes as f64 / self.seconds, "B/s");
         let ratio = format!("{:.2}", self.seconds / self.plain_s);
         let words = [self.name.into(), self.order.into(), self.axis.into(), ms(self.seconds), speed, ms(self.plain_s), ratio];
-        words.into_iter().map(|text: String| text.into()).collect()
+        let tasks = self.placement.iter().map(|(device, tasks)| format!("{device} {tasks}")).collect::<Vec<_>>().join(", ");
+        words.into_iter().chain([tasks]).map(|text: String| text.into()).collect()
     }
 
     fn json(&self) -> Value {
         json!({
             "expression": self.name, "order": self.order, "axis": self.axis, "seconds": self.seconds, "plain_s": self.plain_s,
-            "bytes": self.bytes, "ratio": self.seconds / self.plain_s,
+            "bytes": self.bytes, "ratio": self.seconds / self.plain_s, "placement": self.placement.iter().cloned().collect::<BTreeMap<_, _>>(),
         })
     }
 }
@@ -224,7 +229,7 @@ fn expressions<T: Float + NdFloat>(args: &Args, elementwise: &[Elementwise<T>]) 
 
 fn show<T: Float>(args: &Args, session: &Session, c: &Array<T>, rows: Vec<Row>, run: &chunkwise::RunReport) -> Outcome {
     if !args.common.json && !args.common.quiet {
-        let heading = ["expression", "order", "axis", "time", "speed", "plain", "ratio"].map(String::from).to_vec();
+        let heading = ["expression", "order", "axis", "time", "speed", "plain", "ratio", "tasks"].map(String::from).to_vec();
         let table = Table { heading, names: 3, rows: rows.iter().map(Row::cells).collect() };
         let (width, colour) = common::terminal();
         table.lines(width, colour).iter().try_for_each(common::line)?;
@@ -234,13 +239,18 @@ fn show<T: Float>(args: &Args, session: &Session, c: &Array<T>, rows: Vec<Row>, 
     report.chunks = common::cut(&c.grid(), "chunk");
     let mut report = report.of_run(session, run, rows[0].bytes as f64, "B/s");
     report.notes.push(format!(
-        "plain: a copy into fresh memory, or of reductions a read, of as many bytes on as many threads; medians of {}",
+        "plain: on the CPU, a copy into fresh memory, or of reductions a read, of as many bytes on as many threads; medians of {}",
         args.repeat
     ));
     report.checked =
         Some(format!("all elements of {} results, each a plain loop: as close as their rounding allows", rows.len()));
     report.extra.insert("rows".into(), rows.iter().map(Row::json).collect());
     report.print(&args.common)
+}
+
+/// Tasks by device.
+fn placed(run: &chunkwise::RunReport) -> Vec<(String, usize)> {
+    run.placement().into_iter().map(|(device, tasks, _)| (device, tasks)).collect()
 }
 
 /// A square matrix of numbers, in memory.
@@ -276,7 +286,7 @@ impl<T: Float + NdFloat> Lab<T> {
 
     fn elementwise(&self, expression: &Elementwise<T>, [x, y]: [&Array<T>; 2]) -> Fallible<Row> {
         let array = (expression.of_arrays)(x, y);
-        let found = array.compute()?;
+        let (found, run) = array.run()?;
         for ((&found, &x), &y) in found.iter().zip(&self.x).zip(&self.y) {
             let wanted = (expression.of_numbers)(x, y);
             let ulps = common::ulps(found, wanted.to_f64());
@@ -289,14 +299,25 @@ impl<T: Float + NdFloat> Lab<T> {
         // A copy reads once and writes once.
         let parts = expression.reads + 1;
         let plain_s = copy_s * parts as f64 / 2.0;
-        Ok(Row { name: expression.name, order: "", axis: "", seconds, plain_s, bytes: parts * self.bytes() })
+        Ok(Row {
+            name: expression.name,
+            order: "",
+            axis: "",
+            seconds,
+            plain_s,
+            bytes: parts * self.bytes(),
+            placement: placed(&run),
+        })
     }
 
     fn random(&self, random: &Made<T>, seed: u64) -> Fallible<Row> {
-        as_defined(random, seed, &random.array.compute()?)?;
+        let (found, run) = random.array.run()?;
+        as_defined(random, seed, &found)?;
+        drop(found);
         // To fill memory is half of a copy.
         let [seconds, copy_s] = self.timed(&random.array, || self.copy())?;
-        Ok(Row { name: random.name, order: "", axis: "", seconds, plain_s: copy_s / 2.0, bytes: self.bytes() })
+        let (plain_s, bytes, placement) = (copy_s / 2.0, self.bytes(), placed(&run));
+        Ok(Row { name: random.name, order: "", axis: "", seconds, plain_s, bytes, placement })
     }
 
     /// All reductions along some axes of an array, whose numbers these are.
@@ -319,10 +340,12 @@ impl<T: Float + NdFloat> Lab<T> {
         let one = |(number, reduction): (usize, Reduction<T>)| {
             let reduced = (reduction.of)(array, axes);
             let length = (numbers.len() / wanted.len()) as f64;
-            close((reduction.name, T::DTYPE), &reduced.compute()?, wanted.iter().map(|all| all[number]), length)?;
+            let (found, run) = reduced.run()?;
+            close((reduction.name, T::DTYPE), &found, wanted.iter().map(|all| all[number]), length)?;
             let [seconds, read_s] = self.timed(&reduced, || self.read())?;
             let plain_s = read_s * reduction.reads as f64;
-            Ok(Row { name: reduction.name, order, axis, seconds, plain_s, bytes: reduction.reads * self.bytes() })
+            let bytes = reduction.reads * self.bytes();
+            Ok(Row { name: reduction.name, order, axis, seconds, plain_s, bytes, placement: placed(&run) })
         };
         reductions().into_iter().enumerate().filter(|(_, reduction)| args.wants(reduction.name)).map(one).collect()
     }

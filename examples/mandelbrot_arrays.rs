@@ -89,7 +89,9 @@ where
     let by_operations = by_operations(&x, &y, args)?;
     let (counts, run) = finish(&args.common, "mandelbrot_arrays", &by_operations)?;
     let axes = Axes { x: x.compute()?, y: y.compute()?, iterations: args.iterations };
-    let same = axes.checked(&counts, &by_kernel.compute()?)?;
+    let (kernels, kernel_run) = by_kernel.run()?;
+    let same = axes.checked(&counts, &kernels, is_on_gpu(&kernel_run))?;
+    drop(kernels);
     let chunks = by_operations.grid().len();
     if run.tasks() != chunks {
         return Err(format!("the expression is {} tasks, not one for each of {chunks} chunks", run.tasks()).into());
@@ -118,6 +120,11 @@ where
     report.print(&args.common)
 }
 
+/// Whether a GPU had a part in a run.
+fn is_on_gpu(run: &chunkwise::RunReport) -> bool {
+    run.placement().iter().any(|(device, ..)| device.starts_with("gpu"))
+}
+
 /// Median seconds of each of the two, computed in turns.
 fn in_turns(arrays: [&Array<i32>; 2], bytes: usize, repeat: usize) -> chunkwise::Result<[f64; 2]> {
     let mut times = [const { Vec::new() }; 2];
@@ -138,6 +145,9 @@ struct Axes<T> {
     iterations: u32,
 }
 
+/// Of so many points one may have another count by the kernel on a GPU: drivers need not round its fused products once, nor the others twice.
+const POINTS_OF_ONE_THAT_DIFFERS: usize = 10_000;
+
 /// Rows that plain loops count, at most.
 const ROWS: usize = 200;
 
@@ -145,8 +155,8 @@ impl<T: Float + LinalgScalar> Axes<T> {
     /// Compares the counts with those of plain loops, and of the kernel.
     ///
     /// The kernel takes `re * re - im * im` in two roundings, as NumPy does where the CPU has fused multiply-add; operations on arrays round each by itself, three times. So two counts can
-    /// differ where z comes within rounding of |z| = 4. Where they do, plain loops must give both.
-    fn checked(&self, counts: &ArrayD<i32>, by_kernel: &ArrayD<i32>) -> Fallible<String> {
+    /// differ where z comes within rounding of |z| = 4. Where they do, plain loops must give both; of the kernel on a GPU, few may.
+    fn checked(&self, counts: &ArrayD<i32>, by_kernel: &ArrayD<i32>, is_on_gpu: bool) -> Fallible<String> {
         let every = self.y.len().div_ceil(ROWS);
         let mut points = 0;
         for row in (0..self.y.len()).step_by(every) {
@@ -165,15 +175,22 @@ impl<T: Float + LinalgScalar> Axes<T> {
             }
             let (row, column) = (at[0], at[1]);
             let loops = [false, true].map(|fused| self.count(row, column, fused));
-            if loops != [count, kernel] {
+            if loops[0] != count || (loops[1] != kernel && !is_on_gpu) {
                 let found =
                     format!("row {row}, column {column}: {count} steps, of the kernel {kernel}, of plain loops {loops:?}");
                 return Err(found.into());
             }
             differ += 1;
         }
+        let most = counts.len().div_ceil(POINTS_OF_ONE_THAT_DIFFERS);
+        if is_on_gpu && differ > most {
+            return Err(
+                format!("{differ} of {} points have another count by the kernel on the GPU, not {most}", counts.len()).into()
+            );
+        }
         let kernel = match differ {
             0 => format!("the kernel's {} points: equal", counts.len()),
+            _ if is_on_gpu => format!("the kernel's points: {differ} of {} differ by how products are rounded", counts.len()),
             _ => format!(
                 "the kernel's points: {differ} of {} differ by how products are rounded, and are what plain loops give",
                 counts.len()

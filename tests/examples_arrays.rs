@@ -164,6 +164,7 @@ fn expressions_prints_what_json_has() {
             let number = |field: &str| row[field].as_f64().unwrap_or(f64::NAN);
             assert!(number("seconds") > 0.0 && number("plain_s") > 0.0 && number("bytes") > 0.0, "{row}");
             assert!((number("ratio") * number("plain_s") - number("seconds")).abs() < 1e-9, "{row}");
+            assert!(row["placement"]["cpu"].as_u64() > Some(0), "{row}");
         }
     }
     let text = text("expressions", "--n 10000 --repeat 1");
@@ -207,7 +208,12 @@ fn wrong_flags_of_these_programs_are_refused() {
 /// Work that no GPU does is said to be the CPU's, or done by both: never an error.
 #[test]
 fn a_gpu_that_is_insisted_on_leaves_the_results_as_they_are() {
-    let found = example("devices").args("--json --allow-software").run().success().json();
+    // One history, so that the GPU is measured once.
+    let folder = Folder::new("a gpu that is insisted on");
+    let json = |program: &str, flags: &str| {
+        example(program).with_history(folder.path()).args(flags).args("--json --allow-software").run().success().json()
+    };
+    let found = json("devices", "");
     if !found["devices"].as_array().is_some_and(|all| all.iter().any(|d| d["kind"] == "gpu")) {
         return;
     }
@@ -217,12 +223,18 @@ fn a_gpu_that_is_insisted_on_leaves_the_results_as_they_are() {
         ("weighted_mean", "--n 3000 --repeat 1"),
         ("exp_slice", "--n 300"),
         ("mandelbrot_arrays", "--size 60x40 --repeat 1"),
-        ("game_of_life", "--size 30x20 --steps 3"),
+        ("game_of_life", "--size 300x200 --steps 3"), // chunks of a small board are made in one task each, by the CPU
         ("expressions", "--n 900 --repeat 1"),
     ] {
         for dtype in ["f32", "f64"] {
-            let json = json(program, &format!("{flags} --device gpu --allow-software --dtype {dtype}"));
+            let json = json(program, &format!("{flags} --device gpu --dtype {dtype}"));
             assert!(json["checked"].is_string(), "{program}: {json}");
+            assert!(json["placement"]["gpu0"].as_u64() > Some(0), "{program} fell back: {json}");
+            for row in json["rows"].as_array().into_iter().flatten().filter(|row| row["plain_s"].is_f64()) {
+                // Random numbers alone are made by the CPU.
+                let is_made = ["uniform(..)", "normal(..)"].iter().any(|name| row["expression"] == *name);
+                assert_eq!(row["placement"]["gpu0"].as_u64() > Some(0), !is_made, "{program} fell back: {row}");
+            }
         }
     }
 }

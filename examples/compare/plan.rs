@@ -93,7 +93,7 @@ fn default_sizes(workload: Workload, quick: bool) -> &'static [usize] {
     match (workload, quick) {
         (Workload::Mandelbrot, true) => &[500, 2000, 4000],
         (Workload::Cholesky, true) => &[500, 1000, 2000],
-        (Workload::Expression, true) => &[1000, 3000, 6000],
+        (Workload::Expression | Workload::Reduce, true) => &[1000, 3000, 6000],
         (_, true) => &[1000, 4000, 8000],
         (Workload::Mandelbrot, false) => &[250, 500, 1000, 2000, 4000, 8000],
         (Workload::Cholesky, false) => &[250, 500, 1000, 2000, 4000],
