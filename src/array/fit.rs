@@ -62,7 +62,7 @@ impl<'a> Fit<'a> {
         if let Some(plan) = self.keeping(limit) {
             return Ok(plan);
         }
-        let refusal = match Lowering::within(limit).plan(self.roots) {
+        let refusal = match self.bound(Lowering::within(limit)).plan(self.roots) {
             Ok(plan) => {
                 let peak = self.session.needs_bytes(&plan.graph);
                 if peak <= limit {
@@ -97,6 +97,11 @@ impl<'a> Fit<'a> {
         Err(self.refuse(refusal))
     }
 
+    /// For the session's devices.
+    fn bound(&self, lowering: Lowering) -> Lowering {
+        lowering.binding(self.session.most_operands())
+    }
+
     /// The plan that keeps what is large and could be made again, if there are any and it fits.
     fn keeping(&self, limit: u64) -> Option<Plan> {
         let large = |op: &Op| {
@@ -106,7 +111,7 @@ impl<'a> Fit<'a> {
         if !self.roots.iter().flat_map(|root| root.expr.all()).any(|node| large(&node.op)) {
             return None;
         }
-        let plan = Lowering::within(limit).keeping().plan(self.roots).ok()?;
+        let plan = self.bound(Lowering::within(limit)).keeping().plan(self.roots).ok()?;
         (self.session.needs_bytes(&plan.graph) <= limit).then_some(plan)
     }
 
@@ -162,7 +167,7 @@ impl<'a> Fit<'a> {
     /// What a plan with chunks of this extent needs, if it is not obviously more than `limit`.
     fn trial(&self, limit: u64, side: Option<usize>) -> Option<u64> {
         let left = self.left.get();
-        let plan = Lowering::trial(limit, side, TRIAL_TASKS.min(left)).plan(self.roots);
+        let plan = self.bound(Lowering::trial(limit, side, TRIAL_TASKS.min(left))).plan(self.roots);
         let cost = plan.as_ref().map_or(GIVEN_UP_TASKS, |plan| plan.graph.len());
         self.left.set(left.saturating_sub(cost));
         Some(self.session.needs_bytes(&plan.ok()?.graph))

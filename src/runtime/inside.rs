@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use super::members::Member;
 use super::{Handle, Plan, Session};
 use crate::cost::{Calibration, Rates, Tuned};
 use crate::device::HOST;
@@ -41,6 +42,9 @@ pub trait Inside {
     /// A memory limit that leaves this much, and a little more.
     fn limit_for(&self, bytes: u64) -> u64;
 
+    /// Operands that each of its GPUs can bind at once, those that have joined.
+    fn most_operands(&self) -> usize;
+
     /// Bytes of host memory with which a graph is proved to run in this session.
     fn needs_bytes(&self, graph: &TaskGraph) -> u64;
 
@@ -72,6 +76,11 @@ impl Inside for Session {
 
     fn limit_for(&self, bytes: u64) -> u64 {
         self.0.limit_for(bytes)
+    }
+
+    fn most_operands(&self) -> usize {
+        let bindings = |member: &Member| member.spec.gpu.map(|gpu| gpu.bindings as usize);
+        self.0.members.all().iter().filter_map(bindings).min().unwrap_or(usize::MAX)
     }
 
     fn needs_bytes(&self, graph: &TaskGraph) -> u64 {

@@ -127,6 +127,8 @@ pub(super) struct Lowering {
     /// Extent of chunks to use instead of automatic or chosen ones: to find one that fits memory.
     side: Option<usize>,
     trial: bool,
+    /// Operands that all devices can bind at once.
+    most_operands: usize,
     /// Leaves, and what is cheaply made of them, of at most so many bytes are kept: what is larger is made again after a while.
     keep: u64,
     /// The arrays that chunks of stages are to be in, where they are results.
@@ -156,6 +158,7 @@ impl Lowering {
             budget: Budget::new(limit),
             side: None,
             trial: false,
+            most_operands: usize::MAX,
             keep: limit / KEPT_PART,
             homes: HashMap::new(),
             zeros: Vec::new(),
@@ -165,6 +168,11 @@ impl Lowering {
     /// The same, but such of up to half of the limit are kept: that costs no more reads than need be, where it fits.
     pub(super) fn keeping(self) -> Self {
         Self { keep: self.budget.limit() / 2, ..self }
+    }
+
+    /// The same, for devices that bind no more operands than these at once.
+    pub(super) fn binding(self, most_operands: usize) -> Self {
+        Self { most_operands, ..self }
     }
 
     /// A lowering of at most so many tasks, to find out what a plan needs: its graph is never run, and no arrays are made for it.
@@ -178,7 +186,7 @@ impl Lowering {
     /// [`crate::Error::OutOfMemory`] if it is seen to need more than there is; as [`Plan::new`].
     pub(super) fn plan(self, roots: &[Root<'_>]) -> Result<Plan> {
         let (exprs, ids) = Exprs::of(&roots.iter().map(|root| root.expr).collect::<Vec<_>>(), self.side)?;
-        let (exprs, ids) = optimized(&exprs, &ids)?;
+        let (exprs, ids) = optimized(&exprs, &ids, self.most_operands)?;
         self.lower(&exprs, &ids, roots)
     }
 
@@ -192,7 +200,7 @@ impl Lowering {
     /// Number of tasks of the plan that makes these, copies of what is there already left out; `None` if there are more than a trial may have.
     pub(super) fn task_count(mut self, root: &Expr) -> Option<usize> {
         let (exprs, ids) = Exprs::of(&[root], self.side).ok()?;
-        let (exprs, ids) = optimized(&exprs, &ids).ok()?;
+        let (exprs, ids) = optimized(&exprs, &ids, self.most_operands).ok()?;
         let mut stages = Stages::of(&exprs, &[(ids[0], false)], &mut self).ok()?;
         let root = stages.roots[0];
         let asked = Asked { stage: root, grid: stages.at(root).grid.clone(), result: None, writer: None };

@@ -31,6 +31,10 @@ use crate::shape::{ChunkGrid, Region, Scalar, ViewAxis};
 const MOST_OPERATIONS: usize = 512;
 /// Arrays that a program reads, at most: each is a stream of its own for the memory.
 const MOST_INPUTS: usize = 12;
+/// As many as one operation alone may have.
+const LEAST_INPUTS: usize = 3;
+/// What a GPU binds beside what a program reads: its result, what a reduction leaves for its second pass, and words for faults.
+const BOUND_BESIDE: usize = 3;
 /// Of these, those of which chunks are made or read for it: they are in memory all at once.
 const MOST_HELD: usize = 4;
 /// What is worth no more than this may be computed by each of its readers ..
@@ -39,12 +43,13 @@ const CHEAP_WORK: f64 = 4.0;
 const CHEAP_INPUTS: usize = 2;
 const MOST_COPIES: usize = 4;
 
-/// The expressions after the pass, and which the roots are.
+/// The expressions after the pass, and which the roots are; no program has more operands than this.
 ///
 /// # Errors
 /// As [`super::Op::new`].
-pub(super) fn pass(old: &Exprs, roots: &[ExprId]) -> Result<(Exprs, Vec<ExprId>)> {
-    let clusters = Clusters::of(old, roots);
+pub(super) fn pass(old: &Exprs, roots: &[ExprId], most_operands: usize) -> Result<(Exprs, Vec<ExprId>)> {
+    let most_inputs = most_operands.saturating_sub(BOUND_BESIDE).clamp(LEAST_INPUTS, MOST_INPUTS);
+    let clusters = Clusters::of(old, roots, most_inputs);
     let mut new = Exprs::default();
     let mut made: Vec<Option<ExprId>> = vec![None; old.all.len()];
     for number in 0..old.all.len() {
@@ -129,7 +134,7 @@ struct Clusters {
 }
 
 impl Clusters {
-    fn of(exprs: &Exprs, roots: &[ExprId]) -> Self {
+    fn of(exprs: &Exprs, roots: &[ExprId], most_inputs: usize) -> Self {
         let count = exprs.all.len();
         let mut members: Vec<Option<Vec<ExprId>>> = vec![None; count];
         let mut readers: Vec<SmallVec<[ExprId; 2]>> = vec![SmallVec::new(); count];
@@ -151,7 +156,7 @@ impl Clusters {
             let found = if is_root[number] {
                 None
             } else {
-                heads((exprs, id), &readers[number], (&homes, &copied), (&clusters, &uses))
+                heads((exprs, id), &readers[number], (&homes, &copied), (&clusters, &uses, most_inputs))
             };
             homes[number] = match found {
                 Some((heads, again)) => {
@@ -198,7 +203,7 @@ impl Cluster {
         }
     }
 
-    fn has_room(&self, exprs: &Exprs, id: ExprId, uses: &[u32]) -> bool {
+    fn has_room(&self, exprs: &Exprs, id: ExprId, uses: &[u32], most_inputs: usize) -> bool {
         // What one op alone reads will be made with it.
         let is_held = |input: ExprId| is_held(exprs, input) && (uses[input.index()] > 1 || program(exprs, input).is_none());
         let more = exprs.inputs(id).iter().filter(|input| !self.inputs.contains(input)).count();
@@ -206,7 +211,7 @@ impl Cluster {
         let more_held = exprs.inputs(id).iter().filter(|&&input| !self.inputs.contains(&input) && is_held(input)).count();
         operations(exprs, id).is_some_and(|more| self.operations + more <= MOST_OPERATIONS)
             && self.ops < MOST_OPERATIONS
-            && self.inputs.len() + more <= MOST_INPUTS + 1
+            && self.inputs.len() + more <= most_inputs + 1
             && held + more_held <= MOST_HELD.max(held)
     }
 }
@@ -231,7 +236,7 @@ fn heads(
     (exprs, id): (&Exprs, ExprId),
     readers: &[ExprId],
     (homes, copied): (&[SmallVec<[ExprId; 1]>], &[f64]),
-    (clusters, uses): (&HashMap<ExprId, Cluster>, &[u32]),
+    (clusters, uses, most_inputs): (&HashMap<ExprId, Cluster>, &[u32], usize),
 ) -> Option<(SmallVec<[ExprId; 1]>, f64)> {
     let own = program(exprs, id)?;
     let mut heads: SmallVec<[ExprId; 1]> = SmallVec::new();
@@ -254,7 +259,7 @@ fn heads(
     let before = readers.iter().map(|reader| copied[reader.index()]).fold(0.0, f64::max);
     let again = if heads.len() > 1 { before + own.mix().total() } else { 0.0 };
     let is_cheap = heads.len() == 1 || again <= CHEAP_WORK && exprs.inputs(id).len() <= CHEAP_INPUTS;
-    let has_room = |head: &ExprId| clusters.get(head).is_none_or(|cluster| cluster.has_room(exprs, id, uses));
+    let has_room = |head: &ExprId| clusters.get(head).is_none_or(|cluster| cluster.has_room(exprs, id, uses, most_inputs));
     (is_cheap && heads.iter().all(has_room)).then_some((heads, again))
 }
 
@@ -348,7 +353,8 @@ mod tests {
     /// An array's expression, as it is written and after the passes.
     #[track_caller]
     fn becomes<T: Element>(array: &Array<T>, before: &str, after: &str) {
-        super::super::text::becomes(array, before, after, super::super::optimized);
+        let optimized = |exprs: &Exprs, roots: &[ExprId]| super::super::optimized(exprs, roots, usize::MAX);
+        super::super::text::becomes(array, before, after, optimized);
     }
 
     #[test]
@@ -389,15 +395,20 @@ mod tests {
         // However little is done before each of its readers.
         let mean = x.mean();
         let (exprs, roots) = Exprs::of(&[&(&mean * 2.0).node, &(&mean * 3.0).node], None).unwrap();
-        let (new, made) = super::super::optimized(&exprs, &roots).unwrap();
+        let (new, made) = super::super::optimized(&exprs, &roots, usize::MAX).unwrap();
         let found: Vec<String> = made.iter().map(|&root| text(&new, root)).collect();
         assert_eq!(found, ["divide + multiply(sum(uniform(9)))"; 2]);
     }
 
     /// The number of programs that are left of an array.
     fn programs<T: Element>(array: &Array<T>) -> usize {
+        programs_within(array, usize::MAX).len()
+    }
+
+    /// Of each program that is left of an array, how many arrays it reads.
+    fn programs_within<T: Element>(array: &Array<T>, most_operands: usize) -> Vec<usize> {
         let (exprs, roots) = Exprs::of(&[&array.node], None).unwrap();
-        let (new, made) = super::super::optimized(&exprs, &roots).unwrap();
+        let (new, made) = super::super::optimized(&exprs, &roots, most_operands).unwrap();
         let mut seen = std::collections::HashSet::new();
         let mut stack = made;
         while let Some(id) = stack.pop() {
@@ -405,7 +416,20 @@ mod tests {
                 stack.extend(new.inputs(id));
             }
         }
-        seen.into_iter().filter(|&id| program(&new, id).is_some()).count()
+        seen.into_iter().filter(|&id| program(&new, id).is_some()).map(|id| new.inputs(id).len()).collect()
+    }
+
+    #[test]
+    fn a_program_reads_no_more_than_a_gpu_binds() {
+        let x = uniform(&[9]);
+        // Each is made by itself, because a sum stands between.
+        let all: Vec<Array<f64>> = (0..40).map(|k| &x * &(&x + f64::from(k)).sum()).collect();
+        let sum = all.iter().skip(1).fold(all[0].clone(), |sum, x| sum + x);
+        for (operands, most) in [(usize::MAX, MOST_INPUTS), (16, MOST_INPUTS), (8, 5), (1, LEAST_INPUTS)] {
+            let inputs = programs_within(&sum, operands);
+            assert!(inputs.iter().all(|&inputs| inputs <= most), "{operands}: {inputs:?}");
+            assert!(inputs.contains(&most), "{operands}: {inputs:?}");
+        }
     }
 
     #[test]
@@ -449,7 +473,7 @@ mod tests {
         );
         let (exprs, roots) =
             Exprs::of(&[&(&cheap * 2.0).node, &(&cheap * 3.0).node, &(&dear * 2.0).node, &(&dear * 3.0).node], None).unwrap();
-        let (new, made) = super::super::optimized(&exprs, &roots).unwrap();
+        let (new, made) = super::super::optimized(&exprs, &roots, usize::MAX).unwrap();
         let found: Vec<String> = made.iter().map(|&root| text(&new, root)).collect();
         assert_eq!(found[0], "add + multiply(uniform(9))");
         assert_eq!(found[2], "multiply(exp(uniform(9)))");

@@ -130,11 +130,11 @@ impl Exprs {
     }
 }
 
-/// The expressions of a plan as they are best made: all passes, one after the other.
+/// The expressions of a plan as they are best made: all passes, one after the other. No program has more operands than `most_operands`.
 ///
 /// # Errors
 /// As [`Op::new`].
-pub(super) fn optimized(exprs: &Exprs, roots: &[ExprId]) -> Result<(Exprs, Vec<ExprId>)> {
+pub(super) fn optimized(exprs: &Exprs, roots: &[ExprId], most_operands: usize) -> Result<(Exprs, Vec<ExprId>)> {
     let (exprs, roots) = views::pass(exprs, roots)?;
-    fuse::pass(&exprs, &roots)
+    fuse::pass(&exprs, &roots, most_operands)
 }
