@@ -141,15 +141,17 @@ impl Pipelines {
     /// How long a launch of this program would wait for the compiler, as far as is known.
     pub(super) fn wait_ns(&self, program: &Program) -> u64 {
         let mut state = self.0.state();
-        let (mut missing, mut compiling) = (0, false);
+        let (mut missing, mut compiling) = (SmallVec::<[u64; 4]>::new(), false);
         for pass in &program.passes {
             match state.kept.find(program, pass) {
                 Some(CompileProgress::Ready { .. } | CompileProgress::Failed(_)) => {}
                 Some(CompileProgress::Compiling { awaited: true }) => compiling = true,
-                Some(CompileProgress::Compiling { awaited: false }) | None => missing += 1,
+                Some(CompileProgress::Compiling { awaited: false }) | None => {
+                    missing.push(queue::bytes_of(&PipelineKey::new(program, pass)));
+                }
             }
         }
-        if missing > 0 || compiling { state.queue.wait_ns(missing, self.0.threads) } else { 0 }
+        if compiling || !missing.is_empty() { state.queue.wait_ns(&missing, self.0.threads) } else { 0 }
     }
 
     /// Begins to compile a program that nobody waits for.
@@ -296,7 +298,7 @@ impl Workshop {
         let took_ns = began.elapsed().as_nanos() as u64;
         let (is_awaited, _given_up) = {
             let mut state = self.state();
-            state.queue.done(took_ns);
+            state.queue.done(key, took_ns);
             state.kept.settle(key, progress)
         };
         if is_awaited {
@@ -400,7 +402,7 @@ mod tests {
         assert!(pipelines.complete(&plan, &mut launch).unwrap() && std::mem::take(&mut launch.are_new));
         let mut next = LaunchPipelines::default();
         assert!(pipelines.complete(&plan, &mut next).unwrap() && !next.are_new, "the first run was another's");
-        // The mean was learnt: not two times what was believed before.
+        // What it took was learnt.
         assert!(pipelines.wait_ns(&made("another", 4, DType::F32)) != prior);
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Owns: [`CompileQueue`]. Must not know: compilers, threads. Invariant: what launches wait for is compiled first, in the order in which it was asked for, so that each has its turn;
 //! of what may be wanted, the newest first: a program that was priced just now is likely to be priced again soon, one of long ago is not.
+//!
+//! The longer a shader's text, the longer it is compiled: the functions of one that has `f64` alone make hundreds of lines.
 
 use std::collections::VecDeque;
 
@@ -9,25 +11,34 @@ use super::kept::PipelineKey;
 
 /// Programs that wait to be compiled ahead, at most: beyond that the oldest is forgotten.
 const AHEAD: usize = 64;
-/// What compiling takes, until it was measured.
-const PRIOR_NS: u64 = 50_000_000;
+/// What compiling so many bytes takes, until it was measured.
+const PRIOR: (f64, f64) = (50e6, 4096.0);
+/// A shorter shader takes as long as one of so many bytes.
+const LEAST_BYTES: u64 = 4096;
 /// So many times count as much as all before.
-const MEMORY: u64 = 16;
+const MEMORY: f64 = 16.0;
 
 /// What is to be compiled.
 pub(super) struct CompileQueue {
     /// Launches wait for these.
     awaited: VecDeque<PipelineKey>,
     ahead: VecDeque<PipelineKey>,
-    /// Being compiled.
+    /// Being compiled, and the bytes of these.
     busy: usize,
-    mean_ns: u64,
+    busy_bytes: u64,
+    /// What was compiled of late: nanoseconds, and bytes.
+    seen: (f64, f64),
     compiled: u64,
+}
+
+/// The bytes of a shader's text, as far as they tell how long it is compiled.
+pub(super) fn bytes_of(key: &PipelineKey) -> u64 {
+    (key.shader.source().len() as u64).max(LEAST_BYTES)
 }
 
 impl Default for CompileQueue {
     fn default() -> Self {
-        Self { awaited: VecDeque::new(), ahead: VecDeque::new(), busy: 0, mean_ns: PRIOR_NS, compiled: 0 }
+        Self { awaited: VecDeque::new(), ahead: VecDeque::new(), busy: 0, busy_bytes: 0, seen: PRIOR, compiled: 0 }
     }
 }
 
@@ -54,6 +65,7 @@ impl CompileQueue {
     pub(super) fn next(&mut self, ahead: bool) -> Option<PipelineKey> {
         let next = self.awaited.pop_front().or_else(|| if ahead { self.ahead.pop_back() } else { None })?;
         self.busy += 1;
+        self.busy_bytes += bytes_of(&next);
         Some(next)
     }
 
@@ -68,11 +80,12 @@ impl CompileQueue {
     }
 
     /// One was compiled in so long.
-    pub(super) fn done(&mut self, took_ns: u64) {
+    pub(super) fn done(&mut self, key: &PipelineKey, took_ns: u64) {
         self.busy -= 1;
+        self.busy_bytes -= bytes_of(key);
         self.compiled += 1;
-        let weight = self.compiled.min(MEMORY) as i64 + 1; // what was believed counts as one
-        self.mean_ns = self.mean_ns.saturating_add_signed((took_ns as i64 - self.mean_ns as i64) / weight).max(1);
+        let kept = 1.0 - 1.0 / MEMORY;
+        self.seen = (self.seen.0 * kept + took_ns as f64, self.seen.1 * kept + bytes_of(key) as f64);
     }
 
     /// How many were compiled, or refused.
@@ -80,10 +93,12 @@ impl CompileQueue {
         self.compiled
     }
 
-    /// How long a launch would wait for so many more, if so many threads compile: what only may be wanted lets it pass.
-    pub(super) fn wait_ns(&self, more: usize, threads: usize) -> u64 {
-        let rounds = (self.busy + self.awaited.len() + more).div_ceil(threads.max(1)) as u64;
-        rounds.saturating_mul(self.mean_ns)
+    /// How long a launch would wait for shaders of so many bytes more, if so many threads compile, each one shader at a time: what only may be wanted lets it pass.
+    pub(super) fn wait_ns(&self, more: &[u64], threads: usize) -> u64 {
+        let before = self.busy_bytes + self.awaited.iter().map(bytes_of).sum::<u64>();
+        let all = (before + more.iter().sum::<u64>()) as f64 / threads.max(1) as f64;
+        let longest = more.iter().copied().max().unwrap_or(0) as f64;
+        (all.max(longest) * self.seen.0 / self.seen.1) as u64 + 1
     }
 }
 
@@ -123,16 +138,16 @@ mod tests {
     #[test]
     fn what_compiling_takes_is_learnt() {
         let mut queue = CompileQueue::default();
-        assert_eq!((queue.wait_ns(1, 2), queue.wait_ns(3, 2)), (PRIOR_NS, 2 * PRIOR_NS));
-        for _ in 0..64 {
+        let ms = |ns: u64| (ns as f64 / 1e6).round();
+        assert_eq!([&[4096][..], &[4096; 3], &[4096, 8192]].map(|more| ms(queue.wait_ns(more, 2))), [50.0, 75.0, 100.0]);
+        for _ in 0..128 {
             queue.put(key(0));
             assert!(queue.next(false).is_some());
-            queue.done(3_000_000);
+            queue.done(&key(0), 3_000_000);
         }
-        let mean = queue.wait_ns(1, 1);
-        assert!((3_000_000..4_000_000).contains(&mean), "{mean}");
+        assert_eq!([&[1024], &[16_384]].map(|more| ms(queue.wait_ns(more, 1))), [3.0, 12.0]);
         (0..2).for_each(|number| queue.put(key(number)));
         assert!(queue.next(false).is_some());
-        assert_eq!(queue.wait_ns(1, 1), 3 * mean, "one is being compiled, and one waits");
+        assert_eq!(ms(queue.wait_ns(&[1024], 1)), 9.0, "one is being compiled, and one waits");
     }
 }
