@@ -61,7 +61,7 @@ impl CostModel {
         if work == Work::default() {
             return (0.0, false);
         }
-        match self.history(id).estimate(work) {
+        match self.history(id).and_then(|history| history.estimate(work)) {
             Some(learned) => (learned.ns as f64, true),
             None => (of.rates.prior_ns(of.dtype, work) as f64 - of.rates.launch_ns, false),
         }

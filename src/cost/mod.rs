@@ -41,6 +41,7 @@ mod calibrate;
 mod calibrate_gpu;
 mod calibrate_programs;
 mod classes;
+mod entries;
 mod file;
 mod fit;
 mod gpu_bench;
@@ -54,7 +55,6 @@ mod rates;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -66,12 +66,14 @@ pub(crate) use calibrate::calibration_bytes;
 pub use calibrate::{Calibration, calibrate};
 pub use calibrate_gpu::{GpuCalibration, KernelSample, calibrate_gpu, calibrate_gpu_within, gpu_peaks};
 pub use calibrate_programs::calibrate_programs;
+pub use entries::CostId;
 pub use gpu_exact::test_exact;
 pub use gpu_variants::{RefusedVariant, Tuned};
 pub use history::ClassSummary;
 pub use rates::{LinkRate, Peaks, Rates};
 
 use classes::{CLASS_NAMES, ClassIds, ClassWork, class_dtype};
+use entries::{CostEntries, Entry};
 use file::CostFile;
 use history::History;
 use rates::whole_ns;
@@ -111,10 +113,6 @@ impl fmt::Display for DeviceKey {
 /// A device or link of one [`CostModel`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PricedId(u32);
-
-/// A (kernel, dtype, device) of one [`CostModel`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CostId(u32);
 
 /// What an estimate rests on, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -158,16 +156,6 @@ struct PricedDevice {
     classes: [Option<ClassIds>; 2],
 }
 
-#[derive(Clone, Debug)]
-struct Entry {
-    device: PricedId,
-    kernel: String,
-    dtype: DType,
-    history: History,
-    /// Of a program, its operations.
-    mix: Option<OpMix>,
-}
-
 /// The name that a kernel is priced by: [`KernelKey::name_and_version`](crate::kernel::KernelKey::name_and_version), and of a program its structure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PricedAs<'a> {
@@ -190,8 +178,7 @@ pub struct CostModel {
     path: Option<PathBuf>,
     stored: CostFile,
     devices: Vec<PricedDevice>,
-    entries: Vec<Entry>,
-    by_name: BTreeMap<(PricedId, String, DType), CostId>,
+    entries: CostEntries,
 }
 
 impl CostModel {
@@ -213,7 +200,7 @@ impl CostModel {
                 (CostFile::default(), Some(warning))
             }
         };
-        (Self { path, stored, devices: Vec::new(), entries: Vec::new(), by_name: BTreeMap::new() }, warning)
+        (Self { path, stored, devices: Vec::new(), entries: CostEntries::default() }, warning)
     }
 
     /// The handle of a device, whose rates are those measured earlier, else `fallback`.
@@ -240,47 +227,45 @@ impl CostModel {
     /// [`CostModel::transfer_ns`], teach it with [`CostModel::record_transfer`].
     pub fn link(&mut self, from: &str, to: &str, fallback: LinkRate) -> CostId {
         let link = self.device(&DeviceKey::link(from, to), fallback.into());
-        self.resolve(link, "transfer@1", DType::U8)
+        self.entry(link, "transfer@1".to_owned(), DType::U8, (None, true))
     }
 
     /// The handle under which a kernel is priced on a device. Costs a search by name: resolve once.
     pub fn resolve<'a>(&mut self, device: PricedId, kernel: impl Into<PricedAs<'a>>, dtype: DType) -> CostId {
         let PricedAs { kernel, structure } = kernel.into();
-        let Some(structure) = structure else { return self.entry(device, kernel.to_owned(), dtype, None) };
+        let Some(structure) = structure else { return self.entry(device, kernel.to_owned(), dtype, (None, false)) };
         let wide = usize::from(dtype.align() == 8);
         if self.devices[device.0 as usize].classes[wide].is_none() {
-            let [memory, ops @ ..] = CLASS_NAMES.map(|name| self.entry(device, name.to_owned(), class_dtype(dtype), None));
+            let [memory, ops @ ..] =
+                CLASS_NAMES.map(|name| self.entry(device, name.to_owned(), class_dtype(dtype), (None, true)));
             self.devices[device.0 as usize].classes[wide] = Some(ClassIds { memory, ops });
         }
-        self.entry(device, format!("{kernel}~{:016x}", structure.hash), dtype, Some(structure.mix))
+        self.entry(device, format!("{kernel}~{:016x}", structure.hash), dtype, (Some(structure.mix), false))
     }
 
-    fn entry(&mut self, device: PricedId, kernel: String, dtype: DType, mix: Option<OpMix>) -> CostId {
-        let name = (device, kernel, dtype);
-        if let Some(&id) = self.by_name.get(&name) {
-            return id;
-        }
+    fn entry(&mut self, device: PricedId, kernel: String, dtype: DType, (mix, is_lasting): (Option<OpMix>, bool)) -> CostId {
         let PricedDevice { key, rates, .. } = &self.devices[device.0 as usize];
-        let stored = self.stored.kernel(&key.0, &file::kernel_name(&name.1, dtype));
-        let history = stored.map(|samples| History::from_samples(samples, rates.launch_ns)).unwrap_or_default();
-        let id = CostId(self.entries.len() as u32);
-        self.entries.push(Entry { device, kernel: name.1.clone(), dtype, history, mix });
-        self.by_name.insert(name, id);
-        id
+        let stored = &self.stored;
+        self.entries.resolve((device, kernel, dtype), is_lasting, |(device, kernel, dtype)| {
+            let stored = stored.kernel(&key.0, &file::kernel_name(kernel, *dtype));
+            let history = stored.map(|samples| History::from_samples(samples, rates.launch_ns)).unwrap_or_default();
+            Entry { device: *device, kernel: kernel.clone(), dtype: *dtype, history, mix }
+        })
     }
 
     /// The time that `work` is expected to take, by the rule above.
     #[must_use]
     pub fn estimate(&self, id: CostId, work: Work) -> Estimate {
-        let entry = &self.entries[id.0 as usize];
-        let device = &self.devices[entry.device.0 as usize];
-        let seen = entry.history.estimate(work);
-        let otherwise = || match self.class_work(entry, work) {
-            Some(of) => self.by_classes(&of),
-            None => entry.history.estimate_cold(work),
-        };
-        seen.or_else(otherwise)
-            .unwrap_or_else(|| Estimate { ns: device.rates.prior_ns(entry.dtype, work), basis: Basis::Prior })
+        let rates = &self.devices[id.device().0 as usize].rates;
+        let known = self.entries.get(id).and_then(|entry| {
+            let otherwise = || match self.class_work(entry, work) {
+                Some(of) => self.by_classes(&of),
+                None => entry.history.estimate_cold(work),
+            };
+            entry.history.estimate(work).or_else(otherwise)
+        });
+        let dtype = self.entries.get(id).map_or(DType::F32, |entry| entry.dtype);
+        known.unwrap_or_else(|| Estimate { ns: rates.prior_ns(dtype, work), basis: Basis::Prior })
     }
 
     /// The work of a program, by its classes; `None` of a kernel that is none.
@@ -290,8 +275,8 @@ impl CostModel {
         Some(ClassWork { ids, mix: entry.mix.as_ref()?, dtype: entry.dtype, rates: &device.rates, work })
     }
 
-    fn history(&self, id: CostId) -> &History {
-        &self.entries[id.0 as usize].history
+    fn history(&self, id: CostId) -> Option<&History> {
+        self.entries.get(id).map(|entry| &entry.history)
     }
 
     /// Learns that `work` took `measured_ns`, alone on its lane, without waiting. What a GPU cannot have done, by what its peaks are known to be, is not believed: launches
@@ -300,24 +285,26 @@ impl CostModel {
         if self.is_too_fast(id, work, measured_ns) {
             return;
         }
-        let entry = &mut self.entries[id.0 as usize];
-        let rates = self.devices[entry.device.0 as usize].rates;
+        let rates = self.devices[id.device().0 as usize].rates;
+        let Some(entry) = self.entries.get_mut(id) else { return };
         let is_first = !entry.history.is_warm();
         entry.history.record(work, measured_ns, rates.launch_ns);
         if is_first {
             return;
         }
-        let entry = &self.entries[id.0 as usize];
-        let sample = self.class_work(entry, work).and_then(|of| self.class_sample(&of, measured_ns));
-        if let Some((class, part, ns)) = sample {
-            self.entries[class.0 as usize].history.record_warm(part, ns, 0.0);
+        let of = self.entries.get(id).and_then(|entry| self.class_work(entry, work));
+        let sample = of.and_then(|of| self.class_sample(&of, measured_ns));
+        if let Some((class, part, ns)) = sample
+            && let Some(class) = self.entries.get_mut(class)
+        {
+            class.history.record_warm(part, ns, 0.0);
         }
     }
 
     /// Whether it took less than half of what the operations alone take at a GPU's peak. Bytes say nothing: caches are faster than memory. Nor do integers of 8 bytes, for which
     /// no peak is measured.
     fn is_too_fast(&self, id: CostId, work: Work, measured_ns: u64) -> bool {
-        let Entry { device, dtype, .. } = &self.entries[id.0 as usize];
+        let Some(Entry { device, dtype, .. }) = self.entries.get(id) else { return false };
         let peaks = self.devices[device.0 as usize].peaks.filter(|_| dtype.bytes() <= 4 || *dtype == DType::F64);
         let bound_s = peaks.and_then(|peaks| peaks.bound_s(*dtype, work.flops, 0.0));
         bound_s.is_some_and(|bound_s| (measured_ns as f64) < bound_s * 1e9 / PLAUSIBLE)
@@ -362,7 +349,7 @@ impl CostModel {
     /// The device of a handle; of a link's handle, the link.
     #[must_use]
     pub fn device_of(&self, id: CostId) -> PricedId {
-        self.entries[id.0 as usize].device
+        id.device()
     }
 
     /// What a device does at best: measured of a GPU, now or in an earlier run; of a CPU, what [`CostModel::calibration`] has.
@@ -422,7 +409,7 @@ impl CostModel {
 
     /// What is known about a kernel, by rising size: for reports.
     pub fn summary(&self, id: CostId) -> impl Iterator<Item = ClassSummary> {
-        self.entries[id.0 as usize].history.summary()
+        self.history(id).into_iter().flat_map(History::summary)
     }
 
     /// Writes what was learned since the last time (milliseconds; call it when nobody waits), added to what other processes have written meanwhile; whole or not at
@@ -444,7 +431,7 @@ impl CostModel {
             stored.tuned = device.tuned.clone();
             device.fresh = false;
         }
-        for entry in &mut self.entries {
+        for entry in self.entries.all_mut() {
             let samples = entry.history.samples(true);
             if samples.classes.is_empty() && samples.cold.is_empty() {
                 continue;

@@ -1,0 +1,157 @@
+//! What is known of each kernel on each device, by name.
+//!
+//! Owns: [`CostEntries`], [`CostId`]. Must not know: files, rates. Invariant: entries are few, however many expressions a process computes: of those that may be forgotten the ones
+//! that nobody has asked for the longest are, and their ids mean nothing from then on.
+
+use std::collections::BTreeMap;
+
+use super::PricedId;
+use super::history::History;
+use crate::kernel::OpMix;
+use crate::shape::DType;
+
+/// Entries that may be forgotten, at most; beyond that, a quarter of them are.
+const KEPT: usize = 4096;
+
+/// A (kernel, dtype, device) of one [`CostModel`](super::CostModel). Of a kernel that was not asked for while thousands of others were, it may come to mean nothing: then nothing is learned by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CostId {
+    at: u32,
+    /// How many had this place before.
+    life: u32,
+    device: PricedId,
+}
+
+impl CostId {
+    /// The device or link.
+    pub(super) fn device(self) -> PricedId {
+        self.device
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) device: PricedId,
+    pub(super) kernel: String,
+    pub(super) dtype: DType,
+    pub(super) history: History,
+    /// Of a program, its operations.
+    pub(super) mix: Option<OpMix>,
+}
+
+#[derive(Clone, Debug)]
+struct EntryPlace {
+    life: u32,
+    /// When it was asked for by name; the end of time if it is never forgotten.
+    asked: u64,
+    entry: Option<Entry>,
+}
+
+type EntryName = (PricedId, String, DType);
+
+/// All entries.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CostEntries {
+    places: Vec<EntryPlace>,
+    free: Vec<u32>,
+    by_name: BTreeMap<EntryName, CostId>,
+    clock: u64,
+    lasting: usize,
+}
+
+impl CostEntries {
+    /// The id of an entry, made if there is none; one that is `lasting` is never forgotten.
+    pub(super) fn resolve(&mut self, name: EntryName, is_lasting: bool, make: impl FnOnce(&EntryName) -> Entry) -> CostId {
+        self.clock += 1;
+        if let Some(&id) = self.by_name.get(&name) {
+            let place = &mut self.places[id.at as usize];
+            place.asked = place.asked.max(self.clock);
+            return id;
+        }
+        if self.by_name.len() - self.lasting >= KEPT {
+            self.forget();
+        }
+        let entry = Some(make(&name));
+        let asked = if is_lasting { u64::MAX } else { self.clock };
+        self.lasting += usize::from(is_lasting);
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.places.push(EntryPlace { life: 0, asked, entry: None });
+            (self.places.len() - 1) as u32
+        });
+        let place = &mut self.places[at as usize];
+        (place.asked, place.entry) = (asked, entry);
+        let id = CostId { at, life: place.life, device: name.0 };
+        self.by_name.insert(name, id);
+        id
+    }
+
+    /// Forgets those that nobody has asked for the longest.
+    fn forget(&mut self) {
+        let mut asked: Vec<u64> = self
+            .places
+            .iter()
+            .filter(|place| place.entry.is_some() && place.asked < u64::MAX)
+            .map(|place| place.asked)
+            .collect();
+        let middle = asked.len() / 4;
+        let Some(last) = (!asked.is_empty()).then(|| *asked.select_nth_unstable(middle).1) else { return };
+        let (places, free) = (&mut self.places, &mut self.free);
+        self.by_name.retain(|_, id| {
+            let place = &mut places[id.at as usize];
+            let stays = place.asked > last;
+            if !stays {
+                (place.entry, place.life) = (None, place.life.wrapping_add(1));
+                free.push(id.at);
+            }
+            stays
+        });
+    }
+
+    /// What is known; `None` if it was forgotten.
+    pub(super) fn get(&self, id: CostId) -> Option<&Entry> {
+        self.places[id.at as usize].entry.as_ref().filter(|_| self.places[id.at as usize].life == id.life)
+    }
+
+    pub(super) fn get_mut(&mut self, id: CostId) -> Option<&mut Entry> {
+        let place = &mut self.places[id.at as usize];
+        place.entry.as_mut().filter(|_| place.life == id.life)
+    }
+
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.places.iter_mut().filter_map(|place| place.entry.as_mut())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_asks_for_is_forgotten_and_its_id_means_nothing() {
+        let mut all = CostEntries::default();
+        let make = |(device, kernel, dtype): &EntryName| Entry {
+            device: *device,
+            kernel: kernel.clone(),
+            dtype: *dtype,
+            history: History::default(),
+            mix: None,
+        };
+        let name = |number: usize| (PricedId(3), format!("kernel {number}"), DType::F32);
+        let lasting = all.resolve(name(0), true, make);
+        let early = all.resolve(name(1), false, make);
+        let asked = all.resolve(name(2), false, make);
+        let mut newest = asked;
+        for number in 3..20_000 {
+            newest = all.resolve(name(number), false, make);
+            assert_eq!(all.resolve(name(2), false, make), asked);
+        }
+        assert_eq!(all.get(lasting).unwrap().kernel, "kernel 0");
+        assert_eq!(all.get(asked).unwrap().kernel, "kernel 2");
+        assert_eq!(all.get_mut(newest).unwrap().kernel, "kernel 19999");
+        assert!(all.get(early).is_none() && all.get_mut(early).is_none());
+        assert_eq!(early.device(), PricedId(3));
+        assert!(all.places.len() <= KEPT + 1 && all.by_name.len() <= KEPT + 1);
+        let again = all.resolve(name(1), false, make);
+        assert!(again != early && all.get(again).is_some_and(|entry| entry.kernel == "kernel 1"));
+    }
+}
