@@ -18,6 +18,7 @@ pub mod gemv;
 pub(crate) mod generate;
 pub(crate) mod indexed;
 mod key;
+pub(crate) mod made;
 pub mod mandelbrot;
 pub mod map;
 pub(crate) mod on_chunks;
@@ -367,6 +368,7 @@ pub(crate) fn calm<R>(answer: impl FnOnce() -> R) -> Option<R> {
 pub(crate) fn is_ours(kernel: &dyn Kernel) -> bool {
     let known = [
         TypeId::of::<map::Elementwise>(),
+        TypeId::of::<made::MadeChunk>(),
         TypeId::of::<mandelbrot::Mandelbrot>(),
         TypeId::of::<gemv::Gemv>(),
         TypeId::of::<reduce::ReduceChunk>(),

@@ -17,6 +17,7 @@ use crate::id::ArrayId;
 use crate::kernel::Kernel;
 use crate::kernel::band::{Band, BandParams};
 use crate::kernel::indexed::region_params;
+use crate::kernel::made::MadeChunk;
 use crate::kernel::points::{Points, PointsParams, Spacing};
 use crate::kernel::random::{Random, RandomParams, Spd, SpdParams};
 use crate::shape::{ChunkGrid, DType, Layout, Region, with_dtype};
@@ -40,7 +41,7 @@ pub(super) fn make(op: &Op, recipe: &Recipe, lw: &mut Lowering) -> Result<Rc<dyn
         Primitive::Generate(Generator::Random { what, seed, stream, shape }, region) => {
             let (all, cut) = (RandomParams::new(*seed, *stream, shape, region)?, grid.clone());
             let params = move |number: usize| Ok(all.part(&cut.region(number)).to_bytes());
-            made((what.name(), Arc::new(Random(*what))), op.dtype, grid, Rc::new(params))
+            made((what.name(), Arc::new(MadeChunk::new(Arc::new(Random(*what))))), op.dtype, grid, Rc::new(params))
         }
         Primitive::Generate(Generator::Spd { seed, stream, order }, region) => {
             let (seed, stream, order, region) = (*seed, *stream, *order as u64, region.clone());
@@ -63,7 +64,7 @@ pub(super) fn make(op: &Op, recipe: &Recipe, lw: &mut Lowering) -> Result<Rc<dyn
             }
             let cut = grid.clone();
             let params = move |number: usize| Ok(bytemuck::bytes_of(&of(&region.part(&cut.region(number)))).to_vec());
-            made(("points", Arc::new(Points)), op.dtype, grid, Rc::new(params))
+            made(("points", Arc::new(MadeChunk::new(Arc::new(Points)))), op.dtype, grid, Rc::new(params))
         }
         Primitive::Generate(Generator::Constant(value), _) => {
             let array = lw.one_element(*value)?;
@@ -89,7 +90,7 @@ pub(super) fn make(op: &Op, recipe: &Recipe, lw: &mut Lowering) -> Result<Rc<dyn
 
 fn made((name, kernel): (&str, Arc<dyn Kernel>), dtype: DType, grid: ChunkGrid, params: ChunkParams) -> Rc<dyn Make> {
     let task = TaskKind::new(kernel.clone(), format!("{name} {}", extents(&grid)));
-    let routine = Routine { kernel, inputs: Vec::new(), params, grid, dtype, shape: None, first: 0, is_light: false };
+    let routine = Routine { kernel, inputs: Vec::new(), params, grid, dtype, shape: None, first: 0, is_light: true };
     Rc::new(Made { task, routine })
 }
 
