@@ -513,7 +513,7 @@ fn b_to_l(a: B4) -> L4 {
 fn b_to_m(a: B4) -> M4 {
     return select(M4(0lu), M4(1lu), a);
 }
-// Between integers: they wrap.
+// Between integers: they wrap. What was widened is kept from compilers: Mesa's (22.3) compares it with constants as if it were never below nor 0.
 fn i_to_u(a: I4) -> U4 {
     return bitcast<U4>(a);
 }
@@ -527,16 +527,16 @@ fn m_to_l(a: M4) -> L4 {
     return bitcast<L4>(a);
 }
 fn i_to_l(a: I4) -> L4 {
-    return L4(a);
+    return L4(a) ^ L4(i64(p.zero));
 }
 fn i_to_m(a: I4) -> M4 {
-    return bitcast<M4>(L4(a));
+    return bitcast<M4>(i_to_l(a));
 }
 fn u_to_l(a: U4) -> L4 {
-    return bitcast<L4>(M4(a));
+    return bitcast<L4>(u_to_m(a));
 }
 fn u_to_m(a: U4) -> M4 {
-    return M4(a);
+    return M4(a) ^ M4(u64(p.zero));
 }
 fn l_to_i(a: L4) -> I4 {
     return bitcast<I4>(m_to_u(bitcast<M4>(a)));

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use chunkwise::device::Device;
-use chunkwise::ndarray::{ArrayD, Dimension, IxDyn, s};
+use chunkwise::device::gpu::Gpu;
+use chunkwise::ndarray::{self, ArrayD, Dimension, IxDyn, s};
 use chunkwise::{Array, prelude::*, where_};
 use support::gpu::{session, tasks_on};
 
@@ -163,4 +164,55 @@ fn some_tasks_here_and_some_there_give_the_same() {
         shared += usize::from(tasks_on(&report, "gpu0") > 0 && tasks_on(&report, "cpu") > 0);
     }
     assert!(shared >= 8, "{shared} were shared out");
+}
+
+/// An adapter of which no more than eight buffers can be bound, which is all that WebGPU promises.
+fn narrow() -> Option<Vec<Arc<dyn Device>>> {
+    let mut adapter = adapter()?;
+    adapter.limits.bindings = 8;
+    let gpu = Gpu::open(&adapter, "gpu0", chunkwise::id::SpaceId(1), 64 << 20).expect("it opens");
+    Some(vec![Arc::new(gpu) as Arc<dyn Device>])
+}
+
+#[test]
+fn more_arrays_than_can_be_bound_are_several_stages() {
+    let (Some(wide), Some(narrow)) = (devices(), narrow()) else { return };
+    let near = session(Placement::Cpu, &[]);
+    let sum = |s: &Session| {
+        let one = |k: usize| {
+            let of = |i: usize| ((i * (k + 3)) % 97) as f32 - 31.5;
+            Array::from(ndarray::Array1::from_shape_fn(50_000, of)).in_session(s).chunks(20_000)
+        };
+        (1..40).fold(one(0), |sum, k| sum * 0.75 + one(k))
+    };
+    let wanted = sum(&near).compute().expect("on the CPU");
+    for (devices, stages) in [(wide, 4), (narrow, 10)] {
+        let session = session(Placement::Gpu, &devices);
+        let (found, report) = sum(&session).run().expect("on the GPU");
+        assert_eq!(found, wanted);
+        let launches = tasks_on(&report, "gpu0");
+        assert_eq!(launches, report.spans.len(), "{:?}", report.placement());
+        // Three chunks, none so small that several stages of it are one task of the CPU's. Each stage but the first takes one more array: what the one before has made.
+        assert_eq!(launches, 3 * stages);
+        // What a mean of as many is made of fits, too.
+        let mean = |s: &Session| sum(s).square().mean().compute_scalar().expect("computes");
+        let (there, here) = (mean(&session), mean(&near));
+        assert!((there - here).abs() <= 1e-12 * here.abs(), "{there}, not {here}");
+    }
+}
+
+/// As many operations as one program holds, and more than that: then it is several.
+#[test]
+fn long_expressions_run_in_few_launches() {
+    let Some(devices) = devices() else { return };
+    let (near, far) = (session(Placement::Cpu, &[]), session(Placement::Gpu, &devices));
+    for (steps, stages) in [(250, 1), (700, 3)] {
+        let long = |s: &Session| {
+            let x = numbers::<f32>(s, &[20_000]).chunks(20_000);
+            (0..steps).fold(x.clone(), |z, k| z * (0.5 + (k % 5) as f32 * 0.25) + &x)
+        };
+        let (found, report) = long(&far).run().expect("on the GPU");
+        assert_eq!(found, long(&near).compute().expect("on the CPU"));
+        assert_eq!(tasks_on(&report, "gpu0"), stages, "{:?}", report.placement());
+    }
 }

@@ -8,80 +8,19 @@ use std::sync::Arc;
 
 use chunkwise::DType;
 use chunkwise::device::Failure;
+use chunkwise::kernel::Kernel;
 use chunkwise::kernel::map::table::{Gives, OnGpu, TABLE};
 use chunkwise::kernel::map::{Builder, Elementwise, ScalarOp, Value};
-use chunkwise::kernel::{Kernel, Shader};
 use chunkwise::shape::{ChunkMeta, View};
-use support::bytes::{Bytes, Seen, compare, on_cpu, on_gpu};
+use support::bytes::{Seen, chunk, compare, on_cpu, on_gpu, views};
 use support::lab::Lab;
 use support::watched::Watched;
+use support::wgsl::translated;
 
 support::gpus!();
 
 fn lab() -> Option<Lab> {
     gpu().map(|gpu| Lab { gpu })
-}
-
-/// Numbers without a pattern.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.0 >> 11 ^ self.0 << 40
-    }
-}
-
-const EDGES: [f64; 16] = [
-    0.0,
-    -0.0,
-    1.0,
-    -1.0,
-    0.5,
-    -2.5,
-    3.0,
-    f64::INFINITY,
-    f64::NEG_INFINITY,
-    f64::NAN,
-    1e30,
-    -7e9,
-    0.499_999_97,
-    8_388_609.0,
-    -4_503_599_627_370_497.5,
-    65_519.9,
-];
-
-fn float(r: &mut Random, at: usize) -> f64 {
-    let bits = r.next();
-    match EDGES.get((bits % 40) as usize) {
-        Some(&edge) if at.is_multiple_of(3) => edge,
-        _ if at.is_multiple_of(5) => f64::from_bits(r.next()),
-        _ => ((bits >> 20) as f64 / 2f64.powi(40) - 4096.0) * 2f64.powi((bits % 24) as i32 - 16),
-    }
-}
-
-/// Elements of a dtype: edges, then numbers of all sizes.
-fn chunk(dtype: DType, shape: &[usize], seed: u64) -> Bytes {
-    let r = std::cell::RefCell::new(Random(seed | 1));
-    Bytes::new(dtype, shape, |at| {
-        let r = &mut *r.borrow_mut();
-        let any = |r: &mut Random| float(r, at);
-        let narrow = |x: f64, raw: u64| if raw.is_multiple_of(11) { f32::from_bits(raw as u32) } else { x as f32 };
-        match dtype {
-            DType::Bool => vec![(r.next() & 1) as u8],
-            DType::F64 => any(r).to_ne_bytes().into(),
-            DType::F32 => narrow(any(r), r.next()).to_ne_bytes().into(),
-            DType::F16 | DType::BF16 => (r.next() as u16).to_ne_bytes().into(),
-            DType::C64 => [narrow(any(r), 1), (r.next() % 9) as f32 - 4.0].iter().flat_map(|x| x.to_ne_bytes()).collect(),
-            DType::C128 => [any(r), (r.next() % 9) as f64 - 4.0].iter().flat_map(|x| x.to_ne_bytes()).collect(),
-            _ => {
-                let bits = r.next();
-                let small = if bits % 7 < 4 { (bits >> 8) % 20 } else { bits };
-                let signed = if small & 3 == 1 { small.wrapping_neg() } else { small };
-                signed.to_ne_bytes()[..dtype.bytes()].into()
-            }
-        }
-    })
 }
 
 /// The program of one operation.
@@ -156,29 +95,6 @@ fn every_pair_of_dtypes_is_cast_as_on_the_cpu() {
             }
         }
     }
-}
-
-/// Views that show these extents of chunks of other ones.
-fn views(m: usize, n: usize) -> Vec<(&'static str, Vec<usize>, View)> {
-    let of = |shape: &[usize]| View::whole(shape);
-    let wide = || of(&[m + 3, n + 5]);
-    vec![
-        ("whole", vec![m, n], of(&[m, n])),
-        ("transposed", vec![n, m], of(&[n, m]).permute(&[1, 0]).unwrap()),
-        ("a row for all", vec![n], of(&[n]).broadcast(&[m, n]).unwrap()),
-        ("a column for all", vec![m, 1], of(&[m, 1]).broadcast(&[m, n]).unwrap()),
-        ("one for all", vec![1, 1], of(&[1, 1]).broadcast(&[m, n]).unwrap()),
-        ("flipped", vec![m, n], of(&[m, n]).slice(0, m - 1, m, -1).unwrap().slice(1, n - 1, n, -1).unwrap()),
-        ("rows from four on", vec![m + 4, n], of(&[m + 4, n]).slice(0, 4, m, 1).unwrap()),
-        ("a window", vec![m + 3, n + 5], wide().slice(0, 1, m, 1).unwrap().slice(1, 3, n, 1).unwrap()),
-        (
-            "a window at a multiple of four",
-            vec![m + 3, n + 8],
-            of(&[m + 3, n + 8]).slice(0, 1, m, 1).unwrap().slice(1, 4, n, 1).unwrap(),
-        ),
-        ("every third", vec![m, 3 * n], of(&[m, 3 * n]).slice(1, 2, n, 3).unwrap()),
-        ("backwards by two", vec![2 * m, n], of(&[2 * m, n]).slice(0, 2 * m - 1, m, -2).unwrap()),
-    ]
 }
 
 /// What the test of views rests on: an index beyond its array is seen.
@@ -279,23 +195,6 @@ fn readme_says_what_the_table_says() {
     }
 }
 
-/// Each module is valid, also as Metal and DX12 get it.
-fn valid(shader: &Shader) {
-    use naga::back::{hlsl, msl, spv};
-    let text = shader.wgsl(DType::F32);
-    let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}\n{text}", e.emit_to_string(&text)));
-    let capabilities = naga::valid::Capabilities::FLOAT64 | naga::valid::Capabilities::SHADER_INT64;
-    let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
-    let info = validator.validate(&module).unwrap_or_else(|e| panic!("{e:?}\n{text}"));
-    spv::write_vec(&module, &info, &spv::Options::default(), None).unwrap();
-    // Metal has no `f64`.
-    if !text.contains("f64") {
-        msl::write_string(&module, &info, &msl::Options::default(), &msl::PipelineOptions::default()).unwrap();
-    }
-    let (mut dx12, options) = (String::new(), hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, ..Default::default() });
-    hlsl::Writer::new(&mut dx12, &options, &hlsl::PipelineOptions::default()).write(&module, &info, None).unwrap();
-}
-
 #[test]
 fn every_operation_is_valid_everywhere() {
     for row in TABLE.iter().filter(|row| row.gives != Gives::Said) {
@@ -304,7 +203,8 @@ fn every_operation_is_valid_everywhere() {
             let metas: Vec<ChunkMeta<'_>> =
                 std::iter::repeat_n(dtype, row.arity).chain([gives]).map(|dtype| ChunkMeta::new(dtype, &[30])).collect();
             let program = one(row.op, &vec![dtype; row.arity]).program(&[], &metas, &support::lab::ANY);
-            valid(&program.unwrap_or_else(|| panic!("{} of {dtype} has no program", row.name)).shader);
+            let program = program.unwrap_or_else(|| panic!("{} of {dtype} has no program", row.name));
+            translated(&program.shader.wgsl(DType::F32)).unwrap_or_else(|e| panic!("{} of {dtype}: {e}", row.name));
         }
     }
 }

@@ -99,7 +99,7 @@ impl Shader {
 
     /// The shader that writes its outputs of `bool` as bytes, four to a word, as inputs are: all of a word by one invocation.
     #[must_use]
-    pub(crate) fn with_packed_bools(self) -> Self {
+    pub fn with_packed_bools(self) -> Self {
         Self { packs_bools: true, ..self }
     }
 
@@ -171,7 +171,9 @@ impl Shader {
         Self { trusted: false, ..self.clone() }
     }
 
-    pub(crate) fn packs_bools(&self) -> bool {
+    /// Whether it writes its outputs of `bool` as bytes.
+    #[must_use]
+    pub fn packs_bools(&self) -> bool {
         self.packs_bools
     }
 

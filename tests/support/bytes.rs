@@ -9,7 +9,7 @@ use chunkwise::DType;
 use chunkwise::device::{Body, Data, Failure, HostBuffer, Memory, Move, Output, Remote};
 use chunkwise::ext::Lies;
 use chunkwise::kernel::{Kernel, Scratch};
-use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, Layout, View};
+use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, Layout, Scalar, View};
 
 use crate::lab::{Lab, start, wait, whole};
 
@@ -69,6 +69,11 @@ impl Bytes {
     /// Element `i`.
     pub fn element(&self, i: usize) -> &[u8] {
         &self.bytes()[i * self.dtype.bytes()..(i + 1) * self.dtype.bytes()]
+    }
+
+    /// Element `i` as a scalar.
+    pub fn scalar(&self, i: usize) -> Scalar {
+        of_dtype!(self.dtype, T => Scalar::from(checked::pod_read_unaligned::<T>(self.element(i))))
     }
 
     /// Brings it to a GPU.
@@ -236,4 +241,91 @@ pub fn compare(found: &Bytes, wanted: &Bytes, ulps: f64) -> Result<(), String> {
             show(wanted.element(i))
         )),
     }
+}
+
+/// Numbers without a pattern.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 11 ^ self.0 << 40
+    }
+}
+
+/// Zeros, halves, infinities, NaN, and numbers at which something ends.
+const EDGES: [f64; 16] = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    0.5,
+    -2.5,
+    3.0,
+    f64::INFINITY,
+    f64::NEG_INFINITY,
+    f64::NAN,
+    1e30,
+    -7e9,
+    0.499_999_97,
+    8_388_609.0,
+    -4_503_599_627_370_497.5,
+    65_519.9,
+];
+
+/// A float of any size, now and then an edge.
+fn any_float(r: &mut Random, at: usize) -> f64 {
+    let bits = r.next();
+    match EDGES.get((bits % 40) as usize) {
+        Some(&edge) if at.is_multiple_of(3) => edge,
+        _ if at.is_multiple_of(5) => f64::from_bits(r.next()),
+        _ => ((bits >> 20) as f64 / 2f64.powi(40) - 4096.0) * 2f64.powi((bits % 24) as i32 - 16),
+    }
+}
+
+/// Elements of a dtype: edges, then numbers of all sizes.
+pub fn chunk(dtype: DType, shape: &[usize], seed: u64) -> Bytes {
+    let r = std::cell::RefCell::new(Random(seed | 1));
+    Bytes::new(dtype, shape, |at| {
+        let r = &mut *r.borrow_mut();
+        let any = |r: &mut Random| any_float(r, at);
+        let narrow = |x: f64, raw: u64| if raw.is_multiple_of(11) { f32::from_bits(raw as u32) } else { x as f32 };
+        match dtype {
+            DType::Bool => vec![(r.next() & 1) as u8],
+            DType::F64 => any(r).to_ne_bytes().into(),
+            DType::F32 => narrow(any(r), r.next()).to_ne_bytes().into(),
+            DType::F16 | DType::BF16 => (r.next() as u16).to_ne_bytes().into(),
+            DType::C64 => [narrow(any(r), 1), (r.next() % 9) as f32 - 4.0].iter().flat_map(|x| x.to_ne_bytes()).collect(),
+            DType::C128 => [any(r), (r.next() % 9) as f64 - 4.0].iter().flat_map(|x| x.to_ne_bytes()).collect(),
+            _ => {
+                let bits = r.next();
+                let small = if bits % 7 < 4 { (bits >> 8) % 20 } else { bits };
+                let signed = if small & 3 == 1 { small.wrapping_neg() } else { small };
+                signed.to_ne_bytes()[..dtype.bytes()].into()
+            }
+        }
+    })
+}
+
+/// Views that show these extents of chunks of other ones.
+pub fn views(m: usize, n: usize) -> Vec<(&'static str, Vec<usize>, View)> {
+    let of = |shape: &[usize]| View::whole(shape);
+    let wide = || of(&[m + 3, n + 5]);
+    vec![
+        ("whole", vec![m, n], of(&[m, n])),
+        ("transposed", vec![n, m], of(&[n, m]).permute(&[1, 0]).unwrap()),
+        ("a row for all", vec![n], of(&[n]).broadcast(&[m, n]).unwrap()),
+        ("a column for all", vec![m, 1], of(&[m, 1]).broadcast(&[m, n]).unwrap()),
+        ("one for all", vec![1, 1], of(&[1, 1]).broadcast(&[m, n]).unwrap()),
+        ("flipped", vec![m, n], of(&[m, n]).slice(0, m - 1, m, -1).unwrap().slice(1, n - 1, n, -1).unwrap()),
+        ("rows from four on", vec![m + 4, n], of(&[m + 4, n]).slice(0, 4, m, 1).unwrap()),
+        ("a window", vec![m + 3, n + 5], wide().slice(0, 1, m, 1).unwrap().slice(1, 3, n, 1).unwrap()),
+        (
+            "a window at a multiple of four",
+            vec![m + 3, n + 8],
+            of(&[m + 3, n + 8]).slice(0, 1, m, 1).unwrap().slice(1, 4, n, 1).unwrap(),
+        ),
+        ("every third", vec![m, 3 * n], of(&[m, 3 * n]).slice(1, 2, n, 3).unwrap()),
+        ("backwards by two", vec![2 * m, n], of(&[2 * m, n]).slice(0, 2 * m - 1, m, -2).unwrap()),
+    ]
 }

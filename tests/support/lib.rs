@@ -26,3 +26,4 @@ pub mod read;
 pub mod twice;
 pub mod wait;
 pub mod watched;
+pub mod wgsl;

@@ -163,6 +163,7 @@ fn watched(program: &Program, bytes: &[u64], slip: Option<(&str, &str)>) -> (Pro
     let shader = Shader::new(format!("watched {}", old.name()), text)
         .with_operands(old.inputs(), old.outputs())
         .with_workgroup(old.invocations(), old.workgroup_bytes());
+    let shader = if old.packs_bools() { shader.with_packed_bools() } else { shader };
     let scratch_bytes = if has_scratch { program.scratch_bytes.max(16) } else { 0 };
     let program = Program { shader: shader.into(), params, scratch_bytes, faults: true, ..program.clone() };
     (program, watches.into_iter().map(|watch| watch.name).collect())

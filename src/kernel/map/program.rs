@@ -23,7 +23,9 @@ impl Value {
         Self(number as u32)
     }
 
-    pub(super) fn index(self) -> usize {
+    /// The number of the instruction that makes it.
+    #[must_use]
+    pub fn index(self) -> usize {
         self.0 as usize
     }
 }
@@ -41,7 +43,8 @@ pub enum Instr {
 
 impl Instr {
     /// The values that it uses.
-    pub(in crate::kernel) fn args(&self) -> &[Value] {
+    #[must_use]
+    pub fn args(&self) -> &[Value] {
         match self {
             Self::Op(op, _, args) => &args[..op.row().arity],
             _ => &[],

@@ -51,20 +51,23 @@ fn call(op: ScalarOp, from: DType, to: DType) -> Option<String> {
 /// Statements that compute all but inputs.
 pub(super) struct BodyText<'a> {
     program: &'a ScalarProgram,
-    /// Of each value, whether it is kept from a compiler that computes with floats as if they were real numbers: it would add in another order, or round a product and a sum
-    /// once.
+    /// Of each value, whether it is kept from a compiler that computes with floats as if they were real numbers: it would add in another order, round a product and a sum
+    /// once, or take what is 0 times infinity to be 0.
     is_kept: Vec<bool>,
+    simplifies: bool,
 }
 
 impl<'a> BodyText<'a> {
     pub(super) fn new(program: &'a ScalarProgram, simplifies: bool) -> Self {
         use ScalarOp::{Add, Mul, Sub};
         let is_arithmetic = |instr: &Instr| matches!(instr, Instr::Op(Add | Sub | Mul, dtype, _) if dtype.is_float());
+        // Whatever makes an operand, if a compiler knew that it is 0, so would a product be.
+        let is_made = |arg: &Value| matches!(program.code()[arg.index()], Instr::Op(..));
         let mut is_kept = vec![false; program.code().len()];
         for instr in program.code().iter().filter(|instr| simplifies && is_arithmetic(instr)) {
-            instr.args().iter().for_each(|arg| is_kept[arg.index()] |= is_arithmetic(&program.code()[arg.index()]));
+            instr.args().iter().for_each(|arg| is_kept[arg.index()] |= is_made(arg));
         }
-        Self { program, is_kept }
+        Self { program, is_kept, simplifies }
     }
 
     /// The statements of an instruction that is no input.
@@ -103,7 +106,11 @@ impl<'a> BodyText<'a> {
 
     fn expression(&self, op: ScalarOp, to: DType, args: &[Value]) -> String {
         let from = self.program.dtype_of(args[usize::from(op == ScalarOp::Where)]);
-        let names: SmallVec<[String; 3]> = args.iter().map(|&arg| self.name(arg, 0)).collect();
+        let mut names: SmallVec<[String; 3]> = args.iter().map(|&arg| self.name(arg, 0)).collect();
+        if op == ScalarOp::Sub && from.is_float() && args[0] == args[1] && self.simplifies {
+            // Not 0 of what is infinite.
+            names[1] = format!("opaque_{}({})", HeldAs::of(from).prefix(), names[1]);
+        }
         let text = match (op, call(op, from, to)) {
             (ScalarOp::Where, _) => format!("select({}, {}, {})", names[2], names[1], names[0]),
             (ScalarOp::Shl | ScalarOp::Shr, Some(call)) => format!("{call}({}, {}, {}u)", names[0], names[1], bits(from)),

@@ -80,7 +80,7 @@ fn part(dtype: DType, bytes: &[u8]) -> String {
         DType::I64 => format!("L4({signed}li)"),
         DType::U64 => format!("M4({raw}lu)"),
         DType::F64 => match f64::from_bits(raw) {
-            x if x.is_normal() || x == 0.0 && x.is_sign_positive() => format!("D4({x:e}lf)"),
+            x if x.is_normal() => format!("D4({x:e}lf)"),
             _ => format!("bitcast<D4>(M4({raw:#x}lu) ^ M4(u64(p.zero)))"),
         },
         DType::F16 => float(half::f16::from_bits(raw as u16).into()),
@@ -90,9 +90,9 @@ fn part(dtype: DType, bytes: &[u8]) -> String {
     }
 }
 
-/// What no compiler may take for another number is no literal.
+/// What a compiler may take for another number is no literal; nor is 0, by which it would take products to be 0, and sums to be the other number.
 fn float(x: f32) -> String {
-    match x.is_normal() || x == 0.0 && x.is_sign_positive() {
+    match x.is_normal() {
         true => format!("F4({x:e}f)"),
         false => format!("bitcast<F4>(U4({:#x}u) ^ U4(p.zero))", x.to_bits()),
     }
@@ -106,6 +106,7 @@ mod tests {
     fn constants_are_literals_where_compilers_take_them_as_they_are() {
         let of = |scalar: Scalar| constant(scalar).join(" ");
         assert_eq!(of(1.5f32.into()), "F4(1.5e0f)");
+        assert_eq!(of(0.0f32.into()), "bitcast<F4>(U4(0x0u) ^ U4(p.zero))");
         assert_eq!(of((-0.0f32).into()), "bitcast<F4>(U4(0x80000000u) ^ U4(p.zero))");
         assert_eq!(of(f64::INFINITY.into()), "bitcast<D4>(M4(0x7ff0000000000000lu) ^ M4(u64(p.zero)))");
         assert_eq!(of((-3i8).into()), "I4(-3i)");

@@ -40,7 +40,7 @@ type ModuleKey = (MapForm, Vec<String>, bool);
 
 /// The modules of one program, made when they are asked for.
 #[derive(Default)]
-pub(super) struct Modules {
+pub(in crate::kernel) struct Modules {
     made: Mutex<HashMap<ModuleKey, Arc<Shader>>>,
 }
 
@@ -83,7 +83,7 @@ impl<'a> MapInputs<'a> {
 
 impl Modules {
     /// The program that computes the last of these operands from the others, and from what is made; `None` if this GPU cannot, or no GPU.
-    pub(super) fn program(
+    pub(in crate::kernel) fn program(
         &self,
         (program, feeds): (&ScalarProgram, &[Option<GpuFeed>]),
         operands: &[ChunkMeta<'_>],
