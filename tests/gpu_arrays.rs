@@ -93,6 +93,9 @@ fn expressions() -> Vec<Expression> {
         ("numbers of maxima", |s| numbers::<f64>(s, &[300, 200]).chunks((64, 64)).over(Axis(1)).argmax().cast(), 0.0),
         ("uniform numbers", |s| (s.rng(7).uniform::<f32>((300, 200)).chunks(64) * 2.0).cast(), 0.0),
         ("wide uniform numbers", |s| s.rng(7).uniform::<f64>((300, 200)).chunks(64) + 1.0, 0.0),
+        ("uniform numbers alone", |s| s.rng(7).uniform::<f64>((300, 200)).chunks(64), 0.0),
+        ("normal numbers alone", |s| s.rng(9).normal::<f64>((300, 200)).chunks(64).t(), 64.0),
+        ("arange alone", |s| Array::<f64>::arange(0.5, 300_000.0, 1.0).in_session(s).chunks(70_000), 0.0),
         ("normal numbers", |s| s.rng(9).normal::<f64>((300, 200)).chunks(64) * 3.0, 64.0),
         ("sums of random numbers", |s| s.rng(9).uniform::<f64>((300, 200)).chunks(64).square().over(Axis(1)).sum(), 400.0),
         (

@@ -106,8 +106,9 @@ fn kernels_with_programs(directory: &Path, names: &mut BTreeSet<String>) {
             // A name is the first text in an `impl`.
             let bodies = text.split("impl Kernel for ").skip(1).map(|t| t.split("\n}\n").next().unwrap_or(t));
             let found = bodies.filter(|b| b.contains("fn program(")).filter_map(|b| b.split('"').nth(1));
-            // Reductions are named by what they do, of which a sum has a case here; for the rest, and for what is computed element by element: tests/gpu_reduce.rs, gpu_map.rs.
-            let found = found.filter(|name| !name.contains('{'));
+            // Reductions are named by what they do, of which a sum has a case here; for the rest, and for what is computed element by element or made of indices: tests/gpu_reduce.rs,
+            // gpu_map.rs, gpu_arrays.rs.
+            let found = found.filter(|name| *name == " + " || !name.contains(['{', ' ']));
             names.extend(found.map(|name| if name == " + " { "sum" } else { name }.to_owned()));
         }
     }

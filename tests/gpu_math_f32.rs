@@ -11,11 +11,11 @@ use chunkwise::device::Device;
 use chunkwise::kernel::{Fault, GpuFacts, Kernel, Pass, Program, Scratch, Shader, Work};
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 use chunkwise::{Array, prelude::*};
-use naga::valid::{Capabilities, ValidationFlags, Validator};
 use ndarray::ArrayD;
 use support::drivers::{Driver, as_compiled};
 use support::gpu::session;
 use support::wait::within_as;
+use support::wgsl::translated;
 
 support::gpus!();
 
@@ -459,13 +459,7 @@ fn the_text_is_items_of_f32_and_every_language_gets_it() {
         assert!(before.is_some_and(|text| text.contains(&format!("Error < {} ulp", row.bound))), "{}", row.name);
     }
     let text = BEFORE.replace("CALL", "f_powf(a, b)") + TEXT;
-    let module = naga::front::wgsl::parse_str(&text).expect("WGSL");
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module).expect("valid");
-    let options = naga::back::msl::Options { lang_version: (2, 0), ..Default::default() };
-    naga::back::msl::write_string(&module, &info, &options, &naga::back::msl::PipelineOptions::default()).expect("MSL");
-    let (mut text, options, pipeline) =
-        (String::new(), naga::back::hlsl::Options::default(), naga::back::hlsl::PipelineOptions::default());
-    naga::back::hlsl::Writer::new(&mut text, &options, &pipeline).write(&module, &info, None).expect("HLSL");
+    translated(&text).unwrap_or_else(|e| panic!("{e}"));
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn wrong_workgroups(shader: &Shader, parsed: &Parsed, real: DType) -> Vec<String
 fn wrong_program(program: &Program, parsed: &Parsed) -> Vec<String> {
     let mut wrong = Vec::new();
     let shader = &program.shader;
-    if program.params.len() != 4 * shader.params().len() || program.params.len() > 240 {
+    if program.params.len() != 4 * shader.params().len() || program.params.len() > 496 {
         wrong.push(format!("{} bytes of parameters for {:?}", program.params.len(), shader.params()));
     }
     let fault = 1 + shader.inputs() + shader.outputs() + u32::from(program.scratch_bytes > 0);

@@ -74,7 +74,7 @@ pub struct Program {
     pub shader: Arc<Shader>,
     /// What `Real` is: `F32` or `F64`.
     pub real: DType,
-    /// The kernel's parameters, a multiple of 4 bytes and at most 240.
+    /// The kernel's parameters, a multiple of 4 bytes and at most 496.
     pub params: Vec<u8>,
     /// The passes, in order.
     pub passes: Vec<Pass>,
@@ -170,8 +170,8 @@ impl GpuFacts {
     }
 }
 
-/// Most bytes of a kernel's parameters.
-const MOST_PARAMS: usize = 240;
+/// Most bytes of a kernel's parameters: with what a launch adds, 512.
+pub(crate) const MOST_PARAMS: usize = 496;
 
 /// Most workgroups of a pass: 65 535 along each of two axes.
 #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only

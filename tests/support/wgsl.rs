@@ -44,3 +44,75 @@ pub fn spirv_val(words: &[u32]) -> Option<Result<(), String>> {
     let said = || [output.stdout.clone(), output.stderr.clone()].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     Some(if output.status.success() { Ok(()) } else { Err(said()) })
 }
+
+/// Instructions of a function, with all that it calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CodeSize {
+    /// Those that are executed once.
+    pub once: usize,
+    /// Those in the entry point's loops.
+    pub looped: usize,
+}
+
+/// A function's own instructions, and which functions it calls: outside of loops, and in them.
+#[derive(Default)]
+struct FunctionCode {
+    id: u32,
+    own: [usize; 2],
+    calls: [Vec<u32>; 2],
+}
+
+/// Instructions of a module's entry point with all that it calls, each function as often as it is called: what computes, loads, stores and branches, without labels, declarations and what says
+/// how blocks belong together.
+///
+/// # Panics
+/// If there is no such entry point.
+pub fn instructions(words: &[u32], entry: &str) -> CodeSize {
+    const ENTRY_POINT: u32 = 15;
+    const FUNCTION: u32 = 54;
+    const FUNCTION_END: u32 = 56;
+    const CALL: u32 = 57;
+    const LOOP_MERGE: u32 = 246;
+    const LABEL: u32 = 248;
+    /// Lines, functions' parameters, variables, merges, branches that always are, returns.
+    const FREE: [u32; 8] = [8, 55, 59, 246, 247, 249, 253, 254];
+    let mut functions: Vec<FunctionCode> = Vec::new();
+    // The blocks behind the loops that are open.
+    let (mut first, mut ends): (Option<u32>, Vec<u32>) = (None, Vec::new());
+    let (mut at, mut is_inside) = (5, false);
+    while let Some(&head) = words.get(at) {
+        let (len, code) = ((head >> 16) as usize, head & 0xffff);
+        let rest = &words[at + 1..at + len];
+        let is_looped = usize::from(!ends.is_empty());
+        match code {
+            ENTRY_POINT => {
+                let name: Vec<u8> = rest[2..].iter().flat_map(|word| word.to_le_bytes()).take_while(|&byte| byte != 0).collect();
+                if name == entry.as_bytes() {
+                    first = Some(rest[1]);
+                }
+            }
+            FUNCTION => {
+                functions.push(FunctionCode { id: rest[1], ..FunctionCode::default() });
+                is_inside = true;
+            }
+            FUNCTION_END => is_inside = false,
+            LABEL => ends.retain(|&end| end != rest[0]),
+            LOOP_MERGE => ends.push(rest[0]),
+            CALL => functions.last_mut().expect("a function").calls[is_looped].push(rest[2]),
+            _ if is_inside && !FREE.contains(&code) => functions.last_mut().expect("a function").own[is_looped] += 1,
+            _ => {}
+        }
+        at += len.max(1);
+    }
+    let first = first.unwrap_or_else(|| panic!("no entry point {entry}"));
+    let of = |id: u32| functions.iter().find(|function| function.id == id).expect("a function");
+    fn all<'a>(of: &impl Fn(u32) -> &'a FunctionCode, id: u32) -> usize {
+        let FunctionCode { own, calls, .. } = of(id);
+        own.iter().sum::<usize>() + calls.iter().flatten().map(|&call| all(of, call)).sum::<usize>()
+    }
+    let [once, looped] = [0, 1].map(|part| {
+        let entry = of(first);
+        entry.own[part] + entry.calls[part].iter().map(|&call| all(&of, call)).sum::<usize>()
+    });
+    CodeSize { once, looped }
+}

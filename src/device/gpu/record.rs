@@ -22,9 +22,12 @@ use super::pipelines::Pipelines;
 use super::plan::{LaunchStage, OperandPlace};
 use super::slice::Slice;
 use crate::device::Failure;
+use crate::kernel::program::MOST_PARAMS;
 
-/// Distance between the parameters of dispatches, and between the fault words of launches: the largest alignment there is.
+/// Distance between the fault words of launches: the largest alignment there is.
 const STRIDE: u64 = 256;
+/// Distance between the parameters of dispatches: a multiple of that, and room for what a program of many views may have.
+const PARAMS: u64 = 16 + MOST_PARAMS as u64;
 /// Where timestamps stand in a report, behind the fault words.
 const TIMES: u64 = PARTS as u64 * STRIDE;
 /// Passes of a submission that are timed: copies between launches end one, which are few.
@@ -44,7 +47,7 @@ pub(super) struct CommonBuffers {
 impl CommonBuffers {
     pub(super) fn new(opened: &Opened) -> Result<Self, GpuRefusal> {
         let usage = BufferUsages::UNIFORM | BufferUsages::COPY_DST;
-        let params = opened.buffer(KITS * DISPATCHES as u64 * STRIDE, usage, false)?;
+        let params = opened.buffer(KITS * DISPATCHES as u64 * PARAMS, usage, false)?;
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         Ok(Self { params, faults: opened.buffer(KITS * TIMES, usage, false)? })
     }
@@ -67,7 +70,7 @@ pub(super) struct Kit {
 impl Kit {
     pub(super) fn new(opened: &Opened, number: u64) -> Result<Self, GpuRefusal> {
         let usage = BufferUsages::MAP_WRITE | BufferUsages::COPY_SRC;
-        let params = opened.buffer(DISPATCHES as u64 * STRIDE, usage, true)?;
+        let params = opened.buffer(DISPATCHES as u64 * PARAMS, usage, true)?;
         let bytes = u64::from(PASSES) * 16;
         let report = opened.buffer(TIMES + bytes, BufferUsages::MAP_READ | BufferUsages::COPY_DST, false)?;
         let times = match opened.tick_ns {
@@ -224,8 +227,8 @@ impl<'a> BatchRecorder<'a> {
         let mut encoder = opened.device.create_command_encoder(&Default::default());
         let expected: usize = batch.parts.iter().map(|part| part.slices.len()).sum();
         if expected > 0 {
-            let bytes = expected as u64 * STRIDE;
-            let at = kit.number * DISPATCHES as u64 * STRIDE;
+            let bytes = expected as u64 * PARAMS;
+            let at = kit.number * DISPATCHES as u64 * PARAMS;
             encoder.copy_buffer_to_buffer(&kit.params, 0, &common.params, at, bytes);
         }
         let (timed, contents) = (batch.timed && kit.times.is_some(), Contents::default());
@@ -364,7 +367,7 @@ impl<'a> BatchRecorder<'a> {
         let range = |buffer, offset, bytes: u64| {
             wgpu::BindingResource::Buffer(BufferBinding { buffer, offset, size: NonZeroU64::new(bytes.next_multiple_of(16)) })
         };
-        let mut bindings: SmallVec<[_; 8]> = SmallVec::from_iter([range(&self.common.params, 0, STRIDE)]);
+        let mut bindings: SmallVec<[_; 8]> = SmallVec::from_iter([range(&self.common.params, 0, PARAMS)]);
         bindings.extend(key.bound.iter().zip(buffers).map(|(&(_, at, bytes), &buffer)| range(buffer, at, bytes)));
         if key.layout[3] > 0 {
             bindings.push(range(&self.common.faults, 0, 16));
@@ -397,9 +400,9 @@ impl<'a> BatchRecorder<'a> {
         let launch = [slice.first as u32, slice.groups as u32, slice.begin, slice.end];
         self.params.extend_from_slice(bytemuck::cast_slice(&launch));
         self.params.extend_from_slice(&stage.program.params);
-        self.params.resize(at + STRIDE as usize, 0);
+        self.params.resize(at + PARAMS as usize, 0);
         let fault = (self.kit.number * PARTS as u64 + self.fault_slot() as u64) * STRIDE;
-        let offsets = [(self.kit.number * DISPATCHES as u64 * STRIDE) as u32 + at as u32, fault as u32];
+        let offsets = [(self.kit.number * DISPATCHES as u64 * PARAMS) as u32 + at as u32, fault as u32];
         let (x, y) = (slice.groups.min(AXIS), slice.groups.div_ceil(AXIS));
         self.contents.dispatches += 1;
         let pass = self.open_pass();
@@ -438,7 +441,7 @@ impl<'a> BatchRecorder<'a> {
         }
         if self.expected > 0 {
             // Launches that were refused have left their parameters out.
-            self.params.resize(self.expected * STRIDE as usize, 0);
+            self.params.resize(self.expected * PARAMS as usize, 0);
             match self.kit.params.get_mapped_range_mut(..self.params.len() as u64) {
                 Ok(mut mapped) => mapped.slice(..).copy_from_slice(self.params),
                 Err(error) => return (self.contents, Err(GpuRefusal::Invalid(error.to_string()))),

@@ -145,9 +145,9 @@ mod tests {
             assert!(queue.next(false).is_some());
             queue.done(&key(0), 3_000_000);
         }
-        assert_eq!([&[1024], &[16_384]].map(|more| ms(queue.wait_ns(more, 1))), [3.0, 12.0]);
+        assert_eq!([&[4096], &[16_384]].map(|more| ms(queue.wait_ns(more, 1))), [3.0, 12.0]);
         (0..2).for_each(|number| queue.put(key(number)));
         assert!(queue.next(false).is_some());
-        assert_eq!(ms(queue.wait_ns(&[1024], 1)), 9.0, "one is being compiled, and one waits");
+        assert_eq!(ms(queue.wait_ns(&[4096], 1)), 9.0, "one is being compiled, and one waits");
     }
 }

@@ -318,30 +318,43 @@ fn whole(axes: usize) -> String {
     text + "    return at;\n}\n"
 }
 
-/// Results of invocations in workgroup memory, and the tree that joins those of `each` neighbours.
+/// Results of invocations in workgroup memory: the first of a `Four` is put there, and four that are equally far apart are taken from there.
 fn shared(fold: &GpuFold) -> String {
     let parts = fold.components();
-    let all = |of: &dyn Fn(&str) -> String| parts.iter().map(|(name, ..)| of(name)).collect::<Vec<_>>().join(", ");
-    let mut text = String::from("fn keep(t: u32, a: Part) {\n");
-    parts.iter().for_each(|(name, ..)| _ = writeln!(text, "    shared_{name}[t] = a.{name};"));
-    _ = writeln!(text, "}}\nfn kept_at(t: u32) -> Part {{\n    return Part({});\n}}", all(&|name| format!("shared_{name}[t]")));
+    let all = |of: &dyn Fn(&str, &str) -> String| {
+        parts.iter().map(|(name, vector, _)| of(name, vector)).collect::<Vec<_>>().join(", ")
+    };
+    let mut text = String::from("fn keep(t: u32, a: Four) {\n");
+    parts.iter().for_each(|(name, ..)| _ = writeln!(text, "    shared_{name}[t] = a.{name}.x;"));
+    let one = all(&|name, _| format!("shared_{name}[t]"));
+    let four = all(&|name, vector| {
+        let lanes = ["t", "t + apart", "t + 2u * apart", "t + 3u * apart"].map(|at| format!("shared_{name}[{at}]"));
+        format!("{vector}({})", lanes.join(", "))
+    });
+    _ = writeln!(text, "}}\nfn kept_at(t: u32) -> Part {{\n    return Part({one});\n}}");
+    _ = writeln!(text, "fn kept_four(t: u32, apart: u32) -> Four {{\n    return Four({four});\n}}");
     text
 }
 
-/// The statements that join what `each` neighbours have kept; the first of them has it all then.
+/// The statements that join what `each` neighbours have kept, eight or four at a time; the first of them has it all then.
 fn tree(each: usize) -> String {
-    let mut text = String::new();
-    let mut half = each / 2;
-    while half > 0 {
+    let (mut text, mut rest) = (String::new(), each);
+    while rest > 1 {
+        let at_once = if matches!(rest, 4 | 16) { 4 } else { 8 }; // 256, 32, 4; 64, 8; 16, 4
+        rest /= at_once;
+        let four = |first: &str| format!("kept_four({first}, {rest}u)");
+        let all = match at_once {
+            8 => format!("join({}, {})", four("t"), four(&format!("t + {}u", 4 * rest))),
+            _ => four("t"),
+        };
         _ = write!(
             text,
             "    workgroupBarrier();
-    if (w < {half}u) {{
-        keep(t, part_of(join(four_of(kept_at(t)), four_of(kept_at(t + {half}u)))));
+    if (w < {rest}u) {{
+        keep(t, joined({all}));
     }}
 "
         );
-        half /= 2;
     }
     text
 }
@@ -361,7 +374,7 @@ const HEAD: &str = "@builtin(workgroup_id) id: vec3<u32>,
 fn along(each: usize, in_parts: bool) -> String {
     let rows = GROUP / each;
     let result = if each > 1 { "kept_at(t)" } else { "mine" };
-    let keep = if each > 1 { "    keep(t, mine);\n" } else { "" };
+    let mine = if each > 1 { "keep(t, joined(run_close(r)));" } else { "let mine = part_of(joined(run_close(r)));" };
     let end = if in_parts { format!("parts[row] = {result};") } else { format!("write(row, {result});") };
     let mut text = format!(
         "@compute @workgroup_size({GROUP})
@@ -371,22 +384,20 @@ fn first(
     let k = row / p.parts;
     let start = (row - k * p.parts) * p.part;
     var r = run_none();
-    if (k < p.kept) {{
-        for (var j = 0u; j < {turns}u; j++) {{
-            let e = start + (j * {each}u + w) * 4u;
-            if (e < p.len) {{
-                let number = U4(e) + U4(0u, 1u, 2u, 3u);
-                r = put(r, k * p.len + e, number, number < U4(p.len));
-            }}
-        }}
+    let end = select(0u, min(start + {taken}u, p.len), k < p.kept);
+    let base = k * p.len;
+    for (var e = start + w * 4u; e < end; e += {step}u) {{
+        let number = U4(e) + U4(0u, 1u, 2u, 3u);
+        r = put(r, base + e, number, number < U4(p.len));
     }}
-    let mine = part_of(joined(run_close(r)));
-{keep}{tree}    if (w == 0u && k < p.kept) {{
+    {mine}
+{tree}    if (w == 0u && k < p.kept) {{
         {end}
     }}
 }}
 ",
-        turns = EACH / 4,
+        taken = each * EACH,
+        step = each * 4,
         tree = tree(each),
     );
     if in_parts {
@@ -399,7 +410,7 @@ fn last(
     for (var at = t; at < p.parts; at += {GROUP}u) {{
         all = join(all, four_of(parts[group * p.parts + at]));
     }}
-    keep(t, part_of(all));
+    keep(t, all);
 {tree}    if (t == 0u) {{
         write(group, kept_at(t));
     }}
