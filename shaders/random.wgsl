@@ -35,8 +35,57 @@ fn philox_round(x: Philox, first: u32, second: u32) -> Philox {
     return Philox(f_mul_hi(x.c, n) ^ x.b ^ U4(first), x.c * n, f_mul_hi(x.a, m) ^ x.d ^ U4(second), x.a * m);
 }
 
-// Of the counters that are these indices without their last `shift` bits (1 or 2, or none); the words of a key, and of a stream.
+// The words of one counter.
+fn philox_one(low: u32, high: u32, key: vec2<u32>, stream: vec2<u32>) -> U4 {
+    let factors = vec2(0xcd9e8d57u, 0xd2511f53u);
+    var ac = vec2(low, stream.x);
+    var bd = vec2(high, stream.y);
+    var k = key;
+    for (var round = 0u; round < 10u; round++) {
+        let turned = ac.yx;
+        ac = philox_high_products(turned, factors) ^ bd ^ k;
+        bd = turned * factors;
+        k += vec2(0x9e3779b9u, 0xbb67ae85u);
+    }
+    return U4(ac.x, bd.x, ac.y, bd.y);
+}
+fn philox_high_products(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
+    let al = a & vec2(0xffffu);
+    let ah = a >> vec2(16u);
+    let bl = b & vec2(0xffffu);
+    let bh = b >> vec2(16u);
+    let u = ah * bl + ((al * bl) >> vec2(16u));
+    return ah * bh + (u >> vec2(16u)) + ((al * bh + (u & vec2(0xffffu))) >> vec2(16u));
+}
+
+// The words of two counters, each for two neighbours.
+fn philox_two(low: vec2<u32>, high: vec2<u32>, key: vec2<u32>, stream: vec2<u32>) -> Philox {
+    let factors = vec2(0xcd9e8d57u, 0xd2511f53u).xxyy;
+    var ac = U4(low, stream.xx);
+    var bd = U4(high, stream.yy);
+    var k = key.xxyy;
+    for (var round = 0u; round < 10u; round++) {
+        let turned = ac.zwxy;
+        ac = f_mul_hi(turned, factors) ^ bd ^ k;
+        bd = turned * factors;
+        k += vec2(0x9e3779b9u, 0xbb67ae85u).xxyy;
+    }
+    return Philox(ac.xxyy, bd.xxyy, ac.zzww, bd.zzww);
+}
+
+// Of the counters that are these indices without their last `shift` bits (1 or 2, or none); the words of a key, and of a stream. Four indices that follow each other have
+// one counter, or two.
 fn philox(low: U4, high: U4, shift: u32, key: vec2<u32>, stream: vec2<u32>) -> Philox {
+    let first = low.x;
+    let are_next = all(low == U4(first) + U4(0u, 1u, 2u, 3u)) && all(high == U4(high.x));
+    if (shift == 2u && are_next && first % 4u == 0u) {
+        let x = philox_one((first >> 2u) | (high.x << 30u), high.x >> 2u, key, stream);
+        return Philox(x.xxxx, x.yyyy, x.zzzz, x.wwww);
+    }
+    if (shift == 1u && are_next && first % 2u == 0u) {
+        let both = vec2(first, first + 2u) >> vec2(1u);
+        return philox_two(both | vec2(high.x << 31u), vec2(high.x >> 1u), key, stream);
+    }
     let rest = (high << U4(31u - shift)) << U4(1u);
     var x = Philox((low >> U4(shift)) | rest, high >> U4(shift), U4(stream.x), U4(stream.y));
     x = philox_round(x, key.x, key.y);

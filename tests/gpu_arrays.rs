@@ -219,3 +219,44 @@ fn long_expressions_run_in_few_launches() {
         assert_eq!(tasks_on(&report, "gpu0"), stages, "{:?}", report.placement());
     }
 }
+
+/// What does not depend on an order of additions is the same to the bit, however arrays are cut.
+#[test]
+fn chunks_do_not_change_results() {
+    let Some(devices) = devices() else { return };
+    let far = session(Placement::Gpu, &devices);
+    let all = |chunk: (usize, usize)| -> Vec<(&'static str, ArrayD<f64>)> {
+        let (x, single) = (numbers::<f64>(&far, &[96, 130]).chunks(chunk), numbers::<f32>(&far, &[96, 130]).chunks(chunk));
+        let rng = far.rng(5);
+        let whole = (&x * 50.0).cast::<i32>();
+        let each: Vec<(&'static str, Array<f64>)> = vec![
+            ("functions", (x.sin() * x.exp() + x.abs().sqrt()).tanh()),
+            ("functions in f32", (single.cos() * single.abs().log1p()).cast()),
+            ("windows", x.slice(s![1.., ..;-1]) - x.slice(s![..-1, ..]) / 3.0),
+            ("a row for all", &x * numbers::<f64>(&far, &[130]).chunks(chunk.1)),
+            ("a transpose", x.t() + 1.0),
+            ("uniform numbers", rng.uniform::<f64>((96, 130)).chunks(chunk) + 1.0),
+            ("normal numbers", rng.normal::<f64>((96, 130)).chunks(chunk) * 3.0),
+            ("integers", rng.integers::<i32>(0..1000, (96, 130)).chunks(chunk).cast()),
+            ("maxima", x.over(Axis(0)).max()),
+            ("least of all", single.min().cast()),
+            ("numbers of minima", x.over(Axis(1)).argmin().cast()),
+            ("sums of integers", whole.over(Axis(1)).sum().cast()),
+            ("counts", x.gt(0.3).sum().cast()),
+            ("any", x.gt(2.5).over(Axis(1)).any().cast()),
+        ];
+        let run = |(name, array): (&'static str, Array<f64>)| {
+            let (found, report) = array.run().unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert!(tasks_on(&report, "gpu0") > 0, "{name}: {:?}", report.placement());
+            (name, found)
+        };
+        each.into_iter().map(run).collect()
+    };
+    let whole = all((96, 130));
+    for chunk in [(96, 64), (32, 130), (48, 50), (31, 33)] {
+        for ((name, found), (_, wanted)) in all(chunk).into_iter().zip(&whole) {
+            let same = found.iter().zip(wanted).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same, "{name} in chunks {chunk:?}");
+        }
+    }
+}

@@ -208,3 +208,15 @@ fn every_operation_is_valid_everywhere() {
         }
     }
 }
+
+/// All that generated modules take text from, at once.
+#[test]
+fn every_function_is_valid_everywhere() {
+    let files = ["map", "math_f32", "math_f32_angles", "math_f64", "math_f64_angles", "math_f64_powers", "random"];
+    let path = |name: &str| format!("{}/shaders/{name}.wgsl", env!("CARGO_MANIFEST_DIR"));
+    let text = files.map(|name| std::fs::read_to_string(path(name)).expect("a file")).concat();
+    let aliases = [("F4", "f32"), ("D4", "f64"), ("I4", "i32"), ("U4", "u32"), ("L4", "i64"), ("M4", "u64"), ("B4", "bool")];
+    let aliases = aliases.map(|(alias, of)| format!("alias {alias} = vec4<{of}>;\n")).concat();
+    let params = "struct Params { zero: u32 }\n@group(0) @binding(0) var<uniform> p: Params;\n";
+    translated(&(aliases + params + &text)).unwrap_or_else(|e| panic!("{}", e.lines().take(12).collect::<Vec<_>>().join("\n")));
+}
