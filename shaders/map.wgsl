@@ -7,7 +7,8 @@
 // It rests on integers, bits and `select` alone where that decides: drivers may flush subnormal numbers, and assume that there is neither NaN nor infinity. So what is
 // compared, or looked at, is looked at by bits.
 
-// The same bits, and no compiler knows that: what is computed before is rounded, and neither contracted nor simplified away.
+// The same bits, and no compiler knows that: what is computed before is rounded, and neither contracted nor simplified away. Twice it is nothing: constants
+// are hidden by sums.
 fn opaque_f(x: F4) -> F4 {
     return bitcast<F4>(bitcast<U4>(x) ^ U4(p.zero));
 }
@@ -397,15 +398,15 @@ fn d_round_ties_even(a: D4) -> D4 {
     return select(a, rounded, d_abs(a) < D4(4503599627370496.0lf));
 }
 fn f_fract(a: F4) -> F4 {
-    let nan = bitcast<F4>(U4(0x7fc00000u) ^ U4(p.zero));
+    let nan = bitcast<F4>(U4(0x7fc00000u) + U4(p.zero));
     return select(nan, select(F4(0.0), a - trunc(a), f_abs(a) < F4(8388608.0)), f_is_finite(a));
 }
 fn d_fract(a: D4) -> D4 {
-    let nan = bitcast<D4>(M4(0x7ff8000000000000lu) ^ M4(u64(p.zero)));
+    let nan = bitcast<D4>(M4(0x7ff8000000000000lu) + M4(u64(p.zero)));
     return select(nan, a - d_trunc(a), d_is_finite(a));
 }
 fn d_sqrt(a: D4) -> D4 {
-    let nan = bitcast<D4>(M4(0x7ff8000000000000lu) ^ M4(u64(p.zero)));
+    let nan = bitcast<D4>(M4(0x7ff8000000000000lu) + M4(u64(p.zero)));
     let negative = d_lt(a, D4(0.0lf));
     return select(select(sqrt(a), nan, negative), a, d_is_nan(a) | (d_abs(a) == D4(0.0lf)));
 }

@@ -130,6 +130,26 @@ fn u_below(low: U4, high: U4, count: u32) -> U4 {
     return select(f_mul_hi(high, by) + carry, high, by == U4(0u));
 }
 
+// The upper 64 bits of a product.
+fn m_mul_hi(a: M4, b: M4) -> M4 {
+    let mask = M4(0xfffffffflu);
+    let al = a & mask;
+    let ah = a >> U4(32u);
+    let bl = b & mask;
+    let bh = b >> U4(32u);
+    let u = ah * bl + ((al * bl) >> U4(32u));
+    return ah * bh + (u >> U4(32u)) + ((al * bh + (u & mask)) >> U4(32u));
+}
+// `floor(w count / 2^128)` of a counter's words; a count of 0 is 2^64.
+fn m_below(x: Philox, count: M4) -> M4 {
+    let first = M4(x.a) | (M4(x.b) << U4(32u));
+    let second = M4(x.c) | (M4(x.d) << U4(32u));
+    let product = second * count;
+    let sum = product + m_mul_hi(first, count);
+    let carry = select(M4(0lu), M4(1lu), sum < product);
+    return select(m_mul_hi(second, count) + carry, second, count == M4(0lu));
+}
+
 // `sqrt(-2 log x)` of `x = (w + 1) 2^-32`.
 fn f_radius(w: U4) -> F4 {
     let near = f_log1p(f_negate(u_to_f(~w) * F4(2.3283064365386963e-10)));

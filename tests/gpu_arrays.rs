@@ -86,6 +86,38 @@ fn expressions() -> Vec<Expression> {
             },
             0.0,
         ),
+        (
+            "quotients by what is always 0",
+            |s| {
+                let x = numbers::<f64>(s, &[250, 130]).chunks(100);
+                let one = 1; // by which a compiler sees that nothing is left
+                let zero = ((&x * 50.0).cast::<i64>() % one).cast::<f64>();
+                let y = &x * &zero;
+                &x / &zero + (y.clone() - &y) / &zero
+            },
+            0.0,
+        ),
+        (
+            "quotients of quotients",
+            |s| {
+                let x = numbers::<f64>(s, &[250, 130]).chunks(100) + 0.013;
+                1.0 / (1.0 / &x) + (&x / 3.0).fract() + (&x * 0.7).round()
+            },
+            0.0,
+        ),
+        (
+            "sums of uniform numbers",
+            |s| s.rng(7).uniform::<f64>((300, 200)).chunks(64) + s.rng(8).uniform::<f64>((300, 200)).chunks(64),
+            0.0,
+        ),
+        (
+            "sums of points and random numbers",
+            |s| {
+                Array::<f64>::linspace(0.0, 1.0, 300_001).in_session(s).chunks(70_000)
+                    + s.rng(8).uniform::<f64>(300_001).chunks(70_000)
+            },
+            0.0,
+        ),
         ("sums", |s| numbers::<f64>(s, &[300, 200]).chunks(64).over(Axis(0)).sum(), 400.0),
         ("means of what is computed", |s| numbers::<f64>(s, &[300, 200]).chunks((64, 200)).square().mean(), 400.0),
         ("maxima along rows", |s| numbers::<f64>(s, &[300, 200]).chunks((64, 64)).sin().over(Axis(1)).max(), 2.0),

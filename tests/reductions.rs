@@ -1,4 +1,4 @@
-//! Reductions: against NumPy (`data/make_reductions.py`), in any chunks and order in memory; their bits; what they refuse. Needs no device.
+//! Reductions: against NumPy (`data/make_reductions.py`), in any chunks and order in memory; their bits; what they refuse. Needs no device, and for some of it a GPU.
 
 use chunkwise::ext::Scalar;
 use chunkwise::ndarray::{self, ArrayD, arr1, arr2};
@@ -8,6 +8,15 @@ use support::golden::{FromBytes, elements};
 
 fn session() -> Session {
     Session::builder().threads(2).cache_dir("").build().expect("a session")
+}
+
+#[cfg(feature = "gpu")]
+support::gpus!();
+
+/// A session whose work is a GPU's.
+#[cfg(feature = "gpu")]
+fn gpu_session() -> Option<Session> {
+    gpu().map(|gpu| support::gpu::session(Placement::Gpu, &[gpu]))
 }
 
 /// What the golden file has.
@@ -119,12 +128,25 @@ impl Golden {
 
 #[test]
 fn numpy_makes_the_same_of_every_dtype() {
+    compare(session(), 1);
+}
+
+/// There, too: every fifth case, unless all are to be tried.
+#[test]
+#[cfg(feature = "gpu")]
+fn numpy_makes_the_same_of_every_dtype_on_a_gpu() {
+    let Some(session) = gpu_session() else { return };
+    compare(session.clone(), if std::env::var_os("EXHAUSTIVE").is_some() { 1 } else { 5 });
+    assert!(support::gpu::launches(&session) > 2000, "{}", support::gpu::launches(&session));
+}
+
+fn compare(session: Session, every: usize) {
     let file = include_str!("data/reductions.json");
     let golden: Value = serde_json::from_str(file).unwrap();
     let arrays = golden["arrays"].as_array().unwrap().clone();
-    let of = Golden { arrays, session: session() };
+    let of = Golden { arrays, session };
     let cases = golden["cases"].as_array().unwrap();
-    for case in cases {
+    for case in cases.iter().step_by(every) {
         macro_rules! integers {
             ($t:ty) => {
                 of.any::<$t>(case, same) || of.ordered::<$t>(case) || of.real::<$t>(case)

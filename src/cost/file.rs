@@ -129,17 +129,19 @@ impl CostFile {
                     kernel.samples.classes.pop_first();
                 }
             }
-            keep(&mut device.kernels, KERNELS_KEPT, |kernel| kernel.run);
+            // Programs first, of which there may be any number; what classes of operations take last.
+            let rank = |name: &str| u8::from(!name.contains('~')) + u8::from(name.starts_with("class "));
+            keep(&mut device.kernels, KERNELS_KEPT, |name, kernel| (rank(name), kernel.run));
         }
-        keep(&mut self.devices, DEVICES_KEPT, |device| device.kernels.values().map(|k| k.run).max().unwrap_or(0));
+        keep(&mut self.devices, DEVICES_KEPT, |_, device| device.kernels.values().map(|k| k.run).max().unwrap_or(0));
     }
 }
 
 /// Drops entries with the least `age` until at most `most` are left.
-fn keep<T>(map: &mut BTreeMap<String, T>, most: usize, age: impl Fn(&T) -> u64) {
+fn keep<T, A: Ord>(map: &mut BTreeMap<String, T>, most: usize, age: impl Fn(&str, &T) -> A) {
     let excess = map.len().saturating_sub(most);
     if excess > 0 {
-        let mut ages: Vec<(u64, String)> = map.iter().map(|(name, value)| (age(value), name.clone())).collect();
+        let mut ages: Vec<(A, String)> = map.iter().map(|(name, value)| (age(name, value), name.clone())).collect();
         ages.sort_unstable();
         ages.iter().take(excess).for_each(|(_, name)| drop(map.remove(name)));
     }

@@ -432,7 +432,10 @@ impl CostModel {
             device.fresh = false;
         }
         for entry in self.entries.all_mut() {
-            let samples = entry.history.samples(true);
+            let mut samples = entry.history.samples(true);
+            if entry.mix.is_some() {
+                samples.cold.clear(); // what programs take at first is nobody's price
+            }
             if samples.classes.is_empty() && samples.cold.is_empty() {
                 continue;
             }

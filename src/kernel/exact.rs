@@ -42,7 +42,8 @@ impl ExactFloats {
         floats(program).find_map(|(op, dtype)| self.inexact_op(op, dtype))
     }
 
-    fn inexact_op(&self, op: ScalarOp, dtype: DType) -> Option<String> {
+    /// The same, of an operation on floats of a dtype.
+    pub(super) fn inexact_op(&self, op: ScalarOp, dtype: DType) -> Option<String> {
         let (row, wide) = (op.row(), usize::from(dtype == DType::F64));
         let is_moved = matches!(op, ScalarOp::Where | ScalarOp::Re | ScalarOp::Im | ScalarOp::Compose);
         if is_moved {

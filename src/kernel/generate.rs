@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Content, Kernel, KernelKey, OpMix, params};
+use super::{Content, GpuFacts, Kernel, KernelKey, OpMix, params};
 use crate::shape::{ChunkView, DType, Region, View};
 
 /// A kernel without inputs, any part of whose chunk can be made by itself.
@@ -21,8 +21,8 @@ pub(crate) trait Generate: Kernel {
     fn nearest(&self, params: &[u8], dtype: DType) -> Option<usize>;
     /// Operations that an element is worth.
     fn mix_of(&self, dtype: DType) -> OpMix;
-    /// What a GPU makes other bits of than a CPU, for people, if it does.
-    fn inexact_on_gpu(&self) -> Option<String> {
+    /// What that GPU makes other bits of than a CPU, for people, if it does.
+    fn inexact_on_gpu(&self, _dtype: DType, _gpu: &GpuFacts) -> Option<String> {
         None
     }
     /// How a GPU makes the chunk of this shape with these parameters; `None` if none can.
@@ -274,9 +274,9 @@ impl Feeds {
         self.made.iter().flatten().any(|made| made.content() == Content::Local)
     }
 
-    /// What of them a GPU makes other bits of than a CPU.
-    pub(crate) fn inexact(&self) -> Option<String> {
-        self.made.iter().flatten().find_map(|made| made.inexact_on_gpu())
+    /// What of them, of these dtypes, that GPU makes other bits of than a CPU.
+    pub(crate) fn inexact(&self, dtypes: &[DType], gpu: &GpuFacts) -> Option<String> {
+        self.made.iter().zip(dtypes).find_map(|(made, &dtype)| made.as_ref()?.inexact_on_gpu(dtype, gpu))
     }
 
     /// Whether elements of each take equal time.

@@ -10,17 +10,18 @@ use super::map::ScalarProgram;
 use super::map::wgsl::Modules;
 use super::{Content, Fault, GpuFacts, Kernel, Program, Scratch, Work};
 use crate::error::Result;
-use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut};
+use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType};
 
 /// A kernel without inputs, with a GPU half made of what a program would take in.
 pub(crate) struct MadeChunk {
     of: Arc<dyn Generate>,
+    dtype: DType,
     modules: Modules,
 }
 
 impl MadeChunk {
-    pub(crate) fn new(of: Arc<dyn Generate>) -> Self {
-        Self { of, modules: Modules::default() }
+    pub(crate) fn new(of: Arc<dyn Generate>, dtype: DType) -> Self {
+        Self { of, dtype, modules: Modules::default() }
     }
 }
 
@@ -62,8 +63,8 @@ impl Kernel for MadeChunk {
         (!is_made).then(|| "what it makes of indices is not made on a GPU".into())
     }
 
-    fn inexact(&self, _: &GpuFacts) -> Option<String> {
-        self.of.inexact_on_gpu()
+    fn inexact(&self, gpu: &GpuFacts) -> Option<String> {
+        self.of.inexact_on_gpu(self.dtype, gpu)
     }
 
     fn run_cpu(

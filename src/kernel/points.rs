@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use half::{bf16, f16};
 
 use super::generate::{FlatIndices, Generate, GpuFeed};
-use super::{Fault, Kernel, OpClass, OpMix, Scratch, Work, check_dtypes, check_params, params, rows};
+use super::map::ScalarOp;
+use super::{Fault, GpuFacts, Kernel, OpClass, OpMix, Scratch, Work, check_dtypes, check_params, params, rows};
 use crate::error::Result;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element, Real, with_dtype};
 
@@ -288,6 +289,12 @@ impl Generate for Points {
 
     fn mix_of(&self, _: DType) -> OpMix {
         OpMix::all(OpClass::Alu, 2.0)
+    }
+
+    /// Numbers that are no integers are a product and a sum, in `f64` where there is one.
+    fn inexact_on_gpu(&self, dtype: DType, gpu: &GpuFacts) -> Option<String> {
+        let used = [DType::F32, DType::F64].into_iter().filter(|&used| !dtype.is_integer() && (used == DType::F32 || gpu.f64));
+        used.map(|used| gpu.exact.inexact_op(ScalarOp::Add, used)).find_map(|why| why)
     }
 
     fn on_gpu(&self, bytes: &[u8], dtype: DType, shape: &[usize]) -> Option<GpuFeed> {

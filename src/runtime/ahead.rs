@@ -52,7 +52,7 @@ pub(super) fn compile_ahead(
     }
 }
 
-/// The devices that this thread has had compile something.
+/// The devices that the main thread has had compile something.
 struct Compiling(RefCell<Vec<Weak<dyn Device>>>);
 
 impl Drop for Compiling {
@@ -68,9 +68,10 @@ thread_local! {
     static COMPILING: Compiling = const { Compiling(RefCell::new(Vec::new())) };
 }
 
-/// Has this thread wait, as it ends, for what the device compiles. Not on Windows, where other threads have been stopped by then.
+/// Has the main thread wait, as it ends, for what the device compiles: with it the process ends, and so may a compiler in the middle of its work. Another thread's end is nobody's
+/// else: it neither waits nor gives up what others have had compiled. Not on Windows, where other threads have been stopped by then.
 fn finish_at_end(device: &Arc<dyn Device>) {
-    if cfg!(unix) {
+    if cfg!(unix) && std::thread::current().name() == Some("main") {
         // A thread that has come that far in ending does not wait.
         let _ = COMPILING.try_with(|compiling| {
             let mut compiling = compiling.0.borrow_mut();

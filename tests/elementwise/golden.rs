@@ -178,9 +178,22 @@ fn close32(a: &Complex<f32>, b: &Complex<f32>) -> bool {
 
 #[test]
 fn elements_are_numpys_to_the_bit() {
+    compare(session());
+}
+
+/// There, too; of each case a stage, of each chunk a launch.
+#[test]
+#[cfg(feature = "gpu")]
+fn elements_are_numpys_to_the_bit_on_a_gpu() {
+    let Some(session) = super::gpu_session() else { return };
+    compare(session.clone());
+    assert!(support::gpu::launches(&session) > 2000, "{}", support::gpu::launches(&session));
+}
+
+fn compare(session: Session) {
     let text = std::fs::read_to_string(format!("{}/tests/data/elementwise.json", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let Value::Object(all) = serde_json::from_str(&text).unwrap() else { panic!("an object") };
-    let golden = Golden { arrays: all["arrays"].as_array().unwrap().clone(), session: session() };
+    let golden = Golden { arrays: all["arrays"].as_array().unwrap().clone(), session };
     let mut seen = std::collections::BTreeMap::<String, usize>::new();
     for case in all["cases"].as_array().unwrap() {
         let dtype = |at: &Value| at.as_u64().map(|at| golden.arrays[at as usize]["dtype"].as_str().unwrap());

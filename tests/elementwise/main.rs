@@ -1,4 +1,4 @@
-//! Element-wise operations: against NumPy (`data/make_elementwise.py`), in any chunks; what they refuse; what becomes of long chains. Needs no device.
+//! Element-wise operations: against NumPy (`data/make_elementwise.py`), in any chunks; what they refuse; what becomes of long chains. Needs no device, and for some of it a GPU.
 
 mod golden;
 
@@ -7,6 +7,15 @@ use chunkwise::{Array, Complex, DynArray, Error, map, prelude::*, where_};
 
 fn session() -> Session {
     Session::builder().threads(2).cache_dir("").build().expect("a session")
+}
+
+#[cfg(feature = "gpu")]
+support::gpus!();
+
+/// A session whose work is a GPU's.
+#[cfg(feature = "gpu")]
+fn gpu_session() -> Option<Session> {
+    gpu().map(|gpu| support::gpu::session(Placement::Gpu, &[gpu]))
 }
 
 #[test]

@@ -71,6 +71,11 @@ pub fn skipped(known: &dyn std::fmt::Debug) {
     let _ = writeln!(std::io::stderr(), "SKIPPED a GPU test: no adapter (mesa-vulkan-drivers has a software one)");
 }
 
+/// Launches of a session's first GPU so far.
+pub fn launches(session: &Session) -> u64 {
+    session.counters(DeviceId(2)).launches
+}
+
 /// A session of one CPU thread, the I/O lane, and these devices. Device 2 is the first of them.
 pub fn session(placement: Placement, more: &[Arc<dyn Device>]) -> Session {
     let mut devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(1).expect("a pool")), Arc::new(IoLane::new())];

@@ -41,7 +41,7 @@ pub(super) fn make(op: &Op, recipe: &Recipe, lw: &mut Lowering) -> Result<Rc<dyn
         Primitive::Generate(Generator::Random { what, seed, stream, shape }, region) => {
             let (all, cut) = (RandomParams::new(*seed, *stream, shape, region)?, grid.clone());
             let params = move |number: usize| Ok(all.part(&cut.region(number)).to_bytes());
-            made((what.name(), Arc::new(MadeChunk::new(Arc::new(Random(*what))))), op.dtype, grid, Rc::new(params))
+            made((what.name(), Arc::new(MadeChunk::new(Arc::new(Random(*what)), op.dtype))), op.dtype, grid, Rc::new(params))
         }
         Primitive::Generate(Generator::Spd { seed, stream, order }, region) => {
             let (seed, stream, order, region) = (*seed, *stream, *order as u64, region.clone());
@@ -64,7 +64,7 @@ pub(super) fn make(op: &Op, recipe: &Recipe, lw: &mut Lowering) -> Result<Rc<dyn
             }
             let cut = grid.clone();
             let params = move |number: usize| Ok(bytemuck::bytes_of(&of(&region.part(&cut.region(number)))).to_vec());
-            made(("points", Arc::new(MadeChunk::new(Arc::new(Points)))), op.dtype, grid, Rc::new(params))
+            made(("points", Arc::new(MadeChunk::new(Arc::new(Points), op.dtype))), op.dtype, grid, Rc::new(params))
         }
         Primitive::Generate(Generator::Constant(value), _) => {
             let array = lw.one_element(*value)?;

@@ -145,7 +145,7 @@ impl Kernel for Elementwise {
     }
 
     fn inexact(&self, gpu: &GpuFacts) -> Option<String> {
-        self.feeds.inexact().or_else(|| gpu.exact.inexact(&self.program))
+        self.feeds.inexact(self.program.inputs(), gpu).or_else(|| gpu.exact.inexact(&self.program))
     }
 
     fn reads_views(&self) -> bool {

@@ -10,7 +10,7 @@ use crate::shape::DType;
 /// Units in the last place between a normal number of a GPU and that of a CPU, at most.
 pub const NORMAL_ULPS: f64 = 8.0;
 
-/// How a GPU makes them; `None` for integers of more than 2^32 different ones.
+/// How a GPU makes them; `None` if there are none such of the dtype.
 pub(super) fn feed(what: Distribution, params: RandomParams, dtype: DType) -> Option<GpuFeed> {
     let two = |n: u64| [n as u32, (n >> 32) as u32];
     let mut words = [params.seed, params.stream].map(two).concat();
@@ -27,6 +27,12 @@ pub(super) fn feed(what: Distribution, params: RandomParams, dtype: DType) -> Op
             words.push(count as u32); // of 2^32, 0
             words.extend(two(low));
             integer(dtype)?
+        }
+        (Distribution::Integers { low, count }, DType::I64 | DType::U64) => {
+            words.extend([count, low].map(two).concat());
+            let number = |at: u32| format!("M4(u64(p.g@_{at}) | (u64(p.g@_{}) << 32u))", at + 1);
+            let wide = format!("m_below(x, {}) + {}", number(4), number(6));
+            if dtype == DType::U64 { ("M4", wide) } else { ("L4", format!("bitcast<L4>({wide})")) }
         }
         _ => return None,
     };

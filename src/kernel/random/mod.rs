@@ -29,7 +29,7 @@ pub use spd::{Spd, SpdParams};
 
 use super::generate::{FlatIndices, Generate, GpuFeed};
 use super::rows::{extent, fill};
-use super::{Content, Fault, Kernel, OpClass, OpMix, Scratch, Work, simd};
+use super::{Content, Fault, GpuFacts, Kernel, OpClass, OpMix, Scratch, Work, simd};
 use crate::error::{Error, Result};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Element, Region, View, with_dtype};
 use items::{Below, Few, Many};
@@ -287,7 +287,7 @@ impl Generate for Random {
         self.0.mix(dtype)
     }
 
-    fn inexact_on_gpu(&self) -> Option<String> {
+    fn inexact_on_gpu(&self, _: DType, _: &GpuFacts) -> Option<String> {
         (self.0 == Distribution::Normal).then(|| format!("normal numbers are within {NORMAL_ULPS} ulp of the CPU's there"))
     }
 

@@ -393,7 +393,7 @@ impl Kernel for ReduceChunk {
             return Some(format!("{} of {dtype} takes in elements in another order there", self.what.name()));
         }
         let after = || gpu.exact.inexact(&self.finish.as_ref()?.program());
-        self.feeds.inexact().or_else(|| gpu.exact.inexact(&self.program)).or_else(after)
+        self.feeds.inexact(self.program.inputs(), gpu).or_else(|| gpu.exact.inexact(&self.program)).or_else(after)
     }
 
     fn reads_views(&self) -> bool {

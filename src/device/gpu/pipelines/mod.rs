@@ -125,17 +125,22 @@ impl Pipelines {
         }
         let passes = plan.stages.iter().flat_map(|stage| stage.program.passes.iter().map(|pass| (&stage.program, pass)));
         let mut state = self.0.state();
+        let mut refusal = None;
         for ((program, pass), place) in passes.zip(&mut launch.passes).filter(|(_, place)| place.is_none()) {
-            let (pipeline, is_new) = state.take(program, pass)?;
-            launch.are_new |= is_new;
-            *place = pipeline;
+            match state.take(program, pass) {
+                Ok((pipeline, is_new)) => {
+                    launch.are_new |= is_new;
+                    *place = pipeline;
+                }
+                Err(found) => refusal = refusal.or(Some(found)),
+            }
         }
         let complete = launch.are_complete();
         drop(state);
         if !complete {
             self.0.changed.notify_all();
         }
-        Ok(complete)
+        refusal.map_or(Ok(complete), Err)
     }
 
     /// How long a launch of this program would wait for the compiler, as far as is known.

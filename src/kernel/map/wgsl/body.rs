@@ -32,6 +32,16 @@ pub(crate) fn missing(program: &ScalarProgram) -> Option<(ScalarOp, DType)> {
     program.code().iter().find_map(of)
 }
 
+/// Whether floats are computed with; else their bits are looked at, or moved.
+fn computes(op: ScalarOp) -> bool {
+    use ScalarOp::{
+        Abs, Cast, Compose, Copysign, Eq, Fmax, Fmin, Im, IsFinite, IsInfinite, IsNan, Le, Lt, Maximum, Minimum, Ne, Neg, Re,
+        Sign, Where,
+    };
+    let looks = matches!(op, Abs | Copysign | Fmax | Fmin | Maximum | Minimum | Neg | Sign);
+    !looks && !matches!(op, Cast | Compose | Eq | Im | IsFinite | IsInfinite | IsNan | Le | Lt | Ne | Re | Where)
+}
+
 /// The function in `shaders/` that an operation is, if it is one.
 fn call(op: ScalarOp, from: DType, to: DType) -> Option<String> {
     let (held, into) = (HeldAs::of(from), HeldAs::of(to));
@@ -59,9 +69,8 @@ pub(super) struct BodyText<'a> {
 
 impl<'a> BodyText<'a> {
     pub(super) fn new(program: &'a ScalarProgram, simplifies: bool) -> Self {
-        use ScalarOp::{Add, Mul, Sub};
-        let is_arithmetic = |instr: &Instr| matches!(instr, Instr::Op(Add | Sub | Mul, dtype, _) if dtype.is_float());
-        // Whatever makes an operand, if a compiler knew that it is 0, so would a product be.
+        let is_arithmetic = |instr: &Instr| matches!(instr, Instr::Op(op, dtype, _) if dtype.is_float() && computes(*op));
+        // Whatever makes an operand, if a compiler knew that it is 0, so would a product be, and of a quotient it may do nothing at all.
         let is_made = |arg: &Value| matches!(program.code()[arg.index()], Instr::Op(..));
         let mut is_kept = vec![false; program.code().len()];
         for instr in program.code().iter().filter(|instr| simplifies && is_arithmetic(instr)) {
@@ -107,8 +116,8 @@ impl<'a> BodyText<'a> {
     fn expression(&self, op: ScalarOp, to: DType, args: &[Value]) -> String {
         let from = self.program.dtype_of(args[usize::from(op == ScalarOp::Where)]);
         let mut names: SmallVec<[String; 3]> = args.iter().map(|&arg| self.name(arg, 0)).collect();
-        if op == ScalarOp::Sub && from.is_float() && args[0] == args[1] && self.simplifies {
-            // Not 0 of what is infinite.
+        if matches!(op, ScalarOp::Sub | ScalarOp::Div) && from.is_float() && args[0] == args[1] && self.simplifies {
+            // Neither 0 nor 1 of what is infinite.
             names[1] = format!("opaque_{}({})", HeldAs::of(from).prefix(), names[1]);
         }
         let text = match (op, call(op, from, to)) {

@@ -106,7 +106,11 @@ impl LoadFour<'_> {
             self.say(format!("let z{k}_{axis} = wide_step({last}, {at}, p.s{k}_{axis}, p.s{k}_{axis}_high);"));
             last = format!("z{k}_{axis}");
         }
-        self.say(format!("let {name} = made{k}({last}.low, {last}.high);"));
+        // What is computed with it is another sum than what has made it.
+        let made = format!("made{k}({last}.low, {last}.high)");
+        let prefix = HeldAs::of(self.dtype).prefix();
+        let made = if matches!(prefix, "f" | "d") { format!("opaque_{prefix}({made})") } else { made };
+        self.say(format!("let {name} = {made};"));
     }
 
     /// Its offset and steps along all axes.

@@ -119,8 +119,8 @@ impl GpuFold {
 
     fn none(&self) -> String {
         let infinity = |sign: u32| match self.item {
-            DType::F32 => format!("bitcast<F4>(U4({:#x}u) ^ U4(p.zero))", 0x7f80_0000u32 | sign << 31),
-            _ => format!("bitcast<D4>(M4({:#x}lu) ^ M4(u64(p.zero)))", 0x7ff0_0000_0000_0000u64 | u64::from(sign) << 63),
+            DType::F32 => format!("bitcast<F4>(U4({:#x}u) + U4(p.zero))", 0x7f80_0000u32 | sign << 31),
+            _ => format!("bitcast<D4>(M4({:#x}lu) + M4(u64(p.zero)))", 0x7ff0_0000_0000_0000u64 | u64::from(sign) << 63),
         };
         let highest = || match self.item {
             DType::I64 => "L4(9223372036854775807li)".to_owned(),
@@ -146,7 +146,7 @@ impl GpuFold {
             Reduction::Prod => number(false),
             Reduction::Min => highest(),
             Reduction::Max => lowest(),
-            Reduction::FMin | Reduction::FMax => "bitcast<D4>(M4(0x7ff8000000000000lu) ^ M4(u64(p.zero)))".into(),
+            Reduction::FMin | Reduction::FMax => "bitcast<D4>(M4(0x7ff8000000000000lu) + M4(u64(p.zero)))".into(),
             Reduction::ArgMin => format!("{}, U4(0xffffffffu)", highest()),
             Reduction::ArgMax => format!("{}, U4(0xffffffffu)", lowest()),
             Reduction::Moments => "D4(0.0lf), D4(0.0lf), D4(0.0lf)".into(),
@@ -216,7 +216,7 @@ fn run_close(r: Run) -> Four {{
     let mean = r.sum / n;
     let is_far = d_is_infinite(r.squares) & d_is_finite(r.sum);
     let rest = select(r.squares - r.sum * mean, r.squares, is_far);
-    let nan = bitcast<D4>(M4(0x7ff8000000000000lu) ^ M4(u64(p.zero)));
+    let nan = bitcast<D4>(M4(0x7ff8000000000000lu) + M4(u64(p.zero)));
     let positive = select(rest, D4(0.0lf), d_lt(rest, D4(0.0lf)));
     return Four(r.n, r.first + mean, select(nan, positive, d_is_finite(r.first)));
 }}

@@ -130,7 +130,8 @@ impl ReduceModules {
     ) -> Option<Program> {
         let (_, chunks) = operands.split_last()?;
         let shape = of.shape;
-        if !of.takes(operands) || !gpu.can_bind(operands) {
+        let is_wrong = |program: &ScalarProgram| gpu.exact.is_wrong(program).is_some();
+        if !of.takes(operands) || !gpu.can_bind(operands) || is_wrong(of.program) || of.after.as_deref().is_some_and(is_wrong) {
             return None;
         }
         let kept: Vec<usize> = (0..shape.len()).filter(|axis| !of.axes.contains(axis)).collect();
