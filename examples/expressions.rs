@@ -196,7 +196,8 @@ fn expressions<T: Float + NdFloat>(args: &Args, elementwise: &[Elementwise<T>]) 
     let [c, f, second] = [lab.x.clone(), lab.x.clone().reversed_axes(), lab.y.clone()]
         .map(|numbers| args.common.cut(Array::from(numbers).in_session(&session)));
     let (c, f, second) = (c?, f?, second?);
-    let first = (elementwise[0].of_arrays)(&c, &second);
+    let head = elementwise.iter().find(|expression| args.wants(expression.name)).unwrap_or(&elementwise[0]);
+    let first = (head.of_arrays)(&c, &second);
     let (_, run) = finish(&args.common, "expressions", &first)?; // for the summary, explanation, timeline
     let progress = Progress::counting(&args.common, "expressions", "parts");
     let mut rows = Vec::new();
@@ -224,10 +225,16 @@ fn expressions<T: Float + NdFloat>(args: &Args, elementwise: &[Elementwise<T>]) 
         let name = args.only.as_deref().unwrap_or_default();
         return Err(UsageError(format!("--only {name}: no expression has that in its name; without it all are timed")).into());
     }
-    show(args, &session, &c, rows, &run)
+    show(args, &session, &c, rows, (head.name, &run))
 }
 
-fn show<T: Float>(args: &Args, session: &Session, c: &Array<T>, rows: Vec<Row>, run: &chunkwise::RunReport) -> Outcome {
+fn show<T: Float>(
+    args: &Args,
+    session: &Session,
+    c: &Array<T>,
+    rows: Vec<Row>,
+    (name, run): (&str, &chunkwise::RunReport),
+) -> Outcome {
     if !args.common.json && !args.common.quiet {
         let heading = ["expression", "order", "axis", "time", "speed", "plain", "ratio", "tasks"].map(String::from).to_vec();
         let table = Table { heading, names: 3, rows: rows.iter().map(Row::cells).collect() };
@@ -235,9 +242,10 @@ fn show<T: Float>(args: &Args, session: &Session, c: &Array<T>, rows: Vec<Row>, 
         table.lines(width, colour).iter().try_for_each(common::line)?;
     }
     let mut report = Report::new("expressions", c.shape(), &args.common);
-    report.what = format!("{} of {} random numbers", rows[0].name, common::extents(c.shape()));
+    report.what = format!("{name} of {} random numbers", common::extents(c.shape()));
     report.chunks = common::cut(&c.grid(), "chunk");
-    let mut report = report.of_run(session, run, rows[0].bytes as f64, "B/s");
+    let bytes = rows.iter().find(|row| row.name == name).map_or(2 * c.nbytes(), |row| row.bytes as u64);
+    let mut report = report.of_run(session, run, bytes as f64, "B/s");
     report.notes.push(format!(
         "plain: on the CPU, a copy into fresh memory, or of reductions a read, of as many bytes on as many threads; medians of {}",
         args.repeat

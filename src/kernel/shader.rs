@@ -40,6 +40,8 @@ pub struct Shader {
     packs_bools: bool,
     /// Whether it computes in 64 bits: floats, and integers.
     wide: [bool; 2],
+    /// Bytes of its text with that of each function as often as it is called.
+    inlined_bytes: usize,
 }
 
 /// What every GPU has.
@@ -53,6 +55,7 @@ impl Shader {
     #[must_use]
     pub fn new(name: impl Into<Cow<'static, str>>, source: impl Into<Cow<'static, str>>) -> Self {
         let (name, source) = (name.into(), source.into());
+        let inlined_bytes = source.len();
         Self {
             hashes: [content_hash(name.as_bytes()), content_hash(source.as_bytes())],
             inputs: 0,
@@ -65,6 +68,7 @@ impl Shader {
             trusted: false,
             packs_bools: false,
             wide: [false; 2],
+            inlined_bytes,
         }
     }
 
@@ -163,6 +167,18 @@ impl Shader {
     pub fn content(&self) -> u64 {
         let bound = u64::from(self.inputs) << 32 | u64::from(self.outputs);
         content_hash(bytemuck::bytes_of(&[self.hashes[0].to_le(), self.hashes[1].to_le(), bound.to_le()]))
+    }
+
+    /// The shader of so many bytes, with each function as often as it is called, which is how compilers see it.
+    #[must_use]
+    pub(crate) fn with_inlined_bytes(self, inlined_bytes: usize) -> Self {
+        Self { inlined_bytes, ..self }
+    }
+
+    /// How much there is to compile, in bytes of text.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // GPUs only
+    pub(crate) fn inlined_bytes(&self) -> usize {
+        self.inlined_bytes
     }
 
     /// The same, with a counter in each loop and a check of each index.

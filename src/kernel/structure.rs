@@ -25,7 +25,7 @@ impl OpClass {
 
     /// The class of a scalar operation on elements of a dtype: what the table states in ulps is transcendental.
     #[must_use]
-    pub fn of(op: ScalarOp, dtype: DType) -> Self {
+    pub(crate) fn of(op: ScalarOp, dtype: DType) -> Self {
         match op.row().gpu {
             OnGpu::Ulps(..) => Self::Transcendental,
             OnGpu::Exact if dtype.is_integer() || dtype == DType::Bool => Self::Integer,

@@ -29,6 +29,9 @@ use crate::shape::{ChunkGrid, Region, Scalar, ViewAxis};
 
 /// Operations of a program, at most: as many as twenty steps of a recurrence of complex numbers have.
 const MOST_OPERATIONS: usize = 512;
+/// Work of their functions, at most, an addition being one: as much as some fifteen sines are. Beyond that it is nothing to write a chunk and read it again, and compilers of GPUs take
+/// seconds for what is longer.
+const MOST_FUNCTIONS: f64 = 300.0;
 /// Arrays that a program reads, at most: each is a stream of its own for the memory.
 const MOST_INPUTS: usize = 12;
 /// As many as one operation alone may have.
@@ -86,6 +89,11 @@ fn operations(exprs: &Exprs, id: ExprId) -> Option<usize> {
     program(exprs, id).map(|program| program.ops().filter(is_work).count())
 }
 
+/// The work of a program's functions: what its operations are worth beyond one each.
+fn functions(exprs: &Exprs, id: ExprId) -> f64 {
+    program(exprs, id).map_or(0.0, |program| (program.mix().total() - program.ops().count() as f64).max(0.0))
+}
+
 pub(super) fn constant(exprs: &Exprs, id: ExprId) -> Option<Scalar> {
     match &exprs.op(id).primitive {
         Primitive::Generate(Generator::Constant(scalar), _) => Some(*scalar),
@@ -117,8 +125,9 @@ fn cut(exprs: &Exprs, id: ExprId) -> &ChunkGrid {
 struct Cluster {
     /// Ops that are joined.
     ops: usize,
-    /// Operations of their programs.
+    /// Operations of their programs, and the work of their functions.
     operations: usize,
+    functions: f64,
     /// Arrays that it reads.
     inputs: SmallVec<[ExprId; 8]>,
 }
@@ -195,6 +204,7 @@ impl Cluster {
     fn join(&mut self, exprs: &Exprs, id: ExprId) {
         self.ops += 1;
         self.operations += operations(exprs, id).unwrap_or(0);
+        self.functions += functions(exprs, id);
         self.inputs.retain(|input| *input != id);
         for &input in exprs.inputs(id) {
             if constant(exprs, input).is_none() && !self.inputs.contains(&input) {
@@ -210,6 +220,7 @@ impl Cluster {
         let held = self.inputs.iter().filter(|&&input| input != id && is_held(input)).count();
         let more_held = exprs.inputs(id).iter().filter(|&&input| !self.inputs.contains(&input) && is_held(input)).count();
         operations(exprs, id).is_some_and(|more| self.operations + more <= MOST_OPERATIONS)
+            && self.functions + functions(exprs, id) <= MOST_FUNCTIONS
             && self.ops < MOST_OPERATIONS
             && self.inputs.len() + more <= most_inputs + 1
             && held + more_held <= MOST_HELD.max(held)
@@ -458,6 +469,14 @@ mod tests {
         let rng = x.session().rng(1);
         let sum = (0..8).map(|_| rng.uniform::<f64>(9)).reduce(|a, b| a + b).unwrap();
         assert_eq!(programs(&sum), 1);
+    }
+
+    #[test]
+    fn many_functions_are_several_programs() {
+        let x = uniform(&[9]);
+        let sines = |count: usize| (0..count).fold(x.clone(), |z, k| (z + f64::from(k as u32)).sin());
+        assert_eq!([10, 40, 80].map(|count| programs(&sines(count))), [1, 3, 5]);
+        assert_eq!(programs(&x.powf(2.5)), 1);
     }
 
     #[test]

@@ -218,7 +218,8 @@ pub fn known(allow_software: bool) -> Vec<AdapterInfo> {
 }
 
 /// Why software adapters are not used.
-const SOFTWARE: &str = "it computes on the CPU's own cores: it is used where software is allowed, for tests";
+const SOFTWARE: &str =
+    "it computes on the CPU's own cores: it is used where software is allowed (SessionBuilder::allow_software), for tests";
 
 fn enumerate(backends: Backends, allow_software: bool) -> Vec<AdapterInfo> {
     let mut descriptor = InstanceDescriptor::new_without_display_handle();

@@ -148,12 +148,13 @@ impl Pipelines {
         let mut state = self.0.state();
         let (mut missing, mut compiling) = (SmallVec::<[u64; 4]>::new(), false);
         for pass in &program.passes {
+            let key = PipelineKey::new(program, pass);
+            let is_ahead = state.queue.may_come(|waiting| waiting.same(&key));
             match state.kept.find(program, pass) {
                 Some(CompileProgress::Ready { .. } | CompileProgress::Failed(_)) => {}
-                Some(CompileProgress::Compiling { awaited: true }) => compiling = true,
-                Some(CompileProgress::Compiling { awaited: false }) | None => {
-                    missing.push(queue::bytes_of(&PipelineKey::new(program, pass)));
-                }
+                // Launches wait for it, or it is under way.
+                Some(CompileProgress::Compiling { .. }) if !is_ahead => compiling = true,
+                _ => missing.push(queue::bytes_of(&key)),
             }
         }
         if compiling || !missing.is_empty() { state.queue.wait_ns(&missing, self.0.threads) } else { 0 }

@@ -3,7 +3,7 @@
 //! Owns: [`CompileQueue`]. Must not know: compilers, threads. Invariant: what launches wait for is compiled first, in the order in which it was asked for, so that each has its turn;
 //! of what may be wanted, the newest first: a program that was priced just now is likely to be priced again soon, one of long ago is not.
 //!
-//! The longer a shader's text, the longer it is compiled: the functions of one that has `f64` alone make hundreds of lines.
+//! The longer a shader's text, each function as often as it is called, the longer it is compiled: of many sines, seconds.
 
 use std::collections::VecDeque;
 
@@ -33,7 +33,7 @@ pub(super) struct CompileQueue {
 
 /// The bytes of a shader's text, as far as they tell how long it is compiled.
 pub(super) fn bytes_of(key: &PipelineKey) -> u64 {
-    (key.shader.source().len() as u64).max(LEAST_BYTES)
+    (key.shader.inlined_bytes() as u64).max(LEAST_BYTES)
 }
 
 impl Default for CompileQueue {
@@ -72,6 +72,11 @@ impl CompileQueue {
     /// One that was to be compiled ahead is not.
     pub(super) fn forget(&mut self) -> Option<PipelineKey> {
         self.ahead.pop_front()
+    }
+
+    /// Whether one is here to be compiled ahead, and nobody has begun.
+    pub(super) fn may_come(&self, is_it: impl Fn(&PipelineKey) -> bool) -> bool {
+        self.ahead.iter().any(is_it)
     }
 
     /// Whether any is being compiled.

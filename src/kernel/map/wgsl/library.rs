@@ -28,8 +28,10 @@ struct LibraryItem {
     /// Where it stands among all.
     number: usize,
     text: &'static str,
-    /// The items that it names.
+    /// The items that it names, each as often as it does.
     calls: Vec<&'static str>,
+    /// Bytes of it and of all that it calls, each as often as it is called.
+    inlined: usize,
 }
 
 /// The identifiers of some text.
@@ -50,7 +52,7 @@ impl WgslLibrary {
             while let Some((start, name)) = next(file, from) {
                 let end = end(file, start);
                 let number = items.len();
-                let known = items.insert(name, LibraryItem { number, text: &file[start..end], calls: Vec::new() });
+                let known = items.insert(name, LibraryItem { number, text: &file[start..end], calls: Vec::new(), inlined: 0 });
                 debug_assert!(known.is_none(), "{name} is there twice");
                 from = end;
             }
@@ -61,7 +63,26 @@ impl WgslLibrary {
             let named = words(item.text).skip(2).filter_map(|word| names.binary_search(&word).ok());
             item.calls = named.map(|at| names[at]).collect();
         }
-        Self { items }
+        let mut this = Self { items };
+        names.into_iter().for_each(|name| _ = this.inline(name));
+        this
+    }
+
+    /// Finds out how much an item is, inlined. WGSL has no recursion.
+    fn inline(&mut self, name: &'static str) -> usize {
+        let Some(LibraryItem { text, calls, inlined, .. }) = self.items.get(name) else { return 0 };
+        if *inlined > 0 {
+            return *inlined;
+        }
+        let (own, calls) = (text.len(), calls.clone());
+        let inlined = own + calls.into_iter().filter(|call| *call != name).map(|call| self.inline(call)).sum::<usize>();
+        self.items.entry(name).and_modify(|item| item.inlined = inlined);
+        inlined
+    }
+
+    /// Bytes of what these name, and of all that that calls, each as often as it is called.
+    pub(super) fn inlined_bytes<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> usize {
+        names.into_iter().filter_map(|name| self.items.get(name)).map(|item| item.inlined).sum()
     }
 
     /// Whether there is such a function.
@@ -124,6 +145,8 @@ mod tests {
             "const ONE = 1u; // one\nfn f(a: u32) -> u32 {\n    return a + ONE;\n}\nfn g() {\n    f(ONE);\n}\n"
         );
         assert_eq!(library.text(["h", "what"]), "fn h() {\n}\n");
+        let [one, f] = ["const ONE = 1u; // one\n", "fn f(a: u32) -> u32 {\n    return a + ONE;\n}\n"].map(str::len);
+        assert_eq!(library.inlined_bytes(["f", "f", "ONE"]), 2 * (f + one) + one);
     }
 
     #[test]

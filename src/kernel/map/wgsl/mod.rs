@@ -152,7 +152,9 @@ pub(in crate::kernel) struct ModuleText {
 impl ModuleText {
     /// The shader of this text, and of what it uses of `shaders/`.
     pub(in crate::kernel) fn shader(self, name: String) -> Shader {
-        let functions = WgslLibrary::get().text(words(&self.body));
+        let library = WgslLibrary::get();
+        let functions = library.text(words(&self.body));
+        let inlined = self.body.len() + library.inlined_bytes(words(&self.body));
         let mut text = String::from("struct Params {\n");
         let launch = ["first", "groups", "begin", "end"].into_iter();
         launch.chain(self.fields.iter().map(String::as_str)).for_each(|field| _ = writeln!(text, "    {field}: u32,"));
@@ -167,7 +169,7 @@ impl ModuleText {
         text.push_str(&functions);
         text.push_str(&self.body);
         let params: Vec<(String, usize)> = self.fields.into_iter().enumerate().map(|(at, name)| (name, 4 * at)).collect();
-        Shader::ours(name, text).with_params(&params).with_wide_types(wide[0], wide[1])
+        Shader::ours(name, text).with_params(&params).with_wide_types(wide[0], wide[1]).with_inlined_bytes(inlined)
     }
 }
 
