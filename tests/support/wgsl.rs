@@ -41,7 +41,8 @@ pub fn spirv_val(words: &[u32]) -> Option<Result<(), String>> {
     let mut child = tool.spawn().ok()?;
     child.stdin.take()?.write_all(bytemuck::cast_slice(words)).ok()?;
     let output = child.wait_with_output().ok()?;
-    let said = || [output.stdout.clone(), output.stderr.clone()].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    let said =
+        || [output.stdout.clone(), output.stderr.clone()].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     Some(if output.status.success() { Ok(()) } else { Err(said()) })
 }
 
@@ -86,7 +87,8 @@ pub fn instructions(words: &[u32], entry: &str) -> CodeSize {
         let is_looped = usize::from(!ends.is_empty());
         match code {
             ENTRY_POINT => {
-                let name: Vec<u8> = rest[2..].iter().flat_map(|word| word.to_le_bytes()).take_while(|&byte| byte != 0).collect();
+                let name: Vec<u8> =
+                    rest[2..].iter().flat_map(|word| word.to_le_bytes()).take_while(|&byte| byte != 0).collect();
                 if name == entry.as_bytes() {
                     first = Some(rest[1]);
                 }
