@@ -92,7 +92,7 @@ fn remote(gpu: &Gpu, dtype: DType, shape: &[usize]) -> Data {
 
 /// The GPU's buffers beside a chunk of so many bytes and a few that are always there.
 fn beside(gpu: &Gpu, chunk_bytes: u64) -> u64 {
-    gpu.counters().bytes.saturating_sub(chunk_bytes + (1 << 20))
+    gpu.counters().bytes.saturating_sub(chunk_bytes + (3 << 19))
 }
 
 /// Up from strided memory, down to memory with other strides, and back as they were.
