@@ -142,7 +142,7 @@ fn a_slip_is_found() {
         // Beyond an array in workgroup memory.
         (potrf(r.definite(real, 40), 0), "lines[line + t]", "lines[line + t + 3u]", "lines"),
         (gemv(r.chunk(real, &[5, 100]), r.chunk(real, &[100])), "lanes[t + half]", "lanes[t + 16u * half]", "lanes"),
-        (sum(r.chunk(real, &[1000])), "e < p.len", "e < p.len + 64u", "x0"),
+        (sum(r.chunk(real, &[1000])), "e < end", "e < end + 64u", "x0"),
         // Beyond the chunk, and still in the padding of the buffer, which ends at a multiple of 16 bytes.
         (gemv(r.chunk(real, &[7, 100]), r.chunk(real, &[100])), "row < p.m", "row <= p.m", "y"),
     ];
