@@ -146,15 +146,16 @@ impl Pipelines {
     /// How long a launch of this program would wait for the compiler, as far as is known.
     pub(super) fn wait_ns(&self, program: &Program) -> u64 {
         let mut state = self.0.state();
+        let CompileState { kept, queue, .. } = &mut *state;
         let (mut missing, mut compiling) = (SmallVec::<[u64; 4]>::new(), false);
         for pass in &program.passes {
-            let key = PipelineKey::new(program, pass);
-            let is_ahead = state.queue.may_come(|waiting| waiting.same(&key));
-            match state.kept.find(program, pass) {
+            let key = || PipelineKey::new(program, pass);
+            match kept.find(program, pass) {
                 Some(CompileProgress::Ready { .. } | CompileProgress::Failed(_)) => {}
-                // Launches wait for it, or it is under way.
-                Some(CompileProgress::Compiling { .. }) if !is_ahead => compiling = true,
-                _ => missing.push(queue::bytes_of(&key)),
+                Some(CompileProgress::Compiling { awaited: true }) => compiling = true,
+                // It is under way, unless it is here to be compiled ahead.
+                Some(CompileProgress::Compiling { .. }) if !queue.may_come(|waiting| waiting.same(&key())) => compiling = true,
+                _ => missing.push(queue::bytes_of(&key())),
             }
         }
         if compiling || !missing.is_empty() { state.queue.wait_ns(&missing, self.0.threads) } else { 0 }
