@@ -149,7 +149,7 @@ fn shaders_made_at_run_time_are_told_apart_by_their_text() {
 const WRONG: [(Change, &str); 5] = [
     (|p| Program { shader: nonsense(), ..p }, "wgsl:2:27"),
     (|p| Program { passes: vec![Pass::new("missing", 1, 0)], ..p }, "missing"),
-    (|p| Program { params: vec![0; 244], ..p }, "244 bytes"),
+    (|p| Program { params: vec![0; 500], ..p }, "500 bytes"),
     (|p| Program { real: DType::I32, ..p }, "Real is i32"),
     (|p| Program { passes: vec![], ..p }, "no pass"),
 ];
