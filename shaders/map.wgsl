@@ -289,7 +289,7 @@ fn m_safe(b: M4) -> M4 {
     return max(b, M4(1lu));
 }
 fn d_divide(a: D4, b: D4) -> D4 {
-    return a / b;
+    return d_over(a, b);
 }
 fn i_divide(a: I4, b: I4) -> I4 {
     return select(a / i_safe(a, b), I4(0), b == I4(0));
@@ -408,7 +408,7 @@ fn d_fract(a: D4) -> D4 {
 fn d_sqrt(a: D4) -> D4 {
     let nan = bitcast<D4>(M4(0x7ff8000000000000lu) + M4(u64(p.zero)));
     let negative = d_lt(a, D4(0.0lf));
-    return select(select(sqrt(a), nan, negative), a, d_is_nan(a) | (d_abs(a) == D4(0.0lf)));
+    return select(select(d_root(a), nan, negative), a, d_is_nan(a) | (d_abs(a) == D4(0.0lf)));
 }
 
 // Bits.

@@ -3,7 +3,7 @@
 //
 // Owns: these functions, by the formulas and coefficients of the CPU's (`src/kernel/map/math/`); other constants: `tests/data/derive_gpu_math_f64.py`. Must not
 // know: who calls them, on what. Relies on: the aliases D4, M4, L4, U4, B4 and `opaque_d`, which stand before it; integers, bitcasts and `select` being exact;
-// `+ - * / sqrt` of f64 being rounded to nearest, whether or not a product and a sum are contracted, where subnormal numbers may be 0.
+// `+ - *` of f64 and `d_over`, `d_root` being rounded to nearest (but for 1 ulp of these two), whether or not a product and a sum are contracted, where subnormal numbers may be 0.
 // Invariant: an intermediate result whose rounding matters passes through `opaque_d`, since compilers calculate as if numbers were real; so does what a
 // number is split into. NaN and infinities are found and made by their bits, and arithmetic that sees them has no say. No `fma`: the CPU's fused steps are
 // exact products here (`d_residual`), or products with constants of so few bits that they are exact.
@@ -97,6 +97,16 @@ fn d_scale(p: D4, k: L4) -> D4 {
     return bitcast<D4>(select(z, M4(D_INF), exponent > L4(2046li)));
 }
 
+// The driver's quotient. For drivers whose own are not the nearest numbers, `quotients_f64.wgsl` has others, and other roots.
+fn d_over(n: D4, m: D4) -> D4 {
+    return n / m;
+}
+
+// The driver's root.
+fn d_root(x: D4) -> D4 {
+    return sqrt(x);
+}
+
 // An integer below 2^64 as a float, rounded once.
 fn d_float(n: M4) -> D4 {
     let high = bitcast<D4>((n >> U4(32u)) | M4(0x4530000000000000lu));
@@ -184,7 +194,7 @@ fn d_split(x: D4) -> array<D4, 2> {
 
 // f^2 / 2 and c with log(1 + f) = f - (f^2/2 - c): s = f / (2 + f), c = s (f^2/2 + R(s^2)), R minimax of degree 7 in s^2, error 2^-58.
 fn d_log_tail(f: D4) -> array<D4, 2> {
-    let s = f / (2.0lf + f);
+    let s = d_over(f, 2.0lf + f);
     let z = s * s;
     let r = (((((z * 0.14796105287459915lf + 0.15314035898408324lf) * z + 0.181835648617608lf) * z + 0.2222219856364367lf) * z
         + 0.28571428742472477lf) * z + 0.3999999999941434lf) * z + 0.6666666666666734lf;
@@ -249,7 +259,7 @@ fn d_log1p_pair(w: D4, lo: D4, more: D4) -> D4 {
     let k = a[0] + more;
     let t = d_log_tail(a[1]);
     let hi = opaque_d(a[1] - t[0]);
-    let low = opaque_d(t[1] + opaque_d(k * D_LN2_LO + lost / u));
+    let low = opaque_d(t[1] + opaque_d(k * D_LN2_LO + d_over(lost, u)));
     let base = opaque_d(k * D_LN2_HI);
     let sum = opaque_d(base + hi);
     return opaque_d(sum + opaque_d(d_rest(base, hi, sum) + opaque_d(d_rest(a[1], -t[0], hi) + low)));
@@ -272,7 +282,7 @@ fn d_half_exp_and_inverse(x: D4, quarter: f64) -> D4 {
     let k = d_whole(e[0]) - L4(1li);
     let p = opaque_d(e[1] + e[2]);
     let half = opaque_d(bitcast<D4>(bitcast<M4>(p) + (bitcast<M4>(k) << U4(52u))));
-    let q = opaque_d(quarter / half);
+    let q = opaque_d(d_over(D4(quarter), half));
     let sum = opaque_d(half + q);
     // What p lost counts only where q does.
     let lost = d_rest(e[1], e[2], p) * d_two(select(k, L4(1000li), k > L4(1000li)));
@@ -311,7 +321,7 @@ fn d_tanh(x: D4) -> D4 {
     let p = ((z * -1.723564097002038e-08lf - 0.00024321809128978954lf) * z - 0.021408283778763814lf) * z - 0.3333333333333333lf;
     let q = ((z * 0.0002542364508843874lf + 0.024514832903636943lf) * z + 0.46422485133629066lf) * z + 1.0lf;
     let small = c < D4(1.0lf);
-    let quotient = select(D4(-2.0lf), c * z * p, small) / select(e + 1.0lf, q, small);
+    let quotient = d_over(select(D4(-2.0lf), c * z * p, small), select(e + 1.0lf, q, small));
     return d_or_nan(d_signed(select(D4(1.0lf), c, small) + opaque_d(quotient), x), x);
 }
 
@@ -323,7 +333,7 @@ fn d_asinh(x: D4) -> D4 {
     let large = c > D4(1e150lf);
     let zero = D4(0.0lf);
     let square = select(c * c, zero, large);
-    let q = opaque_d(square / (1.0lf + sqrt(1.0lf + square)));
+    let q = opaque_d(d_over(square, 1.0lf + d_root(1.0lf + square)));
     let w = opaque_d(c + q);
     let y = d_log1p_pair(w, select(d_rest(c, q, w), zero, large), select(zero, D4(1.0lf), large));
     // Below 5e-9 it rounds to x; infinity and NaN are their own results.
@@ -338,7 +348,7 @@ fn d_acosh(x: D4) -> D4 {
     let large = a > D4(1e150lf);
     let zero = D4(0.0lf);
     let c = opaque_d(select(a - 1.0lf, zero, large));
-    let root = opaque_d(sqrt(c * c + 2.0lf * c));
+    let root = opaque_d(d_root(c * c + 2.0lf * c));
     let sum = opaque_d(root + c);
     let y = d_log1p_pair(select(sum, a, large), d_rest(root, c, sum), select(zero, D4(1.0lf), large));
     return bitcast<D4>(select(select(M4(D_NAN), M4(D_INF), bits == M4(D_INF)), bitcast<M4>(y), real));
@@ -353,7 +363,7 @@ fn d_atanh(x: D4) -> D4 {
     let d = opaque_d(one - c);
     let d_lo = d_rest(one, -c, d);
     let n = 2.0lf * c;
-    let inverse = 1.0lf / d;
+    let inverse = d_over(D4(1.0lf), d);
     let w = opaque_d(n * inverse);
     let lo = opaque_d((-d_residual(w, d, n) - w * d_lo) * inverse);
     let y = bitcast<M4>(d_signed(0.5lf * d_log1p_pair(w, lo, D4(0.0lf)), x));

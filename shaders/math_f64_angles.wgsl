@@ -136,7 +136,7 @@ fn d_tan(x: D4) -> D4 {
     let odd = (bitcast<M4>(a[0]) & M4(1lu)) == M4(1lu);
     let n = select(sin, -cos, odd);
     let m = select(cos, sin, odd);
-    let inverse = 1.0lf / m;
+    let inverse = d_over(D4(1.0lf), m);
     let y = opaque_d(n * inverse);
     let rest = opaque_d(opaque_d(select(sin_lo, -cos_lo, odd) - y * select(cos_lo, sin_lo, odd)) - d_residual(y, m, n));
     // Below 1e-8 it rounds to x.
@@ -162,7 +162,7 @@ fn d_atan_quotient(n0: D4, m0: D4) -> array<D4, 3> {
     let n_lo = select(zero, d_rest(-m0, n0, difference), high);
     let m = select(m0, sum, high);
     let m_lo = select(zero, d_rest(m0, n0, sum), high);
-    let inverse = 1.0lf / m;
+    let inverse = d_over(D4(1.0lf), m);
     let t = opaque_d(n * inverse);
     let t_lo = (opaque_d(n_lo - t * m_lo) - d_residual(t, m, n)) * inverse;
     let z = t * t;
@@ -213,8 +213,8 @@ fn d_atan2(y: D4, x: D4) -> D4 {
 fn d_asin_parts(x: D4) -> array<D4, 2> {
     let small = x < D4(0.5lf);
     let half = opaque_d(0.5lf - 0.5lf * x);
-    let root = opaque_d(sqrt(half));
-    let root_lo = -0.5lf * d_residual(root, root, half) / select(root, D4(1.0lf), half == D4(0.0lf));
+    let root = opaque_d(d_root(half));
+    let root_lo = d_over(-0.5lf * d_residual(root, root, half), select(root, D4(1.0lf), half == D4(0.0lf)));
     let z = select(half, x * x, small);
     let t = select(root, x, small);
     let p = (((((((((((z * 0.032679459457270514lf - 0.02108132485952301lf) * z + 0.02176629491763886lf) * z + 0.0036819149335364297lf) * z

@@ -18,11 +18,11 @@ fn d_hypot(x: D4, y: D4) -> D4 {
     let q = opaque_d(b * up);
     let pp = opaque_d(p * p);
     let qq = opaque_d(q * q);
-    let h = opaque_d(sqrt(pp + qq));
+    let h = opaque_d(d_root(pp + qq));
     let hh = opaque_d(h * h);
     let lost = opaque_d(opaque_d(d_residual(p, p, pp) + d_residual(q, q, qq)) - d_residual(h, h, hh));
     let rest = opaque_d(opaque_d(opaque_d(pp - hh) + qq) + lost);
-    let z = bitcast<M4>(d_scale(opaque_d(h + rest * (0.5lf / h)), down));
+    let z = bitcast<M4>(d_scale(opaque_d(h + rest * d_over(D4(0.5lf), h)), down));
     let real = select(z, M4(D_NAN), most > M4(D_INF));
     let finite = select(real, M4(D_INF), (ax == M4(D_INF)) | (ay == M4(D_INF)));
     return bitcast<D4>(select(finite, M4(0lu), most == M4(0lu)));
@@ -39,7 +39,7 @@ fn d_log_wide(x: D4) -> array<D4, 2> {
     let f = a[1];
     let two = D4(2.0lf);
     let g = opaque_d(two + f);
-    let inverse = 1.0lf / g;
+    let inverse = d_over(D4(1.0lf), g);
     let s = opaque_d(f * inverse);
     let s_lo = opaque_d((-d_residual(s, g, f) - s * d_rest(two, f, g)) * inverse);
     let z = opaque_d(s * s);
@@ -151,7 +151,7 @@ fn d_div_euclid(a: D4, b: D4) -> D4 {
     let n = d_split(a);
     let d = d_split(b);
     let k = d_whole(opaque_d(n[0] - d[0] + D_MAGIC));
-    let quotient = opaque_d((1.0lf + n[1]) / (1.0lf + d[1]));
+    let quotient = opaque_d(d_over(1.0lf + n[1], 1.0lf + d[1]));
     let scaled = bitcast<M4>(d_scale(quotient, max(k, L4(-100li))));
     // 2^54, from where on one more makes no difference.
     let big = scaled >= M4(0x4350000000000000lu);

@@ -21,7 +21,7 @@ pub(super) enum Unable {
     Bindings { bound: u64, most: u64 },
     /// Its workgroups are smaller, or have less memory.
     Workgroups,
-    /// It may give other bits than the CPU, for this reason, and the session is strict; or what it gives was found to be wrong.
+    /// It may give other bits than the CPU, for this reason, and the session is strict.
     Inexact(String),
     /// It turned out that it cannot run the kernel: the shader does not compile there.
     Unfit,
@@ -66,8 +66,7 @@ impl Unable {
             () if bound > u64::from(facts.bindings) => Self::Bindings { bound, most: facts.bindings.into() },
             () if bytes > most => Self::TooLarge { bytes, most },
             () if shader.invocations() > facts.invocations || workgroup_bytes > facts.workgroup_bytes => Self::Workgroups,
-            // It has a program of which something was found to be wrong.
-            () => calm(|| kernel.inexact(facts)).flatten().map_or(Self::NoHalf, Self::Inexact),
+            () => Self::NoHalf,
         }
     }
 

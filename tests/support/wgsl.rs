@@ -2,6 +2,7 @@
 //!
 //! Owns: what naga makes of WGSL. Must not know: what a shader computes. Invariant: a text that is translated was valid in all of its parts.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -117,4 +118,49 @@ pub fn instructions(words: &[u32], entry: &str) -> CodeSize {
         entry.own[part] + entry.calls[part].iter().map(|&call| all(&of, call)).sum::<usize>()
     });
     CodeSize { once, looped }
+}
+
+/// The `const` and `fn` items of a text, each from its first line to the next item's comment: name, text.
+fn items(text: &str) -> Vec<(&str, String)> {
+    let mut items: Vec<(&str, String)> = Vec::new();
+    for line in text.lines() {
+        let start = ["fn ", "const "].iter().find_map(|word| line.strip_prefix(word));
+        if let Some(rest) = start {
+            items.push((rest.split(['(', ':']).next().expect("a name"), String::new()));
+        }
+        if let Some((_, item)) = items.last_mut().filter(|_| !line.starts_with("//")) {
+            *item += line;
+            *item += "\n";
+        }
+    }
+    items
+}
+
+/// An item's text.
+///
+/// # Panics
+/// Without one of this name.
+pub fn item(text: &str, name: &str) -> String {
+    items(text).into_iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no item {name}")).1
+}
+
+/// The names in a text.
+fn names(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+}
+
+/// A function and the items that it needs, in their order.
+///
+/// # Panics
+/// Without one of this name.
+pub fn needed(text: &str, name: &str) -> String {
+    let items = items(text);
+    let mut seen = BTreeSet::from([name]);
+    let mut todo = vec![name];
+    while let Some(name) = todo.pop() {
+        let (_, item) = items.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no item {name}"));
+        let used = names(item).filter_map(|used| items.iter().find(|(known, _)| *known == used));
+        todo.extend(used.map(|(known, _)| *known).filter(|known| seen.insert(known)));
+    }
+    items.iter().filter(|(name, _)| seen.contains(name)).map(|(_, item)| item.as_str()).collect()
 }

@@ -26,7 +26,7 @@ pub(crate) fn missing(program: &ScalarProgram) -> Option<(ScalarOp, DType)> {
     let of = |instr: &Instr| {
         let Instr::Op(op, to, _) = instr else { return None };
         let from = program.dtype_of(instr.args()[usize::from(*op == ScalarOp::Where)]);
-        let is_there = call(*op, from, *to).is_none_or(|call| WgslLibrary::get().has(&call));
+        let is_there = call(*op, from, *to).is_none_or(|call| WgslLibrary::get(false).has(&call));
         (!is_there).then_some((*op, from))
     };
     program.code().iter().find_map(of)

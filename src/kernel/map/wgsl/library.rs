@@ -16,7 +16,11 @@ const FILES: [&str; 7] = [
     include_str!("../../../../shaders/random.wgsl"),
 ];
 
-static LIBRARY: LazyLock<WgslLibrary> = LazyLock::new(|| WgslLibrary::of(&FILES));
+/// What is in the place of items of the same names, where a driver's quotients of `f64` are not the nearest numbers.
+const QUOTIENTS: &str = include_str!("../../../../shaders/quotients_f64.wgsl");
+
+static LIBRARY: LazyLock<WgslLibrary> = LazyLock::new(|| WgslLibrary::of(&FILES, ""));
+static MENDED: LazyLock<WgslLibrary> = LazyLock::new(|| WgslLibrary::of(&FILES, QUOTIENTS));
 
 /// All functions and constants, by name.
 pub(super) struct WgslLibrary {
@@ -40,21 +44,21 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 impl WgslLibrary {
-    pub(super) fn get() -> &'static Self {
-        &LIBRARY
+    /// With quotients of `f64` that do not rest on the driver's being right, if that is asked for.
+    pub(super) fn get(mends_quotients: bool) -> &'static Self {
+        if mends_quotients { &MENDED } else { &LIBRARY }
     }
 
-    /// Of files in which each item begins at the start of a line, and what is indented, or closes it, belongs to it.
-    fn of(files: &[&'static str]) -> Self {
-        let mut items = BTreeMap::new();
-        for file in files {
+    /// Of files in which each item begins at the start of a line, and what is indented, or closes it, belongs to it. Those of the last one may take the place of others.
+    fn of(files: &[&'static str], last: &'static str) -> Self {
+        let (mut items, mut number) = (BTreeMap::new(), 0);
+        for &file in files.iter().chain([&last]) {
             let mut from = 0;
             while let Some((start, name)) = next(file, from) {
                 let end = end(file, start);
-                let number = items.len();
                 let known = items.insert(name, LibraryItem { number, text: &file[start..end], calls: Vec::new(), inlined: 0 });
-                debug_assert!(known.is_none(), "{name} is there twice");
-                from = end;
+                debug_assert!(known.is_none() || file == last, "{name} is there twice");
+                (from, number) = (end, number + 1);
             }
         }
         let names: Vec<&'static str> = items.keys().copied().collect();
@@ -136,9 +140,8 @@ mod tests {
 
     #[test]
     fn an_item_comes_with_all_that_it_calls() {
-        let library = WgslLibrary::of(&[
-            "// a\nconst ONE = 1u; // one\n// b\nfn f(a: u32) -> u32 {\n    return a + ONE;\n}\nfn g() {\n    f(ONE);\n}\nfn h() {\n}\n",
-        ]);
+        let file = "// a\nconst ONE = 1u; // one\n// b\nfn f(a: u32) -> u32 {\n    return a + ONE;\n}\nfn g() {\n    f(ONE);\n}\nfn h() {\n}\n";
+        let library = WgslLibrary::of(&[file], "");
         assert!(library.has("g") && !library.has("b"));
         assert_eq!(
             library.text(["g"]),
@@ -147,11 +150,14 @@ mod tests {
         assert_eq!(library.text(["h", "what"]), "fn h() {\n}\n");
         let [one, f] = ["const ONE = 1u; // one\n", "fn f(a: u32) -> u32 {\n    return a + ONE;\n}\n"].map(str::len);
         assert_eq!(library.inlined_bytes(["f", "f", "ONE"]), 2 * (f + one) + one);
+        let mended = WgslLibrary::of(&[file], "fn f(a: u32) -> u32 {\n    return a;\n}\n");
+        assert_eq!(mended.text(["f"]), "fn f(a: u32) -> u32 {\n    return a;\n}\n");
+        assert_eq!(mended.text(["h", "g"]).matches("fn f(").count(), 1);
     }
 
     #[test]
     fn functions_say_what_they_work_on() {
-        for name in WgslLibrary::get().items.keys() {
+        for name in WgslLibrary::get(true).items.keys() {
             let prefix = name.split('_').next().unwrap();
             let is_known = ["f", "d", "i", "u", "l", "m", "b", "opaque", "half", "brain", "wide", "philox", "Wide", "Philox"]
                 .contains(&prefix);

@@ -36,7 +36,22 @@ const GROUP: u64 = 256;
 const FOUR: u64 = 4;
 
 /// What tells the modules of one program apart.
-type ModuleKey = (MapForm, Vec<String>, bool);
+type ModuleKey = (MapForm, Vec<String>, GpuTraits);
+
+/// What of a driver is seen in a module's text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::kernel) struct GpuTraits {
+    /// Whether its compilers calculate as if floats were real numbers.
+    pub(in crate::kernel) simplifies: bool,
+    /// Whether its quotients or roots of `f64` are not the nearest numbers.
+    pub(in crate::kernel) mends_quotients: bool,
+}
+
+impl From<&GpuFacts> for GpuTraits {
+    fn from(gpu: &GpuFacts) -> Self {
+        Self { simplifies: gpu.simplifies, mends_quotients: gpu.exact.mends_quotients() }
+    }
+}
 
 /// The modules of one program, made when they are asked for.
 #[derive(Default)]
@@ -92,17 +107,13 @@ impl Modules {
     ) -> Option<Program> {
         let (out, chunks) = operands.split_last()?;
         let inputs = MapInputs::new(program, chunks, feeds, out.shape)?;
-        if out.dtype != program.dtype()
-            || !gpu.can_bind(operands)
-            || missing(program).is_some()
-            || gpu.exact.is_wrong(program).is_some()
-        {
+        if out.dtype != program.dtype() || !gpu.can_bind(operands) || missing(program).is_some() {
             return None;
         }
         let MapLayout { form, params } = MapLayout::of(&inputs.all, out.shape, Starts::AtFours)?;
         let len = out.shape.iter().product::<usize>() as u64;
         let params: Vec<u32> = [len as u32, 0].into_iter().chain(params).collect();
-        let key = (form, inputs.texts(), gpu.simplifies);
+        let key = (form, inputs.texts(), gpu.into());
         let shader = {
             let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
             made.entry(key).or_insert_with_key(|key| Arc::new(shader(program, key))).clone()
@@ -122,12 +133,12 @@ pub(super) fn is_too_scattered((program, feeds): (&ScalarProgram, &GpuFeeds), op
 }
 
 /// The module of a program whose operands lie so.
-fn shader(program: &ScalarProgram, (form, made, simplifies): &ModuleKey) -> Shader {
+fn shader(program: &ScalarProgram, (form, made, traits): &ModuleKey) -> Shader {
     let mut lines = Vec::new();
     if form.rank > 0 {
         lines.push("let i = 4u * q;".to_owned());
     }
-    value(program, form, *simplifies, &mut lines);
+    value(program, form, traits.simplifies, &mut lines);
     memory::store(program.code().len() - 1, program.dtype(), form.is_aligned, &mut lines);
     let mut body = made.concat() + ENTRY;
     lines.iter().for_each(|line| _ = writeln!(body, "    {line}"));
@@ -135,7 +146,8 @@ fn shader(program: &ScalarProgram, (form, made, simplifies): &ModuleKey) -> Shad
     let (inputs, chunks) = inputs_of(program, form);
     let output = memory::output(chunks + 1, program.dtype());
     let name = format!("map {}", program.name());
-    let shader = ModuleText { fields: form.fields(&["n", "zero"]), declarations: inputs + &output, body }.shader(name);
+    let shader = ModuleText { fields: form.fields(&["n", "zero"]), declarations: inputs + &output, body }
+        .shader(name, traits.mends_quotients);
     shader.with_operands(chunks as u32, 1).with_workgroup(GROUP as u32, [0, 0]).with_packed_bools()
 }
 
@@ -151,8 +163,8 @@ pub(in crate::kernel) struct ModuleText {
 
 impl ModuleText {
     /// The shader of this text, and of what it uses of `shaders/`.
-    pub(in crate::kernel) fn shader(self, name: String) -> Shader {
-        let library = WgslLibrary::get();
+    pub(in crate::kernel) fn shader(self, name: String, mends_quotients: bool) -> Shader {
+        let library = WgslLibrary::get(mends_quotients);
         let functions = library.text(words(&self.body));
         let inlined = self.body.len() + library.inlined_bytes(words(&self.body));
         let mut text = String::from("struct Params {\n");

@@ -21,7 +21,7 @@ use super::Reduction;
 use super::nest::nearest;
 use crate::kernel::generate::GpuFeeds;
 use crate::kernel::map::ScalarProgram;
-use crate::kernel::map::wgsl::{self, MapForm, MapInputs, MapLayout, ModuleText, Starts};
+use crate::kernel::map::wgsl::{self, GpuTraits, MapForm, MapInputs, MapLayout, ModuleText, Starts};
 use crate::kernel::{GpuFacts, Pass, Program, Shader, Work};
 use crate::shape::{ChunkMeta, DType, Layout, Lies};
 
@@ -52,7 +52,7 @@ struct ReduceModuleKey {
     sharing: Sharing,
     /// Whether results are made of parts.
     in_parts: bool,
-    simplifies: bool,
+    traits: GpuTraits,
     /// Reduced axes, where elements are numbered.
     numbered: usize,
     /// Whether there is `f64`.
@@ -130,8 +130,7 @@ impl ReduceModules {
     ) -> Option<Program> {
         let (_, chunks) = operands.split_last()?;
         let shape = of.shape;
-        let is_wrong = |program: &ScalarProgram| gpu.exact.is_wrong(program).is_some();
-        if !of.takes(operands) || !gpu.can_bind(operands) || is_wrong(of.program) || of.after.as_deref().is_some_and(is_wrong) {
+        if !of.takes(operands) || !gpu.can_bind(operands) {
             return None;
         }
         let kept: Vec<usize> = (0..shape.len()).filter(|axis| !of.axes.contains(axis)).collect();
@@ -160,7 +159,7 @@ impl ReduceModules {
             made: inputs.texts(),
             sharing,
             in_parts: counts.parts > 1,
-            simplifies: gpu.simplifies,
+            traits: gpu.into(),
             f64: gpu.f64,
             numbered,
         };
@@ -248,7 +247,7 @@ fn shader(of: &GpuReduction<'_>, key: &ReduceModuleKey) -> Shader {
         (0..key.numbered).for_each(|axis| own.extend([format!("d{axis}"), format!("t{axis}"), format!("t{axis}_high")]));
     }
     let (of_y, words) = match &of.after {
-        Some(after) => finished(&fold, after, key.simplifies),
+        Some(after) => finished(&fold, after, key.traits.simplifies),
         None => fold.write(),
     };
     _ = writeln!(declarations, "@group(0) @binding({}) var<storage, read_write> y: array<{of_y}>;", inputs + 1);
@@ -261,7 +260,7 @@ fn shader(of: &GpuReduction<'_>, key: &ReduceModuleKey) -> Shader {
     }
     _ = writeln!(body, "fn write(k: u32, a: Part) {{\n{words}}}");
     let mut lines = vec!["let q = i / 4u;".to_owned()];
-    wgsl::value(of.program, form, key.simplifies, &mut lines);
+    wgsl::value(of.program, form, key.traits.simplifies, &mut lines);
     let element = wgsl::result_of(of.program).join(", ");
     lines.push(format!("return run_put(r, {element}, number, here);"));
     body.push_str("fn put(r: Run, i: u32, number: U4, here: B4) -> Run {\n");
@@ -284,7 +283,7 @@ fn shader(of: &GpuReduction<'_>, key: &ReduceModuleKey) -> Shader {
     });
     let fields = form.fields(&own.iter().map(String::as_str).collect::<Vec<_>>());
     let name = format!("reduce {} + {}", of.program.name(), of.what.name());
-    let shader = ModuleText { fields, declarations, body }.shader(name);
+    let shader = ModuleText { fields, declarations, body }.shader(name, key.traits.mends_quotients);
     let shared = if tree > 1 { fold.shared_bytes() } else { 0 };
     shader.with_operands(inputs as u32, 1).with_workgroup(GROUP as u32, [shared, shared])
 }
