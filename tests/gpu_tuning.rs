@@ -111,16 +111,20 @@ fn a_variant_that_is_faster_is_found_right_on_a_real_driver() {
     // Time enough for a machine that is busy, too.
     let budget = Duration::from_secs(4);
     for entry in ["large", "slim"] {
-        let (spec, told) = (inner.spec().clone(), Mutex::default());
-        let claims = Told { inner: inner.clone(), spec, told, claims: Some(entry) };
-        let tuned = calibrate_gpu_within(budget, &claims, &[]).expect("it answers").tuned;
-        assert!(tuned.refused.is_empty(), "{entry}: {tuned:?}");
         // Of the other kernels, any may be the fastest.
-        let Variants { gemm, syrk, gemv } = tuned.tuning.variants;
-        match entry {
-            "large" => assert_eq!((gemm[0], syrk[0]), (3, 3), "{tuned:?}"),
-            _ => assert_eq!(gemv[0], 2, "{tuned:?}"),
-        }
+        let is_found = |Variants { gemm, syrk, gemv }: Variants| match entry {
+            "large" => (gemm[0], syrk[0]) == (3, 3),
+            _ => gemv[0] == 2,
+        };
+        let tuned = || {
+            let (spec, told) = (inner.spec().clone(), Mutex::default());
+            let claims = Told { inner: inner.clone(), spec, told, claims: Some(entry) };
+            let tuned = calibrate_gpu_within(budget, &claims, &[]).expect("it answers").tuned;
+            assert!(tuned.refused.is_empty(), "{entry}: {tuned:?}");
+            tuned.tuning.variants
+        };
+        // Other programs may have had the processors while one variant ran.
+        assert!((0..3).any(|_| is_found(tuned())), "{entry}");
     }
 }
 
