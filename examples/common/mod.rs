@@ -47,7 +47,7 @@ pub use files::{TemporaryFolder, can_write, write_whole};
 pub use named::{Named, distinct};
 pub use picture::{Counts, LONGEST_SIDE};
 pub use process::{leave, on_interrupt, trim_memory};
-pub use progress::Progress;
+pub use progress::{Progress, Waiting};
 pub use report::{Placed, Report, cut, extents, rate, seconds};
 pub use session::{
     Fallible, compute, disk_free, explain, explain_run, finish, fits, made, open_session, peak_rss_bytes, room, session_of,

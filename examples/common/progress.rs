@@ -5,6 +5,8 @@
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -64,6 +66,44 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10)).with_style(style);
         bar.set_prefix(self.label.clone());
         bar.with_elapsed(self.started.elapsed())
+    }
+}
+
+/// A wait whose end nobody can tell; dropping it takes its line off the screen.
+pub struct Waiting(Option<(Sender<()>, JoinHandle<()>)>);
+
+impl Waiting {
+    /// Says `what` is waited for, if it lasts.
+    pub fn start(args: &CommonArgs, what: &'static str) -> Self {
+        let progress = Progress::start(args, what);
+        if !progress.shown {
+            return Self(None);
+        }
+        let (sender, ended) = channel();
+        let show = move || {
+            if ended.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+            let style = ProgressStyle::with_template("{spinner} {msg}  {elapsed} gone")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let line = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10)).with_style(style);
+            line.set_message(what);
+            while ended.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
+                line.tick();
+            }
+            line.finish_and_clear();
+        };
+        let thread = std::thread::Builder::new().name("waiting".into()).spawn(show);
+        Self(thread.ok().map(|thread| (sender, thread))) // without one nothing is shown
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some((sender, thread)) = self.0.take() {
+            drop(sender);
+            let _ = thread.join(); // it only draws
+        }
     }
 }
 

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use chunkwise::device::system;
-use chunkwise::ext::{ChunkSink, DeviceKind, DeviceSpec};
+use chunkwise::ext::{ChunkSink, DeviceId, DeviceKind, DeviceSpec};
 use chunkwise::{Array, Element, Error, Explanation, Pending, Placement, Remedy, Result, RunReport, Session};
 use ndarray::ArrayD;
 
-use super::{CommonArgs, Named, Outcome, Placed, Progress, Report, can_write, distinct, line, seconds, write_whole};
+use super::{CommonArgs, Named, Outcome, Placed, Progress, Report, Waiting, can_write, distinct, line, seconds, write_whole};
 
 /// What the system says of itself, for programs that are else written as a user would.
 pub use chunkwise::device::system::{disk_free, peak_rss_bytes, threads};
@@ -50,6 +50,7 @@ pub fn session_of(args: &CommonArgs) -> Result<Session> {
         let recorded = Recorded { path: path.clone(), before: stamp(path), says: !args.json && !args.quiet };
         *RECORDED.lock().unwrap_or_else(PoisonError::into_inner) = Some(recorded);
     }
+    let _waiting = (args.device != Placement::Cpu).then(|| Waiting::start(args, "looks for GPUs, and measures new ones"));
     let session = builder.build()?;
     if args.explain && args.device != Placement::Cpu {
         session.discover(); // small work would not look for them, and not show what they would take
@@ -156,7 +157,7 @@ pub fn finish<T: Element>(args: &CommonArgs, label: &str, array: &Array<T>) -> F
 /// Computes an array with a progress bar.
 pub fn compute<T: Element>(args: &CommonArgs, label: &str, array: &Array<T>) -> Result<(ArrayD<T>, RunReport)> {
     let pending = array.start()?;
-    show(args, label, &pending);
+    show(args, label, &array.session(), &pending);
     pending.wait()
 }
 
@@ -171,11 +172,22 @@ pub fn store<T: Element>(args: &CommonArgs, label: &str, array: &Array<T>, sink:
     Ok(run)
 }
 
-fn show<T: Element>(args: &CommonArgs, label: &str, pending: &Pending<T>) {
+/// What launches wait for, if it is a compiler.
+fn compiling(session: &Session) -> String {
+    let gpus = session.devices().into_iter().enumerate().filter(|(_, spec)| spec.kind == DeviceKind::Gpu);
+    let each =
+        gpus.map(|(at, spec)| (spec.name, session.counters(DeviceId(at as u16)).compiling)).filter(|(_, count)| *count > 0);
+    let texts: Vec<String> =
+        each.map(|(name, count)| format!("{name} compiles {count} program{}", if count == 1 { "" } else { "s" })).collect();
+    texts.join(", ")
+}
+
+fn show<T: Element>(args: &CommonArgs, label: &str, session: &Session, pending: &Pending<T>) {
     let progress = Progress::start(args, label);
     while !pending.wait_timeout(Duration::from_millis(100)) {
         let (done, total) = pending.progress();
         progress.set(done as u64, total as u64);
+        progress.say(&compiling(session));
     }
 }
 

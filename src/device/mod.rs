@@ -275,6 +275,8 @@ pub struct Counters {
     pub compiled: u64,
     /// Those that are kept now.
     pub programs: u64,
+    /// Entry points that launches wait for now, because they are being compiled or have yet to be.
+    pub compiling: u64,
     /// What launches that are alike share, as far as it is kept now.
     pub plans: u64,
 }

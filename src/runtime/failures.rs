@@ -3,7 +3,8 @@
 //! Owns: how often a task is tried, when a device counts as lost, when it is given less memory. Must not know: how work is placed anew (schedule).
 //! Invariant: a run fails for its device only if no other device can do its work.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::driver::{Inner, SessionState};
@@ -35,8 +36,8 @@ pub(super) struct Faults {
     strikes: BTreeMap<DeviceId, u32>,
     /// Devices that have run out of memory and are given less since.
     shortages: BTreeMap<DeviceId, Shortage>,
-    /// Devices that count as lost.
-    gone: BTreeSet<DeviceId>,
+    /// Devices that count as lost, and for what.
+    gone: BTreeMap<DeviceId, Error>,
 }
 
 /// A device that has run out of memory.
@@ -55,6 +56,13 @@ pub(super) struct Warning {
     error: Error,
 }
 
+impl Faults {
+    /// Devices that count as lost, and for what.
+    pub(super) fn gone(&self) -> BTreeMap<DeviceId, Error> {
+        self.gone.clone()
+    }
+}
+
 impl std::fmt::Display for Warning {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} is not used{} any more ({}); its work goes on elsewhere", self.device, self.what, self.error)
@@ -66,7 +74,7 @@ impl Inner {
     fn replaceable(&self, state: &SessionState, device: DeviceId) -> bool {
         let all = self.members.all();
         let io = |at: usize| all[at].spec.kind == crate::device::DeviceKind::Io;
-        let other = |at: usize| at != device.index() && !state.faults.gone.contains(&DeviceId::at(at));
+        let other = |at: usize| at != device.index() && !state.faults.gone.contains_key(&DeviceId::at(at));
         (0..all.len()).any(|at| other(at) && io(at) == io(device.index()))
     }
 
@@ -88,7 +96,7 @@ impl Inner {
         let (now, members) = (self.now_ns(), self.members.all());
         let SessionState { faults: Faults { shortages, gone, .. }, scheduler, .. } = state;
         shortages.retain(|device, shortage| {
-            if gone.contains(device) {
+            if gone.contains_key(device) {
                 return false;
             }
             if now.saturating_sub(shortage.at_ns) < RECOVERY_NS {
@@ -200,7 +208,7 @@ impl Inner {
         let unfit = |device: DeviceId| members[device.index()].is_unfit(kind.key, kind.kernel, kind.dtype);
         let can = |e: &Estimates| e.ns(&fixed.graph, task).is_some() && !unfit(e.device);
         let estimates = run.prices.estimates();
-        let mut others = estimates.iter().filter(|e| e.device != device && !state.faults.gone.contains(&e.device));
+        let mut others = estimates.iter().filter(|e| e.device != device && !state.faults.gone.contains_key(&e.device));
         if !others.any(can) {
             run.fail(error);
             return Event::LaunchFailed { launch };
@@ -224,7 +232,9 @@ impl Inner {
 
     /// From now on the device counts as lost.
     fn give_up(&self, state: &mut SessionState, device: DeviceId, error: &Error, events: &mut VecDeque<Event>) {
-        if state.faults.gone.insert(device) {
+        let faults = &mut state.faults;
+        if let Entry::Vacant(new) = faults.gone.entry(device) {
+            new.insert(error.clone());
             let name = self.members.all()[device.index()].spec.name.clone();
             state.warnings.push(Warning { device: name, what: "", error: error.clone() });
             events.push_back(Event::DeviceLost { device });

@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::driver::{Inner, SessionState};
+use super::idle::RunEnd;
 use super::results::{displaced, move_home};
 use super::run::Run;
 use super::{Results, RunReport, Session};
 use crate::device::{self, Device, HOST, Origin};
 use crate::error::{Error, Remedy, Result};
 use crate::id::{DeviceId, GraphId, LaunchId};
-use crate::schedule::Event;
+use crate::schedule::{Event, Placement};
 
 /// Most tasks of one run whose times are learned from.
 const LEARN: usize = 4096;
@@ -119,10 +120,13 @@ impl Handle {
         Ok((results?, report))
     }
 
-    /// The GPUs that could not run some of the work, and why.
+    /// The GPUs that did not do some of the work, and why.
     fn idle(&self, run: &Run) -> Vec<(String, String)> {
         let inner = &self.session.0;
-        run.prices.idle(run.graph(), &inner.members.all(), |space| inner.lock().scheduler.limit_bytes(space))
+        let (members, gone) = (inner.members.all(), inner.lock().faults.gone());
+        let limit = |space| inner.lock().scheduler.limit_bytes(space);
+        let by_time = inner.settings.placement == Placement::Auto && inner.settings.policy.is_none();
+        RunEnd { members: &members, gone: &gone, limit: &limit, by_time }.idle(run)
     }
 
     /// Sleeps at most this long; true if the run is over.

@@ -13,6 +13,7 @@ mod discover;
 mod driver;
 mod failures;
 mod handle;
+mod idle;
 mod inside;
 mod members;
 mod orders;

@@ -33,13 +33,28 @@ pub(super) struct Column {
     /// By profile: where times are learned; `None` if the device does not serve the kernel's lane.
     costs: Vec<Option<CostId>>,
     /// What the device does not run, if it is a GPU, and why.
-    cannot: Vec<CannotRun>,
+    pub(super) cannot: Vec<CannotRun>,
+}
+
+impl Column {
+    /// Why a GPU has room for none of the tasks that it could run.
+    pub(super) fn full(&self, graph: &TaskGraph, spec: &DeviceSpec, most: u64) -> Option<Unable> {
+        let mut least: Option<u64> = None;
+        for task in graph.tasks().filter(|&task| self.estimates.ns(graph, task).is_some()) {
+            let bytes = Scheduler::room_bytes(graph, task, spec);
+            if bytes <= most {
+                return None; // mostly the first
+            }
+            least = Some(least.map_or(bytes, |least| least.min(bytes)));
+        }
+        Some(Unable::Full { bytes: least?, most })
+    }
 }
 
 /// What is known of a profile before its tasks are priced.
-struct KnownProfile {
+pub(super) struct KnownProfile {
     served: bool,
-    unfit: bool,
+    pub(super) unfit: bool,
     /// Whether a measured time says how long such a task may take.
     steady: bool,
 }
@@ -48,6 +63,11 @@ impl Prices {
     /// Number of devices that have prices.
     pub(super) fn len(&self) -> usize {
         self.columns.len()
+    }
+
+    /// The prices, by device.
+    pub(super) fn columns(&self) -> &[Column] {
+        &self.columns
     }
 
     /// The estimates, by device.
@@ -123,24 +143,12 @@ impl Prices {
         Column { cannot: cannot(graph, &asked, &known), estimates, costs }
     }
 
-    /// The GPUs that lack something for some of the work, or have nothing to do in it, and why, for people. `limit` is that of a memory space.
-    pub(super) fn idle(&self, graph: &TaskGraph, members: &[Member], limit: impl Fn(SpaceId) -> u64) -> Vec<(String, String)> {
-        let gpus = self.columns.iter().zip(members).filter(|(_, member)| member.spec.gpu.is_some());
-        let of = |(column, member): (&Column, &Member)| {
-            let why = unable::in_short(&column.cannot, !column.estimates.any());
-            let why =
-                why.or_else(|| full(graph, &column.estimates, &member.spec, limit(member.spec.space)).map(|f| f.to_string()));
-            Some((member.spec.name.clone(), why?))
-        };
-        gpus.filter_map(of).collect()
-    }
-
     /// All that GPUs do not run, and why, in lines for people.
     pub(super) fn not_run(&self, graph: &TaskGraph, members: &[Member], limit: impl Fn(SpaceId) -> u64) -> Vec<String> {
         let mut lines = Vec::new();
         for (column, member) in self.columns.iter().zip(members).filter(|(_, member)| member.spec.gpu.is_some()) {
             lines.extend(unable::in_full(&member.spec.name, &column.cannot, !column.estimates.any()));
-            if let Some(full) = full(graph, &column.estimates, &member.spec, limit(member.spec.space)) {
+            if let Some(full) = column.full(graph, &member.spec, limit(member.spec.space)) {
                 lines.push(format!("{}: {full}", member.spec.name));
             }
         }
@@ -178,7 +186,8 @@ pub(super) fn priced_as(kernel: &KernelFacts) -> PricedAs<'_> {
     PricedAs { kernel: kernel.key.name_and_version(), structure: kernel.structure.as_ref() }
 }
 
-fn known(graph: &TaskGraph, kernels: &[Arc<dyn Kernel>], profile: &Profile, member: &Member) -> KnownProfile {
+/// What is known of a profile on a device by now.
+pub(super) fn known(graph: &TaskGraph, kernels: &[Arc<dyn Kernel>], profile: &Profile, member: &Member) -> KnownProfile {
     let kernel = &graph.kernels()[profile.kernel.index()];
     KnownProfile {
         served: member.spec.serves(kernel.lane),
@@ -230,19 +239,6 @@ fn cannot(graph: &TaskGraph, asked: &AskedPrograms, known: &[KnownProfile]) -> V
         }
     }
     all
-}
-
-/// Why a GPU has room for none of the tasks that it could run.
-fn full(graph: &TaskGraph, estimates: &Estimates, spec: &DeviceSpec, most: u64) -> Option<Unable> {
-    let mut least: Option<u64> = None;
-    for task in graph.tasks().filter(|&task| estimates.ns(graph, task).is_some()) {
-        let bytes = Scheduler::room_bytes(graph, task, spec);
-        if bytes <= most {
-            return None; // mostly the first
-        }
-        least = Some(least.map_or(bytes, |least| least.min(bytes)));
-    }
-    Some(Unable::Full { bytes: least?, most })
 }
 
 fn on_gpu(estimate: &Estimate, passes: usize) -> u64 {

@@ -125,7 +125,8 @@ pub struct RunReport {
     pub moves: Vec<MoveSpan>,
     /// When it was submitted, ns from the session's start.
     pub submitted_ns: u64,
-    /// Devices of the session that could not run some of the work, and why: (device, reason).
+    /// GPUs of the session that did not do some of the work, and why: what they lack, that they failed, that they had no room, or that their programs were not compiled in
+    /// time; (device, reason). That another device was sooner is no reason.
     pub idle: Vec<(String, String)>,
 }
 

@@ -151,11 +151,15 @@ fn why(
     let used: Vec<usize> = (0..placed.len()).filter(|&d| placed[d] > 0).collect();
     let name = |d: usize| &sim.devices[d].name;
     match (able.as_slice(), used.as_slice()) {
-        ([only], _) if sim.devices.iter().filter(|d| d.kind == sim.devices[*only].kind).count() < sim.devices.len() => {
+        // Who reads files computes nothing: that is no choice.
+        ([only], _) if sim.devices.iter().enumerate().any(|(d, other)| d != *only && other.kind != DeviceKind::Io) => {
             format!("only {} runs it", name(*only))
         }
         ([_], _) => "the only device".into(),
-        (_, [one]) if asked.is_some_and(|asked| asked(*one)) => format!("{} was asked for", name(*one)),
+        (_, [one]) if asked.is_some_and(|asked| asked(*one)) => match compiling_s[*one] {
+            s if s >= 1e-3 => format!("{} was asked for; it compiles first, {}", name(*one), time(s)),
+            _ => format!("{} was asked for", name(*one)),
+        },
         (_, [one]) if asked.is_some() => format!("{} does what that asked for cannot", name(*one)),
         (_, [one]) if able.iter().all(|&d| each_s[*one] <= each_s[d]) => format!("{} is faster", name(*one)),
         (_, [one]) if able.iter().any(|&d| d != *one && compiling_s[d] > 0.0) => {

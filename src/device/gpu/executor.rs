@@ -345,7 +345,7 @@ unsafe impl Device for Gpu {
 
     fn counters(&self) -> Counters {
         let get = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-        let [compiled, programs] = self.pipelines.counts();
+        let [compiled, programs, compiling] = self.pipelines.counts();
         Counters {
             launches: get(&self.counts.launches),
             submissions: get(&self.counts.submissions),
@@ -356,6 +356,7 @@ unsafe impl Device for Gpu {
             bytes: self.opened.bytes(),
             compiled,
             programs,
+            compiling,
             plans: self.plans.len() as u64,
         }
     }

@@ -87,6 +87,12 @@ impl<P> KeptPrograms<P> {
         self.settled
     }
 
+    /// Those that launches wait for.
+    pub(super) fn awaited(&self) -> usize {
+        let awaited = |kept: &&KeptProgram<P>| matches!(kept.progress, CompileProgress::Compiling { awaited: true });
+        self.all.values().flatten().filter(awaited).count()
+    }
+
     /// The one that a pass of a program needs, if it is there; it counts as asked for.
     pub(super) fn find(&mut self, program: &Program, pass: &Pass) -> Option<&mut CompileProgress<P>> {
         self.asks += 1;

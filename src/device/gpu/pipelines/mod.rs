@@ -183,10 +183,10 @@ impl Pipelines {
         self.0.compiler.layout(numbers)
     }
 
-    /// How many were compiled or refused, and how many of these are kept.
-    pub(super) fn counts(&self) -> [u64; 2] {
+    /// How many were compiled or refused, how many of these are kept, and how many launches wait for.
+    pub(super) fn counts(&self) -> [u64; 3] {
         let state = self.0.state();
-        [state.queue.compiled(), state.kept.len() as u64]
+        [state.queue.compiled(), state.kept.len() as u64, state.kept.awaited() as u64]
     }
 
     /// Has what was compiled written, on a thread that compiles, once no launch waits for it.
@@ -386,7 +386,7 @@ mod tests {
             assert!(!Arc::ptr_eq(&shaders[0], &shaders[1]) && shaders[0] == shaders[1]);
             assert_eq!(both(&pipelines, &anew).unwrap(), [run, again]);
         }
-        assert_eq!(pipelines.counts(), [expected; 2]);
+        assert_eq!(pipelines.counts(), [expected, expected, 0]);
         assert!(compiled.try_recv().is_err());
     }
 
@@ -403,7 +403,7 @@ mod tests {
             assert!(Instant::now() < end);
             std::thread::sleep(Duration::from_millis(1));
         }
-        assert_eq!(pipelines.counts(), [2, 2]);
+        assert_eq!(pipelines.counts(), [2, 2, 0]);
         assert!(compiled.try_recv().is_err(), "no launch waited");
         let (plan, mut launch) = (plan(program), LaunchPipelines::default());
         assert!(pipelines.complete(&plan, &mut launch).unwrap() && std::mem::take(&mut launch.are_new));
