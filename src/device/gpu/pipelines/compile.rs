@@ -11,6 +11,7 @@ use wgpu::{BindGroupLayoutEntry, BufferBindingType, ShaderStages};
 
 use super::disk::DriverCache;
 use super::kept::PipelineKey;
+use super::queue::QueuedProgram;
 use crate::device::gpu::open::{GpuRefusal, Opened};
 use crate::device::panic_message;
 
@@ -60,6 +61,11 @@ impl Compiler {
         }
         layouts.insert(key, layout.clone());
         Ok(layout)
+    }
+
+    /// What is to be compiled, and whether the driver's cache has it.
+    pub(super) fn queued(&self, key: PipelineKey) -> QueuedProgram {
+        QueuedProgram { is_known: self.cache.get().is_some_and(|cache| cache.has(key.hash())), key }
     }
 
     /// How many layouts are kept.
@@ -124,7 +130,7 @@ impl Compiler {
             Ok(self.opened.driver.pipeline(&self.opened, &descriptor))
         })?;
         if let Some(cache) = self.cache.get() {
-            cache.compiled(&self.opened);
+            cache.compiled(key.hash());
         }
         Ok(made)
     }

@@ -4,18 +4,22 @@
 //! costs time at most, and nobody hears of it; the file is one session's, whole, or another's.
 #![allow(unsafe_code)] // wgpu takes what was written: see `made`
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::times::CompileTimes;
 use crate::device::files::{open_regular, write_whole};
 use crate::device::gpu::open::Opened;
 use crate::kernel::content_hash;
 
-/// How a file of ours begins; what is in it, by its hash, follows.
-const MAGIC: [u8; 8] = *b"chwkpip1";
+/// How a file of ours begins; the hash of what is in it follows.
+const MAGIC: [u8; 8] = *b"chwkpip2";
 const HEAD: usize = 16;
+/// Programs that a file says are in it, at most.
+const MOST_NAMED: usize = 4096;
 /// A larger file is not read, and none is written.
 const LARGEST_BYTES: u64 = 64 << 20;
 /// After so many pipelines a new cache is begun: nothing can be taken out of one.
@@ -24,12 +28,16 @@ const RENEWED_AFTER: usize = 512;
 /// A driver's cache.
 pub(super) struct DriverCache {
     path: PathBuf,
+    /// What compiling took in earlier sessions.
+    pub(super) times: CompileTimes,
     state: Mutex<CacheState>,
 }
 
 struct CacheState {
     /// `None` if the driver gives none.
     cache: Option<wgpu::PipelineCache>,
+    /// The hashes of what is in it.
+    has: BTreeSet<u64>,
     /// Pipelines compiled with it, and since it was written last.
     compiled: usize,
     unsaved: usize,
@@ -39,9 +47,12 @@ impl DriverCache {
     /// With what an earlier session has left in this folder; `None` if the device has no such cache.
     pub(super) fn open(opened: &Opened, dir: &Path) -> Option<Self> {
         let path = dir.join(format!("{}.bin", opened.cache_name.as_ref()?));
-        let left = read(&path).and_then(|data| made(opened, Some(&data)));
-        let cache = left.or_else(|| made(opened, None));
-        Some(Self { path, state: Mutex::new(CacheState { cache, compiled: 0, unsaved: 0 }) })
+        let left = read(&path).and_then(|left| Some((made(opened, Some(&left.data))?, left)));
+        let (cache, has, times) = match left {
+            Some((cache, left)) => (Some(cache), left.has, left.times),
+            None => (made(opened, None), BTreeSet::new(), CompileTimes::default()),
+        };
+        Some(Self { path, times, state: Mutex::new(CacheState { cache, has, compiled: 0, unsaved: 0 }) })
     }
 
     fn state(&self) -> MutexGuard<'_, CacheState> {
@@ -53,34 +64,41 @@ impl DriverCache {
         self.state().cache.clone()
     }
 
-    /// A pipeline was compiled with it.
-    pub(super) fn compiled(&self, opened: &Opened) {
-        let full = {
-            let mut state = self.state();
-            (state.compiled, state.unsaved) = (state.compiled + 1, state.unsaved + 1);
-            state.compiled >= RENEWED_AFTER
-        };
-        if full {
-            self.save();
+    /// Whether it has a program of this hash.
+    pub(super) fn has(&self, program: u64) -> bool {
+        self.state().has.contains(&program)
+    }
+
+    /// A pipeline was compiled with it, of a program of this hash.
+    pub(super) fn compiled(&self, program: u64) {
+        let mut state = self.state();
+        state.has.insert(program);
+        (state.compiled, state.unsaved) = (state.compiled + 1, state.unsaved + 1);
+    }
+
+    /// Begins a new one where enough has been compiled. On a thread that may wait for the driver and for a disk.
+    pub(super) fn renew_if_full(&self, opened: &Opened, times: CompileTimes) {
+        if self.state().compiled >= RENEWED_AFTER {
+            self.save(times);
             let cache = made(opened, None);
             let mut state = self.state();
             (state.cache, state.compiled) = (cache, 0);
+            state.has.clear();
         }
     }
 
     /// Writes what was compiled, if anything was. On a thread that may wait for the driver and for a disk.
-    pub(super) fn save(&self) {
-        let Some(cache) = ({
+    pub(super) fn save(&self, times: CompileTimes) {
+        let (cache, has) = {
             let mut state = self.state();
-            if std::mem::take(&mut state.unsaved) > 0 { state.cache.clone() } else { None }
-        }) else {
-            return;
+            if std::mem::take(&mut state.unsaved) == 0 {
+                return;
+            }
+            (state.cache.clone(), state.has.clone())
         };
+        let Some(cache) = cache else { return };
         let Some(data) = cache.get_data().filter(|data| !data.is_empty() && data.len() as u64 <= LARGEST_BYTES) else { return };
-        let mut bytes = Vec::with_capacity(HEAD + data.len());
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&content_hash(&data).to_le_bytes());
-        bytes.extend_from_slice(&data);
+        let bytes = CacheFile { times, has, data }.to_bytes();
         // A cache: a folder that cannot be written has none.
         let written = self.path.parent().map(fs::create_dir_all).and_then(|_| write_whole(&self.path, &bytes).ok());
         if written.is_some() {
@@ -115,18 +133,49 @@ pub(in crate::device::gpu) fn cache_name(adapter: &wgpu::AdapterInfo) -> Option<
 }
 
 /// What a file of ours holds.
-fn read(path: &Path) -> Option<Vec<u8>> {
+#[derive(Debug, PartialEq)]
+struct CacheFile {
+    times: CompileTimes,
+    has: BTreeSet<u64>,
+    /// What the driver gave.
+    data: Vec<u8>,
+}
+
+impl CacheFile {
+    fn to_bytes(&self) -> Vec<u8> {
+        let has = || self.has.iter().take(MOST_NAMED);
+        let mut bytes = [MAGIC, [0; 8]].concat();
+        bytes.extend_from_slice(&self.times.to_bytes());
+        bytes.extend_from_slice(&(has().count() as u32).to_le_bytes());
+        has().for_each(|program| bytes.extend_from_slice(&program.to_le_bytes()));
+        bytes.extend_from_slice(&self.data);
+        let hash = content_hash(&bytes[HEAD..]);
+        bytes[8..HEAD].copy_from_slice(&hash.to_le_bytes());
+        bytes
+    }
+
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let (times, rest) = bytes.split_first_chunk::<32>()?;
+        let (count, rest) = rest.split_first_chunk::<4>()?;
+        let count = Some(u32::from_le_bytes(*count) as usize).filter(|&count| count <= MOST_NAMED)?;
+        let (has, data) = rest.split_at_checked(8 * count)?;
+        let has = has.as_chunks::<8>().0.iter().map(|program| u64::from_le_bytes(*program)).collect();
+        Some(Self { times: CompileTimes::from_bytes(times)?, has, data: data.to_vec() })
+    }
+}
+
+fn read(path: &Path) -> Option<CacheFile> {
     let mut bytes = Vec::new();
     // Bounded by what is read, not by what the file said of itself before.
     open_regular(path).ok()?.take(LARGEST_BYTES + HEAD as u64 + 1).read_to_end(&mut bytes).ok()?;
     let (head, data) = bytes.split_at_checked(HEAD)?;
     let is_whole = head[..8] == MAGIC && head[8..] == content_hash(data).to_le_bytes();
-    (is_whole && data.len() as u64 <= LARGEST_BYTES).then(|| data.to_vec())
+    if is_whole && data.len() as u64 <= LARGEST_BYTES { CacheFile::of(data) } else { None }
 }
 
 /// A cache that holds this, or nothing.
 fn made(opened: &Opened, data: Option<&[u8]>) -> Option<wgpu::PipelineCache> {
-    let descriptor = wgpu::PipelineCacheDescriptor { label: Some("chunkwise"), data, fallback: true };
+    let descriptor = wgpu::PipelineCacheDescriptor { label: Some("chunkwise"), data, fallback: data.is_none() };
     let make = || {
         // SAFETY: the data were given by `get_data`, in this session or another: only `save` writes such files, whole, and what is not as it was written is seen by its hash. Of
         // these, wgpu compares what it wrote before them with the adapter, the driver's own identity and the length, and leaves what is of others. Whoever
@@ -145,16 +194,25 @@ mod tests {
     fn what_is_not_as_it_was_written_is_not_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a-0123456789abcdef.bin");
-        let write = |head: &[u8], hash: u64, data: &[u8]| fs::write(&path, [head, &hash.to_le_bytes(), data].concat()).unwrap();
+        let file = CacheFile { times: CompileTimes::default(), has: [7, u64::MAX].into(), data: b"data".to_vec() };
+        let right = file.to_bytes();
         assert_eq!(read(&path), None, "there is none");
-        write(&MAGIC, content_hash(b"data"), b"data");
-        assert_eq!(read(&path).as_deref(), Some(&b"data"[..]));
-        write(&MAGIC, content_hash(b"data"), b"dat");
+        fs::write(&path, &right).unwrap();
+        assert_eq!(read(&path), Some(file));
+        fs::write(&path, &right[..right.len() - 1]).unwrap();
         assert_eq!(read(&path), None, "cut");
-        write(&MAGIC, content_hash(b"data"), b"dada");
-        assert_eq!(read(&path), None, "changed");
-        write(b"somebody", content_hash(b"data"), b"data");
-        assert_eq!(read(&path), None, "not ours");
+        for at in 0..right.len() {
+            let mut changed = right.clone();
+            changed[at] ^= 1;
+            fs::write(&path, &changed).unwrap();
+            assert_eq!(read(&path), None, "changed at {at}");
+        }
+        // A right hash of what makes no sense.
+        for inside in [&right[HEAD..HEAD + 30], &[&right[HEAD..HEAD + 32], &[0xff; 12][..]].concat(), &[0; 60]] {
+            let whole = [&MAGIC[..], &content_hash(inside).to_le_bytes(), inside].concat();
+            fs::write(&path, whole).unwrap();
+            assert_eq!(read(&path), None, "{inside:?}");
+        }
         fs::write(&path, b"short").unwrap();
         assert_eq!(read(&path), None);
         fs::remove_file(&path).unwrap();

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::open::GpuRefusal;
-use crate::kernel::{Pass, Program, Shader};
+use crate::kernel::{Pass, Program, Shader, content_hash};
 use crate::shape::DType;
 
 /// What tells pipelines apart.
@@ -24,6 +24,12 @@ pub(super) struct PipelineKey {
 impl PipelineKey {
     pub(super) fn new(program: &Program, pass: &Pass) -> Self {
         Self { shader: program.shader.clone(), real: program.real, entry: pass.entry.clone(), more: more(program) }
+    }
+
+    /// What a file may know it by.
+    pub(super) fn hash(&self) -> u64 {
+        let Self { shader, real, entry, more } = self;
+        content_hash(format!("{:016x} {real} {entry} {more:?}", shader.content()).as_bytes())
     }
 
     /// Whether this pass of this program needs it. Shaders are compared in full: equal hashes of their contents say little.

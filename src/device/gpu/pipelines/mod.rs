@@ -9,6 +9,7 @@ mod compile;
 mod disk;
 mod kept;
 mod queue;
+mod times;
 
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,7 +21,8 @@ use self::compile::Compiler;
 use self::disk::DriverCache;
 pub(super) use self::disk::cache_name;
 use self::kept::{CompileProgress, KeptPrograms, PipelineKey};
-use self::queue::CompileQueue;
+use self::queue::{CompileQueue, QueuedProgram};
+use self::times::ShaderBytes;
 use super::open::{GpuRefusal, Opened};
 use super::plan::LaunchPlan;
 use crate::device::system;
@@ -71,7 +73,7 @@ struct Workshop {
 }
 
 enum CompilerJob {
-    Compile(PipelineKey),
+    Compile(QueuedProgram),
     Save,
 }
 
@@ -112,6 +114,7 @@ impl Pipelines {
     pub(super) fn keep_in(&self, dir: &Path) {
         let compiler = &self.0.compiler;
         if let Some(cache) = DriverCache::open(&compiler.opened, dir) {
+            self.0.state().queue.times = cache.times;
             let _ = compiler.cache.set(cache); // one folder is enough
         }
     }
@@ -127,7 +130,7 @@ impl Pipelines {
         let mut state = self.0.state();
         let mut refusal = None;
         for ((program, pass), place) in passes.zip(&mut launch.passes).filter(|(_, place)| place.is_none()) {
-            match state.take(program, pass) {
+            match state.take(program, pass, &self.0.compiler) {
                 Ok((pipeline, is_new)) => {
                     launch.are_new |= is_new;
                     *place = pipeline;
@@ -147,7 +150,7 @@ impl Pipelines {
     pub(super) fn wait_ns(&self, program: &Program) -> u64 {
         let mut state = self.0.state();
         let CompileState { kept, queue, .. } = &mut *state;
-        let (mut missing, mut compiling) = (SmallVec::<[u64; 4]>::new(), false);
+        let (mut missing, mut compiling) = (SmallVec::<[ShaderBytes; 4]>::new(), false);
         for pass in &program.passes {
             let key = || PipelineKey::new(program, pass);
             match kept.find(program, pass) {
@@ -155,7 +158,7 @@ impl Pipelines {
                 Some(CompileProgress::Compiling { awaited: true }) => compiling = true,
                 // It is under way, unless it is here to be compiled ahead.
                 Some(CompileProgress::Compiling { .. }) if !queue.may_come(|waiting| waiting.same(&key())) => compiling = true,
-                _ => missing.push(queue::bytes_of(&key())),
+                _ => missing.push(self.0.compiler.queued(key()).bytes()),
             }
         }
         if compiling || !missing.is_empty() { state.queue.wait_ns(&missing, self.0.threads) } else { 0 }
@@ -170,7 +173,7 @@ impl Pipelines {
             }
             let key = PipelineKey::new(program, pass);
             state.kept.begin(key.clone(), false);
-            if let Some(given_up) = state.queue.put_ahead(key) {
+            if let Some(given_up) = state.queue.put_ahead(self.0.compiler.queued(key)) {
                 state.kept.give_up(&given_up);
             }
         }
@@ -231,7 +234,12 @@ impl Drop for Pipelines {
 
 impl CompileState {
     /// The pipeline of a pass, for a launch; whether it is the first that has it. `None` while it is being compiled.
-    fn take(&mut self, program: &Program, pass: &Pass) -> Result<(Option<wgpu::ComputePipeline>, bool), GpuRefusal> {
+    fn take(
+        &mut self,
+        program: &Program,
+        pass: &Pass,
+        compiler: &Compiler,
+    ) -> Result<(Option<wgpu::ComputePipeline>, bool), GpuRefusal> {
         match self.kept.find(program, pass) {
             Some(CompileProgress::Ready { pipeline, new }) => Ok((Some(pipeline.clone()), std::mem::take(new))),
             Some(CompileProgress::Failed(refusal)) => Err(refusal.clone()),
@@ -245,15 +253,15 @@ impl CompileState {
             None => {
                 let key = PipelineKey::new(program, pass);
                 self.kept.begin(key.clone(), true);
-                self.queue.put(key);
+                self.queue.put(compiler.queued(key));
                 Ok((None, false))
             }
         }
     }
 
     fn next(&mut self) -> Option<CompilerJob> {
-        if let Some(key) = self.queue.next(false) {
-            return Some(CompilerJob::Compile(key));
+        if let Some(program) = self.queue.next(false) {
+            return Some(CompilerJob::Compile(program));
         }
         if std::mem::take(&mut self.save) {
             self.saving = true;
@@ -271,11 +279,12 @@ impl Workshop {
     fn work(&self) {
         while let Some(job) = self.wait() {
             match job {
-                CompilerJob::Compile(key) => self.serve(&key),
+                CompilerJob::Compile(program) => self.serve(&program),
                 CompilerJob::Save => {
                     // A lost device has nothing to say.
                     if let Some(cache) = self.compiler.cache.get().filter(|_| self.compiler.opened.lost().is_none()) {
-                        cache.save();
+                        let times = self.state().queue.times;
+                        cache.save(times);
                     }
                     self.state().saving = false;
                 }
@@ -296,20 +305,23 @@ impl Workshop {
         }
     }
 
-    fn serve(&self, key: &PipelineKey) {
-        let began = Instant::now();
+    fn serve(&self, program: &QueuedProgram) {
+        let (key, began) = (&program.key, Instant::now());
         let progress = match self.compiler.compile(key) {
             Ok(pipeline) => CompileProgress::Ready { pipeline, new: true },
             Err(refusal) => CompileProgress::Failed(refusal),
         };
         let took_ns = began.elapsed().as_nanos() as u64;
-        let (is_awaited, _given_up) = {
+        let (times, (is_awaited, _given_up)) = {
             let mut state = self.state();
-            state.queue.done(key, took_ns);
-            state.kept.settle(key, progress)
+            state.queue.done(program, took_ns);
+            (state.queue.times, state.kept.settle(key, progress))
         };
         if is_awaited {
             (self.compiled)();
+        }
+        if let Some(cache) = self.compiler.cache.get() {
+            cache.renew_if_full(&self.compiler.opened, times);
         }
     }
 }
@@ -428,14 +440,17 @@ mod tests {
     fn what_is_wrong_with_a_file_costs_nobody_anything() {
         let Some(adapter) = crate::device::gpu::adapters::any() else { return };
         let dir = tempfile::tempdir().unwrap();
-        let session = |dir: &Path, number: u32| {
+        let session = |dir: &Path, number: u32, is_known: bool| {
             let opened = Arc::new(Opened::new(&adapter).unwrap());
             let (sender, compiled) = channel();
             let sender = Mutex::new(sender);
             let told = move || sender.lock().unwrap().send(()).unwrap_or(());
             let pipelines = Pipelines::start(opened.clone(), "test", told).unwrap();
             pipelines.keep_in(dir);
-            let plan = plan(made("kept", number, DType::F32));
+            let program = made("kept", number, DType::F32);
+            let waits = [&program, &made("kept", 99, DType::F32)].map(|program| pipelines.wait_ns(program));
+            assert_eq!(waits[0] < waits[1], is_known, "{waits:?}");
+            let plan = plan(program);
             assert!(both(&pipelines, &plan).is_none());
             (0..2).for_each(|_| wait(&compiled));
             assert!(both(&pipelines, &plan).is_some() && opened.lost().is_none());
@@ -447,34 +462,35 @@ mod tests {
             names.sort();
             names
         };
-        let Some(name) = session(&dir.path().join("made/by us"), 1) else { return };
+        let Some(name) = session(&dir.path().join("made/by us"), 1, false) else { return };
         let dir_of_ours = dir.path().join("made/by us");
         let file = dir_of_ours.join(format!("{name}.bin"));
+        session(&dir_of_ours, 1, true);
         let written = std::fs::read(&file).unwrap();
-        assert!(written.len() > 16);
         // Corrupt, cut, empty, of nobody: as if it were not there, and replaced.
         let mut turned = written.clone();
         turned[20] ^= 0xff;
         for wrong in [&turned[..], &written[..written.len() / 2], b"", b"something else"] {
             std::fs::write(&file, wrong).unwrap();
-            session(&dir_of_ours, 2);
+            session(&dir_of_ours, 2, false);
             assert_ne!(std::fs::read(&file).unwrap(), wrong);
         }
         // Whole, but of another driver: that wgpu sees.
         let mut foreign = written[16..].to_vec();
-        foreign[16..40].fill(0x5a);
+        let data = 32 + 4 + 8 * usize::from(foreign[32]);
+        foreign[data + 16..data + 40].fill(0x5a);
         let whole = [&written[..8], &crate::kernel::content_hash(&foreign).to_le_bytes(), &foreign].concat();
         std::fs::write(&file, &whole).unwrap();
-        session(&dir_of_ours, 3);
+        session(&dir_of_ours, 3, false);
         assert_ne!(std::fs::read(&file).unwrap(), whole);
         // What an older driver of this adapter has left goes; nothing else does.
         let older = format!("{}-{:016x}.bin", name.rsplit_once('-').unwrap().0, 1);
         [&older[..], "notes.bin"].iter().for_each(|name| std::fs::write(dir_of_ours.join(name), b"x").unwrap());
-        session(&dir_of_ours, 4);
+        session(&dir_of_ours, 4, false);
         assert!(!dir_of_ours.join(&older).exists() && dir_of_ours.join("notes.bin").exists());
         // A folder that is a file cannot be written.
         std::fs::write(dir.path().join("file"), b"mine").unwrap();
-        session(&dir.path().join("file"), 5);
+        session(&dir.path().join("file"), 5, false);
         assert_eq!(std::fs::read(dir.path().join("file")).unwrap(), b"mine");
         assert_eq!(names(), ["file", "made"]);
     }
