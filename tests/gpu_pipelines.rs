@@ -99,6 +99,11 @@ fn the_cpu_does_what_has_yet_to_be_compiled() {
     assert!(explained.contains("cpu is sooner: gpu0 compiles it first, 50"), "{explained}");
     let run = computed(&session, N, 2.0);
     assert_eq!((tasks_on(&run, "cpu"), session.counters(GPU).compiled), (run.tasks(), 0), "nobody waited for the compiler");
+    assert!(
+        matches!(&run.idle[..], [(gpu, why)] if gpu == "gpu0" && why.starts_with("its programs would have been compiled after 50")),
+        "{:?}",
+        run.idle
+    );
     compiled(&session, 1);
     let run = computed(&session, N, 2.0);
     assert_eq!(tasks_on(&run, "gpu0"), run.tasks(), "{}", line(&session, N, 2.0).explain().expect("explains"));
@@ -106,7 +111,7 @@ fn the_cpu_does_what_has_yet_to_be_compiled() {
     // What is not worth it is not compiled at all.
     believe(&session, 0, 1e16);
     let run = computed(&session, N, 3.0);
-    assert_eq!(tasks_on(&run, "cpu"), run.tasks());
+    assert!(tasks_on(&run, "cpu") == run.tasks() && run.idle.is_empty(), "{:?}", run.idle);
     settled(&session);
     drop(run);
     assert_eq!(session.counters(GPU).compiled, 1);
@@ -132,6 +137,11 @@ fn a_device_that_is_lost_while_it_compiles_gives_its_work_away() {
     for factor in [2.0, 3.0] {
         let run = computed(&session, LEN, factor);
         assert_eq!(tasks_on(&run, "cpu"), run.tasks());
+        assert!(
+            run.idle.iter().any(|(gpu, why)| gpu == "gpu0" && why.starts_with("it is not used any more (")),
+            "{:?}",
+            run.idle
+        );
     }
     settled(&session);
     let warnings = warnings.lock().expect("a list");

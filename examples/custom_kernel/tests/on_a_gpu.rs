@@ -182,7 +182,8 @@ fn a_later_run_of_a_wrong_gpu_half_does_not_ask_the_gpu() {
     let [x, rate] = populations::<f32>(&[100_000], false);
     let x = Array::from(x).in_session(&session).chunks(1000);
     let grown: Array<f32> = x.with_kernel(&[&Array::from(rate)], kernel, &20u32);
-    let (first, _) = grown.run().expect("the CPU does it");
+    let (first, run) = grown.run().expect("the CPU does it");
+    assert!(run.idle.iter().any(|(gpu, why)| gpu == "gpu0" && why.contains("it cannot run it")), "{:?}", run.idle);
     let (again, run) = grown.run().expect("the CPU does it");
     assert_eq!(first, again);
     assert!(run.placement().iter().all(|p| p.0 != "gpu0"), "{:?}", run.placement());
