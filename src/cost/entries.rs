@@ -1,7 +1,7 @@
 //! What is known of each kernel on each device, by name.
 //!
 //! Owns: [`CostEntries`], [`CostId`]. Must not know: files, rates. Invariant: entries are few, however many expressions a process computes: of those that may be forgotten the ones
-//! that nobody has asked for the longest are, and their ids mean nothing from then on.
+//! that nobody has asked for the longest are, programs before kernels, and their ids mean nothing from then on.
 
 use std::collections::BTreeMap;
 
@@ -85,20 +85,17 @@ impl CostEntries {
         id
     }
 
-    /// Forgets those that nobody has asked for the longest.
+    /// Forgets those that nobody has asked for the longest: of programs, of which there may be any number, before of kernels.
     fn forget(&mut self) {
-        let mut asked: Vec<u64> = self
-            .places
-            .iter()
-            .filter(|place| place.entry.is_some() && place.asked < u64::MAX)
-            .map(|place| place.asked)
-            .collect();
-        let middle = asked.len() / 4;
-        let Some(last) = (!asked.is_empty()).then(|| *asked.select_nth_unstable(middle).1) else { return };
+        let worth = |place: &EntryPlace| (place.entry.as_ref().is_some_and(|entry| entry.mix.is_none()), place.asked);
+        let may_go = |place: &&EntryPlace| place.entry.is_some() && place.asked < u64::MAX;
+        let mut all: Vec<(bool, u64)> = self.places.iter().filter(may_go).map(worth).collect();
+        let middle = all.len() / 4;
+        let Some(last) = (!all.is_empty()).then(|| *all.select_nth_unstable(middle).1) else { return };
         let (places, free) = (&mut self.places, &mut self.free);
         self.by_name.retain(|_, id| {
             let place = &mut places[id.at as usize];
-            let stays = place.asked > last;
+            let stays = place.asked == u64::MAX || worth(place) > last;
             if !stays {
                 (place.entry, place.life) = (None, place.life.wrapping_add(1));
                 free.push(id.at);
@@ -153,5 +150,25 @@ mod tests {
         assert!(all.places.len() <= KEPT + 1 && all.by_name.len() <= KEPT + 1);
         let again = all.resolve(name(1), false, make);
         assert!(again != early && all.get(again).is_some_and(|entry| entry.kernel == "kernel 1"));
+    }
+
+    #[test]
+    fn programs_are_forgotten_before_kernels() {
+        let mut all = CostEntries::default();
+        let make = |mix: Option<OpMix>| {
+            move |(device, kernel, dtype): &EntryName| Entry {
+                device: *device,
+                kernel: kernel.clone(),
+                dtype: *dtype,
+                history: History::default(),
+                mix,
+            }
+        };
+        let name = |number: usize| (PricedId(3), format!("kernel {number}"), DType::F32);
+        let kernels: Vec<CostId> = (0..50).map(|number| all.resolve(name(number), false, make(None))).collect();
+        let programs: Vec<CostId> =
+            (50..20_000).map(|number| all.resolve(name(number), false, make(Some(OpMix::default())))).collect();
+        assert!(kernels.iter().all(|&id| all.get(id).is_some()) && all.get(programs[0]).is_none());
+        assert!(all.by_name.len() <= KEPT + 1);
     }
 }

@@ -31,6 +31,9 @@ pub(super) struct Member {
     unfit: Arc<Mutex<UnfitKernels>>,
 }
 
+/// Kernels that a device is remembered to be unable to run, at most.
+const UNFIT: usize = 4096;
+
 /// Kernels, each with a dtype: by all that they do, so that one expression does not take others of its name along.
 #[derive(Default)]
 struct UnfitKernels {
@@ -151,6 +154,9 @@ impl Member {
             unfit.local.retain(|(known, _)| known.strong_count() > 0);
             unfit.local.push((Arc::downgrade(kernel), dtype));
         } else {
+            if unfit.keys.len() >= UNFIT {
+                unfit.keys.clear(); // those that are still asked for fail once more
+            }
             unfit.keys.insert((key.clone(), dtype));
         }
         true
