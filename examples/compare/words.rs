@@ -31,8 +31,12 @@ type Fact = (&'static str, String);
 fn gpu_facts(study: &Study, workload: Workload, dtype: DType) -> Vec<Fact> {
     let duels = [(", cold", Lane::GPU_COLD), (", resident", Lane::GPU)];
     let answers = duels.map(|(state, lane)| (state, lane, study.crossing(workload, dtype, (lane, Lane::CPU))));
-    let told = |answer: Option<Crossing>| {
-        answer.map_or_else(|| "nothing to compare; the table says why".into(), |a| format!("the GPU {}", a.long()))
+    let measured = || study.rows_of(workload, dtype).into_iter().filter_map(|row| row.lane(Lane::CPU)?.summary);
+    let are_few = measured().all(|summary| summary.confidence < SURE);
+    let told = |answer: Option<Crossing>| match answer {
+        None => "nothing to compare; the table says why".to_owned(),
+        Some(Crossing::Unclear { .. }) if are_few => "too few sweeps to tell whether the GPU wins".to_owned(),
+        Some(a) => format!("the GPU {}", a.long()),
     };
     let mut facts: Vec<Fact> = match answers {
         [(.., cold), (.., resident)] if cold == resident => vec![("", told(cold))],

@@ -13,6 +13,9 @@ use crate::error::Bytes;
 use crate::id::{DeviceId, TaskId};
 use crate::task::TaskGraph;
 
+/// Columns of a table that is shown as one.
+const WIDE: usize = 120;
+
 /// One group of tasks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupRow {
@@ -197,7 +200,11 @@ impl fmt::Display for Explanation {
         if links {
             write!(f, "  {:>11}", "link each")?;
         }
-        writeln!(f, "  {:<14}  why", "placed")?;
+        // Of a table that terminals would break, reasons are lines of their own.
+        let links_wide = if links { 13 } else { 0 };
+        let reasons = self.groups.iter().map(|g| g.why.chars().count()).max().unwrap_or(0);
+        let is_wide = wide + 9 + 13 * shown.len() + links_wide + 18 + reasons > WIDE;
+        f.write_str(if is_wide { "  placed\n" } else { "  placed          why\n" })?;
         for group in &self.groups {
             write!(f, "{:<wide$}  {:>7}", group.label, group.tasks)?;
             for &d in &shown {
@@ -208,7 +215,10 @@ impl fmt::Display for Explanation {
             }
             let on = shown.iter().filter(|&&d| group.placed[d] > 0);
             let placed: Vec<String> = on.map(|&d| format!("{} {}", self.devices[d], group.placed[d])).collect();
-            writeln!(f, "  {:<14}  {}", placed.join(", "), group.why)?;
+            match is_wide {
+                true => writeln!(f, "  {}\n    why: {}", placed.join(", "), group.why)?,
+                false => writeln!(f, "  {:<14}  {}", placed.join(", "), group.why)?,
+            }
         }
         let totals: Vec<String> = self.totals.iter().map(|(name, s)| format!("{name} {}", time(*s))).collect();
         writeln!(f, "predicted: {}", totals.join("   "))?;

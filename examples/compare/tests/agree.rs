@@ -168,7 +168,9 @@ fn gpu_agrees(study: &Study, table: &[Shown], group: (Workload, DType), panel: &
         }
         let name = format!("{} {}", rows[0]["workload"], rows[0]["dtype"]);
         let (alone, both) = (format!("{name}, {state}: the GPU "), format!("{name}: the GPU "));
+        let few = |c: &String| c.starts_with(&name) && c.ends_with(": too few sweeps to tell whether the GPU wins");
         let said = study.conclusions.iter().find_map(|c| c.strip_prefix(&alone).or_else(|| c.strip_prefix(&both)));
+        let said = said.or(study.conclusions.iter().any(few).then_some("neither wins nor loses clearly at any size"));
         let said = said.ok_or("nothing is said")?.replace('²', "");
         let words_of = |said: &str| match said {
             "wins at every size tried" => "always".to_owned(),

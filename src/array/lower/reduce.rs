@@ -51,7 +51,7 @@ pub(super) fn make(
         fed: fed.clone(),
         part: TaskKind::new(Arc::new(kernel), format!("{name} {}", extents(&grid))),
         merge: TaskKind::new(Arc::new(merge), format!("merge {}", reduce.what.name())),
-        finish: TaskKind::new(Arc::new(finish), reduce.what.name().into()),
+        finish: TaskKind::new(Arc::new(finish), format!("finish {}", reduce.what.name())),
         partial: reduce.what.partial(program.dtype()),
         is_numbered: reduce.what.is_numbered(),
         grids: (grid, recipe.grid.clone()),
