@@ -82,6 +82,10 @@ impl Kernel for Batch {
         found
     }
 
+    fn no_program(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Option<String> {
+        Some("its chunks are so small that many are one task, on the CPU".into())
+    }
+
     fn work(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
         let mut all = Work::default();
         self.for_each(params, operands, |params, operands| {

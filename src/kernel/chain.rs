@@ -117,6 +117,10 @@ impl Kernel for Chain {
         found
     }
 
+    fn no_program(&self, _: &[u8], _: &[ChunkMeta<'_>]) -> Option<String> {
+        Some("its chunks are so small that the steps are one task, on the CPU".into())
+    }
+
     /// All operations; only what the chain itself reads and writes passes memory.
     fn work(&self, params: &[u8], operands: &[ChunkMeta<'_>]) -> Work {
         let bytes = operands.iter().map(|o| (o.shape.iter().product::<usize>() * o.dtype.bytes()) as f64).sum();
@@ -222,6 +226,7 @@ mod tests {
         let params = Chain::params(&[30], [&[][..], &[]].into_iter());
         let metas = [ChunkMeta::new(DType::F64, &[30])];
         assert!(chain.scratch_bytes(&params, &metas) >= 240);
+        assert!(chain.no_program(&params, &metas).is_some_and(|why| why.contains("so small")));
     }
 
     #[test]
