@@ -99,7 +99,7 @@ impl<'a> Fit<'a> {
 
     /// For the session's devices.
     fn bound(&self, lowering: Lowering) -> Lowering {
-        lowering.binding(self.session.most_operands())
+        lowering.on(self.session.gpu_bounds())
     }
 
     /// The plan that keeps what is large and could be made again, if there are any and it fits.

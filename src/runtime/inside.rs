@@ -4,7 +4,6 @@
 
 use std::time::Instant;
 
-use super::members::Member;
 use super::{Handle, Plan, Session};
 use crate::cost::{Calibration, Rates, Tuned};
 use crate::device::HOST;
@@ -12,6 +11,20 @@ use crate::error::Result;
 use crate::id::DeviceId;
 use crate::schedule::{Explanation, Scheduler};
 use crate::task::TaskGraph;
+
+/// What all GPUs of a session can do, which plans depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuBounds {
+    /// Operands that each can bind at once.
+    pub most_operands: usize,
+    /// Whether each has floats and integers of 64 bits.
+    pub are_wide: bool,
+}
+
+impl GpuBounds {
+    /// Of no GPU.
+    pub const NONE: Self = Self { most_operands: usize::MAX, are_wide: true };
+}
 
 /// A session as the rooms above it see it, and through the feature `internals` the tests.
 pub trait Inside {
@@ -42,8 +55,8 @@ pub trait Inside {
     /// A memory limit that leaves this much, and a little more.
     fn limit_for(&self, bytes: u64) -> u64;
 
-    /// Operands that each of its GPUs can bind at once, those that have joined.
-    fn most_operands(&self) -> usize;
+    /// What each of its GPUs can do, those that have joined.
+    fn gpu_bounds(&self) -> GpuBounds;
 
     /// Bytes of host memory with which a graph is proved to run in this session.
     fn needs_bytes(&self, graph: &TaskGraph) -> u64;
@@ -78,9 +91,13 @@ impl Inside for Session {
         self.0.limit_for(bytes)
     }
 
-    fn most_operands(&self) -> usize {
-        let bindings = |member: &Member| member.spec.gpu.map(|gpu| gpu.bindings as usize);
-        self.0.members.all().iter().filter_map(bindings).min().unwrap_or(usize::MAX)
+    fn gpu_bounds(&self) -> GpuBounds {
+        let all = self.0.members.all();
+        let gpus = || all.iter().filter_map(|member| member.spec.gpu);
+        GpuBounds {
+            most_operands: gpus().map(|gpu| gpu.bindings as usize).min().unwrap_or(usize::MAX),
+            are_wide: gpus().all(|gpu| gpu.f64 && gpu.i64),
+        }
     }
 
     fn needs_bytes(&self, graph: &TaskGraph) -> u64 {

@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 pub use builder::SessionBuilder;
 pub use discover::Absent;
 pub use handle::Handle;
-pub use inside::Inside;
+pub use inside::{GpuBounds, Inside};
 pub use outcome::{Comparison, ComparisonRow};
 pub use plan::Plan;
 pub use record::{Record, Replayed};

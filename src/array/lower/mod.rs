@@ -39,7 +39,7 @@ use crate::id::{ArrayId, KernelId, ValueId, ViewId};
 use crate::kernel::Kernel;
 use crate::kernel::assemble::Copy;
 use crate::kernel::points::Spacing;
-use crate::runtime::Plan;
+use crate::runtime::{GpuBounds, Plan};
 use crate::shape::{ChunkGrid, DType, Layout, Region, Scalar, View, with_dtype};
 use crate::store::WriteChunk;
 use crate::task::{ChunkSink, GraphBuilder, Home, Operand};
@@ -127,8 +127,7 @@ pub(super) struct Lowering {
     /// Extent of chunks to use instead of automatic or chosen ones: to find one that fits memory.
     side: Option<usize>,
     trial: bool,
-    /// Operands that all devices can bind at once.
-    most_operands: usize,
+    gpus: GpuBounds,
     /// Leaves, and what is cheaply made of them, of at most so many bytes are kept: what is larger is made again after a while.
     keep: u64,
     /// The arrays that chunks of stages are to be in, where they are results.
@@ -158,7 +157,7 @@ impl Lowering {
             budget: Budget::new(limit),
             side: None,
             trial: false,
-            most_operands: usize::MAX,
+            gpus: GpuBounds::NONE,
             keep: limit / KEPT_PART,
             homes: HashMap::new(),
             zeros: Vec::new(),
@@ -170,9 +169,9 @@ impl Lowering {
         Self { keep: self.budget.limit() / 2, ..self }
     }
 
-    /// The same, for devices that bind no more operands than these at once.
-    pub(super) fn binding(self, most_operands: usize) -> Self {
-        Self { most_operands, ..self }
+    /// The same, for GPUs that can do this.
+    pub(super) fn on(self, gpus: GpuBounds) -> Self {
+        Self { gpus, ..self }
     }
 
     /// A lowering of at most so many tasks, to find out what a plan needs: its graph is never run, and no arrays are made for it.
@@ -186,7 +185,7 @@ impl Lowering {
     /// [`crate::Error::OutOfMemory`] if it is seen to need more than there is; as [`Plan::new`].
     pub(super) fn plan(self, roots: &[Root<'_>]) -> Result<Plan> {
         let (exprs, ids) = Exprs::of(&roots.iter().map(|root| root.expr).collect::<Vec<_>>(), self.side)?;
-        let (exprs, ids) = optimized(&exprs, &ids, self.most_operands)?;
+        let (exprs, ids) = optimized(&exprs, &ids, self.gpus.most_operands)?;
         self.lower(&exprs, &ids, roots)
     }
 
@@ -200,7 +199,7 @@ impl Lowering {
     /// Number of tasks of the plan that makes these, copies of what is there already left out; `None` if there are more than a trial may have.
     pub(super) fn task_count(mut self, root: &Expr) -> Option<usize> {
         let (exprs, ids) = Exprs::of(&[root], self.side).ok()?;
-        let (exprs, ids) = optimized(&exprs, &ids, self.most_operands).ok()?;
+        let (exprs, ids) = optimized(&exprs, &ids, self.gpus.most_operands).ok()?;
         let mut stages = Stages::of(&exprs, &[(ids[0], false)], &mut self).ok()?;
         let root = stages.roots[0];
         let asked = Asked { stage: root, grid: stages.at(root).grid.clone(), result: None, writer: None };

@@ -36,8 +36,8 @@ pub(super) fn make(
     let parts = files.as_ref().map_or(places.parts, Files::len);
     let extents_of = |axes: &[usize]| axes.iter().map(|&axis| grid.shape()[axis]).collect::<Vec<_>>();
     let kernel = ReduceChunk::new(reduce.what, (&reduce.axes, &extents_of(&reduce.axes)), program.clone()).fed(fed.feeds());
-    // Where any GPU may take a chunk, what is left to do afterwards is a task of its own: it takes `f64`, which not all have.
-    let is_direct = files.is_none() && parts == 1 && !kernel.is_single();
+    // Where a GPU without numbers of 64 bits may take a chunk, what is left to do afterwards, which takes them, is a task of its own.
+    let is_direct = files.is_none() && parts == 1 && (lw.gpus.are_wide || !kernel.runs_without_64_bits());
     let kernel = if is_direct { kernel.finishing(reduce.then.clone()) } else { kernel };
     let name = kernel.name();
     let merge = MergeParts::new(reduce.what, program.dtype());

@@ -125,6 +125,14 @@ impl ScalarProgram {
         }
     }
 
+    /// The program whose result is made by the last instruction but one, if that needs all that is there.
+    #[must_use]
+    pub(in crate::kernel) fn without_last(&self) -> Option<Self> {
+        let (_, code) = self.code.split_last()?;
+        let dtype = dtype_of(code.last()?, &self.inputs);
+        Some(Self { inputs: self.inputs.clone(), code: code.to_vec(), dtype })
+    }
+
     /// The program that makes nothing new: its only input.
     #[must_use]
     pub fn identity(dtype: DType) -> Self {

@@ -208,6 +208,8 @@ pub struct ReduceChunk {
     /// Whether complex numbers come in parts.
     in_parts: bool,
     finish: Option<Finish>,
+    /// For GPUs without numbers of 64 bits.
+    before_widening: Option<ScalarProgram>,
     modules: gpu::ReduceModules,
 }
 
@@ -223,8 +225,8 @@ impl ReduceChunk {
         let parts = if what == Reduction::Sum { Lines::of_parts(&program) } else { None };
         let in_parts = parts.is_some();
         let lines = parts.unwrap_or_else(|| Lines::new(&program));
-        let (axes, modules) = (axes.to_vec(), gpu::ReduceModules::default());
-        Self { what, axes, extents, lines, in_parts, program, feeds: Feeds::default(), finish: None, modules }
+        let (axes, modules, before_widening) = (axes.to_vec(), gpu::ReduceModules::default(), gpu::before_widening(&program));
+        Self { what, axes, extents, lines, in_parts, program, feeds: Feeds::default(), finish: None, before_widening, modules }
     }
 
     /// What an element is worth, the making of inputs included.
@@ -255,11 +257,11 @@ impl ReduceChunk {
         self
     }
 
-    /// Whether a GPU without `f64` can do it, if that leaves what is to be done afterwards to a task of its own.
+    /// Whether a GPU without numbers of 64 bits may do it, if that leaves what is to be done afterwards to a task of its own.
     #[must_use]
-    pub fn is_single(&self) -> bool {
-        let is_simple = matches!(self.what, Reduction::Sum | Reduction::Min | Reduction::Max);
-        is_simple && self.program.dtype() == DType::F32 && missing(&self.program).is_none()
+    pub fn runs_without_64_bits(&self) -> bool {
+        let is_narrow = self.program.dtype() == DType::F32 || self.before_widening.is_some();
+        is_narrow && missing(&self.program).is_none()
     }
 
     fn words(&self) -> usize {
@@ -366,7 +368,18 @@ impl Kernel for ReduceChunk {
         let shape = given.shape_or(operands.first().map(|operand| operand.shape));
         let feeds = |order: &[usize]| self.feeds.on_gpu(program.inputs(), &given, (shape, Some(order)));
         let after = self.finish.as_ref().map(Finish::program);
-        let of = gpu::GpuReduction { what: *what, axes, extents, starts: &starts, program, shape, feeds: &feeds, after };
+        let before_widening = self.before_widening.as_ref();
+        let of = gpu::GpuReduction {
+            what: *what,
+            axes,
+            extents,
+            starts: &starts,
+            program,
+            before_widening,
+            shape,
+            feeds: &feeds,
+            after,
+        };
         self.modules.program(&of, operands, || self.work(params, operands), gpu)
     }
 

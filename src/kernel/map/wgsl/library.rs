@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 /// The files, in the order in which their items are written.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     include_str!("../../../../shaders/map.wgsl"),
     include_str!("../../../../shaders/math_f32.wgsl"),
     include_str!("../../../../shaders/math_f32_angles.wgsl"),
@@ -14,6 +14,7 @@ const FILES: [&str; 7] = [
     include_str!("../../../../shaders/math_f64_angles.wgsl"),
     include_str!("../../../../shaders/math_f64_powers.wgsl"),
     include_str!("../../../../shaders/random.wgsl"),
+    include_str!("../../../../shaders/narrow.wgsl"),
 ];
 
 /// What is in the place of items of the same names, where a driver's quotients of `f64` are not the nearest numbers.

@@ -8,6 +8,7 @@
 use std::fmt::Write;
 
 use super::super::Reduction;
+use super::narrow::{self, NarrowFold};
 use crate::shape::DType;
 
 /// Elements of a run at each of the four places, at most.
@@ -17,22 +18,25 @@ pub(super) const RUN: usize = 32;
 pub(super) struct GpuFold {
     what: Reduction,
     item: DType,
-    /// Whether there is `f64`.
-    f64: bool,
+    /// Whether there is nothing of 64 bits.
+    is_narrow: bool,
+    /// What stands for results that have them.
+    narrow: Option<NarrowFold>,
 }
 
 /// A component of a `Four`: its name, its vector, the scalar in it.
-type Component = (&'static str, &'static str, &'static str);
+pub(super) type Component = (&'static str, &'static str, &'static str);
 
 impl GpuFold {
-    /// Of elements of a dtype that the reduction reads.
-    pub(super) fn new(what: Reduction, item: DType, f64: bool) -> Self {
-        Self { what, item, f64 }
+    /// Of elements of a dtype that the reduction reads; on a GPU without numbers of 64 bits, of what they are before they are widened.
+    pub(super) fn new(what: Reduction, dtype: DType, is_narrow: bool) -> Self {
+        let item = if is_narrow { narrow::item(dtype) } else { dtype };
+        Self { what, item, is_narrow, narrow: if is_narrow { NarrowFold::of(what, item) } else { None } }
     }
 
     /// Whether it is a sum in `f64` of `f32`, as on a CPU.
     fn is_wide(&self) -> bool {
-        self.what == Reduction::Sum && self.item == DType::F32 && self.f64
+        self.what == Reduction::Sum && self.item == DType::F32 && !self.is_narrow
     }
 
     fn vector(&self) -> (&'static str, &'static str, &'static str) {
@@ -40,6 +44,8 @@ impl GpuFold {
             DType::F32 => ("F4", "f32", "f"),
             DType::F64 | DType::C128 => ("D4", "f64", "d"),
             DType::I64 => ("L4", "i64", "l"),
+            DType::I32 => ("I4", "i32", "i"),
+            DType::U32 => ("U4", "u32", "u"),
             _ => ("M4", "u64", "m"),
         }
     }
@@ -47,6 +53,9 @@ impl GpuFold {
     /// The components of a result.
     pub(super) fn components(&self) -> Vec<Component> {
         let (vector, scalar, _) = self.vector();
+        if let Some(narrow) = self.narrow {
+            return narrow.components();
+        }
         match self.what {
             _ if self.item == DType::C128 => vec![("re", "D4", "f64"), ("im", "D4", "f64")],
             _ if self.is_wide() => vec![("v", "D4", "f64")],
@@ -113,23 +122,32 @@ impl GpuFold {
             DType::F32 => "x: F4",
             DType::F64 => "x: D4",
             DType::I64 => "x: L4",
+            DType::I32 => "x: I4",
+            DType::U32 => "x: U4",
             _ => "x: M4",
         }
     }
 
     fn none(&self) -> String {
+        if let Some(narrow) = self.narrow {
+            return narrow.none().to_owned();
+        }
         let infinity = |sign: u32| match self.item {
             DType::F32 => format!("bitcast<F4>(U4({:#x}u) + U4(p.zero))", 0x7f80_0000u32 | sign << 31),
             _ => format!("bitcast<D4>(M4({:#x}lu) + M4(u64(p.zero)))", 0x7ff0_0000_0000_0000u64 | u64::from(sign) << 63),
         };
         let highest = || match self.item {
             DType::I64 => "L4(9223372036854775807li)".to_owned(),
+            DType::I32 => "I4(2147483647i)".to_owned(),
+            DType::U32 => "U4(4294967295u)".to_owned(),
             DType::U64 => "M4(18446744073709551615lu)".to_owned(),
             _ => infinity(0),
         };
         let lowest = || match self.item {
             DType::I64 => "L4(bitcast<i64>(0x8000000000000000lu))".to_owned(),
             DType::U64 => "M4(0lu)".to_owned(),
+            DType::I32 => "I4(bitcast<i32>(0x80000000u))".to_owned(),
+            DType::U32 => "U4(0u)".to_owned(),
             _ => infinity(1),
         };
         let number = |zero: bool| match (self.item, zero) {
@@ -146,6 +164,7 @@ impl GpuFold {
             Reduction::Prod => number(false),
             Reduction::Min => highest(),
             Reduction::Max => lowest(),
+            Reduction::FMin | Reduction::FMax if self.item == DType::F32 => "bitcast<F4>(U4(0x7fc00000u) + U4(p.zero))".into(),
             Reduction::FMin | Reduction::FMax => "bitcast<D4>(M4(0x7ff8000000000000lu) + M4(u64(p.zero)))".into(),
             Reduction::ArgMin => format!("{}, U4(0xffffffffu)", highest()),
             Reduction::ArgMax => format!("{}, U4(0xffffffffu)", lowest()),
@@ -155,6 +174,9 @@ impl GpuFold {
 
     fn join(&self) -> String {
         let (_, _, prefix) = self.vector();
+        if let Some(narrow) = self.narrow {
+            return narrow.join().to_owned();
+        }
         let one = |expression: &str| format!("    return Four({expression});\n");
         match (self.what, self.item) {
             (Reduction::Sum, DType::C128) => one("a.re + b.re, a.im + b.im"),
@@ -163,13 +185,13 @@ impl GpuFold {
             (Reduction::Prod, _) => one("a.v * b.v"),
             (Reduction::Min, _) => one(&format!("{prefix}_minimum(a.v, b.v)")),
             (Reduction::Max, _) => one(&format!("{prefix}_maximum(a.v, b.v)")),
-            (Reduction::FMin, _) => one("d_fmin(a.v, b.v)"),
-            (Reduction::FMax, _) => one("d_fmax(a.v, b.v)"),
+            (Reduction::FMin, _) => one(&format!("{prefix}_fmin(a.v, b.v)")),
+            (Reduction::FMax, _) => one(&format!("{prefix}_fmax(a.v, b.v)")),
             (Reduction::ArgMin | Reduction::ArgMax, item) => {
                 let (x, y) = if self.what == Reduction::ArgMin { ("b.v", "a.v") } else { ("a.v", "b.v") };
                 // NaN is kept, the first one.
                 let better = |x: &str, y: &str, of: &str, than: &str| match item.is_float() {
-                    true => format!("((d_lt({x}, {y}) | d_is_nan({of})) & !d_is_nan({than}))"),
+                    true => format!("(({prefix}_lt({x}, {y}) | {prefix}_is_nan({of})) & !{prefix}_is_nan({than}))"),
                     false => format!("{prefix}_lt({x}, {y})"),
                 };
                 let (b, a) = (better(x, y, "b.v", "a.v"), better(y, x, "a.v", "b.v"));
@@ -192,6 +214,11 @@ impl GpuFold {
 
     fn run(&self) -> String {
         let (put, element) = (self.element(), self.item);
+        if let Some(narrow) = self.narrow {
+            let of = |(name, ..): &Component| format!("select(e.{name}, x_{name}, here)");
+            let fields: Vec<String> = self.components().iter().map(of).collect();
+            return joined_one_by_one(put, narrow.element(element), &fields.join(", "));
+        }
         if self.what == Reduction::Moments {
             // By their distances from the first one; what is not finite makes them NaN.
             let x = if element == DType::F32 { "D4(x)" } else { "x" };
@@ -229,43 +256,41 @@ fn run_close(r: Run) -> Four {{
             _ if self.is_wide() => "select(e.v, D4(x), here)",
             _ => "select(e.v, x, here)",
         };
-        format!(
-            "alias Run = Four;
-fn run_none() -> Run {{
-    return none();
-}}
-fn run_put(r: Run, {put}, number: U4, here: B4) -> Run {{
-    let e = none();
-    return join(r, Four({value}));
-}}
-fn run_close(r: Run) -> Four {{
-    return r;
-}}
-"
-        )
+        joined_one_by_one(put, "", value)
     }
 
     /// What the words of results are, and the statements that write those of one.
     pub(super) fn write(&self) -> (String, String) {
-        let words = match (self.what, self.item) {
-            (Reduction::Moments, _) => "    y[k] = a.n;\n    y[p.kept + k] = a.mean;\n    y[2u * p.kept + k] = a.rest;\n",
-            (_, DType::C128) => "    y[k] = a.re;\n    y[p.kept + k] = a.im;\n",
-            (what, DType::F64) if what.is_numbered() => "    y[k] = bitcast<u64>(a.v);\n    y[p.kept + k] = whole(a.n);\n",
-            (what, DType::I64) if what.is_numbered() => "    y[k] = bitcast<u64>(a.v);\n    y[p.kept + k] = whole(a.n);\n",
-            (what, _) if what.is_numbered() => "    y[k] = a.v;\n    y[p.kept + k] = whole(a.n);\n",
-            _ if self.is_wide() => "    y[k] = a.v;\n",
-            (_, DType::F32) => "    y[k] = f_double(a.v);\n",
-            (_, DType::I64) => "    y[k] = bitcast<u64>(a.v);\n",
-            _ => "    y[k] = a.v;\n",
-        };
         let of = match (self.what, self.item) {
+            _ if self.is_narrow => "vec2<u32>",
             (what, _) if what.is_numbered() => "u64",
             (Reduction::Moments, _) | (_, DType::F64 | DType::C128) => "f64",
             _ if self.is_wide() => "f64",
             (_, DType::F32) => "vec2<u32>",
             _ => "u64",
         };
-        (of.to_owned(), words.to_owned())
+        (of.to_owned(), self.words())
+    }
+
+    fn words(&self) -> String {
+        if let Some(narrow) = self.narrow {
+            return narrow.write().to_owned();
+        }
+        let word = match (self.what, self.item) {
+            (Reduction::Moments, _) => {
+                return "    y[k] = a.n;\n    y[p.kept + k] = a.mean;\n    y[2u * p.kept + k] = a.rest;\n".into();
+            }
+            (_, DType::C128) => return "    y[k] = a.re;\n    y[p.kept + k] = a.im;\n".into(),
+            (what, DType::F64) if what.is_numbered() => "bitcast<u64>(a.v)",
+            _ if self.is_wide() => "a.v",
+            (_, DType::F32) => "f_double(a.v)",
+            (_, DType::I32) => "vec2<u32>(bitcast<u32>(a.v), select(0u, 0xffffffffu, a.v < 0))",
+            (_, DType::U32) => "vec2<u32>(a.v, 0u)",
+            (_, DType::I64) => "bitcast<u64>(a.v)",
+            _ => "a.v",
+        };
+        let number = if self.what.is_numbered() { "    y[p.kept + k] = whole(a.n);\n" } else { "" };
+        format!("    y[k] = {word};\n{number}")
     }
 
     /// Of a result `a` the parts of a value of the dtype that it gives, four times.
@@ -286,4 +311,22 @@ fn run_close(r: Run) -> Four {{
     pub(super) fn is_numbered(&self) -> bool {
         self.what.is_numbered()
     }
+}
+
+/// Runs whose elements are joined one after the other: how an element becomes its components, and those of it that count.
+fn joined_one_by_one(put: &str, element: &str, fields: &str) -> String {
+    format!(
+        "alias Run = Four;
+fn run_none() -> Run {{
+    return none();
+}}
+fn run_put(r: Run, {put}, number: U4, here: B4) -> Run {{
+{element}    let e = none();
+    return join(r, Four({fields}));
+}}
+fn run_close(r: Run) -> Four {{
+    return r;
+}}
+"
+    )
 }

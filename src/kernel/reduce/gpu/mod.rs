@@ -7,15 +7,21 @@
 //! next to each other (`Across`), an invocation makes four of them. In either way a result of very many elements is made of parts, by a second pass.
 //!
 //! A sum of `f32` is in `f64`, as on a CPU; on a GPU without `f64` it is in `f32`, with an error below `(48 + len / 2^21) u sum |x|`, `u` = 2^-24 (runs of 32 at most, then trees), and
-//! infinite where a part of it is beyond the largest `f32`.
+//! infinite where a part of it is beyond the largest `f32`. On a GPU that lacks `f64` or 64-bit integers (`narrow`) integers have the same bits as elsewhere; a product of `f32` is right to
+//! `len 2^-61`, also where parts of it leave the range of `f64`; the moments of `f32` are right to `(300 + 500 r) u`, where the most distant elements are `r` standard deviations apart,
+//! wherever they lie, but a sum of squares is 0 below 2^-126 and infinite beyond the largest `f32`.
 
+mod entries;
 mod folds;
+mod narrow;
 
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use entries::{across, along, shared};
 use folds::{GpuFold, RUN};
+pub(super) use narrow::before_widening;
 
 use super::Reduction;
 use super::nest::nearest;
@@ -55,8 +61,8 @@ struct ReduceModuleKey {
     traits: GpuTraits,
     /// Reduced axes, where elements are numbered.
     numbered: usize,
-    /// Whether there is `f64`.
-    f64: bool,
+    /// Whether there is nothing of 64 bits.
+    is_narrow: bool,
 }
 
 /// The modules of one reduction, made when they are asked for.
@@ -73,6 +79,8 @@ pub(super) struct GpuReduction<'a> {
     pub(super) extents: &'a [u64],
     pub(super) starts: &'a [u64],
     pub(super) program: &'a ScalarProgram,
+    /// The program without the cast to 64 bits in which it ends.
+    pub(super) before_widening: Option<&'a ScalarProgram>,
     /// What makes those of its inputs that are no chunks, for chunks of this shape, with their axes in the order that is asked for.
     pub(super) shape: &'a [usize],
     pub(super) feeds: &'a dyn Fn(&[usize]) -> Option<GpuFeeds>,
@@ -107,6 +115,28 @@ impl GpuReduction<'_> {
     }
 }
 
+impl<'a> GpuReduction<'a> {
+    /// Whether its fold would take numbers of 64 bits that a GPU lacks.
+    fn needs_64_bits(&self, gpu: &GpuFacts) -> bool {
+        match (self.what, self.program.dtype()) {
+            (Reduction::Min | Reduction::Max, DType::F32) => false,
+            (Reduction::Sum, DType::F32) => !gpu.f64,
+            (_, dtype) if dtype.is_integer() => !gpu.i64,
+            // Bits of `f64` are looked at as integers.
+            _ => !(gpu.f64 && gpu.i64),
+        }
+    }
+
+    /// The same of what is there before it is widened; `None` if that has 64 bits too. What is to be done afterwards has them: that is left to another.
+    fn narrowed(&self) -> Option<GpuReduction<'a>> {
+        let program = match self.program.dtype() {
+            DType::F32 => self.program,
+            _ => self.before_widening?,
+        };
+        self.after.is_none().then_some(GpuReduction { program, after: None, ..*self })
+    }
+}
+
 /// How much there is of what.
 struct Shares {
     /// Elements of a result.
@@ -133,6 +163,9 @@ impl ReduceModules {
         if !of.takes(operands) || !gpu.can_bind(operands) {
             return None;
         }
+        let is_narrow = of.needs_64_bits(gpu);
+        let narrowed = if is_narrow { Some(of.narrowed()?) } else { None };
+        let of = narrowed.as_ref().unwrap_or(of);
         let kept: Vec<usize> = (0..shape.len()).filter(|axis| !of.axes.contains(axis)).collect();
         let extent = |axes: &[usize]| axes.iter().map(|&axis| shape[axis]).product::<usize>();
         let len = extent(of.axes);
@@ -160,10 +193,10 @@ impl ReduceModules {
             sharing,
             in_parts: counts.parts > 1,
             traits: gpu.into(),
-            f64: gpu.f64,
+            is_narrow,
             numbered,
         };
-        let fold = GpuFold::new(of.what, of.program.dtype(), gpu.f64);
+        let fold = GpuFold::new(of.what, of.program.dtype(), is_narrow);
         let shader = self.shader(of, key);
         let real = if shader.needs_f64() { DType::F64 } else { DType::F32 };
         let mut program = Program::new(&shader, real, &params, passes(&counts, sharing), most());
@@ -238,7 +271,7 @@ fn numbers(of: &GpuReduction<'_>, shape: &[usize]) -> Vec<u32> {
 }
 
 fn shader(of: &GpuReduction<'_>, key: &ReduceModuleKey) -> Shader {
-    let fold = GpuFold::new(of.what, of.program.dtype(), key.f64);
+    let fold = GpuFold::new(of.what, of.program.dtype(), key.is_narrow);
     let form = &key.form;
     let (mut declarations, inputs) = wgsl::inputs_of(of.program, form);
     let mut own: Vec<String> = ["n", "zero", "len", "kept", "parts", "part"].map(str::to_owned).into();
@@ -256,12 +289,15 @@ fn shader(of: &GpuReduction<'_>, key: &ReduceModuleKey) -> Shader {
     }
     let mut body = key.made.concat() + &fold.text();
     if fold.is_numbered() {
-        body.push_str(&whole(key.numbered));
+        body.push_str(&if key.is_narrow { whole_in_words(key.numbered) } else { whole(key.numbered) });
     }
     _ = writeln!(body, "fn write(k: u32, a: Part) {{\n{words}}}");
     let mut lines = vec!["let q = i / 4u;".to_owned()];
     wgsl::value(of.program, form, key.traits.simplifies, &mut lines);
-    let element = wgsl::result_of(of.program).join(", ");
+    let element = match of.program.dtype() {
+        DType::Bool if key.is_narrow => format!("select(U4(0u), U4(1u), {})", wgsl::result_of(of.program)[0]),
+        _ => wgsl::result_of(of.program).join(", "),
+    };
     lines.push(format!("return run_put(r, {element}, number, here);"));
     body.push_str("fn put(r: Run, i: u32, number: U4, here: B4) -> Run {\n");
     lines.iter().for_each(|line| _ = writeln!(body, "    {line}"));
@@ -318,168 +354,17 @@ fn whole(axes: usize) -> String {
     text + "    return at;\n}\n"
 }
 
-/// Results of invocations in workgroup memory: the first of a `Four` is put there, and four that are equally far apart are taken from there.
-fn shared(fold: &GpuFold) -> String {
-    let parts = fold.components();
-    let all = |of: &dyn Fn(&str, &str) -> String| {
-        parts.iter().map(|(name, vector, _)| of(name, vector)).collect::<Vec<_>>().join(", ")
-    };
-    let mut text = String::from("fn keep(t: u32, a: Four) {\n");
-    parts.iter().for_each(|(name, ..)| _ = writeln!(text, "    shared_{name}[t] = a.{name}.x;"));
-    let one = all(&|name, _| format!("shared_{name}[t]"));
-    let four = all(&|name, vector| {
-        let lanes = ["t", "t + apart", "t + 2u * apart", "t + 3u * apart"].map(|at| format!("shared_{name}[{at}]"));
-        format!("{vector}({})", lanes.join(", "))
-    });
-    _ = writeln!(text, "}}\nfn kept_at(t: u32) -> Part {{\n    return Part({one});\n}}");
-    _ = writeln!(text, "fn kept_four(t: u32, apart: u32) -> Four {{\n    return Four({four});\n}}");
-    text
-}
-
-/// The statements that join what `each` neighbours have kept, eight or four at a time; the first of them has it all then.
-fn tree(each: usize) -> String {
-    let (mut text, mut rest) = (String::new(), each);
-    while rest > 1 {
-        let at_once = if matches!(rest, 4 | 16) { 4 } else { 8 }; // 256, 32, 4; 64, 8; 16, 4
-        rest /= at_once;
-        let four = |first: &str| format!("kept_four({first}, {rest}u)");
-        let all = match at_once {
-            8 => format!("join({}, {})", four("t"), four(&format!("t + {}u", 4 * rest))),
-            _ => four("t"),
-        };
-        _ = write!(
-            text,
-            "    workgroupBarrier();
-    if (w < {rest}u) {{
-        keep(t, joined({all}));
-    }}
-"
-        );
-    }
-    text
-}
-
-const HEAD: &str = "@builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) count: vec3<u32>,
-    @builtin(local_invocation_index) t: u32,
-) {
-    let folded = id.x + id.y * count.x;
-    if (folded >= p.groups) {
-        return;
-    }
-    let group = p.first + folded;
-";
-
-/// Entry points, where the elements of a result lie next to each other.
-fn along(each: usize, in_parts: bool) -> String {
-    let rows = GROUP / each;
-    let result = if each > 1 { "kept_at(t)" } else { "mine" };
-    let mine = if each > 1 { "keep(t, joined(run_close(r)));" } else { "let mine = part_of(joined(run_close(r)));" };
-    let end = if in_parts { format!("parts[row] = {result};") } else { format!("write(row, {result});") };
-    let mut text = format!(
-        "@compute @workgroup_size({GROUP})
-fn first(
-    {HEAD}    let row = group * {rows}u + t / {each}u;
-    let w = t % {each}u;
-    let k = row / p.parts;
-    let start = (row - k * p.parts) * p.part;
-    var r = run_none();
-    let end = select(0u, min(start + {taken}u, p.len), k < p.kept);
-    let base = k * p.len;
-    for (var e = start + w * 4u; e < end; e += {step}u) {{
-        let number = U4(e) + U4(0u, 1u, 2u, 3u);
-        r = put(r, base + e, number, number < U4(p.len));
-    }}
-    {mine}
-{tree}    if (w == 0u && k < p.kept) {{
-        {end}
-    }}
-}}
-",
-        taken = each * EACH,
-        step = each * 4,
-        tree = tree(each),
+/// The same in two words, the lower one first.
+fn whole_in_words(axes: usize) -> String {
+    let mut text = String::from(
+        "fn whole(number: u32) -> vec2<u32> {\n    var rest = number;\n    var at = vec2<u32>(p.base, p.base_high);\n",
     );
-    if in_parts {
-        _ = write!(
+    for axis in 0..axes {
+        let here = if axis + 1 < axes { format!("rest % p.d{axis}") } else { "rest".into() };
+        _ = writeln!(
             text,
-            "@compute @workgroup_size({GROUP})
-fn last(
-    {HEAD}    let w = t;
-    var all = none();
-    for (var at = t; at < p.parts; at += {GROUP}u) {{
-        all = join(all, four_of(parts[group * p.parts + at]));
-    }}
-    keep(t, all);
-{tree}    if (t == 0u) {{
-        write(group, kept_at(t));
-    }}
-}}
-",
-            tree = tree(GROUP)
+            "    at = u_multiply_add(at, {here}, vec2<u32>(p.t{axis}, p.t{axis}_high));\n    rest /= max(p.d{axis}, 1u);"
         );
     }
-    text
-}
-
-/// Entry points, where results lie next to each other.
-fn across(in_parts: bool) -> String {
-    let lane = |at: usize| if at == 0 { "all".to_owned() } else { format!("turned{at}(all)") };
-    let write = |at: usize, to: &str| {
-        format!(
-            "        if (k + {at}u < p.kept) {{\n            {}\n        }}\n",
-            to.replace("LANE", &format!("part_of({})", lane(at)))
-        )
-    };
-    let to = |at: usize| match in_parts {
-        true => format!("parts[s * p.kept + k + {at}u] = LANE;"),
-        false => format!("write(k + {at}u, LANE);"),
-    };
-    let ends: String = (0..4).map(|at| write(at, &to(at))).collect();
-    let mut text = format!(
-        "@compute @workgroup_size({GROUP})
-fn first(
-    {HEAD}    let fours = (p.kept + 3u) / 4u;
-    let number = group * {GROUP}u + t;
-    let s = number / fours;
-    let k = (number - s * fours) * 4u;
-    let here = U4(k) + U4(0u, 1u, 2u, 3u) < U4(p.kept);
-    if (s < p.parts) {{
-        let end = min((s + 1u) * p.part, p.len);
-        var all = none();
-        for (var start = s * p.part; start < end; start += {RUN}u) {{
-            var r = run_none();
-            for (var j = start; j < min(start + {RUN}u, end); j++) {{
-                r = put(r, j * p.kept + k, U4(j), here);
-            }}
-            all = join(all, run_close(r));
-        }}
-{ends}    }}
-}}
-"
-    );
-    if in_parts {
-        let ends: String = (0..4).map(|at| write(at, &format!("write(k + {at}u, LANE);"))).collect();
-        _ = write!(
-            text,
-            "@compute @workgroup_size({GROUP})
-fn last(
-    {HEAD}    let k = (group * {GROUP}u + t) * 4u;
-    if (k < p.kept) {{
-        let most = p.kept - 1u;
-        var all = none();
-        for (var start = 0u; start < p.parts; start += {RUN}u) {{
-            var some = none();
-            for (var s = start; s < min(start + {RUN}u, p.parts); s++) {{
-                let at = s * p.kept;
-                some = join(some, four_at(parts[at + k], parts[at + min(k + 1u, most)], parts[at + min(k + 2u, most)], parts[at + min(k + 3u, most)]));
-            }}
-            all = join(all, some);
-        }}
-{ends}    }}
-}}
-"
-        );
-    }
-    text
+    text + "    return at;\n}\n"
 }
