@@ -273,14 +273,23 @@ fn held(gpu: &Gpu, watched: &Watched, chunks: Chunks, both: bool) -> [usize; 2] 
     watched.expect(if both { bytes } else { 0 }, bytes);
     watched.hold(true);
     let downs = ask(gpu, far.iter().zip(&place.1));
+    let mut all_waited = true;
     if both {
-        // An upload is reported when it has been handed on, into staging.
-        arrive(ask(gpu, from.iter().zip(&further)));
+        // An upload is reported when it has been handed on, into staging; where a slow thread has filled that with little at a time, only when submissions end.
+        let (mut left, uploads) = ask(gpu, from.iter().zip(&further));
+        while let Some(outcome) = (left > 0).then(|| uploads.recv_timeout(STARVED).ok()).flatten() {
+            outcome.unwrap();
+            left -= 1;
+        }
+        all_waited = left == 0;
+        watched.hold(false);
+        arrive((left, uploads));
     }
     watched.hold(false);
     arrive(downs);
     assert_there(place, "held");
-    let counts = [0, 1].map(|d| watched.seen().count(d));
+    // What went while some had yet to be handed on says nothing of how many submissions there need be.
+    let counts = [0, 1].map(|d| if all_waited { watched.seen().count(d) } else { 0 });
     let again = chunks.place();
     if both {
         watched.expect(0, bytes);
