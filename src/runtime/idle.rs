@@ -43,6 +43,7 @@ impl RunEnd<'_> {
 
     /// Whether it would have been faster, had its programs been compiled.
     fn late(&self, run: &Run, column: &Column) -> Option<String> {
+        column.estimates.compiling_ns.as_ref()?; // mostly: then tasks are not looked at
         let (graph, columns) = (run.graph(), run.prices.columns());
         let on_cpu = |task: TaskId| {
             let cpus = columns.iter().zip(self.members).filter(|(_, member)| member.spec.kind == DeviceKind::Cpu);
