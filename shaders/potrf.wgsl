@@ -63,8 +63,11 @@ fn root(v: Real, k: u32, t: u32) -> vec2<Real> {
         bad = k + 1u;
         bad_pivot = pivot;
     }
-    let r = sqrt(pivot);
-    return vec2<Real>(r, Real(1) / r);
+    let rough = sqrt(pivot);
+    // A driver's may have errors of 2^-20, in f64 too: one step of Newton's each leaves about one unit in the last place.
+    let r = fma(fma(-rough, rough, pivot), Real(0.5) / rough, rough);
+    let q = Real(1) / r;
+    return vec2<Real>(r, fma(fma(-r, q, Real(1)), q, q));
 }
 
 // Columns 4q..4q + 4 of a thread's row: of the block on the diagonal (threads 0..32), or below it.

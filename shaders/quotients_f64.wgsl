@@ -1,7 +1,7 @@
 // Quotients and roots in f64 where a driver's own are not the nearest numbers (a self-test tells): in place of those in `math_f64.wgsl`, of the same names.
 //
-// Owns: `d_over`, `d_root`. Must not know: who calls them, on what. Relies on: what `math_f64.wgsl` relies on, but for `/` and `sqrt`, which are within 2^-20 of
-// the exact result for numbers from 1/4 to 4. Invariant: for whatever arguments, infinities, NaN, zeroes and subnormal ones included, the error is within 1 ulp: the
+// Owns: `d_over`, `d_root`. Must not know: who calls them, on what. Relies on: what `math_f64.wgsl` relies on, but for `/` and `sqrt`, which are off by less than 2^-20 of
+// the exact result: quotients by numbers from 1 to 4, of others and of what remains of them, which is small; roots of numbers from 1 to 4. Invariant: for whatever arguments, infinities, NaN, zeroes and subnormal ones included, the error is within 1 ulp: the
 // driver's result is mended twice by its residual, which is exact, on numbers from 1 to 4; their scale is in integers.
 //
 // Only `const` and `fn` items, each with its comment directly above: the generator takes those that a program needs.

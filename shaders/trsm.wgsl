@@ -40,7 +40,9 @@ fn l_patch(row: u32, column: u32) -> Patch {
 }
 
 fn reciprocal(row: u32) -> Real {
-    return Real(1) / l[min(row, p.n - 1u) * (p.n + 1u)];
+    let pivot = l[min(row, p.n - 1u) * (p.n + 1u)];
+    let q = Real(1) / pivot;
+    return fma(fma(-pivot, q, Real(1)), q, q); // a driver's may have errors of 2^-20, in f64 too
 }
 
 // Four unknowns of a row: columns 4q..4q + 4 of the block.

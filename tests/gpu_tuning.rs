@@ -12,7 +12,7 @@ use chunkwise::cost::{calibrate_gpu, calibrate_gpu_within};
 use chunkwise::device::gpu::Gpu;
 use chunkwise::device::{Body, Cpu, Data, Device, DeviceSpec, IoLane, Launch, Memory, Move, Report, Tuning};
 use chunkwise::id::DeviceId;
-use chunkwise::kernel::Variants;
+use chunkwise::kernel::{ExactFloats, Variants};
 use chunkwise::runtime::Inside;
 use chunkwise::shape::ChunkMeta;
 use chunkwise::{Array, prelude::*};
@@ -83,6 +83,9 @@ unsafe impl Device for Told {
     fn tune(&self, tuning: &Tuning) {
         self.told.lock().unwrap().push(*tuning);
         self.inner.tune(tuning);
+    }
+    fn set_exact(&self, exact: &ExactFloats) {
+        self.inner.set_exact(exact);
     }
 }
 

@@ -178,7 +178,7 @@ fn compiling(session: &Session) -> String {
     let each =
         gpus.map(|(at, spec)| (spec.name, session.counters(DeviceId(at as u16)).compiling)).filter(|(_, count)| *count > 0);
     let texts: Vec<String> =
-        each.map(|(name, count)| format!("{name} compiles {count} program{}", if count == 1 { "" } else { "s" })).collect();
+        each.map(|(name, count)| format!("{name} compiles {count} shader{}", if count == 1 { "" } else { "s" })).collect();
     texts.join(", ")
 }
 

@@ -80,8 +80,10 @@ impl CostModel {
     /// What a program's time says of a class: of which, and how long how much of it takes.
     pub(super) fn class_sample(&self, of: &ClassWork<'_>, ns: u64) -> Option<(CostId, Work, u64)> {
         let net = ns as f64 - of.rates.launch_ns;
-        if net < of.rates.launch_ns {
-            return None; // of launches alone
+        // Of launches alone, which differ by more than what so little work takes: it would tell of nothing larger.
+        let own_ns = of.rates.prior_ns(of.dtype, of.work) as f64 - of.rates.launch_ns;
+        if net.min(own_ns) < of.rates.launch_ns {
+            return None;
         }
         if of.work.flops < BOUND_BY_MEMORY * of.work.bytes {
             return Some((of.ids.memory, of.bytes(), whole_ns(net)));

@@ -85,13 +85,18 @@ impl CostEntries {
         id
     }
 
-    /// Forgets those that nobody has asked for the longest: of programs, of which there may be any number, before of kernels.
+    /// Forgets those that nobody has asked for the longest: of programs, of which there may be any number, before of kernels. The newest eighth stays, whatever it is.
     fn forget(&mut self) {
-        let worth = |place: &EntryPlace| (place.entry.as_ref().is_some_and(|entry| entry.mix.is_none()), place.asked);
         let may_go = |place: &&EntryPlace| place.entry.is_some() && place.asked < u64::MAX;
+        let mut asked: Vec<u64> = self.places.iter().filter(may_go).map(|place| place.asked).collect();
+        let newest = asked.len() - asked.len() / 8;
+        let Some(newest) = (newest < asked.len()).then(|| *asked.select_nth_unstable(newest).1) else { return };
+        let worth = |place: &EntryPlace| {
+            let is_program = place.entry.as_ref().is_some_and(|entry| entry.mix.is_some());
+            (place.asked >= newest || !is_program, place.asked)
+        };
         let mut all: Vec<(bool, u64)> = self.places.iter().filter(may_go).map(worth).collect();
-        let middle = all.len() / 4;
-        let Some(last) = (!all.is_empty()).then(|| *all.select_nth_unstable(middle).1) else { return };
+        let last = *all.select_nth_unstable(asked.len() / 4).1;
         let (places, free) = (&mut self.places, &mut self.free);
         self.by_name.retain(|_, id| {
             let place = &mut places[id.at as usize];
@@ -169,6 +174,30 @@ mod tests {
         let programs: Vec<CostId> =
             (50..20_000).map(|number| all.resolve(name(number), false, make(Some(OpMix::default())))).collect();
         assert!(kernels.iter().all(|&id| all.get(id).is_some()) && all.get(programs[0]).is_none());
+        assert!(all.by_name.len() <= KEPT + 1);
+    }
+
+    #[test]
+    fn a_few_programs_among_many_kernels_are_kept_while_they_are_new() {
+        let mut all = CostEntries::default();
+        let make = |mix: Option<OpMix>| {
+            move |(device, kernel, dtype): &EntryName| Entry {
+                device: *device,
+                kernel: kernel.clone(),
+                dtype: *dtype,
+                history: History::default(),
+                mix,
+            }
+        };
+        let name = |number: usize| (PricedId(3), format!("kernel {number}"), DType::F32);
+        let mut programs = Vec::new();
+        for number in 0..5000usize {
+            programs.push(all.resolve(name(2 * number), false, make(Some(OpMix::default()))));
+            (0..9).for_each(|kernel| _ = all.resolve(name(18 * number + 2 * kernel + 1), false, make(None)));
+            let new = &programs[number.saturating_sub(50)..];
+            assert!(new.iter().all(|&id| all.get(id).is_some()), "{number}");
+        }
+        assert!(all.get(programs[0]).is_none());
         assert!(all.by_name.len() <= KEPT + 1);
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Body, Counters, Device, DeviceSpec, Failure, Launch, Memory, Move, Origin, Report, Tuning};
 use crate::error::Error;
-use crate::kernel::{Fault, Kernel, Program, Scratch, Work};
+use crate::kernel::{ExactFloats, Fault, Kernel, Program, Scratch, Work};
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut};
 
 /// What happens to the chosen launch.
@@ -127,6 +127,10 @@ unsafe impl Device for Faulty {
 
     fn tune(&self, tuning: &Tuning) {
         self.inner.tune(tuning);
+    }
+
+    fn set_exact(&self, exact: &ExactFloats) {
+        self.inner.set_exact(exact);
     }
 
     fn compiling_ns(&self, kernel: &dyn Kernel, program: &Program) -> u64 {

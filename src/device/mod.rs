@@ -39,7 +39,7 @@ pub use tuning::Tuning;
 
 use crate::error::{Error, Remedy, Result};
 use crate::id::SpaceId;
-use crate::kernel::{Fault, GpuFacts, Kernel, Lane, Program, Scratch};
+use crate::kernel::{ExactFloats, Fault, GpuFacts, Kernel, Lane, Program, Scratch};
 use crate::shape::{ChunkView, ChunkViewMut, DType, Form, Layout, Opaque, View};
 
 /// The host's memory, where caller's arrays and results live.
@@ -334,6 +334,10 @@ pub unsafe trait Device: Send + Sync + 'static {
     /// Says how it runs best: what was found out of its model on this machine, now or in an earlier session. It may follow that from the next launch on, or
     /// not at all: no result depends on it.
     fn tune(&self, _tuning: &Tuning) {}
+
+    /// Says what a test has shown of its arithmetic, now or in an earlier session: from its next launch on, that is what its programs are made for
+    /// ([`GpuFacts::exact`](crate::kernel::GpuFacts)), and results may differ by what is stated of each operation.
+    fn set_exact(&self, _exact: &ExactFloats) {}
 
     /// How long a launch of this kernel's program would wait until it is compiled, as far as is known: 0 where it could begin at once, as on a device that compiles nothing. Asked
     /// when work is priced, so it must not take long.

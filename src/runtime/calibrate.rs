@@ -137,9 +137,6 @@ impl Inner {
             }
             member.spec.link = Some(links.map(|link| speed(costs, link)));
         });
-        if let Some(gpu) = &mut member.spec.gpu {
-            gpu.exact = measured.tuned.exact;
-        }
-        member.tune(&measured.tuned.tuning);
+        member.tune(&measured.tuned);
     }
 }

@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use super::discover::Discovery;
 use super::failures::{Faults, Warning};
 use super::handle::{HandsOut, Reports, WaitGraph};
+use super::idle::AtEnd;
 use super::members::{Member, Members};
 use super::orders::{Order, OrderHead, OrderId};
 use super::recorder::{Backlog, Recorder};
@@ -349,6 +350,7 @@ impl Inner {
                 if let Some(run) = state.runs.get_mut(&graph) {
                     run.over = true;
                     out.held.append(&mut run.held);
+                    run.at_end = Some(AtEnd::new(state.faults.gone(), &self.members.all(), &state.scheduler));
                     run.record.over_ns = self.now_ns();
                     run.record.events = state.happened - run.record.events;
                     if run.graph().scratch_bytes() > 0 || state.scheduler.running().next().is_none() {

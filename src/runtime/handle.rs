@@ -122,11 +122,10 @@ impl Handle {
 
     /// The GPUs that did not do some of the work, and why.
     fn idle(&self, run: &Run) -> Vec<(String, String)> {
-        let inner = &self.session.0;
-        let (members, gone) = (inner.members.all(), inner.lock().faults.gone());
-        let limit = |space| inner.lock().scheduler.limit_bytes(space);
-        let by_time = inner.settings.placement == Placement::Auto && inner.settings.policy.is_none();
-        RunEnd { members: &members, gone: &gone, limit: &limit, by_time }.idle(run)
+        let Some(at_end) = &run.at_end else { return Vec::new() };
+        let Inner { members, settings, .. } = &*self.session.0;
+        let by_time = settings.placement == Placement::Auto && settings.policy.is_none();
+        RunEnd { members: &members.all(), at_end, by_time }.idle(run)
     }
 
     /// Sleeps at most this long; true if the run is over.

@@ -11,15 +11,25 @@ use super::run::Run;
 use super::unable::{self, CannotRun, Unable};
 use crate::device::DeviceKind;
 use crate::error::Error;
-use crate::id::{DeviceId, SpaceId, TaskId};
-use crate::schedule::time;
+use crate::id::{DeviceId, TaskId};
+use crate::schedule::{Scheduler, crossing_ns, time};
 
-/// What a run was among: the session's devices, those of them that count as lost, the limits of memory spaces, and whether tasks went where they were
-/// predicted to be done first.
+/// What was so when a run was over: the devices that count as lost, and of each of the session's the limit of its memory.
+pub(super) struct AtEnd {
+    gone: BTreeMap<DeviceId, Error>,
+    limits: Vec<u64>,
+}
+
+impl AtEnd {
+    pub(super) fn new(gone: BTreeMap<DeviceId, Error>, members: &[Member], scheduler: &Scheduler) -> Self {
+        Self { gone, limits: members.iter().map(|member| scheduler.limit_bytes(member.spec.space)).collect() }
+    }
+}
+
+/// What a run was among: the session's devices, what became of them, and whether tasks went where they were predicted to be done first.
 pub(super) struct RunEnd<'a> {
     pub(super) members: &'a [Member],
-    pub(super) gone: &'a BTreeMap<DeviceId, Error>,
-    pub(super) limit: &'a dyn Fn(SpaceId) -> u64,
+    pub(super) at_end: &'a AtEnd,
     pub(super) by_time: bool,
 }
 
@@ -31,18 +41,19 @@ impl RunEnd<'_> {
         let gpus = columns.filter(|(_, (_, member))| member.spec.gpu.is_some());
         let why = |at: usize, column: &Column, member: &Member| {
             let device = DeviceId::at(at);
-            let lost = || Some(format!("it is not used any more ({})", self.gone.get(&device)?));
-            let lacks = || unable::in_short(&cannot(run, column, member), !column.estimates.any());
-            let full = || Some(column.full(run.graph(), &member.spec, (self.limit)(member.spec.space))?.to_string());
-            let did_nothing = run.record.spans.iter().all(|span| span.device != device);
-            let late = || if did_nothing && self.by_time { self.late(run, column) } else { None };
+            let own = run.record.spans.iter().filter(|span| span.device == device).map(|span| span.task);
+            let lost = || Some(format!("it is not used any more ({})", self.at_end.gone.get(&device)?));
+            let lacks = || unable::in_short(&cannot(run, (column, member), own.clone()), !column.estimates.any());
+            let full = || Some(column.full(run.graph(), &member.spec, *self.at_end.limits.get(at)?)?.to_string());
+            let did_nothing = own.clone().next().is_none();
+            let late = || if did_nothing && self.by_time { self.late(run, column, member) } else { None };
             lost().or_else(lacks).or_else(full).or_else(late)
         };
         gpus.filter_map(|(at, (column, member))| Some((member.spec.name.clone(), why(at, column, member)?))).collect()
     }
 
-    /// Whether it would have been faster, had its programs been compiled.
-    fn late(&self, run: &Run, column: &Column) -> Option<String> {
+    /// Whether it would have been faster, had its programs been compiled: by what the caller's memory and the results take over the link, too.
+    fn late(&self, run: &Run, column: &Column, member: &Member) -> Option<String> {
         column.estimates.compiling_ns.as_ref()?; // mostly: then tasks are not looked at
         let (graph, columns) = (run.graph(), run.prices.columns());
         let on_cpu = |task: TaskId| {
@@ -50,7 +61,8 @@ impl RunEnd<'_> {
             cpus.filter_map(|(cpu, _)| cpu.estimates.ns(graph, task)).min()
         };
         let waits = graph.tasks().filter(|&task| {
-            let there = column.estimates.ns(graph, task);
+            let crossing = member.spec.link.map_or(0, |link| crossing_ns(graph, task, link));
+            let there = column.estimates.ns(graph, task).map(|there| there.saturating_add(crossing));
             there.is_some_and(|there| on_cpu(task).is_none_or(|here| there < here))
         });
         let longest = waits.map(|task| column.estimates.compiling_ns(graph, task)).max().filter(|&ns| ns > 0)?;
@@ -58,16 +70,19 @@ impl RunEnd<'_> {
     }
 }
 
-/// What a GPU does not run, and what it turned out not to run since the run was priced.
-fn cannot(run: &Run, column: &Column, member: &Member) -> Vec<CannotRun> {
+/// What a GPU does not run, and what it turned out not to run since the run was priced: in this one, of which it did other tasks.
+fn cannot(run: &Run, (column, member): (&Column, &Member), done: impl Iterator<Item = TaskId> + Clone) -> Vec<CannotRun> {
     let (graph, mut all) = (run.graph(), column.cannot.clone());
     for (number, profile) in graph.profiles().iter().enumerate() {
         if !known(graph, &run.fixed.kernels, profile, member).unfit {
             continue;
         }
         let kernel = graph.kernels()[profile.kernel.index()].key.name();
-        if all.iter().all(|one| one.kernel != kernel) {
-            let tasks = graph.tasks().filter(|&task| graph.profile_id(task).index() == number).count();
+        let is_told = all.iter().any(|one| one.kernel == kernel && one.why == Unable::Unfit);
+        let is_of_it = |task: &TaskId| graph.profile_id(*task).index() == number;
+        // What it has done here, it was found to be unable to do in a later run.
+        if !is_told && !done.clone().any(|task| is_of_it(&task)) {
+            let tasks = graph.tasks().filter(is_of_it).count();
             all.push(CannotRun { kernel: kernel.to_owned(), why: Unable::Unfit, tasks });
         }
     }

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use super::driver::Inner;
 use super::prices::Prices;
 use super::run::Run;
-use crate::cost::{CostId, CostModel, DeviceKey, LinkRate, PricedId, Rates, test_exact};
-use crate::device::{Device, DeviceKind, DeviceSpec, HOST, LinkSpec, Tuning};
+use crate::cost::{CostId, CostModel, DeviceKey, LinkRate, PricedId, Rates, Tuned, test_exact};
+use crate::device::{Device, DeviceKind, DeviceSpec, HOST, LinkSpec};
 use crate::id::{DeviceId, SpaceId};
 use crate::kernel::{Kernel, KernelKey};
 use crate::schedule::Event;
@@ -81,15 +81,15 @@ impl Members {
 impl Member {
     /// The device, with the costs that are known of its model, by which it is tuned.
     pub(super) fn new(device: Arc<dyn Device>, costs: &Mutex<CostModel>) -> Self {
-        let (mut member, tuning) = Self::priced(device, costs);
-        if let Some(tuning) = tuning {
-            member.tune(&tuning);
+        let (mut member, tuned) = Self::priced(device, costs);
+        if let Some(tuned) = tuned {
+            member.tune(&tuned);
         }
         member
     }
 
     /// The speed of a measured link replaces that of its spec.
-    fn priced(device: Arc<dyn Device>, costs: &Mutex<CostModel>) -> (Self, Option<Tuning>) {
+    fn priced(device: Arc<dyn Device>, costs: &Mutex<CostModel>) -> (Self, Option<Tuned>) {
         let mut spec = device.spec().clone();
         let (memory_bytes, staging_bytes) = (device.memory_bytes(), device.staging_bytes());
         // From here on the device is not asked: it may be a user's.
@@ -111,20 +111,16 @@ impl Member {
             spec.link = Some(links.map(|link| speed(costs, link)));
             member.spec = spec;
         }
-        let tuned = costs.tuned(priced);
-        if let (Some(gpu), Some(tuned)) = (&mut member.spec.gpu, tuned) {
-            gpu.exact = tuned.exact;
-        }
-        let tuning = tuned.map(|tuned| tuned.tuning);
-        (member, tuning)
+        (member, costs.tuned(priced).cloned())
     }
 
-    /// Tells the device how it runs best. Nothing may be locked: it may be a user's.
-    pub(super) fn tune(&mut self, tuning: &Tuning) {
+    /// Tells the device what was found out of it. Nothing may be locked: it may be a user's.
+    pub(super) fn tune(&mut self, tuned: &Tuned) {
         if let Some(gpu) = &mut self.spec.gpu {
-            gpu.variants = tuning.variants;
+            (gpu.variants, gpu.exact) = (tuned.tuning.variants, tuned.exact);
         }
-        self.device.tune(tuning);
+        self.device.tune(&tuned.tuning);
+        self.device.set_exact(&tuned.exact);
     }
 
     /// Has a GPU of which nobody knows tested whether its arithmetic gives a CPU's bits. Nothing may be locked, as it takes a while. Whether

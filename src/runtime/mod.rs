@@ -218,7 +218,13 @@ impl Session {
         let mut totals = vec![(name, outcome.makespan_ns as f64 * 1e-9)];
         let kinds = [(DeviceKind::Cpu, Placement::Cpu), (DeviceKind::Gpu, Placement::Gpu)];
         let has = |kind| sim.devices.iter().any(|d| d.kind == kind);
-        for (_, placement) in kinds.into_iter().filter(|k| has(DeviceKind::Gpu) && has(k.0)) {
+        // What there is no choice of has one name.
+        let is_gpu = |device: DeviceId| sim.devices[device.index()].kind == DeviceKind::Gpu;
+        let has_choice = sim.beliefs.iter().any(|column| is_gpu(column.device) && column.any());
+        let others =
+            kinds.into_iter().filter(|(kind, placement)| has_choice && has(*kind) && placement.to_string() != totals[0].0);
+        let others: Vec<Placement> = others.map(|(_, placement)| placement).collect();
+        for placement in others {
             let alone = simulate(&plan.graph, &sim, placement.policy())?;
             totals.push((format!("{placement} only"), alone.makespan_ns as f64 * 1e-9));
         }

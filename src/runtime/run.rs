@@ -7,6 +7,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::idle::AtEnd;
 use super::prices::Prices;
 use crate::device::HostBuffer;
 use crate::error::Error;
@@ -48,6 +49,8 @@ pub(super) struct Run {
     pub(super) failed_moves: u32,
     pub(super) error: Option<Error>,
     pub(super) over: bool,
+    /// Among what it ended, if it came to its end.
+    pub(super) at_end: Option<AtEnd>,
     /// Its handle is gone: it is forgotten when the last of it is over.
     pub(super) unwanted: bool,
 }

@@ -65,6 +65,7 @@ impl Session {
             failed_moves: 0,
             error: None,
             over: false,
+            at_end: None,
             unwanted: false,
             fixed: Arc::new(Fixed { graph, kernels, arrays, within }),
         };

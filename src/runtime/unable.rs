@@ -46,8 +46,9 @@ impl Unable {
             m.shape.iter().fold(m.dtype.bytes() as u64, |bytes, &n| bytes.saturating_mul(n as u64)).max(m.end_bytes())
         };
         let (largest, most) = (metas.iter().map(bytes).max().unwrap_or(0), facts.most_bytes());
-        // Would another GPU run it?
-        let Some(program) = calm(|| kernel.program(params, metas, &GpuFacts::ANY)).flatten() else {
+        // Would another GPU run it, whose arithmetic is the same?
+        let other = GpuFacts { exact: facts.exact, ..GpuFacts::ANY };
+        let Some(program) = calm(|| kernel.program(params, metas, &other)).flatten() else {
             let why = calm(|| kernel.no_program(params, metas)).flatten();
             return match why {
                 _ if metas.iter().any(|m| bytes(m) == 0) => Self::Because("a chunk of it is empty".into()),
@@ -104,6 +105,9 @@ impl std::fmt::Display for CannotRun {
     }
 }
 
+/// What is said of work of which a strict session lets nothing run on a GPU.
+pub(super) const STRICT: &str =
+    "this session is strict, and nothing of this work has the CPU's bits on a GPU, so the CPU does all of it";
 /// What is said of work of which nothing runs on a GPU.
 pub(super) const NOTHING: &str = "nothing of this work can run on a GPU, so the CPU does all of it";
 
@@ -111,6 +115,7 @@ pub(super) const NOTHING: &str = "nothing of this work can run on a GPU, so the 
 pub(super) fn in_short(cannot: &[CannotRun], none: bool) -> Option<String> {
     let lacks: Vec<String> = cannot.iter().filter(|one| one.why.is_lack()).map(ToString::to_string).collect();
     match lacks.as_slice() {
+        [] if none && cannot.iter().any(|one| matches!(one.why, Unable::Inexact(_))) => Some(STRICT.to_owned()),
         [] if none => Some(NOTHING.to_owned()),
         [] => None,
         lacks => Some(lacks.join("; ")),
@@ -120,10 +125,10 @@ pub(super) fn in_short(cannot: &[CannotRun], none: bool) -> Option<String> {
 /// In lines, all that a GPU of this name does not run, and why.
 pub(super) fn in_full(name: &str, cannot: &[CannotRun], none: bool) -> Vec<String> {
     let mut lines = Vec::new();
-    if none && in_short(cannot, none).is_some_and(|why| why == NOTHING) {
-        lines.push(format!("{name}: {NOTHING}"));
-    } else if !cannot.is_empty() {
-        lines.push(format!("{name} does not run:"));
+    match in_short(cannot, none) {
+        Some(why) if none && [NOTHING, STRICT].contains(&why.as_str()) => lines.push(format!("{name}: {why}")),
+        _ if cannot.is_empty() => {}
+        _ => lines.push(format!("{name} does not run:")),
     }
     let wide = cannot.iter().map(|one| one.kernel.chars().count()).max().unwrap_or(0);
     lines.extend(cannot.iter().map(|CannotRun { kernel, why, tasks }| {
@@ -203,6 +208,9 @@ mod tests {
         let none = &both[1..];
         assert_eq!(in_full("gpu0", none, true)[0], format!("gpu0: {NOTHING}"));
         assert_eq!((in_short(none, true).as_deref(), in_short(none, false)), (Some(NOTHING), None));
+        let strict = [CannotRun { kernel: "sum".into(), why: Unable::Inexact("not the CPU's bits".into()), tasks: 3 }];
+        assert_eq!((in_short(&strict, true).as_deref(), in_short(&strict, false)), (Some(STRICT), None));
+        assert_eq!(in_full("gpu0", &strict, true), [format!("gpu0: {STRICT}"), "  sum  3 tasks: not the CPU's bits".into()]);
         assert!(in_full("gpu0", &[], false).is_empty());
     }
 }

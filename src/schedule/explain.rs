@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::simulate::{Outcome, Simulation};
-use crate::device::DeviceKind;
+use crate::device::{DeviceKind, LinkSpec};
 use crate::error::Bytes;
 use crate::id::{DeviceId, TaskId};
 use crate::task::TaskGraph;
@@ -95,8 +95,12 @@ impl Explanation {
             };
             let compiling_s: Vec<f64> = (0..n).map(|d| compiling(d).unwrap_or(0) as f64 * 1e-9).collect();
             let why = why((&each_s, &compiling_s), &placed, sim, fixed.then_some(&asked as &dyn Fn(usize) -> bool));
-            let crossing: u64 = tasks().map(|t| crossing_ns(graph, TaskId::at(t), sim)).fold(0, u64::saturating_add);
-            let link_s = (crossing > 0).then(|| crossing as f64 * 1e-9 / count as f64);
+            let link = sim.devices.iter().find_map(|d| d.link);
+            let cross = |t| link.map_or(0, |link| crossing_ns(graph, TaskId::at(t), link));
+            let crossing: u64 = tasks().map(cross).fold(0, u64::saturating_add);
+            // Nothing moves to where nothing runs.
+            let has_choice = (0..n).any(|d| sim.devices[d].link.is_some() && each_s[d].is_some());
+            let link_s = (has_choice && crossing > 0).then(|| crossing as f64 * 1e-9 / count as f64);
             GroupRow { label: label.to_owned(), tasks: count, each_s, link_s, placed, why }
         });
         Self {
@@ -113,9 +117,8 @@ impl Explanation {
     }
 }
 
-/// Time on the first link there is for what a task reads of the caller's memory and writes of results.
-fn crossing_ns(graph: &TaskGraph, task: TaskId, sim: &Simulation) -> u64 {
-    let Some([up, down]) = sim.devices.iter().find_map(|d| d.link) else { return 0 };
+/// Time on a link for what a task reads of the caller's memory and writes of results.
+pub(crate) fn crossing_ns(graph: &TaskGraph, task: TaskId, [up, down]: [LinkSpec; 2]) -> u64 {
     let reads = graph.reads(task).filter(|&v| graph.producer(v).is_none()).map(|v| up.transfer_ns(graph.bytes(v)));
     let finals = graph.outputs(task).filter(|o| graph.is_final(o.value));
     reads.chain(finals.map(|o| down.transfer_ns(graph.bytes(o.value)))).fold(0, u64::saturating_add)

@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 
 pub use event::{Action, CANNOT, Each, Estimates, Event, Location, Operands};
 pub use explain::{Explanation, GroupRow};
-pub(crate) use explain::{by_label, time};
+pub(crate) use explain::{by_label, crossing_ns, time};
 pub use policy::{Candidate, Choice, EarliestFinish, Ended, Only, OnlyDevice, Placement, Policy, Ready};
 pub(crate) use tables::{LEAST_CHUNK_BYTES, LEAST_TASK_BYTES};
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use chunkwise::device::{Counters, Cpu, Device, DeviceSpec, Launch, Memory, Move, Origin, Tuning};
 use chunkwise::id::DeviceId;
-use chunkwise::kernel::{Content, Fault, GpuFacts, Held, Kernel, Lane, Pass, Program, Scratch, Shader, Work};
+use chunkwise::kernel::{Content, ExactFloats, Fault, GpuFacts, Held, Kernel, Lane, Pass, Program, Scratch, Shader, Work};
 use chunkwise::ndarray::Array1;
 use chunkwise::runtime::Inside;
 use chunkwise::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Form, Opaque, Region, Scalar};
@@ -326,6 +326,10 @@ unsafe impl Device for Nosy {
     fn tune(&self, tuning: &Tuning) {
         self.1.at("a device's tune");
         self.0.tune(tuning);
+    }
+    fn set_exact(&self, exact: &ExactFloats) {
+        self.1.at("a device's set_exact");
+        self.0.set_exact(exact);
     }
     fn on_worker(&self) -> bool {
         self.1.at("a device's on_worker");

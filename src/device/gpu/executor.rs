@@ -20,7 +20,7 @@ use super::memory::ChunkSlot;
 use super::open::{GpuRefusal, Opened};
 use super::paced::PacedLink;
 use super::pipelines::Pipelines;
-use super::plan::{LaunchPlans, launched};
+use super::plan::{FoundOut, LaunchPlans, launched};
 use super::probe::within;
 use super::sabotage::Breaker;
 use super::service::{Counts, Message, Service, Shared};
@@ -28,7 +28,7 @@ use super::waiter::Waiter;
 use crate::device::{Counters, Data, Device, DeviceKind, DeviceSpec, Failure, Launch, LinkSpec, Memory, Move, Tuning, system};
 use crate::error::{Error, Result};
 use crate::id::SpaceId;
-use crate::kernel::{GpuFacts, Kernel, Program};
+use crate::kernel::{ExactFloats, GpuFacts, Kernel, Program};
 
 /// How long opening an adapter may take: drivers are loaded and checked.
 const OPENING: Duration = Duration::from_secs(20);
@@ -236,7 +236,7 @@ impl Gpu {
     pub fn with_facts(mut self, change: impl FnOnce(&mut GpuFacts)) -> Self {
         change(&mut self.facts);
         self.spec.gpu = Some(self.facts);
-        self.plans.set_variants(self.facts.variants);
+        self.plans.set_found(|found| *found = FoundOut::of(&self.facts));
         self
     }
 
@@ -323,8 +323,12 @@ unsafe impl Device for Gpu {
     }
 
     fn tune(&self, tuning: &Tuning) {
-        self.plans.set_variants(tuning.variants);
+        self.plans.set_found(|found| found.variants = tuning.variants);
         let _ = self.service.send(Message::Seed(tuning.units_per_ns)); // a device that has ended launches nothing
+    }
+
+    fn set_exact(&self, exact: &ExactFloats) {
+        self.plans.set_found(|found| found.exact = *exact);
     }
 
     fn compiling_ns(&self, kernel: &dyn Kernel, program: &Program) -> u64 {

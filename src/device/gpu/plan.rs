@@ -1,7 +1,7 @@
 //! What a launch comes to, whatever its operands are: made once for launches that are alike.
 //!
 //! Owns: [`LaunchPlan`] and [`LaunchPlans`], which keeps them. Must not know: buffers, submissions. Invariant: two launches get one plan only if they are of one kernel
-//! (the very same object, still alive), with equal parameters, on operands that lie alike, and of the variants that are in force.
+//! (the very same object, still alive), with equal parameters, on operands that lie alike, and for what was found out of the GPU last.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use super::pace::PaceKey;
 use super::slice::units;
-use crate::kernel::{GpuFacts, Kernel, Program, Variants, copy, is_ours};
+use crate::kernel::{ExactFloats, GpuFacts, Kernel, Program, Variants, copy, is_ours};
 use crate::shape::{ChunkMeta, DType, Layout, Lies, View};
 
 /// Flops and bytes a ns of a GPU that is faster than any there will be for a while: what was measured as faster was measured wrongly.
@@ -211,8 +211,21 @@ struct Kept {
     /// By a hash of what tells them apart.
     plans: HashMap<u64, SmallVec<[Alike; 1]>>,
     count: usize,
-    /// Those of which all of them are.
-    variants: Variants,
+    /// That for which all of them are.
+    found: FoundOut,
+}
+
+/// What somebody has found out of the GPU since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct FoundOut {
+    pub(super) variants: Variants,
+    pub(super) exact: ExactFloats,
+}
+
+impl FoundOut {
+    pub(super) fn of(facts: &GpuFacts) -> Self {
+        Self { variants: facts.variants, exact: facts.exact }
+    }
 }
 
 /// What launches of one plan share.
@@ -245,15 +258,17 @@ impl LaunchPlans {
         self.kept().count
     }
 
-    /// From now on plans are of these variants.
-    pub(super) fn set_variants(&self, variants: Variants) {
+    /// From now on plans are for what was found out now.
+    pub(super) fn set_found(&self, change: impl FnOnce(&mut FoundOut)) {
         let mut kept = self.kept();
-        if kept.variants != variants {
-            *kept = Kept { variants, ..Kept::default() };
+        let mut found = kept.found;
+        change(&mut found);
+        if kept.found != found {
+            *kept = Kept { found, ..Kept::default() };
         }
     }
 
-    /// The plan of a kernel's launch, by the variants in force: kept, or made now. Of those in `facts` nothing is taken.
+    /// The plan of a kernel's launch, for what was found out last: kept, or made now. What `facts` says of that is not asked.
     pub(super) fn of(
         &self,
         kernel: &Arc<dyn Kernel>,
@@ -269,26 +284,27 @@ impl LaunchPlans {
             let all = kept.plans.get(&hash)?;
             all.iter().find(|alike| alike.inputs == inputs && alike.is(kernel, params, placed)).map(|alike| alike.plan.clone())
         };
-        let variants = {
+        let found = {
             let kept = self.kept();
             if let Some(plan) = find(&kept) {
                 return Ok(plan);
             }
-            kept.variants
+            kept.found
         };
         // A user's code: not under a lock.
-        let plan = Arc::new(LaunchPlan::run(&**kernel, params, (placed, inputs), &GpuFacts { variants, ..*facts })?);
+        let FoundOut { variants, exact } = found;
+        let plan = Arc::new(LaunchPlan::run(&**kernel, params, (placed, inputs), &GpuFacts { variants, exact, ..*facts })?);
         let operands = placed.iter().map(|placed| (placed.layout.clone(), placed.offset)).collect();
         let alike = Alike { kernel: Arc::downgrade(kernel), params: params.to_vec(), operands, inputs, plan: plan.clone() };
         let mut kept = self.kept();
-        if kept.variants != variants {
-            return Ok(plan); // the launch came before others were in force
+        if kept.found != found {
+            return Ok(plan); // the launch came before something else was found out
         }
         if let Some(twin) = find(&kept) {
             return Ok(twin); // two launches at once
         }
         if kept.count >= KEPT {
-            *kept = Kept { variants, ..Kept::default() };
+            *kept = Kept { found, ..Kept::default() };
         }
         kept.count += 1;
         kept.plans.entry(hash).or_default().push(alike);
@@ -328,14 +344,14 @@ mod tests {
         let tall = [layout(&[4, 512]), layout(&[512])];
         let entry = || of(&kernel, [&tall[0], &tall[1], &y]).stages[0].program.passes[0].entry.clone();
         assert_eq!(entry(), "wide");
-        plans.set_variants(Variants { gemv: [2, 0], ..Variants::AUTOMATIC });
+        plans.set_found(|found| found.variants = Variants { gemv: [2, 0], ..Variants::AUTOMATIC });
         assert_eq!(entry(), "slim", "plans of other variants are not handed out");
         assert!(
             plans
                 .of(&kernel, &[], (&[&tall[0], &tall[1], &y].map(placed), 2), &GpuFacts::ANY)
                 .is_ok_and(|p| p.stages.len() == 1)
         );
-        plans.set_variants(Variants::AUTOMATIC);
+        plans.set_found(|found| found.variants = Variants::AUTOMATIC);
         assert_eq!(entry(), "wide");
         // Kernels that went by are not kept, and never taken for one another.
         for n in 0..3 * KEPT {

@@ -393,7 +393,7 @@ impl Kernel for ReduceChunk {
         Some(match self.feeds.on_gpu(self.program.inputs(), &given, (shape, None)) {
             None => "what it makes of indices is not made on a GPU".into(),
             Some(_) if operands.last().is_some_and(|out| out.dtype.bytes() < 4 && out.dtype != DType::Bool) => {
-                "results of less than four bytes are not made on a GPU".into()
+                "results of 8 or 16 bits of a single chunk are not made on a GPU".into()
             }
             Some(_) => "its operands have too many axes for a GPU, or too many elements".into(),
         })

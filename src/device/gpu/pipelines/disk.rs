@@ -38,7 +38,7 @@ struct CacheState {
     cache: Option<wgpu::PipelineCache>,
     /// The hashes of what is in it.
     has: BTreeSet<u64>,
-    /// Pipelines compiled with it, and since it was written last.
+    /// Pipelines in it, and those that came since it was written last.
     compiled: usize,
     unsaved: usize,
 }
@@ -52,7 +52,9 @@ impl DriverCache {
             Some((cache, left)) => (Some(cache), left.has, left.times),
             None => (made(opened, None), BTreeSet::new(), CompileTimes::default()),
         };
-        Some(Self { path, times, state: Mutex::new(CacheState { cache, has, compiled: 0, unsaved: 0 }) })
+        // It grows from one session to the next.
+        let compiled = has.len();
+        Some(Self { path, times, state: Mutex::new(CacheState { cache, has, compiled, unsaved: 0 }) })
     }
 
     fn state(&self) -> MutexGuard<'_, CacheState> {
@@ -76,10 +78,14 @@ impl DriverCache {
         (state.compiled, state.unsaved) = (state.compiled + 1, state.unsaved + 1);
     }
 
-    /// Begins a new one where enough has been compiled. On a thread that may wait for the driver and for a disk.
-    pub(super) fn renew_if_full(&self, opened: &Opened, times: CompileTimes) {
-        if self.state().compiled >= RENEWED_AFTER {
-            self.save(times);
+    /// Whether enough has been compiled for a new one to be begun.
+    pub(super) fn is_full(&self) -> bool {
+        self.state().compiled >= RENEWED_AFTER
+    }
+
+    /// Begins a new one if it is full. On a thread that may wait for the driver.
+    pub(super) fn renew_if_full(&self, opened: &Opened) {
+        if self.is_full() {
             let cache = made(opened, None);
             let mut state = self.state();
             (state.cache, state.compiled) = (cache, 0);

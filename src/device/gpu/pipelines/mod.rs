@@ -58,7 +58,8 @@ struct CompileState {
     queue: CompileQueue,
     /// Whether what was compiled is to be written, and is being written.
     save: bool,
-    saving: bool,
+    /// Threads that write it.
+    saving: usize,
     ended: bool,
 }
 
@@ -91,7 +92,7 @@ impl Pipelines {
             kept: KeptPrograms::new(KEPT),
             queue: CompileQueue::default(),
             save: false,
-            saving: false,
+            saving: 0,
             ended: false,
         };
         let threads = (system::threads() / 2).clamp(1, THREADS);
@@ -207,7 +208,7 @@ impl Pipelines {
         while let Some(key) = state.queue.forget() {
             state.kept.give_up(&key);
         }
-        while state.save || state.saving || state.queue.is_busy() {
+        while state.save || state.saving > 0 || state.queue.is_busy() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -264,7 +265,7 @@ impl CompileState {
             return Some(CompilerJob::Compile(program));
         }
         if std::mem::take(&mut self.save) {
-            self.saving = true;
+            self.saving += 1;
             return Some(CompilerJob::Save);
         }
         self.queue.next(!self.ended).map(CompilerJob::Compile)
@@ -285,8 +286,9 @@ impl Workshop {
                     if let Some(cache) = self.compiler.cache.get().filter(|_| self.compiler.opened.lost().is_none()) {
                         let times = self.state().queue.times;
                         cache.save(times);
+                        cache.renew_if_full(&self.compiler.opened);
                     }
-                    self.state().saving = false;
+                    self.state().saving -= 1;
                 }
             }
             self.changed.notify_all(); // somebody may wait for the end of all
@@ -312,16 +314,15 @@ impl Workshop {
             Err(refusal) => CompileProgress::Failed(refusal),
         };
         let took_ns = began.elapsed().as_nanos() as u64;
-        let (times, (is_awaited, _given_up)) = {
+        let is_full = self.compiler.cache.get().is_some_and(DriverCache::is_full);
+        let (is_awaited, _given_up) = {
             let mut state = self.state();
             state.queue.done(program, took_ns);
-            (state.queue.times, state.kept.settle(key, progress))
+            state.save |= is_full; // whoever waits for the end waits for a new cache, too
+            state.kept.settle(key, progress)
         };
         if is_awaited {
             (self.compiled)();
-        }
-        if let Some(cache) = self.compiler.cache.get() {
-            cache.renew_if_full(&self.compiler.opened, times);
         }
     }
 }

@@ -102,7 +102,7 @@ impl CompileQueue {
     pub(super) fn wait_ns(&self, more: &[ShaderBytes], threads: usize) -> u64 {
         let all = self.awaited.iter().map(QueuedProgram::bytes).chain(more.iter().copied()).chain([self.busy_bytes]);
         let all = self.times.ns(sum(all)) / threads.max(1) as f64;
-        more.iter().map(|&one| self.times.ns(one)).fold(all, f64::max) as u64 + 1
+        more.iter().map(|&one| self.times.ns(one)).fold(all, f64::max).ceil().max(1.0) as u64
     }
 }
 

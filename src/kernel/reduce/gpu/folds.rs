@@ -201,7 +201,7 @@ impl GpuFold {
             }
             (Reduction::Moments, _) => "    let n = a.n + b.n;
     let d = b.mean - a.mean;
-    let share = b.n / select(n, D4(1.0lf), n == D4(0.0lf));
+    let share = d_over(b.n, select(n, D4(1.0lf), n == D4(0.0lf)));
     let rest = a.rest + b.rest + d * d * (a.n * share);
     let both = Four(n, a.mean + d * share, rest);
     let no_a = a.n == D4(0.0lf);
@@ -240,7 +240,7 @@ fn run_put(r: Run, {put}, number: U4, here: B4) -> Run {{
 }}
 fn run_close(r: Run) -> Four {{
     let n = select(r.n, D4(1.0lf), r.n == D4(0.0lf));
-    let mean = r.sum / n;
+    let mean = d_over(r.sum, n);
     let is_far = d_is_infinite(r.squares) & d_is_finite(r.sum);
     let rest = select(r.squares - r.sum * mean, r.squares, is_far);
     let nan = bitcast<D4>(M4(0x7ff8000000000000lu) + M4(u64(p.zero)));
