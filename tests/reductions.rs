@@ -324,3 +324,44 @@ fn what_stands_around_a_reduction_is_one_pass() {
     assert!(moments.0.compute().unwrap().iter().all(|mean| mean.abs() < 1e-12));
     assert!(moments.1.compute().unwrap().iter().all(|var| (var - 1.0).abs() < 1e-12));
 }
+
+/// Numbers whose mean is `far` times their spread: sorted, and in disorder. Each is exact beside the power of two that is added, and so is what is left when it is taken away.
+fn far_from_zero(far: f64) -> [(Vec<f64>, f64); 2] {
+    let of = |steps: &dyn Fn(usize) -> usize| {
+        let near: Vec<f64> = (0..200_000).map(|i| (steps(i) as f64 - 100_000.0) / 57_735.0).collect(); // of spread 1
+        let x: Vec<f64> = near.iter().map(|x| x + far).collect();
+        let left: Vec<f64> = x.iter().map(|x| x - far).collect();
+        let mean = left.iter().sum::<f64>() / left.len() as f64;
+        let variance = left.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / left.len() as f64;
+        (x, variance)
+    };
+    [of(&|i| i), of(&|i| i * 76_543 % 200_000)]
+}
+
+/// As the book says: relative, less than `(150 + 4 k) 2^-53`, if the mean is `k` times the spread.
+fn variances_far_from_zero(session: &Session) {
+    for power in [0, 3, 10, 20, 27, 33] {
+        let far = 2f64.powi(power);
+        for (x, wanted) in far_from_zero(far) {
+            for chunk in [200_000, 30_000, 1000] {
+                let array = Array::from(x.clone()).in_session(session).chunks(chunk);
+                let found = array.var(0.0).compute_scalar().expect("a variance");
+                let off = (found / wanted - 1.0).abs() / 2f64.powi(-53);
+                assert!(off < 150.0 + 4.0 * far, "2^{power}, chunks of {chunk}: {off}");
+            }
+        }
+    }
+}
+
+#[test]
+fn variances_of_numbers_far_from_zero_are_as_good_as_is_said() {
+    variances_far_from_zero(&session());
+}
+
+#[test]
+#[cfg(feature = "gpu")]
+fn variances_of_numbers_far_from_zero_are_as_good_as_is_said_on_a_gpu() {
+    if let Some(session) = gpu_session() {
+        variances_far_from_zero(&session);
+    }
+}
