@@ -10,8 +10,8 @@ use chunkwise::id::DeviceId;
 use chunkwise::kernel::ExactFloats;
 use chunkwise::kernel::simd::simd_name;
 use chunkwise::runtime::Inside;
-use chunkwise::{Bytes, Session};
-use common::{CommonArgs, Outcome, UsageError, can_write, line, open_session, rate, seconds};
+use chunkwise::{Bytes, Placement, Session};
+use common::{CommonArgs, Outcome, UsageError, can_write, line, open_session, rate, seconds, session_of};
 use serde_json::{Value, json};
 
 /// List the devices of this machine: index for --device, threads, SIMD path, memory, speed; and GPUs that are not used, with the reason.
@@ -38,6 +38,16 @@ fn main() -> std::process::ExitCode {
 }
 
 fn devices(args: Args) -> Outcome {
+    let insists = !matches!(args.common.device, Placement::Auto | Placement::Cpu);
+    let asked = args.common.device;
+    let common = if insists { CommonArgs { device: Placement::Auto, ..args.common } } else { args.common };
+    let args = Args { common, ..args };
+    list(&args, asked)?;
+    // All is listed, also where what was asked for is not there.
+    if insists { session_of(&CommonArgs { device: asked, ..args.common }).map(|_| ()).map_err(Into::into) } else { Ok(()) }
+}
+
+fn list(args: &Args, asked: Placement) -> Outcome {
     if args.common.record.is_some() {
         return Err(
             UsageError("--record: devices runs no graph; record a workload's program (matvec, cholesky, ...)".into()).into()
@@ -54,7 +64,7 @@ fn devices(args: Args) -> Outcome {
         let list: Vec<Value> = devices.into_iter().map(|d| d.json).collect();
         let unused: Vec<Value> = absent.iter().map(|a| json!({ "name": a.name, "why": a.why })).collect();
         return line(json!({
-            "workload": "devices", "device": args.common.device.to_string(), "threads": cpu_threads(&session), "simd": simd_name(),
+            "workload": "devices", "device": asked.to_string(), "threads": cpu_threads(&session), "simd": simd_name(),
             "available_memory_bytes": system::available_memory(), "memory_limit_bytes": session.memory_limit(),
             "cache_dir": cache.as_ref().ok(), "devices": list, "not_used": unused,
         }));
@@ -135,7 +145,13 @@ fn describe(session: &Session, allow_software: bool) -> Vec<Listed> {
 /// What is known of a GPU: limits and dtypes from its adapter, rates as measured when it was opened the first time.
 fn gpu_text(spec: &DeviceSpec, rates: &Rates, peaks: Option<&Peaks>, allow_software: bool) -> String {
     let has_f64 = spec.gpu.is_some_and(|g| g.f64);
-    let dtypes = if has_f64 { "f32, f64" } else { "f32 (no f64: f64 work runs on the CPU)" };
+    let has_i64 = spec.gpu.is_some_and(|g| g.i64);
+    let dtypes = match (has_f64, has_i64) {
+        (true, true) => "f32, f64, i64",
+        (true, false) => "f32, f64 (no i64: integers of 64 bits run on the CPU)",
+        (false, true) => "f32, i64 (no f64: f64 work runs on the CPU)",
+        (false, false) => "f32 (no f64, no i64: 64 bits run on the CPU)",
+    };
     let chunks = spec.gpu.map_or(String::new(), |g| format!("chunks up to {}", Bytes(g.binding_bytes)));
     let (is, can) = adapter(spec, allow_software).map_or_else(Default::default, |says| (says.is, says.can));
     let flops = |f64: f64, f32: f64| {
@@ -190,7 +206,7 @@ fn tuned_text(spec: &DeviceSpec, Tuned { tuning, refused, exact }: &Tuned) -> St
         format!("; refused: {kernel} {dtype} by variant {variant}")
     };
     let bad: String = refused.iter().map(bad).collect();
-    let [narrow, wide] = tuning.units_per_ns.map(|units| rate(units * 1e9, "unit/s"));
+    let [narrow, wide] = tuning.units_per_ns.map(|units| rate(units * 1e9, "(op + byte)/s"));
     let has_f64 = spec.gpu.is_some_and(|gpu| gpu.f64);
     let f64 = if has_f64 { format!("f64 {wide}, ") } else { String::new() };
     let exact = exact_text(exact, has_f64);

@@ -43,7 +43,7 @@ fn devices_tells_what_a_gpu_could_do() {
     let tuning = &gpu["tuned"]["tuning"];
     assert!(tuning["variants"]["gemm"].as_array().is_some_and(|of| of.len() == 2), "{gpu}");
     assert!(tuning["units_per_ns"][0].as_f64().is_some_and(|rate| rate > 0.0), "{gpu}");
-    assert!(text.contains("variants: ") && text.contains("unit/s"), "{text}");
+    assert!(text.contains("variants: ") && text.contains("(op + byte)/s"), "{text}");
 }
 
 /// All programs say the same of a GPU that somebody insists on and that has nothing to do.

@@ -209,10 +209,15 @@ fn idle(device: &str, session: &Session, run: &RunReport) -> Vec<Placed> {
     let worked = |name: &str| run.placement().iter().any(|p| p.0 == name);
     let gpus: Vec<DeviceSpec> = session.devices().into_iter().filter(|d| d.kind == DeviceKind::Gpu).collect();
     let unused = gpus.iter().filter(|gpu| !worked(&gpu.name));
+    let otherwise = || match device {
+        "auto" => "the CPU is predicted to be sooner (--explain says why)".to_owned(),
+        "gpu" => "another is predicted to be sooner".to_owned(),
+        index => format!("only device {index} was asked for"),
+    };
     let why = |gpu: &DeviceSpec| {
         let reason = run.idle.iter().find(|(name, _)| *name == gpu.name).map(|i| i.1.clone());
         let name = gpu.model.split("; ").next().unwrap_or_default();
-        format!("{name}: idle, {}", reason.unwrap_or_else(|| "the CPU is predicted to be sooner (--explain says why)".into()))
+        format!("{name}: idle, {}", reason.unwrap_or_else(otherwise))
     };
     let mut lines: Vec<Placed> = unused.map(|gpu| line(&gpu.name, why(gpu))).collect();
     if gpus.is_empty() {

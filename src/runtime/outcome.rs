@@ -82,6 +82,18 @@ impl fmt::Display for Comparison {
     }
 }
 
+/// What each device did, in a line; and a line for each GPU that did not do some of the work.
+impl fmt::Display for RunReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let placed = self.placement().into_iter().map(|(name, tasks, busy_s)| format!("{name} {tasks} ({})", time(busy_s)));
+        let placed = placed.collect::<Vec<String>>().join(", ");
+        let plural = if self.tasks() == 1 { "" } else { "s" };
+        write!(f, "{} task{plural}: {placed}; predicted {}, ", self.tasks(), time(self.predicted_s))?;
+        write!(f, "measured {}", time(self.total_s))?;
+        self.idle.iter().try_for_each(|(name, why)| write!(f, "\n{name}: {why}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::Session;
@@ -97,5 +109,8 @@ mod tests {
         assert!(found.rows.iter().all(|r| r.device == "cpu" && r.measured_s > 0.0 && r.predicted_s > 0.0));
         let text = found.to_string();
         assert!(text.contains("gemv") && text.ends_with(&super::time(run.total_s)), "{text}");
+        let text = run.to_string();
+        let (placed, total) = (format!("{} tasks: cpu {} (", run.tasks(), run.tasks()), super::time(run.total_s));
+        assert!(text.starts_with(&placed) && text.ends_with(&format!("measured {total}")), "{text}");
     }
 }
