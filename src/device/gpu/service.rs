@@ -29,7 +29,7 @@ use super::tickets::Tickets;
 use crate::device::panic_message;
 
 /// Submissions under way at once.
-const IN_FLIGHT: usize = 3;
+pub(super) const IN_FLIGHT: usize = 3;
 /// After so long without anything to do, what is kept for the next launch and the next move is given back: a run that is repeated finds it.
 const QUIET: Duration = Duration::from_secs(2);
 

@@ -12,6 +12,7 @@ use wgpu::{BufferDescriptor, BufferUsages, CommandBuffer, MapMode, SubmissionInd
 use crate::device::gpu::driver::{Driver, Load, MapDone, Plain};
 use crate::device::gpu::executor::{Gpu, MapChunks};
 use crate::device::gpu::open::{GpuRefusal, Opened};
+use crate::device::gpu::service::IN_FLIGHT;
 use crate::device::{Data, Device, Failure, HostBuffer, Memory, Move, Remote, Window, take_result};
 use crate::id::SpaceId;
 use crate::shape::{DType, Layout};
@@ -40,20 +41,32 @@ struct Seen {
     held: bool,
     waited: Duration,
     starved: u64,
+    /// Submissions that ended because as many were under way as there may be, of one direction while the other's bytes came late: as on a machine whose cores are others'.
+    full: usize,
     made: [usize; 2],
     refuse: Option<Refuse>,
     refused: u64,
 }
 
 impl Seen {
-    /// Whether the submission that is waited for may end: in each of its directions the next one is there, or all has gone.
+    /// Whether no more is submitted before something ends.
+    fn is_full(&self) -> bool {
+        self.loads.len().saturating_sub(self.over) >= IN_FLIGHT
+    }
+
+    /// Whether the submission that is waited for may end: no more can come, or in each of its directions the next one is there, or all has gone.
     fn may_end(&self) -> bool {
+        let is_waited_for = self.over < self.loads.len();
+        !is_waited_for || !self.held && (!self.gated || self.is_followed() || self.is_full())
+    }
+
+    fn is_followed(&self) -> bool {
         let Some(load) = self.loads.get(self.over) else { return true };
         let follows = |d: usize| {
             let gone: u64 = self.loads.iter().map(|load| load[d]).sum();
             load[d] == 0 || gone >= self.wanted[d] || self.loads[self.over + 1..].iter().any(|next| next[d] > 0)
         };
-        !self.held && (!self.gated || follows(0) && follows(1))
+        follows(0) && follows(1)
     }
 
     /// Submissions in a direction since the last bytes were announced.
@@ -137,6 +150,7 @@ impl Driver for Watched {
         let starved = seen.waited > STARVED;
         if may_end || starved {
             seen.starved += u64::from(starved);
+            seen.full += usize::from(seen.gated && !seen.is_followed());
             seen.waited = Duration::ZERO;
             seen.over += 1;
         }
@@ -255,6 +269,7 @@ fn the_link_is_never_idle_while_bytes_wait_for_it() {
             cross(&gpu, &watched, chunks);
             let seen = watched.seen();
             assert_eq!(seen.starved, 0, "{chunks:?}: {:?}", seen.loads);
+            assert!(10 * seen.full <= seen.loads.len(), "{chunks:?}: {} full: {:?}", seen.full, seen.loads);
             assert!(seen.loads.iter().flatten().all(|&bytes| bytes <= PIECE), "{chunks:?}: {:?}", seen.loads);
             let counted = gpu.counters().bytes;
             assert!(counted <= 2 * (chunks.bytes() + 16 * count as u64) + STAGING + (2 << 20), "{chunks:?}: {counted} B");
