@@ -25,7 +25,7 @@ fn u_multiply_add(at: vec2<u32>, a: u32, b: vec2<u32>) -> vec2<u32> {
 }
 
 // The upper 64 bits of the product of two numbers of 64 bits, each at least 2^63 or 0, then doubled if they are below 2^63: upper words, lower words, and whether they were
-// doubled. Less than 4 units of the last place are lost.
+// doubled. Less than 8 units of the last place are lost.
 fn u_mantissas(ah: U4, al: U4, bh: U4, bl: U4) -> array<U4, 3> {
     let low = ah * bh;
     let first = low + u_high(ah, bl);
@@ -84,7 +84,7 @@ fn u_count_double(n: u32) -> vec2<u32> {
     return u_normalized_double(n, 0u, -32, 0u);
 }
 
-// The bits of the f64 nearest to a + b; NaN if one of them is not finite.
+// The bits of an f64 within 1 ulp of a + b; NaN if one of them is not finite.
 fn f_sum_double(a: f32, b: f32) -> vec2<u32> {
     let both = bitcast<vec2<u32>>(vec2<f32>(a, b));
     let sizes = both & vec2<u32>(0x7fffffffu);

@@ -51,6 +51,15 @@ fn report(row: u32, pivot: Real) {
     atomicStore(&fault[2], bitcast<u32>(f32(pivot - Real(high))));
 }
 
+// Steps of Newton's: a driver's own may have errors of 2^-20, in f64 too, of which two leave about one unit in the last place.
+fn better_root(r: Real, x: Real) -> Real {
+    return fma(fma(-r, r, x), Real(0.5) / r, r);
+}
+
+fn better_reciprocal(q: Real, x: Real) -> Real {
+    return fma(fma(-x, q, Real(1)), q, q);
+}
+
 // The root of pivot k, and its reciprocal; v is the thread's element of its column.
 fn root(v: Real, k: u32, t: u32) -> vec2<Real> {
     let line = (k & 3u) * 32u;
@@ -63,11 +72,8 @@ fn root(v: Real, k: u32, t: u32) -> vec2<Real> {
         bad = k + 1u;
         bad_pivot = pivot;
     }
-    let rough = sqrt(pivot);
-    // A driver's may have errors of 2^-20, in f64 too: one step of Newton's each leaves about one unit in the last place.
-    let r = fma(fma(-rough, rough, pivot), Real(0.5) / rough, rough);
-    let q = Real(1) / r;
-    return vec2<Real>(r, fma(fma(-r, q, Real(1)), q, q));
+    let r = better_root(better_root(sqrt(pivot), pivot), pivot);
+    return vec2<Real>(r, better_reciprocal(better_reciprocal(Real(1) / r, r), r));
 }
 
 // Columns 4q..4q + 4 of a thread's row: of the block on the diagonal (threads 0..32), or below it.

@@ -41,8 +41,10 @@ fn l_patch(row: u32, column: u32) -> Patch {
 
 fn reciprocal(row: u32) -> Real {
     let pivot = l[min(row, p.n - 1u) * (p.n + 1u)];
-    let q = Real(1) / pivot;
-    return fma(fma(-pivot, q, Real(1)), q, q); // a driver's may have errors of 2^-20, in f64 too
+    // A driver's may have errors of 2^-20, in f64 too, of which two steps of Newton's leave about one unit in the last place.
+    let rough = Real(1) / pivot;
+    let close = fma(fma(-pivot, rough, Real(1)), rough, rough);
+    return fma(fma(-pivot, close, Real(1)), close, close);
 }
 
 // Four unknowns of a row: columns 4q..4q + 4 of the block.

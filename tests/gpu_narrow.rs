@@ -294,3 +294,51 @@ fn arrays_are_reduced_on_gpus_that_lack_64_bits() {
         assert_eq!(tasks_on(&run, "gpu0"), count, "{:?}", run.idle);
     }
 }
+
+/// What is cast before it is reduced, by the library or by the user: as on the CPU, wherever it runs.
+#[test]
+fn what_is_cast_before_it_is_reduced_is_what_the_cpu_makes_of_it() {
+    let whole = ndarray::Array2::from_shape_fn((300, 200), |(i, j)| ((i * 37 + j * 11) % 101) as i32 - 30);
+    let near = support::gpu::session(Placement::Cpu, &[]);
+    type Case = (&'static str, fn(&Array<i32>) -> Array<f64>);
+    let cases: [Case; 19] = [
+        ("mean", |k| k.mean()),
+        ("means", |k| k.mean_axis(Axis(0))),
+        ("var", |k| k.var(0.0)),
+        ("std of i8", |k| k.cast::<i8>().std(1.0)),
+        ("norm", |k| k.norm()),
+        ("count", |k| k.count_nonzero().cast()),
+        ("sum of i8", |k| k.cast::<i8>().sum().cast()),
+        ("sum of u16", |k| k.abs().cast::<u16>().sum().cast()),
+        ("product", |k| (k.cast::<u8>() % 3).prod().cast()),
+        ("sum in f64", |k| k.cast::<f64>().sum()),
+        ("least in f64", |k| k.cast::<f64>().min()),
+        ("place in f64", |k| k.cast::<f64>().argmax().cast()),
+        ("sum of bool in f64", |k| k.gt(3).cast::<f64>().sum()),
+        ("sum in f64 of f32", |k| (k.cast::<f32>() * 0.1).cast::<f64>().sum()),
+        ("var in f64 of f32", |k| (k.cast::<f32>() * 1e20).cast::<f64>().var(0.0)),
+        ("sum in i64 of f32", |k| (k.cast::<f32>() * 1.7).cast::<i64>().sum().cast()),
+        ("most in i64 of f32", |k| (k.cast::<f32>() * 1.7).cast::<i64>().max().cast()),
+        ("most in u64", |k| k.cast::<u64>().max().cast()),
+        ("place in u64", |k| k.cast::<u64>().argmin().cast()),
+    ];
+    let mut there = 0;
+    for (no_f64, no_i64) in [(true, true), (true, false), (false, true)] {
+        let Some(gpu) = without(no_f64, no_i64) else { return };
+        let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(2).expect("a pool")), Arc::new(IoLane::new()), gpu];
+        let session = Session::builder().devices(devices).placement(Placement::Gpu).cache_dir("").build().expect("a session");
+        for chunks in [(300, 200), (100, 70)] {
+            for (name, make) in cases {
+                let on = |session: &Session| make(&Array::from(whole.clone()).in_session(session).chunks(chunks));
+                let (found, run) = on(&session).run().unwrap_or_else(|e| panic!("{name}: {e}"));
+                let wanted = on(&near).compute().expect("on the CPU");
+                there += tasks_on(&run, "gpu0");
+                for (found, wanted) in found.iter().zip(&wanted) {
+                    let close = (found - wanted).abs() <= 1e-13 * wanted.abs();
+                    assert!(close, "{name}, {chunks:?}, f64 {}, i64 {}: {found} {wanted}", !no_f64, !no_i64);
+                }
+            }
+        }
+    }
+    assert!(there > 100, "{there} tasks on the GPU");
+}

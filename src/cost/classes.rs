@@ -21,6 +21,8 @@ pub(super) struct ClassIds {
 const BOUND_BY_MEMORY: f64 = 1.0;
 /// A time is due to operations if it is so many times that of the bytes.
 const CLEARLY: f64 = 1.5;
+/// By so many of its own time a launch may be longer than another.
+const NOISE: f64 = 8.0;
 /// The least part of a time that is thought to be due to the class of most operations.
 const LEAST_PART: f64 = 0.1;
 
@@ -82,7 +84,8 @@ impl CostModel {
         let net = ns as f64 - of.rates.launch_ns;
         // Of launches alone, which differ by more than what so little work takes: it would tell of nothing larger.
         let own_ns = of.rates.prior_ns(of.dtype, of.work) as f64 - of.rates.launch_ns;
-        if net.min(own_ns) < of.rates.launch_ns {
+        let is_little = own_ns < of.rates.launch_ns && net < NOISE * of.rates.launch_ns;
+        if is_little || net < of.rates.launch_ns {
             return None;
         }
         if of.work.flops < BOUND_BY_MEMORY * of.work.bytes {

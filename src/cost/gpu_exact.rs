@@ -24,17 +24,10 @@ enum ExactPair {
     Quotients,
 }
 
-/// Tests a device that runs programs, and tells it: milliseconds, and what its driver takes to compile six programs. What it could not be asked is not promised.
+/// Tests a device that runs programs: milliseconds, and what its driver takes to compile six programs. What it could not be asked is not promised. Its driver's own arithmetic is
+/// asked, whatever the device was told of it ([`Device::set_exact`]).
 #[must_use]
 pub fn test_exact(device: &dyn Device) -> ExactFloats {
-    // Its own arithmetic is asked, not what takes its place where an earlier test has found it wrong.
-    device.set_exact(&ExactFloats::UNTESTED);
-    let exact = tested(device);
-    device.set_exact(&exact);
-    exact
-}
-
-fn tested(device: &dyn Device) -> ExactFloats {
     let Some(facts) = device.spec().gpu else { return ExactFloats::UNTESTED };
     let bench = Bench::new(device, BUDGET);
     let mut exact = ExactFloats { tested: true, ..ExactFloats::default() };
@@ -76,7 +69,7 @@ impl ExactCase {
             ExactPair::Quotients => [b.apply(ScalarOp::Div, &[x, y]), b.apply(ScalarOp::Sqrt, &[z])],
         };
         let made = b.apply(ScalarOp::Compose, &parts);
-        Elementwise::new(Arc::new(b.finish(made).0))
+        Elementwise::new(Arc::new(b.finish(made).0)).with_drivers_own()
     }
 
     /// Number `i` of an input. Of ordinary ones all bits of the mantissa differ; products and sums come near each other, so that an order or a rounding shows.

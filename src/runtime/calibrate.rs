@@ -124,9 +124,14 @@ impl Inner {
 
     /// Keeps what was measured of a GPU, and tells it how it runs best: rates, samples of kernels, the link, whose speed goes into the member's spec.
     pub(super) fn learn_gpu(self: &Arc<Self>, member: &mut Member, measured: &GpuCalibration) {
+        let mut tuned = measured.tuned.clone();
         self.with_costs(|costs| {
+            // A test that came to no end is none.
+            if let Some(before) = costs.tuned(member.priced).filter(|before| before.exact.tested && !tuned.exact.tested) {
+                tuned.exact = before.exact;
+            }
             costs.set_rates(member.priced, measured.rates);
-            costs.set_tuned(member.priced, measured.tuned.clone());
+            costs.set_tuned(member.priced, tuned.clone());
             for sample in &measured.kernels {
                 costs.record_sample(member.priced, sample);
             }
@@ -137,6 +142,6 @@ impl Inner {
             }
             member.spec.link = Some(links.map(|link| speed(costs, link)));
         });
-        member.tune(&measured.tuned);
+        member.tune(&tuned);
     }
 }

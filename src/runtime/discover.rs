@@ -271,6 +271,7 @@ fn take_in(
         let Some(inner) = session.upgrade() else { return Ok(false) };
         let mut member = Member::new(device, &inner.costs);
         if !settings.calibrate || inner.with_costs(|costs| costs.calibrated(member.priced)) {
+            inner.test_arithmetic(&mut member); // it may have been lost in the test before
             inner.join(member);
             return Ok(true);
         }

@@ -123,14 +123,6 @@ impl Member {
         self.device.set_exact(&tuned.exact);
     }
 
-    /// Has a GPU of which nobody knows tested whether its arithmetic gives a CPU's bits. Nothing may be locked, as it takes a while. Whether
-    /// it was tested now.
-    fn test_exact(&mut self) -> bool {
-        let Some(gpu) = self.spec.gpu.as_mut().filter(|gpu| !gpu.exact.tested) else { return false };
-        gpu.exact = test_exact(&*self.device);
-        true
-    }
-
     fn unfit(&self) -> MutexGuard<'_, UnfitKernels> {
         self.unfit.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,10 +158,19 @@ pub(super) fn speed(costs: &CostModel, link: CostId) -> LinkSpec {
 }
 
 impl Inner {
+    /// Has a GPU of which nobody knows tested whether its arithmetic gives a CPU's bits. Nothing may be locked, as it takes a while.
+    pub(super) fn test_arithmetic(&self, member: &mut Member) {
+        let Some(gpu) = member.spec.gpu.as_mut().filter(|gpu| !gpu.exact.tested) else { return };
+        gpu.exact = test_exact(&*member.device);
+        let exact = gpu.exact;
+        member.device.set_exact(&exact);
+        self.with_costs(|costs| costs.set_exact(member.priced, Some(exact)));
+    }
+
     /// Takes a device in: graphs that are under way may use it from now on. They are priced on it while nothing is locked.
     pub(super) fn join(self: &Arc<Self>, mut member: Member) {
-        if self.settings.strict && member.test_exact() {
-            self.with_costs(|costs| costs.set_exact(member.priced, member.spec.gpu.map(|gpu| gpu.exact)));
+        if self.settings.strict {
+            self.test_arithmetic(&mut member);
         }
         let spec = member.spec.clone();
         let mut unpriced = Vec::new();

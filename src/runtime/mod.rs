@@ -219,10 +219,10 @@ impl Session {
         let kinds = [(DeviceKind::Cpu, Placement::Cpu), (DeviceKind::Gpu, Placement::Gpu)];
         let has = |kind| sim.devices.iter().any(|d| d.kind == kind);
         // What there is no choice of has one name.
+        let asked = self.0.settings.policy.is_none().then_some(self.0.settings.placement);
         let is_gpu = |device: DeviceId| sim.devices[device.index()].kind == DeviceKind::Gpu;
         let has_choice = sim.beliefs.iter().any(|column| is_gpu(column.device) && column.any());
-        let others =
-            kinds.into_iter().filter(|(kind, placement)| has_choice && has(*kind) && placement.to_string() != totals[0].0);
+        let others = kinds.into_iter().filter(|(kind, placement)| has_choice && has(*kind) && Some(*placement) != asked);
         let others: Vec<Placement> = others.map(|(_, placement)| placement).collect();
         for placement in others {
             let alone = simulate(&plan.graph, &sim, placement.policy())?;

@@ -111,22 +111,27 @@ pub(super) const STRICT: &str =
 /// What is said of work of which nothing runs on a GPU.
 pub(super) const NOTHING: &str = "nothing of this work can run on a GPU, so the CPU does all of it";
 
+/// What is said of work of which nothing runs on a GPU, and nothing would on another.
+fn nothing(cannot: &[CannotRun]) -> Option<&'static str> {
+    let is_strict = cannot.iter().any(|one| matches!(one.why, Unable::Inexact(_)));
+    let lacks = cannot.iter().any(|one| one.why.is_lack());
+    (!lacks).then_some(if is_strict { STRICT } else { NOTHING })
+}
+
 /// In one line, why a GPU does not run some of the work, or any of it (`none`); `None` if there is nothing to say, because no GPU would.
 pub(super) fn in_short(cannot: &[CannotRun], none: bool) -> Option<String> {
-    let lacks: Vec<String> = cannot.iter().filter(|one| one.why.is_lack()).map(ToString::to_string).collect();
-    match lacks.as_slice() {
-        [] if none && cannot.iter().any(|one| matches!(one.why, Unable::Inexact(_))) => Some(STRICT.to_owned()),
-        [] if none => Some(NOTHING.to_owned()),
-        [] => None,
-        lacks => Some(lacks.join("; ")),
+    if none && let Some(why) = nothing(cannot) {
+        return Some(why.to_owned());
     }
+    let lacks: Vec<String> = cannot.iter().filter(|one| one.why.is_lack()).map(ToString::to_string).collect();
+    (!lacks.is_empty()).then(|| lacks.join("; "))
 }
 
 /// In lines, all that a GPU of this name does not run, and why.
 pub(super) fn in_full(name: &str, cannot: &[CannotRun], none: bool) -> Vec<String> {
     let mut lines = Vec::new();
-    match in_short(cannot, none) {
-        Some(why) if none && [NOTHING, STRICT].contains(&why.as_str()) => lines.push(format!("{name}: {why}")),
+    match nothing(cannot) {
+        Some(why) if none => lines.push(format!("{name}: {why}")),
         _ if cannot.is_empty() => {}
         _ => lines.push(format!("{name} does not run:")),
     }

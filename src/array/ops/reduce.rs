@@ -186,7 +186,7 @@ reductions! {
         },
         "The variance, in `f64`: the sum of the squares of the distances from the mean, divided by the number of elements less `ddof`: 0.0 for that of all there is, 1.0 for an estimate from a sample. NaN or infinite where nothing is left to divide by.",
         "",
-        "One pass: each lane of a block of 1024 elements sums distances from its first element, which loses nothing that matters (Samuelson's inequality bounds how far that is from the mean), and blocks are joined as Chan, Golub and LeVeque (1979) do. Where the mean is `k` standard deviations, the error is less than `(150 + 4 k) 2^-53`, relative.",
+        "One pass: each lane of a block of 1024 elements sums distances from its first element, which loses nothing that matters (Samuelson's inequality bounds how far that is from the mean), and blocks are joined as Chan, Golub and LeVeque (1979) do. Where the mean is `k` standard deviations, the error is less than `(150 + 4 k) 2^-53`, relative. (Of `f32`, a GPU without `f64` adds in `f32`: squares of distances beyond its range become infinite or NaN, and those below it 0; `cast` to `f64` first keeps it to the CPU.)",
         "",
         "```",
         "use chunkwise::{Array, prelude::*};",

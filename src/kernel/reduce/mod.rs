@@ -225,7 +225,8 @@ impl ReduceChunk {
         let parts = if what == Reduction::Sum { Lines::of_parts(&program) } else { None };
         let in_parts = parts.is_some();
         let lines = parts.unwrap_or_else(|| Lines::new(&program));
-        let (axes, modules, before_widening) = (axes.to_vec(), gpu::ReduceModules::default(), gpu::before_widening(&program));
+        let (axes, modules, before_widening) =
+            (axes.to_vec(), gpu::ReduceModules::default(), gpu::before_widening(what, &program));
         Self { what, axes, extents, lines, in_parts, program, feeds: Feeds::default(), finish: None, before_widening, modules }
     }
 

@@ -22,7 +22,7 @@ const HEAD: usize = 16;
 const MOST_NAMED: usize = 4096;
 /// A larger file is not read, and none is written.
 const LARGEST_BYTES: u64 = 64 << 20;
-/// After so many pipelines a new cache is begun: nothing can be taken out of one.
+/// With more programs than that, those of earlier sessions counted, a new cache is begun: nothing can be taken out of one.
 const RENEWED_AFTER: usize = 512;
 
 /// A driver's cache.
@@ -38,8 +38,9 @@ struct CacheState {
     cache: Option<wgpu::PipelineCache>,
     /// The hashes of what is in it.
     has: BTreeSet<u64>,
-    /// Pipelines in it, and those that came since it was written last.
-    compiled: usize,
+    /// Whether a new one is to be begun.
+    is_full: bool,
+    /// Pipelines that were compiled with it since it was written last.
     unsaved: usize,
 }
 
@@ -52,9 +53,7 @@ impl DriverCache {
             Some((cache, left)) => (Some(cache), left.has, left.times),
             None => (made(opened, None), BTreeSet::new(), CompileTimes::default()),
         };
-        // It grows from one session to the next.
-        let compiled = has.len();
-        Some(Self { path, times, state: Mutex::new(CacheState { cache, has, compiled, unsaved: 0 }) })
+        Some(Self { path, times, state: Mutex::new(CacheState { cache, has, is_full: false, unsaved: 0 }) })
     }
 
     fn state(&self) -> MutexGuard<'_, CacheState> {
@@ -74,13 +73,14 @@ impl DriverCache {
     /// A pipeline was compiled with it, of a program of this hash.
     pub(super) fn compiled(&self, program: u64) {
         let mut state = self.state();
-        state.has.insert(program);
-        (state.compiled, state.unsaved) = (state.compiled + 1, state.unsaved + 1);
+        let is_new = state.has.insert(program);
+        state.is_full |= is_new && state.has.len() > RENEWED_AFTER;
+        state.unsaved += 1;
     }
 
     /// Whether enough has been compiled for a new one to be begun.
     pub(super) fn is_full(&self) -> bool {
-        self.state().compiled >= RENEWED_AFTER
+        self.state().is_full
     }
 
     /// Begins a new one if it is full. On a thread that may wait for the driver.
@@ -88,7 +88,7 @@ impl DriverCache {
         if self.is_full() {
             let cache = made(opened, None);
             let mut state = self.state();
-            (state.cache, state.compiled) = (cache, 0);
+            (state.cache, state.is_full) = (cache, false);
             state.has.clear();
         }
     }

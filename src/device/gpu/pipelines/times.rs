@@ -11,6 +11,8 @@ const MEMORY: f64 = 16.0;
 /// What takes less than this part of what is expected was in a cache of the driver's own, most likely: it counts as little.
 const CACHED: f64 = 1.0 / 8.0;
 const LITTLE: f64 = 1.0 / 16.0;
+/// Bytes from which on there is something to expect.
+const EXPERIENCE: f64 = 8.0 * 4096.0;
 
 /// Bytes of shaders: of new ones, and of those that the driver's cache has.
 pub(super) type ShaderBytes = [u64; 2];
@@ -30,7 +32,7 @@ impl CompileTimes {
     pub(super) fn learn(&mut self, is_known: bool, bytes: u64, took_ns: u64) {
         let seen = &mut self.0[usize::from(is_known)];
         let (took_ns, bytes) = (took_ns as f64, bytes as f64);
-        let is_cached = !is_known && took_ns < CACHED * bytes * seen.0 / seen.1;
+        let is_cached = !is_known && seen.1 >= EXPERIENCE && took_ns < CACHED * bytes * seen.0 / seen.1;
         let counts = if is_cached { LITTLE } else { 1.0 };
         let kept = 1.0 - counts / MEMORY;
         *seen = (seen.0 * kept + took_ns * counts, seen.1 * kept + bytes * counts);
@@ -75,9 +77,10 @@ mod tests {
         assert_eq!(CompileTimes::from_bytes(&times.to_bytes()), Some(times));
         // A driver that has compiled some new programs before says little of the others; one that is fast is believed in the end.
         let mut found = times;
+        (0..16).for_each(|_| found.learn(false, 4096, 50_000_000));
         (0..8).for_each(|_| found.learn(false, 4096, 500_000));
         assert!(found.ns([4096, 0]) > 30e6, "{}", found.ns([4096, 0]));
-        (0..600).for_each(|_| found.learn(false, 4096, 500_000));
+        (0..1200).for_each(|_| found.learn(false, 4096, 500_000));
         assert!(found.ns([4096, 0]) < 1e6, "{}", found.ns([4096, 0]));
         for wrong in [f64::NAN, 0.0, -1.0, f64::INFINITY, 1e16, 1e-300, 1e12] {
             let mut bytes = times.to_bytes();

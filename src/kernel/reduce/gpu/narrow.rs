@@ -8,14 +8,26 @@ use super::folds::Component;
 use crate::kernel::map::{Instr, ScalarOp, ScalarProgram};
 use crate::shape::DType;
 
-/// A program without the cast to 64 bits in which it ends; `None` if it does not end in one, or if what is cast has as many.
-pub(in crate::kernel::reduce) fn before_widening(program: &ScalarProgram) -> Option<ScalarProgram> {
+/// A program without the cast to 64 bits in which it ends; `None` if it does not end in one, or if the fold of what is cast is not that of the result: another number, another order, or
+/// a sum in `f32` of what was to be added in `f64`.
+pub(in crate::kernel::reduce) fn before_widening(what: Reduction, program: &ScalarProgram) -> Option<ScalarProgram> {
     let (last, before) = program.code().split_last()?;
-    let Instr::Op(ScalarOp::Cast, DType::F64 | DType::I64 | DType::U64, args) = last else { return None };
+    let Instr::Op(ScalarOp::Cast, to, args) = last else { return None };
     let is_before = args[0].index() + 1 == before.len();
     let stripped = is_before.then(|| program.without_last())??;
-    let dtype = stripped.dtype();
-    (dtype.bytes() <= 4 && !dtype.is_complex()).then_some(stripped)
+    folds_alike(what, stripped.dtype(), *to).then_some(stripped)
+}
+
+/// Whether a fold of elements of up to 32 bits is that of the same elements, widened.
+fn folds_alike(what: Reduction, from: DType, to: DType) -> bool {
+    let is_counted = from == DType::Bool || from.is_unsigned();
+    let keeps = match to {
+        DType::I64 => is_counted || from.is_integer(),
+        DType::U64 => is_counted,
+        DType::F64 => from.is_float() && !matches!(what, Reduction::Sum | Reduction::Moments),
+        _ => false,
+    };
+    keeps && from.bytes() <= 4
 }
 
 /// What elements of such a dtype are folded as: `f32`, `i32` or `u32`.
