@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
+use chunkwise::device::Device;
 use chunkwise::device::gpu::Gpu;
-use chunkwise::device::{Cpu, Device, IoLane};
 use chunkwise::id::SpaceId;
 use chunkwise::kernel::reduce::{ReduceChunk, Reduction};
 use chunkwise::kernel::{GpuFacts, Kernel};
@@ -270,8 +270,7 @@ fn moments_of_elements_far_from_zero() {
 #[test]
 fn arrays_are_reduced_on_gpus_that_lack_64_bits() {
     let Some(gpu) = without(true, true) else { return };
-    let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(2).expect("a pool")), Arc::new(IoLane::new()), gpu];
-    let session = Session::builder().devices(devices).placement(Placement::Gpu).cache_dir("").build().expect("a session");
+    let session = support::gpu::session(Placement::Gpu, &[gpu]);
     let f = ndarray::Array2::from_shape_fn((300, 200), |(i, j)| ((i * 37 + j * 11) % 101) as f32 / 8.0);
     let whole = f.mapv(|x| (8.0 * x) as i32 - 50);
     for chunks in [(100, 70), (300, 200)] {
@@ -325,8 +324,7 @@ fn what_is_cast_before_it_is_reduced_is_what_the_cpu_makes_of_it() {
     let mut there = 0;
     for (no_f64, no_i64) in [(true, true), (true, false), (false, true)] {
         let Some(gpu) = without(no_f64, no_i64) else { return };
-        let devices: Vec<Arc<dyn Device>> = vec![Arc::new(Cpu::new(2).expect("a pool")), Arc::new(IoLane::new()), gpu];
-        let session = Session::builder().devices(devices).placement(Placement::Gpu).cache_dir("").build().expect("a session");
+        let session = support::gpu::session(Placement::Gpu, &[gpu]);
         for chunks in [(300, 200), (100, 70)] {
             for (name, make) in cases {
                 let on = |session: &Session| make(&Array::from(whole.clone()).in_session(session).chunks(chunks));

@@ -128,24 +128,31 @@ impl CostEntries {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_nobody_asks_for_is_forgotten_and_its_id_means_nothing() {
-        let mut all = CostEntries::default();
-        let make = |(device, kernel, dtype): &EntryName| Entry {
+    fn name(number: usize) -> EntryName {
+        (PricedId(3), format!("kernel {number}"), DType::F32)
+    }
+
+    /// Makes a kernel, or with a mix a program.
+    fn make(mix: Option<OpMix>) -> impl Fn(&EntryName) -> Entry {
+        move |(device, kernel, dtype)| Entry {
             device: *device,
             kernel: kernel.clone(),
             dtype: *dtype,
             history: History::default(),
-            mix: None,
-        };
-        let name = |number: usize| (PricedId(3), format!("kernel {number}"), DType::F32);
-        let lasting = all.resolve(name(0), true, make);
-        let early = all.resolve(name(1), false, make);
-        let asked = all.resolve(name(2), false, make);
+            mix,
+        }
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_forgotten_and_its_id_means_nothing() {
+        let mut all = CostEntries::default();
+        let lasting = all.resolve(name(0), true, make(None));
+        let early = all.resolve(name(1), false, make(None));
+        let asked = all.resolve(name(2), false, make(None));
         let mut newest = asked;
         for number in 3..20_000 {
-            newest = all.resolve(name(number), false, make);
-            assert_eq!(all.resolve(name(2), false, make), asked);
+            newest = all.resolve(name(number), false, make(None));
+            assert_eq!(all.resolve(name(2), false, make(None)), asked);
         }
         assert_eq!(all.get(lasting).unwrap().kernel, "kernel 0");
         assert_eq!(all.get(asked).unwrap().kernel, "kernel 2");
@@ -153,23 +160,13 @@ mod tests {
         assert!(all.get(early).is_none() && all.get_mut(early).is_none());
         assert_eq!(early.device(), PricedId(3));
         assert!(all.places.len() <= KEPT + 1 && all.by_name.len() <= KEPT + 1);
-        let again = all.resolve(name(1), false, make);
+        let again = all.resolve(name(1), false, make(None));
         assert!(again != early && all.get(again).is_some_and(|entry| entry.kernel == "kernel 1"));
     }
 
     #[test]
     fn programs_are_forgotten_before_kernels() {
         let mut all = CostEntries::default();
-        let make = |mix: Option<OpMix>| {
-            move |(device, kernel, dtype): &EntryName| Entry {
-                device: *device,
-                kernel: kernel.clone(),
-                dtype: *dtype,
-                history: History::default(),
-                mix,
-            }
-        };
-        let name = |number: usize| (PricedId(3), format!("kernel {number}"), DType::F32);
         let kernels: Vec<CostId> = (0..50).map(|number| all.resolve(name(number), false, make(None))).collect();
         let programs: Vec<CostId> =
             (50..20_000).map(|number| all.resolve(name(number), false, make(Some(OpMix::default())))).collect();
@@ -180,16 +177,6 @@ mod tests {
     #[test]
     fn a_few_programs_among_many_kernels_are_kept_while_they_are_new() {
         let mut all = CostEntries::default();
-        let make = |mix: Option<OpMix>| {
-            move |(device, kernel, dtype): &EntryName| Entry {
-                device: *device,
-                kernel: kernel.clone(),
-                dtype: *dtype,
-                history: History::default(),
-                mix,
-            }
-        };
-        let name = |number: usize| (PricedId(3), format!("kernel {number}"), DType::F32);
         let mut programs = Vec::new();
         for number in 0..5000usize {
             programs.push(all.resolve(name(2 * number), false, make(Some(OpMix::default()))));

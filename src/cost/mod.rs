@@ -382,9 +382,9 @@ impl CostModel {
     }
 
     /// Takes what was found out of a GPU's arithmetic; kept in the file once the GPU is calibrated.
-    pub fn set_exact(&mut self, device: PricedId, exact: Option<ExactFloats>) {
+    pub fn set_exact(&mut self, device: PricedId, exact: ExactFloats) {
         let device = &mut self.devices[device.0 as usize];
-        device.tuned.get_or_insert_default().exact = exact.unwrap_or_default();
+        device.tuned.get_or_insert_default().exact = exact;
         device.fresh |= device.calibrated;
     }
 

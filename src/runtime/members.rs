@@ -164,7 +164,7 @@ impl Inner {
         gpu.exact = test_exact(&*member.device);
         let exact = gpu.exact;
         member.device.set_exact(&exact);
-        self.with_costs(|costs| costs.set_exact(member.priced, Some(exact)));
+        self.with_costs(|costs| costs.set_exact(member.priced, exact));
     }
 
     /// Takes a device in: graphs that are under way may use it from now on. They are priced on it while nothing is locked.

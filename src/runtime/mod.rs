@@ -223,8 +223,7 @@ impl Session {
         let is_gpu = |device: DeviceId| sim.devices[device.index()].kind == DeviceKind::Gpu;
         let has_choice = sim.beliefs.iter().any(|column| is_gpu(column.device) && column.any());
         let others = kinds.into_iter().filter(|(kind, placement)| has_choice && has(*kind) && Some(*placement) != asked);
-        let others: Vec<Placement> = others.map(|(_, placement)| placement).collect();
-        for placement in others {
+        for (_, placement) in others {
             let alone = simulate(&plan.graph, &sim, placement.policy())?;
             totals.push((format!("{placement} only"), alone.makespan_ns as f64 * 1e-9));
         }
