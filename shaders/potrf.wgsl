@@ -51,13 +51,9 @@ fn report(row: u32, pivot: Real) {
     atomicStore(&fault[2], bitcast<u32>(f32(pivot - Real(high))));
 }
 
-// Steps of Newton's: a driver's own may have errors of 2^-20, in f64 too, of which two leave about one unit in the last place.
+// A step of Newton's towards the root of x, as `reciprocal_of` takes two.
 fn better_root(r: Real, x: Real) -> Real {
     return fma(fma(-r, r, x), Real(0.5) / r, r);
-}
-
-fn better_reciprocal(q: Real, x: Real) -> Real {
-    return fma(fma(-x, q, Real(1)), q, q);
 }
 
 // The root of pivot k, and its reciprocal; v is the thread's element of its column.
@@ -73,7 +69,7 @@ fn root(v: Real, k: u32, t: u32) -> vec2<Real> {
         bad_pivot = pivot;
     }
     let r = better_root(better_root(sqrt(pivot), pivot), pivot);
-    return vec2<Real>(r, better_reciprocal(better_reciprocal(Real(1) / r, r), r));
+    return vec2<Real>(r, reciprocal_of(r));
 }
 
 // Columns 4q..4q + 4 of a thread's row: of the block on the diagonal (threads 0..32), or below it.

@@ -154,3 +154,10 @@ fn set_patch(row: u32, column: u32, rows: u32, v: Patch) {
 fn less(a: Patch, b: Patch) -> Patch {
     return Patch(a.r0 - b.r0, a.r1 - b.r1, a.r2 - b.r2, a.r3 - b.r3);
 }
+
+// 1 / x: a driver's own may have errors of 2^-20, in f64 too, of which two steps of Newton's leave about one unit in the last place.
+fn reciprocal_of(x: Real) -> Real {
+    let rough = Real(1) / x;
+    let close = fma(fma(-x, rough, Real(1)), rough, rough);
+    return fma(fma(-x, close, Real(1)), close, close);
+}

@@ -40,11 +40,7 @@ fn l_patch(row: u32, column: u32) -> Patch {
 }
 
 fn reciprocal(row: u32) -> Real {
-    let pivot = l[min(row, p.n - 1u) * (p.n + 1u)];
-    // A driver's may have errors of 2^-20, in f64 too, of which two steps of Newton's leave about one unit in the last place.
-    let rough = Real(1) / pivot;
-    let close = fma(fma(-pivot, rough, Real(1)), rough, rough);
-    return fma(fma(-pivot, close, Real(1)), close, close);
+    return reciprocal_of(l[min(row, p.n - 1u) * (p.n + 1u)]);
 }
 
 // Four unknowns of a row: columns 4q..4q + 4 of the block.

@@ -110,10 +110,9 @@ fn describe(error: &(dyn Error + 'static)) -> String {
 /// The flags that have to do with an error of the library, which knows of none.
 fn flags(error: &chunkwise::Error) -> Option<&'static str> {
     match error {
-        chunkwise::Error::NoDevice { .. } if error.to_string().contains("allow_software") => {
-            Some("--allow-software, for tests; --device cpu or --device auto")
+        chunkwise::Error::NoDevice { .. } => {
+            Some("--device cpu or --device auto, or --allow-software, for tests; the program `devices` lists what there is")
         }
-        chunkwise::Error::NoDevice { .. } => Some("--device cpu or --device auto; the program `devices` lists what there is"),
         chunkwise::Error::Unable { .. } => Some("--dtype f32, a smaller --chunk, or --device auto"),
         _ => None,
     }
