@@ -59,7 +59,7 @@ row "mandelbrot ${deep_rows}x$deep_columns, 500 iterations, f64; peer: numba esc
 row "matvec $n x $n f64 in memory; peer: NumPy a @ x" "$work/matvec" "$work/numpy"
 row "blocked_mean of $size HDF5 in page cache; peer: plain reading of the same bytes" "$work/mean" "$work/plain"
 echo
-cargo bench --bench faer ${1:+-- --test} 2>/dev/null | grep ratio
+cargo bench -p chunkwise-peers --bench faer ${1:+-- --test} 2>/dev/null | grep ratio
 echo "overhead: $("$target/overhead" --threads 2 --tasks $tasks --json | field us_per_task) us a task of $tasks"
 echo "predictions, median error on the third run of a fresh cache:"
 rm -rf "$CHUNKWISE_CACHE_DIR"

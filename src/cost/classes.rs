@@ -14,7 +14,7 @@ use crate::shape::DType;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClassIds {
     pub(super) memory: CostId,
-    pub(super) ops: [CostId; 3],
+    pub(super) ops: [CostId; 4],
 }
 
 /// With fewer operations for each byte, memory is what any device waits for.
@@ -27,7 +27,8 @@ const NOISE: f64 = 8.0;
 const LEAST_PART: f64 = 0.1;
 
 /// The names under which times of classes are kept, that of bytes first.
-pub(super) const CLASS_NAMES: [&str; 4] = ["class memory@1", "class alu@1", "class transcendental@1", "class integer@1"];
+pub(super) const CLASS_NAMES: [&str; 5] =
+    ["class memory@1", "class alu@1", "class transcendental@1", "class integer@1", "class fold@1"];
 
 /// The dtype that stands for all of its size, as [`Rates`] have it.
 pub(super) fn class_dtype(dtype: DType) -> DType {
@@ -88,13 +89,14 @@ impl CostModel {
         if is_little || net < of.rates.launch_ns {
             return None;
         }
-        if of.work.flops < BOUND_BY_MEMORY * of.work.bytes {
+        let most = of.mix.most();
+        // Reductions have few operations for each byte and may still not wait for memory.
+        if most != OpClass::Fold && of.work.flops < BOUND_BY_MEMORY * of.work.bytes {
             return Some((of.ids.memory, of.bytes(), whole_ns(net)));
         }
         if net < CLEARLY * self.part_ns(of, None).0 {
             return None; // as long as memory takes: the operations took less, nobody knows how much
         }
-        let most = of.mix.most();
         let others = OpClass::ALL.into_iter().filter(|&class| class != most);
         let others: f64 = others.map(|class| self.part_ns(of, Some(class)).0).sum();
         Some((of.ids.ops[most as usize], of.ops(most), whole_ns((net - others).max(LEAST_PART * net))))
@@ -108,7 +110,7 @@ mod tests {
     use crate::kernel::Structure;
 
     /// A machine of which only this is true: 2 us a launch, 0.1 ns a byte, and these for operations.
-    const TRUTH: [f64; 3] = [0.05, 0.4, 0.2];
+    const TRUTH: [f64; 4] = [0.05, 0.4, 0.2, 0.9];
 
     fn truth(mix: &OpMix, work: Work) -> u64 {
         let ops: f64 = OpClass::ALL.map(|class| TRUTH[class as usize] * work.flops * mix.share(class)).iter().sum();
@@ -126,7 +128,7 @@ mod tests {
         }
 
         /// A program of so many operations of each class for each of a million numbers, read and written.
-        fn program(&mut self, ops: [f64; 3]) -> (CostId, OpMix, Work) {
+        fn program(&mut self, ops: [f64; 4]) -> (CostId, OpMix, Work) {
             let all = OpClass::ALL.map(|class| OpMix::all(class, ops[class as usize]));
             let mix = all.into_iter().reduce(OpMix::with).unwrap();
             let structure = Structure::new(&format!("{ops:?}"), mix);
@@ -134,7 +136,7 @@ mod tests {
             (self.0.resolve(self.1, name, DType::F32), mix, Work { flops: 1e6 * mix.total(), bytes: 8e6 })
         }
 
-        fn run(&mut self, ops: [f64; 3]) {
+        fn run(&mut self, ops: [f64; 4]) {
             let (id, mix, work) = self.program(ops);
             // The first time is anything.
             self.0.record(id, work, 900_000_000);
@@ -142,7 +144,7 @@ mod tests {
         }
 
         /// The price of a program over its true time.
-        fn error(&mut self, ops: [f64; 3]) -> (f64, Basis) {
+        fn error(&mut self, ops: [f64; 4]) -> (f64, Basis) {
             let (id, mix, work) = self.program(ops);
             let estimate = self.0.estimate(id, work);
             (estimate.ns as f64 / truth(&mix, work) as f64, estimate.basis)
@@ -152,18 +154,24 @@ mod tests {
     #[test]
     fn programs_never_seen_are_priced_by_those_of_their_classes() {
         let mut lab = Lab::new();
-        let (before, basis) = lab.error([2.0, 60.0, 0.0]);
+        let (before, basis) = lab.error([2.0, 60.0, 0.0, 0.0]);
         assert!(before < 0.2 && basis == Basis::Prior, "{before}");
-        for ops in [[2.0, 20.0, 0.0], [1.0, 0.0, 0.0], [60.0, 0.0, 0.0], [3.0, 0.0, 50.0]] {
+        for ops in [[2.0, 20.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [60.0, 0.0, 0.0, 0.0], [3.0, 0.0, 50.0, 0.0]] {
             lab.run(ops);
         }
         // Slopes go through what was seen of a class: at one size, from zero.
-        for ops in [[2.0, 60.0, 0.0], [5.0, 0.0, 0.0], [200.0, 0.0, 0.0], [100.0, 20.0, 10.0], [1.0, 40.0, 90.0]] {
+        for ops in [
+            [2.0, 60.0, 0.0, 0.0],
+            [5.0, 0.0, 0.0, 0.0],
+            [200.0, 0.0, 0.0, 0.0],
+            [100.0, 20.0, 10.0, 0.0],
+            [1.0, 40.0, 90.0, 0.0],
+        ] {
             let (error, basis) = lab.error(ops);
             assert!((0.9..1.1).contains(&error) && basis == Basis::Classes, "{ops:?}: {error}");
         }
         // What was seen is priced by what it took, to the bit.
-        let (seen, basis) = lab.error([2.0, 20.0, 0.0]);
+        let (seen, basis) = lab.error([2.0, 20.0, 0.0, 0.0]);
         assert!((seen - 1.0).abs() < 1e-3 && matches!(basis, Basis::Measured { .. }));
     }
 
@@ -171,30 +179,44 @@ mod tests {
     fn a_first_time_says_nothing_of_a_class() {
         let mut lab = Lab::new();
         for k in 0..40 {
-            let (id, _, work) = lab.program([2.0 + f64::from(k), 60.0, 0.0]);
+            let (id, _, work) = lab.program([2.0 + f64::from(k), 60.0, 0.0, 0.0]);
             lab.0.record(id, work, 900_000_000);
         }
-        assert_eq!(lab.error([2.0, 59.0, 0.0]).1, Basis::Prior);
+        assert_eq!(lab.error([2.0, 59.0, 0.0, 0.0]).1, Basis::Prior);
     }
 
     #[test]
     fn what_memory_bounds_says_nothing_of_operations() {
         let mut lab = Lab::new();
         // 0.8 ns a number for its bytes, 0.5 for its operations.
-        lab.run([10.0, 0.0, 0.0]);
-        assert_eq!(lab.error([100.0, 0.0, 0.0]).1, Basis::Prior);
+        lab.run([10.0, 0.0, 0.0, 0.0]);
+        assert_eq!(lab.error([100.0, 0.0, 0.0, 0.0]).1, Basis::Prior);
         // A launch says nothing of anything.
-        let (id, _, _) = lab.program([50.0, 0.0, 0.0]);
+        let (id, _, _) = lab.program([50.0, 0.0, 0.0, 0.0]);
         (0..8).for_each(|_| lab.0.record(id, Work { flops: 1e3, bytes: 8.0 }, 3_100));
-        assert_eq!(lab.error([100.0, 0.0, 0.0]).1, Basis::Prior);
+        assert_eq!(lab.error([100.0, 0.0, 0.0, 0.0]).1, Basis::Prior);
+    }
+
+    #[test]
+    fn reductions_say_something_of_reductions_alone() {
+        let mut lab = Lab::new();
+        lab.run([0.0, 0.0, 0.0, 4.0]);
+        let (error, basis) = lab.error([0.0, 0.0, 0.0, 3.0]);
+        assert!((0.9..1.1).contains(&error) && basis == Basis::Classes, "{error}");
+        // Few operations for each byte, and yet not what bytes take.
+        assert_eq!(lab.error([1.0, 0.0, 0.0, 0.0]).1, Basis::Prior);
+        // What waits for memory says nothing of them.
+        let mut lab = Lab::new();
+        lab.run([0.0, 0.0, 0.0, 0.5]);
+        assert_eq!(lab.error([0.0, 0.0, 0.0, 3.0]).1, Basis::Prior);
     }
 
     #[test]
     fn programs_of_one_name_are_told_apart_by_their_structure() {
         let mut lab = Lab::new();
-        lab.run([2.0, 20.0, 0.0]);
-        let (one, other) = (lab.program([2.0, 20.0, 0.0]).0, lab.program([2.0, 20.0, 1.0]).0);
+        lab.run([2.0, 20.0, 0.0, 0.0]);
+        let (one, other) = (lab.program([2.0, 20.0, 0.0, 0.0]).0, lab.program([2.0, 20.0, 1.0, 0.0]).0);
         assert_ne!(one, other);
-        assert_eq!(one, lab.program([2.0, 20.0, 0.0]).0);
+        assert_eq!(one, lab.program([2.0, 20.0, 0.0, 0.0]).0);
     }
 }

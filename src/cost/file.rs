@@ -18,7 +18,7 @@ use crate::device::files::{open_regular, write_whole};
 use crate::shape::DType;
 
 /// Raised when the meaning of the file changes (classes, units, fields).
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 /// Bounds on what is kept; the least recently used goes first.
 const DEVICES_KEPT: usize = 64;
 const KERNELS_KEPT: usize = 1024;

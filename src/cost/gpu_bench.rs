@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::gpu_cases::Case;
 use crate::device::{Body, Data, Device, Failure, HostBuffer, Launch, Memory, Move, Output, Remote, Report, Window};
 use crate::kernel::Kernel;
+use crate::kernel::map::{Builder, Elementwise};
 use crate::shape::{DType, Layout};
 
 /// The time after which a device that does not answer is given up: a driver may compile for seconds.
@@ -94,6 +95,18 @@ impl<'a> Bench<'a> {
         crate::device::write(&window, value);
         ended(&self.move_to(Data::Host(window), remote.clone(), true))?;
         Ok(remote)
+    }
+
+    /// A chunk on the device of one number, written there: what nobody has written may be no memory yet, and read at any speed.
+    pub(super) fn filled(&self, dtype: DType, shape: &[usize], number: f64) -> Result<Data, Trouble> {
+        let mut builder = Builder::new();
+        let number = builder.constant(number);
+        let number = builder.cast(number, dtype);
+        let kernel: Arc<dyn Kernel> = Arc::new(Elementwise::new(Arc::new(builder.finish(number).0)));
+        let (chunk, began) = (self.remote(&Layout::contiguous(dtype, shape))?, Instant::now());
+        self.launch(&kernel, &[], (&[], &[fresh(&chunk)]))?;
+        self.compiling.set(self.compiling.get() + began.elapsed());
+        Ok(chunk)
     }
 
     /// The bytes of a chunk on the device.

@@ -24,6 +24,8 @@ pub(super) enum TimedKernel {
     Potrf,
     Mandelbrot,
     Sum,
+    /// What a reduction takes that computes more than a sum.
+    Moments,
     /// Of two chunks: memory is what it waits for.
     Add,
     /// A long polynomial: arithmetic.
@@ -43,22 +45,23 @@ const WITHIN: f64 = 0.2;
 
 impl TimedKernel {
     /// The most important first: what is left out when time is over is predicted from the rates.
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Gemm,
         Self::Gemv,
         Self::Add,
         Self::Polynomial,
         Self::Functions,
         Self::Integers,
+        Self::Sum,
+        Self::Moments,
         Self::Trsm,
         Self::Syrk,
         Self::Potrf,
         Self::Mandelbrot,
-        Self::Sum,
     ];
     /// Those by which all else is predicted: the others are measured if there is time.
     pub(super) fn is_needed(self) -> bool {
-        matches!(self, Self::Gemm | Self::Gemv | Self::Add | Self::Polynomial | Self::Functions | Self::Integers)
+        !matches!(self, Self::Trsm | Self::Syrk | Self::Potrf | Self::Mandelbrot)
     }
 
     /// Those that have variants.
@@ -70,7 +73,7 @@ impl TimedKernel {
         match self {
             Self::Gemv => &[128, 512, 2048, 8192],
             Self::Sum => &[1 << 16, 1 << 20, 1 << 24],
-            Self::Add | Self::Polynomial | Self::Functions | Self::Integers => &[1 << 16, 1 << 19, 1 << 22],
+            Self::Moments | Self::Add | Self::Polynomial | Self::Functions | Self::Integers => &[1 << 16, 1 << 19, 1 << 22],
             _ => &[128, 256, 512, 1024, 2048],
         }
     }
@@ -105,6 +108,7 @@ impl TimedKernel {
             Self::Potrf => Arc::new(Potrf::new()),
             Self::Mandelbrot => Arc::new(Mandelbrot),
             Self::Sum => Arc::new(ReduceChunk::plain(Reduction::Sum, (&[0], &[1 << 20]), dtype)),
+            Self::Moments => Arc::new(ReduceChunk::plain(Reduction::Moments, (&[0], &[1 << 20]), dtype)),
             Self::Add | Self::Polynomial | Self::Functions | Self::Integers => Arc::new(Elementwise::new(self.program(dtype))),
         }
     }
@@ -174,6 +178,7 @@ impl Case {
             TimedKernel::Gemv => (vec![vec![size, COLUMNS], vec![COLUMNS]], (dtype, vec![size])),
             TimedKernel::Mandelbrot => (vec![vec![size]; 2], (DType::I32, square)),
             TimedKernel::Sum => (vec![vec![size]], (DType::F64, vec![1])),
+            TimedKernel::Moments => (vec![vec![size]], (DType::F64, vec![3])),
             TimedKernel::Add => (vec![vec![size]; 2], (dtype, vec![size])),
             TimedKernel::Polynomial | TimedKernel::Functions | TimedKernel::Integers => (vec![vec![size]], (dtype, vec![size])),
         };
@@ -214,10 +219,10 @@ impl Case {
         (self.work.flops + self.work.bytes).max(1.0)
     }
 
-    /// Chunks for it, on the device. What is computed of reads alone reads whatever there is.
+    /// Chunks for it, on the device.
     pub(super) fn chunks(&self, bench: &Bench<'_>) -> Result<(Vec<Data>, Output), Trouble> {
         let input = |shape: &Vec<usize>| match (self.routine, &shape[..]) {
-            (TimedKernel::Gemv | TimedKernel::Sum, _) => bench.remote(&Layout::contiguous(self.dtype, shape)),
+            (TimedKernel::Gemv | TimedKernel::Sum, _) => bench.filled(self.dtype, shape, WITHIN),
             (_, &[n, _]) => bench.matrix(self.dtype, n),
             _ => bench.chunk(self.dtype, shape, |_| WITHIN),
         };

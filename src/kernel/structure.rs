@@ -17,11 +17,13 @@ pub enum OpClass {
     Transcendental,
     /// Arithmetic of integers and booleans, random bits among it.
     Integer,
+    /// What joins elements to results of reductions: on a CPU next to nothing beside their reading, on a GPU often more.
+    Fold,
 }
 
 impl OpClass {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Alu, Self::Transcendental, Self::Integer];
+    pub const ALL: [Self; 4] = [Self::Alu, Self::Transcendental, Self::Integer, Self::Fold];
 
     /// The class of a scalar operation on elements of a dtype: what the table states in ulps is transcendental.
     #[must_use]
@@ -38,7 +40,7 @@ impl OpClass {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OpMix {
     /// What an element is worth, in the order of [`OpClass::ALL`].
-    work: [f64; 3],
+    work: [f64; 4],
 }
 
 impl OpMix {
@@ -110,9 +112,9 @@ mod tests {
     #[test]
     fn a_mix_knows_its_shares() {
         let mix = OpMix::all(OpClass::Alu, 5.0).with(OpMix::all(OpClass::Transcendental, 15.0));
-        assert_eq!(OpClass::ALL.map(|class| mix.share(class)), [0.25, 0.75, 0.0]);
+        assert_eq!(OpClass::ALL.map(|class| mix.share(class)), [0.25, 0.75, 0.0, 0.0]);
         assert_eq!((mix.most(), OpMix::default().most()), (OpClass::Transcendental, OpClass::Alu));
-        assert_eq!(OpClass::ALL.map(|class| OpMix::default().share(class)), [1.0, 0.0, 0.0]);
+        assert_eq!(OpClass::ALL.map(|class| OpMix::default().share(class)), [1.0, 0.0, 0.0, 0.0]);
     }
 
     #[test]

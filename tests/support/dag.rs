@@ -59,7 +59,7 @@ const AMPLE: u64 = 4096;
 /// The graph, if it fits memory.
 fn dag(session: &Session, tasks: usize) -> Result<Dag> {
     let limit = session.usable_bytes();
-    let needs = |dag: &Dag| session.needs_bytes(&dag.plan.graph());
+    let needs = |dag: &Dag| session.needs_bytes(dag.plan.graph());
     let refused = |needs: u64| Error::OutOfMemory {
         what: format!("the bookkeeping of {tasks} task{}", if tasks == 1 { "" } else { "s" }),
         requested_bytes: needs,
@@ -71,7 +71,7 @@ fn dag(session: &Session, tasks: usize) -> Result<Dag> {
         // Tables grow with the tasks; what is live at a time does not, so that the guess is high rather than low.
         let sample = made(session.seed(), SAMPLE)?;
         let of_all = |bytes: u64| (bytes as f64 / SAMPLE as f64 * tasks as f64) as u64;
-        if of_all(Scheduler::table_bytes(&sample.plan.graph())) > limit {
+        if of_all(Scheduler::table_bytes(sample.plan.graph())) > limit {
             return Err(refused(of_all(needs(&sample))));
         }
     }

@@ -3,6 +3,8 @@
 //! Owns: nothing that is shipped; the programs share `examples/common`. Must not know: what is tested. Invariant: there is no other copy of what is here, and no
 //! test here; whatever the library's features, it compiles, because cargo cannot hand them on to it (see [`gpus`]).
 
+#![allow(clippy::should_implement_trait)] // what makes numbers is no iterator of them
+
 pub mod built;
 pub mod bytes;
 pub mod calls;

@@ -28,7 +28,7 @@ pub use merge::MergeParts;
 
 use super::generate::Feeds;
 use super::map::wgsl::missing;
-use super::map::{Builder, LineInputs, Lines, ROWS, ScalarOp, ScalarProgram, Strip, Takes, is_steady};
+use super::map::{Builder, LineInputs, Lines, ROWS, ScalarProgram, Strip, Takes, is_steady};
 use super::{Content, Fault, GpuFacts, Kernel, OpClass, OpMix, Program, Scratch, Structure, Work, check_dtypes};
 use crate::error::Result;
 use crate::shape::{ChunkMeta, ChunkView, ChunkViewMut, DType, Layout};
@@ -123,9 +123,9 @@ impl Reduction {
     /// Operations that an element is worth.
     fn work(self) -> f64 {
         match self {
-            Self::Sum | Self::Prod => 1.0,
+            Self::ArgMin | Self::ArgMax => 3.0,
             Self::Moments => 4.0,
-            _ => 3.0,
+            _ => 1.0,
         }
     }
 }
@@ -233,8 +233,7 @@ impl ReduceChunk {
     /// What an element is worth, the making of inputs included.
     fn mix(&self) -> OpMix {
         let inputs = self.feeds.mix(self.program.inputs());
-        let what = OpMix::all(OpClass::of(ScalarOp::Add, self.program.dtype()), self.what.work());
-        self.program.mix().with(inputs).with(what)
+        self.program.mix().with(inputs).with(OpMix::all(OpClass::Fold, self.what.work()))
     }
 
     /// With inputs that are made.

@@ -1,5 +1,5 @@
 //! Whole-matrix Cholesky beside faer's, interleaved in one process: whole calls, output allocation and the copy of the input on
-//! both sides. `cargo bench --bench faer [-- --test]`; figures are medians of 9 rounds on two threads.
+//! both sides. `cargo bench -p chunkwise-peers --bench faer [-- --test]`; figures are medians of 9 rounds on two threads.
 //!
 //! Owns: one ratio. Must not know: tiles. Invariant: both sides factor the same matrix, and the factors agree.
 

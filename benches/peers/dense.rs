@@ -1,6 +1,6 @@
 //! The tile kernels of Cholesky, faer's counterparts beside them, and the machine's multiply-add peak, on one thread.
 //!
-//! `cargo bench --bench dense` measures each by itself; `cargo bench --bench dense -- --ratios [GROUP]` runs all of one size in turns
+//! `cargo bench -p chunkwise-peers --bench dense` measures each by itself; `cargo bench -p chunkwise-peers --bench dense -- --ratios [GROUP]` runs all of one size in turns
 //! and prints medians, shares of the peak and ratios to faer: the numbers to believe on a shared machine. faer gets
 //! column-major matrices of its own; `/4096` means tiles that are windows of a matrix with 4096 columns. The products take
 //! operands that are packed already, as in a factorisation, where one packing serves a whole row of tiles.
