@@ -10,7 +10,7 @@
 //!    class, a quarter of an octave of `max(flops, 8 bytes)`; scaled with work inside the class, except for tiny tasks.
 //! 2. **Fitted**: a line `start + slope size` through the medians of all classes, fitted in relative error.
 //! 3. **Classes**: for a program, whose [`Structure`] is known, what programs of the same classes of operations took: arithmetic, transcendental functions,
-//!    integers, memory. Times of a program are kept by its structure.
+//!    integers, reductions, memory. Times of a program are kept by its structure.
 //! 4. **Prior**: the roofline `launch + max(flops / F, bytes / B)` of the device's [`Rates`], calibrated or built in.
 //!
 //! The first time of a kernel in a process is set aside (cold caches, compilation); it counts only for kernels that never

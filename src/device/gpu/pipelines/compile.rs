@@ -99,7 +99,7 @@ impl Compiler {
         // indices. A user's shaders have both: their loops might not end, and their indices might be anything.
         let ours = shader.is_trusted();
         (checks.force_loop_bounding, checks.bounds_checks) = (!ours, !ours);
-        let cache = self.cache.get().and_then(DriverCache::handle);
+        let (cache, round) = self.cache.get().map(DriverCache::handle).unwrap_or_default();
         let made = self.opened.caught(|| {
             let descriptor =
                 wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(source.into()) };
@@ -130,7 +130,7 @@ impl Compiler {
             Ok(self.opened.driver.pipeline(&self.opened, &descriptor))
         })?;
         if let Some(cache) = self.cache.get() {
-            cache.compiled(key.hash());
+            cache.compiled(key.hash(), round);
         }
         Ok(made)
     }

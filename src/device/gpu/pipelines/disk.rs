@@ -36,12 +36,34 @@ pub(super) struct DriverCache {
 struct CacheState {
     /// `None` if the driver gives none.
     cache: Option<wgpu::PipelineCache>,
-    /// The hashes of what is in it.
+    contents: CachedPrograms,
+    /// Pipelines that were compiled with it since it was written last.
+    unsaved: usize,
+}
+
+/// What is in a cache.
+#[derive(Default)]
+struct CachedPrograms {
+    /// The hashes of its programs.
     has: BTreeSet<u64>,
     /// Whether a new one is to be begun.
     is_full: bool,
-    /// Pipelines that were compiled with it since it was written last.
-    unsaved: usize,
+    /// How often one was begun anew.
+    round: u64,
+}
+
+impl CachedPrograms {
+    /// A program was compiled with the cache of a round: with an earlier one, it is not in this one.
+    fn compiled(&mut self, program: u64, round: u64) {
+        if round == self.round {
+            let is_new = self.has.insert(program);
+            self.is_full |= is_new && self.has.len() > RENEWED_AFTER;
+        }
+    }
+
+    fn begin_anew(&mut self) {
+        *self = Self { round: self.round + 1, ..Self::default() };
+    }
 }
 
 impl DriverCache {
@@ -53,34 +75,38 @@ impl DriverCache {
             Some((cache, left)) => (Some(cache), left.has, left.times),
             None => (made(opened, None), BTreeSet::new(), CompileTimes::default()),
         };
-        Some(Self { path, times, state: Mutex::new(CacheState { cache, has, is_full: false, unsaved: 0 }) })
+        Some(Self {
+            path,
+            times,
+            state: Mutex::new(CacheState { cache, contents: CachedPrograms { has, ..CachedPrograms::default() }, unsaved: 0 }),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, CacheState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is given to wgpu.
-    pub(super) fn handle(&self) -> Option<wgpu::PipelineCache> {
-        self.state().cache.clone()
+    /// What is given to wgpu, and the round that it is of.
+    pub(super) fn handle(&self) -> (Option<wgpu::PipelineCache>, u64) {
+        let state = self.state();
+        (state.cache.clone(), state.contents.round)
     }
 
     /// Whether it has a program of this hash.
     pub(super) fn has(&self, program: u64) -> bool {
-        self.state().has.contains(&program)
+        self.state().contents.has.contains(&program)
     }
 
-    /// A pipeline was compiled with it, of a program of this hash.
-    pub(super) fn compiled(&self, program: u64) {
+    /// A pipeline was compiled with that of a round, of a program of this hash.
+    pub(super) fn compiled(&self, program: u64, round: u64) {
         let mut state = self.state();
-        let is_new = state.has.insert(program);
-        state.is_full |= is_new && state.has.len() > RENEWED_AFTER;
+        state.contents.compiled(program, round);
         state.unsaved += 1;
     }
 
     /// Whether enough has been compiled for a new one to be begun.
     pub(super) fn is_full(&self) -> bool {
-        self.state().is_full
+        self.state().contents.is_full
     }
 
     /// Begins a new one if it is full. On a thread that may wait for the driver.
@@ -88,8 +114,8 @@ impl DriverCache {
         if self.is_full() {
             let cache = made(opened, None);
             let mut state = self.state();
-            (state.cache, state.is_full) = (cache, false);
-            state.has.clear();
+            state.cache = cache;
+            state.contents.begin_anew();
         }
     }
 
@@ -100,7 +126,7 @@ impl DriverCache {
             if std::mem::take(&mut state.unsaved) == 0 {
                 return;
             }
-            (state.cache.clone(), state.has.clone())
+            (state.cache.clone(), state.contents.has.clone())
         };
         let Some(cache) = cache else { return };
         let Some(data) = cache.get_data().filter(|data| !data.is_empty() && data.len() as u64 <= LARGEST_BYTES) else { return };
@@ -224,6 +250,28 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert_eq!(read(&path), None, "no file at all");
+    }
+
+    #[test]
+    fn a_new_cache_is_begun_once_and_holds_what_was_compiled_with_it() {
+        let mut contents = CachedPrograms::default();
+        let all = RENEWED_AFTER as u64;
+        (0..all).chain(0..all).for_each(|program| contents.compiled(program, 0));
+        assert!(!contents.is_full, "there is room for as many");
+        contents.compiled(all, 0);
+        assert!(contents.is_full);
+        contents.begin_anew();
+        // This one was begun before.
+        contents.compiled(7, 0);
+        assert!(!contents.is_full && contents.has.is_empty());
+        contents.compiled(8, 1);
+        assert_eq!(contents.has, [8].into());
+        // What an earlier session left may be too much: it is renewed when something is added to it.
+        let mut left = CachedPrograms { has: (0..2 * all).collect(), ..CachedPrograms::default() };
+        left.compiled(3, 0);
+        assert!(!left.is_full, "nothing was added");
+        left.compiled(3 * all, 0);
+        assert!(left.is_full);
     }
 
     #[test]
